@@ -1,0 +1,2 @@
+//! The `aiopool` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! `aiopool`: a process pool for async tasks.
