@@ -39,7 +39,9 @@ pub enum Error {
     #[error("the pool is full: receive some outcomes first, or await a submit that waits")]
     Full,
     /// The encoded input is larger than the pool takes.
-    #[error("the input is {size} bytes, the pool takes at most {max}: raise max_payload or send less")]
+    #[error(
+        "the input is {size} bytes, the pool takes at most {max}: raise max_payload or send less"
+    )]
     PayloadTooLarge {
         /// Encoded size in bytes.
         size: usize,

@@ -5,5 +5,6 @@
 
 mod error;
 pub(crate) mod sync;
+pub(crate) mod sys;
 
 pub use error::{Error, Result};

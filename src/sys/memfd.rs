@@ -1,0 +1,145 @@
+//! `memfd`: memory with a descriptor and no name anywhere.
+#![allow(unsafe_code)] // calls into libc
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::{check, retry};
+
+/// The size cannot change any more: nobody who maps the file can meet a `SIGBUS`.
+pub(crate) const SEAL_SIZE: i32 = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK;
+/// No new writable mapping or `write` is possible; mappings made before keep working.
+pub(crate) const SEAL_FUTURE_WRITE: i32 = libc::F_SEAL_FUTURE_WRITE;
+/// No further seal can be added.
+pub(crate) const SEAL_SEAL: i32 = libc::F_SEAL_SEAL;
+
+/// A new empty file in memory: close-on-exec, sealable, not executable where the kernel can say so.
+///
+/// `name` only shows in `/proc/*/maps`; two files may have the same.
+pub(crate) fn create(name: &CStr) -> io::Result<OwnedFd> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    match create_with(name, flags | libc::MFD_NOEXEC_SEAL) {
+        // Linux before 6.3 does not know the flag.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => create_with(name, flags),
+        result => result,
+    }
+}
+
+fn create_with(name: &CStr, flags: libc::c_uint) -> io::Result<OwnedFd> {
+    // SAFETY: `name` is a C string that lives across the call.
+    let fd = check(unsafe { libc::memfd_create(name.as_ptr(), flags) })?;
+    // SAFETY: the call just made this descriptor and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sets the file's length; what is new reads as zeros and takes no memory yet.
+pub(crate) fn set_len(file: BorrowedFd<'_>, len: u64) -> io::Result<()> {
+    let len = offset(len)?;
+    // SAFETY: takes no pointers.
+    retry(|| check(unsafe { libc::ftruncate(file.as_raw_fd(), len) })).map(drop)
+}
+
+/// Takes the memory of `[start, start + len)` now, so that touching it later cannot fail.
+///
+/// What the machine does not have is refused *before* the system call: `fallocate` itself never
+/// says no to memory, it fills page after page until the kernel's OOM killer has ended every
+/// process it could find. The look is no reservation: two callers at once may both pass it.
+///
+/// # Errors
+///
+/// `ENOMEM` when less than `len` is available, `ENOSPC` when the file system is full, `EPERM`
+/// beyond the end of a sealed file.
+pub(crate) fn reserve(file: BorrowedFd<'_>, start: u64, len: u64) -> io::Result<()> {
+    if len > available_memory()? {
+        return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+    }
+    let (start, len) = (offset(start)?, offset(len)?);
+    // SAFETY: takes no pointers.
+    retry(|| check(unsafe { libc::fallocate(file.as_raw_fd(), 0, start, len) })).map(drop)
+}
+
+/// Bytes that can be taken without pushing anybody out, as the kernel estimates it.
+fn available_memory() -> io::Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    parse_available(&text)
+        .ok_or_else(|| io::Error::other("/proc/meminfo has no line `MemAvailable: … kB`"))
+}
+
+fn parse_available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Adds seals; they can never be taken off.
+pub(crate) fn add_seals(file: BorrowedFd<'_>, seals: i32) -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }).map(drop)
+}
+
+/// The seals that are on the file.
+pub(crate) fn seals(file: BorrowedFd<'_>) -> io::Result<i32> {
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) })
+}
+
+/// The file's length in bytes.
+pub(crate) fn len(file: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: all-zero is a valid `stat`, a plain C struct of integers.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` is writable and of the type the call fills in.
+    check(unsafe { libc::fstat(file.as_raw_fd(), &mut stat) })?;
+    Ok(stat.st_size as u64)
+}
+
+fn offset(value: u64) -> io::Result<libc::off_t> {
+    libc::off_t::try_from(value).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn a_sealed_file_keeps_its_size() {
+        let file = create(c"aiopool-test").unwrap();
+        set_len(file.as_fd(), 8192).unwrap();
+        reserve(file.as_fd(), 0, 8192).unwrap();
+        add_seals(file.as_fd(), SEAL_SIZE).unwrap();
+        assert_eq!(len(file.as_fd()).unwrap(), 8192);
+        assert_eq!(seals(file.as_fd()).unwrap() & SEAL_SIZE, SEAL_SIZE);
+        for size in [4096, 16384] {
+            let refused = set_len(file.as_fd(), size).unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
+        }
+        assert_eq!(reserve(file.as_fd(), 8192, 1).unwrap_err().raw_os_error(), Some(libc::EPERM));
+    }
+
+    #[test]
+    fn an_impossible_length_is_an_error() {
+        let file = create(c"aiopool-test").unwrap();
+        assert_eq!(set_len(file.as_fd(), u64::MAX).unwrap_err().raw_os_error(), Some(libc::EFBIG));
+    }
+
+    #[test]
+    fn more_than_the_machine_has_is_refused_before_the_call() {
+        let file = create(c"aiopool-test").unwrap();
+        set_len(file.as_fd(), 4096).unwrap();
+        // Sealed first: should the look be missing, the kernel answers `EPERM` and takes nothing.
+        // Never reserve that much of an unsealed file, not even in a test: it empties the machine.
+        add_seals(file.as_fd(), SEAL_SIZE).unwrap();
+        let refused = reserve(file.as_fd(), 0, 1 << 62).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::ENOMEM));
+    }
+
+    #[test]
+    fn available_memory_is_read_in_bytes() {
+        let text = "MemTotal:  200 kB\nMemAvailable:    24376052 kB\nBuffers: 1 kB\n";
+        assert_eq!(parse_available(text), Some(24_376_052 * 1024));
+        assert_eq!(parse_available("MemTotal: 200 kB\n"), None);
+        assert_eq!(parse_available("MemAvailable: many kB\n"), None);
+        assert!(available_memory().unwrap() > 0);
+    }
+}

@@ -1,0 +1,29 @@
+//! Floor 0: the system calls, one family per file.
+//!
+//! Thin safe wrappers over `libc` that return [`std::io::Result`] and keep no state. Used by every
+//! floor above; knows nothing of tasks, regions or workers. What is retried after a signal
+//! (`EINTR`) is retried here, so that no caller has to think of it.
+
+#![allow(dead_code)] // floors above are being written: goes with the last of them
+
+pub(crate) mod clock;
+pub(crate) mod eventfd;
+pub(crate) mod memfd;
+pub(crate) mod poll;
+
+use std::io;
+
+/// The result of a call that answers −1 and sets `errno` when it failed.
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Calls again for as long as a signal interrupts the call.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
