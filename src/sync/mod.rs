@@ -1,22 +1,22 @@
 //! Floor 0: the façade that chooses between the real atomics and loom's.
 //!
 //! Everything that more than one process or thread touches imports its atomics from here, so that
-//! `RUSTFLAGS="--cfg loom"` puts the very same protocol code under the model checker.
+//! `RUSTFLAGS="--cfg aiopool_loom"` puts the very same protocol code under the model checker.
 
 pub(crate) mod atomic {
     //! Atomic words and fences.
-    #[cfg(not(loom))]
+    #[cfg(not(aiopool_loom))]
     #[allow(clippy::disallowed_types)]
     pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-    #[cfg(loom)]
+    #[cfg(aiopool_loom)]
     pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
 }
 
 /// A busy-wait step: tells the core, and under loom the scheduler, that nothing is to be done.
 pub(crate) fn spin_hint() {
-    #[cfg(not(loom))]
+    #[cfg(not(aiopool_loom))]
     std::hint::spin_loop();
-    #[cfg(loom)]
+    #[cfg(aiopool_loom)]
     loom::thread::yield_now();
 }
