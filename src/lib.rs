@@ -3,8 +3,12 @@
 //! Workers are forked processes with an event loop each; tasks and outcomes travel through
 //! lock-free rings in shared memory. See `docs/design.md` for how it works.
 
+pub(crate) mod arena;
+pub(crate) mod doorbell;
 mod error;
+pub(crate) mod ring;
 pub(crate) mod sync;
 pub(crate) mod sys;
+pub(crate) mod table;
 
 pub use error::{Error, Result};

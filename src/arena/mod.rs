@@ -1,0 +1,7 @@
+//! Floor 2: arenas, where payloads over the inline size are. `README.md` has the rules.
+
+mod allocator;
+mod block;
+
+pub(crate) use allocator::{AllocError, Allocator, CHUNK};
+pub(crate) use block::{Block, MIN_BLOCK};

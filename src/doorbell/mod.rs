@@ -1,0 +1,12 @@
+//! Floor 2: the doorbell's words. `README.md` beside this file has the protocol both ways.
+//!
+//! Nothing here makes a system call: these types say *whether* to ring, the floors above own the
+//! eventfds.
+
+mod host_flag;
+mod slot_set;
+mod workers;
+
+pub(crate) use host_flag::{Armed, HostFlag};
+pub(crate) use slot_set::SlotSet;
+pub(crate) use workers::WorkerBells;

@@ -1,0 +1,97 @@
+//! The hand-back lane: the host returns output blocks to the worker that allocated them.
+//!
+//! Words are `{ tag:32, block:32 }`. What does not fit waits in the host; the worker publishes how
+//! far it has read in a word of its own.
+
+use crate::arena::Block;
+use crate::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
+
+/// The host's end of a hand-back lane.
+#[derive(Debug)]
+pub(crate) struct HandbackWriter {
+    position: u64,
+}
+
+impl HandbackWriter {
+    /// Starts at `position`.
+    pub(crate) fn at(position: u64) -> Self {
+        Self { position }
+    }
+
+    /// Where the next word goes.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Hands `block` back, unless the lane is full; `taken` is the word the worker publishes.
+    #[must_use]
+    pub(crate) fn try_push(&mut self, lane: &[AtomicU64], taken: &AtomicU64, block: Block) -> bool {
+        // Acquire: pairs with the Release in `HandbackReader::take` (the slot was read).
+        let lag = self.position.wrapping_sub(taken.load(Acquire));
+        if lag >= lane.len() as u64 {
+            return false;
+        }
+        let word = tag(self.position) << 32 | u64::from(block.bits());
+        // Release: pairs with the Acquire in `HandbackReader::take` (the host is done reading).
+        at(lane, self.position).store(word, Release);
+        self.position = self.position.wrapping_add(1);
+        true
+    }
+}
+
+/// The worker's end of a hand-back lane.
+#[derive(Debug)]
+pub(crate) struct HandbackReader {
+    position: u64,
+}
+
+impl HandbackReader {
+    /// Starts at `position`.
+    pub(crate) fn at(position: u64) -> Self {
+        Self { position }
+    }
+
+    /// The next block that the host is done with.
+    pub(crate) fn take(&mut self, lane: &[AtomicU64], taken: &AtomicU64) -> Option<Block> {
+        // Acquire: pairs with the Release in `HandbackWriter::try_push`.
+        let word = at(lane, self.position).load(Acquire);
+        if word >> 32 != tag(self.position) {
+            return None;
+        }
+        self.position = self.position.wrapping_add(1);
+        // Release: pairs with the Acquire in `HandbackWriter::try_push`.
+        taken.store(self.position, Release);
+        Some(Block::from_bits(word as u32))
+    }
+}
+
+/// Never 0, so that a zeroed lane is empty.
+fn tag(position: u64) -> u64 {
+    position % u64::from(u32::MAX) + 1
+}
+
+fn at(lane: &[AtomicU64], position: u64) -> &AtomicU64 {
+    debug_assert!(lane.len().is_power_of_two());
+    &lane[(position & (lane.len() as u64 - 1)) as usize]
+}
+
+#[cfg(all(test, not(aiopool_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_lane_refuses_and_takes_again_when_read() {
+        let lane: Vec<AtomicU64> = (0..4).map(|_| AtomicU64::new(0)).collect();
+        let taken = AtomicU64::new(0);
+        let (mut host, mut worker) = (HandbackWriter::at(0), HandbackReader::at(0));
+        for lap in 0..5 {
+            let blocks: Vec<Block> = (0..4).map(|i| Block::from_bits(lap * 4 + i)).collect();
+            assert!(blocks.iter().all(|&block| host.try_push(&lane, &taken, block)));
+            assert!(!host.try_push(&lane, &taken, blocks[0]));
+            for &block in &blocks {
+                assert_eq!(worker.take(&lane, &taken), Some(block));
+            }
+            assert_eq!(worker.take(&lane, &taken), None);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The task ring: one producer (the host), many consumers (the queue's workers), no slot that a
+//! consumer ever writes.
+//!
+//! The ring carries order only. Taking an entry is a compare-and-swap on the *record* it names;
+//! moving `head` afterwards is housekeeping that anybody may do for anybody ("help"), so a
+//! consumer that dies or stops between the two holds up nobody.
+
+use crate::sync::atomic::Ordering::Release;
+use crate::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
+
+use super::word::{split, tag, word};
+
+/// A view of one task ring in memory that somebody else holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TaskRing<'m> {
+    head: &'m AtomicU64,
+    /// A power of two of them, at least as many as the table has records.
+    slots: &'m [AtomicU64],
+}
+
+/// What stands at the head of a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// Nothing.
+    Empty,
+    /// An entry at `position` that names `record`: a hint, to be checked against the record.
+    Entry {
+        /// Its running number.
+        position: u64,
+        /// The record's index, below [`MAX_RECORDS`](super::MAX_RECORDS).
+        record: u32,
+    },
+}
+
+impl<'m> TaskRing<'m> {
+    /// The ring whose words are `head` and `slots`.
+    pub(crate) fn new(head: &'m AtomicU64, slots: &'m [AtomicU64]) -> Self {
+        debug_assert!(slots.len().is_power_of_two());
+        Self { head, slots }
+    }
+
+    /// Puts `record` at `position`, which is the host's tail; the host alone.
+    ///
+    /// The caller knows that `position - head < capacity`: a record has at most one entry in
+    /// `[head, tail)`, and is free again only when head has passed it.
+    pub(crate) fn push(&self, position: u64, record: u32) {
+        // Release: pairs with the Acquire of the slot in `peek` (the record's publish).
+        self.slot(position).store(word(position, record), Release);
+    }
+
+    /// The first position that is not known to be taken.
+    pub(crate) fn head(&self) -> u64 {
+        // Acquire: pairs with the Release of `help`, so that a record whose entry was passed is
+        // seen as its claimer left it.
+        self.head.load(Acquire)
+    }
+
+    /// Looks at the head of the ring.
+    pub(crate) fn peek(&self) -> Head {
+        loop {
+            let position = self.head();
+            // Acquire: pairs with the Release of `push`.
+            let (found, record) = split(self.slot(position).load(Acquire));
+            if found == tag(position) {
+                return Head::Entry { position, record };
+            }
+            // The slot holds the lap before, or one ahead because head is stale. Relaxed: only
+            // tells which; a stale "empty" is caught by the fence of the doorbell.
+            if self.head.load(Relaxed) == position {
+                return Head::Empty;
+            }
+        }
+    }
+
+    /// Moves head past `position` if it still stands there.
+    pub(crate) fn help(&self, position: u64) {
+        // AcqRel: Release pairs with the Acquire of `head`; the value itself decides.
+        let _ = self.head.compare_exchange(position, position.wrapping_add(1), AcqRel, Relaxed);
+    }
+
+    fn slot(&self, position: u64) -> &'m AtomicU64 {
+        &self.slots[(position & (self.slots.len() as u64 - 1)) as usize]
+    }
+}

@@ -1,0 +1,26 @@
+//! The words of rings and lanes: `{ tag:44, index:20 }`, the tag being the position plus one.
+//!
+//! A word names its own position, so a reader tells a fresh one from what a lap before left in
+//! the slot without any shared count, and a zeroed slot is never fresh.
+
+const INDEX_BITS: u32 = 20;
+const TAG_MASK: u64 = u64::MAX >> INDEX_BITS;
+
+/// The most records a queue can have: what the index bits can name.
+pub(crate) const MAX_RECORDS: u32 = 1 << INDEX_BITS;
+
+/// The word for `index` at `position`.
+pub(super) fn word(position: u64, index: u32) -> u64 {
+    debug_assert!(index < MAX_RECORDS);
+    tag(position) << INDEX_BITS | u64::from(index)
+}
+
+/// The tag that a word at `position` carries.
+pub(super) fn tag(position: u64) -> u64 {
+    position.wrapping_add(1) & TAG_MASK
+}
+
+/// Takes a word apart: its tag and its index.
+pub(super) fn split(word: u64) -> (u64, u32) {
+    (word >> INDEX_BITS, word as u32 & (MAX_RECORDS - 1))
+}

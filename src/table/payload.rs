@@ -1,0 +1,164 @@
+//! Where a payload is: in the record's own words, inline behind them, or in a block of an arena.
+
+use crate::arena::Block;
+
+/// Input bytes that fit behind the record's first line.
+pub(crate) const INLINE_INPUT: usize = 64;
+/// Output bytes that fit into the record's second half.
+pub(crate) const INLINE_OUTPUT: usize = 128;
+/// Bytes that fit into the descriptor itself, and so into the record's first line.
+pub(crate) const IN_WORD: usize = 8;
+
+/// Where the bytes of a payload are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the descriptor: at most [`IN_WORD`] bytes, little-endian.
+    Word(u64),
+    /// In the record.
+    Inline,
+    /// In a block of the request arena (inputs) or of the owner's result arena (outputs).
+    Block(Block),
+    /// A place that no correct process writes.
+    Unknown,
+}
+
+const WORD: u64 = 0;
+const INLINE: u64 = 1;
+const BLOCK: u64 = 2;
+
+impl Place {
+    fn words(self) -> (u64, u64) {
+        match self {
+            Self::Word(word) => (WORD, word),
+            Self::Inline => (INLINE, 0),
+            Self::Block(block) => (BLOCK, u64::from(block.bits())),
+            Self::Unknown => (0xF, 0),
+        }
+    }
+
+    fn from_words(kind: u64, rest: u64) -> Self {
+        match kind & 0xF {
+            WORD => Self::Word(rest),
+            INLINE => Self::Inline,
+            BLOCK => Self::Block(Block::from_bits(rest as u32)),
+            _ => Self::Unknown,
+        }
+    }
+
+    /// The place for `bytes` if they fit into the descriptor.
+    pub(crate) fn in_word(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() > IN_WORD {
+            return None;
+        }
+        let mut eight = [0; IN_WORD];
+        eight[..bytes.len()].copy_from_slice(bytes);
+        Some(Self::Word(u64::from_le_bytes(eight)))
+    }
+}
+
+/// An input's descriptor: `{ len:32, -:28, place:4 }` and the place's own word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InputDesc {
+    /// Length in bytes.
+    pub(crate) len: u32,
+    /// Where they are.
+    pub(crate) place: Place,
+}
+
+impl InputDesc {
+    pub(super) fn words(self) -> [u64; 2] {
+        let (kind, rest) = self.place.words();
+        [u64::from(self.len) << 32 | kind, rest]
+    }
+
+    pub(super) fn from_words([first, rest]: [u64; 2]) -> Self {
+        Self { len: (first >> 32) as u32, place: Place::from_words(first, rest) }
+    }
+}
+
+/// An output's descriptor: `{ elapsed:24, len:32, status:4, place:4 }` and the place's own word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OutputDesc {
+    /// How the task ended, as the worker saw it: a number of floor 3, 0..16.
+    pub(crate) status: u8,
+    /// How long it ran, to about one part in 500,000.
+    pub(crate) elapsed_ns: u64,
+    /// Length in bytes.
+    pub(crate) len: u32,
+    /// Where they are.
+    pub(crate) place: Place,
+}
+
+impl OutputDesc {
+    pub(super) fn words(self) -> [u64; 2] {
+        let (kind, rest) = self.place.words();
+        let first = compress(self.elapsed_ns) << 40
+            | u64::from(self.len) << 8
+            | u64::from(self.status & 0xF) << 4
+            | kind;
+        [first, rest]
+    }
+
+    pub(super) fn from_words([first, rest]: [u64; 2]) -> Self {
+        Self {
+            status: (first >> 4) as u8 & 0xF,
+            elapsed_ns: expand(first >> 40),
+            len: (first >> 8) as u32,
+            place: Place::from_words(first, rest),
+        }
+    }
+}
+
+const MANTISSA_BITS: u32 = 19;
+
+/// Nanoseconds as `{ exponent:5, mantissa:19 }`; beyond 2^50 ns (13 days) it stays at the largest.
+fn compress(ns: u64) -> u64 {
+    let bits = u64::BITS - ns.leading_zeros();
+    let exponent = bits.saturating_sub(MANTISSA_BITS);
+    if exponent > 31 {
+        return (1 << 24) - 1;
+    }
+    u64::from(exponent) << MANTISSA_BITS | ns >> exponent
+}
+
+fn expand(word: u64) -> u64 {
+    (word & ((1 << MANTISSA_BITS) - 1)) << (word >> MANTISSA_BITS & 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_give_back_what_was_put_in() {
+        for place in [
+            Place::Word(u64::MAX),
+            Place::Inline,
+            Place::Block(Block::from_bits(u32::MAX)),
+            Place::Unknown,
+        ] {
+            let input = InputDesc { len: u32::MAX, place };
+            assert_eq!(InputDesc::from_words(input.words()), input);
+            let output = OutputDesc { status: 15, elapsed_ns: 12_345, len: u32::MAX, place };
+            assert_eq!(OutputDesc::from_words(output.words()), output);
+        }
+    }
+
+    #[test]
+    fn elapsed_time_keeps_five_digits_from_nanoseconds_to_days() {
+        for shift in 0..50 {
+            let ns = (1 << shift) + (1 << shift) / 3;
+            let back = expand(compress(ns));
+            assert!(back <= ns && ns - back <= ns / 200_000, "{ns} came back as {back}");
+        }
+        assert_eq!(expand(compress(u64::MAX)), ((1 << 19) - 1) << 31);
+    }
+
+    #[test]
+    fn any_words_can_be_read() {
+        for bits in [0, u64::MAX, 0x0F, 0x1234_5678_9ABC_DEF3] {
+            let _ = InputDesc::from_words([bits, bits]);
+            let _ = OutputDesc::from_words([bits, bits]);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! A task's record: 256 bytes of shared memory that say all there is to say about one task.
+//!
+//! Every field is an atomic word, so that a process that scribbles can spoil a value but never
+//! the host's memory safety. Apart from the state word, whose changes are in `transition.rs`,
+//! each word has one writer at a time: the host until QUEUED, the owner from RUNNING to DONE.
+
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::payload::{INLINE_INPUT, INLINE_OUTPUT, InputDesc, OutputDesc};
+
+/// Words of a record. Under loom only the first of each inline area exist: models use one.
+#[cfg(not(aiopool_loom))]
+const INPUT_WORDS: usize = INLINE_INPUT / 8;
+#[cfg(not(aiopool_loom))]
+const OUTPUT_WORDS: usize = INLINE_OUTPUT / 8;
+#[cfg(aiopool_loom)]
+const INPUT_WORDS: usize = 1;
+#[cfg(aiopool_loom)]
+const OUTPUT_WORDS: usize = 1;
+
+/// One record. The first 64 bytes are all that a task with an input and an output of up to eight
+/// bytes touches.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Record {
+    /// `{ generation, owner, state }`; see `state.rs`.
+    pub(super) state: AtomicU64,
+    /// Where its newest ring entry is: `{ class:2, position:62 }`.
+    pub(super) position: AtomicU64,
+    /// `{ flags:32, function:32 }`.
+    call: AtomicU64,
+    /// Where the input is; see [`InputDesc`].
+    input: [AtomicU64; 2],
+    /// Where the output is; see [`OutputDesc`].
+    output: [AtomicU64; 2],
+    /// When the owner started it: `CLOCK_MONOTONIC` in nanoseconds.
+    started: AtomicU64,
+    inline_input: [AtomicU64; INPUT_WORDS],
+    inline_output: [AtomicU64; OUTPUT_WORDS],
+}
+
+#[cfg(not(aiopool_loom))]
+const _: () = {
+    assert!(size_of::<Record>() == 256);
+    assert!(std::mem::offset_of!(Record, inline_input) == 64);
+    assert!(std::mem::offset_of!(Record, inline_output) == 128);
+};
+
+/// What the host says about a task besides its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Call {
+    /// The task function's number in the table of function entries.
+    pub(crate) function: u32,
+    /// [`Call::ALONE`] or nothing.
+    pub(crate) flags: u32,
+}
+
+impl Call {
+    /// The task is suspected of having killed a worker: nothing else may run beside it.
+    pub(crate) const ALONE: u32 = 1;
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        let word = || AtomicU64::new(0);
+        Self {
+            state: word(),
+            position: word(),
+            call: word(),
+            input: std::array::from_fn(|_| word()),
+            output: std::array::from_fn(|_| word()),
+            started: word(),
+            inline_input: std::array::from_fn(|_| word()),
+            inline_output: std::array::from_fn(|_| word()),
+        }
+    }
+}
+
+// All accesses below are Relaxed: the bytes are carried by the state word's Release (publish,
+// commit) and Acquire (claim, receive).
+impl Record {
+    /// The host describes the task; inline bytes go along.
+    pub(crate) fn describe(&self, call: Call, input: InputDesc, inline: &[u8]) {
+        self.call.store(u64::from(call.flags) << 32 | u64::from(call.function), Relaxed);
+        let [place, rest] = input.words();
+        self.input[0].store(place, Relaxed);
+        self.input[1].store(rest, Relaxed);
+        store_bytes(&self.inline_input, inline);
+    }
+
+    /// The host changes the flags of a task that it queues again.
+    pub(crate) fn set_flags(&self, flags: u32) {
+        let call = self.call();
+        self.call.store(u64::from(flags) << 32 | u64::from(call.function), Relaxed);
+    }
+
+    /// What is to be called.
+    pub(crate) fn call(&self) -> Call {
+        let word = self.call.load(Relaxed);
+        Call { function: word as u32, flags: (word >> 32) as u32 }
+    }
+
+    /// Where the input is.
+    pub(crate) fn input(&self) -> InputDesc {
+        InputDesc::from_words([self.input[0].load(Relaxed), self.input[1].load(Relaxed)])
+    }
+
+    /// Copies inline input bytes out; at most as many as there are.
+    pub(crate) fn read_inline_input(&self, into: &mut [u8]) {
+        load_bytes(&self.inline_input, into);
+    }
+
+    /// The owner describes its output; inline bytes go along.
+    pub(crate) fn describe_output(&self, output: OutputDesc, inline: &[u8]) {
+        let [place, rest] = output.words();
+        self.output[0].store(place, Relaxed);
+        self.output[1].store(rest, Relaxed);
+        store_bytes(&self.inline_output, inline);
+    }
+
+    /// Where the output is, as the owner says; not to be trusted.
+    pub(crate) fn output(&self) -> OutputDesc {
+        OutputDesc::from_words([self.output[0].load(Relaxed), self.output[1].load(Relaxed)])
+    }
+
+    /// Copies inline output bytes out; at most as many as there are.
+    pub(crate) fn read_inline_output(&self, into: &mut [u8]) {
+        load_bytes(&self.inline_output, into);
+    }
+
+    /// The owner says when it started the task.
+    pub(crate) fn set_started(&self, monotonic_ns: u64) {
+        self.started.store(monotonic_ns, Relaxed);
+    }
+
+    /// When the owner says that it started the task.
+    pub(crate) fn started(&self) -> u64 {
+        self.started.load(Relaxed)
+    }
+}
+
+fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
+    for (word, chunk) in words.iter().zip(bytes.chunks(8)) {
+        let mut eight = [0; 8];
+        eight[..chunk.len()].copy_from_slice(chunk);
+        word.store(u64::from_le_bytes(eight), Relaxed);
+    }
+}
+
+fn load_bytes(words: &[AtomicU64], into: &mut [u8]) {
+    for (word, chunk) in words.iter().zip(into.chunks_mut(8)) {
+        chunk.copy_from_slice(&word.load(Relaxed).to_le_bytes()[..chunk.len()]);
+    }
+}
+
+#[cfg(all(test, not(aiopool_loom)))]
+mod tests {
+    use super::*;
+    use crate::table::payload::Place;
+
+    #[test]
+    fn inline_bytes_come_back_whole_at_every_length() {
+        let record = Record::default();
+        for len in 0..=INLINE_INPUT {
+            let bytes: Vec<u8> = (0..len).map(|i| i as u8 ^ 0xA5).collect();
+            let input = InputDesc { len: len as u32, place: Place::Inline };
+            record.describe(Call { function: 7, flags: Call::ALONE }, input, &bytes);
+            let mut back = vec![0; len];
+            record.read_inline_input(&mut back);
+            assert_eq!(back, bytes);
+            assert_eq!(record.input(), input);
+            assert_eq!(record.call(), Call { function: 7, flags: Call::ALONE });
+        }
+    }
+
+    #[test]
+    fn input_and_output_share_no_bytes() {
+        let record = Record::default();
+        let input = InputDesc { len: 64, place: Place::Inline };
+        record.describe(Call { function: 0, flags: 0 }, input, &[1; INLINE_INPUT]);
+        record.describe_output(
+            OutputDesc { status: 1, elapsed_ns: 0, len: 128, place: Place::Inline },
+            &[2; INLINE_OUTPUT],
+        );
+        let mut back = [0; INLINE_INPUT];
+        record.read_inline_input(&mut back);
+        assert_eq!(back, [1; INLINE_INPUT]);
+    }
+}
