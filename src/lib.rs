@@ -6,9 +6,12 @@
 pub(crate) mod arena;
 pub(crate) mod doorbell;
 mod error;
+pub(crate) mod launch;
 pub(crate) mod ring;
 pub(crate) mod sync;
 pub(crate) mod sys;
 pub(crate) mod table;
+pub(crate) mod worker;
 
 pub use error::{Error, Result};
+pub use launch::{StartMethod, WorkerExit};

@@ -1,0 +1,89 @@
+//! What the zygote is told about a pool, and about each worker it is to start.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::os::fd::BorrowedFd;
+
+use serde::{Deserialize, Serialize};
+
+use crate::table::WorkerId;
+
+/// How worker processes come to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum StartMethod {
+    /// Forked from the zygote: starts in about a millisecond and shares the zygote's memory.
+    #[default]
+    Fork,
+    /// Forked and executed anew as the same binary: shares nothing, for code that does not
+    /// survive a `fork`.
+    Spawn,
+    /// Forked and executed as the given program with its arguments, for workers in other
+    /// languages; it attaches by inherited descriptors.
+    Command(Vec<OsString>),
+}
+
+/// Resource limits of each worker; `None` leaves what the host had.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Limits {
+    /// Most address space in bytes (`RLIMIT_AS`).
+    pub address_space: Option<u64>,
+    /// Most processor time in seconds, then `SIGXCPU` (`RLIMIT_CPU`).
+    pub cpu_seconds: Option<u64>,
+    /// Most open descriptors (`RLIMIT_NOFILE`).
+    pub open_files: Option<u64>,
+    /// Executing a set-user-id program gives no new rights (`PR_SET_NO_NEW_PRIVS`).
+    pub no_new_privs: bool,
+}
+
+/// One pool, as the zygote keeps it; sent once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PoolSpec {
+    /// Per queue, the number of worker slots.
+    pub slots: Vec<u32>,
+    /// How workers come to be.
+    pub start: StartMethod,
+    /// Workers keep the descriptors the zygote was started with.
+    pub keep_fds: bool,
+    /// Resource limits of each worker.
+    pub limits: Limits,
+    /// The worker configuration, handed on as it is.
+    pub worker: Vec<u8>,
+}
+
+/// The descriptors of a pool, which the zygote keeps for respawns.
+#[derive(Debug)]
+pub(crate) struct PoolFds<'a> {
+    /// The request arena.
+    pub requests: BorrowedFd<'a>,
+    /// The doorbell of the host.
+    pub host_bell: BorrowedFd<'a>,
+    /// Per queue, its control region.
+    pub control: Vec<BorrowedFd<'a>>,
+    /// Per queue and slot, the doorbell of that worker.
+    pub bells: Vec<Vec<BorrowedFd<'a>>>,
+}
+
+/// The order to start one worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ForkOrder {
+    /// Which one: its incarnation has never been used for this slot.
+    pub id: WorkerId,
+    /// Its number among all workers of the pool.
+    pub seat: u32,
+    /// Where its result lane goes on.
+    pub lane_start: u64,
+    /// Where the lane of blocks handed back goes on.
+    pub handback_start: u64,
+}
+
+/// How many descriptors a pool needs at most, in the host and, about as many, in the zygote.
+///
+/// Counts every slot's doorbell, result arena and pidfd, the regions, and what launching takes.
+pub(crate) fn fds_needed(spec: &PoolSpec) -> usize {
+    const PER_SLOT: usize = 3; // doorbell, result arena, pidfd
+    const PER_POOL: usize = 3; // request arena, host's doorbell, line to the zygote
+    const PER_PROCESS: usize = 8; // zygote's line and pidfd, and what is open only during a call
+    let slots: usize = spec.slots.iter().map(|&slots| slots as usize).sum();
+    slots * PER_SLOT + spec.slots.len() + PER_POOL + PER_PROCESS
+}
