@@ -4,10 +4,12 @@
 //! lock-free rings in shared memory. See `docs/design.md` for how it works.
 
 pub(crate) mod arena;
+pub(crate) mod control;
 pub(crate) mod doorbell;
 mod error;
 pub(crate) mod launch;
 pub(crate) mod ring;
+pub(crate) mod shm;
 pub(crate) mod sync;
 pub(crate) mod sys;
 pub(crate) mod table;

@@ -1,0 +1,52 @@
+//! The first bytes of a control region: what it is and what shape it has.
+
+use crate::shm::Region;
+use crate::sync::atomic::Ordering::Relaxed;
+
+use super::layout::Shape;
+
+/// Bytes set aside for the header.
+pub(super) const BYTES: usize = 128;
+
+/// `"aiopool"` and a byte, little-endian.
+const MAGIC: u64 = u64::from_le_bytes(*b"aiopool\0");
+
+/// Changes with every change of the layout of a control region or an arena.
+pub(crate) const LAYOUT_VERSION: u64 = 1;
+
+/// Writes the header of a new region.
+pub(super) fn write(region: &Region, shape: Shape) {
+    let fields = [
+        MAGIC,
+        LAYOUT_VERSION,
+        u64::from(shape.capacity),
+        u64::from(shape.slots),
+        u64::from(shape.classes),
+    ];
+    // Relaxed: written before the region's fd is given to anybody.
+    region
+        .words(0, fields.len())
+        .iter()
+        .zip(fields)
+        .for_each(|(word, field)| word.store(field, Relaxed));
+}
+
+/// Reads and checks the header of a region that somebody else made.
+pub(super) fn read(region: &Region) -> Result<Shape, String> {
+    if region.len() < BYTES {
+        return Err(format!("a region of {} bytes has no header", region.len()));
+    }
+    let [magic, version, capacity, slots, classes] =
+        std::array::from_fn(|i| region.words(0, 5)[i].load(Relaxed));
+    if magic != MAGIC {
+        return Err(format!("{magic:#x} is not the magic word of a control region"));
+    }
+    if version != LAYOUT_VERSION {
+        return Err(format!("layout version {version} where {LAYOUT_VERSION} is expected"));
+    }
+    let shape = Shape { capacity: capacity as u32, slots: slots as u32, classes: classes as u32 };
+    if !shape.is_sound() || shape.layout().len > region.len() {
+        return Err(format!("{shape:?} does not fit a region of {} bytes", region.len()));
+    }
+    Ok(shape)
+}

@@ -1,0 +1,93 @@
+//! Where everything is in a control region, computed from three numbers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ring::MAX_RECORDS;
+use crate::table::{Owner, Record};
+
+/// Contended words lie this far apart: two cache lines, since neighbours are prefetched in pairs.
+pub(super) const LINE: usize = 128;
+
+/// Blocks that a hand-back lane holds.
+pub(super) const HANDBACK: usize = 256;
+
+/// What a queue's control region has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shape {
+    /// Records in the task table: a power of two.
+    pub(crate) capacity: u32,
+    /// Worker slots.
+    pub(crate) slots: u32,
+    /// Task rings, one per priority class: 1 to 4.
+    pub(crate) classes: u32,
+}
+
+/// Byte offsets of the parts of a control region.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    pub(super) heads: usize,
+    pub(super) host_flag: usize,
+    pub(super) sleepers: usize,
+    pub(super) searchers: usize,
+    pub(super) attention: usize,
+    pub(super) report: usize,
+    pub(super) rings: usize,
+    pub(super) lanes: usize,
+    pub(super) handbacks: usize,
+    pub(super) records: usize,
+    pub(super) len: usize,
+}
+
+impl Shape {
+    /// Whether the numbers are ones that a control region can have.
+    pub(super) fn is_sound(&self) -> bool {
+        self.capacity.is_power_of_two()
+            && (1..=MAX_RECORDS).contains(&self.capacity)
+            && (1..=Owner::MAX_SLOTS).contains(&self.slots)
+            && (1..=4).contains(&self.classes)
+    }
+
+    /// Words of a set of worker slots.
+    pub(super) fn set_words(&self) -> usize {
+        (self.slots as usize).div_ceil(64)
+    }
+
+    /// Words of a result lane: `ring/README.md` says why twice the table.
+    pub(super) fn lane_words(&self) -> usize {
+        2 * self.capacity as usize
+    }
+
+    pub(super) fn layout(&self) -> Layout {
+        let mut end = super::header::BYTES;
+        let mut part = |len: usize| {
+            let start = end;
+            end = (start + len).next_multiple_of(LINE);
+            start
+        };
+        let (slots, classes) = (self.slots as usize, self.classes as usize);
+        let heads = part(classes * LINE);
+        let host_flag = part(LINE);
+        let sleepers = part(self.set_words() * 8);
+        let searchers = part(self.set_words() * 8);
+        let attention = part(slots * LINE);
+        let report = part(slots * LINE);
+        let rings = part(classes * self.capacity as usize * 8);
+        let lanes = part(slots * self.lane_words() * 8);
+        let handbacks = part(slots * HANDBACK * 8);
+        let records = part(self.capacity as usize * size_of::<Record>()).next_multiple_of(256);
+        let len = (records + self.capacity as usize * size_of::<Record>()).next_multiple_of(4096);
+        Layout {
+            heads,
+            host_flag,
+            sleepers,
+            searchers,
+            attention,
+            report,
+            rings,
+            lanes,
+            handbacks,
+            records,
+            len,
+        }
+    }
+}

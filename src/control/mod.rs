@@ -1,0 +1,195 @@
+//! Floor 3: a queue's control region, where the rings, the table and the doorbell meet memory.
+
+#![allow(unsafe_code)] // An island: the records are cast from mapped words.
+
+mod attention;
+mod header;
+mod layout;
+mod report;
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::doorbell::{HostFlag, SlotSet, WorkerBells};
+use crate::ring::{TaskRing, has_task};
+use crate::shm::Region;
+use crate::sync::atomic::AtomicU64;
+use crate::table::Record;
+
+pub(crate) use attention::Attention;
+pub(crate) use header::LAYOUT_VERSION;
+pub(crate) use layout::Shape;
+pub(crate) use report::{Phase, Report};
+
+/// A mapped control region and the views of its parts.
+#[derive(Debug)]
+pub(crate) struct Control {
+    region: Region,
+    shape: Shape,
+    layout: layout::Layout,
+}
+
+const NAME: &CStr = c"aiopool-control";
+
+impl Control {
+    /// A new control region, its pages reserved, every record FREE and every ring empty.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system refuses; `shape` is the caller's to have checked.
+    pub(crate) fn create(shape: Shape) -> io::Result<Self> {
+        assert!(shape.is_sound(), "{shape:?}");
+        let layout = shape.layout();
+        let region = Region::create(NAME, layout.len)?;
+        region.reserve(0, layout.len)?;
+        header::write(&region, shape);
+        Ok(Self { region, shape, layout })
+    }
+
+    /// Maps the control region that `fd` is.
+    ///
+    /// # Errors
+    ///
+    /// What mmap refuses, or a header that this build does not know.
+    pub(crate) fn open(fd: OwnedFd) -> io::Result<Self> {
+        let region = Region::open(fd)?;
+        let shape = header::read(&region).map_err(io::Error::other)?;
+        Ok(Self { region, shape, layout: shape.layout() })
+    }
+
+    /// Keeps the mapping out of children that this process forks.
+    pub(crate) fn keep_from_children(&self) -> io::Result<()> {
+        self.region.keep_from_children()
+    }
+
+    /// What the region has room for.
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The task ring of priority class `class`, 0 the most urgent.
+    pub(crate) fn ring(&self, class: usize) -> TaskRing<'_> {
+        let capacity = self.shape.capacity as usize;
+        assert!(class < self.shape.classes as usize);
+        let head = self.word(self.layout.heads + class * layout::LINE);
+        TaskRing::new(head, self.region.words(self.layout.rings + class * capacity * 8, capacity))
+    }
+
+    /// How many priority classes there are.
+    pub(crate) fn classes(&self) -> usize {
+        self.shape.classes as usize
+    }
+
+    /// Whether any ring has an entry at its head.
+    pub(crate) fn has_task(&self) -> bool {
+        (0..self.classes()).any(|class| has_task(self.ring(class)))
+    }
+
+    /// The task table.
+    pub(crate) fn records(&self) -> &[Record] {
+        // SAFETY: a `Record` consists of `AtomicU64`s.
+        unsafe { self.region.atomics(self.layout.records, self.shape.capacity as usize) }
+    }
+
+    /// The result lane of `slot`.
+    pub(crate) fn lane(&self, slot: usize) -> &[AtomicU64] {
+        let words = self.shape.lane_words();
+        self.region.words(self.layout.lanes + self.slot(slot) * words * 8, words)
+    }
+
+    /// The hand-back lane of `slot`.
+    pub(crate) fn handback(&self, slot: usize) -> &[AtomicU64] {
+        let start = self.layout.handbacks + self.slot(slot) * layout::HANDBACK * 8;
+        self.region.words(start, layout::HANDBACK)
+    }
+
+    /// The host's side of the doorbell.
+    pub(crate) fn host_flag(&self) -> HostFlag<'_> {
+        HostFlag::new(self.word(self.layout.host_flag))
+    }
+
+    /// The workers' side of the doorbell.
+    pub(crate) fn bells(&self) -> WorkerBells<'_> {
+        let set = |offset| SlotSet::new(self.region.words(offset, self.shape.set_words()));
+        WorkerBells::new(set(self.layout.sleepers), set(self.layout.searchers))
+    }
+
+    /// What the host has to say to the worker in `slot`.
+    pub(crate) fn attention(&self, slot: usize) -> Attention<'_> {
+        Attention::new(self.word(self.layout.attention + self.slot(slot) * layout::LINE))
+    }
+
+    /// What the worker in `slot` has to say about itself.
+    pub(crate) fn report(&self, slot: usize) -> Report<'_> {
+        let start = self.layout.report + self.slot(slot) * layout::LINE;
+        Report::new(self.region.words(start, layout::LINE / 8))
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        &self.region.words(offset, 1)[0]
+    }
+
+    fn slot(&self, slot: usize) -> usize {
+        assert!(slot < self.shape.slots as usize);
+        slot
+    }
+}
+
+impl AsFd for Control {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.region.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_do_not_overlap_at_any_size() {
+        for capacity in [1, 16, 4096] {
+            for slots in [1, 2, 64, 65, 300] {
+                for classes in 1..=4 {
+                    let shape = Shape { capacity, slots, classes };
+                    let at = shape.layout();
+                    let n = capacity as usize;
+                    let parts = [
+                        (at.heads, classes as usize * layout::LINE),
+                        (at.host_flag, 8),
+                        (at.sleepers, shape.set_words() * 8),
+                        (at.searchers, shape.set_words() * 8),
+                        (at.attention, slots as usize * layout::LINE),
+                        (at.report, slots as usize * layout::LINE),
+                        (at.rings, classes as usize * n * 8),
+                        (at.lanes, slots as usize * shape.lane_words() * 8),
+                        (at.handbacks, slots as usize * layout::HANDBACK * 8),
+                        (at.records, n * size_of::<Record>()),
+                        (at.len, 0),
+                    ];
+                    assert!(parts[0].0 >= header::BYTES);
+                    for pair in parts.windows(2) {
+                        assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{shape:?}: {pair:?}");
+                    }
+                    assert!(at.records % 256 == 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn another_mapping_finds_the_same_parts_and_a_foreign_file_is_refused() {
+        let shape = Shape { capacity: 16, slots: 3, classes: 2 };
+        let host = Control::create(shape).unwrap();
+        let worker = Control::open(host.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        assert_eq!(worker.shape(), shape);
+        host.attention(2).stop();
+        assert!(Attention::says_stop(worker.attention(2).get()));
+        worker.bells().sleep(1);
+        assert_eq!(host.bells().to_wake(|| 1, 0), Some(1));
+
+        let foreign = Region::create(c"test", 4096).unwrap();
+        let error = Control::open(foreign.as_fd().try_clone_to_owned().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("magic"), "{error}");
+    }
+}

@@ -1,0 +1,5 @@
+//! Floor 1: shared memory as regions. The only place that maps anything.
+
+mod region;
+
+pub(crate) use region::Region;

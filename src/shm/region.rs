@@ -1,0 +1,219 @@
+//! A region: a mapped memfd that nobody can name, resize or inherit by accident.
+
+#![allow(unsafe_code)] // An island: raw memory that other processes map too.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+
+use crate::sync::atomic::AtomicU64;
+use crate::sys::memfd;
+
+/// A mapped memfd.
+///
+/// Other processes may write to it at any time, so nothing here gives out a reference to plain
+/// bytes: words are atomics, bytes are copied in and out.
+#[derive(Debug)]
+pub(crate) struct Region {
+    fd: OwnedFd,
+    map: MmapRaw,
+    writable: bool,
+}
+
+impl Region {
+    /// A new region of `len` bytes, all zero, mapped to be written; its size is sealed.
+    ///
+    /// Pages are not reserved; see [`Region::reserve`].
+    ///
+    /// # Errors
+    ///
+    /// Whatever memfd_create, ftruncate, fcntl or mmap refuse.
+    pub(crate) fn create(name: &CStr, len: usize) -> io::Result<Self> {
+        let fd = memfd::create(name)?;
+        memfd::set_len(fd.as_fd(), len as u64)?;
+        memfd::add_seals(fd.as_fd(), memfd::SEAL_SIZE)?;
+        let map = MmapOptions::new().len(len).map_raw(&fd)?;
+        Ok(Self { fd, map, writable: true })
+    }
+
+    /// Maps somebody else's region to be written.
+    ///
+    /// # Errors
+    ///
+    /// As mmap, or if the size of the file is not sealed.
+    pub(crate) fn open(fd: OwnedFd) -> io::Result<Self> {
+        let len = sealed_len(fd.as_fd())?;
+        let map = MmapOptions::new().len(len).map_raw(&fd)?;
+        Ok(Self { fd, map, writable: true })
+    }
+
+    /// Maps somebody else's region to be read only.
+    ///
+    /// # Errors
+    ///
+    /// As mmap, or if the size of the file is not sealed.
+    pub(crate) fn open_read_only(fd: OwnedFd) -> io::Result<Self> {
+        let len = sealed_len(fd.as_fd())?;
+        let map = MmapOptions::new().len(len).map_raw_read_only(&fd)?;
+        Ok(Self { fd, map, writable: false })
+    }
+
+    /// From here on nobody can map the region to be written any more; this mapping stays.
+    pub(crate) fn seal_future_writes(&self) -> io::Result<()> {
+        memfd::add_seals(self.fd.as_fd(), memfd::SEAL_FUTURE_WRITE)
+    }
+
+    /// Has the system set `len` bytes from `offset` on aside, so that touching them cannot fail.
+    pub(crate) fn reserve(&self, offset: usize, len: usize) -> io::Result<()> {
+        memfd::reserve(self.fd.as_fd(), offset as u64, len as u64)
+    }
+
+    /// Keeps the mapping out of children that this process forks.
+    pub(crate) fn keep_from_children(&self) -> io::Result<()> {
+        self.map.advise(Advice::DontFork)
+    }
+
+    /// Length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// `count` words from byte `offset` on.
+    ///
+    /// # Panics
+    ///
+    /// If they do not lie within the region or `offset` is not a multiple of 8.
+    pub(crate) fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
+        assert!(self.writable, "atomic words need a writable mapping");
+        let start = self.check(offset, count * size_of::<AtomicU64>());
+        assert!(offset.is_multiple_of(8));
+        // SAFETY: in bounds and aligned (checked above, the mapping is page-aligned), initialised
+        // (zero pages), valid as long as `self`; every process accesses them as atomics.
+        unsafe { std::slice::from_raw_parts(start.cast(), count) }
+    }
+
+    /// `count` values of a type made of atomic words, from byte `offset` on.
+    ///
+    /// # Safety
+    ///
+    /// `T` consists of [`AtomicU64`]s only.
+    ///
+    /// # Panics
+    ///
+    /// If they do not lie within the region or are not aligned.
+    pub(crate) unsafe fn atomics<T>(&self, offset: usize, count: usize) -> &[T] {
+        assert!(self.writable, "atomic words need a writable mapping");
+        let start = self.check(offset, count * size_of::<T>());
+        assert!(start.align_offset(align_of::<T>()) == 0);
+        // SAFETY: as in `words`; the caller vouches for `T`.
+        unsafe { std::slice::from_raw_parts(start.cast(), count) }
+    }
+
+    /// Copies `bytes` to `offset`; the caller is the only one who uses these bytes now.
+    ///
+    /// # Panics
+    ///
+    /// If they do not fit into the region or it is mapped read-only.
+    pub(crate) fn write(&self, offset: usize, bytes: &[u8]) {
+        assert!(self.writable, "the region is mapped read-only");
+        let to = self.check(offset, bytes.len());
+        // SAFETY: in bounds; `bytes` cannot overlap, since no reference into a region exists.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+    }
+
+    /// Copies `into.len()` bytes from `offset` out.
+    ///
+    /// # Panics
+    ///
+    /// If they do not lie within the region.
+    pub(crate) fn read(&self, offset: usize, into: &mut [u8]) {
+        let from = self.check(offset, into.len());
+        // SAFETY: in bounds; `into` cannot overlap. A process that writes here meanwhile, against
+        // the protocol, changes what is copied and nothing else.
+        unsafe { std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) }
+    }
+
+    /// Copies `len` bytes from `offset` to the end of `into`.
+    ///
+    /// # Panics
+    ///
+    /// If they do not lie within the region.
+    pub(crate) fn read_to(&self, offset: usize, len: usize, into: &mut Vec<u8>) {
+        let from = self.check(offset, len);
+        into.reserve(len);
+        // SAFETY: in bounds on both sides (reserved above), and initialised by the copy.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, into.as_mut_ptr().add(into.len()), len);
+            into.set_len(into.len() + len);
+        }
+    }
+
+    /// Where `len` bytes at `offset` are in this process.
+    ///
+    /// # Panics
+    ///
+    /// If they do not lie within the region.
+    pub(crate) fn address(&self, offset: usize, len: usize) -> *mut u8 {
+        self.check(offset, len)
+    }
+
+    fn check(&self, offset: usize, len: usize) -> *mut u8 {
+        assert!(
+            offset.checked_add(len).is_some_and(|end| end <= self.map.len()),
+            "{len} bytes at {offset} are outside a region of {}",
+            self.map.len()
+        );
+        // SAFETY: within the mapping, as just checked.
+        unsafe { self.map.as_mut_ptr().add(offset) }
+    }
+}
+
+impl AsFd for Region {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn sealed_len(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    if memfd::seals(fd)? & memfd::SEAL_SIZE != memfd::SEAL_SIZE {
+        return Err(io::Error::other("the region's size is not sealed"));
+    }
+    usize::try_from(memfd::len(fd)?).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::atomic::Ordering::Relaxed;
+
+    #[test]
+    fn two_mappings_see_one_memory_and_the_sealed_one_is_read_only() {
+        let host = Region::create(c"test", 8192).unwrap();
+        host.seal_future_writes().unwrap();
+        let fd = host.as_fd().try_clone_to_owned().unwrap();
+        assert!(Region::open(fd.try_clone().unwrap()).is_err(), "writable after the seal");
+        let worker = Region::open_read_only(fd).unwrap();
+        host.write(4090, b"across pages");
+        let mut back = Vec::new();
+        worker.read_to(4090, 12, &mut back);
+        assert_eq!(back, b"across pages");
+        host.words(0, 1)[0].store(7, Relaxed);
+        let mut word = [0; 8];
+        worker.read(0, &mut word);
+        assert_eq!(u64::from_le_bytes(word), 7);
+    }
+
+    #[test]
+    fn an_unsealed_file_is_refused() {
+        let fd = memfd::create(c"test").unwrap();
+        assert!(Region::open(fd).is_err());
+    }
+
+    #[test]
+    #[should_panic(expected = "outside a region")]
+    fn out_of_bounds_is_refused() {
+        Region::create(c"test", 4096).unwrap().read(4090, &mut [0; 8]);
+    }
+}
