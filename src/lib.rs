@@ -13,7 +13,9 @@ pub(crate) mod shm;
 pub(crate) mod sync;
 pub(crate) mod sys;
 pub(crate) mod table;
+pub(crate) mod task;
 pub(crate) mod worker;
 
 pub use error::{Error, Result};
-pub use launch::{StartMethod, WorkerExit};
+pub use launch::StartMethod;
+pub use task::{LossCause, TaskError, TaskFailure, TaskOptions, TaskPanic, WorkerExit, WorkerLost};

@@ -3,9 +3,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::{ForkOrder, PoolFds, PoolSpec, WorkerExit};
+use super::{ForkOrder, PoolFds, PoolSpec};
 use crate::error::{Error, Result};
 use crate::table::WorkerId;
+use crate::task::WorkerExit;
 
 /// One pool's line to the zygote. Dropping it ends the pool's workers.
 #[derive(Debug)]

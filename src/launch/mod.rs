@@ -1,11 +1,9 @@
 //! Floor 5: how worker processes come to be and how they end.
 #![allow(dead_code, unused_imports)] // the supervisor is being written
 
-mod exit;
 mod launcher;
 mod spec;
 
-pub use exit::WorkerExit;
 pub(crate) use launcher::{Launcher, Report};
 pub use spec::StartMethod;
 pub(crate) use spec::{ForkOrder, Limits, PoolFds, PoolSpec, fds_needed};

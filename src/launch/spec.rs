@@ -58,6 +58,8 @@ pub(crate) struct PoolFds<'a> {
     pub requests: BorrowedFd<'a>,
     /// The doorbell of the host.
     pub host_bell: BorrowedFd<'a>,
+    /// The doorbell of the supervisor, which workers ring when they change phase.
+    pub supervisor_bell: BorrowedFd<'a>,
     /// Per queue, its control region.
     pub control: Vec<BorrowedFd<'a>>,
     /// Per queue and slot, the doorbell of that worker.
@@ -82,7 +84,7 @@ pub(crate) struct ForkOrder {
 /// Counts every slot's doorbell, result arena and pidfd, the regions, and what launching takes.
 pub(crate) fn fds_needed(spec: &PoolSpec) -> usize {
     const PER_SLOT: usize = 3; // doorbell, result arena, pidfd
-    const PER_POOL: usize = 3; // request arena, host's doorbell, line to the zygote
+    const PER_POOL: usize = 4; // request arena, host's and supervisor's doorbells, line to the zygote
     const PER_PROCESS: usize = 8; // zygote's line and pidfd, and what is open only during a call
     let slots: usize = spec.slots.iter().map(|&slots| slots as usize).sum();
     slots * PER_SLOT + spec.slots.len() + PER_POOL + PER_PROCESS

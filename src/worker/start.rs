@@ -36,6 +36,8 @@ pub(crate) struct WorkerFds {
     pub outputs: OwnedFd,
     /// The doorbell the host sleeps on.
     pub host_bell: OwnedFd,
+    /// The doorbell of the supervisor, rung at a change of phase.
+    pub supervisor_bell: OwnedFd,
     /// The doorbells of the workers of its own queue, by slot.
     pub bells: Vec<OwnedFd>,
 }

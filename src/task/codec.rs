@@ -1,0 +1,97 @@
+//! The codec: how inputs and outputs become bytes. serde with postcard; [`Bytes`] as they are.
+
+use std::any::Any;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Appends `value` to `into`.
+///
+/// # Errors
+///
+/// What the value's `Serialize` says; `into` then holds a part of it.
+pub(crate) fn encode<T: Serialize + 'static>(value: &T, into: &mut Vec<u8>) -> Result<(), String> {
+    if let Some(raw) = (value as &dyn Any).downcast_ref::<Bytes>() {
+        into.extend_from_slice(raw);
+        return Ok(());
+    }
+    let mut sink = Appender(into);
+    postcard::to_io(value, &mut sink).map(drop).map_err(|error| error.to_string())
+}
+
+/// The value that `bytes` are.
+///
+/// # Errors
+///
+/// When they are not what `encode` makes of a `T`, trailing bytes included.
+pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, String> {
+    if let Some(raw) = as_raw(|| Bytes::copy_from_slice(bytes)) {
+        return Ok(raw);
+    }
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(format!("{} bytes are left over", rest.len())),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The value that owned bytes are, without a copy if it is [`Bytes`].
+///
+/// # Errors
+///
+/// As [`decode`].
+pub(crate) fn decode_owned<T: DeserializeOwned + 'static>(bytes: Vec<u8>) -> Result<T, String> {
+    if std::any::TypeId::of::<T>() == std::any::TypeId::of::<Bytes>() {
+        return as_raw(|| Bytes::from(bytes)).ok_or_else(String::new);
+    }
+    decode(&bytes)
+}
+
+/// `raw()` as a `T`, if a `T` is [`Bytes`].
+fn as_raw<T: 'static>(raw: impl FnOnce() -> Bytes) -> Option<T> {
+    let mut value: Option<T> = None;
+    if let Some(place) = (&mut value as &mut dyn Any).downcast_mut::<Option<Bytes>>() {
+        *place = Some(raw());
+    }
+    value
+}
+
+/// `Vec` as a writer whose `write` is one copy.
+struct Appender<'v>(&'v mut Vec<u8>);
+
+impl std::io::Write for Appender<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_back() {
+        let value = (7_u64, "a£ — “q”".to_owned(), vec![Some(1.5_f64), None]);
+        let mut bytes = Vec::new();
+        encode(&value, &mut bytes).unwrap();
+        assert_eq!(decode::<(u64, String, Vec<Option<f64>>)>(&bytes).unwrap(), value);
+        bytes.push(0);
+        assert!(decode::<(u64, String, Vec<Option<f64>>)>(&bytes).is_err());
+    }
+
+    #[test]
+    fn raw_bytes_pass_as_they_are() {
+        let raw = Bytes::from_static(b"\x00\xFF raw");
+        let mut bytes = Vec::new();
+        encode(&raw, &mut bytes).unwrap();
+        assert_eq!(bytes, raw);
+        assert_eq!(decode::<Bytes>(&bytes).unwrap(), raw);
+        assert_eq!(decode_owned::<Bytes>(bytes).unwrap(), raw);
+    }
+}

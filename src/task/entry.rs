@@ -1,0 +1,297 @@
+//! Task functions as the engine sees them: a table of functions over a place for the future.
+//!
+//! A plain `async fn` is a zero-sized type, so all that has to travel is *which* one: the address
+//! of its vtable relative to an anchor in the same image, which is the same in every fork and
+//! every exec of one binary.
+
+#![allow(unsafe_code)] // An island: futures of erased type in given memory.
+
+use std::alloc::Layout;
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::codec;
+use super::failure::{Status, TaskFailure};
+
+/// What a finished task leaves: a status and bytes, in a buffer that is used again.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    /// The encoded bytes, unless `raw` has them.
+    pub(crate) bytes: Vec<u8>,
+    /// Bytes that need no encoding.
+    pub(crate) raw: Option<Bytes>,
+}
+
+impl Output {
+    /// Empties the output, keeping its memory unless that has grown out of proportion.
+    pub(crate) fn clear(&mut self) {
+        self.raw = None;
+        if self.bytes.capacity() > 1 << 20 {
+            self.bytes = Vec::new();
+        }
+        self.bytes.clear();
+    }
+
+    /// What it holds.
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        self.raw.as_deref().unwrap_or(&self.bytes)
+    }
+
+    /// Makes it hold `value`, whatever it held.
+    pub(crate) fn set<T: Serialize + 'static>(&mut self, value: &T) -> Result<(), String> {
+        self.clear();
+        if let Some(raw) = (value as &dyn std::any::Any).downcast_ref::<Bytes>() {
+            self.raw = Some(raw.clone());
+            return Ok(());
+        }
+        codec::encode(value, &mut self.bytes)
+    }
+
+    /// Makes it hold `text`.
+    pub(crate) fn set_text(&mut self, text: &str) {
+        self.clear();
+        self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    /// Makes it hold `value` with `status`, or the text of why it cannot be encoded.
+    fn finish<T: Serialize + 'static>(&mut self, value: &T, status: Status) -> Status {
+        match self.set(value) {
+            Ok(()) => status,
+            Err(reason) => {
+                self.set_text(&reason);
+                Status::Unencodable
+            }
+        }
+    }
+}
+
+/// What the table of function entries says besides the vtable: for functions of other languages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// The function's address.
+    pub(crate) address: u64,
+    /// The pointer it was registered with.
+    pub(crate) user: u64,
+}
+
+/// The functions of one kind of task.
+pub(crate) struct Vtable {
+    /// What a future of this kind takes.
+    pub(crate) layout: Layout,
+    /// The task function's name.
+    pub(crate) name: fn() -> &'static str,
+    /// Decodes the input, calls the function and puts its future into the memory given.
+    ///
+    /// # Safety
+    ///
+    /// The memory has `layout` and holds no future. On `Err` it still holds none.
+    pub(crate) start: unsafe fn(*mut u8, Target, &[u8]) -> Result<(), String>,
+    /// Polls the future; `Ready` means that the output holds what the status says.
+    ///
+    /// # Safety
+    ///
+    /// The memory holds a future that `start` put there, which has not moved since.
+    pub(crate) poll: unsafe fn(*mut u8, &mut Context<'_>, &mut Output) -> Poll<Status>,
+    /// Drops the future.
+    ///
+    /// # Safety
+    ///
+    /// As `poll`; the memory holds no future afterwards, even if the drop panics.
+    pub(crate) drop: unsafe fn(*mut u8),
+}
+
+impl fmt::Debug for Vtable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vtable")
+            .field("name", &(self.name)())
+            .field("layout", &self.layout)
+            .finish()
+    }
+}
+
+/// How what a future returns becomes an outcome. Sealed: [`Plain`] and [`Fallible`].
+pub trait Finish<R>: sealed::Sealed + 'static {
+    /// What the caller gets.
+    type Value: Serialize + DeserializeOwned + 'static;
+
+    #[doc(hidden)]
+    fn finish(returned: R, sink: sealed::Sink<'_>) -> sealed::Ended;
+}
+
+/// The returned value is the output.
+#[derive(Debug)]
+pub struct Plain;
+
+/// The returned `Ok` is the output, the `Err` becomes the outcome's error.
+#[derive(Debug)]
+pub struct Fallible;
+
+pub(crate) mod sealed {
+    //! What keeps [`super::Finish`] ours.
+    #![allow(missing_docs, missing_debug_implementations)]
+
+    pub trait Sealed {}
+    impl Sealed for super::Plain {}
+    impl Sealed for super::Fallible {}
+
+    pub struct Sink<'o>(pub(crate) &'o mut super::Output);
+    pub struct Ended(pub(crate) super::Status);
+}
+
+impl<T: Serialize + DeserializeOwned + 'static> Finish<T> for Plain {
+    type Value = T;
+
+    fn finish(returned: T, sink: sealed::Sink<'_>) -> sealed::Ended {
+        sealed::Ended(sink.0.finish(&returned, Status::Ok))
+    }
+}
+
+impl<T, E> Finish<Result<T, E>> for Fallible
+where
+    T: Serialize + DeserializeOwned + 'static,
+    E: fmt::Display + 'static,
+{
+    type Value = T;
+
+    fn finish(returned: Result<T, E>, sink: sealed::Sink<'_>) -> sealed::Ended {
+        sealed::Ended(match returned {
+            Ok(value) => sink.0.finish(&value, Status::Ok),
+            Err(error) => sink.0.finish(&TaskFailure::of(&error), Status::Failed),
+        })
+    }
+}
+
+/// The vtable of task function `F`, called with an `A`, whose result `M` finishes.
+pub(crate) fn vtable<F, A, Fut, M>() -> &'static Vtable
+where
+    F: Fn(A) -> Fut + Copy + 'static,
+    A: DeserializeOwned + 'static,
+    Fut: Future + 'static,
+    M: Finish<Fut::Output>,
+{
+    &Kind::<F, A, Fut, M>::VTABLE
+}
+
+struct Kind<F, A, Fut, M>(PhantomData<(F, A, Fut, M)>);
+
+impl<F, A, Fut, M> Kind<F, A, Fut, M>
+where
+    F: Fn(A) -> Fut + Copy + 'static,
+    A: DeserializeOwned + 'static,
+    Fut: Future + 'static,
+    M: Finish<Fut::Output>,
+{
+    const VTABLE: Vtable = Vtable {
+        layout: Layout::new::<Fut>(),
+        name: std::any::type_name::<F>,
+        start: Self::start,
+        poll: Self::poll,
+        drop: Self::drop,
+    };
+
+    unsafe fn start(place: *mut u8, _: Target, input: &[u8]) -> Result<(), String> {
+        const { assert!(size_of::<F>() == 0, "a task function must not capture anything") };
+        let argument = codec::decode::<A>(input)?;
+        // SAFETY: `F` is zero-sized and `Copy`, and the caller of `vtable` had one, so a copy of
+        // it is made here out of no bytes at all.
+        let function = unsafe { std::ptr::NonNull::<F>::dangling().read() };
+        let future = function(argument);
+        // SAFETY: the caller gives memory of `Fut`'s layout that holds nothing.
+        unsafe { place.cast::<Fut>().write(future) };
+        Ok(())
+    }
+
+    unsafe fn poll(place: *mut u8, context: &mut Context<'_>, output: &mut Output) -> Poll<Status> {
+        // SAFETY: the caller vouches that the future is there and never moves.
+        let future = unsafe { Pin::new_unchecked(&mut *place.cast::<Fut>()) };
+        future.poll(context).map(|returned| M::finish(returned, sealed::Sink(output)).0)
+    }
+
+    unsafe fn drop(place: *mut u8) {
+        // SAFETY: the caller vouches that the future is there.
+        unsafe { place.cast::<Fut>().drop_in_place() }
+    }
+}
+
+/// Where all relative addresses count from: something in the same image as every vtable.
+static ANCHOR: u8 = 0;
+
+/// The address of `vtable` relative to the anchor.
+pub(crate) fn relative(vtable: &'static Vtable) -> u64 {
+    (std::ptr::from_ref(vtable) as u64).wrapping_sub(&raw const ANCHOR as u64)
+}
+
+/// The vtable at a relative address.
+///
+/// # Safety
+///
+/// `relative` was made by [`relative`] in a process that runs the same image.
+pub(crate) unsafe fn absolute(relative: u64) -> &'static Vtable {
+    let address = relative.wrapping_add(&raw const ANCHOR as u64);
+    // SAFETY: the caller vouches for the origin of the number; statics never move or go away.
+    unsafe { &*(address as *const Vtable) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::MaybeUninit;
+    use std::task::Waker;
+
+    use super::*;
+
+    async fn double(x: u64) -> u64 {
+        x * 2
+    }
+
+    async fn fail(x: u64) -> Result<u64, String> {
+        Err(format!("no {x}"))
+    }
+
+    fn run(vtable: &'static Vtable, input: &[u8]) -> Result<(Status, Vec<u8>), String> {
+        let mut place = [MaybeUninit::<u128>::uninit(); 64];
+        assert!(vtable.layout.size() <= size_of_val(&place));
+        let place = place.as_mut_ptr().cast::<u8>();
+        let mut output = Output::default();
+        // SAFETY: the memory is large and aligned enough and empty; then it holds the future.
+        unsafe {
+            (vtable.start)(place, Target::default(), input)?;
+            let status = (vtable.poll)(place, &mut Context::from_waker(Waker::noop()), &mut output);
+            (vtable.drop)(place);
+            let Poll::Ready(status) = status else { panic!("not ready") };
+            Ok((status, output.as_slice().to_vec()))
+        }
+    }
+
+    fn of<F, A, Fut, M>(_: F, _: M) -> &'static Vtable
+    where
+        F: Fn(A) -> Fut + Copy + 'static,
+        A: DeserializeOwned + 'static,
+        Fut: Future + 'static,
+        M: Finish<Fut::Output>,
+    {
+        vtable::<F, A, Fut, M>()
+    }
+
+    #[test]
+    fn a_function_is_found_again_by_its_relative_address_and_runs() {
+        let direct = of(double, Plain);
+        // SAFETY: made by `relative` just here.
+        let found = unsafe { absolute(relative(direct)) };
+        assert_eq!(run(found, &[21]).unwrap(), (Status::Ok, vec![42]));
+        assert!((found.name)().ends_with("double"));
+    }
+
+    #[test]
+    fn errors_and_bad_input_are_told_apart() {
+        let (status, bytes) = run(of(fail, Fallible), &[7]).unwrap();
+        assert_eq!(status, Status::Failed);
+        assert_eq!(codec::decode::<TaskFailure>(&bytes).unwrap().message(), "no 7");
+        assert!(run(of(double, Plain), &[]).is_err());
+    }
+}

@@ -1,0 +1,140 @@
+//! What a task can end with besides its value.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+
+use super::exit::WorkerExit;
+use super::failure::{TaskFailure, TaskPanic};
+
+/// Why a task has no value.
+///
+/// Every submitted task ends exactly once: with its value or with one of these.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// The task function returned an error.
+    #[error("{0}")]
+    Failed(TaskFailure),
+    /// The task function panicked.
+    #[error("the task panicked: {0}")]
+    Panicked(TaskPanic),
+    /// The task was called off.
+    #[error("the task was cancelled")]
+    Cancelled,
+    /// The task did not end, or did not start, in the time it was given.
+    #[error("the task {} within {limit:?}", if *.started { "did not end" } else { "was not started" })]
+    TimedOut {
+        /// The time it was given.
+        limit: Duration,
+        /// Whether it was running when time ran out.
+        started: bool,
+    },
+    /// The worker that ran the task died.
+    #[error("{0}")]
+    WorkerLost(Box<WorkerLost>),
+    /// The pool ended before the task did.
+    #[error("the pool ended before the task did{}", .reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default())]
+    PoolClosed {
+        /// What ended the pool, where it was not the caller.
+        reason: Option<Arc<Error>>,
+    },
+    /// The task could not be submitted.
+    #[error("{0}")]
+    NotSubmitted(Arc<Error>),
+    /// The worker could not decode the input, or does not know the function.
+    #[error("the worker could not take the task on: {0}")]
+    Refused(String),
+    /// The value could not be encoded by the worker or decoded by the host.
+    #[error("the task's value cannot be transported: {0}")]
+    Value(String),
+    /// The value found no room in the worker's result arena because loans fill it.
+    #[error("the task's value found no room: {0}")]
+    OutputSpace(String),
+    /// Shared memory holds something that no correct worker writes.
+    #[error("shared memory is corrupt: {0}")]
+    Corrupt(String),
+}
+
+/// A worker that died with a task, and the story of the task's attempts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerLost {
+    /// The task's number in its pool.
+    pub task: u64,
+    /// The task function's name.
+    pub function: String,
+    /// The worker's seat in the pool, 0-based.
+    pub worker: u32,
+    /// The worker's process id.
+    pub pid: u32,
+    /// How the worker came to its end.
+    pub exit: WorkerExit,
+    /// Why the worker was ended, where the pool did it on purpose.
+    pub cause: LossCause,
+    /// Attempts made, this one included.
+    pub attempt: u32,
+    /// Attempts allowed.
+    pub attempts_allowed: u32,
+    /// How long the task had been running.
+    pub running: Duration,
+    /// What ended the earlier attempts, oldest first.
+    pub earlier: Vec<String>,
+}
+
+/// Why a worker was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LossCause {
+    /// It died by itself or by somebody else's hand.
+    Death,
+    /// The pool killed it because a neighbour of the task did not obey its deadline.
+    NeighbourTimedOut,
+    /// The pool killed it because it had damaged shared memory.
+    Damage,
+}
+
+impl std::fmt::Display for WorkerLost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { task, function, worker, pid, exit, attempt, attempts_allowed, .. } = self;
+        write!(f, "task {task} ({function}) lost: worker {worker} (pid {pid}) {exit}")?;
+        match self.cause {
+            LossCause::Death => {}
+            LossCause::NeighbourTimedOut => {
+                f.write_str(" because another task in it did not obey its deadline")?;
+            }
+            LossCause::Damage => f.write_str(" because it had damaged shared memory")?,
+        }
+        write!(
+            f,
+            " on attempt {attempt} of {attempts_allowed}, {:?} after its start",
+            self.running
+        )?;
+        self.earlier
+            .iter()
+            .enumerate()
+            .try_for_each(|(i, story)| write!(f, "; attempt {}: {story}", i + 1))
+    }
+}
+
+impl std::error::Error for WorkerLost {}
+
+impl TaskError {
+    /// The error of a task that never was submitted.
+    pub(crate) fn not_submitted(error: Error) -> Self {
+        match error {
+            Error::Closed => Self::PoolClosed { reason: None },
+            other => Self::NotSubmitted(Arc::new(other)),
+        }
+    }
+
+    /// What the worker's death says, if that is what ended the task.
+    #[must_use]
+    pub fn worker_lost(&self) -> Option<&WorkerLost> {
+        match self {
+            Self::WorkerLost(lost) => Some(lost),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What a worker reports when a task did not return its value.
+
+use std::any::Any;
+use std::error::Error as StdError;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How a task ended, as its worker saw it: the `status` of an output descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Status {
+    /// The output is the encoded value.
+    Ok = 0,
+    /// The function returned an error; the output is an encoded [`TaskFailure`].
+    Failed = 1,
+    /// User code panicked; the output is an encoded [`TaskPanic`].
+    Panicked = 2,
+    /// The input could not be decoded; the output is the text.
+    Undecodable = 3,
+    /// The value could not be encoded; the output is the text.
+    Unencodable = 4,
+    /// The output found no room in the result arena; the output is the text.
+    OutputSpace = 5,
+    /// The worker does not know the function; the output is the text.
+    UnknownFunction = 6,
+    /// The future was dropped because the host called the task off.
+    Cancelled = 7,
+}
+
+impl Status {
+    /// The status with that number.
+    pub(crate) fn from_bits(bits: u8) -> Option<Self> {
+        Some(match bits {
+            0 => Self::Ok,
+            1 => Self::Failed,
+            2 => Self::Panicked,
+            3 => Self::Undecodable,
+            4 => Self::Unencodable,
+            5 => Self::OutputSpace,
+            6 => Self::UnknownFunction,
+            7 => Self::Cancelled,
+            _ => return None,
+        })
+    }
+}
+
+/// An error that a task function returned, as text: the error's own type stays in the worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskFailure {
+    pub(crate) message: String,
+    pub(crate) chain: Vec<String>,
+    pub(crate) type_name: String,
+}
+
+impl TaskFailure {
+    /// Takes down `error`: its text, its type and, where the type shows one, the chain of causes.
+    pub(crate) fn of<E: fmt::Display + 'static>(error: &E) -> Self {
+        let message = error.to_string();
+        let chain = chain_of(error, &message);
+        Self { message, chain, type_name: std::any::type_name::<E>().to_owned() }
+    }
+
+    /// The error's own text.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The texts of its causes, the nearest first. Known for boxed errors, `std::io::Error` and
+    /// types that show their chain when formatted with `{:#}` (`anyhow::Error` does).
+    #[must_use]
+    pub fn chain(&self) -> &[String] {
+        &self.chain
+    }
+
+    /// The name of the error's type in the worker.
+    #[must_use]
+    pub fn type_name(&self) -> &str {
+        &self.type_name
+    }
+}
+
+impl fmt::Display for TaskFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.chain.iter().try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}
+
+fn chain_of<E: fmt::Display + 'static>(error: &E, message: &str) -> Vec<String> {
+    let any = error as &dyn Any;
+    let known = any
+        .downcast_ref::<Box<dyn StdError + Send + Sync>>()
+        .map(|boxed| &**boxed as &dyn StdError)
+        .or_else(|| {
+            any.downcast_ref::<Box<dyn StdError + Send>>().map(|boxed| &**boxed as &dyn StdError)
+        })
+        .or_else(|| any.downcast_ref::<Box<dyn StdError>>().map(|boxed| &**boxed))
+        .or_else(|| any.downcast_ref::<std::io::Error>().map(|error| error as &dyn StdError));
+    if let Some(error) = known {
+        return std::iter::successors(error.source(), |&cause| cause.source())
+            .map(ToString::to_string)
+            .collect();
+    }
+    let full = format!("{error:#}");
+    match full.strip_prefix(message).and_then(|rest| rest.strip_prefix(": ")) {
+        Some(causes) if !causes.is_empty() => vec![causes.to_owned()],
+        _ => Vec::new(),
+    }
+}
+
+/// A panic in a task function, as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskPanic {
+    pub(crate) message: String,
+    pub(crate) location: String,
+    pub(crate) backtrace: String,
+}
+
+impl TaskPanic {
+    /// The panic's message.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// `file:line:column` of the panic, or empty where it is not known.
+    #[must_use]
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// The backtrace at the panic.
+    #[must_use]
+    pub fn backtrace(&self) -> &str {
+        &self.backtrace
+    }
+}
+
+impl fmt::Display for TaskPanic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if self.location.is_empty() { Ok(()) } else { write!(f, " (at {})", self.location) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] std::num::ParseIntError);
+
+    #[test]
+    fn chains_are_kept_for_boxed_and_for_anyhow_errors() {
+        let cause = "x".parse::<i32>().unwrap_err();
+        let boxed: Box<dyn StdError + Send + Sync> = Box::new(Outer(cause.clone()));
+        let failure = TaskFailure::of(&boxed);
+        assert_eq!((failure.message(), failure.chain()), ("outer", &[cause.to_string()][..]));
+        let any = anyhow::Error::new(cause.clone()).context("outer");
+        assert_eq!(TaskFailure::of(&any).to_string(), format!("outer: {cause}"));
+        assert_eq!(TaskFailure::of(&"plain").to_string(), "plain");
+    }
+
+    #[test]
+    fn every_status_has_its_number() {
+        for bits in 0..=255 {
+            if let Some(status) = Status::from_bits(bits) {
+                assert_eq!(status as u8, bits);
+            }
+        }
+    }
+}

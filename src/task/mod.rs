@@ -1,0 +1,19 @@
+//! Floor 3: what a task is: its function, its options, its bytes and its outcome.
+
+pub(crate) mod codec;
+pub(crate) mod entry;
+mod error;
+mod exit;
+mod failure;
+pub(crate) mod function;
+mod options;
+pub(crate) mod outcome;
+
+pub use entry::{Fallible, Finish, Plain};
+pub use error::{LossCause, TaskError, WorkerLost};
+pub use exit::WorkerExit;
+pub use failure::{TaskFailure, TaskPanic};
+pub use options::TaskOptions;
+
+pub(crate) use failure::Status;
+pub(crate) use outcome::{Outcome, Payload};

@@ -1,0 +1,105 @@
+//! What a caller can ask for a task besides its call.
+
+use std::time::Duration;
+
+/// Options of a task; the default is one attempt without limits in the ordinary priority class.
+///
+/// ```
+/// use std::time::Duration;
+/// let options = aiopool::TaskOptions::new().retries(3).timeout(Duration::from_secs(10));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskOptions {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) queue_ttl: Option<Duration>,
+    pub(crate) retries: u32,
+    pub(crate) retry_on_error: bool,
+    pub(crate) backoff: Duration,
+    pub(crate) priority: u8,
+}
+
+impl Default for TaskOptions {
+    fn default() -> Self {
+        Self {
+            timeout: None,
+            queue_ttl: None,
+            retries: 0,
+            retry_on_error: false,
+            backoff: Duration::ZERO,
+            priority: 0,
+        }
+    }
+}
+
+impl TaskOptions {
+    /// The default options.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long one attempt may run, from its start in a worker. Then the task ends with
+    /// [`TaskError::TimedOut`](crate::TaskError::TimedOut): its future is dropped, and a worker
+    /// that does not get round to that within the pool's grace period is killed.
+    #[must_use]
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// How long the task may wait for a worker, from its submission.
+    #[must_use]
+    pub fn queue_ttl(mut self, limit: Duration) -> Self {
+        self.queue_ttl = Some(limit);
+        self
+    }
+
+    /// How many more attempts the task gets when its worker dies. The default is 0: user code
+    /// never runs twice unless its caller allowed it.
+    #[must_use]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// Lets the retries count for an error returned by the task function and a panic, too.
+    #[must_use]
+    pub fn retry_on_error(mut self, yes: bool) -> Self {
+        self.retry_on_error = yes;
+        self
+    }
+
+    /// How long to wait before the second attempt; doubled for each one after, at most a minute.
+    #[must_use]
+    pub fn backoff(mut self, first: Duration) -> Self {
+        self.backoff = first;
+        self
+    }
+
+    /// The priority class, 0 the most urgent, below the pool's number of classes.
+    #[must_use]
+    pub fn priority(mut self, class: u8) -> Self {
+        self.priority = class;
+        self
+    }
+
+    /// The pause before attempt `attempt` (the second is 2).
+    pub(crate) fn pause_before(&self, attempt: u32) -> Duration {
+        const LONGEST: Duration = Duration::from_secs(60);
+        let doublings = attempt.saturating_sub(2).min(31);
+        self.backoff.saturating_mul(1 << doublings).min(LONGEST.max(self.backoff))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_and_stay_at_a_minute() {
+        let options = TaskOptions::new().backoff(Duration::from_secs(1));
+        let pauses: Vec<u64> = (2..12).map(|n| options.pause_before(n).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
+        assert_eq!(TaskOptions::new().pause_before(9), Duration::ZERO);
+    }
+}

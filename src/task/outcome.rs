@@ -1,0 +1,98 @@
+//! The outcome of a task as the host holds it: bytes or an error, not yet decoded.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use crate::table::INLINE_OUTPUT;
+
+use super::codec;
+use super::error::TaskError;
+use super::failure::Status;
+
+/// Bytes copied out of shared memory.
+#[derive(Clone)]
+pub(crate) enum Payload {
+    /// Few bytes, without an allocation.
+    Inline {
+        /// How many of them count.
+        len: u8,
+        /// The bytes.
+        bytes: [u8; INLINE_OUTPUT],
+    },
+    /// Many bytes.
+    Heap(Vec<u8>),
+}
+
+impl Payload {
+    /// No bytes.
+    pub(crate) const EMPTY: Self = Self::Inline { len: 0, bytes: [0; INLINE_OUTPUT] };
+
+    /// The bytes.
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Self::Heap(bytes) => bytes,
+        }
+    }
+
+    /// The value that they are.
+    pub(crate) fn decode<T: DeserializeOwned + 'static>(self) -> Result<T, String> {
+        match self {
+            Self::Heap(bytes) => codec::decode_owned(bytes),
+            Self::Inline { .. } => codec::decode(self.as_slice()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Payload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Payload({} bytes)", self.as_slice().len())
+    }
+}
+
+/// What a task ended with, and what is known about the way there.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// The encoded value, or why there is none.
+    pub(crate) result: Result<Payload, TaskError>,
+    /// Attempts made.
+    pub(crate) attempts: u32,
+    /// From the submission to the start of the last attempt.
+    pub(crate) waited: Duration,
+    /// How long the last attempt ran.
+    pub(crate) ran: Duration,
+}
+
+impl Outcome {
+    /// An outcome without times.
+    pub(crate) fn error(error: TaskError, attempts: u32) -> Self {
+        Self { result: Err(error), attempts, waited: Duration::ZERO, ran: Duration::ZERO }
+    }
+
+    /// The value, decoded.
+    pub(crate) fn decode<T: DeserializeOwned + 'static>(self) -> Result<T, TaskError> {
+        self.result?.decode().map_err(TaskError::Value)
+    }
+}
+
+/// What a worker's status and bytes say about a task.
+pub(crate) fn interpret(status: u8, payload: Payload) -> Result<Payload, TaskError> {
+    let text = |payload: &Payload| String::from_utf8_lossy(payload.as_slice()).into_owned();
+    Err(match Status::from_bits(status) {
+        Some(Status::Ok) => return Ok(payload),
+        Some(Status::Failed) => match payload.decode() {
+            Ok(failure) => TaskError::Failed(failure),
+            Err(reason) => TaskError::Corrupt(format!("an error that cannot be read: {reason}")),
+        },
+        Some(Status::Panicked) => match payload.decode() {
+            Ok(panic) => TaskError::Panicked(panic),
+            Err(reason) => TaskError::Corrupt(format!("a panic that cannot be read: {reason}")),
+        },
+        Some(Status::Undecodable | Status::UnknownFunction) => TaskError::Refused(text(&payload)),
+        Some(Status::Unencodable) => TaskError::Value(text(&payload)),
+        Some(Status::OutputSpace) => TaskError::OutputSpace(text(&payload)),
+        Some(Status::Cancelled) => TaskError::Cancelled,
+        None => TaskError::Corrupt(format!("status {status} of an output")),
+    })
+}
