@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::{check, retry};
+use super::{check, memory, retry};
 
 /// The size cannot change any more: nobody who maps the file can meet a `SIGBUS`.
 pub(crate) const SEAL_SIZE: i32 = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK;
@@ -42,7 +42,7 @@ pub(crate) fn set_len(file: BorrowedFd<'_>, len: u64) -> io::Result<()> {
 
 /// Takes the memory of `[start, start + len)` now, so that touching it later cannot fail.
 ///
-/// What the machine does not have is refused *before* the system call: `fallocate` itself never
+/// What the machine or the control group does not have is refused *before* the system call: `fallocate` itself never
 /// says no to memory, it fills page after page until the kernel's OOM killer has ended every
 /// process it could find. The look is no reservation: two callers at once may both pass it.
 ///
@@ -51,24 +51,12 @@ pub(crate) fn set_len(file: BorrowedFd<'_>, len: u64) -> io::Result<()> {
 /// `ENOMEM` when less than `len` is available, `ENOSPC` when the file system is full, `EPERM`
 /// beyond the end of a sealed file.
 pub(crate) fn reserve(file: BorrowedFd<'_>, start: u64, len: u64) -> io::Result<()> {
-    if len > available_memory()? {
+    if len > memory::available()? {
         return Err(io::Error::from_raw_os_error(libc::ENOMEM));
     }
     let (start, len) = (offset(start)?, offset(len)?);
     // SAFETY: takes no pointers.
     retry(|| check(unsafe { libc::fallocate(file.as_raw_fd(), 0, start, len) })).map(drop)
-}
-
-/// Bytes that can be taken without pushing anybody out, as the kernel estimates it.
-fn available_memory() -> io::Result<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo")?;
-    parse_available(&text)
-        .ok_or_else(|| io::Error::other("/proc/meminfo has no line `MemAvailable: … kB`"))
-}
-
-fn parse_available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Adds seals; they can never be taken off.
@@ -132,14 +120,5 @@ mod tests {
         add_seals(file.as_fd(), SEAL_SIZE).unwrap();
         let refused = reserve(file.as_fd(), 0, 1 << 62).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::ENOMEM));
-    }
-
-    #[test]
-    fn available_memory_is_read_in_bytes() {
-        let text = "MemTotal:  200 kB\nMemAvailable:    24376052 kB\nBuffers: 1 kB\n";
-        assert_eq!(parse_available(text), Some(24_376_052 * 1024));
-        assert_eq!(parse_available("MemTotal: 200 kB\n"), None);
-        assert_eq!(parse_available("MemAvailable: many kB\n"), None);
-        assert!(available_memory().unwrap() > 0);
     }
 }

@@ -6,10 +6,24 @@
 
 #![allow(dead_code)] // floors above are being written: goes with the last of them
 
+pub(crate) mod cgroup;
 pub(crate) mod clock;
+pub(crate) mod cpus;
 pub(crate) mod eventfd;
+pub(crate) mod exec;
+pub(crate) mod exit;
+pub(crate) mod fd;
+pub(crate) mod image;
 pub(crate) mod memfd;
+pub(crate) mod memory;
+pub(crate) mod oom;
+pub(crate) mod pidfd;
 pub(crate) mod poll;
+pub(crate) mod process;
+pub(crate) mod rlimit;
+pub(crate) mod signal;
+pub(crate) mod socket;
+pub(crate) mod wait;
 
 use std::io;
 

@@ -1,0 +1,90 @@
+//! How many processors this process may keep busy.
+#![allow(unsafe_code)] // one call into libc
+
+use std::io;
+use std::path::Path;
+
+use super::cgroup::{self, Version};
+
+/// Processors of the affinity mask, less where a control group's quota is lower; at least 1.
+///
+/// A quota of two and a half processors counts as three. What cannot be read does not limit.
+pub(crate) fn available() -> usize {
+    let allowed = affinity().unwrap_or(1);
+    let groups = cgroup::of("cpu").unwrap_or_default();
+    let quotas = groups.iter().flat_map(|group| {
+        group.upwards().filter_map(|directory| read_quota(group.version, directory))
+    });
+    quotas.min().map_or(allowed, |quota| quota.min(allowed)).max(1)
+}
+
+/// How many processors the calling thread may run on.
+fn affinity() -> io::Result<usize> {
+    const BITS: usize = 64;
+    // The kernel refuses a mask that is shorter than its own, so grow until it fits.
+    let mut mask = vec![0u64; 16];
+    loop {
+        let size = size_of_val(mask.as_slice());
+        // SAFETY: `mask` is writable for `size` bytes; the kernel fills in whole words.
+        let result = unsafe { libc::sched_getaffinity(0, size, mask.as_mut_ptr().cast()) };
+        if result == 0 {
+            return Ok(mask.iter().map(|word| word.count_ones() as usize).sum());
+        }
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::EINVAL) || mask.len() * BITS >= 1 << 20 {
+            return Err(error);
+        }
+        mask.resize(mask.len() * 2, 0);
+    }
+}
+
+fn read_quota(version: Version, directory: &Path) -> Option<usize> {
+    let read = |name: &str| std::fs::read_to_string(directory.join(name)).ok();
+    match version {
+        Version::V2 => parse_v2(&read("cpu.max")?),
+        Version::V1 => parse_v1(&read("cpu.cfs_quota_us")?, &read("cpu.cfs_period_us")?),
+    }
+}
+
+/// `quota period`, in microseconds; the quota may be `max`.
+fn parse_v2(cpu_max: &str) -> Option<usize> {
+    let (quota, period) = cpu_max.trim().split_once(' ')?;
+    parse_v1(quota, period)
+}
+
+/// A quota of −1 is none.
+fn parse_v1(quota: &str, period: &str) -> Option<usize> {
+    let quota: u64 = quota.trim().parse().ok()?;
+    let period: u64 = period.trim().parse().ok()?;
+    (period > 0).then(|| quota.div_ceil(period) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotas_round_up() {
+        assert_eq!(parse_v2("250000 100000\n"), Some(3));
+        assert_eq!(parse_v2("200000 100000\n"), Some(2));
+        assert_eq!(parse_v2("1000 100000\n"), Some(1));
+        assert_eq!(parse_v1("150000\n", "100000\n"), Some(2));
+    }
+
+    #[test]
+    fn no_quota_and_nonsense_do_not_limit() {
+        assert_eq!(parse_v2("max 100000\n"), None);
+        assert_eq!(parse_v1("-1\n", "100000\n"), None);
+        assert_eq!(parse_v1("100000\n", "0\n"), None);
+        assert_eq!(parse_v2(""), None);
+        assert_eq!(parse_v2("many few"), None);
+    }
+
+    #[test]
+    fn this_process_has_a_processor_and_no_more_than_the_machine() {
+        let count = available();
+        let machine = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+        assert!(count >= 1);
+        assert!(count <= machine.lines().filter(|line| line.starts_with("processor")).count());
+    }
+}

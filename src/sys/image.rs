@@ -1,0 +1,190 @@
+//! The loaded image (executable or shared library) that holds this very code.
+#![allow(unsafe_code)] // walks the dynamic linker's list of images
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// Where this code is, as the dynamic linker sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Image {
+    /// Whether it is the program itself, and not a library it loaded.
+    pub is_program: bool,
+    /// The file it was loaded from; for the program `/proc/self/exe`, which is the very file even
+    /// when it was replaced since.
+    pub path: PathBuf,
+    /// The number the linker gave the build, if it gave one.
+    build_id: Option<Vec<u8>>,
+}
+
+/// Finds the image that holds this code.
+pub(crate) fn own() -> io::Result<Image> {
+    let anchor = own as fn() -> io::Result<Image> as usize;
+    let mut search = Search { anchor, index: 0, found: None };
+    // SAFETY: `visit` takes `search` for what it is, and the call ends before `search` does.
+    unsafe { libc::dl_iterate_phdr(Some(visit), std::ptr::from_mut(&mut search).cast()) };
+    let (is_program, build_id) =
+        search.found.ok_or_else(|| io::Error::other("the dynamic linker does not list us"))?;
+    let path = if is_program {
+        PathBuf::from("/proc/self/exe")
+    } else {
+        let maps = std::fs::read("/proc/self/maps")?;
+        mapped_path(&maps, anchor).ok_or_else(|| {
+            io::Error::other("/proc/self/maps names no file for this library: it was replaced")
+        })?
+    };
+    Ok(Image { is_program, path, build_id })
+}
+
+impl Image {
+    /// Tells this build from every other: the same in each process that runs the same file.
+    ///
+    /// The linker's own number where there is one, else what the file system says of the file.
+    pub(crate) fn identity(&self) -> io::Result<String> {
+        if let Some(id) = &self.build_id {
+            return Ok(id.iter().map(|byte| format!("{byte:02x}")).collect());
+        }
+        let file = std::fs::metadata(&self.path)?;
+        let changed = (file.mtime(), file.mtime_nsec());
+        Ok(format!("{}:{}:{}:{}.{}", file.dev(), file.ino(), file.size(), changed.0, changed.1))
+    }
+}
+
+struct Search {
+    anchor: usize,
+    index: usize,
+    found: Option<(bool, Option<Vec<u8>>)>,
+}
+
+unsafe extern "C" fn visit(
+    image: *mut libc::dl_phdr_info,
+    _size: libc::size_t,
+    search: *mut libc::c_void,
+) -> libc::c_int {
+    // SAFETY: the linker passes one image of its list, valid during the call, and our own search;
+    // the list itself starts with the program, and headers and notes are mapped as they say.
+    unsafe {
+        let search = &mut *search.cast::<Search>();
+        let base = (*image).dlpi_addr as usize;
+        let headers = std::slice::from_raw_parts((*image).dlpi_phdr, (*image).dlpi_phnum.into());
+        let holds_us = headers.iter().any(|header| {
+            let start = base.wrapping_add(header.p_vaddr as usize);
+            let offset = search.anchor.wrapping_sub(start);
+            header.p_type == libc::PT_LOAD && offset < header.p_memsz as usize
+        });
+        if !holds_us {
+            search.index += 1;
+            return 0;
+        }
+        let build_id =
+            headers.iter().filter(|header| header.p_type == libc::PT_NOTE).find_map(|h| {
+                let start = base.wrapping_add(h.p_vaddr as usize) as *const u8;
+                parse_build_id(std::slice::from_raw_parts(start, h.p_memsz as usize))
+            });
+        search.found = Some((search.index == 0, build_id));
+        1
+    }
+}
+
+/// The description of the note `GNU`, type 3, among the notes of a segment.
+fn parse_build_id(mut notes: &[u8]) -> Option<Vec<u8>> {
+    const BUILD_ID: u32 = 3;
+    let aligned = |len: usize| len.checked_next_multiple_of(4);
+    loop {
+        let word = |index: usize| -> Option<u32> {
+            let bytes = notes.get(index * 4..index * 4 + 4)?;
+            Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+        };
+        let (name_len, len, kind) = (word(0)? as usize, word(1)? as usize, word(2)?);
+        let start = aligned(name_len)?.checked_add(12)?;
+        let description = notes.get(start..start.checked_add(len)?)?;
+        if kind == BUILD_ID && notes.get(12..16) == Some(b"GNU\0") && name_len == 4 && len > 0 {
+            return Some(description.to_vec());
+        }
+        notes = notes.get(start.checked_add(aligned(len)?)?..)?;
+    }
+}
+
+/// The file that is mapped where `address` lies; none for memory without a file, and for a file
+/// that has no name any more.
+fn mapped_path(maps: &[u8], address: usize) -> Option<PathBuf> {
+    let line = maps.split(|&byte| byte == b'\n').find(|line| {
+        let range = line.split(|&byte| byte == b' ').next().and_then(|r| str::from_utf8(r).ok());
+        let ends = range.and_then(|range| range.split_once('-'));
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        let ends = ends.and_then(|(start, end)| Some(number(start)?..number(end)?));
+        ends.is_some_and(|range| range.contains(&address))
+    })?;
+    let path = line.iter().position(|&byte| byte == b'/').map(|start| &line[start..])?;
+    if path.ends_with(b" (deleted)") {
+        return None;
+    }
+    // The kernel writes a line feed, and only that, as `\012`.
+    let mut plain = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&first, tail)) = rest.split_first() {
+        if let Some(tail) = rest.strip_prefix(b"\\012") {
+            plain.push(b'\n');
+            rest = tail;
+        } else {
+            plain.push(first);
+            rest = tail;
+        }
+    }
+    Some(PathBuf::from(OsString::from_vec(plain)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_binary_is_the_program() {
+        let image = own().unwrap();
+        assert!(image.is_program);
+        assert_eq!(image.path, PathBuf::from("/proc/self/exe"));
+        assert_eq!(image.identity().unwrap(), own().unwrap().identity().unwrap());
+    }
+
+    #[test]
+    fn without_a_linkers_number_the_file_identifies() {
+        let by_file = Image { build_id: None, ..own().unwrap() };
+        assert_eq!(by_file.identity().unwrap().split(':').count(), 4);
+    }
+
+    #[test]
+    fn finds_the_build_id_behind_another_note() {
+        let mut notes = Vec::new();
+        let mut note = |kind: u32, description: &[u8]| {
+            notes.extend(4u32.to_ne_bytes());
+            notes.extend((description.len() as u32).to_ne_bytes());
+            notes.extend(kind.to_ne_bytes());
+            notes.extend(b"GNU\0");
+            notes.extend(description);
+            notes.resize(notes.len().next_multiple_of(4), 0);
+        };
+        note(1, &[9; 6]);
+        note(3, &[1, 2, 3]);
+        assert_eq!(parse_build_id(&notes), Some(vec![1, 2, 3]));
+        assert_eq!(parse_build_id(&notes[..notes.len() - 4]), None);
+        assert_eq!(parse_build_id(&[]), None);
+        assert_eq!(parse_build_id(&[0xff; 40]), None);
+    }
+
+    #[test]
+    fn the_path_is_the_one_mapped_at_the_address() {
+        let maps = b"1000-2000 r-xp 00000000 08:01 7   /lib/a b.so\n\
+            2000-3000 rw-p 00000000 00:00 0 \n\
+            3000-4000 r-xp 00000000 08:01 8   /tmp/x\\012y.so\n\
+            4000-5000 r-xp 00000000 08:01 9   /tmp/z.so (deleted)\n";
+        let path = |address| mapped_path(maps, address);
+        assert_eq!(path(0x1000), Some(PathBuf::from("/lib/a b.so")));
+        assert_eq!(path(0x1fff), Some(PathBuf::from("/lib/a b.so")));
+        assert_eq!(path(0x2000), None);
+        assert_eq!(path(0x3800), Some(PathBuf::from("/tmp/x\ny.so")));
+        assert_eq!(path(0x4000), None);
+        assert_eq!(path(0x9000), None);
+    }
+}

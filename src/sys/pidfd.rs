@@ -1,0 +1,51 @@
+//! `pidfd`: a process by descriptor, which no later process with the same pid can be taken for.
+#![allow(unsafe_code)] // calls into libc
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Opens a process; readable from the moment it is dead. Close-on-exec.
+///
+/// Certain to be the process meant only for oneself, and for one's own child before it is reaped.
+pub(crate) fn open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes numbers only.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::c_long, 0 as libc::c_long) };
+    if fd == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call just made this descriptor and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+}
+
+/// Sends a signal to the process; `ESRCH` when it is dead and reaped.
+pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let (no_info, no_flags) = (std::ptr::null::<libc::siginfo_t>(), 0 as libc::c_long);
+    // SAFETY: a null `siginfo_t` asks for the one that `kill` would send.
+    let result = unsafe {
+        let fd = pidfd.as_raw_fd() as libc::c_long;
+        libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as libc::c_long, no_info, no_flags)
+    };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::process::Command;
+
+    use super::*;
+    use crate::sys::poll::{PollFd, poll};
+
+    #[test]
+    fn becomes_readable_when_the_process_is_dead() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pidfd = open(child.id()).unwrap();
+        let mut fds = [PollFd::readable(pidfd.as_fd())];
+        assert_eq!(poll(&mut fds, Some(std::time::Duration::ZERO)).unwrap(), 0);
+        send_signal(pidfd.as_fd(), libc::SIGKILL).unwrap();
+        assert_eq!(poll(&mut fds, None).unwrap(), 1);
+        child.wait().unwrap();
+        let gone = send_signal(pidfd.as_fd(), 0).unwrap_err();
+        assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));
+    }
+}

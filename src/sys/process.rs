@@ -1,0 +1,117 @@
+//! Processes: making one, its group, what ties it to its parent.
+#![allow(unsafe_code)] // calls into libc
+
+use std::ffi::CStr;
+use std::io;
+
+use super::check;
+
+/// Which side of a [`fork`] this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The new process.
+    Child,
+    /// The process that called, with the child's pid.
+    Parent(u32),
+}
+
+/// Makes a copy of this process, by the C library, so that its own child handlers run.
+///
+/// # Errors
+///
+/// `EAGAIN` at a limit on processes, `ENOMEM` without the memory.
+///
+/// # Safety
+///
+/// This process has one thread only: the copy has no other, and what others had locked would stay
+/// locked in it.
+pub(crate) unsafe fn fork() -> io::Result<Side> {
+    // SAFETY: takes no pointers; the caller vouches for the single thread.
+    match check(unsafe { libc::fork() })? {
+        0 => Ok(Side::Child),
+        pid => Ok(Side::Parent(pid as u32)),
+    }
+}
+
+/// This process's id.
+pub(crate) fn own_pid() -> u32 {
+    std::process::id()
+}
+
+/// The id of this process's parent, at this moment.
+pub(crate) fn parent_pid() -> u32 {
+    std::os::unix::process::parent_id()
+}
+
+/// Makes `pid` (0: this process) the leader of a process group of its own.
+pub(crate) fn lead_group(pid: u32) -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::setpgid(pid as libc::pid_t, 0) }).map(drop)
+}
+
+/// Sends a signal to every process of the group that `leader` leads.
+///
+/// The caller knows the group to be the one it means: the leader is its child and not yet reaped.
+pub(crate) fn signal_group(leader: u32, signal: i32) -> io::Result<()> {
+    // -0 and -1 would mean this group, and everybody.
+    if leader <= 1 || leader > i32::MAX as u32 {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::kill(-(leader as libc::pid_t), signal) }).map(drop)
+}
+
+/// From now on this process is killed when the thread that made it ends.
+///
+/// Does nothing about a parent that is gone already: compare [`parent_pid`] afterwards.
+pub(crate) fn die_with_parent() -> io::Result<()> {
+    // SAFETY: the option takes one number.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) }).map(drop)
+}
+
+/// From now on executing a set-user-id program gives this process no new rights.
+pub(crate) fn no_new_privileges() -> io::Result<()> {
+    let (on, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
+    // SAFETY: the option takes numbers only.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, on, unused, unused, unused) }).map(drop)
+}
+
+/// Sets the name that `ps` and `top` show; longer ones are cut after 15 bytes.
+pub(crate) fn set_name(name: &CStr) -> io::Result<()> {
+    // SAFETY: the option takes a C string and copies at most 16 bytes of it.
+    check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }).map(drop)
+}
+
+/// How many threads this process has.
+pub(crate) fn thread_count() -> io::Result<usize> {
+    Ok(std::fs::read_dir("/proc/self/task")?.count())
+}
+
+/// Whether this program was started with more rights than its caller has (`AT_SECURE`), so that
+/// its environment is the word of a stranger.
+pub(crate) fn has_foreign_rights() -> bool {
+    // SAFETY: takes a number, and answers 0 for one it does not know.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_this_thread_and_another() {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || stopped.recv());
+        assert!(thread_count().unwrap() >= 2);
+        drop(stop);
+        other.join().unwrap().unwrap_err();
+    }
+
+    #[test]
+    fn groups_that_would_mean_everybody_are_refused() {
+        for leader in [0, 1, u32::MAX] {
+            let refused = signal_group(leader, 0).unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
+        }
+    }
+}

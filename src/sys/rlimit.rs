@@ -1,0 +1,80 @@
+//! Resource limits of this process.
+#![allow(unsafe_code)] // calls into libc
+
+use std::io;
+
+use super::check;
+
+/// What a limit is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resource {
+    /// Bytes of address space.
+    AddressSpace,
+    /// Seconds of processor time.
+    CpuSeconds,
+    /// The highest descriptor number, plus one.
+    OpenFiles,
+}
+
+/// A limit and how far this process may raise it; `u64::MAX` is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limit {
+    /// What holds now.
+    pub soft: u64,
+    /// How far `soft` may be raised.
+    pub hard: u64,
+}
+
+/// The limit that holds now.
+pub(crate) fn get(resource: Resource) -> io::Result<Limit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is writable and of the type the call fills in.
+    check(unsafe { libc::getrlimit(code(resource), &mut limit) })?;
+    Ok(Limit { soft: limit.rlim_cur, hard: limit.rlim_max })
+}
+
+/// Sets a limit, for this process and those it makes from now on.
+pub(crate) fn set(resource: Resource, limit: Limit) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
+    // SAFETY: `limit` is initialised and lives across the call.
+    check(unsafe { libc::setrlimit(code(resource), &limit) }).map(drop)
+}
+
+/// Lowers a limit so that it cannot be raised again; one that is lower already stays.
+pub(crate) fn lower(resource: Resource, most: u64) -> io::Result<()> {
+    let now = get(resource)?;
+    let soft = most.min(now.soft);
+    // Processor time: at the soft limit comes `SIGXCPU`, which names the cause, at the hard one
+    // `SIGKILL`, which does not; so the hard one is left a second behind.
+    let slack = u64::from(resource == Resource::CpuSeconds);
+    set(resource, Limit { soft, hard: most.saturating_add(slack).min(now.hard).max(soft) })
+}
+
+/// The platform's own name for it: its type differs between C libraries.
+fn code(resource: Resource) -> libc::__rlimit_resource_t {
+    match resource {
+        Resource::AddressSpace => libc::RLIMIT_AS,
+        Resource::CpuSeconds => libc::RLIMIT_CPU,
+        Resource::OpenFiles => libc::RLIMIT_NOFILE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_is_what_holds() {
+        let now = get(Resource::OpenFiles).unwrap();
+        assert!(now.soft > 0 && now.soft <= now.hard);
+        set(Resource::OpenFiles, now).unwrap();
+        assert_eq!(get(Resource::OpenFiles).unwrap(), now);
+    }
+
+    #[test]
+    fn a_limit_above_the_present_one_changes_nothing() {
+        let now = get(Resource::CpuSeconds).unwrap();
+        lower(Resource::CpuSeconds, u64::MAX).unwrap();
+        assert_eq!(get(Resource::CpuSeconds).unwrap(), now);
+    }
+}
