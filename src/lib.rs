@@ -9,6 +9,8 @@ pub(crate) mod doorbell;
 mod error;
 pub(crate) mod launch;
 pub(crate) mod ring;
+#[cfg(feature = "scrape")]
+pub mod scrape;
 pub(crate) mod shm;
 pub(crate) mod sync;
 pub(crate) mod sys;

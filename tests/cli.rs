@@ -1,0 +1,220 @@
+//! The contract of the command line: output, files, exit status.
+
+mod command;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use aiopool::scrape::Book;
+use aiopool::scrape::site::Shop;
+use command::{aiopool, run, scratch, wait, wait_until};
+
+/// Rows of a CSV file after checking its header.
+fn rows(path: &Path) -> Vec<Book> {
+    let mut rows = csv::Reader::from_path(path).unwrap();
+    assert_eq!(rows.headers().unwrap(), vec!["title", "price", "description"]);
+    rows.deserialize().collect::<Result<_, _>>().unwrap()
+}
+
+fn scrape(engine: &str, pages: &str, out: &Path) -> Command {
+    let mut command = aiopool(["scrape", "--engine", engine, "--pages", pages, "--out"]);
+    command.arg(out);
+    command
+}
+
+#[test]
+fn scrape_single_writes_all_books_in_list_order() {
+    let out = scratch("all.csv");
+    let run = run(scrape("single", "50", &out).arg("--json"));
+    assert_eq!(run.code(), Some(0), "{}", run.stderr);
+    assert_eq!(run.stderr, "", "no progress bars where there is no terminal");
+    assert!(rows(&out).iter().eq(Shop::new().books(50)), "all books, as the site has them");
+
+    let summary: serde_json::Value = serde_json::from_str(run.last_line()).unwrap();
+    assert_eq!(run.stdout.lines().count(), 1);
+    let keys: Vec<_> = summary.as_object().unwrap().keys().map(String::as_str).collect();
+    let mut wanted = vec![
+        "books",
+        "pages",
+        "failed",
+        "seconds",
+        "cpu_seconds",
+        "engine",
+        "processes",
+        "worker_deaths",
+        "retries",
+    ];
+    wanted.sort();
+    assert_eq!(keys, wanted);
+    assert_eq!(summary["books"], 1_000);
+    assert_eq!(summary["pages"], 50);
+    assert_eq!(summary["failed"], 0);
+    assert_eq!(summary["engine"], "single");
+    assert_eq!(summary["processes"], 1);
+    assert_eq!(summary["worker_deaths"], 0);
+    assert_eq!(summary["retries"], 0);
+    assert!(summary["seconds"].as_f64().unwrap() > 0.0);
+    assert!(summary["cpu_seconds"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn scrape_pipelined_writes_the_same_file() {
+    let (plain, pipelined) = (scratch("plain.csv"), scratch("pipelined.csv"));
+    assert_eq!(run(&mut scrape("single", "4", &plain)).code(), Some(0));
+    assert_eq!(run(scrape("single", "4", &pipelined).arg("--pipelined")).code(), Some(0));
+    assert_eq!(rows(&plain).len(), 80);
+    assert_eq!(fs::read(plain).unwrap(), fs::read(pipelined).unwrap());
+}
+
+#[test]
+fn scrape_ends_with_a_summary_for_people() {
+    let run = run(scrape("single", "1", &scratch("summary.csv")).args(["--latency-ms", "5"]));
+    assert_eq!(run.code(), Some(0), "{}", run.stderr);
+    let last = run.last_line();
+    assert!(last.starts_with("20 books from 1 pages, 0 failed, in "), "{last}");
+    assert!(last.contains("CPU"), "{last}");
+}
+
+#[test]
+fn wrong_usage_is_status_2_and_says_what() {
+    let cases: [(&[&str], &str); 16] = [
+        (&[], "Usage"),
+        (&["fly"], "fly"),
+        (&["scrape", "--no-such-flag"], "--no-such-flag"),
+        (&["scrape", "--engine", "warp"], "single"),
+        (&["scrape", "--pages", "0"], "0 is not in 1.."),
+        (&["scrape", "--pages", "-1"], "-1"),
+        (&["scrape", "--pages", "many"], "many"),
+        (&["scrape", "--pages", "51"], "1 to 50"),
+        (&["scrape", "--child-concurrency", "0"], "0 is not in 1.."),
+        (&["scrape", "--child-concurrency", "-3"], "-3"),
+        (&["scrape", "--timeout-ms", "0"], "0 is not in 1.."),
+        (&["scrape", "--base-url", "ftp://shop.test/"], "must begin with http:// or https://"),
+        (&["scrape", "--base-url", "shop"], "bad address"),
+        (&["scrape", "--base-url", "http://shop.test/", "--latency-ms", "1"], "--latency-ms"),
+        (&["site", "--port", "65536"], "65536"),
+        (&["site", "--latency-ms", "soon"], "soon"),
+    ];
+    for (args, wanted) in cases {
+        let run = run(aiopool([]).args(args));
+        assert_eq!(run.code(), Some(2), "{args:?}: {}", run.stderr);
+        assert!(run.stderr.contains(wanted), "{args:?}: {}", run.stderr);
+        assert_eq!(run.stdout, "", "{args:?}");
+    }
+}
+
+#[test]
+fn help_and_version_are_status_0() {
+    for args in [["--help"], ["--version"]] {
+        let run = run(&mut aiopool(args));
+        assert_eq!(run.code(), Some(0));
+        assert!(run.stdout.contains("aiopool"), "{}", run.stdout);
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_status_1_and_named() {
+    for out in ["/no/such/folder/books.csv", "/dev/full", env!("CARGO_TARGET_TMPDIR")] {
+        let run = run(&mut scrape("single", "1", Path::new(out)));
+        assert_eq!(run.code(), Some(1), "{out}");
+        assert!(run.stderr.contains(&format!("cannot write {out}")), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_success() {
+    let mut child = scrape("single", "1", &scratch("unread.csv"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let status = wait(&mut child);
+    let mut stderr = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut stderr).unwrap();
+    assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn site_prints_its_url_first_and_ends_well_at_ctrl_c() {
+    let mut site = aiopool(["site", "--latency-ms", "1"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut url = String::new();
+    BufReader::new(site.stdout.as_mut().unwrap()).read_line(&mut url).unwrap();
+    assert!(url.starts_with("http://127.0.0.1:"), "{url}");
+
+    let out = scratch("other-site.csv");
+    let run = run(scrape("single", "2", &out).args(["--base-url", url.trim()]));
+    assert_eq!(run.code(), Some(0), "{}", run.stderr);
+    assert!(rows(&out).iter().eq(Shop::new().books(2)));
+
+    signal("INT", site.id());
+    assert_eq!(wait(&mut site).code(), Some(0));
+}
+
+#[test]
+fn site_on_a_taken_port_is_status_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let run = run(&mut aiopool(["site", "--port", &port]));
+    assert_eq!(run.code(), Some(1));
+    assert!(run.stderr.contains(&format!("cannot listen on 127.0.0.1:{port}")), "{}", run.stderr);
+}
+
+#[test]
+fn scrape_killed_with_sigkill_leaves_no_site() {
+    let mut scrape = scrape("single", "50", &scratch("killed.csv"))
+        .args(["--latency-ms", "600000"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = scrape.id();
+    let children = || fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    wait_until("the site runs", || !children().is_empty());
+    let site = format!("/proc/{}", children().trim());
+    scrape.kill().unwrap();
+    scrape.wait().unwrap();
+    // Nobody may be there to reap it, so a zombie counts as gone.
+    let alive = || {
+        fs::read_to_string(format!("{site}/stat"))
+            .is_ok_and(|stat| !stat.rsplit_once(')').unwrap().1.trim_start().starts_with('Z'))
+    };
+    wait_until("the site is gone", || !alive());
+}
+
+#[test]
+fn scrape_interrupted_by_ctrl_c_keeps_what_is_in() {
+    let out = scratch("interrupted.csv");
+    let mut scrape = scrape("single", "50", &out)
+        .args(["--pipelined", "--child-concurrency", "1", "--latency-ms", "100"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = scrape.id();
+    let handled = || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap();
+        u64::from_str_radix(caught, 16).unwrap() & 1 << (2 - 1) != 0
+    };
+    wait_until("the scrape handles SIGINT", handled);
+    signal("INT", pid);
+    let status = wait(&mut scrape);
+    let output = scrape.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("interrupted"), "{stderr}");
+    let books = rows(&out);
+    assert!(books.len() < 1_000);
+    assert!(books.iter().eq(Shop::new().books(50).take(books.len())));
+    let last = String::from_utf8(output.stdout).unwrap();
+    assert!(last.starts_with(&format!("{} books", books.len())), "{last}");
+}
+
+/// Sends a signal by the shell's own `kill`.
+fn signal(name: &str, pid: u32) {
+    let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status().unwrap();
+    assert!(sent.success());
+}
