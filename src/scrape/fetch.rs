@@ -153,7 +153,10 @@ impl Fetcher {
                 Ok(page) => return Ok(page),
                 Err(Trouble::Lasting(error)) => return Err(error),
                 Err(Trouble::Passing(error)) if retry == self.options.retries => {
-                    return Err(error.context(format!("gave up after {} tries", retry + 1)));
+                    return Err(match retry {
+                        0 => error,
+                        _ => error.context(format!("gave up after {} tries", retry + 1)),
+                    });
                 }
                 Err(Trouble::Passing(_)) => {
                     tokio::time::sleep(pause(retry)).await;

@@ -35,7 +35,7 @@ impl<W: Write> Shown<W> {
 impl Bars {
     fn new(pages: u32) -> Self {
         let style =
-            ProgressStyle::with_template("{prefix:7} {wide_bar} {pos:>5}/{len:<5} {elapsed}")
+            ProgressStyle::with_template("{prefix:7} {wide_bar} {pos:>5}/{len:<5} {elapsed_precise}")
                 .expect("the template is a valid constant");
         let both = MultiProgress::new();
         let bar = |name, len| {
