@@ -34,9 +34,10 @@ impl<W: Write> Shown<W> {
 
 impl Bars {
     fn new(pages: u32) -> Self {
-        let style =
-            ProgressStyle::with_template("{prefix:7} {wide_bar} {pos:>5}/{len:<5} {elapsed_precise}")
-                .expect("the template is a valid constant");
+        let style = ProgressStyle::with_template(
+            "{prefix:7} {wide_bar} {pos:>5}/{len:<5} {elapsed_precise}",
+        )
+        .expect("the template is a valid constant");
         let both = MultiProgress::new();
         let bar = |name, len| {
             let bar = ProgressBar::new(len).with_style(style.clone()).with_prefix(name);
