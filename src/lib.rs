@@ -19,5 +19,5 @@ pub(crate) mod task;
 pub(crate) mod worker;
 
 pub use error::{Error, Result};
-pub use launch::StartMethod;
+pub use launch::{StartMethod, init};
 pub use task::{LossCause, TaskError, TaskFailure, TaskOptions, TaskPanic, WorkerExit, WorkerLost};

@@ -1,10 +1,16 @@
 //! One pool's line to the zygote.
 #![forbid(unsafe_code)]
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{ForkOrder, PoolFds, PoolSpec};
+use super::line::Line;
+use super::wire::{self, Answer, Call, Order};
+use super::{ForkOrder, PoolFds, PoolSpec, home};
 use crate::error::{Error, Result};
+use crate::sys::{memfd, socket};
 use crate::table::WorkerId;
 use crate::task::WorkerExit;
 
@@ -12,7 +18,10 @@ use crate::task::WorkerExit;
 #[derive(Debug)]
 pub(crate) struct Launcher {
     line: OwnedFd,
-    zygote: OwnedFd,
+    zygote: Arc<Line>,
+    queues: usize,
+    /// Workers whose pidfd did not arrive: they are being killed, and were never reported.
+    strays: Mutex<Vec<WorkerId>>,
 }
 
 /// What the zygote says about a worker.
@@ -45,27 +54,91 @@ pub(crate) enum Report {
     },
 }
 
-const PENDING: Error = Error::Misuse("launch is being written");
-
 impl Launcher {
     /// Opens a line for a new pool; starts the zygote if there is none.
-    pub(crate) fn open(_spec: &PoolSpec, _fds: PoolFds<'_>) -> Result<Self> {
-        Err(PENDING)
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] when a zygote cannot be started or cannot take the descriptors,
+    /// [`Error::Misuse`] when the pool keeps descriptors that the zygote has closed.
+    pub(crate) fn open(spec: &PoolSpec, fds: PoolFds<'_>) -> Result<Self> {
+        match Self::open_once(spec, &fds) {
+            // It died since it was looked at: once more, with a new one.
+            Err(Error::ZygoteLost(_)) => Self::open_once(spec, &fds),
+            result => result,
+        }
+    }
+
+    fn open_once(spec: &PoolSpec, fds: &PoolFds<'_>) -> Result<Self> {
+        let zygote = home::line(spec.keep_fds)?;
+        if spec.keep_fds && !zygote.keeps_fds {
+            return Err(Error::Misuse(
+                "this pool's workers are to keep descriptors, but the zygote was started for \
+                 another pool and has closed them: build this pool first, or call aiopool::init()",
+            ));
+        }
+        let system = |error| Error::system("make a pool's line to the zygote", error);
+        let (line, theirs) = socket::pair().map_err(system)?;
+        zygote.post(zygote.socket(), &wire::encode(&Call::NewPool), &[theirs.as_fd()])?;
+        drop(theirs);
+
+        // In a file, because the configuration may be longer than any message.
+        let file = memfd::create(c"aiopool-pool").map_err(system)?;
+        let mut writer = File::from(file.try_clone().map_err(system)?);
+        writer.write_all(&wire::encode(spec)).map_err(system)?;
+        let mut all = vec![file.as_fd(), fds.requests, fds.host_bell, fds.supervisor_bell];
+        all.extend(&fds.control);
+        all.extend(fds.bells.iter().flatten());
+        let mut order = Order::Open { fds: all.len() as u32 };
+        for part in all.chunks(socket::MAX_FDS) {
+            zygote.post(line.as_fd(), &wire::encode(&order), part)?;
+            order = Order::More;
+        }
+        match zygote.wait_for(line.as_fd())? {
+            Answer::Opened => {}
+            Answer::Refused(reason) => {
+                return Err(Error::system("open a pool at the zygote", io::Error::other(reason)));
+            }
+            other => return Err(Error::Corrupt(format!("the zygote answered {other:?}"))),
+        }
+        let strays = Mutex::default();
+        Ok(Self { line, zygote, queues: spec.slots.len(), strays })
     }
 
     /// Orders a worker; the answer comes as a [`Report`].
-    pub(crate) fn fork(&self, _order: &ForkOrder, _outputs: BorrowedFd<'_>) -> Result<()> {
-        Err(PENDING)
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ZygoteLost`], [`Error::Forked`], and [`Error::System`] when the zygote takes no
+    /// orders, which it does within microseconds unless it is stopped.
+    pub(crate) fn fork(&self, order: &ForkOrder, outputs: BorrowedFd<'_>) -> Result<()> {
+        self.post(&Order::Fork(*order), &[outputs])
     }
 
     /// Orders `SIGKILL` for a worker's process group; nothing happens if `id` lives no more.
-    pub(crate) fn kill(&self, _id: WorkerId) -> Result<()> {
-        Err(PENDING)
+    ///
+    /// # Errors
+    ///
+    /// As [`Launcher::fork`].
+    pub(crate) fn kill(&self, id: WorkerId) -> Result<()> {
+        self.post(&Order::Kill(id), &[])
     }
 
     /// Gives later workers of `queue` another control region.
-    pub(crate) fn replace_control(&self, _queue: u32, _control: BorrowedFd<'_>) -> Result<()> {
-        Err(PENDING)
+    ///
+    /// # Errors
+    ///
+    /// As [`Launcher::fork`]; [`Error::Misuse`] when the pool has no such queue.
+    pub(crate) fn replace_control(&self, queue: u32, control: BorrowedFd<'_>) -> Result<()> {
+        if queue as usize >= self.queues {
+            return Err(Error::Misuse("the pool has no such queue"));
+        }
+        self.post(&Order::Control { queue }, &[control])
+    }
+
+    fn post(&self, order: &Order, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.zygote.check_process()?;
+        self.zygote.post(self.line.as_fd(), &wire::encode(order), fds)
     }
 
     /// Readable when [`Launcher::recv`] has something to say.
@@ -75,11 +148,72 @@ impl Launcher {
 
     /// Readable when the zygote is dead.
     pub(crate) fn zygote_pidfd(&self) -> BorrowedFd<'_> {
-        self.zygote.as_fd()
+        self.zygote.pidfd()
     }
 
     /// The next report, if there is one; never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ZygoteLost`] when the zygote is gone and every report of it was read,
+    /// [`Error::Forked`] in a forked child of the host.
     pub(crate) fn recv(&self) -> Result<Option<Report>> {
-        Err(PENDING)
+        self.zygote.check_process()?;
+        loop {
+            // Looked at before the line: what it said before it died is still read.
+            let dead = self.zygote.is_dead();
+            let mut buffer = [0; wire::LONGEST];
+            let mut got = match socket::recv(self.line.as_fd(), &mut buffer) {
+                Ok(Some(got)) => got,
+                Ok(None) => return Err(self.zygote.lost()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return if dead { Err(self.zygote.lost()) } else { Ok(None) };
+                }
+                // It left orders unread; said once, and what it reported comes after it.
+                Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => continue,
+                Err(error) => return Err(Error::system("hear from the zygote", error)),
+            };
+            let answer = wire::decode(&buffer[..got.len])
+                .ok_or_else(|| Error::Corrupt("the zygote's report is not one".into()))?;
+            if let Some(report) = self.report(answer, got.fds.pop())? {
+                return Ok(Some(report));
+            }
+        }
+    }
+
+    fn report(&self, answer: Answer, pidfd: Option<OwnedFd>) -> Result<Option<Report>> {
+        Ok(Some(match (answer, pidfd) {
+            (Answer::Forked { id, pid }, Some(pidfd)) => Report::Forked { id, pid, pidfd },
+            (Answer::Forked { id, .. }, None) => {
+                // Nobody could watch it, so it must not live.
+                self.strays.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+                self.kill(id)?;
+                let reason = "its pidfd did not arrive: raise the limit on open descriptors \
+                    (RLIMIT_NOFILE)";
+                Report::ForkFailed { id, reason: reason.to_owned() }
+            }
+            (Answer::ForkFailed { id, reason }, _) => Report::ForkFailed { id, reason },
+            (Answer::Died { id, pid, exit }, _) => {
+                let mut strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(index) = strays.iter().position(|&stray| stray == id) {
+                    strays.swap_remove(index);
+                    return Ok(None);
+                }
+                Report::Died { id, pid, exit }
+            }
+            (other @ (Answer::Opened | Answer::Refused(_)), _) => {
+                return Err(Error::Corrupt(format!("the zygote reported {other:?}")));
+            }
+        }))
+    }
+}
+
+impl Drop for Launcher {
+    /// Ends the line for every copy of it, so that the zygote ends the pool's workers.
+    fn drop(&mut self) {
+        // A forked child only has a copy, and must not end its parent's pool.
+        if self.zygote.check_process().is_ok() {
+            let _ = socket::shut_down(self.line.as_fd());
+        }
     }
 }

@@ -1,9 +1,23 @@
 //! Floor 5: how worker processes come to be and how they end.
+//!
+//! A pool's [`Launcher`] is its line to the zygote, the one process per host from which workers
+//! are forked. [`init`] forks the zygote from the host; without it the first [`Launcher::open`]
+//! executes it. `README.md` beside this file has the roles, the messages, the contract of a
+//! worker's start and end, and the numbered crash points.
 #![allow(dead_code, unused_imports)] // the supervisor is being written
 
+mod exec;
+mod home;
 mod launcher;
+mod line;
 mod spec;
+#[cfg(test)]
+mod tests;
+mod wire;
+mod zygote;
 
+pub use home::init;
 pub(crate) use launcher::{Launcher, Report};
 pub use spec::StartMethod;
 pub(crate) use spec::{ForkOrder, Limits, PoolFds, PoolSpec, fds_needed};
+pub(crate) use zygote::attach;

@@ -135,7 +135,7 @@ mod tests {
     fn a_spawned_program_has_what_it_was_given() {
         let file = crate::sys::memfd::create(c"aiopool-test").unwrap();
         let fd = file.as_raw_fd();
-        let script = format!("echo \"$WORD $(wc -c) $0\" >&{fd}; exit 3");
+        let script = format!("echo \"$WORD $(wc -c) $0\" >/proc/self/fd/{fd}; exit 3");
         let arguments = [c"sh".into(), c"-c".into(), CString::new(script).unwrap(), c"me".into()];
         let environment = [c"WORD=hello".into(), c"PATH=/usr/bin:/bin".into()];
         let pid = spawn(c"/bin/sh", &arguments, &environment, &[file.as_fd()]).unwrap();

@@ -44,14 +44,19 @@ pub(crate) fn orderly_exit(status: i32) -> ! {
     // Nothing can be done about output that nobody takes any more.
     let _ = std::io::stdout().flush();
     let _ = std::io::stderr().flush();
-    // SAFETY: a null stream means all that have output pending.
-    unsafe { libc::fflush(std::ptr::null_mut()) };
+    flush_c();
     for hook in [weak_function!("__llvm_profile_write_file"), weak_function!("__gcov_dump")] {
         call(hook);
     }
     // Last: it leaves by itself, with a status of its own, when it found a leak.
     call(weak_function!("__lsan_do_leak_check"));
     exit_now(status)
+}
+
+/// Writes out what C's streams have buffered.
+pub(crate) fn flush_c() {
+    // SAFETY: a null stream means all that have output pending.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
 }
 
 /// Ends this process with `status`, at once.

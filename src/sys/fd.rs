@@ -94,6 +94,17 @@ fn close_range(first: u32, last: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Closes a descriptor by its number.
+///
+/// # Safety
+///
+/// As for [`close_all_except`].
+pub(crate) unsafe fn close(fd: RawFd) {
+    // SAFETY: takes no pointers; the caller vouches for the owner. There is nothing to be done
+    // about an error: the number is free in any case.
+    unsafe { libc::close(fd) };
+}
+
 /// How many descriptors this process has open.
 pub(crate) fn count_open() -> io::Result<usize> {
     // One of those listed is the listing itself.

@@ -27,6 +27,11 @@ impl<'fd> PollFd<'fd> {
         Self::new(fd, libc::POLLOUT)
     }
 
+    /// Waits until something can be read or written, or the other end is gone.
+    pub(crate) fn either(fd: BorrowedFd<'fd>) -> Self {
+        Self::new(fd, libc::POLLIN | libc::POLLOUT)
+    }
+
     fn new(fd: BorrowedFd<'fd>, events: libc::c_short) -> Self {
         Self { raw: libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 }, fd: PhantomData }
     }

@@ -11,11 +11,13 @@ pub(crate) const MAX_FDS: usize = 200;
 
 /// Room for the control message of [`MAX_FDS`] descriptors, in words to have its alignment.
 const CONTROL_WORDS: usize = 128;
-const _: () = assert!(
-    // SAFETY: `CMSG_SPACE` only computes.
-    CONTROL_WORDS * 8
-        >= unsafe { libc::CMSG_SPACE((MAX_FDS * size_of::<RawFd>()) as u32) } as usize
-);
+/// Bytes of descriptors in the largest message.
+const CONTROL_DATA: u32 = (MAX_FDS * size_of::<RawFd>()) as u32;
+const _: () = {
+    // SAFETY: only computes.
+    let space = unsafe { libc::CMSG_SPACE(CONTROL_DATA) };
+    assert!(CONTROL_WORDS * 8 >= space as usize);
+};
 
 /// A message that was received.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // calls into libc
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::{check, retry};
 
@@ -19,29 +20,31 @@ pub(crate) enum Ended {
     },
 }
 
-/// Looks how the child `pid` ended and leaves it a zombie: its pid and group stay its own.
+/// Looks how a child ended and leaves it a zombie: its pid and group stay its own.
 ///
 /// `None` while it lives. `ECHILD` when it is no child of this process, or was reaped.
-pub(crate) fn look(pid: u32) -> io::Result<Option<Ended>> {
-    wait(pid, libc::WNOWAIT | libc::WNOHANG)
+pub(crate) fn look(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
+    wait(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, libc::WNOWAIT | libc::WNOHANG)
 }
 
-/// Reaps the child `pid` if it is dead; from then on the pid may be another process's.
-pub(crate) fn reap(pid: u32) -> io::Result<Option<Ended>> {
-    wait(pid, libc::WNOHANG)
+/// Reaps a child if it is dead; from then on its pid may be another process's.
+pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
+    wait(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, libc::WNOHANG)
 }
 
-/// Waits until the child `pid` is dead and reaps it; for children that were sent `SIGKILL`.
+/// Waits until the child `pid` is dead and reaps it.
+///
+/// For a child that was sent `SIGKILL`, or ends by itself, and that nobody else reaps.
 pub(crate) fn reap_waiting(pid: u32) -> io::Result<Option<Ended>> {
-    wait(pid, 0)
+    wait(libc::P_PID, pid, 0)
 }
 
-fn wait(pid: u32, flags: libc::c_int) -> io::Result<Option<Ended>> {
+fn wait(kind: libc::idtype_t, id: libc::id_t, flags: libc::c_int) -> io::Result<Option<Ended>> {
     // SAFETY: all-zero is a valid `siginfo_t`, a plain C struct.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     let flags = flags | libc::WEXITED;
     // SAFETY: `info` is writable and of the type the call fills in.
-    retry(|| check(unsafe { libc::waitid(libc::P_PID, pid, &mut info, flags) }))?;
+    retry(|| check(unsafe { libc::waitid(kind, id, &mut info, flags) }))?;
     // SAFETY: a call that succeeded filled in the fields of a child's end, or left them zero.
     let (found, status) = unsafe { (info.si_pid(), info.si_status()) };
     if found == 0 {
@@ -55,25 +58,25 @@ fn wait(pid: u32, flags: libc::c_int) -> io::Result<Option<Ended>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
     use std::process::Command;
 
     use super::*;
+    use crate::sys::pidfd;
+    use crate::sys::poll::{PollFd, poll};
 
     #[test]
+    #[allow(clippy::zombie_processes)] // reaped by the call under test
     fn looking_leaves_the_child_to_be_reaped() {
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-        assert_eq!(look(child.id()).unwrap(), None);
+        let pidfd = pidfd::open(child.id()).unwrap();
+        assert_eq!(look(pidfd.as_fd()).unwrap(), None);
         child.kill().unwrap();
+        poll(&mut [PollFd::readable(pidfd.as_fd())], None).unwrap();
         let killed = Ended::Signalled { signal: libc::SIGKILL, core_dumped: false };
-        let seen = loop {
-            if let Some(seen) = look(child.id()).unwrap() {
-                break seen;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        };
-        assert_eq!(seen, killed);
-        assert_eq!(reap(child.id()).unwrap(), Some(killed));
-        assert_eq!(reap(child.id()).unwrap_err().raw_os_error(), Some(libc::ECHILD));
+        assert_eq!(look(pidfd.as_fd()).unwrap(), Some(killed));
+        assert_eq!(reap(pidfd.as_fd()).unwrap(), Some(killed));
+        assert_eq!(reap(pidfd.as_fd()).unwrap_err().raw_os_error(), Some(libc::ECHILD));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sys::wait::Ended;
+
 /// How a worker process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -29,6 +31,15 @@ pub enum WorkerExit {
     },
     /// Nobody could tell in time.
     Unknown,
+}
+
+impl From<Ended> for WorkerExit {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Exited(status) => Self::Exited(status),
+            Ended::Signalled { signal, core_dumped } => Self::Signalled { signal, core_dumped },
+        }
+    }
 }
 
 impl fmt::Display for WorkerExit {

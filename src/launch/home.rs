@@ -1,0 +1,120 @@
+//! The one zygote of this process, shared by all its pools.
+//!
+//! The static remembers the process it belongs to: in a forked child it is as if there were none,
+//! and the child's first pool starts a zygote of its own.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::exec;
+use super::line::Line;
+use super::zygote;
+use crate::error::{Error, Result};
+use crate::sys::{fd, pidfd, process, socket};
+
+/// Held for nanoseconds, so that a process is hardly ever forked while it is.
+static HERE: Mutex<Option<&'static Home>> = Mutex::new(None);
+
+/// What one process has of a zygote.
+struct Home {
+    process: u32,
+    /// Held while a zygote starts.
+    line: Mutex<Option<Arc<Line>>>,
+}
+
+fn here() -> &'static Home {
+    let mut here = unpoisoned(&HERE);
+    let process = process::own_pid();
+    match *here {
+        Some(home) if home.process == process => home,
+        // None yet, or the parent's: its locks may be held by threads that do not exist here, so
+        // it is left as it is.
+        _ => here.insert(Box::leak(Box::new(Home { process, line: Mutex::new(None) }))),
+    }
+}
+
+/// Nothing below leaves half a change behind when it panics.
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The zygote's line; starts a zygote where there is none, or only a dead one.
+///
+/// `keep_fds` holds for one that is started now.
+pub(super) fn line(keep_fds: bool) -> Result<Arc<Line>> {
+    let mut line = unpoisoned(&here().line);
+    if let Some(line) = line.as_ref().filter(|line| !line.is_dead()) {
+        return Ok(Arc::clone(line));
+    }
+    Ok(Arc::clone(line.insert(Arc::new(exec::start(keep_fds)?))))
+}
+
+/// Starts the zygote by forking this process, so that workers share the memory of this moment.
+///
+/// Call it first thing in `main`, after loading what workers are to share and before anything
+/// that starts a thread. Without it the zygote is started, with the first pool, by executing this
+/// program anew; everything works then but the sharing.
+///
+/// The descriptors that are open now are what workers of a pool that keeps descriptors have.
+///
+/// # Errors
+///
+/// [`Error::Misuse`] when this process has a second thread, is inside of a tokio runtime, or has a
+/// zygote already. [`Error::System`] when the system refuses a process or descriptors.
+///
+/// # Examples
+///
+/// ```
+/// fn main() -> aiopool::Result<()> {
+///     aiopool::init()?;
+///     // Load nothing that starts threads before this line; build pools after it.
+///     Ok(())
+/// }
+/// ```
+pub fn init() -> Result<()> {
+    let mut line = unpoisoned(&here().line);
+    if line.as_ref().is_some_and(|line| !line.is_dead()) {
+        return Err(Error::Misuse(
+            "aiopool::init() comes too late: a zygote runs already, from an earlier init() or pool; \
+             call it once, first thing in main",
+        ));
+    }
+    let threads = process::thread_count().map_err(|e| Error::system("count threads", e))?;
+    if threads != 1 {
+        return Err(Error::Misuse(
+            "aiopool::init() forks this process, which is only possible while it has one thread: \
+             call it first thing in main, before anything starts a thread (a multi-threaded \
+             #[tokio::main] has), or leave it out and lose only the shared memory",
+        ));
+    }
+    if tokio::runtime::Handle::try_current().is_ok() {
+        return Err(Error::Misuse(
+            "aiopool::init() forks this process, which tokio does not allow inside of a runtime: \
+             call it first thing in main, outside of #[tokio::main] and block_on, or leave it out \
+             and lose only the shared memory",
+        ));
+    }
+    *line = Some(Arc::new(fork()?));
+    Ok(())
+}
+
+fn fork() -> Result<Line> {
+    let system = |what: &'static str| move |error| Error::system(what, error);
+    let (ours, theirs) = socket::pair().map_err(system("make the zygote's line"))?;
+    let theirs = fd::above_stdio(theirs).map_err(system("make the zygote's line"))?;
+    let host = pidfd::open(process::own_pid()).map_err(system("open this process"))?;
+    let host = fd::above_stdio(host).map_err(system("open this process"))?;
+    // What is buffered now would be written a second time by every worker.
+    std::io::stdout().flush().map_err(system("flush standard output"))?;
+    crate::sys::exit::flush_c();
+    let pid = zygote::fork_from_host(ours.as_fd(), theirs, host)
+        .map_err(system("fork the zygote: a limit on processes or memory is reached"))?;
+    // The zygote is our child and not reaped, so this is certain to be it.
+    let pidfd = pidfd::open(pid).map_err(|error| {
+        // It ends when its line closes, which it does with this function.
+        Error::system("open the zygote", error)
+    })?;
+    Line::greet(ours, pidfd, true)
+}

@@ -1,0 +1,162 @@
+//! The host's end of what connects it with its zygote.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use super::wire::{self, Hello};
+use crate::error::{Error, Result};
+use crate::sys::poll::{PollFd, poll};
+use crate::sys::{process, socket, wait};
+use crate::task::WorkerExit;
+
+/// How long a zygote may take to say hello or to take a pool: far longer than a loaded machine
+/// needs. One that is stopped, or is not one, must not hang the host for ever.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an order may wait for room on a line.
+const ORDER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A zygote, as its host sees it.
+#[derive(Debug)]
+pub(super) struct Line {
+    socket: OwnedFd,
+    pidfd: OwnedFd,
+    /// The process that started it; its forked children have a copy of this they must not use.
+    host: u32,
+    /// Whether workers can have the descriptors that the zygote was started with.
+    pub keeps_fds: bool,
+    end: OnceLock<String>,
+}
+
+impl Line {
+    /// Waits for the hello of a zygote that was just started as the child behind `pidfd`.
+    pub(super) fn greet(socket: OwnedFd, pidfd: OwnedFd, keeps_fds: bool) -> Result<Self> {
+        let host = process::own_pid();
+        let line = Self { socket, pidfd, host, keeps_fds, end: OnceLock::new() };
+        match line.wait_for::<Hello>(line.socket.as_fd())? {
+            Hello::Ready { .. } => Ok(line),
+            Hello::Refused(reason) => {
+                line.how_it_ended();
+                Err(Error::system("start the zygote", io::Error::other(reason)))
+            }
+        }
+    }
+
+    /// The socket on which pools are announced.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Readable when the zygote is dead.
+    pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Refuses a process that only has a copy of its parent's line.
+    pub(super) fn check_process(&self) -> Result<()> {
+        match process::own_pid() {
+            here if here == self.host => Ok(()),
+            here => Err(Error::Forked { owner: self.host, here }),
+        }
+    }
+
+    /// Whether the zygote is dead.
+    pub(super) fn is_dead(&self) -> bool {
+        let mut fds = [PollFd::readable(self.pidfd())];
+        poll(&mut fds, Some(Duration::ZERO)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// The error of everything that needs a zygote which is dead.
+    pub(super) fn lost(&self) -> Error {
+        Error::ZygoteLost(self.how_it_ended().to_owned())
+    }
+
+    /// Reaps the zygote, which ends or is about to, and says how it ended.
+    fn how_it_ended(&self) -> &str {
+        self.end.get_or_init(|| {
+            // Its line closes a moment before it is dead.
+            let _ = poll(&mut [PollFd::readable(self.pidfd())], Some(Duration::from_secs(1)));
+            match wait::reap(self.pidfd()) {
+                Ok(Some(ended)) => WorkerExit::from(ended).to_string(),
+                Ok(None) => "closed its line".to_owned(),
+                Err(_) => "ended, and somebody else reaped it".to_owned(),
+            }
+        })
+    }
+
+    /// Sends a message to the zygote, on any of its sockets.
+    pub(super) fn post(
+        &self,
+        socket: BorrowedFd<'_>,
+        bytes: &[u8],
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<()> {
+        // A child that was being forked may hold the other end open a moment longer.
+        if self.is_dead() {
+            return Err(self.lost());
+        }
+        let end = Instant::now() + ORDER_PATIENCE;
+        loop {
+            let error = match socket::send(socket, bytes, fds) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let out_of_time = Instant::now() >= end;
+            match error.raw_os_error() {
+                Some(libc::EPIPE | libc::ECONNRESET) => return Err(self.lost()),
+                Some(libc::EAGAIN) if !out_of_time => {
+                    let mut fds = [PollFd::writable(socket), PollFd::readable(self.pidfd())];
+                    let left = end.saturating_duration_since(Instant::now());
+                    poll(&mut fds, Some(left)).map_err(|e| Error::system("poll", e))?;
+                }
+                // Nobody can say when the descriptors that are on their way have arrived.
+                Some(libc::ETOOMANYREFS) if !out_of_time => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Some(libc::EAGAIN) => {
+                    let what = "give the zygote an order: it takes none, is it stopped?";
+                    return Err(Error::system(what, error));
+                }
+                _ => return Err(Error::system("give the zygote an order", error)),
+            }
+        }
+    }
+
+    /// Waits for the zygote's next message on `socket`, which carries no descriptors.
+    pub(super) fn wait_for<T: serde::de::DeserializeOwned>(
+        &self,
+        socket: BorrowedFd<'_>,
+    ) -> Result<T> {
+        let mut buffer = [0; wire::LONGEST];
+        let end = Instant::now() + PATIENCE;
+        loop {
+            // Looked at before the socket: what a zygote said before it died is still heard.
+            let dead = self.is_dead();
+            match socket::recv(socket, &mut buffer) {
+                Ok(Some(got)) => {
+                    let message = wire::decode(&buffer[..got.len]);
+                    return message
+                        .ok_or_else(|| Error::Corrupt("the zygote's answer is not one".into()));
+                }
+                Ok(None) => return Err(self.lost()),
+                Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => {
+                    return Err(self.lost());
+                }
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Err(Error::system("hear from the zygote", error));
+                }
+                Err(_) if dead => return Err(self.lost()),
+                Err(_) => {}
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let text = "it does not answer: is it stopped, or does the program not link us?";
+                return Err(Error::system("reach the zygote", io::Error::other(text)));
+            }
+            let mut fds = [PollFd::readable(socket), PollFd::readable(self.pidfd())];
+            poll(&mut fds, Some(left)).map_err(|e| Error::system("poll", e))?;
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Roles: this binary as a host of its own, caught before the test harness starts a thread.
+
+use std::io::{BufRead, BufReader, Read};
+use std::panic::catch_unwind;
+use std::process::{Child, Command, Stdio};
+
+use super::rig::WATCHDOG;
+use crate::sys::exit::orderly_exit;
+use crate::sys::pidfd;
+use crate::sys::poll::{PollFd, poll};
+
+/// Names the role in the environment of a host.
+const VARIABLE: &str = "LAUNCH_TEST_ROLE";
+
+/// Plays the role that the environment asks for, if it does.
+pub(in crate::launch) fn before_main() {
+    let Ok(name) = std::env::var(VARIABLE) else { return };
+    let role = super::host::ROLES.iter().find(|role| role.0 == name).map(|role| role.1);
+    let played = catch_unwind(|| role.unwrap_or_else(|| panic!("no role is called {name}"))());
+    orderly_exit(if played.is_ok() { 0 } else { 101 })
+}
+
+/// Starts this binary in a role.
+pub(super) fn start(name: &str) -> Host {
+    let mut command = Command::new("/proc/self/exe");
+    let command = command.env(VARIABLE, name).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    Host { child, output }
+}
+
+/// Plays a role to its end, which has to be a good one, and gives what it wrote.
+pub(super) fn play(name: &str) -> String {
+    let mut host = start(name);
+    let pidfd = pidfd::open(host.child.id()).unwrap();
+    super::rig::wait_for_death(&pidfd);
+    let status = host.child.wait().unwrap();
+    assert!(status.success(), "role {name}: {status}");
+    host.rest()
+}
+
+/// A host that is not this process.
+pub(super) struct Host {
+    pub child: Child,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+impl Host {
+    /// The next line it writes.
+    pub(super) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line
+    }
+
+    /// Kills it, and nobody else.
+    pub(super) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Reads until nobody is left who could write: zygote and workers have the same output.
+    pub(super) fn rest(&mut self) -> String {
+        use std::os::fd::AsFd;
+        let mut text = String::new();
+        loop {
+            let mut fds = [PollFd::readable(self.output.get_ref().as_fd())];
+            if self.output.buffer().is_empty() {
+                let ready = poll(&mut fds, Some(WATCHDOG)).unwrap();
+                assert_eq!(ready, 1, "somebody is left who could write");
+            }
+            let mut part = [0; 1024];
+            match self.output.read(&mut part).unwrap() {
+                0 => return text,
+                len => text += str::from_utf8(&part[..len]).unwrap(),
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The other end of an execution: a program that was executed as a worker takes over what the
+//! zygote left for it.
+
+use std::fs::File;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
+
+use super::child::{begin, fail};
+use super::constructor::{is_for_us, number_of};
+use super::{fd, process, restore_environment, socket};
+use crate::error::{Error, Result};
+use crate::launch::ForkOrder;
+use crate::launch::wire::{self, Handover, Started, WORKER_MAGIC, WORKER_VARIABLE};
+use crate::sys::exit::exit_now;
+use crate::worker::{WorkerFds, WorkerStart};
+
+/// Takes over this process if `fd` has the handover of a worker that starts before `main`.
+pub(super) fn before_main(fd: RawFd) {
+    let Some(handover) = read(fd) else { return };
+    if !handover.before_main {
+        return;
+    }
+    let for_us = is_for_us(&handover.build);
+    if for_us == Ok(false) {
+        return;
+    }
+    // SAFETY: before `main`; no thread of this program exists yet.
+    unsafe { restore_environment(WORKER_VARIABLE, handover.preload.as_ref()) };
+    let pid = handover.pid;
+    match take(fd, handover) {
+        Ok((start, started)) => match for_us {
+            Err(reason) => fail(started.as_fd(), pid, reason),
+            Ok(_) => {
+                say_attached(&started, pid);
+                drop(started);
+                begin(start)
+            }
+        },
+        // The zygote reports that nobody attached.
+        Err(_) => exit_now(super::child::NOT_STARTED),
+    }
+}
+
+/// Whether `fd` has the handover of a worker that should have started before `main`.
+pub(super) fn was_missed(fd: RawFd) -> bool {
+    read(fd).is_some_and(|handover| handover.before_main)
+}
+
+/// Takes over what the zygote left for a worker that was executed as a command.
+///
+/// To be called once, before the program starts threads that look at the environment. The program
+/// has to be executed, not called by another that waits for it: a wrapper ends with `exec`.
+///
+/// # Errors
+///
+/// [`Error::Misuse`] in a process that was not started as a worker, or has attached already;
+/// [`Error::System`] when the pool's library is another version, or a descriptor is missing.
+pub(crate) fn attach() -> Result<WorkerStart> {
+    const NOT_A_WORKER: Error = Error::Misuse(
+        "this process was not started as a worker of a pool, or has attached already: attaching \
+         is for a program that a pool's start command names, once",
+    );
+    if process::has_foreign_rights() {
+        return Err(Error::Misuse("a program with more rights than its caller cannot be a worker"));
+    }
+    let fd = number_of(WORKER_VARIABLE).ok_or(NOT_A_WORKER)?;
+    let handover = read(fd).filter(|handover| !handover.before_main).ok_or(NOT_A_WORKER)?;
+    attach_to(fd, handover)
+}
+
+fn attach_to(fd: RawFd, handover: Handover) -> Result<WorkerStart> {
+    // With threads it stays: the descriptor it names is closed below, so it means nothing.
+    if process::thread_count().is_ok_and(|threads| threads == 1) {
+        // SAFETY: counted just now, and the one thread is here.
+        unsafe { restore_environment(WORKER_VARIABLE, None) };
+    }
+    let (pid, zygote, theirs) = (handover.pid, handover.zygote, handover.build.version.clone());
+    let system = |error| Error::system("attach to the pool", error);
+    let (start, started) = take(fd, handover).map_err(system)?;
+    let refuse = |text: String| {
+        let result = Err(wire::reason(&text));
+        let _ = socket::send(started.as_fd(), &wire::encode(&Started { pid, result }), &[]);
+        Err(system(io::Error::other(text)))
+    };
+    let ours = env!("CARGO_PKG_VERSION");
+    if theirs != ours {
+        return refuse(format!(
+            "the pool uses aiopool {theirs}, its worker program aiopool {ours}: use one version"
+        ));
+    }
+    if process::own_pid() != pid {
+        // A wrapper that waits for us: the zygote's death ends it, so let its death end us.
+        if let Err(error) = process::die_with_parent() {
+            return refuse(error.to_string());
+        }
+    } else if process::parent_pid() != zygote {
+        // Z3, as for a forked worker.
+        exit_now(super::child::NOT_STARTED);
+    }
+    say_attached(&started, pid);
+    Ok(start)
+}
+
+fn say_attached(started: &OwnedFd, pid: u32) {
+    // Room for it was never needed by many at once; without it only a cause of death is less exact.
+    let _ = socket::send(started.as_fd(), &wire::encode(&Started { pid, result: Ok(()) }), &[]);
+}
+
+/// The handover in the file `fd`, if it is one; takes nothing away.
+fn read(fd: RawFd) -> Option<Handover> {
+    // SAFETY: only read by position while it lives, and never closed here; a number that is not
+    // open answers `EBADF`, and what has no positions `ESPIPE`.
+    let file = ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
+    let mut magic = [0; WORKER_MAGIC.len()];
+    file.read_exact_at(&mut magic, 0).ok()?;
+    if magic != WORKER_MAGIC {
+        return None;
+    }
+    let mut bytes = vec![0; file.metadata().ok()?.len().try_into().ok()?];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    wire::decode_first(WORKER_MAGIC, &bytes)
+}
+
+/// Takes over the descriptors; the second is the start line.
+fn take(file: RawFd, handover: Handover) -> io::Result<(WorkerStart, OwnedFd)> {
+    let numbers = [file].into_iter().chain(handover.fds.iter().copied());
+    let mut owned = Vec::new();
+    for number in numbers {
+        // SAFETY: borrowed for one system call, which answers `EBADF` if it is not open.
+        fd::set_close_on_exec(unsafe { BorrowedFd::borrow_raw(number) }, true)?;
+        // SAFETY: open, and the zygote left it for us: nobody else here knows the number. Taken
+        // once, because the file that says so is among them and closed below.
+        owned.push(unsafe { OwnedFd::from_raw_fd(number) });
+    }
+    let missing = || io::Error::other("the start file names too few descriptors");
+    let mut owned = owned.into_iter();
+    let mut next = || owned.next().ok_or_else(missing);
+    drop(next()?);
+    let started = next()?;
+    let fds = WorkerFds {
+        control: next()?,
+        requests: next()?,
+        outputs: next()?,
+        host_bell: next()?,
+        supervisor_bell: next()?,
+        bells: owned.collect(),
+    };
+    let ForkOrder { id, seat, lane_start, handback_start } = handover.order;
+    let config = handover.config;
+    Ok((WorkerStart { id, seat, lane_start, handback_start, config, fds }, started))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::{AsRawFd, IntoRawFd};
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::launch::wire::Build;
+    use crate::sys::memfd;
+    use crate::table::WorkerId;
+
+    #[test]
+    fn another_version_is_refused_here_and_said_to_the_zygote() {
+        let (zygote, started) = socket::pair().unwrap();
+        let mut fds: Vec<_> =
+            (0..5).map(|_| memfd::create(c"aiopool-test").unwrap().into_raw_fd()).collect();
+        fds.insert(0, started.into_raw_fd());
+        let id = WorkerId { queue: 0, slot: 0, incarnation: 1 };
+        let handover = Handover {
+            before_main: false,
+            build: Build { version: "0.0.1".into(), path: PathBuf::new(), identity: "x".into() },
+            preload: None,
+            zygote: 1,
+            pid: 7,
+            order: ForkOrder { id, seat: 0, lane_start: 0, handback_start: 0 },
+            fds,
+            config: Vec::new(),
+        };
+        let file = memfd::create(c"aiopool-test").unwrap();
+        let mut file = File::from(file);
+        file.write_all(&wire::encode_first(WORKER_MAGIC, &handover)).unwrap();
+        assert_eq!(read(file.as_raw_fd()).as_ref(), Some(&handover));
+        let refused = attach_to(file.into_raw_fd(), handover).unwrap_err().to_string();
+        assert!(refused.contains("the pool uses aiopool 0.0.1"), "{refused}");
+        let mut buffer = [0; wire::LONGEST];
+        let got = socket::recv(zygote.as_fd(), &mut buffer).unwrap().unwrap();
+        let said: Started = wire::decode(&buffer[..got.len]).unwrap();
+        assert_eq!(said.pid, 7);
+        assert!(said.result.unwrap_err().contains("use one version"));
+    }
+
+    #[test]
+    fn what_is_no_start_file_is_left_alone() {
+        assert_eq!(read(RawFd::MAX), None);
+        let (pipe, _writer) = std::io::pipe().unwrap();
+        assert_eq!(read(pipe.as_raw_fd()), None);
+        let file = memfd::create(c"aiopool-test").unwrap();
+        assert_eq!(read(file.as_raw_fd()), None);
+        File::from(file.try_clone().unwrap()).write_all(b"aiopoolW????").unwrap();
+        assert_eq!(read(file.as_raw_fd()), None);
+    }
+}

@@ -1,0 +1,214 @@
+//! A worker between `fork` and its loop: the contract of a start, as `../README.md` has it.
+
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+use super::super::exec::{PROGRAM, Recipe, inherit};
+use super::super::wire::{self, Handover, Started, WORKER_MAGIC, WORKER_VARIABLE};
+use super::super::{ForkOrder, Limits, StartMethod};
+use super::Origin;
+use super::pool::Kept;
+use crate::sys::exit::exit_now;
+use crate::sys::rlimit::{self, Resource};
+use crate::sys::{exec, fd, image, memfd, oom, process, signal, socket};
+use crate::worker::{self, WorkerFds, WorkerStart};
+
+/// The exit status of a worker that could not start; why is said on the start line.
+pub(super) const NOT_STARTED: i32 = 125;
+
+/// What a child is to become.
+#[derive(Debug)]
+pub(super) struct Plan {
+    order: ForkOrder,
+    method: StartMethod,
+    keep_fds: bool,
+    limits: Limits,
+    config: Vec<u8>,
+    fds: WorkerFds,
+    started: io::Result<OwnedFd>,
+    origin: Origin,
+}
+
+impl Plan {
+    /// Takes out of a pool what one worker gets; the rest is closed.
+    pub(super) fn new(
+        mut kept: Kept,
+        order: ForkOrder,
+        outputs: OwnedFd,
+        started: io::Result<OwnedFd>,
+        origin: &Origin,
+    ) -> Self {
+        let queue = usize::from(order.id.queue);
+        let fds = WorkerFds {
+            control: kept.control.swap_remove(queue),
+            requests: kept.requests,
+            outputs,
+            host_bell: kept.host_bell,
+            supervisor_bell: kept.supervisor_bell,
+            bells: kept.bells.swap_remove(queue),
+        };
+        let spec = kept.spec;
+        Self {
+            order,
+            method: spec.start,
+            keep_fds: spec.keep_fds,
+            limits: spec.limits,
+            config: spec.worker,
+            fds,
+            started,
+            origin: origin.clone(),
+        }
+    }
+
+    /// Makes this process the worker.
+    pub(super) fn start(mut self) -> ! {
+        // Without the line nobody can be told why, so its want is the first thing to end for.
+        let Ok(started) = std::mem::replace(&mut self.started, Err(io::ErrorKind::Other.into()))
+        else {
+            exit_now(NOT_STARTED)
+        };
+        if let Err(reason) = self.prepare(&started) {
+            fail(started.as_fd(), process::own_pid(), reason);
+        }
+        if self.method != StartMethod::Fork {
+            let reason = self.execute(&started);
+            fail(started.as_fd(), process::own_pid(), reason);
+        }
+        drop(started);
+        let ForkOrder { id, seat, lane_start, handback_start } = self.order;
+        begin(WorkerStart {
+            id,
+            seat,
+            lane_start,
+            handback_start,
+            config: self.config,
+            fds: self.fds,
+        })
+    }
+
+    fn prepare(&self, started: &OwnedFd) -> Result<(), String> {
+        let cannot = |what: &'static str| move |error: io::Error| format!("cannot {what}: {error}");
+        process::lead_group(0).map_err(cannot("lead a process group"))?;
+        process::die_with_parent().map_err(cannot("ask to die with the zygote"))?;
+        // Z3: asked too late if it is dead already, but then this process has another parent.
+        if process::parent_pid() != self.origin.pid {
+            exit_now(NOT_STARTED);
+        }
+        signal::default_all();
+        signal::ignore(libc::SIGINT).map_err(cannot("ignore SIGINT"))?;
+        signal::ignore(libc::SIGPIPE).map_err(cannot("ignore SIGPIPE"))?;
+        signal::clear_mask().map_err(cannot("unblock signals"))?;
+        fd::silence_stdin().map_err(cannot("open /dev/null"))?;
+        if !self.keep_fds {
+            let mut keep: Vec<_> = self.all_fds(started).iter().map(AsRawFd::as_raw_fd).collect();
+            keep.sort_unstable();
+            // SAFETY: the zygote's own are dropped; what else is open came from the host, whose
+            // frames are never returned to, and is closed by contract.
+            unsafe { fd::close_all_except(&keep) }.map_err(cannot("close descriptors"))?;
+        }
+        // A host may be set to be killed last, in a place where that cannot be undone.
+        let _ = oom::be_chosen_before(self.origin.oom_score);
+        let name = format!("aiopool {}.{}", self.order.id.queue, self.order.id.slot);
+        if let Ok(name) = CString::new(name) {
+            // Only for `ps`.
+            let _ = process::set_name(&name);
+        }
+        self.limit().map_err(cannot("set a resource limit"))
+    }
+
+    fn limit(&self) -> io::Result<()> {
+        rlimit::set(Resource::OpenFiles, self.origin.open_files)?;
+        let limits = [
+            (Resource::OpenFiles, self.limits.open_files),
+            (Resource::CpuSeconds, self.limits.cpu_seconds),
+            (Resource::AddressSpace, self.limits.address_space),
+        ];
+        for (resource, most) in limits {
+            if let Some(most) = most {
+                rlimit::lower(resource, most)?;
+            }
+        }
+        if self.limits.no_new_privs {
+            process::no_new_privileges()?;
+        }
+        Ok(())
+    }
+
+    /// What the worker has, in the order of [`Handover::fds`].
+    fn all_fds<'a>(&'a self, started: &'a OwnedFd) -> Vec<BorrowedFd<'a>> {
+        let WorkerFds { control, requests, outputs, host_bell, supervisor_bell, bells } = &self.fds;
+        let fixed = [started, control, requests, outputs, host_bell, supervisor_bell];
+        fixed.into_iter().chain(bells).map(|fd| fd.as_fd()).collect()
+    }
+
+    /// Executes the worker's program; comes back only with the reason why that is impossible.
+    fn execute(&mut self, started: &OwnedFd) -> String {
+        match self.try_execute(started) {
+            Err(reason) => reason,
+            Ok(never) => match never {},
+        }
+    }
+
+    fn try_execute(&mut self, started: &OwnedFd) -> Result<std::convert::Infallible, String> {
+        let cannot = |what: &'static str| move |error: io::Error| format!("cannot {what}: {error}");
+        let file = memfd::create(c"aiopool-start").map_err(cannot("make the start file"))?;
+        let number = file.as_raw_fd();
+        let (program, arguments, recipe) = match std::mem::take(&mut self.method) {
+            StartMethod::Command(words) => {
+                let arguments = c_strings(words).map_err(cannot("pass on the command"))?;
+                let recipe = Recipe::without_library(WORKER_VARIABLE, number);
+                (arguments[0].clone(), arguments, recipe)
+            }
+            _ => {
+                let image = image::own().map_err(cannot("find the file of this library"))?;
+                let name = c_strings(std::env::args_os().take(1)).unwrap_or_default();
+                let arguments = vec![name.into_iter().next().unwrap_or(c"aiopool-worker".into())];
+                (PROGRAM.to_owned(), arguments, Recipe::new(&image, WORKER_VARIABLE, number))
+            }
+        };
+        let recipe = recipe.map_err(cannot("prepare the environment"))?;
+        let fds = self.all_fds(started);
+        let handover = Handover {
+            before_main: program.as_c_str() == PROGRAM,
+            build: self.origin.build.clone(),
+            preload: recipe.preload.clone(),
+            zygote: self.origin.pid,
+            pid: process::own_pid(),
+            order: self.order,
+            fds: fds.iter().map(AsRawFd::as_raw_fd).collect(),
+            config: std::mem::take(&mut self.config),
+        };
+        let bytes = wire::encode_first(WORKER_MAGIC, &handover);
+        File::from(file.try_clone().map_err(cannot("copy a descriptor"))?)
+            .write_all(&bytes)
+            .map_err(cannot("write the start file"))?;
+        let mut inherited = self.all_fds(started);
+        inherited.push(file.as_fd());
+        inherited.extend(recipe.library.as_ref().map(|library| library.as_fd()));
+        inherit(&inherited).map_err(cannot("pass on descriptors"))?;
+        let error = exec::execute(&program, &arguments, &recipe.environment);
+        Err(format!("cannot execute {}: {error}", program.to_string_lossy()))
+    }
+}
+
+/// Enters the worker's loop.
+pub(super) fn begin(start: WorkerStart) -> ! {
+    #[cfg(test)]
+    super::super::tests::act(&start);
+    worker::run(start)
+}
+
+/// Ends a worker that cannot start, and says why.
+pub(super) fn fail(started: BorrowedFd<'_>, pid: u32, reason: impl ToString) -> ! {
+    let result = Err(wire::reason(reason));
+    // A zygote that cannot be told is gone, or reports the status.
+    let _ = socket::send(started, &wire::encode(&Started { pid, result }), &[]);
+    exit_now(NOT_STARTED)
+}
+
+fn c_strings(words: impl IntoIterator<Item = OsString>) -> io::Result<Vec<CString>> {
+    words.into_iter().map(|word| Ok(CString::new(word.into_vec())?)).collect()
+}

@@ -1,0 +1,163 @@
+//! Code that runs before `main` wherever this library is linked or loaded.
+//!
+//! In a process that was executed as a zygote or a worker it never returns. In every other it
+//! looks at two environment variables and is done: what they name is believed only when it is a
+//! descriptor from which a first message of this library can be read, and looking takes nothing
+//! away. A stray variable does no harm.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{attach, fd, image, process, refuse, restore_environment, run, socket};
+use crate::error::{Error, Result};
+use crate::launch::wire::{self, Build, Greeting, ZYGOTE_MAGIC, ZYGOTE_VARIABLE};
+
+/// Set by the constructor: proof that it is part of this image and that it runs.
+static RAN: AtomicBool = AtomicBool::new(false);
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CONSTRUCTOR: extern "C" fn() = construct;
+
+/// Runs before `main`, or while this library is loaded.
+extern "C" fn construct() {
+    // Relaxed: carries nothing, and is set before a thread of this library can exist.
+    RAN.store(true, Ordering::Relaxed);
+    // With foreign rights the environment is a stranger's, who could run his code with them.
+    if process::has_foreign_rights() {
+        return;
+    }
+    if let Some(fd) = number_of(ZYGOTE_VARIABLE) {
+        become_zygote(fd);
+    }
+    if let Some(fd) = number_of(wire::WORKER_VARIABLE) {
+        attach::before_main(fd);
+    }
+    #[cfg(test)]
+    crate::launch::tests::before_main();
+}
+
+/// Refuses to execute this program as a zygote where the constructor would not catch it: `main`
+/// would run a second time.
+pub(in crate::launch) fn check_catchable() -> Result<()> {
+    let refused = |text: &'static str| {
+        Err(Error::system("start the zygote by executing this program", io::Error::other(text)))
+    };
+    // The use of `CONSTRUCTOR` makes the linker take it out of a static library, too.
+    // SAFETY: it is a static of this module, initialised and never written.
+    let constructor = unsafe { std::ptr::read_volatile(&raw const CONSTRUCTOR) };
+    // Relaxed: carries nothing.
+    if !RAN.load(Ordering::Relaxed) || constructor as usize == 0 {
+        return refused("its loader runs no constructors; call init first thing in main");
+    }
+    if process::has_foreign_rights() {
+        return refused("it has more rights than its caller; call init first thing in main");
+    }
+    if number_of(ZYGOTE_VARIABLE).is_some_and(|fd| greeting_on(fd).is_some()) {
+        return refused("this process was itself started as a zygote, and not caught");
+    }
+    if number_of(wire::WORKER_VARIABLE).is_some_and(attach::was_missed) {
+        return refused("this process was itself started as a worker, and not caught");
+    }
+    Ok(())
+}
+
+/// The descriptor that a variable names.
+pub(super) fn number_of(variable: &str) -> Option<RawFd> {
+    std::env::var_os(variable)?.to_str()?.parse().ok().filter(|&fd: &RawFd| fd > 2)
+}
+
+fn greeting_on(fd: RawFd) -> Option<Greeting> {
+    let mut buffer = [0; wire::LONGEST];
+    // SAFETY: borrowed for one system call, which answers `EBADF` or `ENOTSOCK` if it is nothing.
+    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+    let len = socket::peek(socket, &mut buffer).ok()?;
+    wire::decode_first(ZYGOTE_MAGIC, &buffer[..len])
+}
+
+/// Whether a message for `build` is for this copy of the library: a process may have others.
+///
+/// An error says that it is, but that the file is not any more what the sender was loaded from.
+pub(super) fn is_for_us(build: &Build) -> Result<bool, &'static str> {
+    match image::own().and_then(|image| Build::own(&image)) {
+        Ok(own) if own == *build => Ok(true),
+        Ok(own) if own.version == build.version && own.path == build.path => {
+            Err("the file of this library was replaced since it was loaded: restart the program")
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Takes over this process if `fd` is the line of a zygote that is to be.
+fn become_zygote(fd: RawFd) {
+    let Some(greeting) = greeting_on(fd) else { return };
+    let for_us = is_for_us(&greeting.build);
+    if for_us == Ok(false) {
+        return;
+    }
+    // SAFETY: a greeting of this library lies on it, so the host made it for the zygote, which
+    // this process is; nobody else here knows the number.
+    let line = unsafe { OwnedFd::from_raw_fd(fd) };
+    if let Err(reason) = for_us {
+        refuse(&line, reason);
+    }
+    // SAFETY: before `main`; should a library have started a thread, the zygote refuses later.
+    unsafe { restore_environment(ZYGOTE_VARIABLE, greeting.preload.as_ref()) };
+    match take_over(&line, greeting.keep_fds) {
+        Ok(host) => run(line, host),
+        Err(reason) => refuse(&line, reason),
+    }
+}
+
+/// Receives the host's pidfd and closes what else was inherited.
+fn take_over(line: &OwnedFd, keep_fds: bool) -> io::Result<OwnedFd> {
+    let mut buffer = [0; wire::LONGEST];
+    let received = socket::recv(line.as_fd(), &mut buffer)?.and_then(|mut got| got.fds.pop());
+    let host = received.ok_or_else(|| {
+        io::Error::other("the host's pidfd did not arrive: raise the limit on open descriptors")
+    })?;
+    if !keep_fds {
+        // SAFETY: before `main`, nothing of ours owns a descriptor but the two that are kept.
+        unsafe { fd::close_all_except(&[line.as_raw_fd(), host.as_raw_fd()]) }?;
+    }
+    fd::set_close_on_exec(line.as_fd(), true)?;
+    Ok(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn the_constructor_ran_before_this_test() {
+        check_catchable().unwrap();
+    }
+
+    #[test]
+    fn what_is_no_greeting_is_left_as_it_was() {
+        assert_eq!(greeting_on(RawFd::MAX), None);
+        let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(greeting_on(theirs.as_raw_fd()), None);
+        ours.write_all(b"aiopoolZ but not really").unwrap();
+        assert_eq!(greeting_on(theirs.as_raw_fd()), None);
+        drop(ours);
+        let mut left = String::new();
+        io::Read::read_to_string(&mut &theirs, &mut left).unwrap();
+        assert_eq!(left, "aiopoolZ but not really");
+    }
+
+    #[test]
+    fn only_this_very_build_is_for_us() {
+        let own = Build::own(&image::own().unwrap()).unwrap();
+        assert_eq!(is_for_us(&own), Ok(true));
+        let replaced = Build { identity: "other".into(), ..own.clone() };
+        assert!(is_for_us(&replaced).unwrap_err().contains("replaced"));
+        let another = Build { path: "/lib/another.so".into(), ..replaced };
+        assert_eq!(is_for_us(&another), Ok(false));
+        let older = Build { version: "0.0.1".into(), ..own };
+        assert_eq!(is_for_us(&older), Ok(false));
+    }
+}

@@ -1,0 +1,146 @@
+//! The zygote process: one thread, no runtime, a loop that forks, reaps, kills and reports.
+//!
+//! Everything in this folder runs in the zygote or in a worker that is about to start, never in
+//! the host, except [`fork_from_host`] and the looks of [`check_catchable`]. Invariant: this
+//! process has one thread whenever it forks. The messages, the contract of a worker's start and
+//! the crash points are in `../README.md`.
+#![allow(unsafe_code)] // forks, and takes over descriptors by their numbers
+
+mod attach;
+mod child;
+mod constructor;
+mod oom_watch;
+mod pool;
+mod reap;
+mod serve;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub(crate) use attach::attach;
+pub(super) use constructor::check_catchable;
+
+use self::serve::Zygote;
+use super::wire::{self, Build, Hello, Preload};
+use crate::sys::exit::{exit_now, orderly_exit};
+use crate::sys::process::{self, Side};
+use crate::sys::rlimit::{self, Limit, Resource};
+use crate::sys::{fd, image, oom, signal, socket};
+
+/// What a zygote found about itself when it started, and its workers need.
+#[derive(Debug, Clone)]
+struct Origin {
+    /// This very build, which executed workers must be too.
+    build: Build,
+    /// The limit on descriptors that the host had; the zygote raises its own.
+    open_files: Limit,
+    /// How likely the host is chosen when memory runs out.
+    oom_score: i32,
+    /// The zygote's own process id.
+    pid: u32,
+}
+
+/// Where starting workers say how it went.
+#[derive(Debug)]
+struct StartLine {
+    /// The zygote's end.
+    ours: OwnedFd,
+    /// The end that every worker has until it runs.
+    theirs: OwnedFd,
+}
+
+/// Forks the zygote from the host, which has one thread, and says its pid.
+///
+/// `host` is a pidfd of the caller, `line` the zygote's end and `ours` the host's.
+pub(super) fn fork_from_host(
+    ours: BorrowedFd<'_>,
+    line: OwnedFd,
+    host: OwnedFd,
+) -> io::Result<u32> {
+    if process::thread_count()? != 1 {
+        return Err(io::Error::other("this process has more than one thread"));
+    }
+    // SAFETY: counted just above, and the one thread is here.
+    match unsafe { process::fork() }? {
+        Side::Parent(pid) => {
+            // Done by both sides, so that neither can act before it is.
+            let _ = process::lead_group(pid);
+            Ok(pid)
+        }
+        Side::Child => {
+            // SAFETY: its owner is in a frame of the host that this copy never returns to. It has
+            // to go: the line would not end with the host's end while the zygote has a copy.
+            unsafe { fd::close(ours.as_raw_fd()) };
+            run(line, host)
+        }
+    }
+}
+
+/// The life of a zygote, however it came to be.
+fn run(line: OwnedFd, host: OwnedFd) -> ! {
+    let served = catch_unwind(AssertUnwindSafe(|| {
+        let (origin, start_line) = match prepare(&line) {
+            Ok(prepared) => prepared,
+            Err(reason) => refuse(&line, reason),
+        };
+        Zygote::new(line, host, origin, start_line).serve()
+    }));
+    match served {
+        // A worker that was just forked; all that was the zygote's is closed.
+        Ok(Some(plan)) => plan.start(),
+        Ok(None) => orderly_exit(0),
+        // The panic hook has said what and where. The workers die with this process.
+        Err(_) => exit_now(101),
+    }
+}
+
+/// Makes this process what a zygote is, and tells the host so.
+fn prepare(line: &OwnedFd) -> io::Result<(Origin, StartLine)> {
+    fd::silence_stdin()?;
+    process::lead_group(0)?;
+    signal::default_all();
+    signal::clear_mask()?;
+    signal::ignore(libc::SIGINT)?;
+    signal::ignore(libc::SIGPIPE)?;
+    process::set_name(c"aiopool-zygote")?;
+    if process::thread_count()? != 1 {
+        return Err(io::Error::other(
+            "a library of this program starts threads before main, so it cannot be forked",
+        ));
+    }
+    let open_files = rlimit::get(Resource::OpenFiles)?;
+    rlimit::set(Resource::OpenFiles, Limit { soft: open_files.hard, ..open_files })?;
+    let pid = process::own_pid();
+    let build = Build::own(&image::own()?)?;
+    let origin = Origin { build, open_files, oom_score: oom::score_adjustment()?, pid };
+    let (ours, theirs) = socket::pair()?;
+    let start_line = StartLine { ours, theirs };
+    socket::send(line.as_fd(), &wire::encode(&Hello::Ready { pid }), &[])?;
+    Ok((origin, start_line))
+}
+
+/// Tells the host why there is no zygote, and ends.
+fn refuse(line: &OwnedFd, reason: impl ToString) -> ! {
+    let hello = Hello::Refused(wire::reason(reason));
+    // Who cannot be told sees the line close.
+    let _ = socket::send(line.as_fd(), &wire::encode(&hello), &[]);
+    exit_now(1)
+}
+
+/// Takes back what was changed so that the library came into this program.
+///
+/// # Safety
+///
+/// This process has no other thread that could look at the environment.
+unsafe fn restore_environment(variable: &str, preload: Option<&Preload>) {
+    // SAFETY: the caller vouches that nobody else looks.
+    unsafe {
+        std::env::remove_var(variable);
+        match preload {
+            Some(Preload { before: Some(value) }) => std::env::set_var("LD_PRELOAD", value),
+            Some(Preload { before: None }) => std::env::remove_var("LD_PRELOAD"),
+            None => {}
+        }
+    }
+}

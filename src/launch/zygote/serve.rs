@@ -1,0 +1,268 @@
+//! The zygote's loop, and what it does for each order.
+//!
+//! Nothing here waits but the one `poll`: the host's death must be seen at once, whatever else
+//! goes on.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use super::super::wire::{self, Answer, Call, Order, Started};
+use super::super::{ForkOrder, StartMethod};
+use super::child::Plan;
+use super::oom_watch::OomWatch;
+use super::pool::{Heard, Pool, TOO_MANY_FDS};
+use super::reap::Worker;
+use super::{Origin, StartLine};
+use crate::sys::poll::{PollFd, poll};
+use crate::sys::process::{self, Side};
+use crate::sys::socket::{self, Received};
+use crate::sys::{pidfd, wait};
+use crate::table::WorkerId;
+
+/// When to try again to send descriptors that too many others are on their way with.
+const HELD_UP: Duration = Duration::from_millis(10);
+
+/// The state of a zygote.
+#[derive(Debug)]
+pub(super) struct Zygote {
+    line: OwnedFd,
+    host: OwnedFd,
+    origin: Origin,
+    pub(super) pools: Vec<Pool>,
+    pub(super) workers: Vec<Worker>,
+    last_key: u64,
+    pub(super) oom: OomWatch,
+    start_line: StartLine,
+}
+
+/// What there is to do.
+struct Ready {
+    host: bool,
+    line: bool,
+    pools: Vec<bool>,
+    workers: Vec<bool>,
+}
+
+impl Zygote {
+    pub(super) fn new(line: OwnedFd, host: OwnedFd, origin: Origin, start_line: StartLine) -> Self {
+        let (pools, workers) = (Vec::new(), Vec::new());
+        Self { line, host, origin, pools, workers, last_key: 0, oom: OomWatch::new(), start_line }
+    }
+
+    /// Serves until the host is gone.
+    ///
+    /// Comes back with a plan in each worker that is forked meanwhile; all else is dropped there.
+    pub(super) fn serve(mut self) -> Option<Box<Plan>> {
+        loop {
+            let ready = self.wait();
+            if ready.host {
+                self.kill_all();
+                return None;
+            }
+            self.hear_started();
+            for index in (0..ready.workers.len()).rev().filter(|&index| ready.workers[index]) {
+                self.bury(index);
+            }
+            // One order each, then the host is looked at again.
+            for index in (0..ready.pools.len()).rev().filter(|&index| ready.pools[index]) {
+                if let Some(plan) = self.serve_pool(index) {
+                    return Some(plan);
+                }
+            }
+            if ready.line && !self.greet_pool() {
+                self.kill_all();
+                return None;
+            }
+        }
+    }
+
+    fn wait(&self) -> Ready {
+        let lines = self.pools.iter().map(|pool| {
+            if pool.has_answers() && !pool.held_up {
+                PollFd::either(pool.line())
+            } else {
+                PollFd::readable(pool.line())
+            }
+        });
+        let fixed = [&self.host, &self.line, &self.start_line.ours];
+        let fixed = fixed.into_iter().map(|fd| PollFd::readable(fd.as_fd()));
+        let workers = self.workers.iter().map(|worker| PollFd::readable(worker.pidfd.as_fd()));
+        let mut fds: Vec<PollFd<'_>> = fixed.chain(lines).chain(workers).collect();
+        let held_up = self.pools.iter().any(|pool| pool.held_up);
+        poll(&mut fds, held_up.then_some(HELD_UP)).expect("poll of descriptors that are all open");
+        let ready: Vec<bool> = fds.iter().map(PollFd::is_ready).collect();
+        let (pools, workers) = ready[3..].split_at(self.pools.len());
+        let pools = pools.iter().zip(&self.pools).map(|(&ready, pool)| ready || pool.held_up);
+        let (host, line) = (ready[0], ready[1]);
+        Ready { host, line, pools: pools.collect(), workers: workers.to_vec() }
+    }
+
+    /// Takes a new pool's line; false when the host closed its own.
+    fn greet_pool(&mut self) -> bool {
+        let mut buffer = [0; wire::LONGEST];
+        match socket::recv(self.line.as_fd(), &mut buffer) {
+            // Without its descriptor the line is closed already, which the host sees.
+            Ok(Some(mut got)) => {
+                if let (Some(Call::NewPool), Some(line)) =
+                    (wire::decode(&buffer[..got.len]), got.fds.pop())
+                {
+                    self.last_key += 1;
+                    self.pools.push(Pool::new(self.last_key, line));
+                }
+                true
+            }
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            Ok(None) => false,
+        }
+    }
+
+    fn serve_pool(&mut self, index: usize) -> Option<Box<Plan>> {
+        let pool = &mut self.pools[index];
+        let mut open = pool.flush();
+        let mut plan = None;
+        match pool.hear() {
+            Heard::Nothing => {}
+            Heard::End => open = false,
+            Heard::Order(order, received) => {
+                let answer = match order {
+                    Order::Open { fds } => opened(pool.open(fds, received)),
+                    Order::More => opened(pool.arrive(received)),
+                    Order::Control { queue } => {
+                        replace_control(pool, queue, received);
+                        None
+                    }
+                    Order::Kill(id) => {
+                        self.kill(index, id);
+                        None
+                    }
+                    Order::Fork(order) => match self.fork(index, order, received) {
+                        Ok(Forked::Child(child)) => {
+                            plan = Some(child);
+                            None
+                        }
+                        Ok(Forked::Parent(worker, copy)) => {
+                            let answer = Answer::Forked { id: worker.id, pid: worker.pid };
+                            self.workers.push(worker);
+                            Some((answer, Some(copy)))
+                        }
+                        Err(reason) => {
+                            let reason = wire::reason(reason);
+                            Some((Answer::ForkFailed { id: order.id, reason }, None))
+                        }
+                    },
+                };
+                if plan.is_some() {
+                    return plan;
+                }
+                if let Some((answer, fd)) = answer {
+                    open &= self.pools[index].say(&answer, fd);
+                    open &= !matches!(answer, Answer::Refused(_));
+                }
+            }
+        }
+        if !open {
+            self.close(index);
+        }
+        None
+    }
+
+    /// Ends a pool: its workers are killed and, when they are dead, reaped without a word.
+    fn close(&mut self, index: usize) {
+        let pool = self.pools.remove(index);
+        for worker in self.workers.iter_mut().filter(|worker| worker.pool == pool.key) {
+            worker.kill();
+        }
+    }
+
+    fn kill(&mut self, pool: usize, id: WorkerId) {
+        let key = self.pools[pool].key;
+        if let Some(worker) = self.workers.iter_mut().find(|w| w.pool == key && w.id == id) {
+            worker.kill();
+        }
+    }
+
+    /// The host is gone. What of a worker's group is its own dies with it, too.
+    fn kill_all(&mut self) {
+        self.workers.iter_mut().for_each(Worker::kill);
+    }
+
+    fn fork(
+        &mut self,
+        index: usize,
+        order: ForkOrder,
+        mut received: Received,
+    ) -> Result<Forked, String> {
+        let kept = self.pools[index].kept.as_ref().ok_or("the pool is not open yet")?;
+        if !kept.has(order.id) {
+            return Err(format!("the pool has no slot for {}", order.id));
+        }
+        let executed = kept.spec.start != StartMethod::Fork;
+        let outputs = received.fds.pop().ok_or(TOO_MANY_FDS)?;
+        let threads = process::thread_count().map_err(|e| format!("cannot count threads: {e}"))?;
+        if threads != 1 {
+            return Err(format!(
+                "the zygote has {threads} threads and cannot be forked: something that was loaded \
+                 before aiopool::init() started one"
+            ));
+        }
+        self.oom.look();
+        // SAFETY: counted just above, and the one thread is here.
+        let side = unsafe { process::fork() }.map_err(|error| match error.raw_os_error() {
+            Some(libc::EAGAIN) => format!("fork: {error}: raise RLIMIT_NPROC or the pids limit"),
+            _ => format!("fork: {error}"),
+        })?;
+        let pid = match side {
+            Side::Child => {
+                let kept = self.pools.swap_remove(index).kept.expect("looked at before the fork");
+                let started = self.start_line.theirs.try_clone();
+                let plan = Plan::new(kept, order, outputs, started, &self.origin);
+                return Ok(Forked::Child(Box::new(plan)));
+            }
+            Side::Parent(pid) => pid,
+        };
+        // Done by both sides, so that neither can act before it is.
+        let _ = process::lead_group(pid);
+        // Our child and not reaped: this is certain to be it.
+        let opened = pidfd::open(pid).and_then(|pidfd| Ok((pidfd.try_clone()?, pidfd)));
+        let (copy, pidfd) = opened.map_err(|error| {
+            let _ = process::signal_group(pid, libc::SIGKILL);
+            let _ = wait::reap_waiting(pid);
+            format!("cannot open the worker's pidfd: {error}: {TOO_MANY_FDS}")
+        })?;
+        let pool = self.pools[index].key;
+        Ok(Forked::Parent(Worker::new(order.id, pool, pid, pidfd, executed), copy))
+    }
+
+    /// Takes note of how workers started.
+    pub(super) fn hear_started(&mut self) {
+        let mut buffer = [0; wire::LONGEST];
+        while let Ok(Some(got)) = socket::recv(self.start_line.ours.as_fd(), &mut buffer) {
+            let Some(Started { pid, result }) = wire::decode(&buffer[..got.len]) else { continue };
+            if let Some(worker) = self.workers.iter_mut().find(|worker| worker.pid == pid) {
+                worker.started = Some(result);
+            }
+        }
+    }
+}
+
+/// What a fork made of this process.
+enum Forked {
+    Parent(Worker, OwnedFd),
+    Child(Box<Plan>),
+}
+
+fn opened(result: Result<bool, String>) -> Option<(Answer, Option<OwnedFd>)> {
+    match result {
+        Ok(true) => Some((Answer::Opened, None)),
+        Ok(false) => None,
+        Err(reason) => Some((Answer::Refused(wire::reason(reason)), None)),
+    }
+}
+
+fn replace_control(pool: &mut Pool, queue: u32, mut received: Received) {
+    let kept = pool.kept.as_mut().and_then(|kept| kept.control.get_mut(queue as usize));
+    if let (Some(kept), Some(control)) = (kept, received.fds.pop()) {
+        *kept = control;
+    }
+}
