@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // calls into libc
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::{check, retry};
 
@@ -43,6 +43,11 @@ impl EventFd {
         }
     }
 
+    /// Another descriptor of the same counter.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     fn add(&self, count: u64) -> io::Result<()> {
         let count = count.to_ne_bytes();
         // SAFETY: the buffer is ours and has the length given.
@@ -54,6 +59,12 @@ impl EventFd {
 impl AsFd for EventFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+impl AsRawFd for EventFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 

@@ -1,11 +1,92 @@
 //! Floor 4: the worker process.
+//!
+//! `engine` is the protocol without an executor, `root` the executor, `slots` the memory of the
+//! futures, `local` what user code sees of all this.
 
+mod config;
+mod engine;
+mod functions;
+mod local;
+mod outputs;
+mod panics;
+mod ready;
+mod root;
+mod slots;
+mod spin;
 mod start;
 
+use std::panic::AssertUnwindSafe;
+
+use crate::control::Phase;
+use crate::sys::{clock, exit};
+
+pub(crate) use config::{Hook, WorkerConfig};
+pub use local::WorkerContext;
 pub(crate) use start::{WorkerFds, WorkerStart};
 
-/// Serves the queue until the pool ends. PLACEHOLDER: ends at once; the worker's loop replaces it.
+use engine::Engine;
+use root::{Leave, Root};
+use spin::Spin;
+
+/// Exit status of a worker that left in order.
+pub(crate) const EXIT_OK: i32 = 0;
+/// Exit status of a worker whose initializer failed; its text is in the result arena.
+pub(crate) const EXIT_INIT_FAILED: i32 = 64;
+/// Exit status of a worker that could not be set up; the text is on stderr.
+pub(crate) const EXIT_SETUP: i32 = 65;
+
+/// Serves the queue until the pool ends, the worker is recycled, or something goes wrong.
 pub(crate) fn run(start: WorkerStart) -> ! {
-    drop(start);
-    std::process::exit(0)
+    // Nothing may unwind into the zygote's frames below.
+    let status = std::panic::catch_unwind(AssertUnwindSafe(|| serve(start))).unwrap_or(EXIT_SETUP);
+    exit::orderly_exit(status)
+}
+
+fn serve(start: WorkerStart) -> i32 {
+    match setup(start) {
+        Ok(status) => status,
+        Err(reason) => {
+            eprintln!("aiopool: a worker could not be set up: {reason}");
+            EXIT_SETUP
+        }
+    }
+}
+
+fn setup(start: WorkerStart) -> Result<i32, String> {
+    let WorkerStart { id, seat, lane_start, handback_start, config, fds } = start;
+    let config: WorkerConfig = postcard::from_bytes(&config).map_err(|e| e.to_string())?;
+    let mut engine =
+        Engine::open(id, lane_start, handback_start, fds).map_err(|e| e.to_string())?;
+    panics::install();
+    local::enter(seat);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| e.to_string())?;
+    let status = runtime.block_on(async {
+        if let Some(Hook { vtable, argument }) = &config.initializer
+            && let Err(reason) = slots::run_hook(functions::hook(*vtable), argument).await
+        {
+            engine.set_failure(&reason);
+            return Ok(EXIT_INIT_FAILED);
+        }
+        engine.set_phase(Phase::Ready);
+        let spin = Spin::new(config.spin_ns, config.searchers);
+        let root = Root::new(&mut engine, config.child_concurrency, config.max_tasks, spin)
+            .map_err(|e| e.to_string())?;
+        let _: Leave = root.await;
+        if let Some(Hook { vtable, argument }) = &config.exit_hook
+            && let Err(reason) = slots::run_hook(functions::hook(*vtable), argument).await
+        {
+            eprintln!("aiopool: the exit hook of worker {seat} failed: {reason}");
+        }
+        local::leave();
+        engine.set_cpu(clock::process_cpu_ns());
+        engine.set_phase(Phase::Leaving);
+        Ok::<i32, String>(EXIT_OK)
+    })?;
+    // Subtasks that user code spawned die with the process; a runtime that waited for blocking
+    // ones would let them hold up the pool.
+    runtime.shutdown_background();
+    Ok(status)
 }

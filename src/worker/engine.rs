@@ -1,0 +1,385 @@
+//! The worker's half of the protocol: claim, start, read, complete, confirm; no executor.
+//!
+//! `table/README.md` numbers the points at which a worker can die here (C1…) and says what
+//! recovery makes of each.
+#![forbid(unsafe_code)]
+
+use std::io;
+
+use crate::arena::AllocError;
+use crate::control::{Attention, Control, Phase};
+use crate::ring::{Claim, LaneWriter, claim};
+use crate::shm::Region;
+use crate::sys::clock::monotonic_ns;
+use crate::sys::eventfd::EventFd;
+use crate::table::{
+    Call, INLINE_INPUT, INLINE_OUTPUT, InputDesc, OutputDesc, Owner, Place, Record, State,
+    StateWord, WorkerId,
+};
+use crate::task::Status;
+
+use super::outputs::Outputs;
+use super::start::WorkerFds;
+
+/// A lower class is served first once it was passed over this many times.
+const AGEING: u32 = 32;
+
+/// A task that this worker has claimed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claimed {
+    /// The record's index.
+    pub(crate) record: u32,
+    /// The record's word, as this worker last wrote it.
+    pub(crate) word: StateWord,
+}
+
+/// What became of a look for work.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// A task, claimed.
+    Task(Claimed),
+    /// There is none.
+    Nothing,
+    /// The next task must run alone, and this worker has others in flight.
+    MustBeAlone,
+}
+
+/// An output that found no room yet.
+#[derive(Debug)]
+pub(crate) struct NoRoom;
+
+/// The worker's view of its queue.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    control: Control,
+    requests: Region,
+    outputs: Outputs,
+    lane: LaneWriter,
+    host_bell: EventFd,
+    supervisor_bell: EventFd,
+    bells: Vec<EventFd>,
+    me: Owner,
+    slot: usize,
+    /// Per class, how often a task of a more urgent class was taken before its own.
+    passed_over: [u32; 4],
+    seen_attention: u64,
+    asleep: bool,
+    /// Awake after a sleep, and nothing claimed since: the first claim wakes the next sleeper.
+    woken: bool,
+    searching: bool,
+}
+
+impl Engine {
+    /// Maps what the worker was started with.
+    ///
+    /// # Errors
+    ///
+    /// What the system refuses, or a control region of another build.
+    pub(crate) fn open(
+        id: WorkerId,
+        lane_start: u64,
+        handback_start: u64,
+        fds: WorkerFds,
+    ) -> io::Result<Self> {
+        let control = Control::open(fds.control)?;
+        let requests = Region::open_read_only(fds.requests)?;
+        let outputs = Region::open(fds.outputs)?;
+        // A child that a task forks must not write here after this worker is dead.
+        control.keep_from_children()?;
+        requests.keep_from_children()?;
+        outputs.keep_from_children()?;
+        let slot = usize::from(id.slot);
+        Ok(Self {
+            me: Owner::of(id),
+            slot,
+            lane: LaneWriter::at(lane_start),
+            outputs: Outputs::new(outputs, handback_start),
+            control,
+            requests,
+            host_bell: fds.host_bell.into(),
+            supervisor_bell: fds.supervisor_bell.into(),
+            bells: fds.bells.into_iter().map(EventFd::from).collect(),
+            passed_over: [0; 4],
+            seen_attention: 0,
+            asleep: false,
+            woken: false,
+            searching: false,
+        })
+    }
+
+    /// This worker's doorbell.
+    pub(crate) fn own_bell(&self) -> &EventFd {
+        &self.bells[self.slot]
+    }
+
+    /// The host's request arena.
+    pub(crate) fn requests(&self) -> &Region {
+        &self.requests
+    }
+
+    /// Tells the supervisor how far this worker is.
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.control.report(self.slot).set_phase(phase);
+        // A refused ring means that the host is gone, and so this process soon.
+        let _ = self.supervisor_bell.ring();
+    }
+
+    /// Tells the supervisor why the worker cannot start.
+    pub(crate) fn set_failure(&mut self, text: &str) {
+        let bytes = &text.as_bytes()[..text.len().min(64 << 10)];
+        if let Ok(block) = self.outputs.store(&self.control, self.slot, bytes) {
+            self.control.report(self.slot).set_text(block, bytes.len() as u32);
+        }
+        self.set_phase(Phase::InitFailed);
+    }
+
+    /// Tells the host how much CPU time this process has used.
+    pub(crate) fn set_cpu(&self, ns: u64) {
+        self.control.report(self.slot).set_cpu(ns);
+    }
+
+    /// Claims the next task. `alone`: nothing is in flight, so a suspect may be taken.
+    pub(crate) fn claim(&mut self, alone: bool) -> Look {
+        let records = self.control.records();
+        let classes = self.control.classes();
+        let aged = (1..classes).find(|&class| self.passed_over[class] >= AGEING);
+        let order = aged.into_iter().chain((0..classes).filter(|&class| Some(class) != aged));
+        for class in order {
+            let admits = |call: Call| alone || call.flags & Call::ALONE == 0;
+            match claim(self.control.ring(class), class, records, self.me, admits) {
+                Claim::Task { record, claimed } => {
+                    self.passed_over[class] = 0;
+                    for lower in class + 1..classes {
+                        self.passed_over[lower] += 1;
+                    }
+                    self.pass_on();
+                    return Look::Task(Claimed { record, word: claimed });
+                }
+                Claim::Empty => {}
+                Claim::Refused => {
+                    self.ring_somebody_else();
+                    return Look::MustBeAlone;
+                }
+            }
+        }
+        Look::Nothing
+    }
+
+    /// CLAIMED → RUNNING; false if the task was called off, which is then confirmed.
+    pub(crate) fn start(&mut self, task: &mut Claimed, now: u64) -> bool {
+        let record = self.record(task);
+        record.set_started(now);
+        match record.try_start(task.word) {
+            Ok(running) => {
+                // C4: dies from here on → RUNNING; user code may have run.
+                task.word = running;
+                true
+            }
+            Err(now) => {
+                self.confirm(*task, now);
+                false
+            }
+        }
+    }
+
+    /// What the task calls.
+    pub(crate) fn call(&self, task: &Claimed) -> Call {
+        self.record(task).call()
+    }
+
+    /// Copies the task's input to `into`.
+    ///
+    /// # Errors
+    ///
+    /// The text of what is wrong with its descriptor.
+    pub(crate) fn read_input(&self, task: &Claimed, into: &mut Vec<u8>) -> Result<(), String> {
+        into.clear();
+        let record = self.record(task);
+        let InputDesc { len, place } = record.input();
+        let len = len as usize;
+        match place {
+            Place::Word(word) if len <= 8 => into.extend_from_slice(&word.to_le_bytes()[..len]),
+            Place::Inline if len <= INLINE_INPUT => {
+                into.resize(len, 0);
+                record.read_inline_input(into);
+            }
+            Place::Block(block) if block.holds(len, self.requests.len()) => {
+                self.requests.read_to(block.offset(), len, into);
+            }
+            _ => return Err(format!("the input's descriptor names {len} bytes at {place:?}")),
+        }
+        Ok(())
+    }
+
+    /// RUNNING → DONE with `bytes` as the output, and tells the host.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRoom`] if the result arena is full for now; nothing has changed then.
+    pub(crate) fn complete(
+        &mut self,
+        task: Claimed,
+        status: Status,
+        bytes: &[u8],
+        elapsed_ns: u64,
+    ) -> Result<(), NoRoom> {
+        let place = match Place::in_word(bytes) {
+            Some(word) => word,
+            None if bytes.len() <= INLINE_OUTPUT => Place::Inline,
+            None => match self.outputs.store(&self.control, self.slot, bytes) {
+                Ok(block) => Place::Block(block),
+                Err(AllocError::Full) => return Err(NoRoom),
+                Err(error) => {
+                    let text = no_space(bytes.len(), &error);
+                    return self.complete(task, Status::OutputSpace, text.as_bytes(), elapsed_ns);
+                }
+            },
+        };
+        let inline = if place == Place::Inline { bytes } else { &[] };
+        let output =
+            OutputDesc { status: status as u8, elapsed_ns, len: bytes.len() as u32, place };
+        let record = self.record(&task);
+        record.describe_output(output, inline);
+        // C5: dies here → RUNNING with an output that nobody reads.
+        match record.try_commit(task.word) {
+            Ok(_) => self.publish(task.record),
+            Err(now) => {
+                if let Place::Block(block) = place {
+                    self.outputs.discard(block);
+                }
+                self.confirm(task, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the host has called `task` off.
+    pub(crate) fn is_called_off(&self, task: &Claimed) -> Option<StateWord> {
+        let now = self.record(task).state();
+        (now.generation() == task.word.generation() && now.state() == Some(State::Cancelling))
+            .then_some(now)
+    }
+
+    /// CANCELLING → DONE, once nothing of the task is left in this process.
+    pub(crate) fn confirm(&mut self, task: Claimed, now: StateWord) {
+        if now.generation() == task.word.generation()
+            && now.state() == Some(State::Cancelling)
+            && self.record(&task).confirm_cancel(now).is_ok()
+        {
+            self.publish(task.record);
+        }
+        // Anything else is not this worker's any more: somebody damaged the record, or this
+        // worker was declared dead. The host sorts it out.
+    }
+
+    /// The host's word, if it has changed since the last look.
+    pub(crate) fn attention(&mut self) -> Option<u64> {
+        let word = self.control.attention(self.slot).get();
+        (word != std::mem::replace(&mut self.seen_attention, word)).then_some(word)
+    }
+
+    /// Whether the host wants this worker to leave.
+    pub(crate) fn must_stop(&self) -> bool {
+        Attention::says_stop(self.seen_attention)
+    }
+
+    /// Whether the host has said something since the last [`attention`](Self::attention).
+    pub(crate) fn has_attention(&self) -> bool {
+        self.control.attention(self.slot).get() != self.seen_attention
+    }
+
+    /// Whether there may be a task to claim; a hint without order.
+    pub(crate) fn has_task(&self) -> bool {
+        self.control.has_task()
+    }
+
+    /// Begins a search, unless enough others are searching.
+    pub(crate) fn start_search(&mut self, at_most: u32) -> bool {
+        let bells = self.control.bells();
+        if !self.searching && bells.searching() < u64::from(at_most) {
+            bells.start_search(self.slot);
+            self.searching = true;
+        }
+        self.searching
+    }
+
+    /// Ends a search that found no task.
+    pub(crate) fn stop_search(&mut self) {
+        if std::mem::take(&mut self.searching) {
+            self.control.bells().stop_search(self.slot);
+        }
+    }
+
+    /// Says that this worker sleeps and can take work; the caller looks once more after this.
+    pub(crate) fn sleep(&mut self) {
+        self.control.bells().sleep(self.slot);
+        self.searching = false;
+        self.asleep = true;
+    }
+
+    /// Says that this worker is awake; it looks at the rings before it polls user code.
+    pub(crate) fn wake(&mut self) {
+        if std::mem::take(&mut self.asleep) {
+            self.control.bells().wake(self.slot);
+            self.woken = true;
+        }
+    }
+
+    /// After a claim: wakes a sibling if there is more to do than searchers will find.
+    fn pass_on(&mut self) {
+        let bells = self.control.bells();
+        let backlog = || u64::from(self.control.has_task());
+        let next = if std::mem::take(&mut self.searching) {
+            bells.found(self.slot, backlog)
+        } else if std::mem::take(&mut self.woken) {
+            bells.pass_on(self.slot, backlog)
+        } else {
+            None
+        };
+        self.ring_worker(next);
+    }
+
+    fn ring_somebody_else(&self) {
+        let next = self.control.bells().pass_on(self.slot, || u64::MAX);
+        self.ring_worker(next);
+    }
+
+    fn ring_worker(&self, slot: Option<usize>) {
+        if let Some(bell) = slot.and_then(|slot| self.bells.get(slot)) {
+            let _ = bell.ring();
+        }
+    }
+
+    /// Puts a DONE record into this worker's lane and rings the host if it waits.
+    fn publish(&mut self, record: u32) {
+        // C6: dies here → DONE, no lane word; recovery finds it by its owner.
+        self.lane.push(self.control.lane(self.slot), record);
+        self.control.report(self.slot).count_completed();
+        // C7: dies here → DONE and in the lane; the death itself wakes the supervisor.
+        let flag = self.control.host_flag();
+        if let Some(armed) = flag.armed() {
+            // B3 in `doorbell`: ring first, clear after.
+            let _ = self.host_bell.ring();
+            flag.rung(armed);
+        }
+    }
+
+    fn record(&self, task: &Claimed) -> &Record {
+        &self.control.records()[task.record as usize]
+    }
+}
+
+fn no_space(len: usize, error: &AllocError) -> String {
+    match error {
+        AllocError::TooLarge => {
+            format!("{len} bytes are more than a result arena has: raise output_arena")
+        }
+        AllocError::Reserve(error) => format!("the system has no memory for {len} bytes: {error}"),
+        AllocError::Full => format!("{len} bytes found no room"),
+    }
+}
+
+/// The time now, for starts and elapsed times.
+pub(crate) fn now() -> u64 {
+    monotonic_ns()
+}
