@@ -8,10 +8,13 @@ pub(crate) mod control;
 pub(crate) mod doorbell;
 mod error;
 pub(crate) mod launch;
+pub(crate) mod queue;
 pub(crate) mod ring;
+pub mod scheduler;
 #[cfg(feature = "scrape")]
 pub mod scrape;
 pub(crate) mod shm;
+pub(crate) mod supervisor;
 pub(crate) mod sync;
 pub(crate) mod sys;
 pub(crate) mod table;

@@ -28,6 +28,7 @@ const COMPLETED: usize = 1;
 const HANDBACK_TAKEN: usize = 2;
 const TEXT: usize = 3;
 const CPU: usize = 4;
+const WANTS_ROOM: usize = 5;
 
 impl<'m> Report<'m> {
     pub(super) fn new(line: &'m [AtomicU64]) -> Self {
@@ -84,6 +85,17 @@ impl<'m> Report<'m> {
     /// How far the worker has read its hand-back lane.
     pub(crate) fn handback_taken(self) -> &'m AtomicU64 {
         &self.0[HANDBACK_TAKEN]
+    }
+
+    /// Whether outputs wait for room in the result arena; the worker looks once more, behind a
+    /// SeqCst fence, after it has said so.
+    pub(crate) fn set_wants_room(self, yes: bool) {
+        self.0[WANTS_ROOM].store(u64::from(yes), Relaxed);
+    }
+
+    /// Whether the worker waits for room; asked behind a SeqCst fence after handing back.
+    pub(crate) fn wants_room(self) -> bool {
+        self.0[WANTS_ROOM].load(Relaxed) != 0
     }
 
     /// The worker's CPU time so far, user and system, in nanoseconds.

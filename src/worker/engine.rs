@@ -10,6 +10,7 @@ use crate::arena::AllocError;
 use crate::control::{Attention, Control, Phase};
 use crate::ring::{Claim, LaneWriter, claim};
 use crate::shm::Region;
+use crate::sync::atomic::{Ordering::SeqCst, fence};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::eventfd::EventFd;
 use crate::table::{
@@ -251,6 +252,13 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Tells the host whether outputs wait for room; the caller tries once more after `true`.
+    pub(crate) fn set_wants_room(&self, yes: bool) {
+        self.control.report(self.slot).set_wants_room(yes);
+        // SeqCst: pairs with the fence before `wants_room` in the host.
+        fence(SeqCst);
     }
 
     /// Whether the host has called `task` off.

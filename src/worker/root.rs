@@ -176,6 +176,8 @@ impl<'e> Root<'e> {
                 let bytes = self.output.as_slice().to_vec();
                 in_flight.unplaced = Some((status, bytes, elapsed));
                 self.unplaced += 1;
+                // The next turn of the loop tries again, after this.
+                self.engine.set_wants_room(true);
             }
         }
         self.output.clear();
@@ -207,6 +209,9 @@ impl<'e> Root<'e> {
             } else {
                 in_flight.unplaced = Some((status, bytes, elapsed));
             }
+        }
+        if self.unplaced == 0 {
+            self.engine.set_wants_room(false);
         }
     }
 

@@ -1,0 +1,114 @@
+//! The audit: the slow check that nothing is stuck, and the only one that looks at every record.
+//!
+//! It runs while something is pending and nothing moved. What it mends are the traces of
+//! processes that are stopped, and of wake-ups that went to them; what it cannot explain is
+//! damage.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::ring::split_place;
+use crate::table::State;
+
+use super::{HostQueue, lock};
+
+/// What an audit came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AuditFinding {
+    /// Something no correct worker writes, in the control region.
+    pub(crate) damage: Option<String>,
+}
+
+impl HostQueue {
+    /// Looks at every pending task. `is_live` tells whether a slot has a worker.
+    pub(crate) fn audit(&self, is_live: impl Fn(usize) -> bool) -> AuditFinding {
+        let mut deliveries = Vec::new();
+        let (mut large, mut blocks) = (Vec::new(), Vec::new());
+        let mut finding = AuditFinding::default();
+        let mut lanes = lock(&self.lanes);
+        self.drain_lanes(&mut lanes, &mut deliveries);
+        for slot in 0..lanes.lanes.len() {
+            let control = Arc::clone(&lanes.control);
+            if lanes.lanes[slot].flush(&control, slot) {
+                self.ring(slot);
+            }
+        }
+        let mut state = self.lock();
+        let control = Arc::clone(&state.control);
+        let capacity = u64::from(control.shape().capacity);
+        for class in 0..control.classes() {
+            let (head, tail) = (control.ring(class).head(), state.tails[class]);
+            if head > tail || tail - head > capacity {
+                finding.damage = Some(format!("head {head} of ring {class} with tail {tail}"));
+            }
+        }
+        let mut queued = false;
+        for index in 0..state.entries.len() {
+            let entry = &state.entries[index];
+            if !entry.in_use || entry.held {
+                continue;
+            }
+            let word = control.records()[index].state();
+            if !entry.knows(word) {
+                finding.damage = Some(format!("{:#x} as the state of record {index}", word.bits()));
+                continue;
+            }
+            let owner_is_live =
+                || word.owner().slot() < self.bells.len() && is_live(word.owner().slot());
+            match word.state() {
+                Some(State::Queued) => {
+                    queued = true;
+                    let (class, position) = split_place(entry.place);
+                    let ring = control.ring(class);
+                    if ring.head() > position && entry.pending.is_some() {
+                        // Nobody will find it there: it was passed by a scribbled head.
+                        self.common.counters.requeued.add(1);
+                        state.enqueue(index, class);
+                    }
+                }
+                Some(State::Done) if owner_is_live() => {
+                    let slot = word.owner().slot();
+                    let lane = &mut lanes.lanes[slot];
+                    self.receive(
+                        &mut state,
+                        lane,
+                        slot,
+                        index,
+                        &mut deliveries,
+                        &mut large,
+                        &mut blocks,
+                    );
+                }
+                Some(State::Claimed | State::Running | State::Cancelling) if owner_is_live() => {}
+                // The recovery of a worker that has just died comes after this.
+                Some(State::Claimed | State::Running | State::Cancelling | State::Done)
+                    if word.owner().slot() < self.bells.len() => {}
+                _ => {
+                    finding.damage =
+                        Some(format!("{:#x} as the state of record {index}", word.bits()));
+                }
+            }
+        }
+        self.note_audit(&state);
+        let free = state.free.len();
+        let woken = state.room.take(free);
+        drop(state);
+        for (slot, record) in large {
+            self.receive_large(&control, &mut lanes.lanes[slot], slot, record, &mut deliveries);
+        }
+        drop(lanes);
+        blocks.drain(..).for_each(|block| self.common.inputs.free(block));
+        woken.into_iter().for_each(Waker::wake);
+        self.deliver(&mut deliveries);
+        if queued {
+            // A wake-up may have gone to a worker that is stopped.
+            self.ring_all();
+        }
+        finding
+    }
+
+    fn note_audit(&self, state: &super::QueueState) {
+        self.pending.store(state.pending, std::sync::atomic::Ordering::Relaxed);
+    }
+}

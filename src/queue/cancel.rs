@@ -1,0 +1,205 @@
+//! Calling tasks off: by their owner, by deadline, and what comes due later.
+#![forbid(unsafe_code)]
+
+use crate::sys::clock::monotonic_ns;
+use crate::table::{CancelResult, Owner, State};
+use crate::task::TaskError;
+
+use super::entry::Ticket;
+use super::receive::Delivery;
+use super::submit::after;
+use super::timers::Due;
+use super::{HostQueue, QueueState};
+
+/// Why a task is called off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Its owner wants it no more.
+    Cancel,
+    /// Its time is up.
+    Deadline,
+}
+
+/// What the supervisor must do about a timer that came due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expired {
+    /// Nothing.
+    Nothing,
+    /// Kill the worker in that slot: it did not drop a task within the grace period.
+    Kill(Owner),
+}
+
+impl HostQueue {
+    /// Calls the task off and delivers its outcome. False if it was over already.
+    pub(crate) fn cancel(&self, ticket: Ticket, reason: Reason) -> bool {
+        let mut state = self.lock();
+        let (delivery, owner) = match self.call_off(&mut state, ticket, reason) {
+            Some(done) => done,
+            None => return false,
+        };
+        self.note_pending(&state);
+        let woken = state.room.take(1);
+        let control = std::sync::Arc::clone(&state.control);
+        drop(state);
+        woken.into_iter().for_each(std::task::Waker::wake);
+        if let Some(owner) = owner {
+            let slot = owner.slot();
+            if slot < self.bells.len() {
+                control.attention(slot).call();
+                self.ring(slot);
+            }
+        }
+        self.deliver(&mut vec![delivery]);
+        true
+    }
+
+    /// A timer of the task came due.
+    pub(crate) fn expire(&self, ticket: Ticket, due: Due) -> Expired {
+        let mut state = self.lock();
+        let index = ticket.record as usize;
+        if let Due::Grace(generation) = due {
+            // The outcome is delivered; only the word tells whether the worker let go.
+            let word = state.control.records()[index].state();
+            let stuck = state.entries[index].knows(word)
+                && word.generation() == generation
+                && word.state() == Some(State::Cancelling);
+            return if stuck { Expired::Kill(word.owner()) } else { Expired::Nothing };
+        }
+        if !state.has_task(ticket) {
+            return Expired::Nothing;
+        }
+        let word = state.control.records()[index].state();
+        let (attempts, options) = {
+            let pending = state.entries[index].pending.as_ref().expect("has_task");
+            (pending.attempts, pending.options)
+        };
+        let now = monotonic_ns();
+        match due {
+            Due::Grace(_) => unreachable!("handled above"),
+            Due::Retry => {
+                if state.entries[index].held {
+                    let class = usize::from(options.priority);
+                    state.enqueue(index, class);
+                    let sleeper = state.sleeper(self.next_start());
+                    drop(state);
+                    self.time_attempt(ticket, options.timeout, attempts, now);
+                    self.wake_for_push(sleeper);
+                }
+                return Expired::Nothing;
+            }
+            Due::QueueTtl => {
+                // Started, or has been before: the limit was for the first wait only.
+                if attempts > 1 || word.state() != Some(State::Queued) {
+                    return Expired::Nothing;
+                }
+            }
+            Due::Timeout(attempt) => {
+                if attempt != attempts {
+                    return Expired::Nothing;
+                }
+                let limit = options.timeout.unwrap_or_default();
+                let again = match word.state() {
+                    Some(State::Running) => {
+                        // A start in the future would never expire: a scribbled one counts as now.
+                        let started = state.control.records()[index].started().min(now);
+                        after(started, limit)
+                    }
+                    // It has not begun; the limit is counted from the start.
+                    Some(State::Queued | State::Claimed) => after(now, limit),
+                    _ => return Expired::Nothing,
+                };
+                if again > now {
+                    drop(state);
+                    if self.common.timers.add(again, ticket, due) {
+                        self.common.call_supervisor();
+                    }
+                    return Expired::Nothing;
+                }
+            }
+        }
+        drop(state);
+        self.cancel(ticket, Reason::Deadline);
+        Expired::Nothing
+    }
+
+    /// Sets the timer of an attempt that was queued again.
+    pub(super) fn time_attempt(
+        &self,
+        ticket: Ticket,
+        limit: Option<std::time::Duration>,
+        attempt: u32,
+        now: u64,
+    ) {
+        if let Some(limit) = limit
+            && self.common.timers.add(after(now, limit), ticket, Due::Timeout(attempt))
+        {
+            self.common.call_supervisor();
+        }
+    }
+
+    /// Whether `ticket`'s task has no outcome yet.
+    pub(crate) fn is_pending(&self, ticket: Ticket) -> bool {
+        self.lock().has_task(ticket)
+    }
+
+    fn call_off(
+        &self,
+        state: &mut QueueState,
+        ticket: Ticket,
+        reason: Reason,
+    ) -> Option<(Delivery, Option<Owner>)> {
+        if !state.has_task(ticket) {
+            return None;
+        }
+        let index = ticket.record as usize;
+        let generation = state.entries[index].generation;
+        let owner = if state.entries[index].held {
+            let pending = state.take_pending(index).expect("has_task");
+            let block = state.free_record(index);
+            block.into_iter().for_each(|block| self.common.inputs.free(block));
+            return Some((Delivery::of_error(pending, reason.error(None, true)), None));
+        } else {
+            match state.control.records()[index].cancel(generation) {
+                CancelResult::BeforeClaim => None,
+                CancelResult::WhileOwned(owner) => Some(owner),
+                // DONE: the real outcome is on its way, or damage that the audit will find.
+                CancelResult::TooLate(_) => return None,
+            }
+        };
+        let pending = state.take_pending(index).expect("has_task");
+        let options = pending.options;
+        if owner.is_none() {
+            let block = state.free_record(index);
+            block.into_iter().for_each(|block| self.common.inputs.free(block));
+        } else if reason == Reason::Deadline {
+            let at = monotonic_ns().saturating_add(self.common.grace_ns);
+            if self.common.timers.add(at, ticket, Due::Grace(generation)) {
+                self.common.call_supervisor();
+            }
+        }
+        let error = reason.error(Some(options), owner.is_some());
+        Some((Delivery::of_error(pending, error), owner))
+    }
+}
+
+impl Reason {
+    fn error(self, options: Option<crate::task::TaskOptions>, started: bool) -> TaskError {
+        match self {
+            Self::Cancel => TaskError::Cancelled,
+            Self::Deadline => {
+                let options = options.unwrap_or_default();
+                let limit = if started { options.timeout } else { options.queue_ttl };
+                TaskError::TimedOut { limit: limit.unwrap_or_default(), started }
+            }
+        }
+    }
+}
+
+impl QueueState {
+    fn has_task(&self, ticket: Ticket) -> bool {
+        self.entries
+            .get(ticket.record as usize)
+            .and_then(|entry| entry.pending.as_ref())
+            .is_some_and(|pending| pending.task == ticket.task)
+    }
+}

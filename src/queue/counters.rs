@@ -1,0 +1,59 @@
+//! What a pool counts, always on: one relaxed addition an event.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use crate::task::{Outcome, TaskError};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicUsize);
+
+impl Counter {
+    pub(crate) fn add(&self, n: usize) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed) as u64
+    }
+}
+
+/// Counts of a pool since it was built.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) submitted: Counter,
+    pub(crate) ok: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) panicked: Counter,
+    pub(crate) cancelled: Counter,
+    pub(crate) timed_out: Counter,
+    pub(crate) worker_lost: Counter,
+    pub(crate) pool_closed: Counter,
+    pub(crate) other: Counter,
+    pub(crate) retries: Counter,
+    pub(crate) requeued: Counter,
+    pub(crate) deaths: Counter,
+    pub(crate) recycles: Counter,
+    pub(crate) respawns: Counter,
+    pub(crate) corrupt: Counter,
+    /// CPU time of workers that are gone, in nanoseconds.
+    pub(crate) cpu_ns: Counter,
+}
+
+impl Counters {
+    /// Counts `outcome`.
+    pub(crate) fn count(&self, outcome: &Outcome) {
+        match &outcome.result {
+            Ok(_) => &self.ok,
+            Err(TaskError::Failed(_)) => &self.failed,
+            Err(TaskError::Panicked(_)) => &self.panicked,
+            Err(TaskError::Cancelled) => &self.cancelled,
+            Err(TaskError::TimedOut { .. }) => &self.timed_out,
+            Err(TaskError::WorkerLost(_)) => &self.worker_lost,
+            Err(TaskError::PoolClosed { .. }) => &self.pool_closed,
+            Err(_) => &self.other,
+        }
+        .add(1);
+    }
+}

@@ -1,0 +1,74 @@
+//! The host's own entry for a record: the private memory that decides what was delivered.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use crate::arena::Block;
+use crate::table::StateWord;
+use crate::task::{Outcome, TaskOptions};
+
+/// Who is told of a task's outcome.
+///
+/// `deliver` is called once a task, without any lock of the queue held; it must not wait.
+pub(crate) trait Receiver: Send + Sync {
+    /// The task that was submitted with `token` ended with `outcome`.
+    fn deliver(&self, token: u64, outcome: Outcome);
+}
+
+/// A task whose outcome is not delivered yet.
+pub(crate) struct Pending {
+    pub(crate) receiver: Arc<dyn Receiver>,
+    pub(crate) token: u64,
+    /// The task's number in its pool.
+    pub(crate) task: u64,
+    pub(crate) function: u32,
+    pub(crate) options: TaskOptions,
+    pub(crate) submitted_ns: u64,
+    /// Attempts that began, this one included.
+    pub(crate) attempts: u32,
+    /// Attempts that count against the retries.
+    pub(crate) failures: u32,
+    /// Times the task was claimed by a worker that died before it ran anything.
+    pub(crate) claim_losses: u32,
+    /// What ended earlier attempts.
+    pub(crate) story: Vec<String>,
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pending(task {}, attempt {})", self.task, self.attempts)
+    }
+}
+
+/// What a record is used for, as the host knows.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    /// The generation of its newest QUEUED.
+    pub(crate) generation: u32,
+    /// `{ class, position }` of its newest ring entry.
+    pub(crate) place: u64,
+    /// The task, until its outcome is delivered.
+    pub(crate) pending: Option<Pending>,
+    /// The block its input is in, until the record is freed.
+    pub(crate) input: Option<Block>,
+    /// Whether the record is in use: not FREE, or FREE but not yet passed by head.
+    pub(crate) in_use: bool,
+    /// HELD for a retry.
+    pub(crate) held: bool,
+}
+
+impl Entry {
+    /// Whether `word` is of the use that this entry knows.
+    pub(crate) fn knows(&self, word: StateWord) -> bool {
+        self.in_use && word.generation() == self.generation
+    }
+}
+
+/// One use of a record, to find the task again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    pub(crate) queue: u16,
+    pub(crate) record: u32,
+    /// The task's number, which no other task of the pool has.
+    pub(crate) task: u64,
+}

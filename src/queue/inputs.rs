@@ -1,0 +1,120 @@
+//! The request arena: inputs over the inline size, and the table of function entries.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::arena::{AllocError, Allocator, Block};
+use crate::error::{Error, Result};
+use crate::shm::Region;
+use crate::task::function::{self, FunctionEntry};
+
+/// A pool's request arena; only the host writes it.
+#[derive(Debug)]
+pub(crate) struct Inputs {
+    region: Region,
+    allocator: Mutex<Allocator>,
+    functions: Mutex<Functions>,
+}
+
+#[derive(Debug, Default)]
+struct Functions {
+    by_key: HashMap<(u64, u64, u64, String), u32>,
+    names: Vec<&'static str>,
+}
+
+impl Inputs {
+    /// A new arena of `len` bytes, a power of two.
+    ///
+    /// # Errors
+    ///
+    /// What the system refuses.
+    pub(crate) fn create(len: usize) -> io::Result<Self> {
+        let region = Region::create(c"aiopool-requests", len)?;
+        let mut allocator = Allocator::new(len);
+        let table = allocator
+            .allocate(function::TABLE, |at, len| region.reserve(at, len))
+            .map_err(|error| match error {
+                AllocError::Reserve(error) => error,
+                other => io::Error::other(format!("{other:?}")),
+            })?;
+        debug_assert_eq!(table.offset(), 0);
+        // Workers map it read-only from here on.
+        region.seal_future_writes()?;
+        Ok(Self { region, allocator: Mutex::new(allocator), functions: Mutex::default() })
+    }
+
+    /// Puts `bytes` into a block.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`] when there is no room now, [`Error::PayloadTooLarge`] when there never
+    /// is, [`Error::System`] when the system has no memory.
+    pub(crate) fn store(&self, bytes: &[u8]) -> Result<Block> {
+        let block = self.allocate(bytes.len())?;
+        self.region.write(block.offset(), bytes);
+        Ok(block)
+    }
+
+    fn allocate(&self, len: usize) -> Result<Block> {
+        let mut allocator = lock(&self.allocator);
+        allocator.allocate(len, |at, len| self.region.reserve(at, len)).map_err(|error| match error
+        {
+            AllocError::Full => Error::Full,
+            AllocError::TooLarge => {
+                Error::PayloadTooLarge { size: len, max: self.region.len() / 2 }
+            }
+            AllocError::Reserve(error) => {
+                Error::system(format!("reserve memory for an input of {len} bytes"), error)
+            }
+        })
+    }
+
+    /// Frees a block whose task is over.
+    pub(crate) fn free(&self, block: Block) {
+        lock(&self.allocator).free(block);
+    }
+
+    /// Bytes in use by inputs.
+    pub(crate) fn used(&self) -> usize {
+        lock(&self.allocator).used() - function::TABLE
+    }
+
+    /// The number of a function, which it is given when it is met first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] when the pool has met more functions than its table holds.
+    pub(crate) fn function(&self, entry: FunctionEntry, name: &'static str) -> Result<u32> {
+        let mut known = lock(&self.functions);
+        let key = (entry.vtable, entry.target.address, entry.target.user, entry.name.clone());
+        if let Some(&number) = known.by_key.get(&key) {
+            return Ok(number);
+        }
+        let number = known.names.len() as u32;
+        if number >= function::MAX_FUNCTIONS {
+            return Err(Error::Misuse("a pool cannot be given more than 1024 task functions"));
+        }
+        function::write(&self.region, number, &entry);
+        known.by_key.insert(key, number);
+        known.names.push(name);
+        Ok(number)
+    }
+
+    /// The name of function `number`.
+    pub(crate) fn function_name(&self, number: u32) -> &'static str {
+        lock(&self.functions).names.get(number as usize).copied().unwrap_or("?")
+    }
+}
+
+impl AsFd for Inputs {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.region.as_fd()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

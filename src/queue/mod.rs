@@ -1,0 +1,253 @@
+//! Floor 5: the host's side of a queue.
+//!
+//! One mutex guards the free list, the tails, the private entries and the closed flag, for
+//! nanoseconds; another guards the host's ends of the lanes, which whoever waits drains. No
+//! system call, await or user code runs under the first.
+#![forbid(unsafe_code)]
+
+mod audit;
+mod cancel;
+mod common;
+mod counters;
+mod entry;
+mod inputs;
+mod lanes;
+mod receive;
+mod recover;
+mod room;
+mod submit;
+mod timers;
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use crate::control::Control;
+use crate::error::Error;
+use crate::ring::split_place;
+use crate::sys::eventfd::EventFd;
+use crate::task::TaskError;
+
+pub(crate) use audit::AuditFinding;
+pub(crate) use cancel::{Expired, Reason};
+pub(crate) use common::Common;
+pub(crate) use counters::Counters;
+pub(crate) use entry::{Receiver, Ticket};
+pub(crate) use inputs::Inputs;
+pub(crate) use recover::Death;
+pub(crate) use submit::{Submission, Waiting};
+pub(crate) use timers::Due;
+
+use entry::{Entry, Pending};
+use lanes::Lane;
+use receive::Delivery;
+use room::Room;
+
+/// The host's side of one queue.
+#[derive(Debug)]
+pub(crate) struct HostQueue {
+    index: u16,
+    common: Arc<Common>,
+    /// One doorbell per worker slot.
+    bells: Vec<EventFd>,
+    state: Mutex<QueueState>,
+    lanes: Mutex<Lanes>,
+    /// Somebody wanted to drain while somebody else did.
+    again: AtomicBool,
+    /// Tasks whose outcome is not delivered; a copy for readers without the lock.
+    pending: AtomicUsize,
+    /// Goes up with every submission and every delivery.
+    moved: AtomicUsize,
+    /// Where the look for a sleeper goes on, so that all get their turn.
+    rotate: AtomicUsize,
+    /// What is wrong with a worker slot's lane or arena, for the supervisor to act on.
+    damage: Mutex<Vec<(usize, String)>>,
+}
+
+#[derive(Debug)]
+struct QueueState {
+    control: Arc<Control>,
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    /// FREE records whose ring entry head has not passed yet.
+    deferred: Vec<u32>,
+    tails: [u64; 4],
+    room: Room,
+    closed: Option<Closed>,
+    pending: usize,
+}
+
+/// Why a queue takes no more tasks.
+#[derive(Clone, Debug)]
+pub(crate) struct Closed(pub(crate) Option<Arc<Error>>);
+
+#[derive(Debug)]
+struct Lanes {
+    control: Arc<Control>,
+    lanes: Vec<Lane>,
+    /// Used again from drain to drain.
+    deliveries: Vec<Delivery>,
+}
+
+impl HostQueue {
+    /// The host's side of the queue that `control` is.
+    pub(crate) fn new(
+        index: u16,
+        control: Control,
+        bells: Vec<EventFd>,
+        common: Arc<Common>,
+    ) -> Self {
+        let control = Arc::new(control);
+        let shape = control.shape();
+        let state = QueueState {
+            control: Arc::clone(&control),
+            entries: (0..shape.capacity).map(|_| Entry::default()).collect(),
+            free: (0..shape.capacity).rev().collect(),
+            deferred: Vec::new(),
+            tails: [0; 4],
+            room: Room::default(),
+            closed: None,
+            pending: 0,
+        };
+        let lanes = (0..shape.slots).map(|_| Lane::new()).collect();
+        Self {
+            index,
+            common,
+            bells,
+            state: Mutex::new(state),
+            lanes: Mutex::new(Lanes { control, lanes, deliveries: Vec::new() }),
+            again: AtomicBool::new(false),
+            pending: AtomicUsize::new(0),
+            moved: AtomicUsize::new(0),
+            rotate: AtomicUsize::new(0),
+            damage: Mutex::default(),
+        }
+    }
+
+    /// The control region of now.
+    pub(crate) fn control(&self) -> Arc<Control> {
+        Arc::clone(&self.lock().control)
+    }
+
+    /// The doorbells of the worker slots.
+    pub(crate) fn bells(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.bells.iter().map(AsFd::as_fd)
+    }
+
+    /// Tasks whose outcome is not delivered.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Changes whenever a task is submitted or an outcome delivered.
+    pub(crate) fn moved(&self) -> usize {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    /// Records that are free or will be when head has passed their entry.
+    pub(crate) fn free_records(&self) -> usize {
+        let state = self.lock();
+        state.free.len() + state.deferred.len()
+    }
+
+    /// Takes no more tasks; submitters that wait are told.
+    pub(crate) fn close(&self, reason: Option<Arc<Error>>) {
+        let mut state = self.lock();
+        state.closed.get_or_insert(Closed(reason));
+        let woken = state.room.take_all();
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ends every pending task with [`TaskError::PoolClosed`]. Workers are the caller's to end.
+    pub(crate) fn end_all(&self, reason: Option<Arc<Error>>) {
+        self.close(reason.clone());
+        let mut deliveries = Vec::new();
+        let mut lanes = lock(&self.lanes);
+        self.drain_lanes(&mut lanes, &mut deliveries);
+        let mut state = self.lock();
+        for index in 0..state.entries.len() {
+            if let Some(pending) = state.take_pending(index) {
+                let error = TaskError::PoolClosed { reason: reason.clone() };
+                deliveries.push(Delivery::of_error(pending, error));
+            }
+        }
+        drop(state);
+        drop(lanes);
+        self.deliver(&mut deliveries);
+    }
+
+    /// Rings every worker of the queue.
+    pub(crate) fn ring_all(&self) {
+        for bell in &self.bells {
+            // A worker that is gone does not hear it; the eventfd itself is ours.
+            let _ = bell.ring();
+        }
+    }
+
+    /// Rings the worker in `slot`.
+    pub(crate) fn ring(&self, slot: usize) {
+        if let Some(bell) = self.bells.get(slot) {
+            let _ = bell.ring();
+        }
+    }
+
+    /// The host is about to wait: workers ring from now on. The caller drains after this.
+    pub(crate) fn arm(&self) {
+        lock(&self.lanes).control.host_flag().arm();
+    }
+
+    /// What was found wrong with worker slots since the last call.
+    pub(crate) fn take_damage(&self) -> Vec<(usize, String)> {
+        std::mem::take(&mut *lock(&self.damage))
+    }
+
+    fn report_damage(&self, slot: usize, what: String) {
+        self.common.counters.corrupt.add(1);
+        lock(&self.damage).push((slot, what));
+        self.common.call_supervisor();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        lock(&self.state)
+    }
+
+    fn note_pending(&self, state: &QueueState) {
+        self.pending.store(state.pending, Ordering::Relaxed);
+        self.moved.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl QueueState {
+    /// Takes the task of entry `index`: from here on its outcome is this caller's to deliver.
+    fn take_pending(&mut self, index: usize) -> Option<Pending> {
+        let pending = self.entries[index].pending.take()?;
+        self.pending -= 1;
+        Some(pending)
+    }
+
+    /// Makes record `index` FREE. Returns the block of its input, for the caller to free.
+    ///
+    /// The record can be used again when head has passed its ring entry, and not before: a
+    /// record never has two entries in `[head, tail)`, so a ring cannot overflow.
+    fn free_record(&mut self, index: usize) -> Option<crate::arena::Block> {
+        let Self { entries, control, free, deferred, .. } = self;
+        let entry = &mut entries[index];
+        debug_assert!(entry.in_use && entry.pending.is_none());
+        control.records()[index].release(entry.generation);
+        entry.in_use = false;
+        entry.held = false;
+        let (class, position) = split_place(entry.place);
+        if control.ring(class).head() > position {
+            free.push(index as u32);
+        } else {
+            deferred.push(index as u32);
+        }
+        entry.input.take()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

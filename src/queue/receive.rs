@@ -1,0 +1,278 @@
+//! Receiving: whoever waits drains the lanes; every hint is checked against the record, and an
+//! outcome is delivered by taking the host's own entry, once.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::task::Waker;
+use std::time::Duration;
+
+use crate::arena::Block;
+use crate::ring::Next;
+use crate::sys::clock::monotonic_ns;
+use crate::table::{OutputDesc, Place, State};
+use crate::task::outcome::interpret;
+use crate::task::{Outcome, Payload, Status, TaskError};
+
+use super::entry::{Pending, Receiver, Ticket};
+use super::submit::after;
+use super::timers::Due;
+use super::{HostQueue, Lanes, QueueState, lock};
+
+/// Payloads above this many bytes are copied without the queue's mutex.
+const LARGE: u32 = 16 << 10;
+
+/// An outcome on its way to its receiver.
+pub(super) struct Delivery {
+    receiver: Arc<dyn Receiver>,
+    token: u64,
+    outcome: Outcome,
+}
+
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Delivery({:?})", self.outcome)
+    }
+}
+
+impl Delivery {
+    /// A task that ends with `error`.
+    pub(super) fn of_error(pending: Pending, error: TaskError) -> Self {
+        let outcome = Outcome::error(error, pending.attempts);
+        Self { receiver: pending.receiver, token: pending.token, outcome }
+    }
+}
+
+/// A DONE record whose output is too large to be copied under the mutex.
+struct Large {
+    index: usize,
+    pending: Pending,
+    output: OutputDesc,
+    started: u64,
+}
+
+impl HostQueue {
+    /// Drains the lanes, unless somebody else does: then that one looks once more.
+    pub(crate) fn drain(&self) -> usize {
+        let mut delivered = 0;
+        loop {
+            // SeqCst, both here and below: a caller that fails to get the lock has set the flag
+            // before the holder lets go, so the holder's look after that sees it.
+            self.again.store(true, Ordering::SeqCst);
+            let Ok(mut lanes) = self.lanes.try_lock() else { return delivered };
+            self.again.store(false, Ordering::SeqCst);
+            let mut deliveries = std::mem::take(&mut lanes.deliveries);
+            self.drain_lanes(&mut lanes, &mut deliveries);
+            drop(lanes);
+            delivered += deliveries.len();
+            self.deliver(&mut deliveries);
+            if let Ok(mut lanes) = self.lanes.try_lock() {
+                lanes.deliveries = deliveries;
+            }
+            if !self.again.load(Ordering::SeqCst) {
+                return delivered;
+            }
+        }
+    }
+
+    /// Takes everything that the lanes hold.
+    pub(super) fn drain_lanes(&self, lanes: &mut Lanes, deliveries: &mut Vec<Delivery>) {
+        let mut large = Vec::new();
+        let Lanes { control, lanes, .. } = lanes;
+        let mut guard = None;
+        let mut blocks = Vec::new();
+        for (slot, lane) in lanes.iter_mut().enumerate() {
+            let words = control.lane(slot);
+            loop {
+                match lane.reader.peek(words) {
+                    Next::Empty => break,
+                    Next::Corrupt(word) => {
+                        self.report_damage(slot, format!("{word:#x} in the lane of slot {slot}"));
+                        break;
+                    }
+                    Next::Record(index) => {
+                        lane.reader.advance();
+                        let state = guard.get_or_insert_with(|| self.lock());
+                        let index = index as usize;
+                        self.receive(state, lane, slot, index, deliveries, &mut large, &mut blocks);
+                    }
+                }
+            }
+        }
+        let woken = guard.as_mut().map(|state| {
+            self.note_pending(state);
+            let free = state.free.len();
+            state.room.take(free)
+        });
+        drop(guard);
+        woken.into_iter().flatten().for_each(Waker::wake);
+        blocks.drain(..).for_each(|block| self.common.inputs.free(block));
+        for (slot, large) in large {
+            self.receive_large(control, &mut lanes[slot], slot, large, deliveries);
+        }
+    }
+
+    /// Takes what `slot`'s worker says of record `index`, if it is true.
+    #[allow(clippy::too_many_arguments)] // one call site beside recovery's; the parts are borrowed
+    pub(super) fn receive(
+        &self,
+        state: &mut QueueState,
+        lane: &mut super::Lane,
+        slot: usize,
+        index: usize,
+        deliveries: &mut Vec<Delivery>,
+        large: &mut Vec<(usize, LargeRecord)>,
+        blocks: &mut Vec<Block>,
+    ) {
+        let control = Arc::clone(&state.control);
+        let Some(record) = control.records().get(index) else {
+            return self.report_damage(slot, format!("record {index} in the lane of slot {slot}"));
+        };
+        let word = record.state();
+        if !state.entries[index].knows(word)
+            || word.state() != Some(State::Done)
+            || word.owner().slot() != slot
+        {
+            // A leftover: the outcome was taken by an audit or a recovery before the word came.
+            return;
+        }
+        let Some(pending) = state.take_pending(index) else {
+            // Called off while it ran, and now confirmed. Whatever output there is goes back.
+            blocks.extend(state.free_record(index));
+            return;
+        };
+        let started = record.started();
+        let output = record.output();
+        if output.len > LARGE && matches!(output.place, Place::Block(_)) {
+            large.push((slot, LargeRecord(Large { index, pending, output, started })));
+            return;
+        }
+        let (output, payload) = lane.copy_out(record);
+        if let Place::Block(block) = output.place
+            && payload.is_ok()
+        {
+            lane.hand_back(&control, slot, block);
+            self.ring_if_waiting(&control, slot);
+        }
+        let payload = payload.inspect_err(|what| self.report_damage(slot, what.clone()));
+        let ended = self.end(state, index, pending, output, started, payload);
+        match ended {
+            Some(delivery) => {
+                blocks.extend(state.free_record(index));
+                deliveries.push(delivery);
+            }
+            None => self.note_pending(state),
+        }
+    }
+
+    /// The same for a large output: copied with the lanes held, but not the queue.
+    pub(super) fn receive_large(
+        &self,
+        control: &crate::control::Control,
+        lane: &mut super::Lane,
+        slot: usize,
+        LargeRecord(Large { index, pending, output, started }): LargeRecord,
+        deliveries: &mut Vec<Delivery>,
+    ) {
+        let (copied, payload) = lane.copy_out(&control.records()[index]);
+        // Read twice, so compared: the second reading is the one that was checked.
+        let payload = if copied == output {
+            payload
+        } else {
+            Err(format!("an output's descriptor that changes after DONE in slot {slot}"))
+        };
+        if let Place::Block(block) = copied.place
+            && payload.is_ok()
+        {
+            lane.hand_back(control, slot, block);
+            self.ring_if_waiting(control, slot);
+        }
+        let payload = payload.inspect_err(|what| self.report_damage(slot, what.clone()));
+        let mut state = self.lock();
+        let delivery = self.end(&mut state, index, pending, output, started, payload);
+        let input = delivery.is_some().then(|| state.free_record(index)).flatten();
+        let woken = state.room.take(1);
+        self.note_pending(&state);
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+        if let Some(block) = input {
+            self.common.inputs.free(block);
+        }
+        deliveries.extend(delivery);
+    }
+
+    /// The delivery for a DONE record, or `None` if the task is held for another attempt.
+    fn end(
+        &self,
+        state: &mut QueueState,
+        index: usize,
+        mut pending: Pending,
+        output: OutputDesc,
+        started: u64,
+        payload: Result<Payload, String>,
+    ) -> Option<Delivery> {
+        let status = Status::from_bits(output.status);
+        let options = pending.options;
+        if options.retry_on_error
+            && matches!(status, Some(Status::Failed | Status::Panicked))
+            && pending.failures < options.retries
+        {
+            pending.failures += 1;
+            pending.attempts += 1;
+            if let Ok(payload) = payload
+                && let Err(error) = interpret(output.status, payload)
+            {
+                pending.story.push(error.to_string());
+            }
+            self.common.counters.retries.add(1);
+            self.hold(state, index, pending);
+            return None;
+        }
+        let result = match payload {
+            Ok(payload) => interpret(output.status, payload),
+            Err(what) => Err(TaskError::Corrupt(what)),
+        };
+        let outcome = Outcome {
+            result,
+            attempts: pending.attempts,
+            waited: Duration::from_nanos(started.saturating_sub(pending.submitted_ns)),
+            ran: Duration::from_nanos(output.elapsed_ns),
+        };
+        Some(Delivery { receiver: pending.receiver, token: pending.token, outcome })
+    }
+
+    /// DONE(Err) or a dead worker's word → HELD until the retry is due.
+    pub(super) fn hold(&self, state: &mut QueueState, index: usize, pending: Pending) {
+        let entry = &mut state.entries[index];
+        state.control.records()[index].hold(entry.generation);
+        let at = after(monotonic_ns(), pending.options.pause_before(pending.attempts));
+        let ticket = Ticket { queue: self.index, record: index as u32, task: pending.task };
+        entry.held = true;
+        entry.pending = Some(pending);
+        state.pending += 1;
+        if self.common.timers.add(at, ticket, Due::Retry) {
+            self.common.call_supervisor();
+        }
+    }
+
+    /// Gives outcomes to their receivers; no lock is held.
+    pub(super) fn deliver(&self, deliveries: &mut Vec<Delivery>) {
+        for Delivery { receiver, token, outcome } in deliveries.drain(..) {
+            self.common.counters.count(&outcome);
+            receiver.deliver(token, outcome);
+        }
+    }
+
+    /// Rings a worker that waits for room in its result arena.
+    fn ring_if_waiting(&self, control: &crate::control::Control, slot: usize) {
+        // SeqCst: pairs with the fence after `set_wants_room`. Either the worker's next look sees
+        // the block, or this sees that it waits.
+        fence(Ordering::SeqCst);
+        if control.report(slot).wants_room() {
+            self.ring(slot);
+        }
+    }
+}
+
+/// See [`Large`].
+pub(super) struct LargeRecord(Large);

@@ -1,0 +1,274 @@
+//! Recovery: one pass over the words finds all that a dead worker held.
+//!
+//! `table/README.md` has the table of states and what becomes of each.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use crate::ring::split_place;
+use crate::shm::Region;
+use crate::sys::clock::monotonic_ns;
+use crate::table::{Call, State, StateWord, WorkerId};
+use crate::task::{LossCause, TaskError, WorkerExit, WorkerLost};
+
+use super::entry::{Pending, Ticket};
+use super::receive::Delivery;
+use super::{HostQueue, QueueState, lock};
+
+/// A task that is claimed this often by workers that die at once is not tried again.
+const MAX_CLAIM_LOSSES: u32 = 3;
+
+/// A dead worker, as far as the tasks it had are concerned.
+#[derive(Clone, Debug)]
+pub(crate) struct Death {
+    pub(crate) id: WorkerId,
+    pub(crate) seat: u32,
+    pub(crate) pid: u32,
+    pub(crate) exit: WorkerExit,
+    pub(crate) cause: LossCause,
+}
+
+/// What becomes of a task whose worker died while it ran.
+enum Fate {
+    Retry,
+    Lost,
+}
+
+impl HostQueue {
+    /// Recovers what the dead worker held. The worker is reaped: nobody writes as it any more.
+    pub(crate) fn recover(&self, death: &Death) {
+        let slot = usize::from(death.id.slot);
+        let mut deliveries = Vec::new();
+        let mut lanes = lock(&self.lanes);
+        // Not after the scan: a push that happens meanwhile must not choose the dead sleeper.
+        lanes.control.bells().forget(slot);
+        self.drain_lanes(&mut lanes, &mut deliveries);
+        let mut state = self.lock();
+        let owned = state.owned_by(slot);
+        let running = owned.iter().filter(|(_, word)| word.state() == Some(State::Running)).count();
+        let mut large = Vec::new();
+        let mut blocks = Vec::new();
+        for (index, word) in owned {
+            match word.state() {
+                Some(State::Claimed) => {
+                    self.requeue_claimed(&mut state, index, death, &mut deliveries)
+                }
+                Some(State::Running) => {
+                    self.lose_running(&mut state, index, death, running, &mut deliveries);
+                }
+                Some(State::Done) => {
+                    let lane = &mut lanes.lanes[slot];
+                    self.receive(
+                        &mut state,
+                        lane,
+                        slot,
+                        index,
+                        &mut deliveries,
+                        &mut large,
+                        &mut blocks,
+                    );
+                }
+                // CANCELLING: delivered when it was called off.
+                _ => blocks.extend(state.free_record(index)),
+            }
+        }
+        self.note_pending(&state);
+        let free = state.free.len();
+        let woken = state.room.take(free);
+        let control = Arc::clone(&state.control);
+        drop(state);
+        for (slot, large) in large {
+            self.receive_large(&control, &mut lanes.lanes[slot], slot, large, &mut deliveries);
+        }
+        let lane = &mut lanes.lanes[slot];
+        lane.arena = None;
+        lane.backlog.clear();
+        // A word that the dead worker spoiled is no concern of the next incarnation.
+        control.lane(slot).iter().for_each(|word| {
+            word.store(0, crate::sync::atomic::Ordering::Relaxed);
+        });
+        drop(lanes);
+        blocks.drain(..).for_each(|block| self.common.inputs.free(block));
+        woken.into_iter().for_each(Waker::wake);
+        self.deliver(&mut deliveries);
+        // The dead worker may have been rung for a task, or may have had to ring somebody.
+        self.ring_all();
+    }
+
+    /// Where a new incarnation in `slot` starts, with its result arena: the positions of its lane
+    /// and of its hand-back lane.
+    pub(crate) fn prepare(&self, slot: usize, arena: Arc<Region>) -> (u64, u64) {
+        let mut lanes = lock(&self.lanes);
+        let control = Arc::clone(&lanes.control);
+        let lane = &mut lanes.lanes[slot];
+        lane.arena = Some(arena);
+        control.attention(slot).reset();
+        control.report(slot).reset(lane.handback.position());
+        (lane.reader.position(), lane.handback.position())
+    }
+
+    /// Forgets what was prepared for a worker that never came to be.
+    pub(crate) fn unprepare(&self, slot: usize) {
+        lock(&self.lanes).lanes[slot].arena = None;
+    }
+
+    /// The text that a worker left in its result arena before it gave up.
+    pub(crate) fn failure_text(&self, slot: usize) -> Option<String> {
+        let lanes = lock(&self.lanes);
+        let (block, len) = lanes.control.report(slot).text();
+        let arena = lanes.lanes[slot].arena.as_ref()?;
+        block.holds(len as usize, arena.len()).then(|| {
+            let mut bytes = Vec::new();
+            arena.read_to(block.offset(), len as usize, &mut bytes);
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
+    }
+
+    /// CLAIMED by the dead: no user code ran, so the task is queued again, silently.
+    fn requeue_claimed(
+        &self,
+        state: &mut QueueState,
+        index: usize,
+        death: &Death,
+        deliveries: &mut Vec<Delivery>,
+    ) {
+        let Some(mut pending) = state.take_pending(index) else {
+            let block = state.free_record(index);
+            block.into_iter().for_each(|block| self.common.inputs.free(block));
+            return;
+        };
+        pending.claim_losses += 1;
+        if pending.claim_losses >= MAX_CLAIM_LOSSES && death.cause == LossCause::Death {
+            pending.story.push(format!(
+                "claimed {} times by workers that died before they ran it",
+                pending.claim_losses
+            ));
+            return self.lose(state, index, pending, death, Duration::ZERO, deliveries);
+        }
+        self.common.counters.requeued.add(1);
+        self.put_back(state, index, pending, 0);
+    }
+
+    /// RUNNING in the dead worker: a retry where the caller allowed one, else the end.
+    fn lose_running(
+        &self,
+        state: &mut QueueState,
+        index: usize,
+        death: &Death,
+        running: usize,
+        deliveries: &mut Vec<Delivery>,
+    ) {
+        let started = state.control.records()[index].started();
+        let Some(mut pending) = state.take_pending(index) else {
+            let block = state.free_record(index);
+            block.into_iter().for_each(|block| self.common.inputs.free(block));
+            return;
+        };
+        let ran = Duration::from_nanos(monotonic_ns().saturating_sub(started));
+        let alone = running == 1;
+        match fate(&mut pending, death, alone) {
+            Fate::Retry => {
+                pending.story.push(format!(
+                    "worker {} (pid {}) {} after {ran:?}",
+                    death.seat, death.pid, death.exit
+                ));
+                pending.attempts += 1;
+                self.common.counters.retries.add(1);
+                // A suspect runs alone; who fell with a known culprit does not have to.
+                let flags = if death.cause == LossCause::Death { Call::ALONE } else { 0 };
+                if pending.options.backoff.is_zero() || death.cause != LossCause::Death {
+                    self.put_back(state, index, pending, flags);
+                } else {
+                    state.help_past(index);
+                    state.control.records()[index].set_flags(flags);
+                    self.hold(state, index, pending);
+                }
+            }
+            Fate::Lost => self.lose(state, index, pending, death, ran, deliveries),
+        }
+    }
+
+    /// Queues the task again: head past its old entry *first*, then QUEUED, then the push.
+    fn put_back(&self, state: &mut QueueState, index: usize, pending: Pending, flags: u32) {
+        state.help_past(index);
+        let class = usize::from(pending.options.priority);
+        let (limit, attempt) = (pending.options.timeout, pending.attempts);
+        let ticket = Ticket { queue: self.index, record: index as u32, task: pending.task };
+        state.control.records()[index].set_flags(flags);
+        state.entries[index].pending = Some(pending);
+        state.pending += 1;
+        state.enqueue(index, class);
+        self.time_attempt(ticket, limit, attempt, monotonic_ns());
+    }
+
+    fn lose(
+        &self,
+        state: &mut QueueState,
+        index: usize,
+        pending: Pending,
+        death: &Death,
+        running: Duration,
+        deliveries: &mut Vec<Delivery>,
+    ) {
+        state.help_past(index);
+        let block = state.free_record(index);
+        block.into_iter().for_each(|block| self.common.inputs.free(block));
+        let lost = WorkerLost {
+            task: pending.task,
+            function: self.common.inputs.function_name(pending.function).to_owned(),
+            worker: death.seat,
+            pid: death.pid,
+            exit: death.exit.clone(),
+            cause: death.cause,
+            attempt: pending.attempts,
+            attempts_allowed: pending.options.retries + 1,
+            running,
+            earlier: pending.story.clone(),
+        };
+        deliveries.push(Delivery::of_error(pending, TaskError::WorkerLost(Box::new(lost))));
+    }
+}
+
+fn fate(pending: &mut Pending, death: &Death, alone: bool) -> Fate {
+    let retries = pending.options.retries;
+    if retries == 0 {
+        return Fate::Lost;
+    }
+    // Killed for somebody else's sake, or one of several suspects: no attempt is lost.
+    if death.cause == LossCause::NeighbourTimedOut || !alone {
+        return Fate::Retry;
+    }
+    pending.failures += 1;
+    if pending.failures > retries { Fate::Lost } else { Fate::Retry }
+}
+
+impl QueueState {
+    /// The records in use that `slot`'s worker owns, with their words, each read once.
+    fn owned_by(&self, slot: usize) -> Vec<(usize, StateWord)> {
+        let records = self.control.records();
+        self.entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| entry.in_use)
+            .map(|(index, _)| (index, records[index].state()))
+            .filter(|(index, word)| {
+                let owned = matches!(
+                    word.state(),
+                    Some(State::Claimed | State::Running | State::Done | State::Cancelling)
+                );
+                owned && word.owner().slot() == slot && self.entries[*index].knows(*word)
+            })
+            .collect()
+    }
+
+    /// Moves head past the record's ring entry, if it still stands there.
+    pub(super) fn help_past(&self, index: usize) {
+        let (class, position) = split_place(self.entries[index].place);
+        let ring = self.control.ring(class);
+        if ring.head() == position {
+            ring.help(position);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Submitting: a free record is described, published and pushed, and a worker woken if need be.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+
+use crate::error::{Error, Result};
+use crate::ring::{help_past_stale, place};
+use crate::sys::clock::monotonic_ns;
+use crate::table::{Call, INLINE_INPUT, InputDesc, Place};
+use crate::task::TaskOptions;
+
+use super::entry::{Entry, Pending, Receiver, Ticket};
+use super::timers::Due;
+use super::{HostQueue, QueueState};
+
+/// A task to be submitted.
+pub(crate) struct Submission<'i> {
+    pub(crate) task: u64,
+    pub(crate) function: u32,
+    pub(crate) input: &'i [u8],
+    pub(crate) options: TaskOptions,
+    pub(crate) receiver: Arc<dyn Receiver>,
+    pub(crate) token: u64,
+}
+
+/// A submitter's place among those who wait for room; leaving it passes its turn on.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    queue: Arc<HostQueue>,
+    number: u64,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        let woken = if state.room.leave(self.number) { state.room.take(1) } else { Vec::new() };
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl HostQueue {
+    /// Submits a task without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`], [`Error::Closed`], or what the request arena says; nothing is taken then.
+    pub(crate) fn try_submit(&self, submission: Submission<'_>) -> Result<Ticket> {
+        let input = submission.input;
+        let (desc, block) = match Place::in_word(input) {
+            Some(word) => (word, None),
+            None if input.len() <= INLINE_INPUT => (Place::Inline, None),
+            None => {
+                let block = self.common.inputs.store(input)?;
+                (Place::Block(block), Some(block))
+            }
+        };
+        let desc = InputDesc { len: input.len() as u32, place: desc };
+        let now = monotonic_ns();
+        let options = submission.options;
+        let start = self.next_start();
+        let mut state = self.lock();
+        let result = state.push(submission, desc, now).map(|(task, record)| {
+            state.entries[record as usize].input = block;
+            self.note_pending(&state);
+            (task, record, state.sleeper(start))
+        });
+        drop(state);
+        let (task, record, sleeper) = match result {
+            Ok(pushed) => pushed,
+            Err(error) => {
+                if let Some(block) = block {
+                    self.common.inputs.free(block);
+                }
+                return Err(error);
+            }
+        };
+        self.common.counters.submitted.add(1);
+        let ticket = Ticket { queue: self.index, record, task };
+        self.set_timers(ticket, options, now);
+        self.wake_for_push(sleeper);
+        Ok(ticket)
+    }
+
+    /// Has `waker` woken when there may be room; `waiting` is what the last call returned.
+    pub(crate) fn wait_for_room(
+        self: &Arc<Self>,
+        waiting: Option<Waiting>,
+        waker: &Waker,
+    ) -> Waiting {
+        let mut state = self.lock();
+        let number = state.room.wait(waiting.as_ref().map(|w| w.number), waker);
+        let full = state.make_room();
+        let woken = if full { Vec::new() } else { state.room.take(1) };
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+        waiting.unwrap_or_else(|| Waiting { queue: Arc::clone(self), number })
+    }
+
+    /// After pushes and outside the lock: rings the worker that was chosen under it.
+    pub(super) fn wake_for_push(&self, sleeper: Option<usize>) {
+        // The fence in `QueueState::sleeper` orders this after the push.
+        self.common.ensure_watched();
+        if let Some(slot) = sleeper {
+            self.ring(slot);
+        }
+    }
+
+    /// Where to begin the look for a sleeper: each time somewhere else.
+    pub(super) fn next_start(&self) -> usize {
+        self.rotate.fetch_add(1, Ordering::Relaxed) % self.bells.len()
+    }
+
+    fn set_timers(&self, ticket: Ticket, options: TaskOptions, now: u64) {
+        let mut first = false;
+        if let Some(ttl) = options.queue_ttl {
+            first |= self.common.timers.add(after(now, ttl), ticket, Due::QueueTtl);
+        }
+        if let Some(limit) = options.timeout {
+            first |= self.common.timers.add(after(now, limit), ticket, Due::Timeout(1));
+        }
+        if first {
+            self.common.call_supervisor();
+        }
+    }
+}
+
+/// `duration` after `now_ns`.
+pub(super) fn after(now_ns: u64, duration: std::time::Duration) -> u64 {
+    now_ns.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+}
+
+impl QueueState {
+    fn push(
+        &mut self,
+        submission: Submission<'_>,
+        input: InputDesc,
+        now: u64,
+    ) -> Result<(u64, u32)> {
+        if self.closed.is_some() {
+            return Err(Error::Closed);
+        }
+        if self.make_room() {
+            return Err(Error::Full);
+        }
+        let class = usize::from(submission.options.priority);
+        let index = self.free.pop().expect("make_room found one");
+        let Submission { task, function, input: bytes, options, receiver, token } = submission;
+        let inline = if input.place == Place::Inline { bytes } else { &[] };
+        self.control.records()[index as usize].describe(Call { function, flags: 0 }, input, inline);
+        let entry = &mut self.entries[index as usize];
+        // The private entry first, then the record, then the ring.
+        entry.in_use = true;
+        entry.pending = Some(Pending {
+            receiver,
+            token,
+            task,
+            function,
+            options,
+            submitted_ns: now,
+            attempts: 1,
+            failures: 0,
+            claim_losses: 0,
+            story: Vec::new(),
+        });
+        self.pending += 1;
+        self.enqueue(index as usize, class);
+        Ok((task, index))
+    }
+
+    /// FREE, HELD or a dead worker's word → QUEUED with a new generation, and a ring entry.
+    ///
+    /// The record's last ring entry is behind head.
+    pub(super) fn enqueue(&mut self, index: usize, class: usize) {
+        let class = class.min(self.control.classes() - 1);
+        let Entry { generation, place: at, held, .. } = &mut self.entries[index];
+        let position = self.tails[class];
+        *generation = generation.wrapping_add(1);
+        *at = place(class, position);
+        *held = false;
+        self.control.records()[index].publish(*generation, *at);
+        self.control.ring(class).push(position, index as u32);
+        self.tails[class] += 1;
+    }
+
+    /// After a push: the worker slot to ring, if one sleeps and no searcher will find the task.
+    pub(super) fn sleeper(&self, start: usize) -> Option<usize> {
+        let control = &self.control;
+        // Begins with the SeqCst fence B4.
+        control.bells().to_wake(
+            || {
+                (0..control.classes())
+                    .map(|class| self.tails[class].saturating_sub(control.ring(class).head()))
+                    .sum()
+            },
+            start,
+        )
+    }
+
+    /// Sees to it that a record is free, helping heads past stale entries; true if none is.
+    pub(super) fn make_room(&mut self) -> bool {
+        if !self.free.is_empty() {
+            return false;
+        }
+        if self.deferred.is_empty() {
+            return true;
+        }
+        for class in 0..self.control.classes() {
+            help_past_stale(self.control.ring(class), class, self.control.records());
+        }
+        let Self { deferred, free, entries, control, .. } = self;
+        deferred.retain(|&index| {
+            let (class, position) = crate::ring::split_place(entries[index as usize].place);
+            let passed = control.ring(class).head() > position;
+            if passed {
+                free.push(index);
+            }
+            !passed
+        });
+        self.free.is_empty()
+    }
+}

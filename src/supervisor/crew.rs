@@ -1,0 +1,157 @@
+//! Who works: seats, worker slots, and the processes in them.
+#![forbid(unsafe_code)]
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use crate::table::WorkerId;
+use crate::task::{LossCause, WorkerExit};
+
+use super::plan::Plan;
+
+/// Deaths before a seat's worker was ready, after which the seat stays empty.
+const MAX_EARLY_DEATHS: u32 = 6;
+
+/// A worker slot of a queue.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// The incarnation that was ordered last.
+    pub(super) incarnation: u32,
+    /// The worker, from its order to its recovery.
+    pub(super) worker: Option<Worker>,
+}
+
+/// A worker process, or the order for one.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) id: WorkerId,
+    pub(super) seat: u32,
+    /// `None` while the order is not answered.
+    pub(super) process: Option<Process>,
+    /// Its initializer has returned.
+    pub(super) ready: bool,
+    /// It takes no more tasks; its seat has been given on.
+    pub(super) retiring: bool,
+    /// Why the pool has it killed, if it does.
+    pub(super) killed: Option<LossCause>,
+    /// When its death was noticed.
+    pub(super) died_ns: Option<u64>,
+    /// What the zygote says of its end.
+    pub(super) exit: Option<WorkerExit>,
+}
+
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    pub(super) pidfd: OwnedFd,
+}
+
+/// A place for one worker at a time; a replacement takes over the seat.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) queue: u16,
+    /// When a worker is to be ordered for it; `None` while it is taken or given up.
+    pub(super) vacant_since: Option<u64>,
+    early_deaths: u32,
+    pub(super) given_up: bool,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Crew {
+    pub(super) seats: Vec<Seat>,
+    /// By queue and slot.
+    pub(super) slots: Vec<Vec<Slot>>,
+}
+
+impl Crew {
+    /// Empty seats, to be filled at once.
+    pub(super) fn new(plan: &Plan) -> Self {
+        let seats = (0..plan.processes)
+            .map(|seat| Seat {
+                queue: (seat % plan.queues) as u16,
+                vacant_since: Some(0),
+                early_deaths: 0,
+                given_up: false,
+            })
+            .collect();
+        let slots = (0..plan.queues)
+            .map(|queue| (0..plan.shape(queue).slots).map(|_| Slot::default()).collect())
+            .collect();
+        Self { seats, slots }
+    }
+
+    /// The worker that `id` is, unless its slot has another by now.
+    pub(super) fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        let slot = self.slots.get_mut(usize::from(id.queue))?.get_mut(usize::from(id.slot))?;
+        slot.worker.as_mut().filter(|worker| worker.id == id)
+    }
+
+    /// All workers, ordered ones too.
+    pub(super) fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.slots.iter().flatten().filter_map(|slot| slot.worker.as_ref())
+    }
+
+    /// All workers, ordered ones too.
+    pub(super) fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
+        self.slots.iter_mut().flatten().filter_map(|slot| slot.worker.as_mut())
+    }
+
+    /// Takes a free slot of `queue` for a new incarnation on `seat`.
+    pub(super) fn enlist(&mut self, queue: u16, seat: u32) -> Option<WorkerId> {
+        let slots = &mut self.slots[usize::from(queue)];
+        let index = slots.iter().position(|slot| slot.worker.is_none())?;
+        let slot = &mut slots[index];
+        slot.incarnation += 1;
+        let id = WorkerId { queue, slot: index as u16, incarnation: slot.incarnation };
+        slot.worker = Some(Worker {
+            id,
+            seat,
+            process: None,
+            ready: false,
+            retiring: false,
+            killed: None,
+            died_ns: None,
+            exit: None,
+        });
+        Some(id)
+    }
+
+    /// Empties the slot of `id`.
+    pub(super) fn discharge(&mut self, id: WorkerId) -> Option<Worker> {
+        self.get_mut(id)?;
+        self.slots[usize::from(id.queue)][usize::from(id.slot)].worker.take()
+    }
+
+    /// Whether every seat was given up.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.seats.iter().all(|seat| seat.given_up)
+    }
+}
+
+impl Seat {
+    /// Its worker ended in order, or takes no more tasks: the next one comes at once.
+    pub(super) fn vacate(&mut self, now: u64) {
+        self.vacant_since = Some(now);
+    }
+
+    /// Its worker was ready once.
+    pub(super) fn proved(&mut self) {
+        self.early_deaths = 0;
+    }
+
+    /// Its worker died; `was_ready` if it had taken tasks, `completed` if it had finished one.
+    pub(super) fn lost(&mut self, now: u64, was_ready: bool, completed: bool) {
+        let pause = if completed {
+            Duration::ZERO
+        } else if was_ready {
+            // The task is the likelier culprit; the pool goes on, but does not burn a core.
+            Duration::from_millis(1)
+        } else {
+            self.early_deaths += 1;
+            self.given_up = self.early_deaths >= MAX_EARLY_DEATHS;
+            Duration::from_millis(20 << self.early_deaths.min(6))
+        };
+        self.vacant_since = (!self.given_up).then(|| now + pause.as_nanos() as u64);
+    }
+}

@@ -1,0 +1,451 @@
+//! Floor 6: the supervisor, one thread a pool.
+//!
+//! It alone orders, recovers, respawns, retries, expires and audits, so that nothing depends on
+//! the user's runtime being free. It waits in one `poll`: for its bell, the zygote's line, the
+//! pidfds of the workers and the next thing that comes due.
+#![forbid(unsafe_code)]
+
+mod crew;
+mod plan;
+mod shared;
+mod watch;
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::control::Phase;
+use crate::error::Error;
+use crate::launch::{ForkOrder, Launcher, Report};
+use crate::queue::{Death, Expired};
+use crate::shm::Region;
+use crate::sys::clock::monotonic_ns;
+use crate::sys::poll::{PollFd, poll};
+use crate::table::{Owner, WorkerId};
+use crate::task::{LossCause, WorkerExit};
+
+use crew::{Crew, Process};
+use watch::Watch;
+
+pub(crate) use plan::Plan;
+pub(crate) use shared::{Shared, Stage, WorkerInfo};
+
+/// How long the zygote's word on a death is waited for.
+const REPORT_NS: u64 = 100_000_000;
+
+/// Initializers that fail one after the other, with none that succeeds, before the pool fails.
+const MAX_INIT_FAILURES: u32 = 3;
+
+/// The supervisor of one pool.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    shared: Arc<Shared>,
+    launcher: Option<Launcher>,
+    crew: Crew,
+    watch: Watch,
+    init_failures: u32,
+    /// When workers that were told to leave are killed.
+    kill_at: Option<u64>,
+    /// Orders of the first workers that are not answered.
+    first_orders: Option<u32>,
+}
+
+impl Supervisor {
+    /// Starts the supervisor's thread.
+    ///
+    /// # Errors
+    ///
+    /// What the system refuses.
+    pub(crate) fn start(shared: Arc<Shared>, launcher: Launcher) -> io::Result<()> {
+        let supervisor = Self {
+            crew: Crew::new(&shared.plan),
+            watch: Watch::default(),
+            init_failures: 0,
+            kill_at: None,
+            first_orders: Some(shared.plan.processes),
+            launcher: Some(launcher),
+            shared,
+        };
+        std::thread::Builder::new()
+            .name("aiopool-supervisor".to_owned())
+            .spawn(move || supervisor.run())
+            .map(drop)
+    }
+
+    fn run(mut self) {
+        loop {
+            let now = monotonic_ns();
+            self.read_phases(now);
+            self.bury_the_dead(now);
+            self.expire_timers(now);
+            self.repair_damage();
+            if self.is_over(now) {
+                break;
+            }
+            self.fill_seats(now);
+            self.watch(now);
+            self.wait();
+        }
+        // Closes the line: the zygote lets go of all that the pool had.
+        drop(self.launcher.take());
+        self.shared.set_workers(Vec::new());
+        self.shared.advance(Stage::Ended);
+    }
+
+    /// Waits for the next event, and takes in what the zygote and the kernel say.
+    fn wait(&mut self) {
+        let timeout = self.timeout();
+        let listen = self.shared.listen.load(Ordering::SeqCst);
+        let mut dead = Vec::new();
+        let mut zygote_gone = None;
+        let mut reports = Vec::new();
+        if let Some(launcher) = &self.launcher {
+            let common = &self.shared.common;
+            let mut fds = vec![
+                PollFd::readable(common.supervisor_bell.as_fd()),
+                PollFd::readable(launcher.as_fd()),
+                PollFd::readable(launcher.zygote_pidfd()),
+            ];
+            if listen {
+                fds.push(PollFd::readable(common.host_bell.as_fd()));
+            }
+            let first_pidfd = fds.len();
+            let living: Vec<_> =
+                self.crew.workers().filter(|worker| worker.died_ns.is_none()).collect();
+            let ids: Vec<WorkerId> = living
+                .iter()
+                .filter_map(|worker| {
+                    let process = worker.process.as_ref()?;
+                    fds.push(PollFd::readable(process.pidfd.as_fd()));
+                    Some(worker.id)
+                })
+                .collect();
+            if let Err(error) = poll(&mut fds, timeout) {
+                // Without poll the pool cannot be looked after: end it rather than spin.
+                zygote_gone = Some(Error::system("wait for the pool's workers", error));
+            }
+            let ready: Vec<bool> = fds.iter().map(PollFd::is_ready).collect();
+            drop(fds);
+            let _ = common.supervisor_bell.drain();
+            dead.extend(
+                ids.into_iter().zip(&ready[first_pidfd..]).filter(|(_, r)| **r).map(|(id, _)| id),
+            );
+            loop {
+                match launcher.recv() {
+                    Ok(Some(report)) => reports.push(report),
+                    Ok(None) => break,
+                    Err(error) => {
+                        zygote_gone = Some(error);
+                        break;
+                    }
+                }
+            }
+            if ready[2] && zygote_gone.is_none() {
+                zygote_gone = Some(Error::ZygoteLost("it was killed".to_owned()));
+            }
+            if listen {
+                let _ = common.host_bell.drain();
+                self.shared.arm();
+                self.shared.drain();
+            }
+        }
+        let now = monotonic_ns();
+        for id in dead {
+            if let Some(worker) = self.crew.get_mut(id) {
+                worker.died_ns.get_or_insert(now);
+            }
+        }
+        reports.into_iter().for_each(|report| self.take_report(report, now));
+        if let Some(error) = zygote_gone {
+            self.lose_zygote(error);
+        }
+    }
+
+    fn take_report(&mut self, report: Report, now: u64) {
+        match report {
+            Report::Forked { id, pid, pidfd } => {
+                if let Some(worker) = self.crew.get_mut(id) {
+                    worker.process = Some(Process { pid, pidfd });
+                }
+                self.answer_first_order(Ok(()));
+            }
+            Report::ForkFailed { id, reason } => {
+                tracing::warn!(worker = %id, reason, "a worker could not be forked");
+                let Some(worker) = self.crew.discharge(id) else { return };
+                self.shared.queues[usize::from(id.queue)].unprepare(usize::from(id.slot));
+                self.crew.seats[worker.seat as usize].lost(now, false, false);
+                self.answer_first_order(Err(reason.clone()));
+                if self.crew.is_hopeless() {
+                    self.fail(Error::NoWorkers(reason));
+                }
+            }
+            Report::Died { id, exit, .. } => {
+                if let Some(worker) = self.crew.get_mut(id) {
+                    worker.died_ns.get_or_insert(now);
+                    worker.exit = Some(exit);
+                }
+            }
+        }
+        self.publish_workers();
+    }
+
+    fn answer_first_order(&mut self, result: Result<(), String>) {
+        if let Some(left) = &mut self.first_orders {
+            *left -= 1;
+            if result.is_err() || *left == 0 {
+                self.shared.set_started(result);
+                self.first_orders = None;
+            }
+        }
+    }
+
+    fn publish_workers(&self) {
+        let workers = self
+            .crew
+            .workers()
+            .filter(|worker| worker.died_ns.is_none())
+            .filter_map(|worker| {
+                let pid = worker.process.as_ref()?.pid;
+                let WorkerId { queue, slot, .. } = worker.id;
+                Some(WorkerInfo { seat: worker.seat, pid, queue, slot })
+            })
+            .collect();
+        self.shared.set_workers(workers);
+    }
+
+    /// Takes note of workers that are ready or retiring.
+    fn read_phases(&mut self, now: u64) {
+        let mut proved = false;
+        let Crew { seats, slots } = &mut self.crew;
+        for worker in slots.iter_mut().flatten().filter_map(|slot| slot.worker.as_mut()) {
+            let queue = &self.shared.queues[usize::from(worker.id.queue)];
+            let phase = queue.control().report(usize::from(worker.id.slot)).phase();
+            let seat = &mut seats[worker.seat as usize];
+            if matches!(phase, Some(Phase::Ready | Phase::Retiring | Phase::Leaving))
+                && !worker.ready
+            {
+                worker.ready = true;
+                seat.proved();
+                proved = true;
+            }
+            if matches!(phase, Some(Phase::Retiring | Phase::Leaving)) && !worker.retiring {
+                worker.retiring = true;
+                seat.vacate(now);
+            }
+        }
+        if proved {
+            self.init_failures = 0;
+        }
+    }
+
+    /// Recovers what dead workers held, once the zygote has said how they ended or says nothing.
+    fn bury_the_dead(&mut self, now: u64) {
+        let dead: Vec<WorkerId> = self
+            .crew
+            .workers()
+            .filter(|worker| match (worker.died_ns, &worker.exit) {
+                (Some(_), Some(_)) => true,
+                (Some(died), None) => now.saturating_sub(died) >= REPORT_NS,
+                (None, _) => false,
+            })
+            .map(|worker| worker.id)
+            .collect();
+        for id in dead {
+            self.bury(id, now);
+        }
+    }
+
+    fn bury(&mut self, id: WorkerId, now: u64) {
+        let Some(worker) = self.crew.discharge(id) else { return };
+        let queue = Arc::clone(&self.shared.queues[usize::from(id.queue)]);
+        let slot = usize::from(id.slot);
+        let control = queue.control();
+        let report = control.report(slot);
+        let (phase, completed, cpu) = (report.phase(), report.completed() > 0, report.cpu());
+        let exit = worker.exit.clone().unwrap_or(WorkerExit::Unknown);
+        let failure =
+            (phase == Some(Phase::InitFailed)).then(|| queue.failure_text(slot)).flatten();
+        let cause = worker.killed.unwrap_or(LossCause::Death);
+        let pid = worker.process.as_ref().map_or(0, |process| process.pid);
+        let death = Death { id, seat: worker.seat, pid, exit: exit.clone(), cause };
+        queue.recover(&death);
+        let common = &self.shared.common;
+        common.counters.cpu_ns.add(cpu as usize);
+        let counters = &common.counters;
+        let planned =
+            phase == Some(Phase::Leaving) && exit == WorkerExit::Exited(crate::worker::EXIT_OK);
+        let seat = &mut self.crew.seats[worker.seat as usize];
+        if planned {
+            if worker.retiring && self.shared.stage() < Stage::Terminating && self.kill_at.is_none()
+            {
+                counters.recycles.add(1);
+            }
+        } else {
+            counters.deaths.add(1);
+            tracing::warn!(worker = worker.seat, pid, %exit, "a worker died");
+            if !worker.retiring {
+                seat.lost(now, worker.ready, completed);
+            }
+        }
+        self.publish_workers();
+        if let Some(text) = failure {
+            self.init_failures += 1;
+            if self.init_failures >= MAX_INIT_FAILURES {
+                self.fail(Error::Initializer(text));
+            }
+        } else if self.crew.is_hopeless() {
+            self.fail(Error::NoWorkers(format!("the last one {exit} before it took a task")));
+        }
+    }
+
+    fn expire_timers(&mut self, now: u64) {
+        while let Some((ticket, due)) = self.shared.common.timers.take_due(now) {
+            let queue = usize::from(ticket.queue);
+            if let Expired::Kill(owner) = self.shared.queues[queue].expire(ticket, due) {
+                self.kill(queue, owner.slot(), Some(owner), LossCause::NeighbourTimedOut);
+            }
+        }
+        let limit = 4 * self.shared.plan.capacity as usize * self.shared.queues.len();
+        let queues = &self.shared.queues;
+        self.shared
+            .common
+            .timers
+            .prune(limit, |ticket| queues[usize::from(ticket.queue)].is_pending(ticket));
+    }
+
+    fn repair_damage(&mut self) {
+        for queue in 0..self.shared.queues.len() {
+            for (slot, what) in self.shared.queues[queue].take_damage() {
+                tracing::error!(queue, slot, what, "shared memory is damaged; the worker goes");
+                self.kill(queue, slot, None, LossCause::Damage);
+            }
+        }
+    }
+
+    /// Has the worker in a slot killed, if it is the one meant.
+    fn kill(&mut self, queue: usize, slot: usize, owner: Option<Owner>, cause: LossCause) {
+        let Some(worker) = self.crew.slots[queue].get_mut(slot).and_then(|s| s.worker.as_mut())
+        else {
+            return;
+        };
+        if owner.is_some_and(|owner| owner != Owner::of(worker.id)) || worker.killed.is_some() {
+            return;
+        }
+        worker.killed = Some(cause);
+        if let Some(launcher) = &self.launcher {
+            // A line that is broken shows in the next `recv`.
+            let _ = launcher.kill(worker.id);
+        }
+    }
+
+    /// Orders a worker for each seat whose time has come.
+    fn fill_seats(&mut self, now: u64) {
+        if self.shared.stage() >= Stage::Terminating || self.kill_at.is_some() {
+            return;
+        }
+        for seat in 0..self.crew.seats.len() {
+            let Seat { queue, vacant_since, .. } = &self.crew.seats[seat];
+            let (queue, due) = (*queue, vacant_since.is_some_and(|since| since <= now));
+            if due && let Some(id) = self.crew.enlist(queue, seat as u32) {
+                self.crew.seats[seat].vacant_since = None;
+                if let Err(reason) = self.order(id, seat as u32) {
+                    self.take_report(Report::ForkFailed { id, reason }, now);
+                }
+            }
+        }
+    }
+
+    fn order(&mut self, id: WorkerId, seat: u32) -> Result<(), String> {
+        let arena = Region::create(c"aiopool-results", self.shared.plan.output_arena)
+            .map_err(|error| format!("no memory for a worker's results: {error}"))?;
+        let arena = Arc::new(arena);
+        let queue = &self.shared.queues[usize::from(id.queue)];
+        let (lane_start, handback_start) = queue.prepare(usize::from(id.slot), Arc::clone(&arena));
+        let order = ForkOrder { id, seat, lane_start, handback_start };
+        let launcher = self.launcher.as_ref().ok_or("the zygote is gone")?;
+        launcher.fork(&order, arena.as_fd()).map_err(|error| error.to_string())?;
+        self.shared.common.counters.respawns.add(1);
+        Ok(())
+    }
+
+    /// Ends the pool because of `error`: every pending task ends with it.
+    fn fail(&mut self, error: Error) {
+        tracing::error!(%error, "the pool has failed");
+        self.shared.set_started(Err(error.to_string()));
+        let reason = self.shared.fail(error);
+        self.shared.queues.iter().for_each(|queue| queue.end_all(Some(Arc::clone(&reason))));
+    }
+
+    /// The zygote is gone, and its workers with it: the kernel sees to that.
+    fn lose_zygote(&mut self, error: Error) {
+        let error = match error {
+            lost @ Error::ZygoteLost(_) => lost,
+            other => Error::ZygoteLost(other.to_string()),
+        };
+        self.fail(error);
+        self.launcher = None;
+    }
+
+    /// Moves the end of the pool on. True when nothing is left of it.
+    fn is_over(&mut self, now: u64) -> bool {
+        let stage = self.shared.stage();
+        if stage == Stage::Open {
+            return false;
+        }
+        if stage == Stage::Closed && self.kill_at.is_none() && self.shared.pending() > 0 {
+            return false;
+        }
+        if self.launcher.is_none() {
+            return true;
+        }
+        if stage >= Stage::Terminating {
+            let reason = self.shared.reason();
+            self.shared.queues.iter().for_each(|queue| queue.end_all(reason.clone()));
+        }
+        if self.kill_at.is_none() {
+            self.kill_at = Some(now.saturating_add(self.shared.common.grace_ns));
+            for worker in self.crew.workers() {
+                let queue = &self.shared.queues[usize::from(worker.id.queue)];
+                let slot = usize::from(worker.id.slot);
+                queue.control().attention(slot).stop();
+                queue.ring(slot);
+            }
+        }
+        if stage == Stage::Killing || self.kill_at.is_some_and(|at| at <= now) {
+            let ids: Vec<WorkerId> = self.crew.workers().map(|worker| worker.id).collect();
+            for id in ids {
+                self.kill(usize::from(id.queue), usize::from(id.slot), None, LossCause::Death);
+            }
+        }
+        self.crew.workers().next().is_none()
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let now = monotonic_ns();
+        let reports = self
+            .crew
+            .workers()
+            .filter(|worker| worker.exit.is_none())
+            .filter_map(|worker| worker.died_ns.map(|died| died + REPORT_NS));
+        let seats = self.crew.seats.iter().filter_map(|seat| seat.vacant_since);
+        let seats =
+            seats.filter(|_| self.kill_at.is_none() && self.shared.stage() < Stage::Terminating);
+        // A vacant seat without a free slot waits for a death, which wakes the poll.
+        let seats = seats.filter(|&since| since > now);
+        self.shared
+            .common
+            .timers
+            .next()
+            .into_iter()
+            .chain(self.watch.next())
+            .chain(self.kill_at.filter(|&at| at > now))
+            .chain(reports)
+            .chain(seats)
+            .min()
+            .map(|at| Duration::from_nanos(at.saturating_sub(now)))
+    }
+}
+
+use crew::Seat;

@@ -1,0 +1,36 @@
+//! The numbers a pool is built from, checked.
+#![forbid(unsafe_code)]
+
+use crate::control::Shape;
+use crate::launch::{Limits, StartMethod};
+use crate::worker::WorkerConfig;
+
+/// What a pool is built from; every number is within its range.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) processes: u32,
+    pub(crate) queues: u32,
+    pub(crate) capacity: u32,
+    pub(crate) classes: u32,
+    pub(crate) max_payload: usize,
+    pub(crate) input_arena: usize,
+    pub(crate) output_arena: usize,
+    pub(crate) grace: std::time::Duration,
+    pub(crate) start: StartMethod,
+    pub(crate) keep_fds: bool,
+    pub(crate) limits: Limits,
+    pub(crate) worker: WorkerConfig,
+}
+
+impl Plan {
+    /// Seats on queue `queue`: seat `w` serves queue `w % queues`.
+    pub(crate) fn seats_of(&self, queue: u32) -> u32 {
+        (self.processes - queue).div_ceil(self.queues)
+    }
+
+    /// The shape of queue `queue`'s control region: two worker slots a seat, so that a
+    /// replacement can start while the worker it replaces finishes.
+    pub(crate) fn shape(&self, queue: u32) -> Shape {
+        Shape { capacity: self.capacity, slots: 2 * self.seats_of(queue), classes: self.classes }
+    }
+}

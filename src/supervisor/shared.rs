@@ -1,0 +1,225 @@
+//! What a pool's handles and its supervisor share.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::queue::{Common, HostQueue};
+use crate::scheduler::Scheduler;
+
+use super::plan::Plan;
+
+/// How far a pool is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// Takes tasks.
+    Open,
+    /// Takes no more tasks, finishes what it has.
+    Closed,
+    /// Has ended what it had; its workers are leaving.
+    Terminating,
+    /// The same without a grace period.
+    Killing,
+    /// No worker is left, no fd, no region.
+    Ended,
+}
+
+/// Shared by a pool's handles, futures and supervisor.
+pub(crate) struct Shared {
+    /// The process that built the pool.
+    pub(crate) pid: u32,
+    pub(crate) plan: Plan,
+    pub(crate) common: Arc<Common>,
+    pub(crate) queues: Vec<Arc<HostQueue>>,
+    pub(crate) scheduler: Box<dyn Scheduler>,
+    pub(crate) next_task: AtomicUsize,
+    /// Somebody waits whom no event loop of theirs wakes: the supervisor listens for the host.
+    pub(crate) listen: AtomicBool,
+    life: Mutex<Life>,
+    changed: Condvar,
+}
+
+struct Life {
+    stage: Stage,
+    /// What ended the pool, where it was not its owner.
+    reason: Option<Arc<Error>>,
+    /// The first workers: `None` until all orders are answered.
+    started: Option<std::result::Result<(), String>>,
+    /// Who waits for the end.
+    waiting: Vec<Waker>,
+    workers: Vec<WorkerInfo>,
+}
+
+/// A worker as others see it.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerInfo {
+    pub(crate) seat: u32,
+    pub(crate) pid: u32,
+    pub(crate) queue: u16,
+    pub(crate) slot: u16,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("plan", &self.plan).field("stage", &self.stage()).finish()
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        plan: Plan,
+        common: Arc<Common>,
+        queues: Vec<Arc<HostQueue>>,
+        scheduler: Box<dyn Scheduler>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            pid: std::process::id(),
+            plan,
+            common,
+            queues,
+            scheduler,
+            next_task: AtomicUsize::new(1),
+            listen: AtomicBool::new(false),
+            life: Mutex::new(Life {
+                stage: Stage::Open,
+                reason: None,
+                started: None,
+                waiting: Vec::new(),
+                workers: Vec::new(),
+            }),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// How far the pool is.
+    pub(crate) fn stage(&self) -> Stage {
+        self.life().stage
+    }
+
+    /// What ended the pool, where it was not its owner.
+    pub(crate) fn reason(&self) -> Option<Arc<Error>> {
+        self.life().reason.clone()
+    }
+
+    /// Moves the pool on to `stage`, never back.
+    pub(crate) fn advance(&self, stage: Stage) {
+        let mut life = self.life();
+        if life.stage < stage {
+            life.stage = stage;
+            self.announce(life);
+        }
+        if stage < Stage::Ended {
+            self.common.call_supervisor();
+        }
+    }
+
+    /// Ends the pool because of `error`.
+    pub(crate) fn fail(&self, error: Error) -> Arc<Error> {
+        let mut life = self.life();
+        let reason = Arc::clone(life.reason.get_or_insert_with(|| Arc::new(error)));
+        life.stage = life.stage.max(Stage::Terminating);
+        self.announce(life);
+        reason
+    }
+
+    /// The first workers are up, or cannot be.
+    pub(crate) fn set_started(&self, result: std::result::Result<(), String>) {
+        let mut life = self.life();
+        life.started.get_or_insert(result);
+        self.announce(life);
+    }
+
+    /// Waits until the orders for the first workers are answered.
+    pub(crate) fn wait_started(&self) -> Result<()> {
+        let mut life = self.life();
+        loop {
+            if let Some(reason) = &life.reason {
+                return Err(Error::NoWorkers(reason.to_string()));
+            }
+            match &life.started {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(reason)) => return Err(Error::NoWorkers(reason.clone())),
+                None => life = self.changed.wait(life).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    /// Waits until the pool has ended, at most `limit`. False if it has not.
+    pub(crate) fn wait_ended(&self, limit: Option<Duration>) -> bool {
+        let life = self.life();
+        let running = |life: &mut Life| life.stage != Stage::Ended;
+        let life = match limit {
+            None => self.changed.wait_while(life, running).unwrap_or_else(PoisonError::into_inner),
+            Some(limit) => {
+                self.changed
+                    .wait_timeout_while(life, limit, running)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
+            }
+        };
+        life.stage == Stage::Ended
+    }
+
+    /// True if the pool has ended; else `waker` is woken when it has.
+    pub(crate) fn poll_ended(&self, waker: &Waker) -> bool {
+        let mut life = self.life();
+        if life.stage == Stage::Ended {
+            return true;
+        }
+        if !life.waiting.iter().any(|known| known.will_wake(waker)) {
+            life.waiting.push(waker.clone());
+        }
+        false
+    }
+
+    /// Workers that are alive.
+    pub(crate) fn workers(&self) -> Vec<WorkerInfo> {
+        self.life().workers.clone()
+    }
+
+    pub(super) fn set_workers(&self, workers: Vec<WorkerInfo>) {
+        self.life().workers = workers;
+    }
+
+    /// Tasks without an outcome.
+    pub(crate) fn pending(&self) -> usize {
+        self.queues.iter().map(|queue| queue.pending()).sum()
+    }
+
+    /// Drains all lanes; the number of outcomes delivered.
+    pub(crate) fn drain(&self) -> usize {
+        self.queues.iter().map(|queue| queue.drain()).sum()
+    }
+
+    /// Has workers ring when they complete; the caller drains once more after this.
+    pub(crate) fn arm(&self) {
+        self.queues.iter().filter(|queue| queue.pending() > 0).for_each(|queue| queue.arm());
+    }
+
+    /// Has the supervisor wake those whom no event loop wakes.
+    pub(crate) fn have_supervisor_listen(&self) {
+        if !self.listen.swap(true, Ordering::SeqCst) {
+            self.common.call_supervisor();
+        }
+    }
+
+    /// Whether the calling process built the pool.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        let here = std::process::id();
+        if here == self.pid { Ok(()) } else { Err(Error::Forked { owner: self.pid, here }) }
+    }
+
+    fn announce(&self, mut life: MutexGuard<'_, Life>) {
+        let woken = std::mem::take(&mut life.waiting);
+        drop(life);
+        self.changed.notify_all();
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
