@@ -68,6 +68,9 @@ pub enum Error {
     /// Shared memory holds something that no correct process writes.
     #[error("shared memory is corrupt: {0}")]
     Corrupt(String),
+    /// The pool has ended, and not by its owner's hand.
+    #[error("the pool has failed: {0}")]
+    Failed(std::sync::Arc<Error>),
     /// The call came from a process that was forked from the pool's host.
     #[error("this pool belongs to process {owner}; build another one in process {here}")]
     Forked {

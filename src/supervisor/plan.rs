@@ -33,4 +33,11 @@ impl Plan {
     pub(crate) fn shape(&self, queue: u32) -> Shape {
         Shape { capacity: self.capacity, slots: 2 * self.seats_of(queue), classes: self.classes }
     }
+
+    /// Items that a `map` takes ahead of its results, unless it is told otherwise: enough to keep
+    /// every worker busy, and never more than half the records.
+    pub(crate) fn default_window(&self) -> usize {
+        let busy = 2 * self.processes as usize * self.worker.child_concurrency as usize;
+        busy.max(1024).min(self.capacity as usize * self.queues as usize / 2).max(1)
+    }
 }

@@ -7,8 +7,9 @@ use std::task::Waker;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::queue::{Common, HostQueue};
+use crate::queue::{Common, HostQueue, Reason, Ticket};
 use crate::scheduler::Scheduler;
+use crate::task::TaskError;
 
 use super::plan::Plan;
 
@@ -203,6 +204,25 @@ impl Shared {
     pub(crate) fn have_supervisor_listen(&self) {
         if !self.listen.swap(true, Ordering::SeqCst) {
             self.common.call_supervisor();
+        }
+    }
+
+    /// The queue for task number `task`.
+    pub(crate) fn queue_for(&self, task: u64) -> &Arc<HostQueue> {
+        let chosen = if self.queues.len() == 1 { 0 } else { self.scheduler.choose(task) };
+        self.queues.get(chosen).unwrap_or(&self.queues[0])
+    }
+
+    /// Calls a task off because its owner wants it no more. False if it was over already.
+    pub(crate) fn cancel(&self, ticket: Ticket) -> bool {
+        self.queues[usize::from(ticket.queue)].cancel(ticket, Reason::Cancel)
+    }
+
+    /// What a task ends with that the pool refused.
+    pub(crate) fn refusal(&self, error: Error) -> TaskError {
+        match error {
+            Error::Closed => TaskError::PoolClosed { reason: self.reason() },
+            other => TaskError::not_submitted(other),
         }
     }
 

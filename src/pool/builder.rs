@@ -1,0 +1,381 @@
+//! Building a pool: options, their ranges, and what the system is asked for.
+#![forbid(unsafe_code)]
+
+use std::fmt::Display;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::arena::CHUNK;
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::launch::{Launcher, Limits, PoolFds, PoolSpec, StartMethod, fds_needed};
+use crate::queue::{Common, HostQueue, Inputs};
+use crate::scheduler::{RoundRobin, Scheduler};
+use crate::supervisor::{Plan, Shared, Supervisor};
+use crate::sys::eventfd::EventFd;
+use crate::sys::rlimit::{self, Resource};
+use crate::sys::{cpus, fd};
+use crate::task::{Fallible, codec, entry};
+use crate::worker::{Hook, WorkerConfig};
+
+use super::waiting::Waiting;
+use super::{Inner, Pool};
+
+/// What a wake-up costs, about: tens of microseconds on a virtual machine.
+const SPIN_NS: u64 = 50_000;
+
+/// Options of a pool; see [`Pool::builder`].
+pub struct PoolBuilder {
+    processes: Option<usize>,
+    queues: usize,
+    child_concurrency: usize,
+    max_tasks_per_child: u64,
+    capacity: usize,
+    priorities: usize,
+    max_payload: usize,
+    input_arena: Option<usize>,
+    output_arena: Option<usize>,
+    grace: Duration,
+    start: StartMethod,
+    keep_fds: bool,
+    limits: Limits,
+    initializer: Option<Result<Hook>>,
+    exit_hook: Option<Result<Hook>>,
+    scheduler: Box<dyn Scheduler>,
+}
+
+impl std::fmt::Debug for PoolBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("processes", &self.processes)
+            .field("queues", &self.queues)
+            .field("child_concurrency", &self.child_concurrency)
+            .field("max_tasks_per_child", &self.max_tasks_per_child)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for PoolBuilder {
+    fn default() -> Self {
+        Self {
+            processes: None,
+            queues: 1,
+            child_concurrency: 16,
+            max_tasks_per_child: 0,
+            capacity: 4096,
+            priorities: 1,
+            max_payload: 64 << 20,
+            input_arena: None,
+            output_arena: None,
+            grace: Duration::from_secs(2),
+            start: StartMethod::Fork,
+            keep_fds: false,
+            limits: Limits::default(),
+            initializer: None,
+            exit_hook: None,
+            scheduler: Box::new(RoundRobin::default()),
+        }
+    }
+}
+
+impl PoolBuilder {
+    /// Worker processes, 1 to 2,047 a queue. The default is one for each processor that this
+    /// process may use, by its affinity and its control group.
+    #[must_use]
+    pub fn processes(mut self, processes: usize) -> Self {
+        self.processes = Some(processes);
+        self
+    }
+
+    /// Queues, 1 to `processes`; worker `w` serves queue `w % queues`. The default is 1, which
+    /// balances best; more of them share less memory between processors.
+    #[must_use]
+    pub fn queues(mut self, queues: usize) -> Self {
+        self.queues = queues;
+        self
+    }
+
+    /// Tasks that a worker has in flight at most, 1 to 65,536. The default is 16.
+    #[must_use]
+    pub fn child_concurrency(mut self, tasks: usize) -> Self {
+        self.child_concurrency = tasks;
+        self
+    }
+
+    /// Tasks that a worker runs before it is replaced; 0, the default, for no limit.
+    #[must_use]
+    pub fn max_tasks_per_child(mut self, tasks: u64) -> Self {
+        self.max_tasks_per_child = tasks;
+        self
+    }
+
+    /// Tasks that a queue holds at most, queued and running: a power of two from 16 to
+    /// 1,048,576. The default is 4,096. A pool that is full pushes back.
+    #[must_use]
+    pub fn capacity(mut self, tasks: usize) -> Self {
+        self.capacity = tasks;
+        self
+    }
+
+    /// Priority classes, 1 (the default) to 4; see [`TaskOptions::priority`](crate::TaskOptions::priority).
+    #[must_use]
+    pub fn priorities(mut self, classes: usize) -> Self {
+        self.priorities = classes;
+        self
+    }
+
+    /// The largest encoded input in bytes, 1 to 1 GiB. The default is 64 MiB.
+    #[must_use]
+    pub fn max_payload(mut self, bytes: usize) -> Self {
+        self.max_payload = bytes;
+        self
+    }
+
+    /// Memory for inputs above 64 bytes, in bytes; rounded up to a power of two of at least
+    /// 1 MiB. Taken from the system as it is used. The default is four times `max_payload`.
+    #[must_use]
+    pub fn input_arena(mut self, bytes: usize) -> Self {
+        self.input_arena = Some(bytes);
+        self
+    }
+
+    /// Memory of each worker for outputs above 128 bytes, as [`input_arena`](Self::input_arena).
+    #[must_use]
+    pub fn output_arena(mut self, bytes: usize) -> Self {
+        self.output_arena = Some(bytes);
+        self
+    }
+
+    /// How long a worker may take to drop a task whose deadline has passed, or to leave when the
+    /// pool ends, before it is killed. The default is 2 seconds.
+    #[must_use]
+    pub fn grace(mut self, period: Duration) -> Self {
+        self.grace = period;
+        self
+    }
+
+    /// How worker processes come to be; the default is [`StartMethod::Fork`].
+    #[must_use]
+    pub fn start_method(mut self, method: StartMethod) -> Self {
+        self.start = method;
+        self
+    }
+
+    /// Lets workers keep the descriptors that the zygote has; by default all but theirs are
+    /// closed.
+    #[must_use]
+    pub fn keep_fds(mut self, yes: bool) -> Self {
+        self.keep_fds = yes;
+        self
+    }
+
+    /// Runs `initializer(argument)` in each worker before its first task. An error keeps the
+    /// worker from starting; if it fails in every worker, the pool fails with it.
+    ///
+    /// `argument` travels encoded, so it is what every worker starts from, replacements too.
+    #[must_use]
+    pub fn initializer<F, A, Fut, E>(mut self, initializer: F, argument: A) -> Self
+    where
+        F: Fn(A) -> Fut + Copy + Send + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        Fut: Future<Output = std::result::Result<(), E>> + 'static,
+        E: Display + 'static,
+    {
+        self.initializer = Some(hook(initializer, &argument));
+        self
+    }
+
+    /// Runs `hook(argument)` in each worker that leaves in order, after its last task. An error
+    /// goes to stderr.
+    #[must_use]
+    pub fn exit_hook<F, A, Fut, E>(mut self, hook_function: F, argument: A) -> Self
+    where
+        F: Fn(A) -> Fut + Copy + Send + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        Fut: Future<Output = std::result::Result<(), E>> + 'static,
+        E: Display + 'static,
+    {
+        self.exit_hook = Some(hook(hook_function, &argument));
+        self
+    }
+
+    /// Chooses the queue of each task; the default is [`RoundRobin`].
+    #[must_use]
+    pub fn scheduler(mut self, scheduler: impl Scheduler) -> Self {
+        self.scheduler = Box::new(scheduler);
+        self
+    }
+
+    /// Builds the pool and starts its workers.
+    ///
+    /// Returns when the processes exist; their initializers may still be running.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`] names the option, its value and what is allowed.
+    /// [`Error::System`] and [`Error::NoWorkers`] say what the system refused.
+    pub fn build(mut self) -> Result<Pool> {
+        let plan = self.plan()?;
+        let system = |what: &str| {
+            let what = what.to_owned();
+            move |error| Error::system(what, error)
+        };
+        let bell =
+            || EventFd::new().map_err(system("create an eventfd: raise the limit of open files"));
+        let seats: Vec<u32> = (0..plan.queues).map(|queue| plan.seats_of(queue)).collect();
+        let spec = PoolSpec {
+            slots: seats.iter().map(|seats| 2 * seats).collect(),
+            start: plan.start.clone(),
+            keep_fds: plan.keep_fds,
+            limits: plan.limits.clone(),
+            worker: postcard::to_stdvec(&plan.worker).map_err(|error| Error::Encode {
+                function: "the worker configuration",
+                reason: error.to_string(),
+            })?,
+        };
+        check_fds(&spec)?;
+        let inputs = Inputs::create(plan.input_arena)
+            .map_err(system("create the request arena: lower input_arena"))?;
+        let grace_ns = u64::try_from(plan.grace.as_nanos()).unwrap_or(u64::MAX);
+        let common = Common::new(inputs, bell()?, bell()?, grace_ns);
+        let mut queues = Vec::new();
+        for (index, &slots) in spec.slots.iter().enumerate() {
+            let control = Control::create(plan.shape(index as u32))
+                .map_err(system("create a control region: lower capacity or processes"))?;
+            let bells = (0..slots).map(|_| bell()).collect::<Result<Vec<_>>>()?;
+            let queue = HostQueue::new(index as u16, control, bells, Arc::clone(&common));
+            queues.push(Arc::new(queue));
+        }
+        let controls: Vec<_> = queues.iter().map(|queue| queue.control()).collect();
+        let launcher = Launcher::open(
+            &spec,
+            PoolFds {
+                requests: common.inputs.as_fd(),
+                host_bell: common.host_bell.as_fd(),
+                supervisor_bell: common.supervisor_bell.as_fd(),
+                control: controls.iter().map(|control| control.as_fd()).collect(),
+                bells: queues.iter().map(|queue| queue.bells().collect()).collect(),
+            },
+        )?;
+        self.scheduler.start(&seats);
+        let shared = Shared::new(plan, common, queues, self.scheduler);
+        Supervisor::start(Arc::clone(&shared), launcher)
+            .map_err(system("start the supervisor thread"))?;
+        let pool = Pool { inner: Arc::new(Inner { shared, waiting: Waiting::default() }) };
+        pool.inner.shared.wait_started()?;
+        Ok(pool)
+    }
+
+    /// Checks every number.
+    fn plan(&mut self) -> Result<Plan> {
+        let processes = match self.processes {
+            Some(processes) => processes,
+            None => cpus::available(),
+        };
+        within("processes", processes, 1, 65_536)?;
+        within("queues", self.queues, 1, 65_536)?;
+        if self.queues > processes {
+            return Err(Error::InvalidOption {
+                name: "queues",
+                value: self.queues.to_string(),
+                allowed: format!("queue count must be <= process count, which is {processes}"),
+            });
+        }
+        if processes.div_ceil(self.queues) > 2047 {
+            return Err(Error::InvalidOption {
+                name: "processes",
+                value: processes.to_string(),
+                allowed: format!("at most 2047 for each of the {} queues", self.queues),
+            });
+        }
+        within("child_concurrency", self.child_concurrency, 1, 65_536)?;
+        within("capacity", self.capacity, 16, 1 << 20)?;
+        if !self.capacity.is_power_of_two() {
+            return Err(Error::InvalidOption {
+                name: "capacity",
+                value: self.capacity.to_string(),
+                allowed: "a power of two from 16 to 1048576".to_owned(),
+            });
+        }
+        within("priorities", self.priorities, 1, 4)?;
+        within("max_payload", self.max_payload, 1, 1 << 30)?;
+        let input_arena = arena("input_arena", self.input_arena, self.max_payload)?;
+        let output_arena = arena("output_arena", self.output_arena, self.max_payload)?;
+        Ok(Plan {
+            processes: processes as u32,
+            queues: self.queues as u32,
+            capacity: self.capacity as u32,
+            classes: self.priorities as u32,
+            max_payload: self.max_payload,
+            input_arena,
+            output_arena,
+            grace: self.grace,
+            start: self.start.clone(),
+            keep_fds: self.keep_fds,
+            limits: self.limits.clone(),
+            worker: WorkerConfig {
+                child_concurrency: self.child_concurrency as u32,
+                max_tasks: self.max_tasks_per_child,
+                initializer: self.initializer.take().transpose()?,
+                exit_hook: self.exit_hook.take().transpose()?,
+                spin_ns: SPIN_NS,
+                // The host needs a processor, too.
+                searchers: (cpus::available() as u32).saturating_sub(1).max(1),
+            },
+        })
+    }
+}
+
+fn hook<F, A, Fut, E>(_: F, argument: &A) -> Result<Hook>
+where
+    F: Fn(A) -> Fut + Copy + Send + 'static,
+    A: Serialize + DeserializeOwned + 'static,
+    Fut: Future<Output = std::result::Result<(), E>> + 'static,
+    E: Display + 'static,
+{
+    let mut encoded = Vec::new();
+    codec::encode(argument, &mut encoded)
+        .map_err(|reason| Error::Encode { function: std::any::type_name::<F>(), reason })?;
+    let vtable = entry::relative(entry::vtable::<F, A, Fut, Fallible>());
+    Ok(Hook { vtable, argument: encoded })
+}
+
+fn within(name: &'static str, value: usize, least: usize, most: usize) -> Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let allowed = format!("{least} to {most}");
+    Err(Error::InvalidOption { name, value: value.to_string(), allowed })
+}
+
+/// An arena's length: room for four of the largest payloads unless the caller says otherwise.
+fn arena(name: &'static str, asked: Option<usize>, max_payload: usize) -> Result<usize> {
+    let bytes = asked.unwrap_or_else(|| 4 * max_payload.next_power_of_two());
+    let least = 2 * max_payload;
+    if asked.is_some() {
+        within(name, bytes, least, 32 << 30)?;
+    }
+    Ok(bytes.max(CHUNK).next_power_of_two())
+}
+
+fn check_fds(spec: &PoolSpec) -> Result<()> {
+    let needed = fds_needed(spec);
+    let system = |error| Error::system("count the open files", error);
+    let open = fd::count_open().map_err(system)?;
+    let limit = rlimit::get(Resource::OpenFiles).map_err(system)?;
+    if open + needed > limit {
+        return Err(Error::InvalidOption {
+            name: "processes",
+            value: spec.slots.iter().map(|slots| slots / 2).sum::<u32>().to_string(),
+            allowed: format!(
+                "a pool of that size needs {needed} descriptors; {open} are open and the limit \
+                 (RLIMIT_NOFILE, ulimit -n) is {limit}: raise it or use fewer processes"
+            ),
+        });
+    }
+    Ok(())
+}

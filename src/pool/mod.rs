@@ -1,0 +1,290 @@
+//! Floor 7: the pool as its users see it.
+#![forbid(unsafe_code)]
+
+mod builder;
+mod map;
+mod one_shot;
+mod star;
+mod stats;
+mod submit;
+mod task;
+mod waiting;
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_core::Stream;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+use crate::supervisor::{Shared, Stage};
+use crate::task::{Finish, Plain, TaskOptions};
+
+pub use builder::PoolBuilder;
+pub use map::{Collect, FromIter, FromStream, Map, Source};
+pub use star::StarFunction;
+pub use stats::Stats;
+pub use submit::Submit;
+pub use task::Task;
+
+use waiting::Waiting;
+
+/// A pool of worker processes that run async functions.
+///
+/// A worker that dies costs the tasks that it was running; it is replaced, and all others go on.
+/// Dropping the pool [terminates](Self::terminate) it and waits until nothing is left of it.
+///
+/// ```
+/// async fn double(x: u64) -> u64 {
+///     x * 2
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = aiopool::Pool::builder().processes(2).build()?;
+/// let doubled = aiopool::block_on(async { pool.map(double, 1..=3).await })?;
+/// assert_eq!(doubled, [2, 4, 6]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Pool {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What a pool and the handles of its tasks share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) waiting: Waiting,
+}
+
+impl Pool {
+    /// A pool with the default options.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolBuilder::build`].
+    pub fn new() -> Result<Self> {
+        Self::builder().build()
+    }
+
+    /// Options for a pool.
+    #[must_use]
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder::default()
+    }
+
+    /// The verbs below with `options` for the tasks they submit.
+    #[must_use]
+    pub fn with(&self, options: TaskOptions) -> Submit<'_> {
+        Submit { inner: &self.inner, options }
+    }
+
+    /// As [`Submit::apply`], with the default options.
+    pub fn apply<F, A, Fut>(
+        &self,
+        function: F,
+        argument: A,
+    ) -> Task<<Plain as Finish<Fut::Output>>::Value>
+    where
+        F: Fn(A) -> Fut + Copy + Send + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        Fut: Future + 'static,
+        Plain: Finish<Fut::Output>,
+    {
+        self.with(TaskOptions::new()).apply(function, argument)
+    }
+
+    /// As [`Submit::try_apply`], with the default options.
+    pub fn try_apply<F, A, Fut, T, E>(&self, function: F, argument: A) -> Task<T>
+    where
+        F: Fn(A) -> Fut + Copy + Send + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        Fut: Future<Output = std::result::Result<T, E>> + 'static,
+        T: Serialize + DeserializeOwned + 'static,
+        E: Display + 'static,
+    {
+        self.with(TaskOptions::new()).try_apply(function, argument)
+    }
+
+    /// As [`Submit::map`], with the default options.
+    pub fn map<F, A, Fut, I>(
+        &self,
+        function: F,
+        items: I,
+    ) -> Map<FromIter<I::IntoIter>, <Plain as Finish<Fut::Output>>::Value>
+    where
+        F: Fn(A) -> Fut + Copy + Send + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        Fut: Future + 'static,
+        Plain: Finish<Fut::Output>,
+        I: IntoIterator<Item = A>,
+    {
+        self.with(TaskOptions::new()).map(function, items)
+    }
+
+    /// As [`Submit::try_map`], with the default options.
+    pub fn try_map<F, A, Fut, T, E, I>(
+        &self,
+        function: F,
+        items: I,
+    ) -> Map<FromIter<I::IntoIter>, T>
+    where
+        F: Fn(A) -> Fut + Copy + Send + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        Fut: Future<Output = std::result::Result<T, E>> + 'static,
+        T: Serialize + DeserializeOwned + 'static,
+        E: Display + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        self.with(TaskOptions::new()).try_map(function, items)
+    }
+
+    /// As [`Submit::map_stream`], with the default options.
+    pub fn map_stream<F, A, Fut, S>(
+        &self,
+        function: F,
+        items: S,
+    ) -> Map<FromStream<S>, <Plain as Finish<Fut::Output>>::Value>
+    where
+        F: Fn(A) -> Fut + Copy + Send + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        Fut: Future + 'static,
+        Plain: Finish<Fut::Output>,
+        S: Stream<Item = A>,
+    {
+        self.with(TaskOptions::new()).map_stream(function, items)
+    }
+
+    /// As [`Submit::try_map_stream`], with the default options.
+    pub fn try_map_stream<F, A, Fut, T, E, S>(&self, function: F, items: S) -> Map<FromStream<S>, T>
+    where
+        F: Fn(A) -> Fut + Copy + Send + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        Fut: Future<Output = std::result::Result<T, E>> + 'static,
+        T: Serialize + DeserializeOwned + 'static,
+        E: Display + 'static,
+        S: Stream<Item = A>,
+    {
+        self.with(TaskOptions::new()).try_map_stream(function, items)
+    }
+
+    /// As [`Submit::starmap`], with the default options.
+    pub fn starmap<F, A, I>(
+        &self,
+        function: F,
+        items: I,
+    ) -> Map<FromIter<I::IntoIter>, <Plain as Finish<<F::Future as Future>::Output>>::Value>
+    where
+        F: StarFunction<A> + Send,
+        A: Serialize + DeserializeOwned + 'static,
+        Plain: Finish<<F::Future as Future>::Output>,
+        I: IntoIterator<Item = A>,
+    {
+        self.with(TaskOptions::new()).starmap(function, items)
+    }
+
+    /// As [`Submit::try_starmap`], with the default options.
+    pub fn try_starmap<F, A, T, E, I>(&self, function: F, items: I) -> Map<FromIter<I::IntoIter>, T>
+    where
+        F: StarFunction<A> + Send,
+        F::Future: Future<Output = std::result::Result<T, E>>,
+        A: Serialize + DeserializeOwned + 'static,
+        T: Serialize + DeserializeOwned + 'static,
+        E: Display + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        self.with(TaskOptions::new()).try_starmap(function, items)
+    }
+
+    /// Takes no more tasks; those that were submitted are finished. Then [`join`](Self::join).
+    pub fn close(&self) {
+        self.inner.shared.queues.iter().for_each(|queue| queue.close(None));
+        self.inner.shared.advance(Stage::Closed);
+    }
+
+    /// Ends every task that is not over with [`TaskError::PoolClosed`](crate::TaskError::PoolClosed)
+    /// and has the workers leave; those that do not within the grace period are killed.
+    pub fn terminate(&self) {
+        self.inner.shared.queues.iter().for_each(|queue| queue.end_all(None));
+        self.inner.shared.advance(Stage::Terminating);
+    }
+
+    /// Waits until every task is over and every worker gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] if the pool was neither closed nor terminated; what ended the pool, if
+    /// that was not its owner.
+    ///
+    /// # Cancel safety
+    ///
+    /// Giving up the wait changes nothing.
+    pub async fn join(&self) -> Result<()> {
+        self.check_closed()?;
+        std::future::poll_fn(|context| {
+            if self.inner.shared.poll_ended(context.waker()) {
+                std::task::Poll::Ready(())
+            } else {
+                std::task::Poll::Pending
+            }
+        })
+        .await;
+        self.ended()
+    }
+
+    /// [`join`](Self::join) for code that is not async.
+    ///
+    /// # Errors
+    ///
+    /// As [`join`](Self::join).
+    pub fn join_blocking(&self) -> Result<()> {
+        self.check_closed()?;
+        self.inner.shared.wait_ended(None);
+        self.ended()
+    }
+
+    /// What the pool has counted.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::of(&self.inner.shared)
+    }
+
+    /// The process ids of the workers that are alive.
+    #[must_use]
+    pub fn worker_pids(&self) -> Vec<u32> {
+        self.inner.shared.workers().iter().map(|worker| worker.pid).collect()
+    }
+
+    fn check_closed(&self) -> Result<()> {
+        if self.inner.shared.stage() == Stage::Open {
+            return Err(Error::Misuse(
+                "the pool is still open: close() or terminate() it before join()",
+            ));
+        }
+        Ok(())
+    }
+
+    fn ended(&self) -> Result<()> {
+        match self.inner.shared.reason() {
+            None => Ok(()),
+            Some(reason) => Err(Error::Failed(reason)),
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let shared = &self.inner.shared;
+        if shared.check_process().is_err() {
+            // A forked child of the host: the pool is the host's to end.
+            return;
+        }
+        shared.queues.iter().for_each(|queue| queue.end_all(None));
+        shared.advance(Stage::Killing);
+        // A kill takes effect within milliseconds; the limit is for a machine that hangs.
+        shared.wait_ended(Some(Duration::from_secs(10)));
+    }
+}

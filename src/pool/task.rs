@@ -1,0 +1,259 @@
+//! The handle of one task.
+#![forbid(unsafe_code)]
+
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+use crate::queue::{HostQueue, Submission, Ticket, Waiting as RoomWaiting};
+use crate::sys::clock::monotonic_ns;
+use crate::task::{TaskError, TaskOptions};
+
+use super::Inner;
+use super::one_shot::OneShot;
+use super::submit::{Function, Submit};
+use super::waiting::{bell_waker, look, slept};
+
+/// A submitted task; awaiting it gives its value or its [`TaskError`].
+///
+/// Dropping the handle calls the task off, whether it is running or not; see
+/// [`detach`](Self::detach).
+///
+/// # Cancel safety
+///
+/// Polling it through a reference and giving up the wait loses nothing.
+#[must_use = "dropping the handle calls the task off; see detach()"]
+pub struct Task<T> {
+    inner: Arc<Inner>,
+    state: State,
+    since: Option<u64>,
+    value: PhantomData<fn() -> T>,
+}
+
+enum State {
+    /// The pool was full; the encoded input waits here.
+    Unsubmitted(Box<Unsubmitted>),
+    Submitted {
+        ticket: Ticket,
+        outcome: Arc<OneShot>,
+    },
+    Failed(TaskError),
+    Over,
+}
+
+struct Unsubmitted {
+    function: Function,
+    input: Vec<u8>,
+    options: TaskOptions,
+    number: u64,
+    queue: Arc<HostQueue>,
+    waiting: Option<RoomWaiting>,
+}
+
+impl<T> std::fmt::Debug for Task<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = match &self.state {
+            State::Unsubmitted(_) => "waits for room",
+            State::Submitted { .. } => "submitted",
+            State::Failed(_) => "failed",
+            State::Over => "over",
+        };
+        f.debug_tuple("Task").field(&self.id()).field(&state).finish()
+    }
+}
+
+// The value is not in there before it is returned.
+impl<T> Unpin for Task<T> {}
+
+impl<T> Task<T> {
+    pub(super) fn submit(submit: Submit<'_>, function: Function, input: &[u8]) -> Self {
+        let inner = Arc::clone(submit.inner);
+        let shared = &inner.shared;
+        let number = shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
+        let queue = Arc::clone(shared.queue_for(number));
+        let outcome = Arc::new(OneShot::default());
+        let submission = Submission {
+            task: number,
+            function: function.number,
+            input,
+            options: submit.options,
+            receiver: outcome.clone(),
+            token: 0,
+        };
+        let state = match queue.try_submit(submission) {
+            Ok(ticket) => State::Submitted { ticket, outcome },
+            Err(Error::Full) => State::Unsubmitted(Box::new(Unsubmitted {
+                function,
+                input: input.to_vec(),
+                options: submit.options,
+                number,
+                queue,
+                waiting: None,
+            })),
+            Err(error) => State::Failed(shared.refusal(error)),
+        };
+        Self { inner, state, since: None, value: PhantomData }
+    }
+
+    pub(super) fn failed(submit: Submit<'_>, error: TaskError) -> Self {
+        let inner = Arc::clone(submit.inner);
+        Self { inner, state: State::Failed(error), since: None, value: PhantomData }
+    }
+
+    /// The task's number in its pool, or `None` if it was refused or is over.
+    #[must_use]
+    pub fn id(&self) -> Option<u64> {
+        match &self.state {
+            State::Unsubmitted(unsubmitted) => Some(unsubmitted.number),
+            State::Submitted { ticket, .. } => Some(ticket.task),
+            State::Failed(_) | State::Over => None,
+        }
+    }
+
+    /// Calls the task off. The handle then gives [`TaskError::Cancelled`], unless the task was
+    /// over before.
+    pub fn cancel(&mut self) {
+        match &self.state {
+            State::Unsubmitted(_) => self.state = State::Failed(TaskError::Cancelled),
+            State::Submitted { ticket, .. } => {
+                self.inner.shared.cancel(*ticket);
+            }
+            State::Failed(_) | State::Over => {}
+        }
+    }
+
+    /// Lets the task go on without anybody waiting for its outcome.
+    ///
+    /// A task that is still waiting for room in a full pool is not submitted any more.
+    pub fn detach(mut self) {
+        self.state = State::Over;
+    }
+
+    fn try_again(unsubmitted: &Unsubmitted, outcome: &Arc<OneShot>) -> Result<Ticket, Error> {
+        let Unsubmitted { function, input, options, number, queue, .. } = unsubmitted;
+        queue.try_submit(Submission {
+            task: *number,
+            function: function.number,
+            input,
+            options: *options,
+            receiver: outcome.clone(),
+            token: 0,
+        })
+    }
+
+    /// Submits what waits for room, if there is some. True if it waits no more.
+    fn settle(&mut self, waker: &std::task::Waker) -> bool {
+        let State::Unsubmitted(unsubmitted) = &mut self.state else { return true };
+        let outcome = Arc::new(OneShot::default());
+        let mut registered = false;
+        let next = loop {
+            match Self::try_again(unsubmitted, &outcome) {
+                Ok(ticket) => break State::Submitted { ticket, outcome },
+                Err(Error::Full) if !registered => {
+                    // Outcomes that wait to be received hold records: receive them.
+                    self.inner.shared.drain();
+                    let waiting = unsubmitted.waiting.take();
+                    unsubmitted.waiting = Some(unsubmitted.queue.wait_for_room(waiting, waker));
+                    registered = true;
+                }
+                Err(Error::Full) => return false,
+                Err(error) => break State::Failed(self.inner.shared.refusal(error)),
+            }
+        };
+        self.state = next;
+        true
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Task<T> {
+    /// Blocks until the task is over.
+    ///
+    /// # Errors
+    ///
+    /// What the task ended with.
+    ///
+    /// # Panics
+    ///
+    /// If the handle has already given its outcome.
+    pub fn wait(mut self) -> Result<T, TaskError> {
+        self.wait_until(None).expect("without a deadline there is an outcome")
+    }
+
+    /// Blocks until the task is over, at most `limit`; `None` if it is not over by then.
+    ///
+    /// # Errors
+    ///
+    /// What the task ended with.
+    pub fn wait_timeout(&mut self, limit: Duration) -> Option<Result<T, TaskError>> {
+        self.wait_until(Some(Instant::now() + limit))
+    }
+
+    fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<T, TaskError>> {
+        let inner = Arc::clone(&self.inner);
+        let waker = bell_waker(&inner.shared);
+        inner.waiting.block(&inner.shared, deadline, || {
+            if !self.settle(&waker) {
+                return None;
+            }
+            if let State::Submitted { outcome, .. } = &self.state {
+                outcome.set_waker(&waker);
+            }
+            self.take()
+        })
+    }
+
+    fn take(&mut self) -> Option<Result<T, TaskError>> {
+        match &self.state {
+            State::Submitted { outcome, .. } => {
+                let outcome = outcome.take()?;
+                self.state = State::Over;
+                Some(outcome.decode())
+            }
+            State::Failed(_) => match std::mem::replace(&mut self.state, State::Over) {
+                State::Failed(error) => Some(Err(error)),
+                _ => unreachable!("just matched"),
+            },
+            State::Unsubmitted(_) => None,
+            State::Over => panic!("a task's outcome was asked for twice"),
+        }
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Future for Task<T> {
+    type Output = Result<T, TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let Some(since) = this.since.take() {
+            slept(monotonic_ns() - since);
+        }
+        let inner = Arc::clone(&this.inner);
+        if this.settle(context.waker()) {
+            if let Some(result) = look(&inner.shared, || this.take()) {
+                return Poll::Ready(result);
+            }
+            if let State::Submitted { outcome, .. } = &this.state {
+                outcome.set_waker(context.waker());
+            }
+        }
+        let polled = inner.waiting.poll_wait(&inner.shared, || this.take());
+        if polled.is_pending() {
+            this.since = Some(monotonic_ns());
+        }
+        polled
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        if let State::Submitted { ticket, .. } = &self.state {
+            self.inner.shared.cancel(*ticket);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! How the host waits for outcomes: whoever waits drains the lanes.
+//!
+//! A future that is polled drains, spins a little if outcomes have lately come that fast, and
+//! then has its event loop listen to the pool's doorbell: one small task per tokio runtime. Where
+//! there is no tokio runtime, the supervisor listens. Blocking callers wait on the doorbell
+//! themselves, one at a time.
+#![forbid(unsafe_code)]
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::{Handle, Id};
+
+use crate::supervisor::Shared;
+use crate::sync::spin_hint;
+use crate::sys::clock::monotonic_ns;
+use crate::sys::eventfd::EventFd;
+use crate::sys::poll::{PollFd, poll};
+
+/// The ways in which outcomes are waited for.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    /// Runtimes that listen.
+    runtimes: Mutex<HashMap<Id, Weak<()>>>,
+    /// Whether a blocking caller waits on the doorbell for the others.
+    leader: Mutex<bool>,
+    led: Condvar,
+}
+
+thread_local! {
+    /// Average time that this thread's waits took, in nanoseconds.
+    static GAP: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Above this average it is no use to spin.
+const SPIN_NS: u64 = 20_000;
+
+/// Drains, and for a while spins, until `done` has something.
+pub(crate) fn look<T>(shared: &Shared, mut done: impl FnMut() -> Option<T>) -> Option<T> {
+    if let Some(found) = done() {
+        return Some(found);
+    }
+    shared.drain();
+    if let Some(found) = done() {
+        return Some(found);
+    }
+    let gap = GAP.get();
+    if gap > SPIN_NS {
+        // Once in a while the gap is looked at again: see `slept`.
+        return None;
+    }
+    let start = monotonic_ns();
+    loop {
+        for _ in 0..16 {
+            spin_hint();
+            if shared.drain() > 0
+                && let Some(found) = done()
+            {
+                learn(monotonic_ns() - start);
+                return Some(found);
+            }
+        }
+        if monotonic_ns() - start > SPIN_NS {
+            learn(8 * SPIN_NS);
+            // It may have been delivered by somebody else's drain.
+            return done();
+        }
+    }
+}
+
+fn learn(gap: u64) {
+    GAP.set((GAP.get() * 7 + gap) / 8);
+}
+
+/// A wait that did not spin took `gap` nanoseconds.
+pub(crate) fn slept(gap: u64) {
+    learn(gap.min(8 * SPIN_NS));
+}
+
+impl Waiting {
+    /// After the caller's waker is in place: has it woken when something comes. `Ready` if
+    /// something has come meanwhile.
+    pub(crate) fn poll_wait<T>(
+        &self,
+        shared: &Arc<Shared>,
+        mut done: impl FnMut() -> Option<T>,
+    ) -> Poll<T> {
+        match Handle::try_current() {
+            Ok(handle) => self.ensure_listener(shared, &handle),
+            Err(_) => shared.have_supervisor_listen(),
+        }
+        // Armed first, looked at after: the doorbell's rule.
+        shared.arm();
+        shared.drain();
+        done().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Sees to it that `handle`'s runtime listens to the doorbell.
+    fn ensure_listener(&self, shared: &Arc<Shared>, handle: &Handle) {
+        let mut runtimes = lock(&self.runtimes);
+        if runtimes.get(&handle.id()).is_some_and(|listener| listener.strong_count() > 0) {
+            return;
+        }
+        runtimes.retain(|_, listener| listener.strong_count() > 0);
+        let bell = shared.common.host_bell.try_clone().and_then(AsyncFd::new);
+        match bell {
+            Ok(bell) => {
+                let alive = Arc::new(());
+                runtimes.insert(handle.id(), Arc::downgrade(&alive));
+                handle.spawn(listen(Arc::downgrade(shared), bell, alive));
+            }
+            // A runtime without an I/O driver, or no descriptor to be had.
+            Err(_) => shared.have_supervisor_listen(),
+        }
+    }
+
+    /// Blocks until `done` has something, at most until `deadline`.
+    pub(crate) fn block<T>(
+        &self,
+        shared: &Arc<Shared>,
+        deadline: Option<Instant>,
+        mut done: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        loop {
+            if let Some(found) = look(shared, &mut done) {
+                return Some(found);
+            }
+            let left = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return None,
+                left => left,
+            };
+            let mut leader = lock(&self.leader);
+            if *leader {
+                // Somebody else listens, and tells all when it was rung. Under the lock, so that
+                // it cannot tell between this look and the wait.
+                if let Some(found) = done() {
+                    return Some(found);
+                }
+                let left = left.unwrap_or(Duration::from_secs(3600));
+                drop(self.led.wait_timeout(leader, left).unwrap_or_else(PoisonError::into_inner));
+                continue;
+            }
+            *leader = true;
+            drop(leader);
+            let found = self.lead(shared, left, &mut done);
+            *lock(&self.leader) = false;
+            self.led.notify_all();
+            if found.is_some() {
+                return found;
+            }
+        }
+    }
+
+    /// Waits on the doorbell once, for all blocking callers.
+    fn lead<T>(
+        &self,
+        shared: &Arc<Shared>,
+        left: Option<Duration>,
+        done: &mut impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        let bell = &shared.common.host_bell;
+        // Emptied before the looks, so that a ring after them is seen by the poll. A ring that
+        // was there may have been for another blocking caller: its turn comes at once.
+        if bell.drain().unwrap_or(false) {
+            shared.drain();
+            return done();
+        }
+        shared.arm();
+        shared.drain();
+        if let Some(found) = done() {
+            return Some(found);
+        }
+        let start = monotonic_ns();
+        let _ = poll(&mut [PollFd::readable(bell.as_fd())], left);
+        slept(monotonic_ns() - start);
+        shared.drain();
+        done()
+    }
+}
+
+/// A waker for blocking callers: rings the doorbell that one of them waits on.
+pub(crate) fn bell_waker(shared: &Arc<Shared>) -> Waker {
+    struct Bell(Arc<Shared>);
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            // The bell is this process's own; it cannot be refused.
+            let _ = self.0.common.host_bell.ring();
+        }
+    }
+    Waker::from(Arc::new(Bell(Arc::clone(shared))))
+}
+
+/// A runtime's listener: wakes up at each ring, drains, and arms the bell again.
+async fn listen(shared: Weak<Shared>, bell: AsyncFd<EventFd>, alive: Arc<()>) {
+    let _alive = alive;
+    loop {
+        let Ok(mut guard) = bell.readable().await else { return };
+        guard.clear_ready();
+        let Some(shared) = shared.upgrade() else { return };
+        loop {
+            shared.drain();
+            if shared.pending() == 0 {
+                break;
+            }
+            shared.arm();
+            // Armed, so whatever this does not find rings.
+            if shared.drain() == 0 {
+                break;
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
