@@ -366,8 +366,8 @@ fn check_fds(spec: &PoolSpec) -> Result<()> {
     let needed = fds_needed(spec);
     let system = |error| Error::system("count the open files", error);
     let open = fd::count_open().map_err(system)?;
-    let limit = rlimit::get(Resource::OpenFiles).map_err(system)?;
-    if open + needed > limit {
+    let limit = rlimit::get(Resource::OpenFiles).map_err(system)?.soft;
+    if (open + needed) as u64 > limit {
         return Err(Error::InvalidOption {
             name: "processes",
             value: spec.slots.iter().map(|slots| slots / 2).sum::<u32>().to_string(),
