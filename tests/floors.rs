@@ -1,0 +1,134 @@
+//! The layout of `docs/design.md` §8, enforced: imports go strictly down, `unsafe` stays on its
+//! islands, and no file is longer than one concept.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Floors from the ground up; modules on one floor may use each other.
+const FLOORS: &[&[&str]] = &[
+    &["error", "sync", "sys"],
+    &["shm"],
+    &["ring", "table", "arena", "doorbell", "stats"],
+    &["control", "task"],
+    &["worker"],
+    &["launch", "queue"],
+    &["supervisor", "scheduler"],
+    &["pool", "process"],
+    &["scrape", "ffi", "bench"],
+    &["bin"],
+];
+
+/// Where `unsafe` may be: a module or one file of it.
+const ISLANDS: &[&str] = &[
+    "sys/",
+    "shm/",
+    "ring/",
+    "table/",
+    "arena/",
+    "doorbell/",
+    "stats/",
+    "control/mod.rs",
+    "task/entry.rs",
+    "worker/slots.rs",
+    "worker/functions.rs",
+    "launch/",
+    "ffi/",
+];
+
+/// Lines of code, comments and blank lines not counted, tests not counted.
+const WALL: usize = 400;
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    walk(&root, &mut found);
+    assert!(found.len() > 30, "the sources were not found");
+    let strip = |path: PathBuf| path.strip_prefix(&root).unwrap().to_path_buf();
+    found.into_iter().map(|(path, text)| (strip(path), text)).collect()
+}
+
+fn floor_of(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| floor.contains(&module))
+}
+
+/// The product part of a file: what comes before its tests.
+fn product(text: &str) -> &str {
+    let tests = text.find("\n#[cfg(test)]\nmod tests {").or_else(|| text.find("\n#[cfg(all(test"));
+    &text[..tests.unwrap_or(text.len())]
+}
+
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    product(text).lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"))
+}
+
+#[test]
+fn imports_go_strictly_down() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let module = path.components().next().unwrap().as_os_str().to_str().unwrap();
+        let module = module.trim_end_matches(".rs");
+        if module == "lib" || path.components().any(|c| c.as_os_str() == "tests") {
+            continue;
+        }
+        let Some(floor) = floor_of(module) else {
+            wrong.push(format!("{}: module {module} is on no floor", path.display()));
+            continue;
+        };
+        for line in code(&text) {
+            for used in line.split("crate::").skip(1) {
+                let name: String =
+                    used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                if floor_of(&name).is_some_and(|below| below > floor) {
+                    wrong.push(format!("{}: {line}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "imports that go up:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn unsafe_stays_on_its_islands() {
+    let wrong: Vec<String> = sources()
+        .into_iter()
+        .filter(|(path, text)| {
+            let path = path.to_str().unwrap();
+            let island = ISLANDS.iter().any(|island| path.starts_with(island));
+            !island && code(text).any(|line| line.starts_with("#![allow(unsafe_code)"))
+        })
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    assert!(wrong.is_empty(), "unsafe outside the islands of docs/design.md §8: {wrong:?}");
+}
+
+#[test]
+fn no_file_is_longer_than_one_concept() {
+    let wrong: Vec<String> = sources()
+        .into_iter()
+        .map(|(path, text)| (path, code(&text).count()))
+        .filter(|&(_, lines)| lines > WALL)
+        .map(|(path, lines)| format!("{} has {lines} lines of code", path.display()))
+        .collect();
+    assert!(wrong.is_empty(), "over {WALL} lines:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_module_is_a_drawer() {
+    for (path, _) in sources() {
+        for part in path.iter() {
+            let name = part.to_str().unwrap().trim_end_matches(".rs");
+            assert!(!["util", "utils", "helpers", "misc"].contains(&name), "{}", path.display());
+        }
+    }
+}
