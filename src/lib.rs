@@ -48,3 +48,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         .expect("the system refuses a runtime its descriptors")
         .block_on(future)
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
