@@ -222,3 +222,25 @@ async fn a_failing_initializer_fails_the_pool_with_its_error() {
     let error = pool.apply(double, 1).await.unwrap_err();
     assert!(error.to_string().contains("no licence"), "{error}");
 }
+
+#[tokio::test]
+async fn a_full_pool_pushes_back_and_loses_nothing() {
+    let pool = Pool::builder()
+        .processes(2)
+        .capacity(16)
+        .max_payload(1 << 20)
+        .input_arena(4 << 20)
+        .output_arena(2 << 20)
+        .build()
+        .unwrap();
+    let large: Vec<_> = (0..40).map(|_| pool.apply(echo, "x".repeat((1 << 20) - 8))).collect();
+    let small: Vec<_> = (0..200).map(|x| pool.apply(double, x)).collect();
+    for (x, task) in small.into_iter().enumerate() {
+        assert_eq!(task.await.unwrap(), 2 * x as u64);
+    }
+    for task in large {
+        assert_eq!(task.await.unwrap().len(), (1 << 20) - 8);
+    }
+    let stats = pool.stats();
+    assert_eq!((stats.free_records, stats.input_bytes, stats.pending), (16, 0, 0), "{stats:?}");
+}

@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 use crate::arena::{AllocError, Allocator, Block};
 use crate::error::{Error, Result};
@@ -17,6 +19,9 @@ pub(crate) struct Inputs {
     region: Region,
     allocator: Mutex<Allocator>,
     functions: Mutex<Functions>,
+    /// Submitters that found no room; all are woken when some is freed.
+    waiting: Mutex<Vec<Waker>>,
+    freed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +48,13 @@ impl Inputs {
         debug_assert_eq!(table.offset(), 0);
         // Workers map it read-only from here on.
         region.seal_future_writes()?;
-        Ok(Self { region, allocator: Mutex::new(allocator), functions: Mutex::default() })
+        Ok(Self {
+            region,
+            allocator: Mutex::new(allocator),
+            functions: Mutex::default(),
+            waiting: Mutex::default(),
+            freed: AtomicBool::new(false),
+        })
     }
 
     /// Puts `bytes` into a block.
@@ -72,9 +83,27 @@ impl Inputs {
         })
     }
 
-    /// Frees a block whose task is over.
+    /// Frees a block whose task is over. [`wake_waiting`](Self::wake_waiting) follows, outside
+    /// of all locks.
     pub(crate) fn free(&self, block: Block) {
         lock(&self.allocator).free(block);
+        self.freed.store(true, Ordering::SeqCst);
+    }
+
+    /// Has `waker` woken when a block is freed; the caller tries once more after this.
+    pub(crate) fn wait_for_room(&self, waker: &Waker) {
+        let mut waiting = lock(&self.waiting);
+        if !waiting.iter().any(|known| known.will_wake(waker)) {
+            waiting.push(waker.clone());
+        }
+    }
+
+    /// Wakes those who wait, if a block was freed; no lock is held by the caller.
+    pub(crate) fn wake_waiting(&self) {
+        if self.freed.swap(false, Ordering::SeqCst) {
+            let waiting = std::mem::take(&mut *lock(&self.waiting));
+            waiting.into_iter().for_each(Waker::wake);
+        }
     }
 
     /// Bytes in use by inputs.

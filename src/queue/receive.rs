@@ -261,6 +261,7 @@ impl HostQueue {
             self.common.counters.count(&outcome);
             receiver.deliver(token, outcome);
         }
+        self.common.inputs.wake_waiting();
     }
 
     /// Rings a worker that waits for room in its result arena.

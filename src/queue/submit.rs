@@ -84,18 +84,15 @@ impl HostQueue {
         Ok(ticket)
     }
 
-    /// Has `waker` woken when there may be room; `waiting` is what the last call returned.
+    /// Has `waker` woken when a record or a part of the request arena may have become free;
+    /// `waiting` is what the last call returned. The caller tries once more after this.
     pub(crate) fn wait_for_room(
         self: &Arc<Self>,
         waiting: Option<Waiting>,
         waker: &Waker,
     ) -> Waiting {
-        let mut state = self.lock();
-        let number = state.room.wait(waiting.as_ref().map(|w| w.number), waker);
-        let full = state.make_room();
-        let woken = if full { Vec::new() } else { state.room.take(1) };
-        drop(state);
-        woken.into_iter().for_each(Waker::wake);
+        let number = self.lock().room.wait(waiting.as_ref().map(|w| w.number), waker);
+        self.common.inputs.wait_for_room(waker);
         waiting.unwrap_or_else(|| Waiting { queue: Arc::clone(self), number })
     }
 
