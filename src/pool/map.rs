@@ -261,6 +261,17 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             self.settle_now(Err(TaskError::not_submitted(error)));
         }
         let inner = Arc::clone(&self.inner);
+        if let Err(error) = inner.shared.check_process() {
+            // A forked child's copy of the stream: nothing in it is the child's.
+            self.source = None;
+            self.held = None;
+            if !self.tasks.is_empty() {
+                self.tasks.clear();
+                self.places.clear();
+                self.settle_now(Err(TaskError::not_submitted(error)));
+            }
+            return;
+        }
         let mut registered = false;
         loop {
             if self.held.is_none() && !self.take_item(context) {

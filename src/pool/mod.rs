@@ -201,6 +201,9 @@ impl Pool {
 
     /// Takes no more tasks; those that were submitted are finished. Then [`join`](Self::join).
     pub fn close(&self) {
+        if self.inner.shared.check_process().is_err() {
+            return;
+        }
         self.inner.shared.queues.iter().for_each(|queue| queue.close(None));
         self.inner.shared.advance(Stage::Closed);
     }
@@ -208,6 +211,9 @@ impl Pool {
     /// Ends every task that is not over with [`TaskError::PoolClosed`](crate::TaskError::PoolClosed)
     /// and has the workers leave; those that do not within the grace period are killed.
     pub fn terminate(&self) {
+        if self.inner.shared.check_process().is_err() {
+            return;
+        }
         self.inner.shared.queues.iter().for_each(|queue| queue.end_all(None));
         self.inner.shared.advance(Stage::Terminating);
     }
@@ -259,6 +265,7 @@ impl Pool {
     }
 
     fn check_closed(&self) -> Result<()> {
+        self.inner.shared.check_process()?;
         if self.inner.shared.stage() == Stage::Open {
             return Err(Error::Misuse(
                 "the pool is still open: close() or terminate() it before join()",

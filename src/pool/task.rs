@@ -149,6 +149,11 @@ impl<T> Task<T> {
 
     /// Submits what waits for room, if there is some. True if it waits no more.
     fn settle(&mut self, waker: &std::task::Waker) -> bool {
+        if let (State::Submitted { .. } | State::Unsubmitted(_), Err(error)) =
+            (&self.state, self.inner.shared.check_process())
+        {
+            self.state = State::Failed(TaskError::not_submitted(error));
+        }
         let State::Unsubmitted(unsubmitted) = &mut self.state else { return true };
         let outcome = Arc::new(OneShot::default());
         let mut registered = false;

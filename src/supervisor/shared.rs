@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::queue::{Common, HostQueue, Reason, Ticket};
 use crate::scheduler::Scheduler;
+use crate::sys::forked;
 use crate::task::TaskError;
 
 use super::plan::Plan;
@@ -32,6 +33,8 @@ pub(crate) enum Stage {
 pub(crate) struct Shared {
     /// The process that built the pool.
     pub(crate) pid: u32,
+    /// Tells this process from its forked children.
+    generation: u32,
     pub(crate) plan: Plan,
     pub(crate) common: Arc<Common>,
     pub(crate) queues: Vec<Arc<HostQueue>>,
@@ -78,6 +81,7 @@ impl Shared {
     ) -> Arc<Self> {
         Arc::new(Self {
             pid: std::process::id(),
+            generation: forked::generation(),
             plan,
             common,
             queues,
@@ -213,9 +217,11 @@ impl Shared {
         self.queues.get(chosen).unwrap_or(&self.queues[0])
     }
 
-    /// Calls a task off because its owner wants it no more. False if it was over already.
+    /// Calls a task off because its owner wants it no more. False if it was over already, or if
+    /// the caller is a forked child that dropped its copy of a handle.
     pub(crate) fn cancel(&self, ticket: Ticket) -> bool {
-        self.queues[usize::from(ticket.queue)].cancel(ticket, Reason::Cancel)
+        self.check_process().is_ok()
+            && self.queues[usize::from(ticket.queue)].cancel(ticket, Reason::Cancel)
     }
 
     /// What a task ends with that the pool refused.
@@ -228,8 +234,10 @@ impl Shared {
 
     /// Whether the calling process built the pool.
     pub(crate) fn check_process(&self) -> Result<()> {
-        let here = std::process::id();
-        if here == self.pid { Ok(()) } else { Err(Error::Forked { owner: self.pid, here }) }
+        if forked::generation() == self.generation {
+            return Ok(());
+        }
+        Err(Error::Forked { owner: self.pid, here: std::process::id() })
     }
 
     fn announce(&self, mut life: MutexGuard<'_, Life>) {

@@ -13,6 +13,7 @@ pub(crate) mod eventfd;
 pub(crate) mod exec;
 pub(crate) mod exit;
 pub(crate) mod fd;
+pub(crate) mod forked;
 pub(crate) mod image;
 pub(crate) mod memfd;
 pub(crate) mod memory;
