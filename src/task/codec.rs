@@ -17,7 +17,7 @@ pub(crate) fn encode<T: Serialize + 'static>(value: &T, into: &mut Vec<u8>) -> R
         return Ok(());
     }
     let mut sink = Appender(into);
-    postcard::to_io(value, &mut sink).map(drop).map_err(|error| error.to_string())
+    postcard::to_io(value, &mut sink).map(drop).map_err(|error| named::<T>(&error))
 }
 
 /// The value that `bytes` are.
@@ -32,8 +32,13 @@ pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, S
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
         Ok((_, rest)) => Err(format!("{} bytes are left over", rest.len())),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(named::<T>(&error)),
     }
+}
+
+/// The codec does not keep the text of a type's own `serde` error, so at least say which type.
+fn named<T>(error: &postcard::Error) -> String {
+    format!("{}: {error}", std::any::type_name::<T>())
 }
 
 /// The value that owned bytes are, without a copy if it is [`Bytes`].

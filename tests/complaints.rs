@@ -1,0 +1,350 @@
+//! The complaints of users of the pools we replace: a test named after each, which fails on the
+//! behaviour complained of.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use aiopool::{Error, Pool, TaskError};
+
+/// A hang is a failure, and not a stuck test.
+async fn in_time<F: IntoFuture>(what: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(120), what.into_future()).await.expect("it hangs")
+}
+
+/// Waits for what comes about without anybody telling.
+async fn until(mut condition: impl FnMut() -> bool) {
+    in_time(async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+fn pool(processes: usize) -> Pool {
+    Pool::builder().processes(processes).build().unwrap()
+}
+
+fn kill_9(pid: u32) {
+    let status = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Whether the process runs; one that is dead and not reaped yet does not.
+fn is_running(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+}
+
+async fn pid(_: u64) -> u32 {
+    std::process::id()
+}
+
+async fn double(x: u64) -> u64 {
+    x * 2
+}
+
+async fn sleep_for_ever(_: u64) -> u64 {
+    std::future::pending().await
+}
+
+#[tokio::test]
+async fn hang_on_a_killed_worker() {
+    let pool = pool(1);
+    let victim = in_time(pool.apply(pid, 0)).await.unwrap();
+    let task = pool.apply(sleep_for_ever, 1);
+    until(|| pool.stats().free_records < 4096).await;
+    // Only once it runs is it lost; before that it would be queued again.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    kill_9(victim);
+    let error = in_time(task).await.unwrap_err();
+    let lost = error.worker_lost().unwrap_or_else(|| panic!("{error}"));
+    assert_eq!(lost.pid, victim);
+    assert!(error.to_string().contains("signal 9"), "{error}");
+    assert_ne!(in_time(pool.apply(pid, 0)).await.unwrap(), victim);
+}
+
+/// Refuses to be encoded when it is odd.
+#[derive(serde::Deserialize)]
+struct EvenOnly(u64);
+
+impl serde::Serialize for EvenOnly {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 % 2 == 1 {
+            return Err(serde::ser::Error::custom("odd numbers are not possible"));
+        }
+        serializer.serialize_u64(self.0)
+    }
+}
+
+#[tokio::test]
+async fn hang_on_an_unencodable_result() {
+    async fn even_only(x: u64) -> EvenOnly {
+        EvenOnly(x)
+    }
+    async fn take_even(x: EvenOnly) -> u64 {
+        x.0
+    }
+    let pool = pool(1);
+    let Err(error) = in_time(pool.apply(even_only, 3)).await else { panic!("3 was encoded") };
+    assert!(matches!(error, TaskError::Value(_)), "{error:?}");
+    assert!(error.to_string().contains("EvenOnly"), "{error}");
+    let error = in_time(pool.apply(take_even, EvenOnly(5))).await.unwrap_err();
+    assert!(matches!(error, TaskError::NotSubmitted(_)), "{error:?}");
+    assert!(error.to_string().contains("EvenOnly"), "{error}");
+    assert_eq!(in_time(pool.apply(even_only, 4)).await.unwrap().0, 4);
+}
+
+#[tokio::test]
+async fn hang_of_an_awaiter_after_terminate() {
+    let pool = pool(2);
+    let mut handles: Vec<_> = (0..40).map(|i| pool.apply(sleep_for_ever, i)).collect();
+    let later = handles.split_off(20);
+    let waiting = tokio::spawn(async move {
+        let mut errors = Vec::new();
+        for handle in handles {
+            errors.push(handle.await.unwrap_err());
+        }
+        errors
+    });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    pool.terminate();
+    let mut errors = in_time(waiting).await.unwrap();
+    in_time(pool.join()).await.unwrap();
+    for handle in later {
+        errors.push(in_time(handle).await.unwrap_err());
+    }
+    assert_eq!(errors.len(), 40);
+    assert!(errors.iter().all(|e| matches!(e, TaskError::PoolClosed { .. })), "{errors:?}");
+}
+
+#[tokio::test]
+async fn every_order_of_close_terminate_and_join_resolves_every_handle() {
+    type Step = fn(&Pool);
+    let orders: [&[Step]; 6] = [
+        &[Pool::close, Pool::terminate],
+        &[Pool::terminate, Pool::close],
+        &[Pool::close, Pool::close, Pool::terminate, Pool::terminate],
+        &[Pool::terminate],
+        &[Pool::terminate, |pool| pool.join_blocking().unwrap(), Pool::close],
+        &[],
+    ];
+    for steps in orders {
+        let pool = pool(1);
+        let handles: Vec<_> = (0..4).map(|i| pool.apply(sleep_for_ever, i)).collect();
+        let early = tokio::spawn(async move {
+            for handle in handles {
+                assert!(matches!(handle.await, Err(TaskError::PoolClosed { .. })));
+            }
+        });
+        let late: Vec<_> = (0..4).map(|i| pool.apply(sleep_for_ever, i)).collect();
+        steps.iter().for_each(|step| step(&pool));
+        if !steps.is_empty() {
+            in_time(pool.join()).await.unwrap();
+        }
+        drop(pool);
+        in_time(early).await.unwrap();
+        for handle in late {
+            let error = in_time(handle).await.unwrap_err();
+            assert!(matches!(error, TaskError::PoolClosed { .. }), "{error:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn raising_initializer_respawns_for_ever() {
+    async fn note_and_refuse(path: String) -> Result<(), String> {
+        use std::io::Write;
+        let file = std::fs::File::options().append(true).create(true).open(path);
+        writeln!(file.unwrap(), "{}", std::process::id()).unwrap();
+        Err("no licence".to_owned())
+    }
+    let path = std::env::temp_dir().join(format!("aiopool-init-{}", std::process::id()));
+    let path = path.to_str().unwrap().to_owned();
+    let pool =
+        Pool::builder().processes(2).initializer(note_and_refuse, path.clone()).build().unwrap();
+    let error = in_time(pool.apply(double, 1)).await.unwrap_err();
+    assert!(error.to_string().contains("no licence"), "{error}");
+    let ended = in_time(pool.join()).await.unwrap_err();
+    assert!(matches!(&ended, Error::Failed(reason) if matches!(**reason, Error::Initializer(_))));
+    // Ended means that nobody is left who could start another.
+    let tries = std::fs::read_to_string(&path).unwrap().lines().count();
+    std::fs::remove_file(&path).unwrap();
+    assert!((1..=8).contains(&tries), "{tries} tries");
+}
+
+#[tokio::test]
+async fn max_tasks_per_child_of_one_runs_more_than_one() {
+    let pool = Pool::builder().processes(2).max_tasks_per_child(1).build().unwrap();
+    let pids = in_time(pool.map(pid, 0..32)).await.unwrap();
+    let mut counts = HashMap::new();
+    pids.iter().for_each(|pid| *counts.entry(*pid).or_insert(0) += 1);
+    assert!(counts.values().all(|&n| n == 1), "{counts:?}");
+    until(|| pool.stats().recycles == 32).await;
+    assert_eq!(pool.stats().deaths, 0);
+}
+
+#[tokio::test]
+async fn sibling_results_leak_after_an_error() {
+    async fn fail_on_three(x: (u64, String)) -> Result<String, String> {
+        if x.0 == 3 { Err("three".to_owned()) } else { Ok(x.1) }
+    }
+    let pool = pool(2);
+    let items = || (0..64).map(|i| (i, "x".repeat(10_000)));
+    for _ in 0..20 {
+        let error = in_time(pool.try_map(fail_on_three, items())).await.unwrap_err();
+        assert_eq!(error.to_string(), "three");
+    }
+    until(|| pool.stats().free_records == 4096).await;
+    let stats = pool.stats();
+    assert_eq!((stats.pending, stats.input_bytes), (0, 0), "{stats:?}");
+    // Nor are they poisoned, where the caller wants them.
+    let results = in_time(pool.try_map(fail_on_three, items()).results()).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 63);
+    assert!(results[3].is_err());
+}
+
+#[tokio::test]
+async fn all_cpu_tasks_on_one_process() {
+    async fn compute(_: u64) -> u32 {
+        let end = Instant::now() + Duration::from_millis(50);
+        while Instant::now() < end {
+            std::hint::spin_loop();
+        }
+        std::process::id()
+    }
+    for processes in [2, 4] {
+        let pool = pool(processes);
+        let pids = in_time(pool.map(compute, 0..16)).await.unwrap();
+        let mut counts = HashMap::new();
+        pids.iter().for_each(|pid| *counts.entry(*pid).or_insert(0) += 1);
+        assert_eq!(counts.len(), processes, "{counts:?}");
+    }
+}
+
+#[tokio::test]
+async fn short_tasks_wait_behind_a_long_one() {
+    async fn hold_the_worker(path: String) -> u32 {
+        // Blocks its whole worker, until the others are through.
+        while !std::path::Path::new(&path).exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::process::id()
+    }
+    let path = std::env::temp_dir().join(format!("aiopool-held-{}", std::process::id()));
+    let pool = pool(2);
+    let long = pool.apply(hold_the_worker, path.to_str().unwrap().to_owned());
+    let pids = in_time(pool.map(pid, 0..200)).await.unwrap();
+    std::fs::write(&path, "").unwrap();
+    let holder = in_time(long).await.unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(pids.iter().filter(|&&pid| pid == holder).count() < 200);
+}
+
+#[tokio::test]
+async fn second_await_hangs() {
+    let pool = pool(1);
+    let mut task = pool.apply(double, 2);
+    assert_eq!(in_time(&mut task).await.unwrap(), 4);
+    // A value can be had once; asking again is a bug of the caller's, and told at once.
+    let again = tokio::spawn(async move { (&mut task).await });
+    let panic = in_time(again).await.unwrap_err().into_panic();
+    let text = panic.downcast_ref::<&str>().unwrap();
+    assert!(text.contains("asked for twice"), "{text}");
+    let mut stream = pool.map(double, 0..3);
+    while in_time(stream.next()).await.is_some() {}
+    assert!(in_time(stream.next()).await.is_none());
+    pool.close();
+    in_time(pool.join()).await.unwrap();
+    in_time(pool.join()).await.unwrap();
+}
+
+/// Not a test by itself: the host that `workers_survive_the_host` kills.
+#[tokio::test]
+#[ignore = "run by workers_survive_the_host"]
+async fn host_with_workers() {
+    let pool = pool(3);
+    let busy: Vec<_> = (0..6).map(|i| pool.apply(sleep_for_ever, i)).collect();
+    in_time(pool.map(double, 0..100)).await.unwrap();
+    println!("\nPIDS {:?}", pool.worker_pids());
+    std::thread::sleep(Duration::from_secs(600));
+    drop(busy);
+}
+
+#[tokio::test]
+async fn workers_survive_the_host() {
+    let mut host = Command::new(std::env::current_exe().unwrap())
+        .args(["host_with_workers", "--exact", "--ignored", "--nocapture"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pids: Vec<u32> = BufReader::new(host.stdout.as_mut().unwrap())
+        .lines()
+        .map(Result::unwrap)
+        .find_map(|line| line.strip_prefix("PIDS ").map(str::to_owned))
+        .expect("the host tells its workers' pids")
+        .trim_matches(['[', ']'])
+        .split(", ")
+        .map(|pid| pid.parse().unwrap())
+        .collect();
+    assert_eq!(pids.len(), 3);
+    assert!(pids.iter().all(|&pid| is_running(pid)));
+    host.kill().unwrap();
+    host.wait().unwrap();
+    until(|| !pids.iter().any(|&pid| is_running(pid))).await;
+}
+
+#[tokio::test]
+async fn unordered_results_impossible() {
+    async fn nap(ms: u64) -> u64 {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        ms
+    }
+    let pool = pool(1);
+    let mut stream = pool.map(nap, [3_600_000, 1, 2]).as_completed();
+    let mut quick = vec![in_time(stream.next()).await.unwrap().unwrap()];
+    quick.push(in_time(stream.next()).await.unwrap().unwrap());
+    quick.sort_unstable();
+    assert_eq!(quick, [1, 2]);
+}
+
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+#[tokio::test]
+async fn map_eats_all_memory() {
+    const ITEMS: u64 = 1_000_000;
+    async fn length(text: String) -> u64 {
+        text.len() as u64
+    }
+    let pool = pool(2);
+    let taken = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&taken);
+    // Half a gigabyte in all, were it taken at once.
+    let items = (0..ITEMS).map(move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        "x".repeat(500)
+    });
+    let mut stream = pool.map(length, items).window(1000);
+    let (mut before, mut most) = (0, 0);
+    for given in 0..ITEMS {
+        let length = stream.next().await.unwrap().unwrap();
+        assert_eq!(length, 500);
+        let ahead = taken.load(Ordering::Relaxed) - given;
+        assert!(ahead <= 1001, "{ahead} items taken ahead");
+        match given {
+            20_000 => before = resident_bytes(),
+            n if n % 10_000 == 0 => most = most.max(resident_bytes()),
+            _ => {}
+        }
+    }
+    assert!(in_time(stream.next()).await.is_none());
+    let grown = most.saturating_sub(before);
+    assert!(grown < 32 << 20, "grew by {grown} bytes");
+}
