@@ -32,7 +32,7 @@ pub use task::{
     Fallible, Finish, LossCause, Plain, TaskError, TaskFailure, TaskOptions, TaskPanic, WorkerExit,
     WorkerLost,
 };
-pub use worker::WorkerContext;
+pub use worker::{AttachedWorker, Completion, Event, WorkerContext};
 
 /// Runs `future` on a tokio runtime of its own, of this thread only, with timers and I/O.
 ///

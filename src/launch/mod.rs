@@ -6,6 +6,7 @@
 //! worker's start and end, and the numbered crash points.
 #![allow(dead_code, unused_imports)] // the supervisor is being written
 
+mod attached;
 mod exec;
 mod home;
 mod launcher;

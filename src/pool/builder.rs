@@ -189,6 +189,15 @@ impl PoolBuilder {
         self
     }
 
+    /// Gives `argument` to each worker of a [`StartMethod::Command`], which finds it at
+    /// [`AttachedWorker::initializer_argument`](crate::AttachedWorker::initializer_argument)
+    /// before its first task.
+    #[must_use]
+    pub fn initializer_bytes(mut self, argument: impl Into<Vec<u8>>) -> Self {
+        self.initializer = Some(Ok(Hook { vtable: 0, argument: argument.into() }));
+        self
+    }
+
     /// Runs `hook(argument)` in each worker that leaves in order, after its last task. An error
     /// goes to stderr.
     #[must_use]
@@ -292,6 +301,7 @@ impl PoolBuilder {
                 allowed: format!("at most 2047 for each of the {} queues", self.queues),
             });
         }
+        self.check_hooks()?;
         within("child_concurrency", self.child_concurrency, 1, 65_536)?;
         within("capacity", self.capacity, 16, 1 << 20)?;
         if !self.capacity.is_power_of_two() {
@@ -327,6 +337,27 @@ impl PoolBuilder {
                 searchers: (cpus::available() as u32).saturating_sub(1).max(1),
             },
         })
+    }
+}
+
+impl PoolBuilder {
+    /// A hook is either a function of this program or bytes for another one.
+    fn check_hooks(&self) -> Result<()> {
+        let other_program = matches!(self.start, StartMethod::Command(_));
+        let hooks = [("initializer", &self.initializer), ("exit_hook", &self.exit_hook)];
+        for (name, hook) in hooks {
+            let Some(Ok(hook)) = hook else { continue };
+            if other_program != (hook.vtable == 0) {
+                let allowed = if other_program {
+                    "workers that run a command are given initializer_bytes"
+                } else {
+                    "bytes are for workers that run a command (StartMethod::Command)"
+                };
+                let value = "set".to_owned();
+                return Err(Error::InvalidOption { name, value, allowed: allowed.to_owned() });
+            }
+        }
+        Ok(())
     }
 }
 

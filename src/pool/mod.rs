@@ -82,6 +82,11 @@ impl Pool {
         Submit { inner: &self.inner, options }
     }
 
+    /// As [`Submit::apply_named`], with the default options.
+    pub fn apply_named(&self, name: &str, input: impl Into<bytes::Bytes>) -> Task<bytes::Bytes> {
+        self.with(TaskOptions::new()).apply_named(name, input)
+    }
+
     /// As [`Submit::apply`], with the default options.
     pub fn apply<F, A, Fut>(
         &self,

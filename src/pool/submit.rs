@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::fmt::Display;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_core::Stream;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -178,7 +179,22 @@ impl<'p> Submit<'p> {
         Map::new(self, known, FromIter(items.into_iter()))
     }
 
-    fn know<F>(self, vtable: &'static Vtable) -> Result<Function> {
+    /// Runs the function that workers know as `name` on raw bytes; for workers in other
+    /// languages, and all that attach.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply).
+    pub fn apply_named(self, name: &str, input: impl Into<Bytes>) -> Task<Bytes> {
+        let known = self.check().and_then(|()| {
+            let inputs = &self.inner.shared.common.inputs;
+            let number = inputs.function_by_name(name)?;
+            Ok(Function { number, name: inputs.function_name(number) })
+        });
+        self.submit_one(known, &input.into())
+    }
+
+    fn check(self) -> Result<()> {
         self.inner.shared.check_process()?;
         if usize::from(self.options.priority) >= self.inner.shared.plan.classes as usize {
             return Err(Error::InvalidOption {
@@ -190,6 +206,11 @@ impl<'p> Submit<'p> {
                 ),
             });
         }
+        Ok(())
+    }
+
+    fn know<F>(self, vtable: &'static Vtable) -> Result<Function> {
+        self.check()?;
         let name = std::any::type_name::<F>();
         let entry = FunctionEntry {
             vtable: entry::relative(vtable),

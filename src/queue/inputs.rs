@@ -11,6 +11,7 @@ use std::task::Waker;
 use crate::arena::{AllocError, Allocator, Block};
 use crate::error::{Error, Result};
 use crate::shm::Region;
+use crate::task::entry::Target;
 use crate::task::function::{self, FunctionEntry};
 
 /// A pool's request arena; only the host writes it.
@@ -130,6 +131,24 @@ impl Inputs {
         known.by_key.insert(key, number);
         known.names.push(name);
         Ok(number)
+    }
+
+    /// The number of a function that workers know by its name.
+    ///
+    /// # Errors
+    ///
+    /// As [`function`](Self::function), and for a name that the table cannot hold.
+    pub(crate) fn function_by_name(&self, name: &str) -> Result<u32> {
+        if name.is_empty() || name.len() > function::MAX_NAME {
+            return Err(Error::Misuse("a function's name has 1 to 224 bytes"));
+        }
+        let entry = FunctionEntry { vtable: 0, target: Target::default(), name: name.to_owned() };
+        let key = (0, 0, 0, entry.name.clone());
+        if let Some(&number) = lock(&self.functions).by_key.get(&key) {
+            return Ok(number);
+        }
+        // Kept for the life of the process; the table bounds how many there can be in a pool.
+        self.function(entry, Box::leak(name.to_owned().into_boxed_str()))
     }
 
     /// The name of function `number`.

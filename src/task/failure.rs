@@ -61,6 +61,11 @@ impl TaskFailure {
         Self { message, chain, type_name: std::any::type_name::<E>().to_owned() }
     }
 
+    /// An error of another language, of which there is only the text.
+    pub(crate) fn foreign(message: &str) -> Self {
+        Self { message: message.to_owned(), chain: Vec::new(), type_name: String::new() }
+    }
+
     /// The error's own text.
     #[must_use]
     pub fn message(&self) -> &str {

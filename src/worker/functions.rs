@@ -41,6 +41,37 @@ impl Functions {
     }
 }
 
+/// The functions that a worker of another language has met by name, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Names(Vec<Option<String>>);
+
+impl Names {
+    /// The name of function `number` of the pool.
+    ///
+    /// # Errors
+    ///
+    /// As [`Functions::get`].
+    pub(crate) fn get(&mut self, requests: &Region, number: u32) -> Result<&str, String> {
+        let index = number as usize;
+        if self.0.get(index).is_none_or(Option::is_none) {
+            let entry = function::read(requests, number)
+                .ok_or_else(|| format!("the pool has no function number {number}"))?;
+            if entry.vtable != 0 {
+                return Err(
+                    "this worker runs functions by name, not those of the host's program: \
+                            submit by name"
+                        .to_owned(),
+                );
+            }
+            if self.0.len() <= index {
+                self.0.resize(index + 1, None);
+            }
+            self.0[index] = Some(entry.name);
+        }
+        Ok(self.0[index].as_deref().unwrap_or_default())
+    }
+}
+
 /// The vtable of a hook.
 pub(crate) fn hook(relative: u64) -> &'static Vtable {
     // SAFETY: as in `get`; the worker configuration comes from the host through the zygote.

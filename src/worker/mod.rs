@@ -3,6 +3,7 @@
 //! `engine` is the protocol without an executor, `root` the executor, `slots` the memory of the
 //! futures, `local` what user code sees of all this.
 
+mod attached;
 mod config;
 mod engine;
 mod functions;
@@ -20,6 +21,7 @@ use std::panic::AssertUnwindSafe;
 use crate::control::Phase;
 use crate::sys::{clock, exit};
 
+pub use attached::{AttachedWorker, Completion, Event};
 pub(crate) use config::{Hook, WorkerConfig};
 pub use local::WorkerContext;
 pub(crate) use start::{WorkerFds, WorkerStart};

@@ -1,0 +1,395 @@
+//! A worker whose loop is not ours: the program of a start command, in whatever language.
+//!
+//! The protocol is the engine's, the executor is the caller's. What `root` does between two polls
+//! of user code, [`AttachedWorker::next_event`] does at each call.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::control::Phase;
+use crate::error::{Error, Result};
+use crate::sys::clock;
+use crate::table::Call;
+use crate::task::{Status, TaskFailure, codec};
+
+use super::config::WorkerConfig;
+use super::engine::{Claimed, Engine, Look, NoRoom, now};
+use super::functions::Names;
+use super::start::WorkerStart;
+
+/// What a worker is to do next; see [`AttachedWorker::next_event`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Nothing: wait until the descriptor is readable, then ask again.
+    Nothing,
+    /// Run a task, and answer it with [`AttachedWorker::complete`].
+    Run {
+        /// Names the task in the answer.
+        task: u64,
+        /// The function's name.
+        function: String,
+        /// The input's bytes.
+        input: Vec<u8>,
+    },
+    /// The task was called off, and its caller told so: stop it, then complete it as
+    /// [`Completion::Cancelled`].
+    Cancel {
+        /// The task's number, as it came with [`Event::Run`].
+        task: u64,
+    },
+    /// Drop what still runs and [leave](AttachedWorker::leave): the pool ends, or the worker has
+    /// run as many tasks as it may.
+    Leave,
+}
+
+/// What a task ended with in a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Completion<'b> {
+    /// The output's bytes.
+    Ok(&'b [u8]),
+    /// The function ended with an error, of which this is the text.
+    Failed(&'b str),
+    /// The worker has no function of that name, or cannot decode the input; the text says which.
+    Refused(&'b str),
+    /// The output cannot be made into bytes; the text says why.
+    Unencodable(&'b str),
+    /// The task was called off, and nothing of it is left.
+    Cancelled,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    task: Claimed,
+    started: u64,
+    cancel_told: bool,
+    /// The end of a task whose output found no room yet.
+    unplaced: Option<(Status, Vec<u8>, u64)>,
+}
+
+/// This process as a worker that serves tasks with a loop of its own.
+///
+/// For programs that a pool names in [`StartMethod::Command`](crate::StartMethod::Command).
+/// A worker waits until [its descriptor](AsFd) is readable, and then asks for the
+/// [next](Self::next_event) event until there is none. The first time it asks says that it is ready.
+///
+/// ```no_run
+/// use aiopool::{AttachedWorker, Completion, Event};
+///
+/// fn main() -> aiopool::Result<()> {
+///     let mut worker = AttachedWorker::attach()?;
+///     loop {
+///         match worker.next_event() {
+///             Event::Run { task, input, .. } => {
+///                 let upper = input.to_ascii_uppercase();
+///                 worker.complete(task, Completion::Ok(&upper))?;
+///             }
+///             Event::Cancel { task } => worker.complete(task, Completion::Cancelled)?,
+///             Event::Nothing => worker.wait(),
+///             _ => break,
+///         }
+///     }
+///     worker.leave();
+///     Ok(())
+/// }
+/// ```
+#[derive(Debug)]
+pub struct AttachedWorker {
+    engine: Engine,
+    seat: u32,
+    concurrency: usize,
+    /// Tasks it may still claim; `None` for no limit.
+    claims_left: Option<u64>,
+    argument: Option<Vec<u8>>,
+    names: Names,
+    tasks: BTreeMap<u64, InFlight>,
+    next_task: u64,
+    called_off: VecDeque<u64>,
+    ready: bool,
+    /// A suspect is in flight: nothing else may be.
+    alone: bool,
+    /// The task at the head must run alone and this worker has others.
+    refused: bool,
+    unplaced: usize,
+    /// The last look found nothing, and this worker could not have taken a task.
+    idle_and_full: bool,
+}
+
+impl AttachedWorker {
+    /// Over what the process was started with.
+    pub(crate) fn over(start: WorkerStart) -> Result<Self> {
+        let WorkerStart { id, seat, lane_start, handback_start, config, fds } = start;
+        let system = |error| Error::system("attach to the pool", error);
+        let config: WorkerConfig = postcard::from_bytes(&config)
+            .map_err(|error| Error::Corrupt(format!("the worker's configuration: {error}")))?;
+        let engine = Engine::open(id, lane_start, handback_start, fds).map_err(system)?;
+        // A hook with a vtable is a function of a Rust host, which this program may not have.
+        let foreign = config.initializer.filter(|hook| hook.vtable == 0);
+        Ok(Self {
+            engine,
+            seat,
+            concurrency: config.child_concurrency as usize,
+            claims_left: (config.max_tasks > 0).then_some(config.max_tasks),
+            argument: foreign.map(|hook| hook.argument),
+            names: Names::default(),
+            tasks: BTreeMap::new(),
+            next_task: 1,
+            called_off: VecDeque::new(),
+            ready: false,
+            alone: false,
+            refused: false,
+            unplaced: 0,
+            idle_and_full: false,
+        })
+    }
+
+    /// The worker's seat in its pool, from 0 to `processes - 1`.
+    #[must_use]
+    pub fn worker_id(&self) -> u32 {
+        self.seat
+    }
+
+    /// Tasks that the pool lets this worker have in flight.
+    #[must_use]
+    pub fn child_concurrency(&self) -> usize {
+        self.concurrency
+    }
+
+    /// The bytes that the pool was given for its workers' initialisation, if it was given any.
+    #[must_use]
+    pub fn initializer_argument(&self) -> Option<&[u8]> {
+        self.argument.as_deref()
+    }
+
+    /// Tells the pool why this worker cannot start; the program ends after this.
+    pub fn fail(mut self, reason: &str) {
+        self.engine.set_failure(reason);
+    }
+
+    /// What to do next. Never waits.
+    ///
+    /// After [`Event::Nothing`] the descriptor is readable as soon as there is something else.
+    pub fn next_event(&mut self) -> Event {
+        if !std::mem::replace(&mut self.ready, true) {
+            self.engine.set_phase(Phase::Ready);
+        }
+        self.engine.wake();
+        self.idle_and_full = false;
+        loop {
+            self.attend();
+            self.place_outputs();
+            if let Some(event) = self.look() {
+                return event;
+            }
+            // Emptied before the flag is set and before the last look: what rings after that
+            // makes the descriptor readable. An eventfd of our own is never refused.
+            let _ = self.engine.own_bell().drain();
+            let can_take = self.can_take();
+            if can_take {
+                self.engine.sleep();
+            }
+            // The look after the fence in `sleep`.
+            if self.engine.has_attention() || can_take && self.engine.has_task() {
+                self.engine.wake();
+                continue;
+            }
+            self.idle_and_full = !can_take;
+            return Event::Nothing;
+        }
+    }
+
+    /// Waits until [`next_event`](Self::next_event) has something, for a program with no loop of its own.
+    pub fn wait(&self) {
+        use crate::sys::poll::{PollFd, poll};
+        // An error is a signal: the look that follows is early, and no harm.
+        let _ = poll(&mut [PollFd::readable(self.as_fd())], None);
+    }
+
+    /// Says what a task ended with. A task that was called off meanwhile is confirmed instead.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] when there is no such task, or it was completed before.
+    pub fn complete(&mut self, task: u64, completion: Completion<'_>) -> Result<()> {
+        let text = |text: &str| text.as_bytes().to_vec();
+        let owned;
+        let (status, bytes) = match completion {
+            Completion::Ok(bytes) => (Status::Ok, bytes),
+            Completion::Failed(message) => {
+                owned = failure(message);
+                (Status::Failed, owned.as_slice())
+            }
+            Completion::Refused(reason) => {
+                owned = text(reason);
+                (Status::UnknownFunction, owned.as_slice())
+            }
+            Completion::Unencodable(reason) => {
+                owned = text(reason);
+                (Status::Unencodable, owned.as_slice())
+            }
+            Completion::Cancelled => (Status::Cancelled, &[][..]),
+        };
+        let unfinished = self.tasks.get(&task).filter(|in_flight| in_flight.unplaced.is_none());
+        let Some(&InFlight { task: claimed, started, .. }) = unfinished else {
+            return Err(Error::Misuse("there is no such task in this worker, or it is over"));
+        };
+        let elapsed = now().saturating_sub(started);
+        match self.engine.complete(claimed, status, bytes, elapsed) {
+            Ok(()) => self.vacate(task),
+            Err(NoRoom) => {
+                // It stays RUNNING until the host hands blocks back, and is tried once more
+                // after the host knows that somebody waits.
+                if let Some(in_flight) = self.tasks.get_mut(&task) {
+                    in_flight.unplaced = Some((status, bytes.to_vec(), elapsed));
+                    self.unplaced += 1;
+                }
+                self.engine.set_wants_room(true);
+                self.place_outputs();
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves the pool in order; the program ends with status 0 after this, and soon.
+    pub fn leave(mut self) {
+        self.tasks.clear();
+        self.engine.set_cpu(clock::process_cpu_ns());
+        self.engine.set_phase(Phase::Leaving);
+    }
+
+    fn can_take(&self) -> bool {
+        self.tasks.len() < self.concurrency
+            && !self.alone
+            && !self.refused
+            && self.claims_left != Some(0)
+    }
+
+    fn look(&mut self) -> Option<Event> {
+        if self.engine.must_stop() {
+            return Some(Event::Leave);
+        }
+        while let Some(task) = self.called_off.pop_front() {
+            if self.tasks.contains_key(&task) {
+                return Some(Event::Cancel { task });
+            }
+        }
+        while self.can_take() {
+            match self.engine.claim(self.tasks.is_empty()) {
+                Look::Task(task) => {
+                    if let Some(event) = self.take(task) {
+                        return Some(event);
+                    }
+                }
+                Look::Nothing => break,
+                Look::MustBeAlone => self.refused = true,
+            }
+        }
+        (self.claims_left == Some(0) && self.tasks.is_empty()).then_some(Event::Leave)
+    }
+
+    /// Starts a claimed task; `None` if it is over already.
+    fn take(&mut self, mut task: Claimed) -> Option<Event> {
+        let started = now();
+        if !self.engine.start(&mut task, started) {
+            return None;
+        }
+        if let Some(left) = &mut self.claims_left {
+            *left -= 1;
+            if *left == 0 {
+                self.engine.set_phase(Phase::Retiring);
+            }
+        }
+        let call = self.engine.call(&task);
+        self.alone = call.flags & Call::ALONE != 0;
+        let number = self.next_task;
+        self.next_task += 1;
+        self.tasks.insert(number, InFlight { task, started, cancel_told: false, unplaced: None });
+        let mut input = Vec::new();
+        let refused = match self.engine.read_input(&task, &mut input) {
+            Err(reason) => reason,
+            Ok(()) => match self.names.get(self.engine.requests(), call.function) {
+                Ok(function) => {
+                    let function = function.to_owned();
+                    return Some(Event::Run { task: number, function, input });
+                }
+                Err(reason) => reason,
+            },
+        };
+        // It was inserted just now, so it is there.
+        let _ = self.complete(number, Completion::Refused(&refused));
+        None
+    }
+
+    fn vacate(&mut self, task: u64) {
+        self.tasks.remove(&task);
+        self.alone = false;
+        self.refused = false;
+        if std::mem::take(&mut self.idle_and_full) {
+            // Whoever waits for the descriptor learns that there may be work now; no other
+            // process rings for that. Cannot be refused: the descriptor is our own.
+            let _ = self.engine.own_bell().ring();
+        }
+    }
+
+    /// Tries once more to place outputs that found no room.
+    fn place_outputs(&mut self) {
+        if self.unplaced == 0 {
+            return;
+        }
+        let waiting: Vec<u64> = self
+            .tasks
+            .iter()
+            .filter_map(|(&task, in_flight)| in_flight.unplaced.is_some().then_some(task))
+            .collect();
+        for number in waiting {
+            let Some(in_flight) = self.tasks.get_mut(&number) else { continue };
+            let Some((status, bytes, elapsed)) = in_flight.unplaced.take() else { continue };
+            if self.engine.complete(in_flight.task, status, &bytes, elapsed).is_ok() {
+                self.unplaced -= 1;
+                self.vacate(number);
+            } else {
+                in_flight.unplaced = Some((status, bytes, elapsed));
+            }
+        }
+        if self.unplaced == 0 {
+            self.engine.set_wants_room(false);
+        }
+    }
+
+    /// Looks at what the host has said.
+    fn attend(&mut self) {
+        if self.engine.attention().is_none() {
+            return;
+        }
+        let mut confirmed = Vec::new();
+        for (&task, in_flight) in &mut self.tasks {
+            let Some(word) = self.engine.is_called_off(&in_flight.task) else { continue };
+            if in_flight.unplaced.take().is_some() {
+                self.unplaced -= 1;
+                confirmed.push((task, in_flight.task, word));
+            } else if !std::mem::replace(&mut in_flight.cancel_told, true) {
+                self.called_off.push_back(task);
+            }
+        }
+        // The program is done with these.
+        for (task, claimed, word) in confirmed {
+            self.engine.confirm(claimed, word);
+            self.vacate(task);
+        }
+    }
+}
+
+impl AsFd for AttachedWorker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.engine.own_bell().as_fd()
+    }
+}
+
+fn failure(message: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // Strings can always be encoded.
+    let _ = codec::encode(&TaskFailure::foreign(message), &mut bytes);
+    bytes
+}
