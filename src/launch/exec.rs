@@ -13,15 +13,15 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use super::line::Line;
-use super::wire::{self, Build, Greeting, Preload, ZYGOTE_MAGIC, ZYGOTE_VARIABLE};
+use super::wire::{self, Build, Greeting, ZYGOTE_MAGIC, ZYGOTE_VARIABLE};
 use super::zygote;
 use crate::error::{Error, Result};
 use crate::sys::image::{self, Image};
-use crate::sys::{fd, pidfd, process, socket, wait};
+use crate::sys::{fd, pidfd, process, socket};
 
 /// The program that is executed: this one, even when its file was replaced meanwhile.
 pub(super) const PROGRAM: &std::ffi::CStr = c"/proc/self/exe";
-const PRELOAD_VARIABLE: &str = "LD_PRELOAD";
+pub(super) const PRELOAD_VARIABLE: &str = "LD_PRELOAD";
 
 impl Build {
     /// This very build.
@@ -47,7 +47,7 @@ pub(super) fn start(keep_fds: bool) -> Result<Line> {
     let number = theirs.as_raw_fd();
     let recipe = Recipe::new(&image, ZYGOTE_VARIABLE, number)
         .map_err(system("prepare the zygote's environment"))?;
-    let greeting = Greeting { build, preload: recipe.preload.clone(), keep_fds };
+    let greeting = Greeting { build, preloaded: recipe.preloaded, keep_fds };
     // Said before anybody listens: the socket keeps it, and the constructor need not wait.
     let bytes = wire::encode_first(ZYGOTE_MAGIC, &greeting);
     socket::send(ours.as_fd(), &bytes, &[host.as_fd()]).map_err(system("greet the zygote"))?;
@@ -58,23 +58,15 @@ pub(super) fn start(keep_fds: bool) -> Result<Line> {
     let pid = crate::sys::exec::spawn(PROGRAM, &arguments, &recipe.environment, &inherited)
         .map_err(system("execute /proc/self/exe as the zygote"))?;
     drop(theirs);
-    let pidfd = pidfd::open(pid).map_err(system("open the zygote"))?;
-    let unanswered = pidfd.try_clone().map_err(system("open the zygote"))?;
-    Line::greet(ours, pidfd, keep_fds).inspect_err(|_| {
-        // It may be anything, if the constructor did not catch it.
-        let _ = pidfd::send_signal(unanswered.as_fd(), libc::SIGKILL);
-        if wait::look(unanswered.as_fd()).is_ok() {
-            let _ = wait::reap_waiting(pid);
-        }
-    })
+    Line::greet(ours, pid, keep_fds)
 }
 
 /// What an executed program needs so that this library finds itself in it.
 pub(super) struct Recipe {
     /// Its environment, as `NAME=value`.
     pub environment: Vec<CString>,
-    /// What is to be undone there.
-    pub preload: Option<Preload>,
+    /// The library is the first element of its `LD_PRELOAD`.
+    pub preloaded: bool,
     /// To be inherited under its number.
     pub library: Option<OwnedFd>,
 }
@@ -97,7 +89,7 @@ impl Recipe {
         }
         recipe.environment.retain(|entry| !is_of(entry.as_bytes(), PRELOAD_VARIABLE));
         recipe.environment.push(entry(PRELOAD_VARIABLE, &value)?);
-        recipe.preload = Some(Preload { before });
+        recipe.preloaded = true;
         recipe.library = library;
         Ok(recipe)
     }
@@ -111,8 +103,15 @@ impl Recipe {
             }
         }
         environment.push(entry(variable, OsStr::new(&fd.to_string()))?);
-        Ok(Self { environment, preload: None, library: None })
+        Ok(Self { environment, preloaded: false, library: None })
     }
+}
+
+/// What `LD_PRELOAD` was before [`Recipe::new`] put a library in front of it.
+pub(super) fn preload_before(value: &OsStr) -> Option<OsString> {
+    let bytes = value.as_bytes();
+    let end = bytes.iter().position(|&byte| byte == b':')?;
+    Some(OsString::from_vec(bytes[end + 1..].to_vec()))
 }
 
 /// The library as an element of `LD_PRELOAD`, which knows no quoting: where the path has a
@@ -156,7 +155,20 @@ mod tests {
         let recipe = Recipe::new(&image::own().unwrap(), "AIOPOOL_TEST", 7).unwrap();
         assert_eq!(value_of(&recipe, "AIOPOOL_TEST"), ["7"]);
         assert_eq!(recipe.environment.len(), std::env::vars_os().count() + 1);
-        assert_eq!(recipe.preload, None);
+        assert!(!recipe.preloaded);
+    }
+
+    #[test]
+    fn a_library_that_is_loaded_is_preloaded_and_taken_out_again() {
+        let mut image = image::own().unwrap();
+        image.is_program = false;
+        let recipe = Recipe::new(&image, "AIOPOOL_TEST", 7).unwrap();
+        assert!(recipe.preloaded);
+        let value = value_of(&recipe, PRELOAD_VARIABLE);
+        assert_eq!(value.len(), 1);
+        assert!(value[0].starts_with("/proc/self/exe"), "{value:?}");
+        assert_eq!(preload_before(OsStr::new("/lib/us.so")), None);
+        assert_eq!(preload_before(OsStr::new("/lib/us.so:/a b:/c")), Some("/a b:/c".into()));
     }
 
     #[test]

@@ -111,10 +111,5 @@ fn fork() -> Result<Line> {
     crate::sys::exit::flush_c();
     let pid = zygote::fork_from_host(ours.as_fd(), theirs, host)
         .map_err(system("fork the zygote: a limit on processes or memory is reached"))?;
-    // The zygote is our child and not reaped, so this is certain to be it.
-    let pidfd = pidfd::open(pid).map_err(|error| {
-        // It ends when its line closes, which it does with this function.
-        Error::system("open the zygote", error)
-    })?;
-    Line::greet(ours, pidfd, true)
+    Line::greet(ours, pid, true)
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::wire::{self, Hello};
 use crate::error::{Error, Result};
 use crate::sys::poll::{PollFd, poll};
-use crate::sys::{process, socket, wait};
+use crate::sys::{pidfd, process, socket, wait};
 use crate::task::WorkerExit;
 
 /// How long a zygote may take to say hello or to take a pool: far longer than a loaded machine
@@ -31,17 +31,27 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Waits for the hello of a zygote that was just started as the child behind `pidfd`.
-    pub(super) fn greet(socket: OwnedFd, pidfd: OwnedFd, keeps_fds: bool) -> Result<Self> {
+    /// Waits for the hello of the zygote that was just started as the child `pid`.
+    pub(super) fn greet(socket: OwnedFd, pid: u32, keeps_fds: bool) -> Result<Self> {
+        let pidfd = pidfd::open(pid).map_err(|error| {
+            // Nobody has reaped it that fast, unless the host has its children reaped at death.
+            let _ = process::signal_group(pid, libc::SIGKILL);
+            let _ = wait::reap_waiting(pid);
+            Error::system("open the zygote's pidfd", error)
+        })?;
         let host = process::own_pid();
         let line = Self { socket, pidfd, host, keeps_fds, end: OnceLock::new() };
-        match line.wait_for::<Hello>(line.socket.as_fd())? {
-            Hello::Ready { .. } => Ok(line),
-            Hello::Refused(reason) => {
-                line.how_it_ended();
-                Err(Error::system("start the zygote", io::Error::other(reason)))
+        let refused = match line.wait_for::<Hello>(line.socket.as_fd()) {
+            Ok(Hello::Ready { .. }) => return Ok(line),
+            Ok(Hello::Refused(reason)) => {
+                Error::system("start the zygote", io::Error::other(reason))
             }
-        }
+            Err(error) => error,
+        };
+        // It may be any program, if the constructor did not catch it.
+        let _ = pidfd::send_signal(line.pidfd(), libc::SIGKILL);
+        line.how_it_ended();
+        Err(refused)
     }
 
     /// The socket on which pools are announced.

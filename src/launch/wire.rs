@@ -4,7 +4,6 @@
 //! Both ends are one build: the framing only has to tell that it is so.
 #![forbid(unsafe_code)]
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
@@ -26,8 +25,9 @@ pub(super) const WORKER_MAGIC: [u8; 8] = *b"aiopoolW";
 /// Grows with every change of [`Greeting`] or [`Handover`].
 const LAYOUT: u32 = 1;
 
-/// No message is longer: reasons are cut, and what may be large travels in a memfd.
-pub(super) const LONGEST: usize = 4096;
+/// No message is longer: reasons are cut, a path has at most 4096 bytes, and what may be larger
+/// travels in a memfd.
+pub(super) const LONGEST: usize = 8192;
 /// Where a reason is cut.
 const LONGEST_REASON: usize = 2048;
 
@@ -42,20 +42,13 @@ pub(super) struct Build {
     pub identity: String,
 }
 
-/// `LD_PRELOAD` while a program is executed for a library it does not link.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Preload {
-    /// What the variable was, to be restored.
-    pub before: Option<OsString>,
-}
-
 /// Host → executed zygote, with the host's pidfd: the first message on its line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Greeting {
     /// Which copy of the library is meant.
     pub build: Build,
-    /// Set when the library came by `LD_PRELOAD`.
-    pub preload: Option<Preload>,
+    /// The library came by `LD_PRELOAD`, of which it is the first element.
+    pub preloaded: bool,
     /// Keep the inherited descriptors, for workers of pools that keep them.
     pub keep_fds: bool,
 }
@@ -149,8 +142,8 @@ pub(super) struct Handover {
     pub before_main: bool,
     /// Whose zygote it is.
     pub build: Build,
-    /// Set when the library comes by `LD_PRELOAD`.
-    pub preload: Option<Preload>,
+    /// The library comes by `LD_PRELOAD`, of which it is the first element.
+    pub preloaded: bool,
     /// The zygote's process id.
     pub zygote: u32,
     /// The process id with which the worker was forked.

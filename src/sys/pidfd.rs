@@ -19,11 +19,24 @@ pub(crate) fn open(pid: u32) -> io::Result<OwnedFd> {
 
 /// Sends a signal to the process; `ESRCH` when it is dead and reaped.
 pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
-    let (no_info, no_flags) = (std::ptr::null::<libc::siginfo_t>(), 0 as libc::c_long);
+    send(pidfd, signal, 0)
+}
+
+/// Sends a signal to what is left of the process group that the process leads or led.
+///
+/// Unlike a signal by number it can be sent after the leader was reaped, by somebody else even.
+/// `ESRCH` when nobody is left, `EINVAL` from Linux before 6.9.
+pub(crate) fn signal_group(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_long = 1 << 2;
+    send(pidfd, signal, PIDFD_SIGNAL_PROCESS_GROUP)
+}
+
+fn send(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_long) -> io::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: a null `siginfo_t` asks for the one that `kill` would send.
     let result = unsafe {
         let fd = pidfd.as_raw_fd() as libc::c_long;
-        libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as libc::c_long, no_info, no_flags)
+        libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as libc::c_long, no_info, flags)
     };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

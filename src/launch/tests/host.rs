@@ -1,16 +1,16 @@
 //! Hosts that die, lose their zygote, or fork one.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::rig::{FIRST, Rig, is_dead, lost, spec, wait_for_death};
+use super::rig::{FIRST, Rig, is_dead, lost, spec, wait_for, wait_for_death};
 use super::{SHARED, act, role, sleep};
 use crate::error::Error;
 use crate::launch::{PoolSpec, Report, StartMethod, attach, init};
 use crate::sys::eventfd::EventFd;
 use crate::sys::rlimit::{self, Limit, Resource};
-use crate::sys::{fd, pidfd};
+use crate::sys::{fd, pidfd, process};
 use crate::table::WorkerId;
 use crate::task::WorkerExit;
 
@@ -30,6 +30,11 @@ pub(super) const ROLES: &[(&str, fn())] = &[
     ("shared memory", share_memory),
     ("refusals", be_refused),
     ("kept descriptors", keep_descriptors),
+    ("kept descriptors of a fork", || {
+        keep_descriptors_of(|| init().unwrap());
+    }),
+    ("forked child", crate::launch::zygote::tests::fork_the_host),
+    ("fork refused", crate::launch::zygote::tests::have_forks_refused),
     ("no descriptors", run_out_of_descriptors),
     ("stdio closed", start_without_stdio),
 ];
@@ -61,6 +66,24 @@ fn a_killed_host_leaves_nobody() {
 }
 
 #[test]
+fn a_host_killed_while_its_zygote_is_stopped_leaves_nobody() {
+    for role in ["host", "forking host"] {
+        let mut host = role::start(role);
+        assert_eq!(host.line(), "ready\n", "{role}");
+        let zygote = children_of(host.child.id()).pop().unwrap();
+        let stop = pidfd::send_signal(pidfd::open(zygote).unwrap().as_fd(), libc::SIGSTOP);
+        stop.unwrap();
+        wait_for("the zygote to stop", || {
+            let stat = std::fs::read_to_string(format!("/proc/{zygote}/stat")).unwrap();
+            stat.contains(") T ").then_some(())
+        });
+        // Z9: the kernel ends a stopped group whose last outside parent goes.
+        host.kill();
+        assert_eq!(host.rest(), "", "{role}");
+    }
+}
+
+#[test]
 fn a_host_killed_while_it_starts_leaves_nobody() {
     for role in ["host", "forking host", "spawning host"] {
         for step in 0..15 {
@@ -81,13 +104,14 @@ fn zygote_of(worker: u32) -> OwnedFd {
 }
 
 fn kill(pidfd: &OwnedFd) {
-    pidfd::send_signal(std::os::fd::AsFd::as_fd(pidfd), libc::SIGKILL).unwrap();
+    pidfd::send_signal(pidfd.as_fd(), libc::SIGKILL).unwrap();
 }
 
 fn lose_the_zygote() {
-    let (rig, other) = (Rig::new("sleep"), Rig::new("sleep"));
+    let (rig, other) = (Rig::new("keep-a-child"), Rig::new("sleep"));
     let (pid, pidfd) = rig.start(FIRST);
     let (_, other_pidfd) = other.start(FIRST);
+    rig.written(0, "end\n");
     kill(&zygote_of(pid));
     for rig in [&rig, &other] {
         let error = rig.next().unwrap_err();
@@ -97,6 +121,14 @@ fn lose_the_zygote() {
     }
     wait_for_death(&pidfd);
     wait_for_death(&other_pidfd);
+    // Z8: what the worker had started is the host's to end, which can name the group for ever.
+    match pidfd::signal_group(pidfd.as_fd(), libc::SIGKILL) {
+        // Linux before 6.9: by the number, which is the group's while the child lives.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            process::signal_group(pid, libc::SIGKILL).unwrap();
+        }
+        result => result.unwrap(),
+    }
     // The next pool has a zygote again.
     let rig = Rig::new("exit 3");
     rig.start(FIRST);
@@ -110,10 +142,13 @@ fn a_killed_zygote_ends_its_workers_and_pools_and_the_next_pool_has_another() {
 
 /// Kills its zygote at some moment, again and again: a pool opens, or says why not.
 fn kill_starting_zygotes() {
+    // Without this file nothing would be killed.
+    let own = process::own_pid();
+    std::fs::read(format!("/proc/self/task/{own}/children")).unwrap();
     for step in 0..30u64 {
         let killer = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_micros(step * 300));
-            children().iter().for_each(kill);
+            kill_children();
         });
         match Rig::open(&spec("sleep")) {
             Ok(rig) => drop(rig),
@@ -121,21 +156,27 @@ fn kill_starting_zygotes() {
             Err(other) => panic!("step {step}: {other}"),
         }
         killer.join().unwrap();
-        children().iter().for_each(kill);
+        kill_children();
     }
     let rig = Rig::new("exit 3");
     rig.start(FIRST);
     assert_eq!(rig.death(FIRST), WorkerExit::Exited(3));
 }
 
-fn children() -> Vec<OwnedFd> {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+fn children_of(parent: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).unwrap();
+    // A thread may end while it is looked at.
     let lists = tasks
         .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).ok());
-    let pids: Vec<u32> = lists
-        .flat_map(|l| l.split_whitespace().map(|p| p.parse().unwrap()).collect::<Vec<_>>())
-        .collect();
-    pids.into_iter().filter_map(|pid| pidfd::open(pid).ok()).collect()
+    let lists: Vec<String> = lists.collect();
+    lists.iter().flat_map(|list| list.split_whitespace()).map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// Kills what this process started.
+fn kill_children() {
+    let own = children_of(process::own_pid());
+    // What is reaped meanwhile cannot be opened.
+    own.into_iter().filter_map(|pid| pidfd::open(pid).ok()).for_each(|pidfd| kill(&pidfd));
 }
 
 #[test]
@@ -191,8 +232,13 @@ fn init_is_refused_where_a_fork_would_be_wrong() {
 }
 
 fn keep_descriptors() {
+    keep_descriptors_of(|| {});
+}
+
+fn keep_descriptors_of(start_zygote: fn()) {
     let kept = crate::sys::memfd::create(c"kept by the pool").unwrap();
-    fd::set_close_on_exec(std::os::fd::AsFd::as_fd(&kept), false).unwrap();
+    fd::set_close_on_exec(kept.as_fd(), false).unwrap();
+    start_zygote();
     // Whoever started the tests may have left some open, too.
     let inheritable = format!("{:?}", inheritable());
     assert!(inheritable.contains("kept by the pool"));
@@ -225,6 +271,7 @@ fn inheritable() -> Vec<std::path::PathBuf> {
 #[test]
 fn a_pool_that_keeps_descriptors_has_them() {
     role::play("kept descriptors");
+    role::play("kept descriptors of a fork");
 }
 
 fn run_out_of_descriptors() {
@@ -252,6 +299,16 @@ fn run_out_of_descriptors() {
     rig.launcher.kill(third).unwrap();
     rig.death(third);
     assert!(!is_dead(&pidfd) && !is_dead(&zygote));
+}
+
+#[test]
+fn a_forked_child_of_the_host_has_a_zygote_of_its_own() {
+    role::play("forked child");
+}
+
+#[test]
+fn a_refused_fork_is_told_and_can_be_ordered_again() {
+    role::play("fork refused");
 }
 
 #[test]

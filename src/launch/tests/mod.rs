@@ -8,7 +8,7 @@
 mod contract;
 mod death;
 mod host;
-mod rig;
+pub(super) mod rig;
 mod role;
 mod start_methods;
 

@@ -13,10 +13,10 @@ use crate::table::WorkerId;
 use crate::task::WorkerExit;
 
 /// When a test gives up: far beyond what a loaded machine needs.
-pub(super) const WATCHDOG: Duration = Duration::from_secs(60);
+pub(in crate::launch) const WATCHDOG: Duration = Duration::from_secs(60);
 
 /// A launcher and all it was opened with.
-pub(super) struct Rig {
+pub(in crate::launch) struct Rig {
     pub launcher: Launcher,
     /// Per queue, the file that stands for its control region.
     pub control: Vec<OwnedFd>,
@@ -24,7 +24,7 @@ pub(super) struct Rig {
 }
 
 /// A pool of two queues, with two slots and one, whose workers do what `verb` says.
-pub(super) fn spec(verb: &str) -> PoolSpec {
+pub(in crate::launch) fn spec(verb: &str) -> PoolSpec {
     PoolSpec {
         slots: vec![2, 1],
         start: StartMethod::Fork,
@@ -35,14 +35,14 @@ pub(super) fn spec(verb: &str) -> PoolSpec {
 }
 
 /// The first incarnation of the first slot.
-pub(super) const FIRST: WorkerId = WorkerId { queue: 0, slot: 0, incarnation: 1 };
+pub(in crate::launch) const FIRST: WorkerId = WorkerId { queue: 0, slot: 0, incarnation: 1 };
 
 impl Rig {
-    pub(super) fn new(verb: &str) -> Self {
+    pub(in crate::launch) fn new(verb: &str) -> Self {
         Self::open(&spec(verb)).unwrap()
     }
 
-    pub(super) fn open(spec: &PoolSpec) -> Result<Self> {
+    pub(in crate::launch) fn open(spec: &PoolSpec) -> Result<Self> {
         let file = || memfd::create(c"aiopool-test").unwrap();
         let bell = |_| EventFd::new().unwrap();
         let control: Vec<_> = spec.slots.iter().map(|_| file()).collect();
@@ -62,13 +62,13 @@ impl Rig {
     }
 
     /// Orders a worker.
-    pub(super) fn order(&self, id: WorkerId) {
+    pub(in crate::launch) fn order(&self, id: WorkerId) {
         let order = ForkOrder { id, seat: 5, lane_start: 17, handback_start: 1 << 40 };
         self.launcher.fork(&order, self.outputs.as_fd()).unwrap();
     }
 
     /// Starts a worker, and gives its pid and pidfd.
-    pub(super) fn start(&self, id: WorkerId) -> (u32, OwnedFd) {
+    pub(in crate::launch) fn start(&self, id: WorkerId) -> (u32, OwnedFd) {
         self.order(id);
         match self.report() {
             Report::Forked { id: forked, pid, pidfd } => {
@@ -80,12 +80,12 @@ impl Rig {
     }
 
     /// The next report, waited for.
-    pub(super) fn report(&self) -> Report {
+    pub(in crate::launch) fn report(&self) -> Report {
         self.next().unwrap()
     }
 
     /// The next report or error, waited for.
-    pub(super) fn next(&self) -> Result<Report> {
+    pub(in crate::launch) fn next(&self) -> Result<Report> {
         let end = Instant::now() + WATCHDOG;
         loop {
             if let Some(report) = self.launcher.recv()? {
@@ -99,7 +99,7 @@ impl Rig {
     }
 
     /// The death of `id`, which has to be the next report.
-    pub(super) fn death(&self, id: WorkerId) -> WorkerExit {
+    pub(in crate::launch) fn death(&self, id: WorkerId) -> WorkerExit {
         match self.report() {
             Report::Died { id: dead, exit, .. } if dead == id => exit,
             other => panic!("expected the death of {id}, got {other:?}"),
@@ -107,20 +107,20 @@ impl Rig {
     }
 
     /// What a worker of `queue` wrote into its control region, up to the line `end`.
-    pub(super) fn written(&self, queue: usize, end: &str) -> String {
+    pub(in crate::launch) fn written(&self, queue: usize, end: &str) -> String {
         let path = format!("/proc/self/fd/{}", self.control[queue].as_raw_fd());
         let text = || std::fs::read_to_string(&path).ok().filter(|text| text.ends_with(end));
         wait_for("a worker to write", text)
     }
 
     /// Starts a worker that describes itself, and gives the description.
-    pub(super) fn describe(&self, id: WorkerId) -> Description {
+    pub(in crate::launch) fn describe(&self, id: WorkerId) -> Description {
         self.start(id);
         Description(self.written(usize::from(id.queue), "end\n"))
     }
 
     /// Nothing more is reported, as far as the zygote has got with everything ordered so far.
-    pub(super) fn assert_silent(&self) {
+    pub(in crate::launch) fn assert_silent(&self) {
         // An order that only has an answer: when that is here, all before it was done.
         let nobody = WorkerId { queue: u16::MAX, ..FIRST };
         self.order(nobody);
@@ -134,11 +134,11 @@ impl Rig {
 }
 
 /// What a worker wrote about itself.
-pub(super) struct Description(String);
+pub(in crate::launch) struct Description(String);
 
 impl Description {
     /// The value of a name that is there once.
-    pub(super) fn get<'a>(&'a self, name: &'a str) -> &'a str {
+    pub(in crate::launch) fn get<'a>(&'a self, name: &'a str) -> &'a str {
         let mut values = self.all(name);
         let value = values.next().unwrap_or_else(|| panic!("no {name} in {}", self.0));
         assert_eq!(values.next(), None, "{name} is there twice");
@@ -146,19 +146,19 @@ impl Description {
     }
 
     /// A number in hexadecimal digits.
-    pub(super) fn mask(&self, name: &str) -> u64 {
+    pub(in crate::launch) fn mask(&self, name: &str) -> u64 {
         u64::from_str_radix(self.get(name), 16).unwrap()
     }
 
     /// All values of a name.
-    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(in crate::launch) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let lines = self.0.lines().filter_map(|line| line.split_once('='));
         lines.filter_map(move |(found, value)| (found == name).then_some(value))
     }
 }
 
 /// Waits until `look` finds something.
-pub(super) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(in crate::launch) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + WATCHDOG;
     loop {
         if let Some(found) = look() {
@@ -170,18 +170,18 @@ pub(super) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
 }
 
 /// Waits until the process behind a pidfd is dead.
-pub(super) fn wait_for_death(pidfd: &OwnedFd) {
+pub(in crate::launch) fn wait_for_death(pidfd: &OwnedFd) {
     let ready = poll(&mut [PollFd::readable(pidfd.as_fd())], Some(WATCHDOG)).unwrap();
     assert_eq!(ready, 1, "it lives on");
 }
 
 /// Whether the process behind a pidfd is dead now.
-pub(super) fn is_dead(pidfd: &OwnedFd) -> bool {
+pub(in crate::launch) fn is_dead(pidfd: &OwnedFd) -> bool {
     poll(&mut [PollFd::readable(pidfd.as_fd())], Some(Duration::ZERO)).unwrap() == 1
 }
 
 /// Whether an error says that the zygote is gone, and how it ended.
-pub(super) fn lost(error: &Error) -> Option<&str> {
+pub(in crate::launch) fn lost(error: &Error) -> Option<&str> {
     match error {
         Error::ZygoteLost(how) => Some(how),
         _ => None,

@@ -27,7 +27,7 @@ pub(super) fn before_main(fd: RawFd) {
         return;
     }
     // SAFETY: before `main`; no thread of this program exists yet.
-    unsafe { restore_environment(WORKER_VARIABLE, handover.preload.as_ref()) };
+    unsafe { restore_environment(WORKER_VARIABLE, handover.preloaded) };
     let pid = handover.pid;
     match take(fd, handover) {
         Ok((start, started)) => match for_us {
@@ -74,7 +74,7 @@ fn attach_to(fd: RawFd, handover: Handover) -> Result<WorkerStart> {
     // With threads it stays: the descriptor it names is closed below, so it means nothing.
     if process::thread_count().is_ok_and(|threads| threads == 1) {
         // SAFETY: counted just now, and the one thread is here.
-        unsafe { restore_environment(WORKER_VARIABLE, None) };
+        unsafe { restore_environment(WORKER_VARIABLE, false) };
     }
     let (pid, zygote, theirs) = (handover.pid, handover.zygote, handover.build.version.clone());
     let system = |error| Error::system("attach to the pool", error);
@@ -173,7 +173,7 @@ mod tests {
         let handover = Handover {
             before_main: false,
             build: Build { version: "0.0.1".into(), path: PathBuf::new(), identity: "x".into() },
-            preload: None,
+            preloaded: false,
             zygote: 1,
             pid: 7,
             order: ForkOrder { id, seat: 0, lane_start: 0, handback_start: 0 },

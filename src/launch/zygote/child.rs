@@ -174,7 +174,7 @@ impl Plan {
         let handover = Handover {
             before_main: program.as_c_str() == PROGRAM,
             build: self.origin.build.clone(),
-            preload: recipe.preload.clone(),
+            preloaded: recipe.preloaded,
             zygote: self.origin.pid,
             pid: process::own_pid(),
             order: self.order,

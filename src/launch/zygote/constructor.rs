@@ -103,7 +103,7 @@ fn become_zygote(fd: RawFd) {
         refuse(&line, reason);
     }
     // SAFETY: before `main`; should a library have started a thread, the zygote refuses later.
-    unsafe { restore_environment(ZYGOTE_VARIABLE, greeting.preload.as_ref()) };
+    unsafe { restore_environment(ZYGOTE_VARIABLE, greeting.preloaded) };
     match take_over(&line, greeting.keep_fds) {
         Ok(host) => run(line, host),
         Err(reason) => refuse(&line, reason),

@@ -13,6 +13,8 @@ mod oom_watch;
 mod pool;
 mod reap;
 mod serve;
+#[cfg(test)]
+pub(super) mod tests;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -22,7 +24,8 @@ pub(crate) use attach::attach;
 pub(super) use constructor::check_catchable;
 
 use self::serve::Zygote;
-use super::wire::{self, Build, Hello, Preload};
+use super::exec::{PRELOAD_VARIABLE, preload_before};
+use super::wire::{self, Build, Hello};
 use crate::sys::exit::{exit_now, orderly_exit};
 use crate::sys::process::{self, Side};
 use crate::sys::rlimit::{self, Limit, Resource};
@@ -101,8 +104,11 @@ fn prepare(line: &OwnedFd) -> io::Result<(Origin, StartLine)> {
     process::lead_group(0)?;
     signal::default_all();
     signal::clear_mask()?;
-    signal::ignore(libc::SIGINT)?;
-    signal::ignore(libc::SIGPIPE)?;
+    // Ctrl-C is the host's to decide about. SIGHUP comes when the host dies while this process is
+    // stopped, with a SIGCONT: then there are workers to be ended (Z9).
+    for ignored in [libc::SIGINT, libc::SIGPIPE, libc::SIGHUP] {
+        signal::ignore(ignored)?;
+    }
     process::set_name(c"aiopool-zygote")?;
     if process::thread_count()? != 1 {
         return Err(io::Error::other(
@@ -133,13 +139,14 @@ fn refuse(line: &OwnedFd, reason: impl ToString) -> ! {
 /// # Safety
 ///
 /// This process has no other thread that could look at the environment.
-unsafe fn restore_environment(variable: &str, preload: Option<&Preload>) {
+unsafe fn restore_environment(variable: &str, preloaded: bool) {
+    let now = std::env::var_os(PRELOAD_VARIABLE).filter(|_| preloaded);
     // SAFETY: the caller vouches that nobody else looks.
     unsafe {
         std::env::remove_var(variable);
-        match preload {
-            Some(Preload { before: Some(value) }) => std::env::set_var("LD_PRELOAD", value),
-            Some(Preload { before: None }) => std::env::remove_var("LD_PRELOAD"),
+        match now.map(|now| preload_before(&now)) {
+            Some(Some(before)) => std::env::set_var(PRELOAD_VARIABLE, before),
+            Some(None) => std::env::remove_var(PRELOAD_VARIABLE),
             None => {}
         }
     }
