@@ -4,7 +4,6 @@
 //! are forked. [`init`] forks the zygote from the host; without it the first [`Launcher::open`]
 //! executes it. `README.md` beside this file has the roles, the messages, the contract of a
 //! worker's start and end, and the numbered crash points.
-#![allow(dead_code, unused_imports)] // the supervisor is being written
 
 mod attached;
 mod exec;
@@ -21,4 +20,5 @@ pub use home::init;
 pub(crate) use launcher::{Launcher, Report};
 pub use spec::StartMethod;
 pub(crate) use spec::{ForkOrder, Limits, PoolFds, PoolSpec, fds_needed};
+#[cfg_attr(not(test), expect(unused_imports, reason = "for aiopool_worker_attach"))]
 pub(crate) use zygote::attach;

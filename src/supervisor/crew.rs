@@ -1,9 +1,10 @@
 //! Who works: seats, worker slots, and the processes in them.
 #![forbid(unsafe_code)]
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use crate::sys::pidfd;
 use crate::table::WorkerId;
 use crate::task::{LossCause, WorkerExit};
 
@@ -95,6 +96,15 @@ impl Crew {
     /// All workers, ordered ones too.
     pub(super) fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
         self.slots.iter_mut().flatten().filter_map(|slot| slot.worker.as_mut())
+    }
+
+    /// Kills what the workers' tasks had started, where the zygote that would have is gone.
+    pub(super) fn kill_groups(&self) {
+        for process in self.workers().filter_map(|worker| worker.process.as_ref()) {
+            // Z8 of `launch/README.md`. An error: nobody is left, or this Linux (before 6.9) has
+            // no safe way to name the group.
+            let _ = pidfd::kill_group(process.pidfd.as_fd());
+        }
     }
 
     /// Takes a free slot of `queue` for a new incarnation on `seat`.

@@ -385,6 +385,7 @@ impl Supervisor {
             other => Error::ZygoteLost(other.to_string()),
         };
         self.fail(error);
+        self.crew.kill_groups();
         self.launcher = None;
     }
 

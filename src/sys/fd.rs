@@ -10,6 +10,7 @@ use super::check;
 const STDIO: std::ops::RangeInclusive<RawFd> = 0..=2;
 
 /// Whether the descriptor is closed when this process executes a program.
+#[cfg(test)]
 pub(crate) fn is_close_on_exec(fd: BorrowedFd<'_>) -> io::Result<bool> {
     // SAFETY: takes no pointers.
     Ok(check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) })? & libc::FD_CLOEXEC != 0)

@@ -11,8 +11,6 @@ use super::{check, memory, retry};
 pub(crate) const SEAL_SIZE: i32 = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK;
 /// No new writable mapping or `write` is possible; mappings made before keep working.
 pub(crate) const SEAL_FUTURE_WRITE: i32 = libc::F_SEAL_FUTURE_WRITE;
-/// No further seal can be added.
-pub(crate) const SEAL_SEAL: i32 = libc::F_SEAL_SEAL;
 
 /// A new empty file in memory: close-on-exec, sealable, not executable where the kernel can say so.
 ///

@@ -4,8 +4,6 @@
 //! floor above; knows nothing of tasks, regions or workers. What is retried after a signal
 //! (`EINTR`) is retried here, so that no caller has to think of it.
 
-#![allow(dead_code)] // floors above are being written: goes with the last of them
-
 pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod cpus;

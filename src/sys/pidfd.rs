@@ -22,13 +22,13 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> 
     send(pidfd, signal, 0)
 }
 
-/// Sends a signal to what is left of the process group that the process leads or led.
+/// Kills what is left of the process group that the process leads or led.
 ///
-/// Unlike a signal by number it can be sent after the leader was reaped, by somebody else even.
-/// `ESRCH` when nobody is left, `EINVAL` from Linux before 6.9.
-pub(crate) fn signal_group(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+/// Unlike a kill by number it is safe after the leader was reaped, by somebody else even. `ESRCH`
+/// when nobody is left, `EINVAL` from Linux before 6.9.
+pub(crate) fn kill_group(pidfd: BorrowedFd<'_>) -> io::Result<()> {
     const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_long = 1 << 2;
-    send(pidfd, signal, PIDFD_SIGNAL_PROCESS_GROUP)
+    send(pidfd, libc::SIGKILL, PIDFD_SIGNAL_PROCESS_GROUP)
 }
 
 fn send(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_long) -> io::Result<()> {

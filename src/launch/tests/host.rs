@@ -122,7 +122,7 @@ fn lose_the_zygote() {
     wait_for_death(&pidfd);
     wait_for_death(&other_pidfd);
     // Z8: what the worker had started is the host's to end, which can name the group for ever.
-    match pidfd::signal_group(pidfd.as_fd(), libc::SIGKILL) {
+    match pidfd::kill_group(pidfd.as_fd()) {
         // Linux before 6.9: by the number, which is the group's while the child lives.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             process::signal_group(pid, libc::SIGKILL).unwrap();
