@@ -20,5 +20,4 @@ pub use home::init;
 pub(crate) use launcher::{Launcher, Report};
 pub use spec::StartMethod;
 pub(crate) use spec::{ForkOrder, Limits, PoolFds, PoolSpec, fds_needed};
-#[cfg_attr(not(test), expect(unused_imports, reason = "for aiopool_worker_attach"))]
 pub(crate) use zygote::attach;

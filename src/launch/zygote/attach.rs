@@ -57,7 +57,6 @@ pub(super) fn was_missed(fd: RawFd) -> bool {
 ///
 /// [`Error::Misuse`] in a process that was not started as a worker, or has attached already;
 /// [`Error::System`] when the pool's library is another version, or a descriptor is missing.
-#[cfg_attr(not(test), expect(dead_code, reason = "for aiopool_worker_attach"))]
 pub(crate) fn attach() -> Result<WorkerStart> {
     const NOT_A_WORKER: Error = Error::Misuse(
         "this process was not started as a worker of a pool, or has attached already: attaching \
