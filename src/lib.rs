@@ -3,35 +3,52 @@
 //! Workers are forked processes with an event loop each; tasks and outcomes travel through
 //! lock-free rings in shared memory. See `docs/design.md` for how it works.
 
+// Under the model checker there are only the facade and the protocols of floor 2, without users.
+#![cfg_attr(aiopool_loom, allow(dead_code, unused_imports))]
+
 pub(crate) mod arena;
+#[cfg(not(aiopool_loom))]
 pub(crate) mod control;
 pub(crate) mod doorbell;
 mod error;
+#[cfg(not(aiopool_loom))]
 pub(crate) mod launch;
+#[cfg(not(aiopool_loom))]
 pub(crate) mod pool;
+#[cfg(not(aiopool_loom))]
 pub(crate) mod queue;
 pub(crate) mod ring;
+#[cfg(not(aiopool_loom))]
 pub mod scheduler;
-#[cfg(feature = "scrape")]
+#[cfg(all(feature = "scrape", not(aiopool_loom)))]
 pub mod scrape;
+#[cfg(not(aiopool_loom))]
 pub(crate) mod shm;
+#[cfg(not(aiopool_loom))]
 pub(crate) mod supervisor;
 pub(crate) mod sync;
+#[cfg(not(aiopool_loom))]
 pub(crate) mod sys;
 pub(crate) mod table;
+#[cfg(not(aiopool_loom))]
 pub(crate) mod task;
+#[cfg(not(aiopool_loom))]
 pub(crate) mod worker;
 
 pub use error::{Error, Result};
+#[cfg(not(aiopool_loom))]
 pub use launch::{StartMethod, init};
+#[cfg(not(aiopool_loom))]
 pub use pool::{
     Collect, FromIter, FromStream, Map, Pool, PoolBuilder, Source, StarFunction, Stats, Submit,
     Task,
 };
+#[cfg(not(aiopool_loom))]
 pub use task::{
     Fallible, Finish, LossCause, Plain, TaskError, TaskFailure, TaskOptions, TaskPanic, WorkerExit,
     WorkerLost,
 };
+#[cfg(not(aiopool_loom))]
 pub use worker::{AttachedWorker, Completion, Event, WorkerContext};
 
 /// Runs `future` on a tokio runtime of its own, of this thread only, with timers and I/O.

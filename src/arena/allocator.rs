@@ -162,7 +162,7 @@ mod tests {
         for _ in 0..20_000 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let pick = (seed >> 33) as usize;
-            if pick % 3 == 0 && !live.is_empty() {
+            if pick.is_multiple_of(3) && !live.is_empty() {
                 arena.free(live.swap_remove(pick % live.len()));
             } else if let Ok(block) = arena.allocate(1 << (pick % 21), no_reserve) {
                 let (start, end) = (block.offset(), block.offset() + block.size());

@@ -4,6 +4,8 @@
 //! eventfds.
 
 mod host_flag;
+#[cfg(all(test, aiopool_loom))]
+mod model;
 mod slot_set;
 mod workers;
 

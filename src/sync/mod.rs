@@ -3,14 +3,21 @@
 //! Everything that more than one process or thread touches imports its atomics from here, so that
 //! `RUSTFLAGS="--cfg aiopool_loom"` puts the very same protocol code under the model checker.
 
+#[cfg(all(test, aiopool_loom))]
+pub(crate) mod model;
+
 pub(crate) mod atomic {
     //! Atomic words and fences.
     #[cfg(not(aiopool_loom))]
     #[allow(clippy::disallowed_types)]
     pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};
 
+    #[cfg(all(test, aiopool_loom))]
+    pub(crate) use super::model::AtomicU64;
+    #[cfg(all(not(test), aiopool_loom))]
+    pub(crate) use loom::sync::atomic::AtomicU64;
     #[cfg(aiopool_loom)]
-    pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{Ordering, fence};
 }
 
 /// A busy-wait step: tells the core, and under loom the scheduler, that nothing is to be done.

@@ -1,0 +1,4 @@
+//! loom models of the doorbell both ways: a wake-up that is lost is a deadlock, which loom reports.
+
+mod to_host;
+mod to_workers;
