@@ -263,6 +263,12 @@ impl Pool {
         Stats::of(&self.inner.shared)
     }
 
+    /// How many workers the pool keeps.
+    #[must_use]
+    pub fn processes(&self) -> usize {
+        self.inner.shared.plan.processes as usize
+    }
+
     /// The process ids of the workers that are alive.
     #[must_use]
     pub fn worker_pids(&self) -> Vec<u32> {

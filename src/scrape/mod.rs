@@ -2,8 +2,8 @@
 //! rows of a CSV file.
 //!
 //! The two tasks, [`fetch_list`] and [`fetch_detail`], are ordinary async functions ([`pipeline`]).
-//! They do not know who calls them; only the driver differs: [`single`] runs them side by side in
-//! this process. Every driver reports to the same [`Observer`] in the order of the lists, so all
+//! They do not know who calls them; only the driver differs: [`pooled`] runs them in the workers of
+//! a pool, [`single`] side by side in this process. Every driver reports to the same [`Observer`] in the order of the lists, so all
 //! write the same rows.
 //!
 //! [`site`] is a book shop of our own, for work without a network and with known answers.
@@ -16,6 +16,7 @@ mod harvest;
 pub mod parse;
 pub mod pipeline;
 mod pipelined;
+pub mod pooled;
 pub mod single;
 pub mod site;
 

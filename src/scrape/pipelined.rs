@@ -1,4 +1,4 @@
-//! The pipelined order of work, for every driver: details start as soon as their list is in.
+//! The pipelined order of work without a pool: details start as soon as their list is in.
 
 use std::num::NonZeroUsize;
 use std::pin::pin;

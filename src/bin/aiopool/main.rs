@@ -1,6 +1,8 @@
 //! The `aiopool` command: one file per subcommand.
 #![forbid(unsafe_code)]
 
+mod engine;
+mod interrupt;
 mod output;
 mod progress;
 mod scrape;

@@ -1,13 +1,18 @@
 //! The progress of a scrape, drawn on stderr while the harvest comes in.
 
-use std::io::{self, IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
 
 use aiopool::scrape::{Book, Harvest, Observer};
+use anyhow::Context;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// A harvest that shows two bars while it grows, if there is a terminal to show them on.
-pub struct Shown<W: Write> {
-    pub harvest: Harvest<W>,
+/// A harvest that is written to a file and shows two bars while it grows, if there is a terminal
+/// to show them on.
+pub struct Shown {
+    pub harvest: Harvest<File>,
+    path: PathBuf,
     bars: Option<Bars>,
 }
 
@@ -16,20 +21,27 @@ struct Bars {
     details: ProgressBar,
 }
 
-impl<W: Write> Shown<W> {
-    pub fn new(harvest: Harvest<W>, pages: u32) -> Self {
+impl Shown {
+    /// Starts the file at `path`.
+    pub fn create(path: &Path, pages: u32) -> anyhow::Result<Self> {
+        let harvest = File::create(path).and_then(Harvest::new);
+        let harvest = harvest.with_context(|| unwritable(path))?;
         let bars = io::stderr().is_terminal().then(|| Bars::new(pages));
-        Self { harvest, bars }
+        Ok(Self { harvest, path: path.to_owned(), bars })
     }
 
     /// Leaves the bars as they are; what follows on stderr comes below them.
-    pub fn finish(&mut self) -> io::Result<()> {
+    pub fn finish(&mut self) -> anyhow::Result<()> {
         if let Some(Bars { lists, details }) = self.bars.take() {
             lists.abandon();
             details.abandon();
         }
-        self.harvest.finish()
+        self.harvest.finish().with_context(|| unwritable(&self.path))
     }
+}
+
+fn unwritable(path: &Path) -> String {
+    format!("cannot write {}", path.display())
 }
 
 impl Bars {
@@ -47,7 +59,7 @@ impl Bars {
     }
 }
 
-impl<W: Write> Observer for Shown<W> {
+impl Observer for Shown {
     fn list(&mut self, url: &str, outcome: Result<usize, String>) -> anyhow::Result<()> {
         if let Some(bars) = &self.bars {
             bars.lists.inc(1);
@@ -60,6 +72,6 @@ impl<W: Write> Observer for Shown<W> {
         if let Some(bars) = &self.bars {
             bars.details.inc(1);
         }
-        self.harvest.detail(url, outcome)
+        self.harvest.detail(url, outcome).with_context(|| unwritable(&self.path))
     }
 }

@@ -1,24 +1,26 @@
 //! `aiopool scrape`: the reference workload.
 
-use std::fs::File;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use aiopool::scrape::fetch::{self, FetchOptions};
+use aiopool::Error;
+use aiopool::scrape::Job;
+use aiopool::scrape::fetch::FetchOptions;
 use aiopool::scrape::site::{LIST_PAGES, SiteProcess};
-use aiopool::scrape::{Harvest, Job, single};
-use anyhow::Context;
 use clap::value_parser as parser;
-use futures_util::future::{Either, select};
 
+use crate::engine::{self, Engine, Setup};
 use crate::output;
 use crate::progress::Shown;
-use crate::summary::{Effort, Engine, Summary, cpu_seconds};
+use crate::summary::Summary;
 
 /// Scrapes a book shop, the built-in one by default, into a CSV file
+///
+/// The last line of output sums up. Its CPU time is user and system time of this process and, with
+/// the pool, of the workers; the built-in site, which stands for a server elsewhere, is not in it.
+/// Exit status: 0 done, 1 something failed, 2 wrong usage.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Site to scrape, built like books.toscrape.com; without it the built-in site is started
@@ -32,12 +34,26 @@ pub struct Args {
     #[arg(long, value_name = "FILE", default_value = "books.csv")]
     out: PathBuf,
     /// Who does the work
-    #[arg(long, default_value = "single")]
+    #[arg(long, default_value = "pool")]
     engine: Engine,
-    /// Pages of a kind in flight, in each process
+    /// Worker processes of the pool; without it one for each processor that may be used
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = parser!(u32).range(1..))]
+    processes: Option<u32>,
+    /// Queues of the pool, at most one for each worker process
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(value_parser = parser!(u32).range(1..))]
+    queues: u32,
+    /// Pages in flight in each process
     #[arg(long, value_name = "N", default_value_t = 16, allow_negative_numbers = true)]
     #[arg(value_parser = parser!(u32).range(1..))]
     child_concurrency: u32,
+    /// Pages that a worker process fetches before it is replaced; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    max_tasks_per_child: u64,
+    /// Further tries of a page whose worker process died alone with it
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    retries: u32,
     /// Start a page's details as soon as its list is in, not after the last list
     #[arg(long)]
     pipelined: bool,
@@ -66,8 +82,15 @@ impl Args {
         None
     }
 
-    fn unwritable(&self) -> String {
-        format!("cannot write {}", self.out.display())
+    fn setup(&self) -> anyhow::Result<Setup> {
+        Ok(Setup {
+            processes: self.processes.map(|processes| processes as usize),
+            queues: self.queues as usize,
+            concurrency: NonZeroUsize::try_from(self.child_concurrency as usize)?,
+            max_tasks_per_child: self.max_tasks_per_child,
+            retries: self.retries,
+            fetch: self.fetch_options(),
+        })
     }
 
     fn fetch_options(&self) -> FetchOptions {
@@ -78,11 +101,13 @@ impl Args {
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(message) = args.misuse() {
-        output::complain(format_args!("error: {message}"));
-        return Ok(ExitCode::from(2));
+        return Ok(misused(&message));
     }
-    let out = File::create(&args.out).with_context(|| args.unwritable())?;
-    let mut shown = Shown::new(Harvest::new(out)?, args.pages);
+    if args.engine == Engine::Pool {
+        // Before anything that starts a thread or opens what workers should not have.
+        aiopool::init()?;
+    }
+    let setup = args.setup()?;
     let latency = Duration::from_millis(args.latency_ms);
     let site = match args.base_url {
         Some(_) => None,
@@ -92,12 +117,28 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let job = Job::new(base_url.unwrap_or_default(), args.pages)?.pipelined(args.pipelined);
 
     let started = Instant::now();
-    let effort = harvest(&args, &job, &mut shown)?;
-    shown.finish().with_context(|| args.unwritable())?;
+    let pool = match args.engine {
+        Engine::Single => None,
+        Engine::Pool => match engine::build_pool(&setup) {
+            Ok(pool) => Some(pool),
+            Err(error @ Error::InvalidOption { .. }) => return Ok(misused(&error.to_string())),
+            Err(error) => return Err(error.into()),
+        },
+    };
+    // Not before all that may be refused: a file that is there is not emptied for nothing.
+    let mut shown = Shown::create(&args.out, args.pages)?;
+    let effort = match pool {
+        Some(pool) => engine::pooled(&setup, pool, &job, &mut shown)?,
+        None => engine::single(&setup, &job, &mut shown)?,
+    };
+    shown.finish()?;
     let summary = Summary::new(&shown.harvest, started.elapsed(), args.engine, &effort);
 
     for failure in shown.harvest.failures() {
         output::complain(format_args!("failed: {}: {}", failure.url, failure.error));
+    }
+    if let Some(error) = &effort.broken {
+        output::complain(format_args!("error: {error}"));
     }
     if effort.interrupted {
         output::complain(format_args!("error: interrupted; the books that were in are written"));
@@ -107,38 +148,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         output::say(format_args!("{summary}"))?;
     }
-    let well = shown.harvest.failures().is_empty() && !effort.interrupted;
+    let whole = !effort.interrupted && effort.broken.is_none();
+    let well = shown.harvest.failures().is_empty() && whole;
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn harvest(args: &Args, job: &Job, shown: &mut Shown<File>) -> anyhow::Result<Effort> {
-    fetch::configure(args.fetch_options());
-    let concurrency = NonZeroUsize::try_from(args.child_concurrency as usize)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let before = cpu_seconds()?;
-    let interrupted = runtime.block_on(async {
-        let work = pin!(single::run(job, concurrency, shown));
-        match select(work, pin!(ctrl_c())).await {
-            // Only the file can end the work before its time.
-            Either::Left((done, _)) => done.with_context(|| args.unwritable()).map(|()| false),
-            Either::Right(((), _)) => Ok(true),
-        }
-    })?;
-    let cpu_seconds = cpu_seconds()? - before;
-    Ok(Effort { cpu_seconds, processes: 1, worker_deaths: 0, retries: 0, interrupted })
-}
-
-/// Ready at the first Ctrl-C; from then on a second one ends the process at once.
-async fn ctrl_c() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Without a handler the first one ends us.
-        return std::future::pending().await;
-    }
-    let second = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        if runtime.is_ok_and(|runtime| runtime.block_on(tokio::signal::ctrl_c()).is_ok()) {
-            std::process::exit(1);
-        }
-    };
-    let _ = std::thread::Builder::new().name("ctrl-c".into()).spawn(second);
+fn misused(message: &str) -> ExitCode {
+    output::complain(format_args!("error: {message}"));
+    ExitCode::from(2)
 }

@@ -5,25 +5,9 @@ use std::io::Write;
 use std::time::Duration;
 
 use aiopool::scrape::Harvest;
-use anyhow::Context;
 use serde::Serialize;
 
-/// Who runs the tasks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Engine {
-    /// This process alone
-    Single,
-}
-
-/// What an engine tells about its run.
-pub struct Effort {
-    pub cpu_seconds: f64,
-    pub processes: u64,
-    pub worker_deaths: u64,
-    pub retries: u64,
-    pub interrupted: bool,
-}
+use crate::engine::{Effort, Engine};
 
 /// What a scrape came to. The names and their order are the contract of `--json`.
 #[derive(Debug, Serialize)]
@@ -65,6 +49,7 @@ impl Display for Summary {
         let Self { books, pages, failed, seconds, cpu_seconds, .. } = self;
         write!(f, "{books} books from {pages} pages, {failed} failed, in {seconds:.3} s")?;
         match self.engine {
+            Engine::Pool => write!(f, " with {} workers", self.processes),
             Engine::Single => write!(f, " in one process"),
         }?;
         write!(f, " (user+system CPU {cpu_seconds:.3} s")?;
@@ -78,17 +63,4 @@ impl Display for Summary {
 /// Milliseconds are all that means anything.
 fn rounded(seconds: f64) -> f64 {
     (seconds * 1_000.0).round() / 1_000.0
-}
-
-/// The CPU time of this process so far, user and system.
-pub fn cpu_seconds() -> anyhow::Result<f64> {
-    /// `USER_HZ`, part of the kernel's interface on x86-64 and aarch64.
-    const TICKS_PER_SECOND: f64 = 100.0;
-    let stat = std::fs::read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
-    // The second field is the program's name in parentheses and may hold anything.
-    let fields = stat.rsplit_once(')').context("/proc/self/stat has no name in it")?.1;
-    let mut fields = fields.split_ascii_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<u64>().ok();
-    let (user, system) = ticks().zip(ticks()).context("/proc/self/stat has no CPU time in it")?;
-    Ok((user + system) as f64 / TICKS_PER_SECOND)
 }
