@@ -12,7 +12,7 @@ use command::{Run, aiopool, run, scratch};
 use faulty_site::{Answer, detail_page, list_page, start};
 
 /// Every engine must behave the same.
-const ENGINES: [&str; 1] = ["single"];
+const ENGINES: [&str; 2] = ["pool", "single"];
 
 fn scrape(engine: &str, base_url: &str, pages: &str, out: &Path) -> Command {
     let mut command = aiopool(["scrape", "--engine", engine, "--pages", pages]);

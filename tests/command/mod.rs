@@ -1,5 +1,7 @@
 //! Runs the `aiopool` command under a watchdog.
 
+pub mod family;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -35,7 +37,11 @@ pub fn aiopool<const N: usize>(args: [&str; N]) -> Command {
 
 /// Starts `command` and waits for its end.
 pub fn run(command: &mut Command) -> Run {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    watch(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+/// Waits for the end of `child`, whose output is piped.
+pub fn watch(mut child: Child) -> Run {
     let mut stdout = child.stdout.take().unwrap();
     let mut stderr = child.stderr.take().unwrap();
     let stdout = thread::spawn(move || {
@@ -79,4 +85,11 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 /// A file name of its own for a test.
 pub fn scratch(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", std::process::id()))
+}
+
+/// Sends a signal by the shell's own `kill`; false if there is no such process.
+#[allow(dead_code, reason = "not every test does")]
+pub fn signal(name: &str, pid: u32) -> bool {
+    let kill = format!("kill -{name} {pid} 2>/dev/null");
+    Command::new("sh").arg("-c").arg(kill).status().unwrap().success()
 }
