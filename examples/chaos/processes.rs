@@ -1,0 +1,89 @@
+//! Other processes, as seen in `/proc`, and signals that hit the one meant or nobody.
+
+#![allow(unsafe_code)] // System calls that std has no name for.
+
+use std::fs;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// A process that cannot be mistaken for another one.
+#[derive(Debug)]
+pub struct Process {
+    /// Its process id.
+    pub pid: u32,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// The worker `pid`, unless it is gone and the number somebody else's.
+    pub fn worker(pid: u32) -> Option<Self> {
+        let process = Self::any(pid)?;
+        // Looked at after the pidfd was opened, so it is the pidfd's process that has the name.
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        name.starts_with("aiopool ").then_some(process)
+    }
+
+    /// The process `pid`.
+    pub fn any(pid: u32) -> Option<Self> {
+        // SAFETY: takes two numbers, returns a descriptor that is ours or -1.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        // SAFETY: new, and nobody else's.
+        (fd >= 0).then(|| Self { pid, pidfd: unsafe { OwnedFd::from_raw_fd(fd as i32) } })
+    }
+
+    /// Sends `signal`. False if the process is gone.
+    pub fn signal(&self, signal: i32) -> bool {
+        let null: *const libc::siginfo_t = std::ptr::null();
+        // SAFETY: the descriptor is open; no siginfo is passed.
+        unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), signal, null, 0) == 0
+        }
+    }
+
+    /// Waits until it is dead, at most `limit`.
+    pub fn wait_dead(&self, limit: Duration) -> bool {
+        let mut fd = libc::pollfd { fd: self.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let millis = limit.as_millis() as i32;
+        // SAFETY: one pollfd, and it lives as long as the call.
+        unsafe { libc::poll(&mut fd, 1, millis) == 1 }
+    }
+}
+
+/// The parent of `pid`.
+pub fn parent_of(pid: u32) -> Option<u32> {
+    status_field(pid, "PPid:")
+}
+
+/// Memory of `pid` that is its own, in KiB.
+pub fn anon_kib(pid: u32) -> Option<u64> {
+    status_field(pid, "RssAnon:").map(u64::from)
+}
+
+/// Open descriptors of `pid`.
+pub fn fds(pid: u32) -> Option<u64> {
+    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64)
+}
+
+/// Mappings of pool regions in `pid`.
+pub fn regions(pid: u32) -> u64 {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    maps.lines().filter(|line| line.contains("memfd:aiopool-")).count() as u64
+}
+
+/// Whether `done` comes true within `limit`.
+pub fn within(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    while !done() {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
+fn status_field(pid: u32, name: &str) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with(name))?;
+    line[name.len()..].split_whitespace().next()?.parse().ok()
+}
