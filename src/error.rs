@@ -56,6 +56,14 @@ pub enum Error {
         /// What the encoder said.
         reason: String,
     },
+    /// Something did not happen in the time it was given.
+    #[error("waited {limit:?} for {what}: wait longer, or terminate it")]
+    TimedOut {
+        /// What was waited for.
+        what: &'static str,
+        /// The time it was given.
+        limit: std::time::Duration,
+    },
     /// The zygote, from which all workers are forked, is gone.
     #[error("the zygote process is gone ({0}): every pool that used it has ended, build a new one")]
     ZygoteLost(String),

@@ -16,6 +16,8 @@ pub(crate) mod launch;
 #[cfg(not(aiopool_loom))]
 pub(crate) mod pool;
 #[cfg(not(aiopool_loom))]
+pub(crate) mod process;
+#[cfg(not(aiopool_loom))]
 pub(crate) mod queue;
 pub(crate) mod ring;
 #[cfg(not(aiopool_loom))]
@@ -44,9 +46,11 @@ pub use pool::{
     Task,
 };
 #[cfg(not(aiopool_loom))]
+pub use process::{Process, Worker};
+#[cfg(not(aiopool_loom))]
 pub use task::{
-    Fallible, Finish, LossCause, Plain, TaskError, TaskFailure, TaskOptions, TaskPanic, WorkerExit,
-    WorkerLost,
+    Fallible, Finish, LiveError, LossCause, Plain, TaskError, TaskFailure, TaskOptions, TaskPanic,
+    WorkerExit, WorkerLost,
 };
 #[cfg(not(aiopool_loom))]
 pub use worker::{AttachedWorker, Completion, Event, WorkerContext};

@@ -29,6 +29,7 @@ const ISLANDS: &[&str] = &[
     "doorbell/",
     "stats/",
     "control/mod.rs",
+    "task/callback.rs",
     "task/entry.rs",
     "worker/slots.rs",
     "worker/functions.rs",

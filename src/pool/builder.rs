@@ -19,7 +19,8 @@ use crate::supervisor::{Plan, Shared, Supervisor};
 use crate::sys::eventfd::EventFd;
 use crate::sys::rlimit::{self, Resource};
 use crate::sys::{cpus, fd};
-use crate::task::{Fallible, codec, entry};
+use crate::task::callback::{Callback, Exception, Runtime};
+use crate::task::{Fallible, LiveError, codec, entry};
 use crate::worker::{Hook, WorkerConfig};
 
 use super::waiting::Waiting;
@@ -45,7 +46,10 @@ pub struct PoolBuilder {
     limits: Limits,
     initializer: Option<Result<Hook>>,
     exit_hook: Option<Result<Hook>>,
+    runtime_initializer: Option<Callback<Runtime>>,
+    exception_handler: Option<Callback<Exception>>,
     scheduler: Box<dyn Scheduler>,
+    replaces: bool,
 }
 
 impl std::fmt::Debug for PoolBuilder {
@@ -77,7 +81,10 @@ impl Default for PoolBuilder {
             limits: Limits::default(),
             initializer: None,
             exit_hook: None,
+            runtime_initializer: None,
+            exception_handler: None,
             scheduler: Box::new(RoundRobin::default()),
+            replaces: true,
         }
     }
 }
@@ -212,10 +219,54 @@ impl PoolBuilder {
         self
     }
 
+    /// Runs `configure` on the builder of each worker's tokio runtime, before it is built.
+    ///
+    /// The runtime is one for the worker's thread alone, with timers and I/O; a function that
+    /// turns those off keeps the worker from starting.
+    ///
+    /// ```
+    /// # fn main() -> aiopool::Result<()> {
+    /// fn few_blocking_threads(runtime: &mut tokio::runtime::Builder) {
+    ///     runtime.max_blocking_threads(2);
+    /// }
+    /// let pool =
+    ///     aiopool::Pool::builder().processes(1).runtime_initializer(few_blocking_threads).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn runtime_initializer<F>(mut self, configure: F) -> Self
+    where
+        F: Fn(&mut tokio::runtime::Builder) + Copy + 'static,
+    {
+        self.runtime_initializer = Some(Callback::configure_runtime(configure));
+        self
+    }
+
+    /// Calls `handler` in the worker with each error that a `try_` task returns and each panic,
+    /// while it is still the live value: to log it, or to send it to a collector of errors.
+    ///
+    /// A handler that panics itself is logged on the worker's stderr; the task's own error
+    /// arrives all the same.
+    #[must_use]
+    pub fn exception_handler<F>(mut self, handler: F) -> Self
+    where
+        F: Fn(&LiveError<'_>) + Copy + 'static,
+    {
+        self.exception_handler = Some(Callback::handle_exception(handler));
+        self
+    }
+
     /// Chooses the queue of each task; the default is [`RoundRobin`].
     #[must_use]
     pub fn scheduler(mut self, scheduler: impl Scheduler) -> Self {
         self.scheduler = Box::new(scheduler);
+        self
+    }
+
+    /// A worker that ends is not replaced: the pool of a single process.
+    pub(crate) fn without_replacement(mut self) -> Self {
+        self.replaces = false;
         self
     }
 
@@ -270,7 +321,10 @@ impl PoolBuilder {
                 bells: queues.iter().map(|queue| queue.bells().collect()).collect(),
             },
         )?;
-        self.scheduler.start(&seats);
+        (0..seats.len()).for_each(|queue| self.scheduler.register_queue(queue));
+        (0..plan.processes).for_each(|seat| {
+            self.scheduler.register_process((seat % plan.queues) as usize);
+        });
         let shared = Shared::new(plan, common, queues, self.scheduler);
         Supervisor::start(Arc::clone(&shared), launcher)
             .map_err(system("start the supervisor thread"))?;
@@ -311,6 +365,7 @@ impl PoolBuilder {
                 allowed: "a power of two from 16 to 1048576".to_owned(),
             });
         }
+        self.priorities = self.priorities.max(self.scheduler.classes());
         within("priorities", self.priorities, 1, 4)?;
         within("max_payload", self.max_payload, 1, 1 << 30)?;
         let input_arena = arena("input_arena", self.input_arena, self.max_payload)?;
@@ -323,6 +378,7 @@ impl PoolBuilder {
             max_payload: self.max_payload,
             input_arena,
             output_arena,
+            replaces: self.replaces,
             grace: self.grace,
             start: self.start.clone(),
             keep_fds: self.keep_fds,
@@ -332,6 +388,8 @@ impl PoolBuilder {
                 max_tasks: self.max_tasks_per_child,
                 initializer: self.initializer.take().transpose()?,
                 exit_hook: self.exit_hook.take().transpose()?,
+                runtime_initializer: self.runtime_initializer,
+                exception_handler: self.exception_handler,
                 spin_ns: SPIN_NS,
                 // The host needs a processor, too.
                 searchers: (cpus::available() as u32).saturating_sub(1).max(1),

@@ -279,7 +279,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             }
             let Some((number, input)) = self.held.take() else { continue };
             let Some(function) = self.submit.1 else { return };
-            let queue = inner.shared.queue_for(number);
+            let queue = inner.shared.queue_for(&function.new_task(number, &self.submit.0, &input));
             let place = self.tasks.vacant_entry();
             let submission = Submission {
                 task: number,

@@ -1,6 +1,7 @@
 //! Floor 7: the pool as its users see it.
 #![forbid(unsafe_code)]
 
+mod batch;
 mod builder;
 mod map;
 mod one_shot;
@@ -20,6 +21,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 use crate::supervisor::{Shared, Stage};
+use crate::sys::clock::monotonic_ns;
 use crate::task::{Finish, Plain, TaskOptions};
 
 pub use builder::PoolBuilder;
@@ -223,6 +225,29 @@ impl Pool {
         self.inner.shared.advance(Stage::Terminating);
     }
 
+    /// Closes the pool and waits until every task is over, at most `limit`. True if all are;
+    /// those that are not go on, for [`join`](Self::join) or [`terminate`](Self::terminate).
+    ///
+    /// # Cancel safety
+    ///
+    /// The pool stays closed; otherwise giving up the wait changes nothing.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        self.close();
+        self.inner.ended_within(Some(limit)).await;
+        let shared = &self.inner.shared;
+        shared.drain();
+        shared.pending() == 0
+    }
+
+    /// [`drain`](Self::drain) for code that is not async.
+    pub fn drain_blocking(&self, limit: Duration) -> bool {
+        self.close();
+        let shared = &self.inner.shared;
+        shared.wait_ended(Some(limit));
+        shared.drain();
+        shared.pending() == 0
+    }
+
     /// Waits until every task is over and every worker gone.
     ///
     /// # Errors
@@ -235,14 +260,7 @@ impl Pool {
     /// Giving up the wait changes nothing.
     pub async fn join(&self) -> Result<()> {
         self.check_closed()?;
-        std::future::poll_fn(|context| {
-            if self.inner.shared.poll_ended(context.waker()) {
-                std::task::Poll::Ready(())
-            } else {
-                std::task::Poll::Pending
-            }
-        })
-        .await;
+        self.inner.ended_within(None).await;
         self.ended()
     }
 
@@ -285,11 +303,31 @@ impl Pool {
         Ok(())
     }
 
-    fn ended(&self) -> Result<()> {
+    pub(crate) fn ended(&self) -> Result<()> {
         match self.inner.shared.reason() {
             None => Ok(()),
             Some(reason) => Err(Error::Failed(reason)),
         }
+    }
+}
+
+impl Inner {
+    /// Waits for the pool's end, at most `limit`; whether it has come.
+    pub(crate) async fn ended_within(&self, limit: Option<Duration>) -> bool {
+        let shared = &self.shared;
+        let deadline = limit.map_or(u64::MAX, |limit| {
+            monotonic_ns().saturating_add(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX))
+        });
+        if limit.is_some() {
+            // The supervisor keeps the time, so that this works without a runtime, too.
+            shared.wake_all_at(deadline);
+        }
+        std::future::poll_fn(|context| {
+            let ended = shared.poll_ended(context.waker());
+            let over = ended || limit.is_some() && monotonic_ns() >= deadline;
+            if over { std::task::Poll::Ready(ended) } else { std::task::Poll::Pending }
+        })
+        .await
     }
 }
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::scheduler::NewTask;
 use crate::task::entry::{self, Target, Vtable};
 use crate::task::function::FunctionEntry;
 use crate::task::{Fallible, Finish, Plain, TaskError, TaskOptions, codec};
@@ -25,6 +26,19 @@ use super::task::Task;
 pub(super) struct Function {
     pub(super) number: u32,
     pub(super) name: &'static str,
+}
+
+impl Function {
+    /// What the scheduler is told of a task of this function.
+    pub(super) fn new_task(
+        self,
+        task: u64,
+        options: &TaskOptions,
+        input: &[u8],
+    ) -> NewTask<'static> {
+        let (function, priority, input_bytes) = (self.name, options.priority, input.len());
+        NewTask { task, function, priority, input_bytes }
+    }
 }
 
 /// A pool's verbs with options for the tasks they submit; see [`Pool::with`](super::Pool::with).
@@ -54,9 +68,24 @@ impl<'p> Submit<'p> {
         Fut: Future + 'static,
         Plain: Finish<Fut::Output>,
     {
+        self.apply_ref(function, &argument)
+    }
+
+    /// [`apply`](Self::apply) with a borrowed argument.
+    pub(super) fn apply_ref<F, A, Fut>(
+        self,
+        function: F,
+        argument: &A,
+    ) -> Task<<Plain as Finish<Fut::Output>>::Value>
+    where
+        F: Fn(A) -> Fut + Copy + Send + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        Fut: Future + 'static,
+        Plain: Finish<Fut::Output>,
+    {
         let _ = function;
         let known = self.know::<F>(entry::vtable::<F, A, Fut, Plain>());
-        self.submit_one(known, &argument)
+        self.submit_one(known, argument)
     }
 
     /// [`apply`](Self::apply) for a function that returns a `Result`: its error becomes the

@@ -76,7 +76,8 @@ impl<T> Task<T> {
         let inner = Arc::clone(submit.inner);
         let shared = &inner.shared;
         let number = shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
-        let queue = Arc::clone(shared.queue_for(number));
+        let queue =
+            Arc::clone(shared.queue_for(&function.new_task(number, &submit.options, input)));
         let outcome = Arc::new(OneShot::default());
         let submission = Submission {
             task: number,
@@ -133,6 +134,68 @@ impl<T> Task<T> {
     /// A task that is still waiting for room in a full pool is not submitted any more.
     pub fn detach(mut self) {
         self.state = State::Over;
+    }
+
+    /// Whether the task is in its queue or over, and not waiting for room in a full pool.
+    #[must_use]
+    pub fn is_submitted(&self) -> bool {
+        !matches!(self.state, State::Unsubmitted(_))
+    }
+
+    /// Waits until there is room for the task in its queue; for a caller that is to be held up by
+    /// a full pool rather than to collect handles that wait.
+    ///
+    /// # Errors
+    ///
+    /// Why the task was not submitted; the handle does not give that again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Giving up the wait drops the handle, and so calls the task off.
+    pub async fn submitted(mut self) -> Result<Self, TaskError> {
+        std::future::poll_fn(|context| {
+            if self.settle(context.waker()) {
+                return Poll::Ready(());
+            }
+            let inner = Arc::clone(&self.inner);
+            inner.waiting.poll_wait(&inner.shared, || self.settle(context.waker()).then_some(()))
+        })
+        .await;
+        self.refused_or_self()
+    }
+
+    /// [`submitted`](Self::submitted) without waiting: a full pool is an error.
+    ///
+    /// # Errors
+    ///
+    /// Why the task was not submitted; [`TaskError::is_full`] tells whether to try again later.
+    pub fn submitted_now(self) -> Result<Self, TaskError> {
+        if !self.is_submitted() {
+            return Err(TaskError::not_submitted(Error::Full));
+        }
+        self.refused_or_self()
+    }
+
+    /// [`submitted`](Self::submitted) for code that is not async.
+    ///
+    /// # Errors
+    ///
+    /// Why the task was not submitted.
+    pub fn submitted_blocking(mut self) -> Result<Self, TaskError> {
+        let inner = Arc::clone(&self.inner);
+        let waker = bell_waker(&inner.shared);
+        let _ = inner.waiting.block(&inner.shared, None, || self.settle(&waker).then_some(()));
+        self.refused_or_self()
+    }
+
+    fn refused_or_self(mut self) -> Result<Self, TaskError> {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Failed(error) => Err(error),
+            state => {
+                self.state = state;
+                Ok(self)
+            }
+        }
     }
 
     fn try_again(unsubmitted: &Unsubmitted, outcome: &Arc<OneShot>) -> Result<Ticket, Error> {

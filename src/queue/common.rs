@@ -1,14 +1,22 @@
 //! What the queues of a pool share with each other and with the supervisor.
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::sys::eventfd::EventFd;
+use crate::task::Outcome;
 
 use super::counters::Counters;
 use super::inputs::Inputs;
 use super::timers::Timers;
+use super::times::AllTimes;
+
+/// Who is told of every outcome, besides the task's own receiver.
+pub(crate) trait Observer: std::fmt::Debug + Send + Sync {
+    /// Task number `task`, which was on `queue`, ended with `outcome`. No lock is held.
+    fn completed(&self, queue: u16, task: u64, outcome: &Outcome);
+}
 
 /// Shared by all queues of a pool.
 #[derive(Debug)]
@@ -22,6 +30,10 @@ pub(crate) struct Common {
     pub(crate) supervisor_bell: EventFd,
     /// The supervisor looks after pending tasks from time to time; false while the pool is idle.
     watching: AtomicBool,
+    /// Queues take no more tasks: the supervisor wants to know when the last is over.
+    closing: AtomicBool,
+    pub(crate) times: AllTimes,
+    observer: OnceLock<Box<dyn Observer>>,
     /// Time between a cooperative deadline and the end of the worker, and between a stop and it.
     pub(crate) grace_ns: u64,
 }
@@ -41,8 +53,37 @@ impl Common {
             host_bell,
             supervisor_bell,
             watching: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            times: AllTimes::default(),
+            observer: OnceLock::new(),
             grace_ns,
         })
+    }
+
+    /// Has `observer` told of every outcome; once.
+    pub(crate) fn set_observer(&self, observer: Box<dyn Observer>) {
+        self.observer.get_or_init(|| observer);
+    }
+
+    /// Takes note of an outcome of `function`.
+    pub(super) fn note(&self, queue: u16, task: u64, function: u32, outcome: &Outcome) {
+        self.counters.count(outcome);
+        self.times.note(function, outcome);
+        if let Some(observer) = self.observer.get() {
+            observer.completed(queue, task, outcome);
+        }
+    }
+
+    /// A queue was closed.
+    pub(super) fn set_closing(&self) {
+        // Relaxed: a delivery that does not see it yet is found by the supervisor's next look,
+        // which closing brings about.
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a queue was closed.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
     }
 
     /// Wakes the supervisor.

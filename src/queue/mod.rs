@@ -17,6 +17,7 @@ mod recover;
 mod room;
 mod submit;
 mod timers;
+mod times;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -31,13 +32,14 @@ use crate::task::TaskError;
 
 pub(crate) use audit::AuditFinding;
 pub(crate) use cancel::{Expired, Reason};
-pub(crate) use common::Common;
+pub(crate) use common::{Common, Observer};
 pub(crate) use counters::Counters;
 pub(crate) use entry::{Receiver, Ticket};
 pub(crate) use inputs::Inputs;
 pub(crate) use recover::Death;
 pub(crate) use submit::{Submission, Waiting};
 pub(crate) use timers::Due;
+pub(crate) use times::{AllTimes, BUCKETS, Durations};
 
 use entry::{Entry, Pending};
 use lanes::Lane;
@@ -140,6 +142,17 @@ impl HostQueue {
         self.pending.load(Ordering::Relaxed)
     }
 
+    /// Tasks in priority class `class` or a more urgent one that no worker has taken, about.
+    pub(crate) fn depth(&self, class: usize) -> usize {
+        let state = self.lock();
+        let classes = state.control.classes().min(class.saturating_add(1));
+        let waiting = |class: usize| {
+            // A scribbled head does not matter here: the audit finds it.
+            state.tails[class].saturating_sub(state.control.ring(class).head()) as usize
+        };
+        (0..classes).map(waiting).sum()
+    }
+
     /// Changes whenever a task is submitted or an outcome delivered.
     pub(crate) fn moved(&self) -> usize {
         self.moved.load(Ordering::Relaxed)
@@ -155,6 +168,7 @@ impl HostQueue {
     pub(crate) fn close(&self, reason: Option<Arc<Error>>) {
         let mut state = self.lock();
         state.closed.get_or_insert(Closed(reason));
+        self.common.set_closing();
         let woken = state.room.take_all();
         drop(state);
         woken.into_iter().for_each(Waker::wake);

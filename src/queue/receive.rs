@@ -26,6 +26,8 @@ const LARGE: u32 = 16 << 10;
 pub(super) struct Delivery {
     receiver: Arc<dyn Receiver>,
     token: u64,
+    task: u64,
+    function: u32,
     outcome: Outcome,
 }
 
@@ -39,7 +41,12 @@ impl Delivery {
     /// A task that ends with `error`.
     pub(super) fn of_error(pending: Pending, error: TaskError) -> Self {
         let outcome = Outcome::error(error, pending.attempts);
-        Self { receiver: pending.receiver, token: pending.token, outcome }
+        Self::of(pending, outcome)
+    }
+
+    fn of(pending: Pending, outcome: Outcome) -> Self {
+        let Pending { receiver, token, task, function, .. } = pending;
+        Self { receiver, token, task, function, outcome }
     }
 }
 
@@ -238,7 +245,7 @@ impl HostQueue {
             waited: Duration::from_nanos(started.saturating_sub(pending.submitted_ns)),
             ran: Duration::from_nanos(output.elapsed_ns),
         };
-        Some(Delivery { receiver: pending.receiver, token: pending.token, outcome })
+        Some(Delivery::of(pending, outcome))
     }
 
     /// DONE(Err) or a dead worker's word → HELD until the retry is due.
@@ -257,11 +264,15 @@ impl HostQueue {
 
     /// Gives outcomes to their receivers; no lock is held.
     pub(super) fn deliver(&self, deliveries: &mut Vec<Delivery>) {
-        for Delivery { receiver, token, outcome } in deliveries.drain(..) {
-            self.common.counters.count(&outcome);
+        let any = !deliveries.is_empty();
+        for Delivery { receiver, token, task, function, outcome } in deliveries.drain(..) {
+            self.common.note(self.index, task, function, &outcome);
             receiver.deliver(token, outcome);
         }
         self.common.inputs.wake_waiting();
+        if any && self.common.is_closing() && self.pending() == 0 {
+            self.common.call_supervisor();
+        }
     }
 
     /// Rings a worker that waits for room in its result arena.

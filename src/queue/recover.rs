@@ -97,6 +97,20 @@ impl HostQueue {
         self.ring_all();
     }
 
+    /// Ends every task that is left with the death of the only worker there was to be.
+    pub(crate) fn lose_all(&self, death: &Death) {
+        let mut deliveries = Vec::new();
+        let mut state = self.lock();
+        for index in 0..state.entries.len() {
+            if let Some(pending) = state.take_pending(index) {
+                deliveries.push(self.lost(pending, death, Duration::ZERO));
+            }
+        }
+        self.note_pending(&state);
+        drop(state);
+        self.deliver(&mut deliveries);
+    }
+
     /// Where a new incarnation in `slot` starts, with its result arena: the positions of its lane
     /// and of its hand-back lane.
     pub(crate) fn prepare(&self, slot: usize, arena: Arc<Region>) -> (u64, u64) {
@@ -215,6 +229,10 @@ impl HostQueue {
         state.help_past(index);
         let block = state.free_record(index);
         block.into_iter().for_each(|block| self.common.inputs.free(block));
+        deliveries.push(self.lost(pending, death, running));
+    }
+
+    fn lost(&self, pending: Pending, death: &Death, running: Duration) -> Delivery {
         let lost = WorkerLost {
             task: pending.task,
             function: self.common.inputs.function_name(pending.function).to_owned(),
@@ -227,7 +245,7 @@ impl HostQueue {
             running,
             earlier: pending.story.clone(),
         };
-        deliveries.push(Delivery::of_error(pending, TaskError::WorkerLost(Box::new(lost))));
+        Delivery::of_error(pending, TaskError::WorkerLost(Box::new(lost)))
     }
 }
 

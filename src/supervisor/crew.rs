@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::sys::pidfd;
@@ -44,7 +45,7 @@ pub(super) struct Worker {
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) pid: u32,
-    pub(super) pidfd: OwnedFd,
+    pub(super) pidfd: Arc<OwnedFd>,
 }
 
 /// A place for one worker at a time; a replacement takes over the seat.

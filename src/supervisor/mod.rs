@@ -8,6 +8,7 @@
 mod crew;
 mod plan;
 mod shared;
+mod told;
 mod watch;
 
 use std::io;
@@ -20,6 +21,7 @@ use crate::control::Phase;
 use crate::error::Error;
 use crate::launch::{ForkOrder, Launcher, Report};
 use crate::queue::{Death, Expired};
+use crate::scheduler::ProcessInfo;
 use crate::shm::Region;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::poll::{PollFd, poll};
@@ -167,7 +169,13 @@ impl Supervisor {
         match report {
             Report::Forked { id, pid, pidfd } => {
                 if let Some(worker) = self.crew.get_mut(id) {
+                    let pidfd = Arc::new(pidfd);
+                    if !self.shared.plan.replaces {
+                        self.shared.single_started(pid, Arc::clone(&pidfd));
+                    }
                     worker.process = Some(Process { pid, pidfd });
+                    let info = ProcessInfo::new(id.queue, worker.seat, pid);
+                    self.shared.process_started(&info);
                 }
                 self.answer_first_order(Ok(()));
             }
@@ -175,7 +183,9 @@ impl Supervisor {
                 tracing::warn!(worker = %id, reason, "a worker could not be forked");
                 let Some(worker) = self.crew.discharge(id) else { return };
                 self.shared.queues[usize::from(id.queue)].unprepare(usize::from(id.slot));
-                self.crew.seats[worker.seat as usize].lost(now, false, false);
+                let seat = &mut self.crew.seats[worker.seat as usize];
+                seat.lost(now, false, false);
+                seat.given_up |= !self.shared.plan.replaces;
                 self.answer_first_order(Err(reason.clone()));
                 if self.crew.is_hopeless() {
                     self.fail(Error::NoWorkers(reason));
@@ -207,9 +217,9 @@ impl Supervisor {
             .workers()
             .filter(|worker| worker.died_ns.is_none())
             .filter_map(|worker| {
-                let pid = worker.process.as_ref()?.pid;
-                let WorkerId { queue, slot, .. } = worker.id;
-                Some(WorkerInfo { seat: worker.seat, pid, queue, slot })
+                let Process { pid, pidfd } = worker.process.as_ref()?;
+                let (pid, pidfd) = (*pid, Arc::clone(pidfd));
+                Some(WorkerInfo { pid, queue: worker.id.queue, pidfd })
             })
             .collect();
         self.shared.set_workers(workers);
@@ -232,7 +242,9 @@ impl Supervisor {
             }
             if matches!(phase, Some(Phase::Retiring | Phase::Leaving)) && !worker.retiring {
                 worker.retiring = true;
-                seat.vacate(now);
+                if self.shared.plan.replaces {
+                    seat.vacate(now);
+                }
             }
         }
         if proved {
@@ -285,14 +297,21 @@ impl Supervisor {
         } else {
             counters.deaths.add(1);
             tracing::warn!(worker = worker.seat, pid, %exit, "a worker died");
-            if !worker.retiring {
+            if !worker.retiring && self.shared.plan.replaces {
                 seat.lost(now, worker.ready, completed);
             }
         }
+        if !self.shared.plan.replaces {
+            self.shared.single_ended(exit.clone());
+            if failure.is_none() {
+                queue.lose_all(&death);
+            }
+        }
         self.publish_workers();
+        self.shared.process_ended(&ProcessInfo::new(id.queue, worker.seat, pid), !planned);
         if let Some(text) = failure {
             self.init_failures += 1;
-            if self.init_failures >= MAX_INIT_FAILURES {
+            if self.init_failures >= MAX_INIT_FAILURES || !self.shared.plan.replaces {
                 self.fail(Error::Initializer(text));
             }
         } else if self.crew.is_hopeless() {
@@ -442,6 +461,7 @@ impl Supervisor {
             .into_iter()
             .chain(self.watch.next())
             .chain(self.kill_at.filter(|&at| at > now))
+            .chain(self.shared.ring_alarms(now))
             .chain(reports)
             .chain(seats)
             .min()

@@ -15,6 +15,8 @@ pub(crate) struct Plan {
     pub(crate) max_payload: usize,
     pub(crate) input_arena: usize,
     pub(crate) output_arena: usize,
+    /// A worker that ends is replaced.
+    pub(crate) replaces: bool,
     pub(crate) grace: std::time::Duration,
     pub(crate) start: StartMethod,
     pub(crate) keep_fds: bool,

@@ -1,6 +1,7 @@
 //! What a pool's handles and its supervisor share.
 #![forbid(unsafe_code)]
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -8,11 +9,13 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::queue::{Common, HostQueue, Reason, Ticket};
-use crate::scheduler::Scheduler;
+use crate::scheduler::{NewTask, Scheduler};
 use crate::sys::forked;
-use crate::task::TaskError;
+use crate::sys::pidfd;
+use crate::task::{TaskError, WorkerExit};
 
 use super::plan::Plan;
+use super::told::Told;
 
 /// How far a pool is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +41,9 @@ pub(crate) struct Shared {
     pub(crate) plan: Plan,
     pub(crate) common: Arc<Common>,
     pub(crate) queues: Vec<Arc<HostQueue>>,
-    pub(crate) scheduler: Box<dyn Scheduler>,
+    pub(super) scheduler: Arc<dyn Scheduler>,
+    /// Workers alive, by queue.
+    alive: Vec<AtomicUsize>,
     pub(crate) next_task: AtomicUsize,
     /// Somebody waits whom no event loop of theirs wakes: the supervisor listens for the host.
     pub(crate) listen: AtomicBool,
@@ -54,16 +59,29 @@ struct Life {
     started: Option<std::result::Result<(), String>>,
     /// Who waits for the end.
     waiting: Vec<Waker>,
+    /// When those who wait want to be woken at the latest.
+    alarms: Vec<u64>,
     workers: Vec<WorkerInfo>,
+    /// The process of a pool that has but one.
+    single: Option<Single>,
+}
+
+/// The process of a pool that has but one.
+#[derive(Clone, Debug)]
+pub(crate) struct Single {
+    pub(crate) pid: u32,
+    pidfd: Arc<OwnedFd>,
+    /// How it ended, if it has.
+    pub(crate) exit: Option<WorkerExit>,
 }
 
 /// A worker as others see it.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerInfo {
-    pub(crate) seat: u32,
     pub(crate) pid: u32,
     pub(crate) queue: u16,
-    pub(crate) slot: u16,
+    /// To send it a signal that no other process can get.
+    pub(crate) pidfd: Arc<OwnedFd>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -79,6 +97,10 @@ impl Shared {
         queues: Vec<Arc<HostQueue>>,
         scheduler: Box<dyn Scheduler>,
     ) -> Arc<Self> {
+        let scheduler: Arc<dyn Scheduler> = Arc::from(scheduler);
+        common.set_observer(Box::new(Told(Arc::clone(&scheduler))));
+        let seats = |queue| plan.seats_of(queue) as usize;
+        let alive = (0..plan.queues).map(|queue| AtomicUsize::new(seats(queue))).collect();
         Arc::new(Self {
             pid: std::process::id(),
             generation: forked::generation(),
@@ -86,6 +108,7 @@ impl Shared {
             common,
             queues,
             scheduler,
+            alive,
             next_task: AtomicUsize::new(1),
             listen: AtomicBool::new(false),
             life: Mutex::new(Life {
@@ -93,7 +116,9 @@ impl Shared {
                 reason: None,
                 started: None,
                 waiting: Vec::new(),
+                alarms: Vec::new(),
                 workers: Vec::new(),
+                single: None,
             }),
             changed: Condvar::new(),
         })
@@ -180,12 +205,62 @@ impl Shared {
         false
     }
 
+    /// Has those who wait for the end woken at `at` even if it has not come.
+    pub(crate) fn wake_all_at(&self, at: u64) {
+        self.life().alarms.push(at);
+        self.common.call_supervisor();
+    }
+
+    /// Wakes those whose time is up; when to look again.
+    pub(super) fn ring_alarms(&self, now: u64) -> Option<u64> {
+        let mut life = self.life();
+        let all = life.alarms.len();
+        life.alarms.retain(|&at| at > now);
+        let next = life.alarms.iter().copied().min();
+        if life.alarms.len() < all {
+            self.announce(life);
+        }
+        next
+    }
+
+    /// The process of a pool that has but one.
+    pub(crate) fn single(&self) -> Option<Single> {
+        self.life().single.clone()
+    }
+
+    /// Sends it a signal; nothing happens if it is gone.
+    pub(crate) fn signal_single(&self, signal: i32) -> Result<()> {
+        let Some(single) = self.single().filter(|single| single.exit.is_none()) else {
+            return Ok(());
+        };
+        match pidfd::send_signal(single.pidfd.as_fd(), signal) {
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
+                Err(Error::system("send the process a signal", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn single_started(&self, pid: u32, pidfd: Arc<OwnedFd>) {
+        self.life().single = Some(Single { pid, pidfd, exit: None });
+    }
+
+    pub(super) fn single_ended(&self, exit: WorkerExit) {
+        if let Some(single) = &mut self.life().single {
+            single.exit = Some(exit);
+        }
+    }
+
     /// Workers that are alive.
     pub(crate) fn workers(&self) -> Vec<WorkerInfo> {
         self.life().workers.clone()
     }
 
     pub(super) fn set_workers(&self, workers: Vec<WorkerInfo>) {
+        for (queue, alive) in self.alive.iter().enumerate() {
+            let on = |worker: &&WorkerInfo| usize::from(worker.queue) == queue;
+            alive.store(workers.iter().filter(on).count(), Ordering::Relaxed);
+        }
         self.life().workers = workers;
     }
 
@@ -211,9 +286,14 @@ impl Shared {
         }
     }
 
-    /// The queue for task number `task`.
-    pub(crate) fn queue_for(&self, task: u64) -> &Arc<HostQueue> {
-        let chosen = if self.queues.len() == 1 { 0 } else { self.scheduler.choose(task) };
+    /// Workers alive that serve `queue`.
+    pub(super) fn alive_on(&self, queue: usize) -> usize {
+        self.alive.get(queue).map_or(0, |alive| alive.load(Ordering::Relaxed))
+    }
+
+    /// The queue for `task`.
+    pub(crate) fn queue_for(&self, task: &NewTask<'_>) -> &Arc<HostQueue> {
+        let chosen = self.scheduler.schedule_task(task, self);
         self.queues.get(chosen).unwrap_or(&self.queues[0])
     }
 

@@ -3,7 +3,7 @@
 
 use crate::sys::clock::monotonic_ns;
 
-use super::Supervisor;
+use super::{Stage, Supervisor};
 use crate::error::Error;
 
 const FIRST: u64 = 20_000_000;
@@ -47,6 +47,10 @@ impl Supervisor {
             self.audit();
             self.watch.interval = (self.watch.interval * 2).clamp(FIRST, LAST);
         } else {
+            self.watch.interval = FIRST;
+        }
+        if shared.stage() > Stage::Open {
+            // Somebody waits for the end, and perhaps nobody for the tasks' outcomes.
             self.watch.interval = FIRST;
         }
         self.watch.next = Some(monotonic_ns() + self.watch.interval);

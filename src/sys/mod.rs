@@ -22,6 +22,7 @@ pub(crate) mod process;
 pub(crate) mod rlimit;
 pub(crate) mod signal;
 pub(crate) mod socket;
+pub(crate) mod stderr;
 pub(crate) mod wait;
 
 use std::io;

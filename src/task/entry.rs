@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::codec;
+use super::exception::{self, LiveError};
 use super::failure::{Status, TaskFailure};
 
 /// What a finished task leaves: a status and bytes, in a buffer that is used again.
@@ -140,7 +141,7 @@ pub(crate) mod sealed {
     impl Sealed for super::Plain {}
     impl Sealed for super::Fallible {}
 
-    pub struct Sink<'o>(pub(crate) &'o mut super::Output);
+    pub struct Sink<'o>(pub(crate) &'o mut super::Output, pub(crate) &'static str);
     pub struct Ended(pub(crate) super::Status);
 }
 
@@ -162,7 +163,10 @@ where
     fn finish(returned: Result<T, E>, sink: sealed::Sink<'_>) -> sealed::Ended {
         sealed::Ended(match returned {
             Ok(value) => sink.0.finish(&value, Status::Ok),
-            Err(error) => sink.0.finish(&TaskFailure::of(&error), Status::Failed),
+            Err(error) => {
+                exception::tell(&LiveError::error(sink.1, &error));
+                sink.0.finish(&TaskFailure::of(&error), Status::Failed)
+            }
         })
     }
 }
@@ -210,7 +214,9 @@ where
     unsafe fn poll(place: *mut u8, context: &mut Context<'_>, output: &mut Output) -> Poll<Status> {
         // SAFETY: the caller vouches that the future is there and never moves.
         let future = unsafe { Pin::new_unchecked(&mut *place.cast::<Fut>()) };
-        future.poll(context).map(|returned| M::finish(returned, sealed::Sink(output)).0)
+        future
+            .poll(context)
+            .map(|returned| M::finish(returned, sealed::Sink(output, std::any::type_name::<F>())).0)
     }
 
     unsafe fn drop(place: *mut u8) {

@@ -129,6 +129,12 @@ impl TaskError {
         }
     }
 
+    /// Whether the task was not submitted because the pool was full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::NotSubmitted(error) if matches!(**error, Error::Full))
+    }
+
     /// What the worker's death says, if that is what ended the task.
     #[must_use]
     pub fn worker_lost(&self) -> Option<&WorkerLost> {

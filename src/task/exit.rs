@@ -33,6 +33,18 @@ pub enum WorkerExit {
     Unknown,
 }
 
+impl WorkerExit {
+    /// The signal that ended it, if one did.
+    #[must_use]
+    pub fn signal(&self) -> Option<i32> {
+        match self {
+            Self::Signalled { signal, .. } => Some(*signal),
+            Self::OutOfMemory => Some(libc::SIGKILL),
+            _ => None,
+        }
+    }
+}
+
 impl From<Ended> for WorkerExit {
     fn from(ended: Ended) -> Self {
         match ended {

@@ -1,8 +1,10 @@
 //! Floor 3: what a task is: its function, its options, its bytes and its outcome.
 
+pub(crate) mod callback;
 pub(crate) mod codec;
 pub(crate) mod entry;
 mod error;
+pub(crate) mod exception;
 mod exit;
 mod failure;
 pub(crate) mod function;
@@ -11,6 +13,7 @@ pub(crate) mod outcome;
 
 pub use entry::{Fallible, Finish, Plain};
 pub use error::{LossCause, TaskError, WorkerLost};
+pub use exception::LiveError;
 pub use exit::WorkerExit;
 pub use failure::{TaskFailure, TaskPanic};
 pub use options::TaskOptions;

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::task::callback::{Callback, Exception, Runtime};
+
 /// A function that runs in a worker outside any task: its vtable and its encoded argument.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hook {
@@ -23,6 +25,10 @@ pub(crate) struct WorkerConfig {
     pub(crate) initializer: Option<Hook>,
     /// Runs once after the last task.
     pub(crate) exit_hook: Option<Hook>,
+    /// Configures the worker's runtime before it is built.
+    pub(crate) runtime_initializer: Option<Callback<Runtime>>,
+    /// Told of each task's error before it becomes text.
+    pub(crate) exception_handler: Option<Callback<Exception>>,
     /// How long a look for work may spin, in nanoseconds: about what a wake-up costs.
     pub(crate) spin_ns: u64,
     /// How many workers of a queue may spin at once.

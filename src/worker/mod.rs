@@ -19,7 +19,8 @@ mod start;
 use std::panic::AssertUnwindSafe;
 
 use crate::control::Phase;
-use crate::sys::{clock, exit};
+use crate::sys::{clock, exit, stderr};
+use crate::task::exception;
 
 pub use attached::{AttachedWorker, Completion, Event};
 pub(crate) use config::{Hook, WorkerConfig};
@@ -48,7 +49,7 @@ fn serve(start: WorkerStart) -> i32 {
     match setup(start) {
         Ok(status) => status,
         Err(reason) => {
-            eprintln!("aiopool: a worker could not be set up: {reason}");
+            stderr::line(&format!("aiopool: a worker could not be set up: {reason}"));
             EXIT_SETUP
         }
     }
@@ -61,10 +62,15 @@ fn setup(start: WorkerStart) -> Result<i32, String> {
         Engine::open(id, lane_start, handback_start, fds).map_err(|e| e.to_string())?;
     panics::install();
     local::enter(seat);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| e.to_string())?;
+    if let Some(handler) = config.exception_handler {
+        exception::set_handler(handler.function());
+    }
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all();
+    if let Some(configure) = config.runtime_initializer {
+        configure.function()(&mut builder);
+    }
+    let runtime = builder.build().map_err(|e| e.to_string())?;
     let status = runtime.block_on(async {
         if let Some(Hook { vtable, argument }) = &config.initializer
             && let Err(reason) = slots::run_hook(functions::hook(*vtable), argument).await
@@ -80,7 +86,7 @@ fn setup(start: WorkerStart) -> Result<i32, String> {
         if let Some(Hook { vtable, argument }) = &config.exit_hook
             && let Err(reason) = slots::run_hook(functions::hook(*vtable), argument).await
         {
-            eprintln!("aiopool: the exit hook of worker {seat} failed: {reason}");
+            stderr::line(&format!("aiopool: the exit hook of worker {seat} failed: {reason}"));
         }
         local::leave();
         engine.set_cpu(clock::process_cpu_ns());

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::task::entry::{Output, Target, Vtable};
+use crate::task::exception::{self, LiveError};
 use crate::task::{Status, TaskPanic};
 
 use super::engine::Claimed;
@@ -152,7 +153,7 @@ impl Slots {
                 output.set_text(&reason);
                 Err(Status::Undecodable)
             }
-            Err(panic) => Err(panics::report(&panic, output)),
+            Err(panic) => Err(panicked(vtable, &panic, output)),
         };
         (index, result)
     }
@@ -175,10 +176,10 @@ impl Slots {
         let mut status = match polled {
             Ok(Poll::Pending) => return Polled::Pending,
             Ok(Poll::Ready(status)) => status,
-            Err(panic) => panics::report(&panic, output),
+            Err(panic) => panicked(vtable, &panic, output),
         };
         if let Err(panic) = place.clear() {
-            status = panics::report(&panic, output);
+            status = panicked(vtable, &panic, output);
         }
         Polled::Ready(status)
     }
@@ -203,6 +204,12 @@ impl Slots {
     pub(crate) fn occupied(&self) -> impl Iterator<Item = (usize, &InFlight)> {
         self.slots.iter().enumerate().filter_map(|(i, slot)| Some((i, slot.in_flight.as_ref()?)))
     }
+}
+
+/// Tells the exception handler of a panic and makes it the task's output.
+fn panicked(vtable: &Vtable, panic: &TaskPanic, output: &mut Output) -> Status {
+    exception::tell(&LiveError::of_panic((vtable.name)(), panic));
+    panics::report(panic, output)
 }
 
 /// Runs a hook to its end: builds its future, polls it with the runtime's own waker.

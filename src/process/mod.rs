@@ -1,0 +1,12 @@
+//! Floor 7: one async function in a process of its own.
+//!
+//! [`Process`] only runs it, [`Worker`] gives its value. Both are a pool of one process that is
+//! not replaced, so all that holds for a pool's workers holds here.
+#![forbid(unsafe_code)]
+
+mod core;
+mod run;
+mod worker;
+
+pub use run::Process;
+pub use worker::Worker;

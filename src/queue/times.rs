@@ -1,0 +1,94 @@
+//! How long tasks waited and ran, by function: always on, two relaxed additions a task.
+#![forbid(unsafe_code)]
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::task::Outcome;
+use crate::task::function::MAX_FUNCTIONS;
+
+/// Buckets of a histogram; bucket `i` counts durations below `2^i` nanoseconds and not below half
+/// of that.
+pub(crate) const BUCKETS: usize = 48;
+
+/// A histogram that is being added to.
+#[derive(Debug)]
+pub(crate) struct Durations {
+    buckets: [AtomicUsize; BUCKETS],
+    sum_ns: AtomicUsize,
+}
+
+impl Default for Durations {
+    fn default() -> Self {
+        Self { buckets: std::array::from_fn(|_| AtomicUsize::new(0)), sum_ns: AtomicUsize::new(0) }
+    }
+}
+
+impl Durations {
+    fn add(&self, duration: Duration) {
+        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = (u64::BITS - ns.leading_zeros()) as usize;
+        self.buckets[bucket.min(BUCKETS - 1)].fetch_add(1, Relaxed);
+        self.sum_ns.fetch_add(ns as usize, Relaxed);
+    }
+
+    /// The counts, and the sum of all durations in nanoseconds.
+    pub(crate) fn read(&self) -> ([u64; BUCKETS], u64) {
+        let counts = std::array::from_fn(|i| self.buckets[i].load(Relaxed) as u64);
+        (counts, self.sum_ns.load(Relaxed) as u64)
+    }
+}
+
+/// The two histograms of a function.
+#[derive(Debug, Default)]
+pub(crate) struct Times {
+    pub(crate) waited: Durations,
+    pub(crate) ran: Durations,
+}
+
+/// Those of all functions, by number; made when the first task of a function ends.
+#[derive(Debug)]
+pub(crate) struct AllTimes(Box<[OnceLock<Box<Times>>]>);
+
+impl Default for AllTimes {
+    fn default() -> Self {
+        Self((0..MAX_FUNCTIONS).map(|_| OnceLock::new()).collect())
+    }
+}
+
+impl AllTimes {
+    /// Takes note of a task's times, if a worker has told some.
+    pub(crate) fn note(&self, function: u32, outcome: &Outcome) {
+        let Outcome { waited, ran, .. } = *outcome;
+        if waited.is_zero() && ran.is_zero() {
+            return;
+        }
+        if let Some(times) = self.0.get(function as usize) {
+            let times = times.get_or_init(Box::default);
+            times.waited.add(waited);
+            times.ran.add(ran);
+        }
+    }
+
+    /// The functions that have some, by number.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u32, &Times)> {
+        self.0.iter().enumerate().filter_map(|(i, times)| Some((i as u32, &**times.get()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_fall_between_the_powers_of_two() {
+        let durations = Durations::default();
+        for ns in [0, 1, 2, 3, 4, 1 << 40, u64::MAX / 2] {
+            durations.add(Duration::from_nanos(ns));
+        }
+        let (counts, _) = durations.read();
+        assert_eq!(&counts[..4], [1, 1, 2, 1]);
+        assert_eq!((counts[41], counts[BUCKETS - 1]), (1, 1));
+    }
+}

@@ -1,0 +1,74 @@
+//! What the scheduler sees of the queues, and is told of what happens on them.
+#![forbid(unsafe_code)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::queue::Observer;
+use crate::scheduler::{CompletedTask, Load, ProcessInfo, Scheduler};
+use crate::task::Outcome;
+
+use super::Shared;
+
+/// Passes on to the scheduler what happens. A scheduler that panics there harms nobody: it is
+/// called by whoever drains, which may be the supervisor.
+pub(super) struct Told(pub(super) Arc<dyn Scheduler>);
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Told")
+    }
+}
+
+impl Told {
+    fn tell(&self, what: impl FnOnce(&dyn Scheduler)) {
+        if catch_unwind(AssertUnwindSafe(|| what(&*self.0))).is_err() {
+            tracing::error!("the scheduler panicked");
+        }
+    }
+}
+
+impl Observer for Told {
+    fn completed(&self, queue: u16, task: u64, outcome: &Outcome) {
+        let task = CompletedTask {
+            task,
+            queue: usize::from(queue),
+            ok: outcome.result.is_ok(),
+            waited: outcome.waited,
+            ran: outcome.ran,
+        };
+        self.tell(|scheduler| scheduler.complete_task(&task));
+    }
+}
+
+impl Shared {
+    pub(super) fn process_started(&self, process: &ProcessInfo) {
+        Told(Arc::clone(&self.scheduler)).tell(|scheduler| scheduler.process_started(process));
+    }
+
+    pub(super) fn process_ended(&self, process: &ProcessInfo, died: bool) {
+        Told(Arc::clone(&self.scheduler)).tell(|scheduler| scheduler.process_ended(process, died));
+    }
+}
+
+impl Load for Shared {
+    fn queues(&self) -> usize {
+        self.queues.len()
+    }
+
+    fn depth(&self, queue: usize) -> usize {
+        self.depth_up_to(queue, u8::MAX)
+    }
+
+    fn depth_up_to(&self, queue: usize, class: u8) -> usize {
+        self.queues.get(queue).map_or(0, |queue| queue.depth(usize::from(class)))
+    }
+
+    fn pending(&self, queue: usize) -> usize {
+        self.queues.get(queue).map_or(0, |queue| queue.pending())
+    }
+
+    fn processes(&self, queue: usize) -> usize {
+        self.alive_on(queue)
+    }
+}
