@@ -218,7 +218,9 @@ async fn initializer_and_exit_hook_are_async_and_share_the_workers_state() {
     for client in clients {
         assert!(lines.contains(&format!("closed {client}")), "{lines:?}");
     }
-    assert_eq!(lines.iter().filter(|line| *line == "open").count() as u64, 3, "{lines:?}");
+    // A third one may have been on its way when the pool closed.
+    let opened = lines.iter().filter(|line| *line == "open").count();
+    assert!((2..=3).contains(&opened), "{lines:?}");
 }
 
 async fn fail_until((notes, tries): (String, usize)) -> Result<usize, String> {

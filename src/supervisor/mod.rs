@@ -5,6 +5,7 @@
 //! pidfds of the workers and the next thing that comes due.
 #![forbid(unsafe_code)]
 
+mod burial;
 mod crew;
 mod plan;
 mod shared;
@@ -20,13 +21,13 @@ use std::time::Duration;
 use crate::control::Phase;
 use crate::error::Error;
 use crate::launch::{ForkOrder, Launcher, Report};
-use crate::queue::{Death, Expired};
+use crate::queue::Expired;
 use crate::scheduler::ProcessInfo;
 use crate::shm::Region;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::poll::{PollFd, poll};
 use crate::table::{Owner, WorkerId};
-use crate::task::{LossCause, WorkerExit};
+use crate::task::LossCause;
 
 use crew::{Crew, Process};
 use watch::Watch;
@@ -217,9 +218,8 @@ impl Supervisor {
             .workers()
             .filter(|worker| worker.died_ns.is_none())
             .filter_map(|worker| {
-                let Process { pid, pidfd } = worker.process.as_ref()?;
-                let (pid, pidfd) = (*pid, Arc::clone(pidfd));
-                Some(WorkerInfo { pid, queue: worker.id.queue, pidfd })
+                let pid = worker.process.as_ref()?.pid;
+                Some(WorkerInfo { pid, queue: worker.id.queue })
             })
             .collect();
         self.shared.set_workers(workers);
@@ -249,73 +249,6 @@ impl Supervisor {
         }
         if proved {
             self.init_failures = 0;
-        }
-    }
-
-    /// Recovers what dead workers held, once the zygote has said how they ended or says nothing.
-    fn bury_the_dead(&mut self, now: u64) {
-        let dead: Vec<WorkerId> = self
-            .crew
-            .workers()
-            .filter(|worker| match (worker.died_ns, &worker.exit) {
-                (Some(_), Some(_)) => true,
-                (Some(died), None) => now.saturating_sub(died) >= REPORT_NS,
-                (None, _) => false,
-            })
-            .map(|worker| worker.id)
-            .collect();
-        for id in dead {
-            self.bury(id, now);
-        }
-    }
-
-    fn bury(&mut self, id: WorkerId, now: u64) {
-        let Some(worker) = self.crew.discharge(id) else { return };
-        let queue = Arc::clone(&self.shared.queues[usize::from(id.queue)]);
-        let slot = usize::from(id.slot);
-        let control = queue.control();
-        let report = control.report(slot);
-        let (phase, completed, cpu) = (report.phase(), report.completed() > 0, report.cpu());
-        let exit = worker.exit.clone().unwrap_or(WorkerExit::Unknown);
-        let failure =
-            (phase == Some(Phase::InitFailed)).then(|| queue.failure_text(slot)).flatten();
-        let cause = worker.killed.unwrap_or(LossCause::Death);
-        let pid = worker.process.as_ref().map_or(0, |process| process.pid);
-        let death = Death { id, seat: worker.seat, pid, exit: exit.clone(), cause };
-        queue.recover(&death);
-        let common = &self.shared.common;
-        common.counters.cpu_ns.add(cpu as usize);
-        let counters = &common.counters;
-        let planned =
-            phase == Some(Phase::Leaving) && exit == WorkerExit::Exited(crate::worker::EXIT_OK);
-        let seat = &mut self.crew.seats[worker.seat as usize];
-        if planned {
-            if worker.retiring && self.shared.stage() < Stage::Terminating && self.kill_at.is_none()
-            {
-                counters.recycles.add(1);
-            }
-        } else {
-            counters.deaths.add(1);
-            tracing::warn!(worker = worker.seat, pid, %exit, "a worker died");
-            if !worker.retiring && self.shared.plan.replaces {
-                seat.lost(now, worker.ready, completed);
-            }
-        }
-        if !self.shared.plan.replaces {
-            self.shared.single_ended(exit.clone());
-            if failure.is_none() {
-                queue.lose_all(&death);
-            }
-        }
-        self.publish_workers();
-        self.shared.process_ended(&ProcessInfo::new(id.queue, worker.seat, pid), !planned);
-        if let Some(text) = failure {
-            self.init_failures += 1;
-            if self.init_failures >= MAX_INIT_FAILURES || !self.shared.plan.replaces {
-                self.fail(Error::Initializer(text));
-            }
-        } else if self.crew.is_hopeless() {
-            self.fail(Error::NoWorkers(format!("the last one {exit} before it took a task")));
         }
     }
 

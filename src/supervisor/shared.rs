@@ -80,8 +80,6 @@ pub(crate) struct Single {
 pub(crate) struct WorkerInfo {
     pub(crate) pid: u32,
     pub(crate) queue: u16,
-    /// To send it a signal that no other process can get.
-    pub(crate) pidfd: Arc<OwnedFd>,
 }
 
 impl std::fmt::Debug for Shared {

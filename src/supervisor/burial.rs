@@ -1,0 +1,82 @@
+//! The end of a worker: what it held is recovered, its death counted and its seat given on.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use crate::control::Phase;
+use crate::error::Error;
+use crate::queue::Death;
+use crate::scheduler::ProcessInfo;
+use crate::table::WorkerId;
+use crate::task::{LossCause, WorkerExit};
+
+use super::{MAX_INIT_FAILURES, REPORT_NS, Stage, Supervisor};
+
+impl Supervisor {
+    /// Recovers what dead workers held, once the zygote has said how they ended or says nothing.
+    pub(super) fn bury_the_dead(&mut self, now: u64) {
+        let dead: Vec<WorkerId> = self
+            .crew
+            .workers()
+            .filter(|worker| match (worker.died_ns, &worker.exit) {
+                (Some(_), Some(_)) => true,
+                (Some(died), None) => now.saturating_sub(died) >= REPORT_NS,
+                (None, _) => false,
+            })
+            .map(|worker| worker.id)
+            .collect();
+        for id in dead {
+            self.bury(id, now);
+        }
+    }
+
+    fn bury(&mut self, id: WorkerId, now: u64) {
+        let Some(worker) = self.crew.discharge(id) else { return };
+        let queue = Arc::clone(&self.shared.queues[usize::from(id.queue)]);
+        let slot = usize::from(id.slot);
+        let control = queue.control();
+        let report = control.report(slot);
+        let (phase, completed, cpu) = (report.phase(), report.completed() > 0, report.cpu());
+        let exit = worker.exit.clone().unwrap_or(WorkerExit::Unknown);
+        let failure =
+            (phase == Some(Phase::InitFailed)).then(|| queue.failure_text(slot)).flatten();
+        let cause = worker.killed.unwrap_or(LossCause::Death);
+        let pid = worker.process.as_ref().map_or(0, |process| process.pid);
+        let death = Death { id, seat: worker.seat, pid, exit: exit.clone(), cause };
+        queue.recover(&death);
+        let common = &self.shared.common;
+        common.counters.cpu_ns.add(cpu as usize);
+        let counters = &common.counters;
+        let planned =
+            phase == Some(Phase::Leaving) && exit == WorkerExit::Exited(crate::worker::EXIT_OK);
+        let seat = &mut self.crew.seats[worker.seat as usize];
+        if planned {
+            if worker.retiring && self.shared.stage() < Stage::Terminating && self.kill_at.is_none()
+            {
+                counters.recycles.add(1);
+            }
+        } else {
+            counters.deaths.add(1);
+            tracing::warn!(worker = worker.seat, pid, %exit, "a worker died");
+            if !worker.retiring && self.shared.plan.replaces {
+                seat.lost(now, worker.ready, completed);
+            }
+        }
+        if !self.shared.plan.replaces {
+            self.shared.single_ended(exit.clone());
+            if failure.is_none() {
+                queue.lose_all(&death);
+            }
+        }
+        self.publish_workers();
+        self.shared.process_ended(&ProcessInfo::new(id.queue, worker.seat, pid), !planned);
+        if let Some(text) = failure {
+            self.init_failures += 1;
+            if self.init_failures >= MAX_INIT_FAILURES || !self.shared.plan.replaces {
+                self.fail(Error::Initializer(text));
+            }
+        } else if self.crew.is_hopeless() {
+            self.fail(Error::NoWorkers(format!("the last one {exit} before it took a task")));
+        }
+    }
+}
