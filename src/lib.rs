@@ -7,6 +7,9 @@
 #![cfg_attr(aiopool_loom, allow(dead_code, unused_imports))]
 
 pub(crate) mod arena;
+#[cfg(all(feature = "bench", not(aiopool_loom)))]
+#[doc(hidden)]
+pub mod bench;
 #[cfg(not(aiopool_loom))]
 pub(crate) mod control;
 pub(crate) mod doorbell;

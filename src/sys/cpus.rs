@@ -1,10 +1,11 @@
 //! How many processors this process may keep busy.
-#![allow(unsafe_code)] // one call into libc
+#![allow(unsafe_code)] // calls into libc
 
 use std::io;
 use std::path::Path;
 
 use super::cgroup::{self, Version};
+use super::check;
 
 /// Processors of the affinity mask, less where a control group's quota is lower; at least 1.
 ///
@@ -20,21 +21,52 @@ pub(crate) fn available() -> usize {
 
 /// How many processors the calling thread may run on.
 fn affinity() -> io::Result<usize> {
-    const BITS: usize = 64;
-    // The kernel refuses a mask that is shorter than its own, so grow until it fits.
-    let mut mask = vec![0u64; 16];
-    loop {
-        let size = size_of_val(mask.as_slice());
-        // SAFETY: `mask` is writable for `size` bytes; the kernel fills in whole words.
-        let result = unsafe { libc::sched_getaffinity(0, size, mask.as_mut_ptr().cast()) };
-        if result == 0 {
-            return Ok(mask.iter().map(|word| word.count_ones() as usize).sum());
+    Ok(Mask::of_this_thread()?.processors().len())
+}
+
+/// A set of processors, as the kernel has it.
+#[derive(Debug)]
+pub(crate) struct Mask(Vec<u64>);
+
+const BITS: usize = u64::BITS as usize;
+
+impl Mask {
+    /// Those that the calling thread may run on.
+    pub(crate) fn of_this_thread() -> io::Result<Self> {
+        // The kernel refuses a mask that is shorter than its own, so grow until it fits.
+        let mut mask = vec![0u64; 16];
+        loop {
+            let size = size_of_val(mask.as_slice());
+            // SAFETY: `mask` is writable for `size` bytes; the kernel fills in whole words.
+            let result = unsafe { libc::sched_getaffinity(0, size, mask.as_mut_ptr().cast()) };
+            if result == 0 {
+                return Ok(Self(mask));
+            }
+            let error = io::Error::last_os_error();
+            if error.raw_os_error() != Some(libc::EINVAL) || mask.len() * BITS >= 1 << 20 {
+                return Err(error);
+            }
+            mask.resize(mask.len() * 2, 0);
         }
-        let error = io::Error::last_os_error();
-        if error.raw_os_error() != Some(libc::EINVAL) || mask.len() * BITS >= 1 << 20 {
-            return Err(error);
-        }
-        mask.resize(mask.len() * 2, 0);
+    }
+
+    /// Processor `number` alone.
+    pub(crate) fn single(number: usize) -> Self {
+        let mut mask = vec![0; (number / BITS + 1).max(16)];
+        mask[number / BITS] = 1 << (number % BITS);
+        Self(mask)
+    }
+
+    /// The processors' numbers.
+    pub(crate) fn processors(&self) -> Vec<usize> {
+        (0..self.0.len() * BITS).filter(|n| self.0[n / BITS] >> (n % BITS) & 1 == 1).collect()
+    }
+
+    /// Has the calling thread run on these only.
+    pub(crate) fn apply(&self) -> io::Result<()> {
+        let size = size_of_val(self.0.as_slice());
+        // SAFETY: the mask is readable for `size` bytes.
+        check(unsafe { libc::sched_setaffinity(0, size, self.0.as_ptr().cast()) }).map(drop)
     }
 }
 
@@ -86,5 +118,15 @@ mod tests {
         let machine = std::fs::read_to_string("/proc/cpuinfo").unwrap();
         assert!(count >= 1);
         assert!(count <= machine.lines().filter(|line| line.starts_with("processor")).count());
+    }
+
+    #[test]
+    fn a_thread_can_be_kept_on_one_processor_and_let_go() {
+        let before = Mask::of_this_thread().unwrap();
+        let last = *before.processors().last().unwrap();
+        Mask::single(last).apply().unwrap();
+        assert_eq!(Mask::of_this_thread().unwrap().processors(), [last]);
+        before.apply().unwrap();
+        assert_eq!(Mask::of_this_thread().unwrap().processors(), before.processors());
     }
 }

@@ -27,6 +27,13 @@ pub(crate) use config::{Hook, WorkerConfig};
 pub use local::WorkerContext;
 pub(crate) use start::{WorkerFds, WorkerStart};
 
+/// What a worker is made of, for measurements of the parts.
+#[cfg(feature = "bench")]
+pub(crate) mod bench {
+    pub(crate) use super::engine::{Engine, Look, now};
+    pub(crate) use super::start::WorkerFds;
+}
+
 use engine::Engine;
 use root::{Leave, Root};
 use spin::Spin;

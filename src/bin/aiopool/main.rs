@@ -1,6 +1,7 @@
 //! The `aiopool` command: one file per subcommand.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod engine;
 mod interrupt;
 mod output;
@@ -24,6 +25,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::Args),
     Scrape(scrape::Args),
     Site(site::Args),
 }
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     // Wrong usage ends here with status 2.
     let cli = Cli::parse();
     let result = match cli.command {
+        Command::Bench(args) => bench::run(args),
         Command::Scrape(args) => scrape::run(args),
         Command::Site(args) => site::run(args),
     };

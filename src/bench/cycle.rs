@@ -1,0 +1,138 @@
+//! The whole cycle without an executor: the pool's own queue on one side, the worker's own engine
+//! on the other, and nothing between them and the caller.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::control::{Control, Shape};
+use crate::queue::{Common, HostQueue, Inputs, Receiver, Submission};
+use crate::shm::Region;
+use crate::sync::spin_hint;
+use crate::sys::eventfd::EventFd;
+use crate::table::WorkerId;
+use crate::task::{Outcome, Status, TaskOptions};
+use crate::worker::bench::{Engine, Look, WorkerFds};
+
+use super::partner::Partner;
+
+const CAPACITY: u32 = 4096;
+
+/// Submit, claim, start, complete, receive: every step of a task but its future.
+pub struct Cycle {
+    partner: Partner,
+    queue: HostQueue,
+    received: Arc<Received>,
+    task: u64,
+}
+
+#[derive(Default)]
+struct Received(AtomicUsize);
+
+impl Receiver for Received {
+    fn deliver(&self, _: u64, outcome: Outcome) {
+        assert!(outcome.result.is_ok(), "{outcome:?}");
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Cycle {
+    pub fn new() -> io::Result<Self> {
+        let control = Control::create(Shape { capacity: CAPACITY, slots: 2, classes: 1 })?;
+        let inputs = Inputs::create(1 << 20)?;
+        let outputs = Region::create(c"aiopool-bench", 1 << 20)?;
+        let (host_bell, supervisor_bell) = (EventFd::new()?, EventFd::new()?);
+        let bells = [EventFd::new()?, EventFd::new()?];
+        let copy = |fd: &dyn AsFd| fd.as_fd().try_clone_to_owned();
+        let fds = WorkerFds {
+            control: copy(&control)?,
+            requests: copy(&inputs)?,
+            outputs: copy(&outputs)?,
+            host_bell: copy(&host_bell)?,
+            supervisor_bell: copy(&supervisor_bell)?,
+            bells: bells.iter().map(|b| copy(b)).collect::<io::Result<Vec<OwnedFd>>>()?,
+        };
+        let id = WorkerId { queue: 0, slot: 0, incarnation: 1 };
+        let (mut fds, mut engine) = (Some(fds), None);
+        let mut input = Vec::new();
+        let partner = Partner::fork(move |_, operations| {
+            let engine = engine.get_or_insert_with(|| {
+                let fds = fds.take().expect("taken once");
+                Engine::open(id, 0, 0, fds).expect("the regions are there")
+            });
+            for _ in 0..operations {
+                serve_one(engine, &mut input);
+            }
+        })?;
+        let common = Common::new(inputs, host_bell, supervisor_bell, 0);
+        let queue = HostQueue::new(0, control, bells.into(), common);
+        Ok(Self { partner, queue, received: Arc::default(), task: 0 })
+    }
+
+    /// So many tasks, as many in flight as there is room for.
+    pub fn block(&mut self, operations: u64) -> Duration {
+        let Self { partner, queue, received, task } = self;
+        let end = received.0.load(Ordering::Relaxed) + operations as usize;
+        partner.block(operations, |_| {
+            for _ in 0..operations {
+                *task += 1;
+                while submit(queue, received, *task).is_err() {
+                    queue.drain();
+                }
+                if task.is_multiple_of(64) {
+                    queue.drain();
+                }
+            }
+            while received.0.load(Ordering::Relaxed) < end {
+                queue.drain();
+                spin_hint();
+            }
+        })
+    }
+
+    /// So many tasks, one after the other.
+    pub fn one_by_one(&mut self, operations: u64) -> Duration {
+        let Self { partner, queue, received, task } = self;
+        partner.block(operations, |_| {
+            for _ in 0..operations {
+                *task += 1;
+                let before = received.0.load(Ordering::Relaxed);
+                submit(queue, received, *task).expect("an empty queue has room");
+                while received.0.load(Ordering::Relaxed) == before {
+                    queue.drain();
+                    spin_hint();
+                }
+            }
+        })
+    }
+}
+
+fn submit(queue: &HostQueue, received: &Arc<Received>, task: u64) -> crate::Result<()> {
+    let submission = Submission {
+        task,
+        function: 0,
+        input: &task.to_le_bytes(),
+        options: TaskOptions::new(),
+        receiver: received.clone(),
+        token: 0,
+    };
+    queue.try_submit(submission).map(drop)
+}
+
+fn serve_one(engine: &mut Engine, input: &mut Vec<u8>) {
+    let mut task = loop {
+        match engine.claim(true) {
+            Look::Task(task) => break task,
+            _ => spin_hint(),
+        }
+    };
+    // The clock is read as in a worker: once before and once after.
+    let started = crate::worker::bench::now();
+    assert!(engine.start(&mut task, started), "nobody calls it off");
+    engine.read_input(&task, input).expect("a sound input");
+    let elapsed = crate::worker::bench::now() - started;
+    engine.complete(task, Status::Ok, input, elapsed).expect("8 bytes fit the record");
+}

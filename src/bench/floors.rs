@@ -1,0 +1,110 @@
+//! What the machine itself costs: nothing that crosses processes can be faster.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use crate::sync::atomic::{Ordering::Acquire, Ordering::Release};
+use crate::sync::spin_hint;
+use crate::sys::eventfd::EventFd;
+use crate::sys::poll::{PollFd, poll};
+
+use super::partner::{self, Partner, Shared};
+
+/// One cache line that goes to and fro between two processes on two processors.
+pub struct CacheLine(Partner);
+
+const THERE: usize = 0;
+
+impl CacheLine {
+    pub fn new() -> io::Result<Self> {
+        // One word for both directions: the line itself bounces, and nothing else.
+        Partner::fork(|shared, operations| {
+            let word = shared.own(THERE);
+            for i in 0..operations {
+                // Acquire and Release, here and below: as any protocol would need.
+                while word.load(Acquire) != 2 * i + 1 {
+                    spin_hint();
+                }
+                word.store(2 * i + 2, Release);
+            }
+            word.store(0, Release);
+        })
+        .map(Self)
+    }
+
+    /// So many round trips.
+    pub fn block(&mut self, operations: u64) -> Duration {
+        self.0.block(operations, |shared: &Shared| {
+            let word = shared.own(THERE);
+            for i in 0..operations {
+                word.store(2 * i + 1, Release);
+                while word.load(Acquire) == 2 * i + 1 {
+                    spin_hint();
+                }
+            }
+        })
+    }
+}
+
+/// Two processes that wake each other through eventfds, asleep in between.
+pub struct Bells {
+    partner: Partner,
+    there: EventFd,
+    back: EventFd,
+}
+
+fn wait(bell: &EventFd) {
+    while !bell.drain().unwrap_or(true) {
+        let _ = poll(&mut [PollFd::readable(bell.as_fd())], None);
+    }
+}
+
+impl Bells {
+    pub fn new() -> io::Result<Self> {
+        let (there, back) = (EventFd::new()?, EventFd::new()?);
+        let (theirs, ours) = (there.try_clone()?, back.try_clone()?);
+        let partner = Partner::fork(move |_, operations| {
+            for _ in 0..operations {
+                wait(&theirs);
+                let _ = ours.ring();
+            }
+        })?;
+        Ok(Self { partner, there, back })
+    }
+
+    /// So many round trips, each with two wake-ups.
+    pub fn block(&mut self, operations: u64) -> Duration {
+        let Self { partner, there, back } = self;
+        partner.block(operations, |_| {
+            for _ in 0..operations {
+                let _ = there.ring();
+                wait(back);
+            }
+        })
+    }
+}
+
+impl Bells {
+    /// One round trip after a pause in which both sides have gone to sleep.
+    pub fn after_pause(&mut self, pause: Duration) -> Duration {
+        let Self { partner, there, back } = self;
+        let mut time = Duration::ZERO;
+        partner.block(1, |_| {
+            std::thread::sleep(pause);
+            let start = Instant::now();
+            let _ = there.ring();
+            wait(back);
+            time = start.elapsed();
+        });
+        time
+    }
+}
+
+/// The time from a fork to the end of a child that does nothing but leave.
+pub fn fork_and_exit() -> io::Result<Duration> {
+    let start = Instant::now();
+    partner::fork_and_exit()?;
+    Ok(start.elapsed())
+}

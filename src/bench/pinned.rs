@@ -1,0 +1,31 @@
+//! Where a thread runs, for as long as a block takes.
+#![forbid(unsafe_code)]
+
+use std::io;
+
+use crate::sys::cpus::{self, Mask};
+
+/// The calling thread stays on one processor until this is dropped.
+pub struct Pinned(Mask);
+
+impl Pinned {
+    /// To processor number `index` of those that this process may use, or of as many as there are.
+    pub fn to(index: usize) -> io::Result<Self> {
+        let before = Mask::of_this_thread()?;
+        let allowed = before.processors();
+        Mask::single(allowed[index % allowed.len()]).apply()?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // It was allowed before; if it is no more, the kernel has moved the thread itself.
+        let _ = self.0.apply();
+    }
+}
+
+/// How many processors this process may keep busy.
+pub fn cpus() -> usize {
+    cpus::available()
+}

@@ -1,0 +1,190 @@
+//! Tasks that do nothing, through the public verbs and tokio.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use aiopool::Pool;
+use tokio::runtime::Runtime;
+
+use super::super::contest::{Bar, Contest};
+#[cfg(feature = "rivals")]
+use super::median_us;
+use super::{Setup, Spec, millions, pool, runtime, same};
+
+pub fn rows() -> Vec<Spec> {
+    vec![
+        Spec {
+            name: "apply",
+            about: "a task that does nothing, one by one through tokio, p50",
+            build: apply,
+        },
+        Spec {
+            name: "map-1-worker",
+            about: "tasks that do nothing, 1,000 in flight, 1 worker",
+            build: |setup| map(setup, 1),
+        },
+        Spec {
+            name: "map-2-workers",
+            about: "tasks that do nothing, 1,000 in flight, 2 workers",
+            build: |setup| map(setup, 2),
+        },
+    ]
+}
+
+/// In flight at once.
+const WINDOW: usize = 1_000;
+/// Tasks of a block.
+const TASKS: u64 = 8_000;
+
+fn apply(setup: &Setup) -> anyhow::Result<Contest> {
+    let runtime = Arc::new(runtime()?);
+    let pool = pool(1)?;
+    let tokio = Arc::clone(&runtime);
+    let blocking = Arc::clone(&runtime);
+    let mut contest = Contest::new("us", move || {
+        runtime.block_on(async {
+            median_us_async(async || {
+                std::hint::black_box(pool.apply(same, 7).await?);
+                Ok(())
+            })
+            .await
+        })
+    })
+    .against("tokio spawn + await", Some(Bar::AtMost(0.1)), move || {
+        tokio.block_on(async {
+            median_us_async(async || {
+                std::hint::black_box(tokio::spawn(same(7)).await?);
+                Ok(())
+            })
+            .await
+        })
+    })
+    .against("tokio spawn_blocking", None, move || {
+        blocking.block_on(async {
+            median_us_async(async || {
+                std::hint::black_box(tokio::task::spawn_blocking(|| 7).await?);
+                Ok(())
+            })
+            .await
+        })
+    });
+    #[cfg(feature = "rivals")]
+    {
+        use super::super::rivals;
+        let mut requests = rivals::iceoryx::Requests::start()?;
+        let mut ipc = rivals::ipc::Echo::start()?;
+        contest = contest
+            .against("iceoryx2 request", Some(Bar::AtMost(0.5)), move || requests.median_us())
+            .against("ipc-channel", None, move || median_us(|| ipc.once()));
+    }
+    if let Some(python) = setup.python()? {
+        let python = python.shared();
+        for (rival, bar) in [("aiomultiprocess", 1.0 / 2000.0), ("ProcessPoolExecutor", 0.0)] {
+            let python = python.clone();
+            let bar = (bar > 0.0).then_some(Bar::AtMost(bar));
+            contest = contest.against(rival, bar, move || python.ask(&format!("apply {rival}")));
+        }
+    }
+    Ok(contest)
+}
+
+async fn median_us_async(mut once: impl AsyncFnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+    for _ in 0..3 {
+        once().await?;
+    }
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < super::BLOCK {
+        let before = Instant::now();
+        once().await?;
+        times.push(before.elapsed().as_nanos() as f64 / 1e3);
+    }
+    Ok(super::super::contest::quantile(&times, 0.5))
+}
+
+fn map(setup: &Setup, processes: usize) -> anyhow::Result<Contest> {
+    let runtime = Arc::new(runtime()?);
+    let pool = pool(processes)?;
+    let tokio = Arc::clone(&runtime);
+    let mut contest = Contest::new("M/s", move || ours(&runtime, &pool)).against(
+        "tokio spawn + await",
+        Some(Bar::AtLeast(3.0)),
+        move || theirs(&tokio),
+    );
+    #[cfg(feature = "rivals")]
+    {
+        contest = contest.against("rayon spawn", None, rayon_spawn);
+    }
+    if let (Some(python), 2) = (setup.python()?, processes) {
+        let python = python.shared();
+        for (rival, bar) in [
+            ("aiomultiprocess", Some(200.0)),
+            ("ProcessPoolExecutor", Some(1000.0)),
+            ("multiprocessing.Pool", Some(4.0)),
+        ] {
+            let python = python.clone();
+            contest = contest
+                .against(rival, bar.map(Bar::AtLeast), move || python.ask(&format!("map {rival}")));
+        }
+    }
+    Ok(contest)
+}
+
+fn ours(runtime: &Runtime, pool: &Pool) -> anyhow::Result<f64> {
+    runtime.block_on(async {
+        // The workers are awake when the time begins.
+        for _ in 0..3 {
+            pool.apply(same, 1).await?;
+        }
+        let start = Instant::now();
+        let mut results = pool.map(same, 0..TASKS).window(WINDOW);
+        let mut sum = 0;
+        while let Some(result) = results.next().await {
+            sum += result?;
+        }
+        let time = start.elapsed();
+        anyhow::ensure!(sum == TASKS * (TASKS - 1) / 2, "a task gave a wrong result");
+        Ok(millions(time, TASKS))
+    })
+}
+
+fn theirs(runtime: &Runtime) -> anyhow::Result<f64> {
+    runtime.block_on(async {
+        for _ in 0..3 {
+            tokio::spawn(same(1)).await?;
+        }
+        let start = Instant::now();
+        let mut sum = 0;
+        let mut in_flight = VecDeque::with_capacity(WINDOW);
+        for x in 0..TASKS {
+            if in_flight.len() == WINDOW
+                && let Some(oldest) = in_flight.pop_front()
+            {
+                let oldest: tokio::task::JoinHandle<u64> = oldest;
+                sum += oldest.await?;
+            }
+            in_flight.push_back(tokio::spawn(same(x)));
+        }
+        for task in in_flight {
+            sum += task.await?;
+        }
+        let time = start.elapsed();
+        anyhow::ensure!(sum == TASKS * (TASKS - 1) / 2, "a task gave a wrong result");
+        Ok(millions(time, TASKS))
+    })
+}
+
+/// One by one spawned in a scope: threads of one process, no results to carry.
+#[cfg(feature = "rivals")]
+fn rayon_spawn() -> anyhow::Result<f64> {
+    let start = Instant::now();
+    rayon::scope(|scope| {
+        for x in 0..TASKS {
+            scope.spawn(move |_| {
+                std::hint::black_box(x);
+            });
+        }
+    });
+    Ok(millions(start.elapsed(), TASKS))
+}
