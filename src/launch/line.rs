@@ -50,7 +50,7 @@ impl Line {
         };
         // It may be any program, if the constructor did not catch it.
         let _ = pidfd::send_signal(line.pidfd(), libc::SIGKILL);
-        line.how_it_ended();
+        line.lost();
         Err(refused)
     }
 
@@ -78,21 +78,23 @@ impl Line {
         poll(&mut fds, Some(Duration::ZERO)).is_ok_and(|ready| ready > 0)
     }
 
-    /// The error of everything that needs a zygote which is dead.
+    /// The error of everything that needs the zygote, which has closed a line or is dead.
     pub(super) fn lost(&self) -> Error {
+        // Its lines close a moment before it is dead.
+        let _ = poll(&mut [PollFd::readable(self.pidfd())], Some(Duration::from_secs(1)));
+        if !self.is_dead() {
+            let text = "it has closed the line: raise the hard limit on open descriptors \
+                (RLIMIT_NOFILE)";
+            return Error::system("reach the zygote", io::Error::other(text));
+        }
         Error::ZygoteLost(self.how_it_ended().to_owned())
     }
 
-    /// Reaps the zygote, which ends or is about to, and says how it ended.
+    /// Reaps the zygote, which is dead, and says how it ended.
     fn how_it_ended(&self) -> &str {
-        self.end.get_or_init(|| {
-            // Its line closes a moment before it is dead.
-            let _ = poll(&mut [PollFd::readable(self.pidfd())], Some(Duration::from_secs(1)));
-            match wait::reap(self.pidfd()) {
-                Ok(Some(ended)) => WorkerExit::from(ended).to_string(),
-                Ok(None) => "closed its line".to_owned(),
-                Err(_) => "ended, and somebody else reaped it".to_owned(),
-            }
+        self.end.get_or_init(|| match wait::reap(self.pidfd()) {
+            Ok(Some(ended)) => WorkerExit::from(ended).to_string(),
+            _ => "ended, and somebody else reaped it".to_owned(),
         })
     }
 

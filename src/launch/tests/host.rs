@@ -35,6 +35,7 @@ pub(super) const ROLES: &[(&str, fn())] = &[
     }),
     ("forked child", crate::launch::zygote::tests::fork_the_host),
     ("fork refused", crate::launch::zygote::tests::have_forks_refused),
+    ("descriptors refused", crate::launch::zygote::tests::have_descriptors_refused),
     ("no descriptors", run_out_of_descriptors),
     ("stdio closed", start_without_stdio),
 ];
@@ -309,6 +310,11 @@ fn a_forked_child_of_the_host_has_a_zygote_of_its_own() {
 #[test]
 fn a_refused_fork_is_told_and_can_be_ordered_again() {
     role::play("fork refused");
+}
+
+#[test]
+fn a_zygote_that_may_open_nothing_says_so_and_recovers() {
+    role::play("descriptors refused");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::launch::Report;
-use crate::launch::tests::rig::{FIRST, Rig};
+use crate::launch::tests::rig::{FIRST, Rig, spec};
 use crate::sys::exit::exit_now;
 use crate::sys::process::{self, Side};
 use crate::sys::wait::{Ended, reap_waiting};
@@ -47,7 +47,7 @@ pub(in crate::launch) fn have_forks_refused() {
     let zygote: u32 = worker.get("parent").parse().unwrap();
     let second = WorkerId { slot: 1, ..FIRST };
 
-    let before = limit_processes(zygote, 1);
+    let before = limit(zygote, libc::RLIMIT_NPROC, 1);
     rig.order(second);
     match rig.report() {
         Report::ForkFailed { id, reason } => {
@@ -56,19 +56,44 @@ pub(in crate::launch) fn have_forks_refused() {
         }
         other => panic!("expected a refused fork, got {other:?}"),
     }
-    limit_processes(zygote, before);
+    limit(zygote, libc::RLIMIT_NPROC, before);
     rig.start(second);
 }
 
-/// Sets how many processes the user of `pid` may have when `pid` forks; gives what it was.
-fn limit_processes(pid: u32, most: u64) -> u64 {
+/// Lets its zygote open nothing more, for a while.
+pub(in crate::launch) fn have_descriptors_refused() {
+    let rig = Rig::new("describe");
+    let worker = rig.describe(FIRST);
+    let zygote: u32 = worker.get("parent").parse().unwrap();
+    let second = WorkerId { slot: 1, ..FIRST };
+
+    // The lowest number that is free: so no number is.
+    let free = (0..).find(|fd| std::fs::read_link(format!("/proc/{zygote}/fd/{fd}")).is_err());
+    let before = limit(zygote, libc::RLIMIT_NOFILE, free.unwrap());
+    let refused = Rig::open(&spec("sleep")).err().unwrap();
+    assert!(refused.to_string().contains("RLIMIT_NOFILE"), "{refused}");
+    rig.order(second);
+    match rig.report() {
+        Report::ForkFailed { id, reason } => {
+            assert_eq!(id, second);
+            assert!(reason.contains("RLIMIT_NOFILE"), "{reason}");
+        }
+        other => panic!("expected a refused fork, got {other:?}"),
+    }
+    limit(zygote, libc::RLIMIT_NOFILE, before);
+    rig.start(second);
+    Rig::new("sleep").start(FIRST);
+}
+
+/// Sets a limit of another process; gives what it was.
+fn limit(pid: u32, resource: libc::__rlimit_resource_t, most: u64) -> u64 {
     let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     let pid = pid as libc::pid_t;
     // SAFETY: `old` is writable; no new limit is given.
-    assert_eq!(unsafe { libc::prlimit(pid, libc::RLIMIT_NPROC, std::ptr::null(), &mut old) }, 0);
+    assert_eq!(unsafe { libc::prlimit(pid, resource, std::ptr::null(), &mut old) }, 0);
     let new = libc::rlimit { rlim_cur: most, ..old };
     // SAFETY: `new` is initialised; the old limit is not asked for.
-    let set = unsafe { libc::prlimit(pid, libc::RLIMIT_NPROC, &new, std::ptr::null_mut()) };
+    let set = unsafe { libc::prlimit(pid, resource, &new, std::ptr::null_mut()) };
     assert_eq!(set, 0);
     old.rlim_cur
 }
