@@ -14,6 +14,8 @@ pub mod bench;
 pub(crate) mod control;
 pub(crate) mod doorbell;
 mod error;
+#[cfg(all(feature = "capi", not(aiopool_loom)))]
+pub mod ffi;
 #[cfg(not(aiopool_loom))]
 pub(crate) mod launch;
 #[cfg(not(aiopool_loom))]

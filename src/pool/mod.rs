@@ -31,6 +31,9 @@ pub use stats::Stats;
 pub use submit::Submit;
 pub use task::Task;
 
+#[cfg(feature = "capi")]
+pub(crate) use waiting::bell_waker;
+
 use waiting::Waiting;
 
 /// A pool of worker processes that run async functions.

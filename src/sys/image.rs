@@ -52,6 +52,31 @@ impl Image {
     }
 }
 
+/// Whether `address` lies in the code of an image that is mapped now.
+pub(crate) fn is_code(address: usize) -> bool {
+    unsafe extern "C" fn visit(
+        image: *mut libc::dl_phdr_info,
+        _size: libc::size_t,
+        search: *mut libc::c_void,
+    ) -> libc::c_int {
+        // SAFETY: the linker passes one image of its list, valid during the call, and our number.
+        let (base, headers, address) = unsafe {
+            let image = &*image;
+            let headers = std::slice::from_raw_parts(image.dlpi_phdr, image.dlpi_phnum.into());
+            (image.dlpi_addr as usize, headers, *search.cast::<usize>())
+        };
+        let found = headers.iter().any(|header| {
+            let offset = address.wrapping_sub(base.wrapping_add(header.p_vaddr as usize));
+            let is_code = header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0;
+            is_code && offset < header.p_memsz as usize
+        });
+        libc::c_int::from(found)
+    }
+    let mut address = address;
+    // SAFETY: the callback takes its argument for the number that it is, and keeps nothing.
+    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut address).cast()) != 0 }
+}
+
 struct Search {
     anchor: usize,
     index: usize,
@@ -146,6 +171,14 @@ mod tests {
         assert!(image.is_program);
         assert_eq!(image.path, PathBuf::from("/proc/self/exe"));
         assert_eq!(image.identity().unwrap(), own().unwrap().identity().unwrap());
+    }
+
+    #[test]
+    fn code_is_told_from_data_and_from_the_heap() {
+        assert!(is_code(own as *const () as usize));
+        assert!(is_code(libc::getpid as *const () as usize));
+        assert!(!is_code(Box::new(0_u64).as_ref() as *const u64 as usize));
+        assert!(!is_code(0) && !is_code(usize::MAX));
     }
 
     #[test]

@@ -54,6 +54,13 @@ impl Output {
         codec::encode(value, &mut self.bytes)
     }
 
+    /// Makes it hold `bytes` as they are.
+    #[cfg(feature = "capi")]
+    pub(crate) fn set_bytes(&mut self, bytes: Vec<u8>) {
+        self.clear();
+        self.bytes = bytes;
+    }
+
     /// Makes it hold `text`.
     pub(crate) fn set_text(&mut self, text: &str) {
         self.clear();

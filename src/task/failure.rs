@@ -53,6 +53,10 @@ pub struct TaskFailure {
     pub(crate) type_name: String,
 }
 
+/// What stands for a type where a C function returned a number.
+#[cfg(feature = "capi")]
+const C_TYPE: &str = "int32_t ";
+
 impl TaskFailure {
     /// Takes down `error`: its text, its type and, where the type shows one, the chain of causes.
     pub(crate) fn of<E: fmt::Display + 'static>(error: &E) -> Self {
@@ -64,6 +68,18 @@ impl TaskFailure {
     /// An error of another language, of which there is only the text.
     pub(crate) fn foreign(message: &str) -> Self {
         Self { message: message.to_owned(), chain: Vec::new(), type_name: String::new() }
+    }
+
+    /// The error of a C function: its text and the number that it returned.
+    #[cfg(feature = "capi")]
+    pub(crate) fn from_c(message: String, code: i32) -> Self {
+        Self { message, chain: Vec::new(), type_name: format!("{C_TYPE}{code}") }
+    }
+
+    /// The number that a C function returned.
+    #[cfg(feature = "capi")]
+    pub(crate) fn c_code(&self) -> Option<i32> {
+        self.type_name.strip_prefix(C_TYPE)?.parse().ok()
     }
 
     /// The error's own text.

@@ -1,0 +1,861 @@
+/* aiopool: a process pool for tasks. The C API.
+ *
+ * Made from src/ffi by cbindgen; do not edit. See docs/c-api.md for a tour and ffi-examples/c for
+ * programs.
+ *
+ * In all calls: texts are UTF-8 and end with NUL; sizes and lengths are bytes; times say their
+ * unit; `..._out` arguments are written only when a call returns AIOPOOL_OK; NULL is refused
+ * unless it is said to be taken. What a call lends is given back by the call that is named with
+ * it. No call lets a panic or an exception out.
+ */
+#ifndef AIOPOOL_H
+#define AIOPOOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---------------------------------------------------------------------
+ * Version and features.
+ *
+ * The library's version follows semantic versioning; a program that was compiled against one
+ * 0.x header runs with every later library of the same 0.x.
+ * ------------------------------------------------------------------ */
+
+/**
+ * The version of this header, major number.
+ */
+#define AIOPOOL_VERSION_MAJOR 0
+
+/**
+ * The version of this header, minor number.
+ */
+#define AIOPOOL_VERSION_MINOR 1
+
+/**
+ * The version of this header, patch number.
+ */
+#define AIOPOOL_VERSION_PATCH 0
+
+/**
+ * The version of the library, as `major << 16 | minor << 8 | patch`.
+ *
+ * Thread rule: callable from everywhere, at any time, as are all functions of this section.
+ */
+uint32_t aiopool_version(void);
+
+/**
+ * The version of the library as text, such as `"0.1.0"`; static, never freed.
+ */
+const char *aiopool_version_text(void);
+
+/**
+ * Whether the library has the feature `name`; false for one it does not know.
+ *
+ * Features of this version: `async` (asynchronous task functions), `command` (workers that
+ * are other programs), `hooks`, `loan` (zero-copy), `log`.
+ */
+bool aiopool_has_feature(const char *name);
+
+/* ---------------------------------------------------------------------
+ * Status codes and errors.
+ *
+ * Every function that can fail returns an `aiopool_status`: `AIOPOOL_OK` or a negative number.
+ * Numbers are never changed and never used again. What a call gives back is written to its last
+ * arguments, and only when it returns `AIOPOOL_OK`.
+ * ------------------------------------------------------------------ */
+
+/**
+ * Done.
+ */
+#define AIOPOOL_OK 0
+
+/**
+ * A pointer that is required is NULL.
+ */
+#define AIOPOOL_ERR_NULL -1
+
+/**
+ * An argument or option is outside its range; the text names it and what is allowed.
+ */
+#define AIOPOOL_ERR_INVALID -2
+
+/**
+ * A `struct_size` that no version of the library knows, or a reserved field that is not 0.
+ */
+#define AIOPOOL_ERR_STRUCT -3
+
+/**
+ * The handle is not, or not any more, one of a living object.
+ */
+#define AIOPOOL_ERR_HANDLE -4
+
+/**
+ * The system refused something: memory, descriptors, processes.
+ */
+#define AIOPOOL_ERR_SYSTEM -5
+
+/**
+ * There was nothing within the time given.
+ */
+#define AIOPOOL_ERR_TIMEOUT -6
+
+/**
+ * There is nothing now.
+ */
+#define AIOPOOL_ERR_EMPTY -7
+
+/**
+ * The pool is full: receive some outcomes first.
+ */
+#define AIOPOOL_ERR_FULL -8
+
+/**
+ * The pool takes no more tasks: it was closed or terminated, or has failed.
+ */
+#define AIOPOOL_ERR_CLOSED -9
+
+/**
+ * Something of the object is still in use.
+ */
+#define AIOPOOL_ERR_BUSY -10
+
+/**
+ * The input is larger than the pool takes.
+ */
+#define AIOPOOL_ERR_TOO_LARGE -11
+
+/**
+ * The call had to come before: see `aiopool_init`.
+ */
+#define AIOPOOL_ERR_TOO_LATE -12
+
+/**
+ * The call must come after `aiopool_init`.
+ */
+#define AIOPOOL_ERR_TOO_EARLY -13
+
+/**
+ * The call came from a process that was forked from the pool's host.
+ */
+#define AIOPOOL_ERR_FORKED -14
+
+/**
+ * The call is for the host and came from inside of a worker.
+ */
+#define AIOPOOL_ERR_IN_WORKER -15
+
+/**
+ * The call is for a worker's event loop and came from elsewhere.
+ */
+#define AIOPOOL_ERR_NOT_IN_WORKER -16
+
+/**
+ * No such task function, ticket or name.
+ */
+#define AIOPOOL_ERR_UNKNOWN -17
+
+/**
+ * No worker could be started, or every initializer failed.
+ */
+#define AIOPOOL_ERR_NO_WORKERS -18
+
+/**
+ * Shared memory holds something that no correct process writes.
+ */
+#define AIOPOOL_ERR_CORRUPT -19
+
+/**
+ * A call at a moment at which it cannot be taken; the text says why.
+ */
+#define AIOPOOL_ERR_MISUSE -20
+
+/**
+ * The pool has failed as a whole; the text says by what.
+ */
+#define AIOPOOL_ERR_FAILED -21
+
+/**
+ * A bug in aiopool: a panic was caught.
+ */
+#define AIOPOOL_ERR_PANIC -22
+
+/**
+ * The output found no room in the worker's result arena.
+ */
+#define AIOPOOL_ERR_OUTPUT_SPACE -23
+
+/**
+ * The task function returned an error.
+ */
+#define AIOPOOL_ERR_TASK -24
+
+/**
+ * What the functions that take a time understand as "without limit".
+ */
+#define AIOPOOL_FOREVER UINT64_MAX
+
+/**
+ * What a call returns: 0 or a negative `AIOPOOL_ERR_*`.
+ */
+typedef int32_t aiopool_status;
+
+/**
+ * What `status` means, in a few words; static, never freed, never NULL.
+ *
+ * Thread rule: callable from everywhere, at any time.
+ */
+const char *aiopool_status_str(aiopool_status status);
+
+/**
+ * What was wrong in this thread's last call that failed, and what to do about it.
+ *
+ * Valid until this thread's next aiopool call; empty if none failed yet; never NULL.
+ */
+const char *aiopool_last_error(void);
+
+/* ---------------------------------------------------------------------
+ * Inside of a task.
+ *
+ * What a task function can do with its `aiopool_task` and `aiopool_output`. Both are valid until
+ * the function returns, or, if it returns `AIOPOOL_PENDING`, until the task is completed or its
+ * cancel callback has returned; later calls with them return `AIOPOOL_ERR_HANDLE`.
+ *
+ * Thread rule: the worker's event loop, which is the thread that task functions and callbacks
+ * are called on. `aiopool_task_complete` and the output functions are callable from other
+ * threads of the worker, too.
+ * ------------------------------------------------------------------ */
+
+/**
+ * Where a task function writes its output.
+ */
+typedef struct aiopool_output aiopool_output;
+
+/**
+ * A task, as its function sees it.
+ */
+typedef struct aiopool_task aiopool_task;
+
+/**
+ * Appends `len` bytes at `data` to the output.
+ *
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
+ */
+aiopool_status aiopool_output_write(const struct aiopool_output *output,
+                                    const void *data,
+                                    size_t len);
+
+/**
+ * Appends `len` bytes to the output, for the caller to fill in: they are 0 now.
+ *
+ * `data_out` is valid until the next call that writes to this output.
+ *
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
+ */
+aiopool_status aiopool_output_reserve(const struct aiopool_output *output,
+                                      size_t len,
+                                      void **data_out);
+
+/**
+ * Sets the text of the error that the task is about to end with; `text` is copied.
+ *
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_INVALID` (not UTF-8) or
+ * `AIOPOOL_ERR_HANDLE`.
+ */
+aiopool_status aiopool_task_set_error(const struct aiopool_task *task, const char *error);
+
+/**
+ * Ends a task whose function has returned or will return `AIOPOOL_PENDING`.
+ *
+ * `result` is what the function would have returned: 0, or a number for an error. Both
+ * handles are dead after this.
+ *
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_INVALID` (`AIOPOOL_PENDING` is no
+ * end) or `AIOPOOL_ERR_HANDLE` (ended before).
+ * Thread rule: callable from every thread of the worker.
+ */
+aiopool_status aiopool_task_complete(const struct aiopool_task *task, int32_t result);
+
+/* ---------------------------------------------------------------------
+ * Task functions.
+ *
+ * A task function is registered before `aiopool_init`, because workers are forked from the
+ * process as it is then: function and `user` pointer are valid in them because they were in it.
+ * Functions that live in workers of another program are declared by name, at any time.
+ * ------------------------------------------------------------------ */
+
+/**
+ * What a task function returns that will complete its task later; see `aiopool_task_complete`.
+ */
+#define AIOPOOL_PENDING 1
+
+/**
+ * A task function, which runs in a worker process.
+ *
+ * `input` is what was submitted, `input_len` bytes, valid until the function returns something
+ * else than `AIOPOOL_PENDING` or the task is completed. What it writes to `output` is the
+ * outcome's payload. `user` is the pointer it was registered with.
+ *
+ * It returns 0 when it is done, `AIOPOOL_PENDING` if it will call `aiopool_task_complete` later,
+ * and any other number for an error, with `aiopool_task_set_error` for its text; the payload is
+ * dropped then. A worker runs one function at a time; one that waits should be asynchronous.
+ */
+typedef int32_t (*aiopool_task_fn)(aiopool_task *task,
+                                   const void *input,
+                                   size_t input_len,
+                                   aiopool_output *output,
+                                   void *user);
+
+/**
+ * Registers `function` under `name`, to be called with `user`, and gives its number.
+ *
+ * `name` is copied. `user` may be NULL; what it points to is what workers see as it was at
+ * `aiopool_init`. The same function registered again under its name has the same number.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_INVALID` for a name that is taken,
+ * empty or too long (224 bytes), and for a function that is in no image mapped into this
+ * process (made at run time); `AIOPOOL_ERR_TOO_LATE` after `aiopool_init`.
+ * Thread rule: callable from every thread of the host.
+ */
+aiopool_status aiopool_function_register(const char *name,
+                                         aiopool_task_fn function,
+                                         void *user,
+                                         uint32_t *function_out);
+
+/**
+ * Declares a function that only the workers know, by `name`, and gives its number.
+ *
+ * For pools whose workers are another program (`AIOPOOL_START_COMMAND`), which serves the
+ * name. A task of a name that the worker does not have ends with an error that says so.
+ *
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_INVALID` (as
+ * `aiopool_function_register`).
+ * Thread rule: callable from every thread of the host, at any time.
+ */
+aiopool_status aiopool_function_declare(const char *name, uint32_t *function_out);
+
+/**
+ * Gives the number of the function that was registered or declared under `name`.
+ *
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_UNKNOWN`.
+ * Thread rule: callable from every thread of the host, at any time.
+ */
+aiopool_status aiopool_function_find(const char *name, uint32_t *function_out);
+
+/* ---------------------------------------------------------------------
+ * Start of the process.
+ *
+ * First thing in `main`: register the task functions, load what all workers are to share, call
+ * `aiopool_init`, then start threads and pools as you like.
+ * ------------------------------------------------------------------ */
+
+/**
+ * Forks the process from which all workers are forked; they share its memory of this moment.
+ *
+ * Task functions that were registered before can be submitted. Standard output is flushed.
+ * Calling it a second time does nothing. Without this call pools can only be given functions
+ * that are declared by name, for workers that are another program.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TOO_LATE` if this process has a second thread or has
+ * started a pool; `AIOPOOL_ERR_INVALID` if a registered function is in no mapped image;
+ * `AIOPOOL_ERR_SYSTEM`.
+ * Thread rule: from the only thread of the process.
+ */
+aiopool_status aiopool_init(void);
+
+/* ---------------------------------------------------------------------
+ * Options of a pool.
+ * ------------------------------------------------------------------ */
+
+/**
+ * Workers are forked from the process that called `aiopool_init`.
+ */
+#define AIOPOOL_START_FORK 0
+
+/**
+ * Workers execute this program anew; only functions declared by name are of use then.
+ */
+#define AIOPOOL_START_SPAWN 1
+
+/**
+ * Workers are another program: `command`.
+ */
+#define AIOPOOL_START_COMMAND 2
+
+/**
+ * Workers keep the descriptors that were open at `aiopool_init`.
+ */
+#define AIOPOOL_POOL_KEEP_FDS 1
+
+/**
+ * Options of a pool; set by `aiopool_pool_options_init`, then changed where wanted.
+ *
+ * A number outside its range is refused by `aiopool_pool_start` with a text that says the range.
+ */
+typedef struct aiopool_pool_options {
+    /**
+     * `sizeof(aiopool_pool_options)`.
+     */
+    uint32_t struct_size;
+    /**
+     * `AIOPOOL_POOL_*`, or 0.
+     */
+    uint32_t flags;
+    /**
+     * Worker processes; 0, the default, for one for each processor that this process may use.
+     */
+    uint32_t processes;
+    /**
+     * Queues, 1 (the default) to `processes`; worker w serves queue w modulo `queues`.
+     */
+    uint32_t queues;
+    /**
+     * Tasks that a worker has in flight at most; 16. Means something to asynchronous functions.
+     */
+    uint32_t child_concurrency;
+    /**
+     * Priority classes, 1 (the default) to 4.
+     */
+    uint32_t priorities;
+    /**
+     * Tasks that a worker runs before it is replaced; 0, the default, for no limit.
+     */
+    uint64_t max_tasks_per_child;
+    /**
+     * Tasks that a queue holds at most, a power of two; 4096.
+     */
+    uint64_t capacity;
+    /**
+     * The largest input in bytes; 64 MiB.
+     */
+    uint64_t max_payload;
+    /**
+     * Memory for inputs above 64 bytes; 0, the default, for four times `max_payload`.
+     */
+    uint64_t input_arena;
+    /**
+     * Memory of each worker for outputs above 128 bytes, as `input_arena`.
+     */
+    uint64_t output_arena;
+    /**
+     * Milliseconds that a worker has to obey a deadline or the pool's end; 2000.
+     */
+    uint64_t grace_ms;
+    /**
+     * `AIOPOOL_START_*`; `AIOPOOL_START_FORK`.
+     */
+    uint32_t start_method;
+    /**
+     * 0.
+     */
+    uint32_t reserved_0;
+    /**
+     * With `AIOPOOL_START_COMMAND` the program and its arguments, ended by NULL; else NULL.
+     */
+    const char *const *command;
+    /**
+     * 0.
+     */
+    uint64_t reserved[8];
+} aiopool_pool_options;
+
+/**
+ * Sets all options to their defaults.
+ *
+ * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
+ */
+aiopool_status aiopool_pool_options_init(struct aiopool_pool_options *options_out);
+
+/* ---------------------------------------------------------------------
+ * Pools.
+ *
+ * A pool is started, given tasks, closed or terminated, joined and freed. Everything else that
+ * it had goes with it, worker processes included.
+ *
+ * Thread rule, unless a function says otherwise: callable from every thread of the process that
+ * started the pool, also several at once. In a forked child every call returns
+ * `AIOPOOL_ERR_FORKED`, in a task function `AIOPOOL_ERR_IN_WORKER`; a freed handle is
+ * `AIOPOOL_ERR_HANDLE`.
+ * ------------------------------------------------------------------ */
+
+/**
+ * A pool of worker processes.
+ */
+typedef struct aiopool_pool aiopool_pool;
+
+/**
+ * Starts a pool; `options` may be NULL for the defaults.
+ *
+ * Returns when the worker processes exist. The caller owns `pool_out` and frees it with
+ * `aiopool_pool_free`.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` and `AIOPOOL_ERR_STRUCT` for options;
+ * `AIOPOOL_ERR_TOO_EARLY` if functions are registered but `aiopool_init` was not called;
+ * `AIOPOOL_ERR_NO_WORKERS`, `AIOPOOL_ERR_SYSTEM`.
+ */
+aiopool_status aiopool_pool_start(const aiopool_pool_options *options,
+                                  struct aiopool_pool **pool_out);
+
+/**
+ * Frees a pool: terminates it if it was not, kills what is left of it and waits for that.
+ *
+ * Outcomes that were not received are dropped with it; NULL is freed without doing anything.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_BUSY`, and does nothing, while outcomes are not
+ * released, loans are not given back or another thread is in a call with this pool.
+ */
+aiopool_status aiopool_pool_free(const struct aiopool_pool *pool);
+
+/**
+ * Takes no more tasks; those that were submitted are finished.
+ *
+ * Returns `AIOPOOL_OK`, also the second time.
+ */
+aiopool_status aiopool_pool_close(const struct aiopool_pool *pool);
+
+/**
+ * Ends every task that is not over as `AIOPOOL_OUTCOME_POOL_CLOSED` and has the workers leave.
+ *
+ * Their outcomes can be received. Workers that do not leave within `grace_ms` are killed.
+ *
+ * Returns `AIOPOOL_OK`, also the second time.
+ */
+aiopool_status aiopool_pool_terminate(const struct aiopool_pool *pool);
+
+/**
+ * Closes the pool and waits until every task has its outcome, at most `timeout_ms`.
+ *
+ * The outcomes can then be received without waiting. Tasks that are not over in time go on:
+ * join, drain again or terminate.
+ *
+ * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_TIMEOUT`.
+ */
+aiopool_status aiopool_pool_drain(const struct aiopool_pool *pool, uint64_t timeout_ms);
+
+/**
+ * Waits until a closed or terminated pool has come to its end, at most `timeout_ms`.
+ *
+ * Then no worker is left; outcomes that were not received still can be.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_MISUSE` if the pool is open; `AIOPOOL_ERR_TIMEOUT`;
+ * `AIOPOOL_ERR_FAILED` if it has ended by another hand than its owner's.
+ */
+aiopool_status aiopool_pool_join(const struct aiopool_pool *pool, uint64_t timeout_ms);
+
+/**
+ * The pool's descriptor, to be watched for reading by any event loop.
+ *
+ * It is level-triggered: readable until a peek or wait has found nothing. Do not read from
+ * it, write to it or close it; it belongs to the pool and is valid until that is freed.
+ * Outcomes that were asked for by ticket make it readable, too.
+ *
+ * Returns `AIOPOOL_OK`.
+ */
+aiopool_status aiopool_pool_fd(const struct aiopool_pool *pool, int32_t *fd_out);
+
+/* ---------------------------------------------------------------------
+ * Submitting.
+ *
+ * Thread rule: as for pools; several threads may submit at once.
+ * ------------------------------------------------------------------ */
+
+/**
+ * The outcome is kept for `aiopool_pool_wait_ticket`, never given to peek or wait.
+ */
+#define AIOPOOL_CALL_BY_TICKET 1
+
+/**
+ * The retries count for an error that the function returns, too, not only for its worker's death.
+ */
+#define AIOPOOL_CALL_RETRY_ON_ERROR 2
+
+/**
+ * What to run: one call of a task function.
+ *
+ * Everything but `struct_size` and `function` (or `name`) may be 0.
+ */
+typedef struct aiopool_call {
+    /**
+     * `sizeof(aiopool_call)`.
+     */
+    uint32_t struct_size;
+    /**
+     * `AIOPOOL_CALL_*`, or 0.
+     */
+    uint32_t flags;
+    /**
+     * The number of the function; 0 to go by `name`.
+     */
+    uint32_t function;
+    /**
+     * The priority class, 0 the most urgent, below the pool's `priorities`.
+     */
+    uint32_t priority;
+    /**
+     * The name of the function, where `function` is 0.
+     */
+    const char *name;
+    /**
+     * The input, which is copied; may be NULL if `input_len` is 0.
+     */
+    const void *input;
+    /**
+     * Bytes of input.
+     */
+    size_t input_len;
+    /**
+     * Passed through to the outcome.
+     */
+    uint64_t user_data;
+    /**
+     * Milliseconds that an attempt may run; 0 for no limit.
+     */
+    uint64_t timeout_ms;
+    /**
+     * Milliseconds that the task may wait for a worker; 0 for no limit.
+     */
+    uint64_t queue_ttl_ms;
+    /**
+     * Milliseconds to wait before the second attempt, doubled for each one after.
+     */
+    uint64_t backoff_ms;
+    /**
+     * How many more attempts the task gets when its worker dies.
+     */
+    uint32_t retries;
+    /**
+     * 0.
+     */
+    uint32_t reserved_0;
+    /**
+     * 0.
+     */
+    uint64_t reserved[4];
+} aiopool_call;
+
+/**
+ * Sets all fields of a call to their defaults.
+ *
+ * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
+ */
+aiopool_status aiopool_call_init(struct aiopool_call *call_out);
+
+/**
+ * Submits a task; waits at most `timeout_ms` for room if the pool is full.
+ *
+ * The input is copied. `ticket_out` may be NULL; a ticket is the number of a task in its
+ * pool and is never used again.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT` if there was no room in time;
+ * `AIOPOOL_ERR_FULL` at once if as many outcomes as the pool holds tasks wait to be
+ * received, since waiting would not help; `AIOPOOL_ERR_CLOSED`; `AIOPOOL_ERR_FAILED`;
+ * `AIOPOOL_ERR_INVALID`, `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN` or
+ * `AIOPOOL_ERR_TOO_LARGE` for the call; `AIOPOOL_ERR_SYSTEM` if memory has run out.
+ */
+aiopool_status aiopool_pool_submit(const aiopool_pool *pool,
+                                   const struct aiopool_call *call,
+                                   uint64_t timeout_ms,
+                                   uint64_t *ticket_out);
+
+/**
+ * Submits a task if there is room now.
+ *
+ * Returns as `aiopool_pool_submit`; `AIOPOOL_ERR_FULL` if there is no room.
+ */
+aiopool_status aiopool_pool_try_submit(const aiopool_pool *pool,
+                                       const struct aiopool_call *call,
+                                       uint64_t *ticket_out);
+
+/* ---------------------------------------------------------------------
+ * Outcomes.
+ *
+ * An outcome is lent by peek and wait until `aiopool_outcome_release`; until then all that the
+ * accessors point to is valid. What an accessor answers for NULL or a released outcome is said
+ * with it; none of them fails.
+ *
+ * Thread rule: any thread, one at a time for one outcome.
+ * ------------------------------------------------------------------ */
+
+/**
+ * The task function returned 0.
+ */
+#define AIOPOOL_OUTCOME_OK 0
+
+/**
+ * The task function returned an error, or the task could not be run; see `aiopool_outcome_error`.
+ */
+#define AIOPOOL_OUTCOME_ERR 1
+
+/**
+ * User code in Rust panicked.
+ */
+#define AIOPOOL_OUTCOME_PANICKED 2
+
+/**
+ * The task was cancelled.
+ */
+#define AIOPOOL_OUTCOME_CANCELLED 3
+
+/**
+ * The task did not end, or did not start, in the time it was given.
+ */
+#define AIOPOOL_OUTCOME_TIMED_OUT 4
+
+/**
+ * The worker that ran the task died.
+ */
+#define AIOPOOL_OUTCOME_WORKER_LOST 5
+
+/**
+ * The pool ended before the task did.
+ */
+#define AIOPOOL_OUTCOME_POOL_CLOSED 6
+
+/**
+ * What a task ended with.
+ */
+typedef struct aiopool_outcome aiopool_outcome;
+
+/**
+ * How the task ended: `AIOPOOL_OUTCOME_*`; `AIOPOOL_ERR_HANDLE` for no outcome.
+ */
+int32_t aiopool_outcome_status(const struct aiopool_outcome *outcome);
+
+/**
+ * The number that a C task function returned: 0 if it was successful, or if there is none.
+ */
+int32_t aiopool_outcome_code(const struct aiopool_outcome *outcome);
+
+/**
+ * The kind of error behind `AIOPOOL_OUTCOME_ERR`: `AIOPOOL_ERR_TASK` if the task function
+ * returned it, `AIOPOOL_ERR_UNKNOWN` if the worker has no such function,
+ * `AIOPOOL_ERR_OUTPUT_SPACE`, `AIOPOOL_ERR_CORRUPT` or `AIOPOOL_ERR_INVALID` (a value that
+ * cannot be transported); else `AIOPOOL_OK`, and `AIOPOOL_ERR_HANDLE` for no outcome.
+ */
+aiopool_status aiopool_outcome_error(const struct aiopool_outcome *outcome);
+
+/**
+ * The payload: `aiopool_outcome_len` bytes; never NULL for an outcome that is `OK`.
+ */
+const void *aiopool_outcome_data(const struct aiopool_outcome *outcome);
+
+/**
+ * Bytes of payload; 0 for an outcome that is not `OK`.
+ */
+size_t aiopool_outcome_len(const struct aiopool_outcome *outcome);
+
+/**
+ * The text of the error, with its story; empty for an outcome that is `OK`; never NULL.
+ */
+const char *aiopool_outcome_text(const struct aiopool_outcome *outcome);
+
+/**
+ * The ticket of the task; 0 for no outcome.
+ */
+uint64_t aiopool_outcome_ticket(const struct aiopool_outcome *outcome);
+
+/**
+ * The `user_data` of the call; 0 for no outcome.
+ */
+uint64_t aiopool_outcome_user_data(const struct aiopool_outcome *outcome);
+
+/**
+ * Attempts made; 0 for no outcome.
+ */
+uint32_t aiopool_outcome_attempts(const struct aiopool_outcome *outcome);
+
+/**
+ * Nanoseconds from the submission to the start of the last attempt; 0 if it did not end.
+ */
+uint64_t aiopool_outcome_waited_ns(const struct aiopool_outcome *outcome);
+
+/**
+ * Nanoseconds that the last attempt ran; 0 if it did not end.
+ */
+uint64_t aiopool_outcome_ran_ns(const struct aiopool_outcome *outcome);
+
+/**
+ * Gives an outcome back; all that its accessors pointed to is gone. NULL is taken.
+ *
+ * Returns `AIOPOOL_OK`, or `AIOPOOL_ERR_HANDLE` if it was released before.
+ */
+aiopool_status aiopool_outcome_release(const struct aiopool_outcome *outcome);
+
+/* ---------------------------------------------------------------------
+ * Receiving.
+ *
+ * Outcomes come in the order in which they arrive. Those that were asked for by ticket are kept
+ * for that; the others go to whoever peeks or waits.
+ *
+ * Thread rule: as for pools; several threads may wait at once, each outcome goes to one.
+ * ------------------------------------------------------------------ */
+
+/**
+ * Lends an outcome if there is one.
+ *
+ * The caller releases it with `aiopool_outcome_release`.
+ *
+ * Returns `AIOPOOL_OK`, or `AIOPOOL_ERR_EMPTY` if there is none now: then the pool's
+ * descriptor is not readable any more until there is one.
+ */
+aiopool_status aiopool_pool_peek(const aiopool_pool *pool, aiopool_outcome **outcome_out);
+
+/**
+ * Waits at most `timeout_ms` for an outcome and lends it.
+ *
+ * The caller releases it with `aiopool_outcome_release`.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_CLOSED` if the pool is closed
+ * and every outcome was received.
+ */
+aiopool_status aiopool_pool_wait(const aiopool_pool *pool,
+                                 uint64_t timeout_ms,
+                                 aiopool_outcome **outcome_out);
+
+/**
+ * Waits at most `timeout_ms` for the first outcome and lends it with up to `max - 1` others
+ * that are there by then.
+ *
+ * `outcomes_out` has room for `max` handles; each is released by the caller.
+ *
+ * Returns as `aiopool_pool_wait`; `AIOPOOL_ERR_INVALID` if `max` is 0.
+ */
+aiopool_status aiopool_pool_wait_many(const aiopool_pool *pool,
+                                      aiopool_outcome **outcomes_out,
+                                      size_t max,
+                                      uint64_t timeout_ms,
+                                      size_t *count_out);
+
+/**
+ * Waits at most `timeout_ms` for the outcome of one task and lends it.
+ *
+ * From this call on the outcome is kept for its ticket, also if the call times out. Tasks
+ * submitted with `AIOPOOL_CALL_BY_TICKET` are from their submission on, so that no other
+ * thread's wait can take it before.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_UNKNOWN` if there is no such
+ * task or its outcome was received before.
+ */
+aiopool_status aiopool_pool_wait_ticket(const aiopool_pool *pool,
+                                        uint64_t ticket,
+                                        uint64_t timeout_ms,
+                                        aiopool_outcome **outcome_out);
+
+/**
+ * Cancels a task: queued ones end at once, running asynchronous ones are told.
+ *
+ * Its outcome still comes, `AIOPOOL_OUTCOME_CANCELLED` unless the task was over before.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_UNKNOWN` if there is no such task or it is over.
+ */
+aiopool_status aiopool_pool_cancel(const aiopool_pool *pool, uint64_t ticket);
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+
+#endif /* AIOPOOL_H */

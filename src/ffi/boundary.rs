@@ -1,0 +1,89 @@
+//! The boundary: what every exported function is made of.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::status::{self, AIOPOOL_ERR_PANIC, AIOPOOL_OK, aiopool_status};
+use crate::error::Error;
+
+/// Why a call fails: a status and the text for `aiopool_last_error`.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) status: aiopool_status,
+    pub(super) text: String,
+}
+
+impl Failure {
+    pub(super) fn new(status: aiopool_status, text: impl Into<String>) -> Self {
+        Self { status, text: text.into() }
+    }
+
+    /// A required pointer is NULL.
+    pub(super) fn null(name: &str) -> Self {
+        Self::new(
+            status::AIOPOOL_ERR_NULL,
+            format!("{name} is NULL, which this call does not take"),
+        )
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::new(status::of_error(&error), error.to_string())
+    }
+}
+
+/// Runs the body of an exported function that returns a status.
+pub(super) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> aiopool_status {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(())) => AIOPOOL_OK,
+        Ok(Err(Failure { status, text })) => {
+            status::set_last_error(text);
+            status
+        }
+        Err(panic) => {
+            status::set_last_error(format!(
+                "a panic in aiopool, please report it: {}",
+                text_of(&*panic)
+            ));
+            AIOPOOL_ERR_PANIC
+        }
+    }
+}
+
+/// Runs the body of an exported function that returns a value; `fallback` after a panic.
+pub(super) fn guard_value<T>(fallback: T, body: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        status::set_last_error(format!(
+            "a panic in aiopool, please report it: {}",
+            text_of(&*panic)
+        ));
+        fallback
+    })
+}
+
+fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no text".to_owned())
+}
+
+/// Makes an exported function: `fn name(arguments) -> aiopool_status { body of a Result }`, or
+/// `fn name(arguments) -> T = value_after_a_panic => { body of a T }`.
+macro_rules! ffi_fn {
+    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) -> aiopool_status $body:block) => {
+        $(#[$meta])*
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($($arg: $ty),*) -> $crate::ffi::aiopool_status {
+            $crate::ffi::boundary::guard(|| $body)
+        }
+    };
+    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) -> $ret:ty = $fallback:expr => $body:block) => {
+        $(#[$meta])*
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($($arg: $ty),*) -> $ret {
+            $crate::ffi::boundary::guard_value($fallback, || $body)
+        }
+    };
+}

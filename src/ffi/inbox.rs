@@ -1,0 +1,302 @@
+//! Where the outcomes of a pool arrive, and how its callers wait for them.
+//!
+//! The pool's descriptor is the doorbell itself. It stays readable until a look finds nothing;
+//! that look drains it, arms the flags of all queues and looks again, so that whatever comes
+//! later rings. A call that takes an outcome and may have drained the bell rings it again.
+
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::boundary::Failure;
+use super::status::*;
+use crate::pool::Inner;
+use crate::queue::{Common, Receiver, Ticket};
+use crate::supervisor::Stage;
+use crate::task::Outcome;
+
+/// An outcome that has come.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) task: u64,
+    pub(super) user_data: u64,
+    pub(super) outcome: Outcome,
+}
+
+#[derive(Debug)]
+struct Job {
+    user_data: u64,
+    /// Known once it is submitted.
+    ticket: Option<Ticket>,
+    /// Asked for by ticket.
+    kept: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: HashMap<u64, Job, BuildHasherDefault<NumberHasher>>,
+    ready: VecDeque<Arrived>,
+    kept: HashMap<u64, Arrived>,
+}
+
+/// The outcomes of one pool.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    state: Mutex<State>,
+    common: Arc<Common>,
+    /// Outcomes that wait to be received, at most, before no more tasks are taken.
+    limit: usize,
+    /// Somebody has the pool's descriptor.
+    polled: AtomicBool,
+    /// Threads in a wait.
+    waiting: AtomicUsize,
+    /// Outcome handles that are not released.
+    pub(super) lent: AtomicUsize,
+}
+
+thread_local! {
+    /// This thread is in a call that looks for itself at what it delivers.
+    static LOOKING: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Inbox {
+    pub(super) fn new(common: Arc<Common>, limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            common,
+            limit,
+            polled: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            lent: AtomicUsize::new(0),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before task `task` is submitted, so that its outcome finds its place.
+    pub(super) fn expect(&self, task: u64, user_data: u64, kept: bool) -> Result<(), Failure> {
+        let mut state = self.lock();
+        let unreceived = state.ready.len() + state.kept.len();
+        if unreceived >= self.limit {
+            let text = format!("{unreceived} outcomes wait to be received: receive some first");
+            return Err(Failure::new(AIOPOOL_ERR_FULL, text));
+        }
+        state.jobs.insert(task, Job { user_data, ticket: None, kept });
+        Ok(())
+    }
+
+    /// The task was submitted as `ticket`, or not at all.
+    pub(super) fn submitted(&self, task: u64, ticket: Option<Ticket>) {
+        let mut state = self.lock();
+        match ticket {
+            Some(ticket) => {
+                // Over already, if it is not there.
+                if let Some(job) = state.jobs.get_mut(&task) {
+                    job.ticket = Some(ticket);
+                }
+            }
+            None => drop(state.jobs.remove(&task)),
+        }
+    }
+
+    /// Where task `task` is, if it is not over.
+    pub(super) fn ticket(&self, task: u64) -> Option<Ticket> {
+        self.lock().jobs.get(&task).and_then(|job| job.ticket)
+    }
+
+    /// Keeps the outcome of `task` for who asked for it. False if there is no such task.
+    fn keep(&self, task: u64) -> bool {
+        let mut state = self.lock();
+        if let Some(job) = state.jobs.get_mut(&task) {
+            job.kept = true;
+            return true;
+        }
+        if let Some(at) = state.ready.iter().position(|arrived| arrived.task == task) {
+            let arrived = state.ready.remove(at).expect("just found");
+            state.kept.insert(task, arrived);
+            return true;
+        }
+        state.kept.contains_key(&task)
+    }
+
+    fn pop(&self) -> Option<Arrived> {
+        self.lock().ready.pop_front()
+    }
+
+    /// Takes up to `room` outcomes more.
+    pub(super) fn pop_many(&self, room: usize, into: &mut Vec<Arrived>) {
+        let mut state = self.lock();
+        let count = room.min(state.ready.len());
+        into.extend(state.ready.drain(..count));
+    }
+
+    /// The pool's descriptor is given out: from here on it has to tell the truth.
+    pub(super) fn set_polled(&self) {
+        self.polled.store(true, Ordering::SeqCst);
+        self.ring();
+    }
+
+    /// Has whoever waits, here or in an event loop, look.
+    pub(super) fn ring(&self) {
+        // The bell is this process's own; it cannot be refused.
+        let _ = self.common.host_bell.ring();
+    }
+
+    fn is_watched(&self) -> bool {
+        self.polled.load(Ordering::SeqCst) || self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    /// Runs `look` in a call that may deliver outcomes of other callers; rings for them.
+    pub(super) fn looking<T>(&self, look: impl FnOnce() -> T) -> T {
+        let before = LOOKING.replace(true);
+        let result = look();
+        LOOKING.set(before);
+        let more = !self.lock().ready.is_empty();
+        if self.polled.load(Ordering::SeqCst) || more && self.waiting.load(Ordering::SeqCst) > 0 {
+            self.ring();
+        }
+        result
+    }
+
+    /// Takes an outcome without waiting.
+    pub(super) fn peek(&self, inner: &Inner) -> Option<Arrived> {
+        if let Some(arrived) = self.pop() {
+            return Some(arrived);
+        }
+        let before = LOOKING.replace(true);
+        let arrived = self.peek_lanes(inner);
+        LOOKING.set(before);
+        if arrived.is_some() && self.waiting.load(Ordering::SeqCst) > 0 {
+            self.ring();
+        }
+        arrived
+    }
+
+    fn peek_lanes(&self, inner: &Inner) -> Option<Arrived> {
+        inner.shared.drain();
+        let found = self.pop();
+        if found.is_some() || !self.polled.load(Ordering::SeqCst) {
+            return found;
+        }
+        let _ = self.common.host_bell.drain();
+        // Also the queues that have nothing pending: what is submitted next is to ring, too.
+        inner.shared.queues.iter().for_each(|queue| queue.arm());
+        inner.shared.drain();
+        let found = self.pop();
+        if found.is_some() {
+            // Not the one that found nothing: the next look is.
+            self.ring();
+        }
+        found
+    }
+
+    /// Waits for an outcome that `take` takes, at most until `deadline`.
+    fn wait_for(
+        &self,
+        inner: &Inner,
+        deadline: Option<Instant>,
+        mut take: impl FnMut(&Self) -> Option<Result<Arrived, Failure>>,
+    ) -> Result<Arrived, Failure> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let found = self.looking(|| {
+            let found = inner.waiting.block(&inner.shared, deadline, || take(self));
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            found
+        });
+        found.unwrap_or_else(|| {
+            Err(Failure::new(AIOPOOL_ERR_TIMEOUT, "no outcome came within the time given"))
+        })
+    }
+
+    /// Waits for any outcome that nobody asked for by ticket.
+    pub(super) fn wait(&self, inner: &Inner, timeout_ms: u64) -> Result<Arrived, Failure> {
+        if let Some(arrived) = self.peek(inner) {
+            return Ok(arrived);
+        }
+        self.wait_for(inner, deadline(timeout_ms), |inbox| {
+            if let Some(arrived) = inbox.pop() {
+                return Some(Ok(arrived));
+            }
+            let over = inner.shared.stage() != Stage::Open && inbox.lock().jobs.is_empty();
+            over.then(|| inbox.pop().ok_or_else(no_more))
+        })
+    }
+
+    /// Waits for the outcome of task `task`.
+    pub(super) fn wait_task(
+        &self,
+        inner: &Inner,
+        task: u64,
+        timeout_ms: u64,
+    ) -> Result<Arrived, Failure> {
+        if !self.keep(task) {
+            let text = format!("no task has the ticket {task}, or its outcome was received");
+            return Err(Failure::new(AIOPOOL_ERR_UNKNOWN, text));
+        }
+        self.wait_for(inner, deadline(timeout_ms), |inbox| {
+            let mut state = inbox.lock();
+            match state.kept.remove(&task) {
+                Some(arrived) => Some(Ok(arrived)),
+                None if state.jobs.contains_key(&task) => None,
+                None => Some(Err(Failure::new(
+                    AIOPOOL_ERR_UNKNOWN,
+                    format!("the outcome of ticket {task} was received by another thread"),
+                ))),
+            }
+        })
+    }
+}
+
+fn no_more() -> Failure {
+    let text = "the pool is closed and every outcome was received";
+    Failure::new(AIOPOOL_ERR_CLOSED, text)
+}
+
+/// When `timeout_ms` from now is; `None` for never.
+pub(super) fn deadline(timeout_ms: u64) -> Option<Instant> {
+    if timeout_ms == AIOPOOL_FOREVER {
+        return None;
+    }
+    Instant::now().checked_add(Duration::from_millis(timeout_ms))
+}
+
+impl Receiver for Inbox {
+    fn deliver(&self, token: u64, outcome: Outcome) {
+        let mut state = self.lock();
+        let Some(Job { user_data, kept, .. }) = state.jobs.remove(&token) else { return };
+        let arrived = Arrived { task: token, user_data, outcome };
+        if kept {
+            state.kept.insert(token, arrived);
+        } else {
+            state.ready.push_back(arrived);
+        }
+        drop(state);
+        if !LOOKING.get() && self.is_watched() {
+            self.ring();
+        }
+    }
+}
+
+/// Spreads the running numbers of tasks over a table.
+#[derive(Default)]
+pub(super) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(self.0 << 8 | u64::from(byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The golden ratio's bits: neighbours land far apart, in the upper bits, too.
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}

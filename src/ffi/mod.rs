@@ -1,0 +1,50 @@
+//! Floor 8: the C API, `include/aiopool.h`.
+//!
+//! One file per C concept is one section of the header, in the order of the `mod` lines below.
+//! Every exported function is made by `ffi_fn!` (in `boundary`), so none can let a panic out;
+//! `tests/capi_header.rs` checks that, and that the committed header is what the files say.
+//!
+//! Handles are cells of memory that is never given back (`handle`), so that a handle which was
+//! freed is recognised instead of read after free. The contract of each function is its comment
+//! in the header.
+#![allow(non_camel_case_types)] // C names
+#![allow(clippy::missing_safety_doc)] // the contract of each function is its comment in the header
+#![allow(unsafe_code)] // An island: pointers that C gives.
+
+#[macro_use]
+mod boundary;
+mod entry;
+mod handle;
+mod inbox;
+mod pointer;
+
+mod version;
+
+mod status;
+
+mod task;
+
+mod function;
+
+mod init;
+
+mod options;
+
+mod pool;
+
+mod submit;
+
+mod outcome;
+
+mod wait;
+
+pub use function::*;
+pub use init::*;
+pub use options::*;
+pub use outcome::*;
+pub use pool::*;
+pub use status::*;
+pub use submit::*;
+pub use task::*;
+pub use version::*;
+pub use wait::*;

@@ -1,0 +1,205 @@
+//! Outcomes.
+//!
+//! An outcome is lent by peek and wait until `aiopool_outcome_release`; until then all that the
+//! accessors point to is valid. What an accessor answers for NULL or a released outcome is said
+//! with it; none of them fails.
+//!
+//! Thread rule: any thread, one at a time for one outcome.
+
+use std::ffi::{CString, c_char, c_void};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::boundary::Failure;
+use super::handle::{Cell, Cells};
+use super::inbox::{Arrived, Inbox};
+use super::status::*;
+use crate::task::TaskError;
+
+/// The task function returned 0.
+pub const AIOPOOL_OUTCOME_OK: i32 = 0;
+/// The task function returned an error, or the task could not be run; see `aiopool_outcome_error`.
+pub const AIOPOOL_OUTCOME_ERR: i32 = 1;
+/// User code in Rust panicked.
+pub const AIOPOOL_OUTCOME_PANICKED: i32 = 2;
+/// The task was cancelled.
+pub const AIOPOOL_OUTCOME_CANCELLED: i32 = 3;
+/// The task did not end, or did not start, in the time it was given.
+pub const AIOPOOL_OUTCOME_TIMED_OUT: i32 = 4;
+/// The worker that ran the task died.
+pub const AIOPOOL_OUTCOME_WORKER_LOST: i32 = 5;
+/// The pool ended before the task did.
+pub const AIOPOOL_OUTCOME_POOL_CLOSED: i32 = 6;
+
+/// What a task ended with.
+#[derive(Debug)]
+pub struct aiopool_outcome(Cell<Lent>);
+
+impl Default for aiopool_outcome {
+    fn default() -> Self {
+        Self(Cell::empty())
+    }
+}
+
+impl Deref for aiopool_outcome {
+    type Target = Cell<Lent>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// An outcome in the caller's hands.
+#[derive(Debug)]
+pub struct Lent {
+    inbox: Arc<Inbox>,
+    arrived: Arrived,
+    text: CString,
+}
+
+static OUTCOMES: Cells<aiopool_outcome> = Cells::new();
+
+/// Lends an outcome to the caller.
+pub(super) fn lend(inbox: &Arc<Inbox>, arrived: Arrived) -> *mut aiopool_outcome {
+    inbox.lent.fetch_add(1, Ordering::Relaxed);
+    let text = match &arrived.outcome.result {
+        Ok(_) => CString::default(),
+        Err(error) => CString::new(error.to_string().replace('\0', " ")).unwrap_or_default(),
+    };
+    let handle = OUTCOMES.put(Lent { inbox: Arc::clone(inbox), arrived, text });
+    std::ptr::from_ref(handle).cast_mut()
+}
+
+fn get<T>(outcome: Option<&aiopool_outcome>, f: impl FnOnce(&Lent) -> T) -> Option<T> {
+    outcome.and_then(|cell| cell.lock().as_ref().map(f))
+}
+
+fn kind(error: &TaskError) -> i32 {
+    match error {
+        TaskError::Panicked(_) => AIOPOOL_OUTCOME_PANICKED,
+        TaskError::Cancelled => AIOPOOL_OUTCOME_CANCELLED,
+        TaskError::TimedOut { .. } => AIOPOOL_OUTCOME_TIMED_OUT,
+        TaskError::WorkerLost(_) => AIOPOOL_OUTCOME_WORKER_LOST,
+        TaskError::PoolClosed { .. } => AIOPOOL_OUTCOME_POOL_CLOSED,
+        _ => AIOPOOL_OUTCOME_ERR,
+    }
+}
+
+ffi_fn! {
+    /// How the task ended: `AIOPOOL_OUTCOME_*`; `AIOPOOL_ERR_HANDLE` for no outcome.
+    fn aiopool_outcome_status(outcome: Option<&aiopool_outcome>) -> i32 = AIOPOOL_ERR_PANIC => {
+        get(outcome, |lent| lent.arrived.outcome.result.as_ref().err().map_or(AIOPOOL_OUTCOME_OK, kind))
+            .unwrap_or(AIOPOOL_ERR_HANDLE)
+    }
+}
+
+ffi_fn! {
+    /// The number that a C task function returned: 0 if it was successful, or if there is none.
+    fn aiopool_outcome_code(outcome: Option<&aiopool_outcome>) -> i32 = 0 => {
+        get(outcome, |lent| match &lent.arrived.outcome.result {
+            Err(TaskError::Failed(failure)) => failure.c_code().unwrap_or(0),
+            _ => 0,
+        })
+        .unwrap_or(0)
+    }
+}
+
+ffi_fn! {
+    /// The kind of error behind `AIOPOOL_OUTCOME_ERR`: `AIOPOOL_ERR_TASK` if the task function
+    /// returned it, `AIOPOOL_ERR_UNKNOWN` if the worker has no such function,
+    /// `AIOPOOL_ERR_OUTPUT_SPACE`, `AIOPOOL_ERR_CORRUPT` or `AIOPOOL_ERR_INVALID` (a value that
+    /// cannot be transported); else `AIOPOOL_OK`, and `AIOPOOL_ERR_HANDLE` for no outcome.
+    fn aiopool_outcome_error(outcome: Option<&aiopool_outcome>) -> aiopool_status = AIOPOOL_ERR_PANIC => {
+        get(outcome, |lent| match &lent.arrived.outcome.result {
+            Err(TaskError::Failed(_)) => AIOPOOL_ERR_TASK,
+            Err(TaskError::Refused(_)) => AIOPOOL_ERR_UNKNOWN,
+            Err(TaskError::OutputSpace(_)) => AIOPOOL_ERR_OUTPUT_SPACE,
+            Err(TaskError::Corrupt(_)) => AIOPOOL_ERR_CORRUPT,
+            Err(TaskError::Value(_)) => AIOPOOL_ERR_INVALID,
+            _ => AIOPOOL_OK,
+        })
+        .unwrap_or(AIOPOOL_ERR_HANDLE)
+    }
+}
+
+ffi_fn! {
+    /// The payload: `aiopool_outcome_len` bytes; never NULL for an outcome that is `OK`.
+    fn aiopool_outcome_data(outcome: Option<&aiopool_outcome>) -> *const c_void = std::ptr::null() => {
+        get(outcome, |lent| match &lent.arrived.outcome.result {
+            Ok(payload) => payload.as_slice().as_ptr().cast(),
+            Err(_) => std::ptr::null(),
+        })
+        .unwrap_or(std::ptr::null())
+    }
+}
+
+ffi_fn! {
+    /// Bytes of payload; 0 for an outcome that is not `OK`.
+    fn aiopool_outcome_len(outcome: Option<&aiopool_outcome>) -> usize = 0 => {
+        get(outcome, |lent| {
+            lent.arrived.outcome.result.as_ref().map_or(0, |payload| payload.as_slice().len())
+        })
+        .unwrap_or(0)
+    }
+}
+
+ffi_fn! {
+    /// The text of the error, with its story; empty for an outcome that is `OK`; never NULL.
+    fn aiopool_outcome_text(outcome: Option<&aiopool_outcome>) -> *const c_char = c"".as_ptr() => {
+        get(outcome, |lent| lent.text.as_ptr()).unwrap_or(c"".as_ptr())
+    }
+}
+
+ffi_fn! {
+    /// The ticket of the task; 0 for no outcome.
+    fn aiopool_outcome_ticket(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {
+        get(outcome, |lent| lent.arrived.task).unwrap_or(0)
+    }
+}
+
+ffi_fn! {
+    /// The `user_data` of the call; 0 for no outcome.
+    fn aiopool_outcome_user_data(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {
+        get(outcome, |lent| lent.arrived.user_data).unwrap_or(0)
+    }
+}
+
+ffi_fn! {
+    /// Attempts made; 0 for no outcome.
+    fn aiopool_outcome_attempts(outcome: Option<&aiopool_outcome>) -> u32 = 0 => {
+        get(outcome, |lent| lent.arrived.outcome.attempts).unwrap_or(0)
+    }
+}
+
+ffi_fn! {
+    /// Nanoseconds from the submission to the start of the last attempt; 0 if it did not end.
+    fn aiopool_outcome_waited_ns(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {
+        get(outcome, |lent| nanoseconds(lent.arrived.outcome.waited)).unwrap_or(0)
+    }
+}
+
+ffi_fn! {
+    /// Nanoseconds that the last attempt ran; 0 if it did not end.
+    fn aiopool_outcome_ran_ns(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {
+        get(outcome, |lent| nanoseconds(lent.arrived.outcome.ran)).unwrap_or(0)
+    }
+}
+
+fn nanoseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+ffi_fn! {
+    /// Gives an outcome back; all that its accessors pointed to is gone. NULL is taken.
+    ///
+    /// Returns `AIOPOOL_OK`, or `AIOPOOL_ERR_HANDLE` if it was released before.
+    fn aiopool_outcome_release(outcome: Option<&'static aiopool_outcome>) -> aiopool_status {
+        let Some(cell) = outcome else { return Ok(()) };
+        let lent = cell.lock().take();
+        let lent = lent.ok_or_else(|| Failure::new(AIOPOOL_ERR_HANDLE, "this outcome was released"))?;
+        OUTCOMES.give_back(cell);
+        lent.inbox.lent.fetch_sub(1, Ordering::Relaxed);
+        Ok(())
+    }
+}

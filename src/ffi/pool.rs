@@ -1,0 +1,264 @@
+//! Pools.
+//!
+//! A pool is started, given tasks, closed or terminated, joined and freed. Everything else that
+//! it had goes with it, worker processes included.
+//!
+//! Thread rule, unless a function says otherwise: callable from every thread of the process that
+//! started the pool, also several at once. In a forked child every call returns
+//! `AIOPOOL_ERR_FORKED`, in a task function `AIOPOOL_ERR_IN_WORKER`; a freed handle is
+//! `AIOPOOL_ERR_HANDLE`.
+
+use std::mem::MaybeUninit;
+use std::ops::Deref;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::boundary::Failure;
+use super::handle::{Cell, Cells};
+use super::inbox::{Inbox, deadline};
+use super::pointer::{Sized32, out, sized};
+use super::status::*;
+use super::{AIOPOOL_START_FORK, aiopool_pool_options, function, init};
+use crate::pool::{Inner, Pool};
+use crate::supervisor::Stage;
+
+/// A pool of worker processes.
+#[derive(Debug)]
+pub struct aiopool_pool(Cell<Arc<HostPool>>);
+
+impl Default for aiopool_pool {
+    fn default() -> Self {
+        Self(Cell::empty())
+    }
+}
+
+impl Deref for aiopool_pool {
+    type Target = Cell<Arc<HostPool>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// What a pool handle stands for.
+#[derive(Debug)]
+pub struct HostPool {
+    pool: Pool,
+    pub(super) inbox: Arc<Inbox>,
+    /// Workers are forks of this process: they have its functions.
+    forked: bool,
+    /// The pool's numbers of functions, by ours.
+    numbers: Mutex<Vec<Option<Numbered>>>,
+}
+
+/// A task function as a pool knows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbered {
+    pub(super) number: u32,
+    pub(super) name: &'static str,
+}
+
+static POOLS: Cells<aiopool_pool> = Cells::new();
+
+impl HostPool {
+    /// The engine below.
+    pub(super) fn inner(&self) -> &Arc<Inner> {
+        &self.pool.inner
+    }
+
+    /// The pool's number of task function `function`.
+    pub(super) fn number_of(&self, function: u32) -> Result<Numbered, Failure> {
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&Some(known)) = numbers.get(function as usize) {
+            return Ok(known);
+        }
+        let (entry, name) = function::entry_of(function, self.forked)?;
+        let number = self.inner().shared.common.inputs.function(entry, name)?;
+        if numbers.len() <= function as usize {
+            numbers.resize(function as usize + 1, None);
+        }
+        Ok(*numbers[function as usize].insert(Numbered { number, name }))
+    }
+}
+
+/// The pool that a handle stands for, to be used by this call.
+pub(super) fn pool_of(pool: Option<&aiopool_pool>) -> Result<Arc<HostPool>, Failure> {
+    let cell = pool.ok_or_else(|| Failure::null("pool"))?;
+    init::check_host()?;
+    let pool = cell.lock().as_ref().map(Arc::clone).ok_or_else(freed)?;
+    pool.inner().shared.check_process()?;
+    Ok(pool)
+}
+
+fn freed() -> Failure {
+    Failure::new(AIOPOOL_ERR_HANDLE, "this pool was freed")
+}
+
+ffi_fn! {
+    /// Starts a pool; `options` may be NULL for the defaults.
+    ///
+    /// Returns when the worker processes exist. The caller owns `pool_out` and frees it with
+    /// `aiopool_pool_free`.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` and `AIOPOOL_ERR_STRUCT` for options;
+    /// `AIOPOOL_ERR_TOO_EARLY` if functions are registered but `aiopool_init` was not called;
+    /// `AIOPOOL_ERR_NO_WORKERS`, `AIOPOOL_ERR_SYSTEM`.
+    fn aiopool_pool_start(
+        options: *const aiopool_pool_options,
+        pool_out: Option<&mut MaybeUninit<*mut aiopool_pool>>,
+    ) -> aiopool_status {
+        let pool_out: &mut _ = out("pool_out", pool_out)?;
+        init::check_host()?;
+        let options = if options.is_null() {
+            aiopool_pool_options::defaults()
+        } else {
+            // SAFETY: the caller gives options that begin with their size.
+            unsafe { sized(options) }?
+        };
+        // SAFETY: the caller gives NULL or an array that NULL ends.
+        let builder = unsafe { options.builder() }?;
+        let forked = options.start_method == AIOPOOL_START_FORK;
+        if forked && function::any_registered() && !init::is_done() {
+            let text = "functions are registered but aiopool_init() was not called: call it after \
+                        registering them and before the first pool";
+            return Err(Failure::new(AIOPOOL_ERR_TOO_EARLY, text));
+        }
+        let pool = builder.build()?;
+        let shared = &pool.inner.shared;
+        let limit = shared.plan.capacity as usize * shared.queues.len();
+        let inbox = Inbox::new(Arc::clone(&shared.common), limit);
+        let pool = HostPool { pool, inbox, forked, numbers: Mutex::default() };
+        let handle = POOLS.put(Arc::new(pool));
+        pool_out.write(std::ptr::from_ref(handle).cast_mut());
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Frees a pool: terminates it if it was not, kills what is left of it and waits for that.
+    ///
+    /// Outcomes that were not received are dropped with it; NULL is freed without doing anything.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_BUSY`, and does nothing, while outcomes are not
+    /// released, loans are not given back or another thread is in a call with this pool.
+    fn aiopool_pool_free(pool: Option<&'static aiopool_pool>) -> aiopool_status {
+        let Some(cell) = pool else { return Ok(()) };
+        init::check_host()?;
+        let pool = {
+            let mut living = cell.lock();
+            let pool = living.as_ref().ok_or_else(freed)?;
+            pool.inner().shared.check_process()?;
+            let lent = pool.inbox.lent.load(Ordering::Relaxed);
+            if lent > 0 {
+                let text = format!("{lent} outcomes or loans are not given back: release them first");
+                return Err(Failure::new(AIOPOOL_ERR_BUSY, text));
+            }
+            if Arc::strong_count(pool) > 1 {
+                let text = "another thread is in a call with this pool: terminate it first";
+                return Err(Failure::new(AIOPOOL_ERR_BUSY, text));
+            }
+            living.take()
+        };
+        POOLS.give_back(cell);
+        // Kills and waits.
+        drop(pool);
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Takes no more tasks; those that were submitted are finished.
+    ///
+    /// Returns `AIOPOOL_OK`, also the second time.
+    fn aiopool_pool_close(pool: Option<&aiopool_pool>) -> aiopool_status {
+        let pool = pool_of(pool)?;
+        pool.pool.close();
+        pool.inbox.ring();
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Ends every task that is not over as `AIOPOOL_OUTCOME_POOL_CLOSED` and has the workers leave.
+    ///
+    /// Their outcomes can be received. Workers that do not leave within `grace_ms` are killed.
+    ///
+    /// Returns `AIOPOOL_OK`, also the second time.
+    fn aiopool_pool_terminate(pool: Option<&aiopool_pool>) -> aiopool_status {
+        let pool = pool_of(pool)?;
+        pool.pool.terminate();
+        pool.inbox.ring();
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Closes the pool and waits until every task has its outcome, at most `timeout_ms`.
+    ///
+    /// The outcomes can then be received without waiting. Tasks that are not over in time go on:
+    /// join, drain again or terminate.
+    ///
+    /// Returns `AIOPOOL_OK` or `AIOPOOL_ERR_TIMEOUT`.
+    fn aiopool_pool_drain(pool: Option<&aiopool_pool>, timeout_ms: u64) -> aiopool_status {
+        let pool = pool_of(pool)?;
+        pool.pool.close();
+        drained(&pool, deadline(timeout_ms))
+    }
+}
+
+ffi_fn! {
+    /// Waits until a closed or terminated pool has come to its end, at most `timeout_ms`.
+    ///
+    /// Then no worker is left; outcomes that were not received still can be.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_MISUSE` if the pool is open; `AIOPOOL_ERR_TIMEOUT`;
+    /// `AIOPOOL_ERR_FAILED` if it has ended by another hand than its owner's.
+    fn aiopool_pool_join(pool: Option<&aiopool_pool>, timeout_ms: u64) -> aiopool_status {
+        let pool = pool_of(pool)?;
+        let shared = &pool.inner().shared;
+        if shared.stage() == Stage::Open {
+            let text = "the pool is open: close or terminate it before you join it";
+            return Err(Failure::new(AIOPOOL_ERR_MISUSE, text));
+        }
+        let until = deadline(timeout_ms);
+        drained(&pool, until)?;
+        let left = until.map(|at| at.saturating_duration_since(Instant::now()));
+        if !shared.wait_ended(left) {
+            return Err(Failure::new(AIOPOOL_ERR_TIMEOUT, "workers are still leaving"));
+        }
+        match shared.reason() {
+            None => Ok(()),
+            Some(reason) => Err(Failure::new(AIOPOOL_ERR_FAILED, reason.to_string())),
+        }
+    }
+}
+
+fn drained(pool: &HostPool, until: Option<Instant>) -> Result<(), Failure> {
+    let inner = pool.inner();
+    let over = pool.inbox.looking(|| {
+        inner.waiting.block(&inner.shared, until, || (inner.shared.pending() == 0).then_some(()))
+    });
+    over.ok_or_else(|| Failure::new(AIOPOOL_ERR_TIMEOUT, "tasks are still running"))
+}
+
+ffi_fn! {
+    /// The pool's descriptor, to be watched for reading by any event loop.
+    ///
+    /// It is level-triggered: readable until a peek or wait has found nothing. Do not read from
+    /// it, write to it or close it; it belongs to the pool and is valid until that is freed.
+    /// Outcomes that were asked for by ticket make it readable, too.
+    ///
+    /// Returns `AIOPOOL_OK`.
+    fn aiopool_pool_fd(
+        pool: Option<&aiopool_pool>,
+        fd_out: Option<&mut MaybeUninit<i32>>,
+    ) -> aiopool_status {
+        let fd_out = out("fd_out", fd_out)?;
+        let pool = pool_of(pool)?;
+        pool.inbox.set_polled();
+        fd_out.write(pool.inner().shared.common.host_bell.as_fd().as_raw_fd());
+        Ok(())
+    }
+}

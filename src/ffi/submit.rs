@@ -1,0 +1,264 @@
+//! Submitting.
+//!
+//! Thread rule: as for pools; several threads may submit at once.
+
+use std::ffi::{c_char, c_void};
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::boundary::Failure;
+use super::function;
+use super::inbox::{Inbox, deadline};
+use super::pointer::{Sized32, bytes, out, sized, text};
+use super::pool::{HostPool, Numbered, aiopool_pool, pool_of};
+use super::status::*;
+use crate::error::{Error, Result as EngineResult};
+use crate::pool::bell_waker;
+use crate::queue::{HostQueue, Receiver, Submission, Ticket};
+use crate::scheduler::NewTask;
+use crate::task::TaskOptions;
+
+/// The outcome is kept for `aiopool_pool_wait_ticket`, never given to peek or wait.
+pub const AIOPOOL_CALL_BY_TICKET: u32 = 1;
+/// The retries count for an error that the function returns, too, not only for its worker's death.
+pub const AIOPOOL_CALL_RETRY_ON_ERROR: u32 = 2;
+
+/// What to run: one call of a task function.
+///
+/// Everything but `struct_size` and `function` (or `name`) may be 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct aiopool_call {
+    /// `sizeof(aiopool_call)`.
+    pub struct_size: u32,
+    /// `AIOPOOL_CALL_*`, or 0.
+    pub flags: u32,
+    /// The number of the function; 0 to go by `name`.
+    pub function: u32,
+    /// The priority class, 0 the most urgent, below the pool's `priorities`.
+    pub priority: u32,
+    /// The name of the function, where `function` is 0.
+    pub name: *const c_char,
+    /// The input, which is copied; may be NULL if `input_len` is 0.
+    pub input: *const c_void,
+    /// Bytes of input.
+    pub input_len: usize,
+    /// Passed through to the outcome.
+    pub user_data: u64,
+    /// Milliseconds that an attempt may run; 0 for no limit.
+    pub timeout_ms: u64,
+    /// Milliseconds that the task may wait for a worker; 0 for no limit.
+    pub queue_ttl_ms: u64,
+    /// Milliseconds to wait before the second attempt, doubled for each one after.
+    pub backoff_ms: u64,
+    /// How many more attempts the task gets when its worker dies.
+    pub retries: u32,
+    /// 0.
+    pub reserved_0: u32,
+    /// 0.
+    pub reserved: [u64; 4],
+}
+
+// SAFETY: integers and pointers only, and the size comes first.
+unsafe impl Sized32 for aiopool_call {
+    const NAME: &'static str = "aiopool_call";
+    const FIRST: usize = size_of::<Self>();
+
+    fn defaults() -> Self {
+        Self {
+            struct_size: size_of::<Self>() as u32,
+            flags: 0,
+            function: 0,
+            priority: 0,
+            name: std::ptr::null(),
+            input: std::ptr::null(),
+            input_len: 0,
+            user_data: 0,
+            timeout_ms: 0,
+            queue_ttl_ms: 0,
+            backoff_ms: 0,
+            retries: 0,
+            reserved_0: 0,
+            reserved: [0; 4],
+        }
+    }
+}
+
+/// A call, checked, with the pool's own numbers.
+struct Checked<'i> {
+    function: Numbered,
+    input: &'i [u8],
+    options: TaskOptions,
+    priority: u8,
+    user_data: u64,
+    kept: bool,
+}
+
+impl<'i> Checked<'i> {
+    /// # Safety
+    ///
+    /// The call's pointers are what its fields say.
+    unsafe fn new(pool: &HostPool, call: &aiopool_call) -> Result<Self, Failure> {
+        let invalid = |text: String| Err(Failure::new(AIOPOOL_ERR_INVALID, text));
+        if call.reserved_0 != 0 || call.reserved.iter().any(|&word| word != 0) {
+            return Err(Failure::new(AIOPOOL_ERR_STRUCT, "a reserved field is not 0"));
+        }
+        if call.flags & !(AIOPOOL_CALL_BY_TICKET | AIOPOOL_CALL_RETRY_ON_ERROR) != 0 {
+            return invalid(format!("flags = {:#x} has bits that nobody knows", call.flags));
+        }
+        let plan = &pool.inner().shared.plan;
+        if call.priority >= plan.classes {
+            let classes = plan.classes;
+            let text = format!("priority = {}: 0 to {} are possible", call.priority, classes - 1);
+            return invalid(text);
+        }
+        if call.input_len > plan.max_payload {
+            let error = Error::PayloadTooLarge { size: call.input_len, max: plan.max_payload };
+            return Err(error.into());
+        }
+        // SAFETY: the caller vouches for the pointers.
+        let input = unsafe { bytes("input", call.input, call.input_len) }?;
+        let function = match call.function {
+            // SAFETY: the caller vouches for the pointers.
+            0 => function::by_name(unsafe { text("name", call.name) }?)?,
+            number => number,
+        };
+        let mut options = TaskOptions::new()
+            .retries(call.retries)
+            .retry_on_error(call.flags & AIOPOOL_CALL_RETRY_ON_ERROR != 0)
+            .backoff(Duration::from_millis(call.backoff_ms))
+            .priority(call.priority as u8);
+        if call.timeout_ms != 0 {
+            options = options.timeout(Duration::from_millis(call.timeout_ms));
+        }
+        if call.queue_ttl_ms != 0 {
+            options = options.queue_ttl(Duration::from_millis(call.queue_ttl_ms));
+        }
+        Ok(Self {
+            function: pool.number_of(function)?,
+            input,
+            options,
+            priority: call.priority as u8,
+            user_data: call.user_data,
+            kept: call.flags & AIOPOOL_CALL_BY_TICKET != 0,
+        })
+    }
+
+    fn push(&self, inbox: &Arc<Inbox>, queue: &HostQueue, task: u64) -> EngineResult<Ticket> {
+        queue.try_submit(Submission {
+            task,
+            function: self.function.number,
+            input: self.input,
+            options: self.options,
+            receiver: Arc::clone(inbox) as Arc<dyn Receiver>,
+            token: task,
+        })
+    }
+
+    /// Submits, and waits for room until `until`; `Some(None)` for as long as it takes.
+    fn submit(&self, pool: &HostPool, until: Option<Option<Instant>>) -> Result<u64, Failure> {
+        let (inner, inbox) = (pool.inner(), &pool.inbox);
+        let shared = &inner.shared;
+        let task = shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
+        let queue = shared.queue_for(&NewTask {
+            task,
+            function: self.function.name,
+            priority: self.priority,
+            input_bytes: self.input.len(),
+        });
+        inbox.expect(task, self.user_data, self.kept)?;
+        let mut pushed = self.push(inbox, queue, task);
+        if matches!(pushed, Err(Error::Full)) {
+            pushed = inbox.looking(|| {
+                // Outcomes that wait in the lanes hold records.
+                shared.drain();
+                let mut pushed = self.push(inbox, queue, task);
+                if let (Err(Error::Full), Some(until)) = (&pushed, until) {
+                    let waker = bell_waker(shared);
+                    let mut turn = None;
+                    let waited = inner.waiting.block(shared, until, || {
+                        turn = Some(queue.wait_for_room(turn.take(), &waker));
+                        match self.push(inbox, queue, task) {
+                            Err(Error::Full) => None,
+                            other => Some(other),
+                        }
+                    });
+                    pushed = waited.unwrap_or(Err(Error::Full));
+                }
+                pushed
+            });
+        }
+        inbox.submitted(task, pushed.as_ref().ok().copied());
+        match pushed {
+            Ok(_) => Ok(task),
+            Err(Error::Full) if until.is_some() => {
+                Err(Failure::new(AIOPOOL_ERR_TIMEOUT, "the pool stayed full for the time given"))
+            }
+            Err(Error::Closed) => Err(match shared.reason() {
+                Some(reason) => Failure::new(AIOPOOL_ERR_FAILED, reason.to_string()),
+                None => Error::Closed.into(),
+            }),
+            Err(other) => Err(other.into()),
+        }
+    }
+}
+
+ffi_fn! {
+    /// Sets all fields of a call to their defaults.
+    ///
+    /// Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
+    fn aiopool_call_init(call_out: Option<&mut MaybeUninit<aiopool_call>>) -> aiopool_status {
+        out("call_out", call_out)?.write(aiopool_call::defaults());
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Submits a task; waits at most `timeout_ms` for room if the pool is full.
+    ///
+    /// The input is copied. `ticket_out` may be NULL; a ticket is the number of a task in its
+    /// pool and is never used again.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT` if there was no room in time;
+    /// `AIOPOOL_ERR_FULL` at once if as many outcomes as the pool holds tasks wait to be
+    /// received, since waiting would not help; `AIOPOOL_ERR_CLOSED`; `AIOPOOL_ERR_FAILED`;
+    /// `AIOPOOL_ERR_INVALID`, `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN` or
+    /// `AIOPOOL_ERR_TOO_LARGE` for the call; `AIOPOOL_ERR_SYSTEM` if memory has run out.
+    fn aiopool_pool_submit(
+        pool: Option<&aiopool_pool>,
+        call: *const aiopool_call,
+        timeout_ms: u64,
+        ticket_out: Option<&mut MaybeUninit<u64>>,
+    ) -> aiopool_status {
+        let pool = pool_of(pool)?;
+        // SAFETY: the caller gives a call that begins with its size, and its pointers are good.
+        let call = unsafe { Checked::new(&pool, &sized(call)?) }?;
+        let ticket = call.submit(&pool, Some(deadline(timeout_ms)))?;
+        if let Some(out) = ticket_out {
+            out.write(ticket);
+        }
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Submits a task if there is room now.
+    ///
+    /// Returns as `aiopool_pool_submit`; `AIOPOOL_ERR_FULL` if there is no room.
+    fn aiopool_pool_try_submit(
+        pool: Option<&aiopool_pool>,
+        call: *const aiopool_call,
+        ticket_out: Option<&mut MaybeUninit<u64>>,
+    ) -> aiopool_status {
+        let pool = pool_of(pool)?;
+        // SAFETY: the caller gives a call that begins with its size, and its pointers are good.
+        let call = unsafe { Checked::new(&pool, &sized(call)?) }?;
+        let ticket = call.submit(&pool, None)?;
+        if let Some(out) = ticket_out {
+            out.write(ticket);
+        }
+        Ok(())
+    }
+}

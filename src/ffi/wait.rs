@@ -1,0 +1,130 @@
+//! Receiving.
+//!
+//! Outcomes come in the order in which they arrive. Those that were asked for by ticket are kept
+//! for that; the others go to whoever peeks or waits.
+//!
+//! Thread rule: as for pools; several threads may wait at once, each outcome goes to one.
+
+use std::mem::MaybeUninit;
+
+use super::boundary::Failure;
+use super::outcome::{aiopool_outcome, lend};
+use super::pointer::out;
+use super::pool::{aiopool_pool, pool_of};
+use super::status::*;
+
+ffi_fn! {
+    /// Lends an outcome if there is one.
+    ///
+    /// The caller releases it with `aiopool_outcome_release`.
+    ///
+    /// Returns `AIOPOOL_OK`, or `AIOPOOL_ERR_EMPTY` if there is none now: then the pool's
+    /// descriptor is not readable any more until there is one.
+    fn aiopool_pool_peek(
+        pool: Option<&aiopool_pool>,
+        outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
+    ) -> aiopool_status {
+        let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
+        let pool = pool_of(pool)?;
+        let arrived = pool
+            .inbox
+            .peek(pool.inner())
+            .ok_or_else(|| Failure::new(AIOPOOL_ERR_EMPTY, "there is no outcome now"))?;
+        outcome_out.write(lend(&pool.inbox, arrived));
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Waits at most `timeout_ms` for an outcome and lends it.
+    ///
+    /// The caller releases it with `aiopool_outcome_release`.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_CLOSED` if the pool is closed
+    /// and every outcome was received.
+    fn aiopool_pool_wait(
+        pool: Option<&aiopool_pool>,
+        timeout_ms: u64,
+        outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
+    ) -> aiopool_status {
+        let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
+        let pool = pool_of(pool)?;
+        let arrived = pool.inbox.wait(pool.inner(), timeout_ms)?;
+        outcome_out.write(lend(&pool.inbox, arrived));
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Waits at most `timeout_ms` for the first outcome and lends it with up to `max - 1` others
+    /// that are there by then.
+    ///
+    /// `outcomes_out` has room for `max` handles; each is released by the caller.
+    ///
+    /// Returns as `aiopool_pool_wait`; `AIOPOOL_ERR_INVALID` if `max` is 0.
+    fn aiopool_pool_wait_many(
+        pool: Option<&aiopool_pool>,
+        outcomes_out: *mut *mut aiopool_outcome,
+        max: usize,
+        timeout_ms: u64,
+        count_out: Option<&mut MaybeUninit<usize>>,
+    ) -> aiopool_status {
+        let count_out: &mut _ = out("count_out", count_out)?;
+        if outcomes_out.is_null() {
+            return Err(Failure::null("outcomes_out"));
+        }
+        if max == 0 {
+            return Err(Failure::new(AIOPOOL_ERR_INVALID, "max = 0: no outcome can be lent"));
+        }
+        let pool = pool_of(pool)?;
+        let mut arrived = vec![pool.inbox.wait(pool.inner(), timeout_ms)?];
+        pool.inbox.pop_many(max - 1, &mut arrived);
+        let count = arrived.len();
+        for (at, arrived) in arrived.into_iter().enumerate() {
+            // SAFETY: the caller gives room for `max` handles, and `at` is less.
+            unsafe { outcomes_out.add(at).write(lend(&pool.inbox, arrived)) };
+        }
+        count_out.write(count);
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Waits at most `timeout_ms` for the outcome of one task and lends it.
+    ///
+    /// From this call on the outcome is kept for its ticket, also if the call times out. Tasks
+    /// submitted with `AIOPOOL_CALL_BY_TICKET` are from their submission on, so that no other
+    /// thread's wait can take it before.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_UNKNOWN` if there is no such
+    /// task or its outcome was received before.
+    fn aiopool_pool_wait_ticket(
+        pool: Option<&aiopool_pool>,
+        ticket: u64,
+        timeout_ms: u64,
+        outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
+    ) -> aiopool_status {
+        let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
+        let pool = pool_of(pool)?;
+        let arrived = pool.inbox.wait_task(pool.inner(), ticket, timeout_ms)?;
+        outcome_out.write(lend(&pool.inbox, arrived));
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Cancels a task: queued ones end at once, running asynchronous ones are told.
+    ///
+    /// Its outcome still comes, `AIOPOOL_OUTCOME_CANCELLED` unless the task was over before.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_UNKNOWN` if there is no such task or it is over.
+    fn aiopool_pool_cancel(pool: Option<&aiopool_pool>, ticket: u64) -> aiopool_status {
+        let pool = pool_of(pool)?;
+        let known = pool.inbox.ticket(ticket);
+        if known.is_some_and(|ticket| pool.inner().shared.cancel(ticket)) {
+            return Ok(());
+        }
+        let text = format!("no task has the ticket {ticket}, or it is over");
+        Err(Failure::new(AIOPOOL_ERR_UNKNOWN, text))
+    }
+}

@@ -1,0 +1,229 @@
+//! `include/aiopool.h`: it is what `src/ffi` says, compiles as C and C++, and the library exports
+//! what it declares. `AIOPOOL_BLESS=1` writes the committed files anew.
+#![cfg(feature = "capi")]
+
+mod capi;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use capi::{missing, run, scratch};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+const PROLOGUE: &str = "\
+/* aiopool: a process pool for tasks. The C API.
+ *
+ * Made from src/ffi by cbindgen; do not edit. See docs/c-api.md for a tour and ffi-examples/c for
+ * programs.
+ *
+ * In all calls: texts are UTF-8 and end with NUL; sizes and lengths are bytes; times say their
+ * unit; `..._out` arguments are written only when a call returns AIOPOOL_OK; NULL is refused
+ * unless it is said to be taken. What a call lends is given back by the call that is named with
+ * it. No call lets a panic or an exception out.
+ */
+#ifndef AIOPOOL_H
+#define AIOPOOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern \"C\" {
+#endif
+";
+
+const EPILOGUE: &str = "
+#ifdef __cplusplus
+} /* extern \"C\" */
+#endif
+
+#endif /* AIOPOOL_H */
+";
+
+/// The files of `src/ffi` that are sections of the header, in their order.
+fn sections() -> Vec<(String, String)> {
+    let module = fs::read_to_string(Path::new(ROOT).join("src/ffi/mod.rs")).unwrap();
+    let names = module.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+    names
+        .map(|name| {
+            let path = Path::new(ROOT).join(format!("src/ffi/{name}.rs"));
+            (name.to_owned(), fs::read_to_string(path).unwrap())
+        })
+        .filter(|(name, text)| {
+            name != "boundary" && (text.contains("\nffi_fn! {") || text.contains("\npub const "))
+        })
+        .collect()
+}
+
+/// What cbindgen can read: it does not expand macros, so each `ffi_fn!` becomes what it makes.
+fn expanded(text: &str) -> String {
+    let mut lines = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        match line {
+            "ffi_fn! {" => inside = true,
+            "}" if inside => inside = false,
+            _ => lines.push(line),
+        }
+    }
+    let mut text = lines.join("\n");
+    while let Some(end) = text.find(" => {\n").filter(|end| text[..*end].contains(" = ")) {
+        // `-> T = fallback => {` becomes `-> T {`, in signatures only.
+        let start = text[..end].rfind(" = ").unwrap();
+        if text[..start].rfind("fn aiopool_").is_some_and(|at| text[at..start].contains(") -> "))
+            && !text[start..end].contains(';')
+        {
+            text.replace_range(start..end + 3, "");
+        } else {
+            text.replace_range(end..end + 5, " =>{");
+        }
+    }
+    text.replace("    fn aiopool_", "    #[unsafe(no_mangle)] pub unsafe extern \"C\" fn aiopool_")
+}
+
+/// The names that `ffi_fn!` makes.
+fn made_by_macro() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (_, text) in sections() {
+        let mut rest = text.as_str();
+        while let Some(at) = rest.find("\nffi_fn! {") {
+            rest = &rest[at + 10..];
+            let name = rest.split("    fn ").nth(1).unwrap().split('(').next().unwrap();
+            names.insert(name.to_owned());
+        }
+    }
+    names
+}
+
+fn render() -> String {
+    let dir = scratch("header");
+    let mut header = PROLOGUE.to_owned();
+    for (name, text) in sections() {
+        let source = dir.join(format!("{name}.rs"));
+        fs::write(&source, expanded(&text)).unwrap();
+        let config = cbindgen::Config::from_file(Path::new(ROOT).join("cbindgen.toml")).unwrap();
+        let bindings = cbindgen::Builder::new().with_config(config).with_src(&source).generate();
+        let mut section = Vec::new();
+        bindings.unwrap_or_else(|error| panic!("{name}: {error}")).write(&mut section);
+        let section = String::from_utf8(section).unwrap();
+        let story: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("//!")).collect();
+        header.push_str(
+            "\n/* ---------------------------------------------------------------------\n",
+        );
+        story.iter().for_each(|line| header.push_str(&format!(" *{line}\n")));
+        header.push_str(
+            " * ------------------------------------------------------------------ */\n\n",
+        );
+        header.push_str(section.trim());
+        header.push('\n');
+    }
+    header.push_str(EPILOGUE);
+    header
+}
+
+fn check_committed(path: &str, now: &str) {
+    let path = Path::new(ROOT).join(path);
+    if std::env::var_os("AIOPOOL_BLESS").is_some() {
+        fs::write(&path, now).unwrap();
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    if committed == now {
+        return;
+    }
+    let line = committed.lines().zip(now.lines()).position(|(a, b)| a != b);
+    panic!(
+        "{} is not what the source says (line {:?} on): look at the difference, then write it \
+         with AIOPOOL_BLESS=1 cargo test --test capi_header",
+        path.display(),
+        line.map(|line| line + 1)
+    );
+}
+
+#[test]
+fn the_committed_header_is_what_the_source_says() {
+    check_committed("include/aiopool.h", &render());
+}
+
+#[test]
+fn the_header_compiles_as_c_and_as_cpp() {
+    let dir = scratch("compile");
+    let source = "#include \"aiopool.h\"\n#include \"aiopool.h\"\nint main(void) { return 0; }\n";
+    for (compiler, standard, name) in
+        [("cc", "c99", "h.c"), ("cc", "c11", "h.c"), ("c++", "c++17", "h.cpp")]
+    {
+        if missing(compiler) {
+            continue;
+        }
+        let file = dir.join(name);
+        fs::write(&file, source).unwrap();
+        let include = Path::new(ROOT).join("include");
+        run(Command::new(compiler)
+            .arg(format!("-std={standard}"))
+            .args(["-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only", "-I"])
+            .args([include, file]));
+    }
+}
+
+#[test]
+fn every_exported_function_is_made_by_the_macro_and_listed() {
+    let names = made_by_macro();
+    assert!(names.len() > 40, "only {} functions were found", names.len());
+    let list: String = names.iter().map(|name| format!("{name}\n")).collect();
+    check_committed("tests/abi/aiopool.symbols", &list);
+    if missing("nm") {
+        return;
+    }
+    let library = capi::library();
+    let output = run(Command::new("nm").args(["-D", "--defined-only"]).arg(&library));
+    let exported: BTreeSet<String> = output
+        .lines()
+        .filter_map(|line| line.split(" T ").nth(1))
+        .filter(|name| name.starts_with("aiopool"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(exported, names, "{}", library.display());
+}
+
+#[test]
+fn the_sizes_of_the_structs_are_the_listed_ones() {
+    if missing("cc") {
+        return;
+    }
+    let header = fs::read_to_string(Path::new(ROOT).join("include/aiopool.h")).unwrap();
+    let structs: Vec<&str> = header
+        .lines()
+        .filter_map(|line| line.strip_prefix("typedef struct ")?.strip_suffix(" {"))
+        .collect();
+    assert!(!structs.is_empty());
+    let dir = scratch("sizes");
+    let mut program = "#include <stdio.h>\n#include \"aiopool.h\"\nint main(void) {\n".to_owned();
+    for name in structs {
+        program.push_str(&format!("printf(\"{name} %zu\\n\", sizeof({name}));\n"));
+        let body = header.split(&format!("typedef struct {name} {{")).nth(1).unwrap();
+        let body = body.split(&format!("}} {name};")).next().unwrap();
+        let fields = body.lines().map(str::trim).filter(|line| !line.starts_with('*'));
+        for field in fields.filter_map(|line| line.strip_suffix(';')) {
+            let field = field.rsplit([' ', '*']).next().unwrap().split('[').next().unwrap();
+            program.push_str(&format!(
+                "printf(\"{name}.{field} %zu\\n\", offsetof({name}, {field}));\n"
+            ));
+        }
+    }
+    program.push_str("return 0; }\n");
+    let source = dir.join("sizes.c");
+    fs::write(&source, program).unwrap();
+    let binary: PathBuf = dir.join("sizes");
+    let include = Path::new(ROOT).join("include");
+    run(Command::new("cc")
+        .arg("-std=c11")
+        .arg("-I")
+        .arg(include)
+        .arg(source)
+        .arg("-o")
+        .arg(&binary));
+    check_committed("tests/abi/aiopool.sizes", &run(&mut Command::new(binary)));
+}
