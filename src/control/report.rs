@@ -27,8 +27,7 @@ const PHASE: usize = 0;
 const COMPLETED: usize = 1;
 const HANDBACK_TAKEN: usize = 2;
 const TEXT: usize = 3;
-const CPU: usize = 4;
-const WANTS_ROOM: usize = 5;
+const WANTS_ROOM: usize = 4;
 
 impl<'m> Report<'m> {
     pub(super) fn new(line: &'m [AtomicU64]) -> Self {
@@ -96,15 +95,5 @@ impl<'m> Report<'m> {
     /// Whether the worker waits for room; asked behind a SeqCst fence after handing back.
     pub(crate) fn wants_room(self) -> bool {
         self.0[WANTS_ROOM].load(Relaxed) != 0
-    }
-
-    /// The worker's CPU time so far, user and system, in nanoseconds.
-    pub(crate) fn set_cpu(self, ns: u64) {
-        self.0[CPU].store(ns, Relaxed);
-    }
-
-    /// The CPU time that the worker last told.
-    pub(crate) fn cpu(self) -> u64 {
-        self.0[CPU].load(Relaxed)
     }
 }

@@ -52,6 +52,8 @@ pub(crate) enum Report {
         pid: u32,
         /// What it ended with.
         exit: WorkerExit,
+        /// Processor time that it used, in nanoseconds.
+        cpu_ns: u64,
     },
 }
 
@@ -195,13 +197,13 @@ impl Launcher {
                 Report::ForkFailed { id, reason: reason.to_owned() }
             }
             (Answer::ForkFailed { id, reason }, _) => Report::ForkFailed { id, reason },
-            (Answer::Died { id, pid, exit }, _) => {
+            (Answer::Died { id, pid, exit, cpu_ns }, _) => {
                 let mut strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(index) = strays.iter().position(|&stray| stray == id) {
                     strays.swap_remove(index);
                     return Ok(None);
                 }
-                Report::Died { id, pid, exit }
+                Report::Died { id, pid, exit, cpu_ns }
             }
             (other @ (Answer::Opened | Answer::Refused(_)), _) => {
                 return Err(Error::Corrupt(format!("the zygote reported {other:?}")));

@@ -123,6 +123,8 @@ pub(super) enum Answer {
         pid: u32,
         /// What it ended with.
         exit: WorkerExit,
+        /// Processor time that it used, in nanoseconds.
+        cpu_ns: u64,
     },
 }
 
@@ -211,6 +213,7 @@ mod tests {
         assert!(cut.ends_with("ü…"));
         let id = WorkerId { queue: u16::MAX, slot: u16::MAX, incarnation: u32::MAX };
         let exit = WorkerExit::NotStarted { reason: cut };
-        assert!(encode(&Answer::Died { id, pid: u32::MAX, exit }).len() <= LONGEST);
+        let died = Answer::Died { id, pid: u32::MAX, exit, cpu_ns: u64::MAX };
+        assert!(encode(&died).len() <= LONGEST);
     }
 }

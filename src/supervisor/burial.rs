@@ -36,7 +36,7 @@ impl Supervisor {
         let slot = usize::from(id.slot);
         let control = queue.control();
         let report = control.report(slot);
-        let (phase, completed, cpu) = (report.phase(), report.completed() > 0, report.cpu());
+        let (phase, completed) = (report.phase(), report.completed() > 0);
         let exit = worker.exit.clone().unwrap_or(WorkerExit::Unknown);
         let failure =
             (phase == Some(Phase::InitFailed)).then(|| queue.failure_text(slot)).flatten();
@@ -45,7 +45,7 @@ impl Supervisor {
         let death = Death { id, seat: worker.seat, pid, exit: exit.clone(), cause };
         queue.recover(&death);
         let common = &self.shared.common;
-        common.counters.cpu_ns.add(cpu as usize);
+        common.counters.cpu_ns.add(worker.cpu_ns as usize);
         let counters = &common.counters;
         let planned =
             phase == Some(Phase::Leaving) && exit == WorkerExit::Exited(crate::worker::EXIT_OK);

@@ -40,6 +40,8 @@ pub(super) struct Worker {
     pub(super) died_ns: Option<u64>,
     /// What the zygote says of its end.
     pub(super) exit: Option<WorkerExit>,
+    /// Processor time that it used, as the zygote says.
+    pub(super) cpu_ns: u64,
 }
 
 #[derive(Debug)]
@@ -124,6 +126,7 @@ impl Crew {
             killed: None,
             died_ns: None,
             exit: None,
+            cpu_ns: 0,
         });
         Some(id)
     }

@@ -192,10 +192,11 @@ impl Supervisor {
                     self.fail(Error::NoWorkers(reason));
                 }
             }
-            Report::Died { id, exit, .. } => {
+            Report::Died { id, exit, cpu_ns, .. } => {
                 if let Some(worker) = self.crew.get_mut(id) {
                     worker.died_ns.get_or_insert(now);
                     worker.exit = Some(exit);
+                    worker.cpu_ns = cpu_ns;
                 }
             }
         }

@@ -9,7 +9,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::control::Phase;
 use crate::error::{Error, Result};
-use crate::sys::clock;
 use crate::table::Call;
 use crate::task::{Status, TaskFailure, codec};
 
@@ -255,7 +254,6 @@ impl AttachedWorker {
     /// Leaves the pool in order; the program ends with status 0 after this, and soon.
     pub fn leave(mut self) {
         self.tasks.clear();
-        self.engine.set_cpu(clock::process_cpu_ns());
         self.engine.set_phase(Phase::Leaving);
     }
 

@@ -134,11 +134,6 @@ impl Engine {
         self.set_phase(Phase::InitFailed);
     }
 
-    /// Tells the host how much CPU time this process has used.
-    pub(crate) fn set_cpu(&self, ns: u64) {
-        self.control.report(self.slot).set_cpu(ns);
-    }
-
     /// Claims the next task. `alone`: nothing is in flight, so a suspect may be taken.
     pub(crate) fn claim(&mut self, alone: bool) -> Look {
         let records = self.control.records();

@@ -19,7 +19,7 @@ mod start;
 use std::panic::AssertUnwindSafe;
 
 use crate::control::Phase;
-use crate::sys::{clock, exit, stderr};
+use crate::sys::{exit, stderr};
 use crate::task::exception;
 
 pub use attached::{AttachedWorker, Completion, Event};
@@ -96,7 +96,6 @@ fn setup(start: WorkerStart) -> Result<i32, String> {
             stderr::line(&format!("aiopool: the exit hook of worker {seat} failed: {reason}"));
         }
         local::leave();
-        engine.set_cpu(clock::process_cpu_ns());
         engine.set_phase(Phase::Leaving);
         Ok::<i32, String>(EXIT_OK)
     })?;

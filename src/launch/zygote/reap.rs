@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::super::wire::{self, Answer};
 use super::serve::Zygote;
-use crate::sys::process;
 use crate::sys::wait::{self, Ended};
+use crate::sys::{clock, process};
 use crate::table::WorkerId;
 use crate::task::WorkerExit;
 
@@ -51,9 +51,11 @@ impl Zygote {
         if ended.is_ok() {
             let _ = process::signal_group(worker.pid, libc::SIGKILL);
         }
+        // A zombie still has its clock.
+        let cpu_ns = clock::cpu_ns_of(worker.pid).unwrap_or(0);
         let _ = wait::reap(worker.pidfd.as_fd());
         let exit = self.cause(&worker, ended.ok().flatten());
-        let died = Answer::Died { id: worker.id, pid: worker.pid, exit };
+        let died = Answer::Died { id: worker.id, pid: worker.pid, exit, cpu_ns };
         if let Some(pool) = self.pools.iter_mut().find(|pool| pool.key == worker.pool) {
             // A host that does not listen any more has closed the line, which is seen next.
             pool.say(&died, None);
