@@ -347,6 +347,105 @@ aiopool_status aiopool_function_declare(const char *name, uint32_t *function_out
 aiopool_status aiopool_function_find(const char *name, uint32_t *function_out);
 
 /* ---------------------------------------------------------------------
+ * Asynchronous tasks.
+ *
+ * A task function that returns `AIOPOOL_PENDING` leaves the worker's event loop to others, up to
+ * `child_concurrency` tasks at once, and goes on when something that it asked for happens. Each
+ * request is for one event; what it is told with may ask again, or complete the task.
+ *
+ * Thread rule: the worker's event loop, which task functions and callbacks are called on; from
+ * elsewhere `AIOPOOL_ERR_NOT_IN_WORKER`. To complete a task from another thread of the worker,
+ * call `aiopool_task_complete` there.
+ * ------------------------------------------------------------------ */
+
+/**
+ * The time of `aiopool_task_sleep` is over.
+ */
+#define AIOPOOL_EVENT_TIMER 1
+
+/**
+ * A watched descriptor can be read, has ended or has an error.
+ */
+#define AIOPOOL_EVENT_READABLE 2
+
+/**
+ * A watched descriptor can be written, or has an error.
+ */
+#define AIOPOOL_EVENT_WRITABLE 4
+
+/**
+ * It is the turn of what was put off with `aiopool_task_defer`.
+ */
+#define AIOPOOL_EVENT_DEFERRED 8
+
+/**
+ * The task is called off.
+ */
+#define AIOPOOL_EVENT_CANCELLED 16
+
+/**
+ * What a pending task is told with: what has happened, `AIOPOOL_EVENT_*`, and the `data` that was
+ * given with the request.
+ */
+typedef void (*aiopool_event_fn)(aiopool_task *task, uint32_t events, void *data);
+
+/**
+ * Has `function` called with `AIOPOOL_EVENT_TIMER` after `delay_ms`.
+ *
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_HANDLE` or
+ * `AIOPOOL_ERR_NOT_IN_WORKER`.
+ */
+aiopool_status aiopool_task_sleep(const aiopool_task *task,
+                                  uint64_t delay_ms,
+                                  aiopool_event_fn function,
+                                  void *data);
+
+/**
+ * Has `function` called when `fd` is ready for one of `events`, `AIOPOOL_EVENT_READABLE`,
+ * `AIOPOOL_EVENT_WRITABLE` or both; at once, if it is.
+ *
+ * `fd` stays the caller's, should not block, and may be closed while it is watched.
+ *
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_HANDLE`, `AIOPOOL_ERR_INVALID` for
+ * other events, `AIOPOOL_ERR_NOT_IN_WORKER`, or `AIOPOOL_ERR_SYSTEM` for a descriptor that is
+ * not open or cannot be watched (an ordinary file).
+ */
+aiopool_status aiopool_task_watch_fd(const aiopool_task *task,
+                                     int32_t fd,
+                                     uint32_t events,
+                                     aiopool_event_fn function,
+                                     void *data);
+
+/**
+ * Has `function` called when the other tasks of the worker have had their turn.
+ *
+ * For a task that computes for long in pieces.
+ *
+ * Returns as `aiopool_task_sleep`.
+ */
+aiopool_status aiopool_task_defer(const aiopool_task *task, aiopool_event_fn function, void *data);
+
+/**
+ * Has `function` called with `AIOPOOL_EVENT_CANCELLED` if the task is called off while it is
+ * pending: by its host, by its deadline, or because the worker leaves.
+ *
+ * It frees what the task has; its outcome is decided, and both handles are dead afterwards.
+ * A second function replaces the first; NULL takes it back.
+ *
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
+ */
+aiopool_status aiopool_task_on_cancel(const aiopool_task *task,
+                                      aiopool_event_fn function,
+                                      void *data);
+
+/**
+ * The number of the worker that the caller runs in: its seat in the pool, from 0 on.
+ *
+ * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NOT_IN_WORKER`.
+ */
+aiopool_status aiopool_worker_id(uint32_t *worker_out);
+
+/* ---------------------------------------------------------------------
  * Start of the process.
  *
  * First thing in `main`: register the task functions, load what all workers are to share, call
@@ -457,6 +556,32 @@ typedef struct aiopool_pool_options {
      * With `AIOPOOL_START_COMMAND` the program and its arguments, ended by NULL; else NULL.
      */
     const char *const *command;
+    /**
+     * A registered function that each worker runs before its first task, or 0. If it returns an
+     * error the worker does not start; if it does in every worker, the pool fails with its text.
+     */
+    uint32_t init_function;
+    /**
+     * A registered function that each worker runs after its last task, or 0.
+     */
+    uint32_t exit_function;
+    /**
+     * What the init function is called with; copied. With `AIOPOOL_START_COMMAND` the workers
+     * find it at their attachment.
+     */
+    const void *init_input;
+    /**
+     * Bytes of it.
+     */
+    size_t init_input_len;
+    /**
+     * What the exit function is called with; copied.
+     */
+    const void *exit_input;
+    /**
+     * Bytes of it.
+     */
+    size_t exit_input_len;
     /**
      * 0.
      */
@@ -670,6 +795,25 @@ aiopool_status aiopool_pool_try_submit(const aiopool_pool *pool,
                                        const struct aiopool_call *call,
                                        uint64_t *ticket_out);
 
+/**
+ * Submits `count` tasks, in order; waits at most `timeout_ms` in all for room.
+ *
+ * `calls` is an array of structs of the size that the first one says. `tickets_out`, which may
+ * be NULL, has room for `count` tickets.
+ *
+ * `submitted_out` is written in every case but a NULL argument: how many were submitted, and
+ * so which call was refused.
+ *
+ * Returns `AIOPOOL_OK` if all were submitted, else why the next one was not, as
+ * `aiopool_pool_submit`.
+ */
+aiopool_status aiopool_pool_submit_many(const aiopool_pool *pool,
+                                        const struct aiopool_call *calls,
+                                        size_t count,
+                                        uint64_t timeout_ms,
+                                        uint64_t *tickets_out,
+                                        size_t *submitted_out);
+
 /* ---------------------------------------------------------------------
  * Outcomes.
  *
@@ -853,6 +997,148 @@ aiopool_status aiopool_pool_wait_ticket(const aiopool_pool *pool,
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_UNKNOWN` if there is no such task or it is over.
  */
 aiopool_status aiopool_pool_cancel(const aiopool_pool *pool, uint64_t ticket);
+
+/* ---------------------------------------------------------------------
+ * Counts.
+ *
+ * Thread rule: as for pools.
+ * ------------------------------------------------------------------ */
+
+/**
+ * What a pool has counted since its start.
+ */
+typedef struct aiopool_stats {
+    /**
+     * `sizeof(aiopool_stats)`; set by the caller.
+     */
+    uint32_t struct_size;
+    /**
+     * 0.
+     */
+    uint32_t reserved_0;
+    /**
+     * Tasks submitted.
+     */
+    uint64_t submitted;
+    /**
+     * Tasks without an outcome now.
+     */
+    uint64_t pending;
+    /**
+     * Outcomes that are OK.
+     */
+    uint64_t ok;
+    /**
+     * Outcomes: errors that task functions returned.
+     */
+    uint64_t failed;
+    /**
+     * Outcomes: panics.
+     */
+    uint64_t panicked;
+    /**
+     * Outcomes: tasks that were cancelled.
+     */
+    uint64_t cancelled;
+    /**
+     * Outcomes: deadlines.
+     */
+    uint64_t timed_out;
+    /**
+     * Outcomes: workers that died.
+     */
+    uint64_t worker_lost;
+    /**
+     * Outcomes: tasks that the pool's end overtook.
+     */
+    uint64_t pool_closed;
+    /**
+     * Outcomes: everything else.
+     */
+    uint64_t other;
+    /**
+     * Attempts after the first.
+     */
+    uint64_t retries;
+    /**
+     * Tasks queued again that no worker had started.
+     */
+    uint64_t requeued;
+    /**
+     * Workers that died unplanned.
+     */
+    uint64_t deaths;
+    /**
+     * Workers replaced after `max_tasks_per_child`.
+     */
+    uint64_t recycles;
+    /**
+     * Workers alive now.
+     */
+    uint64_t workers;
+    /**
+     * Processor time of the workers in nanoseconds, user and system.
+     */
+    uint64_t cpu_ns;
+    /**
+     * Bytes of the inputs' memory in use.
+     */
+    uint64_t input_bytes;
+    /**
+     * Tasks that could be submitted now without waiting.
+     */
+    uint64_t free_records;
+} aiopool_stats;
+
+/**
+ * Gives what the pool has counted; `stats_out->struct_size` is set by the caller.
+ *
+ * Fields that this version of the library does not know are left alone.
+ *
+ * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_STRUCT`.
+ */
+aiopool_status aiopool_pool_stats(const aiopool_pool *pool, struct aiopool_stats *stats_out);
+
+/* ---------------------------------------------------------------------
+ * Log.
+ *
+ * What the library has to say beside its statuses: workers that died, pools that failed.
+ * ------------------------------------------------------------------ */
+
+/**
+ * Something is wrong: a pool has failed, shared memory is damaged.
+ */
+#define AIOPOOL_LOG_ERROR 1
+
+/**
+ * Something went wrong and was dealt with: a worker died.
+ */
+#define AIOPOOL_LOG_WARN 2
+
+/**
+ * Something happened.
+ */
+#define AIOPOOL_LOG_INFO 3
+
+/**
+ * Something happened that only helps to find mistakes.
+ */
+#define AIOPOOL_LOG_DEBUG 4
+
+/**
+ * Called with each message, one at a time, from any thread of the host; `text` is valid during
+ * the call. It must not call this library.
+ */
+typedef void (*aiopool_log_fn)(uint32_t level, const char *text, void *user);
+
+/**
+ * Has `function` called with every message up to `level`, `AIOPOOL_LOG_*`; NULL ends that.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` for a level that does not exist;
+ * `AIOPOOL_ERR_MISUSE` in a program that listens by other means (tracing, in Rust).
+ * Thread rule: callable from every thread of the host, at any time; in no worker.
+ */
+aiopool_status aiopool_log_set(uint32_t level, aiopool_log_fn function, void *user);
 
 #ifdef __cplusplus
 } /* extern "C" */

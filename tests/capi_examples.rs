@@ -21,3 +21,35 @@ fn map_squares_a_thousand_numbers() {
     let Some(said) = example("c", "map.c", &[]) else { return };
     assert_eq!(said, "map: 1000 squares, sum 332833500\n");
 }
+
+#[test]
+fn epoll_submits_and_receives_in_one_loop() {
+    let Some(said) = example("c", "epoll.c", &[]) else { return };
+    assert_eq!(said, "epoll: 10000 squares, sum 333283335000\n");
+}
+
+#[test]
+fn async_tasks_share_a_worker_and_are_told_of_their_end() {
+    let Some(said) = example("c", "async.c", &[]) else { return };
+    assert_eq!(said, "async: 200 tasks in one worker, sum 39800; the task was cancelled\n");
+}
+
+#[test]
+fn a_crash_is_contained() {
+    let Some(said) = example("c", "crash.c", &[]) else { return };
+    assert_eq!(said, "crash: 95 done, 5 lost with their workers, each replaced\n");
+}
+
+#[test]
+fn many_tasks_are_answered_right_and_once() {
+    let Some(said) = example("c", "million.c", &["50000", "2"]) else { return };
+    assert_eq!(said, "million: 50000 tasks, every answer right\n");
+    let source = std::fs::read_to_string(Path::new(ROOT).join("ffi-examples/c/million.c")).unwrap();
+    assert!(source.lines().count() <= 200);
+}
+
+#[test]
+fn cpp_handles_free_themselves() {
+    let Some(said) = example("cpp", "map.cpp", &[]) else { return };
+    assert_eq!(said, "map: 1000 squares, sum 332833500\n");
+}

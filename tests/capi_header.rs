@@ -64,25 +64,19 @@ fn expanded(text: &str) -> String {
     let mut lines = Vec::new();
     let mut inside = false;
     for line in text.lines() {
+        let signature = line.starts_with("    fn aiopool_") || line.starts_with("    ) -> ");
         match line {
             "ffi_fn! {" => inside = true,
             "}" if inside => inside = false,
-            _ => lines.push(line),
+            // `-> T = value_after_a_panic => {` becomes `-> T {`.
+            _ if inside && signature && line.ends_with("=> {") => {
+                lines.push(format!("{} {{", line.split(" = ").next().unwrap()));
+            }
+            _ => lines.push(line.to_owned()),
         }
     }
-    let mut text = lines.join("\n");
-    while let Some(end) = text.find(" => {\n").filter(|end| text[..*end].contains(" = ")) {
-        // `-> T = fallback => {` becomes `-> T {`, in signatures only.
-        let start = text[..end].rfind(" = ").unwrap();
-        if text[..start].rfind("fn aiopool_").is_some_and(|at| text[at..start].contains(") -> "))
-            && !text[start..end].contains(';')
-        {
-            text.replace_range(start..end + 3, "");
-        } else {
-            text.replace_range(end..end + 5, " =>{");
-        }
-    }
-    text.replace("    fn aiopool_", "    #[unsafe(no_mangle)] pub unsafe extern \"C\" fn aiopool_")
+    let exported = "    #[unsafe(no_mangle)] pub unsafe extern \"C\" fn aiopool_";
+    lines.join("\n").replace("    fn aiopool_", exported)
 }
 
 /// The names that `ffi_fn!` makes.

@@ -1,10 +1,8 @@
 /* Maps a C function over 1,000 inputs in forked worker processes.
- *
- *   cc -O2 -Iinclude ffi-examples/c/map.c -Ltarget/release -laiopool -Wl,-rpath,$PWD/target/release -o map
+ * Build: see README.md.
  */
-#include <aiopool.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "check.h"
+
 #include <string.h>
 
 enum { COUNT = 1000 };
@@ -21,13 +19,6 @@ static int32_t square(aiopool_task *task, const void *input, size_t len, aiopool
     x *= x;
     aiopool_output_write(output, &x, sizeof x);
     return 0;
-}
-
-static void check(aiopool_status status, const char *what) {
-    if (status != AIOPOOL_OK) {
-        fprintf(stderr, "%s: %s (%s)\n", what, aiopool_last_error(), aiopool_status_str(status));
-        exit(1);
-    }
 }
 
 int main(void) {

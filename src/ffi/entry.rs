@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use super::function::{AIOPOOL_PENDING, aiopool_task_fn};
 use super::task::{Work, aiopool_task};
+use super::waits;
 use crate::task::entry::{Output, Target, Vtable};
 use crate::task::{Status, TaskFailure};
 
@@ -54,15 +55,7 @@ impl CTask {
         // SAFETY: the caller vouches that `start` put one of ours there.
         let this = unsafe { &mut *place.cast::<Self>() };
         let Some(task) = this.0 else { return Poll::Pending };
-        let ended = {
-            let mut work = task.lock();
-            let work = work.as_mut().expect("lives until it is ended here");
-            if work.ended.is_none() {
-                work.waker = Some(context.waker().clone());
-            }
-            work.ended
-        };
-        let Some(result) = ended else { return Poll::Pending };
+        let Some(result) = waits::poll(task, context) else { return Poll::Pending };
         this.0 = None;
         Poll::Ready(finish(result, task.end().unwrap_or_default(), output))
     }
@@ -71,9 +64,33 @@ impl CTask {
         // SAFETY: as in `poll`; called once.
         let this = unsafe { place.cast::<Self>().read() };
         if let Some(task) = this.0 {
+            waits::cancelled(task);
             task.end();
         }
     }
+}
+
+/// A C function that runs in a worker outside of tasks. Its input begins with the target.
+pub(super) static C_HOOK: Vtable = Vtable {
+    layout: Layout::new::<CTask>(),
+    name: || "a C hook",
+    start: start_hook,
+    poll: CTask::poll,
+    drop: CTask::drop,
+};
+
+/// The argument of a [`C_HOOK`].
+pub(super) fn hook_argument(target: Target, input: &[u8]) -> Vec<u8> {
+    [&target.address.to_le_bytes()[..], &target.user.to_le_bytes(), input].concat()
+}
+
+unsafe fn start_hook(place: *mut u8, _: Target, argument: &[u8]) -> Result<(), String> {
+    let cut = "the hook's argument is cut off";
+    let (address, rest) = argument.split_first_chunk().ok_or(cut)?;
+    let (user, input) = rest.split_first_chunk().ok_or(cut)?;
+    let target = Target { address: u64::from_le_bytes(*address), user: u64::from_le_bytes(*user) };
+    // SAFETY: as the caller of `start`; the target is one of `hook_argument`.
+    unsafe { CTask::start(place, target, input) }
 }
 
 fn finish(result: i32, work: Work, output: &mut Output) -> Status {

@@ -110,6 +110,16 @@ pub(super) fn entry_of(
     Ok((entry, known.name))
 }
 
+/// Where function `number` is, for hooks: in forks of this process only.
+pub(super) fn target_of(number: u32) -> Result<Target, Failure> {
+    let (entry, name) = entry_of(number, true)?;
+    if entry.vtable == 0 {
+        let text = format!("the function {name:?} is only declared: hooks have to be registered");
+        return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
+    }
+    Ok(entry.target)
+}
+
 /// Whether a function was registered that only a fork of this process has.
 pub(super) fn any_registered() -> bool {
     registry().functions.iter().any(|known| known.target.is_some())

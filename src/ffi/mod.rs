@@ -26,6 +26,8 @@ mod task;
 
 mod function;
 
+mod waits;
+
 mod init;
 
 mod options;
@@ -38,13 +40,20 @@ mod outcome;
 
 mod wait;
 
+mod stats;
+
+mod log;
+
 pub use function::*;
 pub use init::*;
+pub use log::*;
 pub use options::*;
 pub use outcome::*;
 pub use pool::*;
+pub use stats::*;
 pub use status::*;
 pub use submit::*;
 pub use task::*;
 pub use version::*;
 pub use wait::*;
+pub use waits::*;

@@ -1,15 +1,18 @@
 //! Options of a pool.
 
-use std::ffi::{OsString, c_char};
+use std::ffi::{OsString, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use super::boundary::Failure;
-use super::pointer::{Sized32, out};
+use super::pointer::{Sized32, bytes, out};
 use super::status::*;
+use super::{entry, function};
 use crate::launch::StartMethod;
 use crate::pool::{Pool, PoolBuilder};
+use crate::task::entry::relative;
+use crate::worker::Hook;
 
 /// Workers are forked from the process that called `aiopool_init`.
 pub const AIOPOOL_START_FORK: u32 = 0;
@@ -57,6 +60,20 @@ pub struct aiopool_pool_options {
     pub reserved_0: u32,
     /// With `AIOPOOL_START_COMMAND` the program and its arguments, ended by NULL; else NULL.
     pub command: *const *const c_char,
+    /// A registered function that each worker runs before its first task, or 0. If it returns an
+    /// error the worker does not start; if it does in every worker, the pool fails with its text.
+    pub init_function: u32,
+    /// A registered function that each worker runs after its last task, or 0.
+    pub exit_function: u32,
+    /// What the init function is called with; copied. With `AIOPOOL_START_COMMAND` the workers
+    /// find it at their attachment.
+    pub init_input: *const c_void,
+    /// Bytes of it.
+    pub init_input_len: usize,
+    /// What the exit function is called with; copied.
+    pub exit_input: *const c_void,
+    /// Bytes of it.
+    pub exit_input_len: usize,
     /// 0.
     pub reserved: [u64; 8],
 }
@@ -83,6 +100,12 @@ unsafe impl Sized32 for aiopool_pool_options {
             start_method: AIOPOOL_START_FORK,
             reserved_0: 0,
             command: std::ptr::null(),
+            init_function: 0,
+            exit_function: 0,
+            init_input: std::ptr::null(),
+            init_input_len: 0,
+            exit_input: std::ptr::null(),
+            exit_input_len: 0,
             reserved: [0; 8],
         }
     }
@@ -93,7 +116,7 @@ impl aiopool_pool_options {
     ///
     /// # Safety
     ///
-    /// `command` is NULL or an array of C strings that NULL ends.
+    /// `command` is NULL or an array of C strings that NULL ends; the inputs are as their lengths.
     pub(super) unsafe fn builder(&self) -> Result<PoolBuilder, Failure> {
         if self.reserved_0 != 0 || self.reserved.iter().any(|&word| word != 0) {
             return Err(Failure::new(AIOPOOL_ERR_STRUCT, "a reserved field is not 0"));
@@ -121,8 +144,36 @@ impl aiopool_pool_options {
         if self.output_arena != 0 {
             builder = builder.output_arena(size(self.output_arena));
         }
+        // SAFETY: the caller vouches for the inputs.
+        let (init_input, exit_input) = unsafe {
+            (
+                bytes("init_input", self.init_input, self.init_input_len)?,
+                bytes("exit_input", self.exit_input, self.exit_input_len)?,
+            )
+        };
+        let init_hook = self.hook("init_function", self.init_function, init_input)?;
+        let exit_hook = self.hook("exit_function", self.exit_function, exit_input)?;
         // SAFETY: the caller vouches for `command`.
-        Ok(builder.start_method(unsafe { self.start_method() }?))
+        let builder = builder.start_method(unsafe { self.start_method() }?);
+        Ok(builder.hooks(init_hook, exit_hook))
+    }
+
+    fn hook(&self, name: &str, function: u32, input: &[u8]) -> Result<Option<Hook>, Failure> {
+        let refuse = |text: String| Err(Failure::new(AIOPOOL_ERR_INVALID, text));
+        if self.start_method != AIOPOOL_START_FORK {
+            if function != 0 {
+                return refuse(format!("{name}: only forked workers have registered functions"));
+            }
+            return Ok((!input.is_empty()).then(|| Hook { vtable: 0, argument: input.to_vec() }));
+        }
+        if function == 0 {
+            if !input.is_empty() {
+                return refuse(format!("there is an input for {name}, but no function"));
+            }
+            return Ok(None);
+        }
+        let argument = entry::hook_argument(function::target_of(function)?, input);
+        Ok(Some(Hook { vtable: relative(&entry::C_HOOK), argument }))
     }
 
     unsafe fn start_method(&self) -> Result<StartMethod, Failure> {

@@ -68,6 +68,11 @@ impl HostPool {
         &self.pool.inner
     }
 
+    /// What it has counted.
+    pub(super) fn stats(&self) -> crate::pool::Stats {
+        self.pool.stats()
+    }
+
     /// The pool's number of task function `function`.
     pub(super) fn number_of(&self, function: u32) -> Result<Numbered, Failure> {
         let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);

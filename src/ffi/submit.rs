@@ -262,3 +262,48 @@ ffi_fn! {
         Ok(())
     }
 }
+
+ffi_fn! {
+    /// Submits `count` tasks, in order; waits at most `timeout_ms` in all for room.
+    ///
+    /// `calls` is an array of structs of the size that the first one says. `tickets_out`, which may
+    /// be NULL, has room for `count` tickets.
+    ///
+    /// `submitted_out` is written in every case but a NULL argument: how many were submitted, and
+    /// so which call was refused.
+    ///
+    /// Returns `AIOPOOL_OK` if all were submitted, else why the next one was not, as
+    /// `aiopool_pool_submit`.
+    fn aiopool_pool_submit_many(
+        pool: Option<&aiopool_pool>,
+        calls: *const aiopool_call,
+        count: usize,
+        timeout_ms: u64,
+        tickets_out: *mut u64,
+        submitted_out: Option<&mut MaybeUninit<usize>>,
+    ) -> aiopool_status {
+        let submitted_out: &mut _ = out("submitted_out", submitted_out)?;
+        let submitted = submitted_out.write(0);
+        let pool = pool_of(pool)?;
+        let until = deadline(timeout_ms);
+        let mut at = calls.cast::<u8>();
+        let mut stride = 0;
+        for _ in 0..count {
+            // SAFETY: the caller gives `count` calls of the size that the first one says.
+            let call = unsafe { sized(at.cast::<aiopool_call>()) }?;
+            if *submitted == 0 {
+                // SAFETY: not NULL, or `sized` had said so.
+                stride = unsafe { at.cast::<u32>().read_unaligned() } as usize;
+            }
+            // SAFETY: the call's pointers are good, as the caller says.
+            let ticket = unsafe { Checked::new(&pool, &call) }?.submit(&pool, Some(until))?;
+            if !tickets_out.is_null() {
+                // SAFETY: the caller gives room for `count` tickets, and less are written.
+                unsafe { tickets_out.add(*submitted).write(ticket) };
+            }
+            *submitted += 1;
+            at = at.wrapping_add(stride);
+        }
+        Ok(())
+    }
+}

@@ -18,6 +18,7 @@ use super::boundary::Failure;
 use super::handle::{Cell, Cells};
 use super::pointer::{Out, bytes, out, text};
 use super::status::*;
+use super::waits::{Told, Wait};
 
 /// A task, as its function sees it.
 #[derive(Debug, Default)]
@@ -53,6 +54,9 @@ pub struct Work {
     /// What the function returned, or was completed with.
     pub(super) ended: Option<i32>,
     pub(super) waker: Option<Waker>,
+    /// What a pending task waits for.
+    pub(super) waits: Vec<Wait>,
+    pub(super) on_cancel: Option<Told>,
 }
 
 thread_local! {
@@ -83,7 +87,7 @@ fn dead() -> Failure {
 }
 
 /// Does something with a task that is not over.
-fn with_work<T>(
+pub(super) fn with_work<T>(
     cell: &Cell<Work>,
     f: impl FnOnce(&mut Work) -> Result<T, Failure>,
 ) -> Result<T, Failure> {

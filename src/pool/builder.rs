@@ -219,6 +219,14 @@ impl PoolBuilder {
         self
     }
 
+    /// Hooks that are made already.
+    #[cfg(feature = "capi")]
+    pub(crate) fn hooks(mut self, initializer: Option<Hook>, exit_hook: Option<Hook>) -> Self {
+        self.initializer = initializer.map(Ok);
+        self.exit_hook = exit_hook.map(Ok);
+        self
+    }
+
     /// Runs `configure` on the builder of each worker's tokio runtime, before it is built.
     ///
     /// The runtime is one for the worker's thread alone, with timers and I/O; a function that

@@ -76,5 +76,10 @@ pub fn compile(source: &Path, name: &str) -> PathBuf {
 
 /// Runs a program that must end by itself; a watchdog ends one that hangs.
 pub fn watched(binary: &Path, arguments: &[&str]) -> String {
-    run(Command::new("timeout").args(["--kill-after=5", "120"]).arg(binary).args(arguments))
+    // Cargo's own value has a directory in it where an older library may lie.
+    run(Command::new("timeout")
+        .args(["--kill-after=5", "120"])
+        .arg(binary)
+        .args(arguments)
+        .env("LD_LIBRARY_PATH", library().parent().unwrap()))
 }

@@ -1,0 +1,125 @@
+//! Log.
+//!
+//! What the library has to say beside its statuses: workers that died, pools that failed.
+
+use std::ffi::{CString, c_char, c_void};
+use std::fmt::{Debug, Write};
+use std::sync::{Mutex, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::span;
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use super::boundary::Failure;
+use super::status::*;
+
+/// Something is wrong: a pool has failed, shared memory is damaged.
+pub const AIOPOOL_LOG_ERROR: u32 = 1;
+/// Something went wrong and was dealt with: a worker died.
+pub const AIOPOOL_LOG_WARN: u32 = 2;
+/// Something happened.
+pub const AIOPOOL_LOG_INFO: u32 = 3;
+/// Something happened that only helps to find mistakes.
+pub const AIOPOOL_LOG_DEBUG: u32 = 4;
+
+/// Called with each message, one at a time, from any thread of the host; `text` is valid during
+/// the call. It must not call this library.
+pub type aiopool_log_fn =
+    Option<unsafe extern "C" fn(level: u32, text: *const c_char, user: *mut c_void)>;
+
+#[derive(Clone, Copy)]
+struct Listener {
+    level: u32,
+    function: unsafe extern "C" fn(u32, *const c_char, *mut c_void),
+    user: *mut c_void,
+}
+
+// SAFETY: the caller of `aiopool_log_set` says that the function may be called from any thread.
+unsafe impl Send for Listener {}
+
+static LISTENER: Mutex<Option<Listener>> = Mutex::new(None);
+
+ffi_fn! {
+    /// Has `function` called with every message up to `level`, `AIOPOOL_LOG_*`; NULL ends that.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` for a level that does not exist;
+    /// `AIOPOOL_ERR_MISUSE` in a program that listens by other means (tracing, in Rust).
+    /// Thread rule: callable from every thread of the host, at any time; in no worker.
+    fn aiopool_log_set(
+        level: u32,
+        function: aiopool_log_fn,
+        user: *mut c_void,
+    ) -> aiopool_status {
+        if !(AIOPOOL_LOG_ERROR..=AIOPOOL_LOG_DEBUG).contains(&level) {
+            let text = format!("level = {level}: 1 to 4 are possible");
+            return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
+        }
+        super::init::check_host()?;
+        let listener = function.map(|function| Listener { level, function, user });
+        let ours = tracing::dispatcher::get_default(|now| now.is::<Forwarder>());
+        if !ours && tracing::subscriber::set_global_default(Forwarder).is_err() {
+            let text = "this program listens to the library by other means (tracing) already";
+            return Err(Failure::new(AIOPOOL_ERR_MISUSE, text));
+        }
+        *LISTENER.lock().unwrap_or_else(PoisonError::into_inner) = listener;
+        Ok(())
+    }
+}
+
+/// Hands the library's events on to the listener.
+struct Forwarder;
+
+impl Subscriber for Forwarder {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && metadata.target().starts_with("aiopool")
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let level = match *event.metadata().level() {
+            Level::ERROR => AIOPOOL_LOG_ERROR,
+            Level::WARN => AIOPOOL_LOG_WARN,
+            Level::INFO => AIOPOOL_LOG_INFO,
+            _ => AIOPOOL_LOG_DEBUG,
+        };
+        // One at a time: the lock is held during the call.
+        let listener = LISTENER.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Listener { function, user, .. }) = listener.filter(|l| level <= l.level) else {
+            return;
+        };
+        let mut text = Text::default();
+        event.record(&mut text);
+        let text = format!("{}{}", text.message, text.fields).replace('\0', " ");
+        let text = CString::new(text).unwrap_or_default();
+        // SAFETY: the caller of `aiopool_log_set` gave both for this call.
+        unsafe { function(level, text.as_ptr(), user) };
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// A message with its fields, in a line.
+#[derive(Default)]
+struct Text {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        // Writing to a string cannot fail.
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            name => write!(self.fields, " {name}={value:?}"),
+        };
+    }
+}

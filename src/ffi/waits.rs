@@ -1,0 +1,286 @@
+//! Asynchronous tasks.
+//!
+//! A task function that returns `AIOPOOL_PENDING` leaves the worker's event loop to others, up to
+//! `child_concurrency` tasks at once, and goes on when something that it asked for happens. Each
+//! request is for one event; what it is told with may ask again, or complete the task.
+//!
+//! Thread rule: the worker's event loop, which task functions and callbacks are called on; from
+//! elsewhere `AIOPOOL_ERR_NOT_IN_WORKER`. To complete a task from another thread of the worker,
+//! call `aiopool_task_complete` there.
+
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::Sleep;
+
+use super::boundary::Failure;
+use super::pointer::out;
+use super::status::*;
+use super::task::{Work, aiopool_task, with_work};
+use crate::worker::WorkerContext;
+
+/// What a pending task is told with: what has happened, `AIOPOOL_EVENT_*`, and the `data` that was
+/// given with the request.
+pub type aiopool_event_fn =
+    Option<unsafe extern "C" fn(task: *mut aiopool_task, events: u32, data: *mut c_void)>;
+
+/// The time of `aiopool_task_sleep` is over.
+pub const AIOPOOL_EVENT_TIMER: u32 = 1;
+/// A watched descriptor can be read, has ended or has an error.
+pub const AIOPOOL_EVENT_READABLE: u32 = 2;
+/// A watched descriptor can be written, or has an error.
+pub const AIOPOOL_EVENT_WRITABLE: u32 = 4;
+/// It is the turn of what was put off with `aiopool_task_defer`.
+pub const AIOPOOL_EVENT_DEFERRED: u32 = 8;
+/// The task is called off.
+pub const AIOPOOL_EVENT_CANCELLED: u32 = 16;
+
+/// Whom to tell.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    function: unsafe extern "C" fn(*mut aiopool_task, u32, *mut c_void),
+    data: *mut c_void,
+}
+
+impl Told {
+    fn new(function: aiopool_event_fn, data: *mut c_void) -> Result<Self, Failure> {
+        Ok(Self { function: function.ok_or_else(|| Failure::null("function"))?, data })
+    }
+
+    fn tell(self, task: &'static aiopool_task, events: u32) {
+        // SAFETY: the task function gave both for this call; the handle is valid as long as its
+        // memory, which is for ever, and nothing of ours is locked.
+        unsafe { (self.function)(std::ptr::from_ref(task).cast_mut(), events, self.data) }
+    }
+}
+
+/// One event that a pending task waits for.
+#[derive(Debug)]
+pub struct Wait {
+    event: Event,
+    told: Told,
+}
+
+#[derive(Debug)]
+enum Event {
+    Time(Pin<Box<Sleep>>),
+    /// A duplicate, so that closing the caller's own does no harm.
+    Descriptor(AsyncFd<OwnedFd>),
+    Turn,
+}
+
+impl Event {
+    /// What has happened.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<u32> {
+        match self {
+            Self::Time(sleep) => sleep.as_mut().poll(context).map(|()| AIOPOOL_EVENT_TIMER),
+            Self::Descriptor(fd) => {
+                // An error is told as ready: the caller's own call will say what it is.
+                let readable = fd.poll_read_ready(context).is_ready();
+                let writable = fd.poll_write_ready(context).is_ready();
+                match (readable, writable) {
+                    (false, false) => Poll::Pending,
+                    (true, false) => Poll::Ready(AIOPOOL_EVENT_READABLE),
+                    (false, true) => Poll::Ready(AIOPOOL_EVENT_WRITABLE),
+                    (true, true) => Poll::Ready(AIOPOOL_EVENT_READABLE | AIOPOOL_EVENT_WRITABLE),
+                }
+            }
+            Self::Turn => Poll::Ready(AIOPOOL_EVENT_DEFERRED),
+        }
+    }
+}
+
+/// One look at what a pending task waits for: tells it what has happened. What it was completed
+/// with, if it was.
+pub(super) fn poll(task: &'static aiopool_task, context: &mut Context<'_>) -> Option<i32> {
+    let mut waits = {
+        let mut work = task.lock();
+        let work = work.as_mut()?;
+        if work.ended.is_some() {
+            return work.ended;
+        }
+        work.waker = None;
+        std::mem::take(&mut work.waits)
+    };
+    let mut happened = Vec::new();
+    waits.retain_mut(|wait| match wait.event.poll(context) {
+        Poll::Pending => true,
+        Poll::Ready(events) => {
+            happened.push((wait.told, events));
+            false
+        }
+    });
+    if let Some(work) = &mut *task.lock() {
+        waits.append(&mut work.waits);
+        work.waits = waits;
+    }
+    let again = !happened.is_empty();
+    for (told, events) in happened {
+        let over = task.lock().as_ref().is_none_or(|work| work.ended.is_some());
+        if over {
+            break;
+        }
+        told.tell(task, events);
+    }
+    let mut work = task.lock();
+    let work = work.as_mut()?;
+    if work.ended.is_none() {
+        work.waker = Some(context.waker().clone());
+        if again {
+            // What was asked for meanwhile was not looked at; others get their turn first.
+            context.waker().wake_by_ref();
+        }
+    }
+    work.ended
+}
+
+/// The task is called off, or its worker leaves: tells it, once.
+pub(super) fn cancelled(task: &'static aiopool_task) {
+    let told = task.lock().as_mut().and_then(|work| {
+        work.waits.clear();
+        if work.ended.is_some() { None } else { work.on_cancel.take() }
+    });
+    if let Some(told) = told {
+        told.tell(task, AIOPOOL_EVENT_CANCELLED);
+    }
+}
+
+/// Adds a request to a task that is not over.
+fn wait_for(
+    task: Option<&aiopool_task>,
+    function: aiopool_event_fn,
+    data: *mut c_void,
+    event: impl FnOnce() -> Result<Event, Failure>,
+) -> Result<(), Failure> {
+    let task = task.ok_or_else(|| Failure::null("task"))?;
+    let told = Told::new(function, data)?;
+    if WorkerContext::current().is_none() {
+        let text = "this call is for the event loop of a worker: task functions and callbacks";
+        return Err(Failure::new(AIOPOOL_ERR_NOT_IN_WORKER, text));
+    }
+    let waker = with_work(task, |work: &mut Work| {
+        work.waits.push(Wait { event: event()?, told });
+        Ok(work.waker.take())
+    })?;
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+    Ok(())
+}
+
+ffi_fn! {
+    /// Has `function` called with `AIOPOOL_EVENT_TIMER` after `delay_ms`.
+    ///
+    /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_HANDLE` or
+    /// `AIOPOOL_ERR_NOT_IN_WORKER`.
+    fn aiopool_task_sleep(
+        task: Option<&aiopool_task>,
+        delay_ms: u64,
+        function: aiopool_event_fn,
+        data: *mut c_void,
+    ) -> aiopool_status {
+        wait_for(task, function, data, || {
+            let delay = Duration::from_millis(delay_ms);
+            Ok(Event::Time(Box::pin(tokio::time::sleep(delay))))
+        })
+    }
+}
+
+ffi_fn! {
+    /// Has `function` called when `fd` is ready for one of `events`, `AIOPOOL_EVENT_READABLE`,
+    /// `AIOPOOL_EVENT_WRITABLE` or both; at once, if it is.
+    ///
+    /// `fd` stays the caller's, should not block, and may be closed while it is watched.
+    ///
+    /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_HANDLE`, `AIOPOOL_ERR_INVALID` for
+    /// other events, `AIOPOOL_ERR_NOT_IN_WORKER`, or `AIOPOOL_ERR_SYSTEM` for a descriptor that is
+    /// not open or cannot be watched (an ordinary file).
+    fn aiopool_task_watch_fd(
+        task: Option<&aiopool_task>,
+        fd: i32,
+        events: u32,
+        function: aiopool_event_fn,
+        data: *mut c_void,
+    ) -> aiopool_status {
+        let interest = match events {
+            AIOPOOL_EVENT_READABLE => Interest::READABLE,
+            AIOPOOL_EVENT_WRITABLE => Interest::WRITABLE,
+            both if both == AIOPOOL_EVENT_READABLE | AIOPOOL_EVENT_WRITABLE => {
+                Interest::READABLE | Interest::WRITABLE
+            }
+            other => {
+                let text = format!("events = {other}: readable, writable or both are possible");
+                return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
+            }
+        };
+        wait_for(task, function, data, || {
+            let refused = |error: std::io::Error| {
+                Failure::new(AIOPOOL_ERR_SYSTEM, format!("cannot watch descriptor {fd}: {error}"))
+            };
+            if fd < 0 {
+                return Err(refused(std::io::Error::from_raw_os_error(libc::EBADF)));
+            }
+            // SAFETY: borrowed for one system call, which answers `EBADF` if it is not open.
+            let own = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().map_err(refused)?;
+            // SAFETY: it owns the descriptor that it gives out, and always the same.
+            let watched = unsafe { AsyncFd::register_with_interest(own, interest) };
+            watched.map(Event::Descriptor).map_err(|error| refused(error.into()))
+        })
+    }
+}
+
+ffi_fn! {
+    /// Has `function` called when the other tasks of the worker have had their turn.
+    ///
+    /// For a task that computes for long in pieces.
+    ///
+    /// Returns as `aiopool_task_sleep`.
+    fn aiopool_task_defer(
+        task: Option<&aiopool_task>,
+        function: aiopool_event_fn,
+        data: *mut c_void,
+    ) -> aiopool_status {
+        wait_for(task, function, data, || Ok(Event::Turn))
+    }
+}
+
+ffi_fn! {
+    /// Has `function` called with `AIOPOOL_EVENT_CANCELLED` if the task is called off while it is
+    /// pending: by its host, by its deadline, or because the worker leaves.
+    ///
+    /// It frees what the task has; its outcome is decided, and both handles are dead afterwards.
+    /// A second function replaces the first; NULL takes it back.
+    ///
+    /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
+    fn aiopool_task_on_cancel(
+        task: Option<&aiopool_task>,
+        function: aiopool_event_fn,
+        data: *mut c_void,
+    ) -> aiopool_status {
+        let task = task.ok_or_else(|| Failure::null("task"))?;
+        with_work(task, |work| {
+            work.on_cancel = function.map(|function| Told { function, data });
+            Ok(())
+        })
+    }
+}
+
+ffi_fn! {
+    /// The number of the worker that the caller runs in: its seat in the pool, from 0 on.
+    ///
+    /// Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NOT_IN_WORKER`.
+    fn aiopool_worker_id(worker_out: Option<&mut MaybeUninit<u32>>) -> aiopool_status {
+        let worker_out = out("worker_out", worker_out)?;
+        let worker = WorkerContext::current().ok_or_else(|| {
+            Failure::new(AIOPOOL_ERR_NOT_IN_WORKER, "the caller does not run in a worker")
+        })?;
+        worker_out.write(worker.worker_id());
+        Ok(())
+    }
+}
