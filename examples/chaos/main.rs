@@ -9,6 +9,7 @@ mod figures;
 mod host;
 mod processes;
 mod random;
+mod scribble;
 mod soak;
 mod tasks;
 
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
     }
     let run: fn(Ask) -> Figures = match mode.as_str() {
         "host" => host::run,
+        "scribble" => scribble::run,
         "soak" => soak::run,
         other => return misuse(&format!("{other:?} is not a mode")),
     };

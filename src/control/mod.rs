@@ -63,6 +63,14 @@ impl Control {
         self.region.keep_from_children()
     }
 
+    /// Whether the header still says what it was created with; else what it says.
+    pub(crate) fn check_header(&self) -> Result<(), String> {
+        match header::read(&self.region)? {
+            shape if shape == self.shape => Ok(()),
+            shape => Err(format!("{shape:?} in the header of {:?}", self.shape)),
+        }
+    }
+
     /// What the region has room for.
     pub(crate) fn shape(&self) -> Shape {
         self.shape

@@ -73,7 +73,7 @@ impl<'m> Report<'m> {
     /// One more task was completed.
     pub(crate) fn count_completed(self) {
         // Relaxed load and store: the worker is the only writer.
-        self.0[COMPLETED].store(self.0[COMPLETED].load(Relaxed) + 1, Relaxed);
+        self.0[COMPLETED].store(self.0[COMPLETED].load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     /// Tasks completed in this incarnation.

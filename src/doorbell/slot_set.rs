@@ -26,6 +26,15 @@ impl<'m> SlotSet<'m> {
         self.0[slot / 64].fetch_and(!bit, Relaxed) & bit != 0
     }
 
+    /// Removes every slot that `keep` does not know.
+    pub(crate) fn retain(self, keep: impl Fn(usize) -> bool) {
+        for (index, word) in self.0.iter().enumerate() {
+            let seen = word.load(Relaxed);
+            let gone = (0..64).filter(|bit| seen & 1 << bit != 0 && !keep(index * 64 + bit));
+            gone.for_each(|bit| drop(self.remove(index * 64 + bit)));
+        }
+    }
+
     /// How many slots are in the set.
     pub(crate) fn len(self) -> u64 {
         self.0.iter().map(|word| u64::from(word.load(Relaxed).count_ones())).sum()

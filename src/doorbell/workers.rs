@@ -91,6 +91,12 @@ impl<'m> WorkerBells<'m> {
         self.sleepers.remove(me);
     }
 
+    /// The audit: whoever is no worker neither sleeps nor searches, whatever the words say.
+    pub(crate) fn keep_only(self, is_worker: impl Fn(usize) -> bool) {
+        self.sleepers.retain(&is_worker);
+        self.searchers.retain(&is_worker);
+    }
+
     /// Recovery: a dead worker neither sleeps nor searches.
     pub(crate) fn forget(self, dead: usize) {
         self.sleepers.remove(dead);

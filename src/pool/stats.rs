@@ -38,6 +38,8 @@ pub struct Stats {
     pub deaths: u64,
     /// Workers replaced after `max_tasks_per_child`.
     pub recycles: u64,
+    /// Times that shared memory held what no correct worker writes, and workers were replaced.
+    pub damages: u64,
     /// Workers alive now.
     pub workers: u64,
     /// Processor time of the workers, user and system, those that are gone included.
@@ -68,8 +70,9 @@ impl Stats {
             requeued: counters.requeued.get(),
             deaths: counters.deaths.get(),
             recycles: counters.recycles.get(),
+            damages: counters.corrupt.get(),
             workers: workers.len() as u64,
-            cpu: Duration::from_nanos(counters.cpu_ns.get() + living),
+            cpu: Duration::from_nanos(counters.cpu_ns.get().saturating_add(living)),
             input_bytes: shared.common.inputs.used() as u64,
             free_records: shared.queues.iter().map(|queue| queue.free_records() as u64).sum(),
         }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::ring::split_place;
-use crate::table::State;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::table::{Owner, State};
 
 use super::{HostQueue, lock};
 
@@ -21,8 +22,9 @@ pub(crate) struct AuditFinding {
 }
 
 impl HostQueue {
-    /// Looks at every pending task. `is_live` tells whether a slot has a worker.
-    pub(crate) fn audit(&self, is_live: impl Fn(usize) -> bool) -> AuditFinding {
+    /// Looks at every pending task. `incarnation` tells whose word may stand for a slot: that of
+    /// its worker, until that is recovered.
+    pub(crate) fn audit(&self, incarnation: impl Fn(usize) -> Option<Owner>) -> AuditFinding {
         let mut deliveries = Vec::new();
         let (mut large, mut blocks) = (Vec::new(), Vec::new());
         let mut finding = AuditFinding::default();
@@ -30,8 +32,15 @@ impl HostQueue {
         self.drain_lanes(&mut lanes, &mut deliveries);
         for slot in 0..lanes.lanes.len() {
             let control = Arc::clone(&lanes.control);
-            if lanes.lanes[slot].flush(&control, slot) {
+            let lane = &mut lanes.lanes[slot];
+            if lane.flush(&control, slot) {
                 self.ring(slot);
+            }
+            let taken = control.report(slot).handback_taken().load(Relaxed);
+            let lag = lane.handback.position().wrapping_sub(taken);
+            if incarnation(slot).is_some() && lag > control.handback(slot).len() as u64 {
+                let what = format!("{taken} as the hand-back position of slot {slot}");
+                self.report_damage(slot, what);
             }
         }
         let mut state = self.lock();
@@ -43,7 +52,11 @@ impl HostQueue {
                 finding.damage = Some(format!("head {head} of ring {class} with tail {tail}"));
             }
         }
-        let mut queued = false;
+        if let Err(what) = control.check_header() {
+            finding.damage = Some(what);
+        }
+        // Bits of nobody would have the host ring nobody, or believe that somebody searches.
+        control.bells().keep_only(|slot| incarnation(slot).is_some());
         for index in 0..state.entries.len() {
             let entry = &state.entries[index];
             if !entry.in_use || entry.held {
@@ -54,17 +67,19 @@ impl HostQueue {
                 finding.damage = Some(format!("{:#x} as the state of record {index}", word.bits()));
                 continue;
             }
-            let owner_is_live =
-                || word.owner().slot() < self.bells.len() && is_live(word.owner().slot());
+            let owner_is_live = || incarnation(word.owner().slot()) == Some(word.owner());
             match word.state() {
                 Some(State::Queued) => {
-                    queued = true;
                     let (class, position) = split_place(entry.place);
                     let ring = control.ring(class);
                     if ring.head() > position && entry.pending.is_some() {
-                        // Nobody will find it there: it was passed by a scribbled head.
-                        self.common.counters.requeued.add(1);
-                        state.enqueue(index, class);
+                        // Nobody will find it there: it was passed by a scribbled head, unless
+                        // it was claimed between the two looks.
+                        if state.enqueue_passed(index, class, word) {
+                            self.common.counters.requeued.add(1);
+                        }
+                    } else if !ring.holds(position, index as u32) {
+                        finding.damage = Some(format!("no entry of record {index} at {position}"));
                     }
                 }
                 Some(State::Done) if owner_is_live() => {
@@ -81,9 +96,6 @@ impl HostQueue {
                     );
                 }
                 Some(State::Claimed | State::Running | State::Cancelling) if owner_is_live() => {}
-                // The recovery of a worker that has just died comes after this.
-                Some(State::Claimed | State::Running | State::Cancelling | State::Done)
-                    if word.owner().slot() < self.bells.len() => {}
                 _ => {
                     finding.damage =
                         Some(format!("{:#x} as the state of record {index}", word.bits()));
@@ -101,8 +113,9 @@ impl HostQueue {
         blocks.drain(..).for_each(|block| self.common.inputs.free(block));
         woken.into_iter().for_each(Waker::wake);
         self.deliver(&mut deliveries);
-        if queued {
-            // A wake-up may have gone to a worker that is stopped.
+        if self.pending() > 0 {
+            // A wake-up may have gone to a worker that is stopped, or a worker's wish for room or
+            // for attention may have been overwritten.
             self.ring_all();
         }
         finding

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::arena::Block;
-use crate::table::StateWord;
+use crate::table::{INLINE_INPUT, InputDesc, Place, StateWord};
 use crate::task::{Outcome, TaskOptions};
 
 /// Who is told of a task's outcome.
@@ -40,6 +40,36 @@ impl std::fmt::Debug for Pending {
     }
 }
 
+/// A host's own copy of what a record says about its input.
+#[derive(Clone, Debug)]
+pub(crate) struct InputCopy {
+    pub(crate) desc: InputDesc,
+    inline: [u8; INLINE_INPUT],
+}
+
+impl Default for InputCopy {
+    fn default() -> Self {
+        let desc = InputDesc { len: 0, place: Place::Word(0) };
+        Self { desc, inline: [0; INLINE_INPUT] }
+    }
+}
+
+impl InputCopy {
+    /// Takes over `desc` and, where it says so, the inline `bytes`.
+    pub(crate) fn set(&mut self, desc: InputDesc, bytes: &[u8]) {
+        self.desc = desc;
+        if desc.place == Place::Inline {
+            self.inline[..bytes.len()].copy_from_slice(bytes);
+        }
+    }
+
+    /// The inline bytes; none if the input is elsewhere.
+    pub(crate) fn inline(&self) -> &[u8] {
+        let len = if self.desc.place == Place::Inline { self.desc.len as usize } else { 0 };
+        &self.inline[..len.min(INLINE_INPUT)]
+    }
+}
+
 /// What a record is used for, as the host knows.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
@@ -49,6 +79,11 @@ pub(crate) struct Entry {
     pub(crate) place: u64,
     /// The task, until its outcome is delivered.
     pub(crate) pending: Option<Pending>,
+    /// Its input as it was submitted, for another attempt: nothing in shared memory is trusted to
+    /// still hold it.
+    pub(crate) copy: InputCopy,
+    /// Its large output is being copied out: whatever a lane says, it is not received again.
+    pub(crate) copying: bool,
     /// The block its input is in, until the record is freed.
     pub(crate) input: Option<Block>,
     /// Whether the record is in use: not FREE, or FREE but not yet passed by head.

@@ -12,6 +12,7 @@ mod counters;
 mod entry;
 mod inputs;
 mod lanes;
+mod rebuild;
 mod receive;
 mod recover;
 mod room;
@@ -218,8 +219,12 @@ impl HostQueue {
     }
 
     fn report_damage(&self, slot: usize, what: String) {
-        self.common.counters.corrupt.add(1);
-        lock(&self.damage).push((slot, what));
+        let mut damage = lock(&self.damage);
+        // A lane that is damaged is so at every look; once is enough until somebody acts on it.
+        if damage.iter().all(|(known, _)| *known != slot) {
+            damage.push((slot, what));
+        }
+        drop(damage);
         self.common.call_supervisor();
     }
 

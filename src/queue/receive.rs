@@ -137,6 +137,7 @@ impl HostQueue {
         };
         let word = record.state();
         if !state.entries[index].knows(word)
+            || state.entries[index].copying
             || word.state() != Some(State::Done)
             || word.owner().slot() != slot
         {
@@ -151,6 +152,7 @@ impl HostQueue {
         let started = record.started();
         let output = record.output();
         if output.len > LARGE && matches!(output.place, Place::Block(_)) {
+            state.entries[index].copying = true;
             large.push((slot, LargeRecord(Large { index, pending, output, started })));
             return;
         }
@@ -196,6 +198,7 @@ impl HostQueue {
         }
         let payload = payload.inspect_err(|what| self.report_damage(slot, what.clone()));
         let mut state = self.lock();
+        state.entries[index].copying = false;
         let delivery = self.end(&mut state, index, pending, output, started, payload);
         let input = delivery.is_some().then(|| state.free_record(index)).flatten();
         let woken = state.room.take(1);

@@ -31,7 +31,7 @@ pub(crate) struct Death {
 }
 
 /// What becomes of a task whose worker died while it ran.
-enum Fate {
+pub(super) enum Fate {
     Retry,
     Lost,
 }
@@ -196,7 +196,7 @@ impl HostQueue {
                     self.put_back(state, index, pending, flags);
                 } else {
                     state.help_past(index);
-                    state.control.records()[index].set_flags(flags);
+                    state.describe_again(index, pending.function, flags);
                     self.hold(state, index, pending);
                 }
             }
@@ -205,12 +205,18 @@ impl HostQueue {
     }
 
     /// Queues the task again: head past its old entry *first*, then QUEUED, then the push.
-    fn put_back(&self, state: &mut QueueState, index: usize, pending: Pending, flags: u32) {
+    pub(super) fn put_back(
+        &self,
+        state: &mut QueueState,
+        index: usize,
+        pending: Pending,
+        flags: u32,
+    ) {
         state.help_past(index);
         let class = usize::from(pending.options.priority);
         let (limit, attempt) = (pending.options.timeout, pending.attempts);
         let ticket = Ticket { queue: self.index, record: index as u32, task: pending.task };
-        state.control.records()[index].set_flags(flags);
+        state.describe_again(index, pending.function, flags);
         state.entries[index].pending = Some(pending);
         state.pending += 1;
         state.enqueue(index, class);

@@ -8,7 +8,7 @@ use std::task::Waker;
 use crate::error::{Error, Result};
 use crate::ring::{help_past_stale, place};
 use crate::sys::clock::monotonic_ns;
-use crate::table::{Call, INLINE_INPUT, InputDesc, Place};
+use crate::table::{Call, INLINE_INPUT, InputDesc, Place, StateWord};
 use crate::task::TaskOptions;
 
 use super::entry::{Entry, Pending, Receiver, Ticket};
@@ -148,6 +148,7 @@ impl QueueState {
         let inline = if input.place == Place::Inline { bytes } else { &[] };
         self.control.records()[index as usize].describe(Call { function, flags: 0 }, input, inline);
         let entry = &mut self.entries[index as usize];
+        entry.copy.set(input, inline);
         // The private entry first, then the record, then the ring.
         entry.in_use = true;
         entry.pending = Some(Pending {
@@ -180,6 +181,26 @@ impl QueueState {
         self.control.records()[index].publish(*generation, *at);
         self.control.ring(class).push(position, index as u32);
         self.tails[class] += 1;
+    }
+
+    /// Describes the call and its input once more, from the host's own copy.
+    pub(super) fn describe_again(&self, index: usize, function: u32, flags: u32) {
+        let copy = &self.entries[index].copy;
+        self.control.records()[index].describe(Call { function, flags }, copy.desc, copy.inline());
+    }
+
+    /// QUEUED behind head → QUEUED with a new entry, unless a worker has claimed it since `seen`.
+    pub(super) fn enqueue_passed(&mut self, index: usize, class: usize, seen: StateWord) -> bool {
+        let entry = &mut self.entries[index];
+        let position = self.tails[class];
+        let (generation, at) = (entry.generation.wrapping_add(1), place(class, position));
+        if !self.control.records()[index].try_republish(seen, generation, at) {
+            return false;
+        }
+        (entry.generation, entry.place) = (generation, at);
+        self.control.ring(class).push(position, index as u32);
+        self.tails[class] += 1;
+        true
     }
 
     /// After a push: the worker slot to ring, if one sleeps and no searcher will find the task.

@@ -48,6 +48,18 @@ impl<'m> TaskRing<'m> {
         self.slot(position).store(word(position, record), Release);
     }
 
+    /// Has the ring begin at `position`; the host alone, before anybody else has the ring.
+    pub(crate) fn start_at(&self, position: u64) {
+        // Relaxed: the region is given to workers after this.
+        self.head.store(position, Relaxed);
+    }
+
+    /// Whether the entry at `position` is still `record`'s, as the host pushed it.
+    pub(crate) fn holds(&self, position: u64, record: u32) -> bool {
+        // Relaxed: only the host writes slots, and it is the host that asks.
+        self.slot(position).load(Relaxed) == word(position, record)
+    }
+
     /// The first position that is not known to be taken.
     pub(crate) fn head(&self) -> u64 {
         // Acquire: pairs with the Release of `help`, so that a record whose entry was passed is

@@ -44,6 +44,12 @@ impl Supervisor {
         let pid = worker.process.as_ref().map_or(0, |process| process.pid);
         let death = Death { id, seat: worker.seat, pid, exit: exit.clone(), cause };
         queue.recover(&death);
+        if !worker.ready
+            && let Err(what) = control.check_header()
+        {
+            // What it could not start with, its replacements cannot either.
+            self.condemn(usize::from(id.queue), what);
+        }
         let common = &self.shared.common;
         common.counters.cpu_ns.add(worker.cpu_ns as usize);
         let counters = &common.counters;
@@ -58,7 +64,12 @@ impl Supervisor {
         } else {
             counters.deaths.add(1);
             tracing::warn!(worker = worker.seat, pid, %exit, "a worker died");
-            if !worker.retiring && self.shared.plan.replaces {
+            if worker.retiring || !self.shared.plan.replaces {
+                // Its seat is given on already, or never.
+            } else if worker.killed == Some(LossCause::Damage) {
+                // The pool's own doing: it says nothing about the next one.
+                seat.vacate(now);
+            } else {
                 seat.lost(now, worker.ready, completed);
             }
         }

@@ -7,6 +7,7 @@
 
 mod burial;
 mod crew;
+mod damage;
 mod plan;
 mod shared;
 mod told;
@@ -48,6 +49,8 @@ pub(crate) struct Supervisor {
     launcher: Option<Launcher>,
     crew: Crew,
     watch: Watch,
+    /// What is wrong with the control region of a queue whose workers are being killed for it.
+    condemned: Vec<Option<String>>,
     init_failures: u32,
     /// When workers that were told to leave are killed.
     kill_at: Option<u64>,
@@ -65,6 +68,7 @@ impl Supervisor {
         let supervisor = Self {
             crew: Crew::new(&shared.plan),
             watch: Watch::default(),
+            condemned: vec![None; shared.queues.len()],
             init_failures: 0,
             kill_at: None,
             first_orders: Some(shared.plan.processes),
@@ -84,6 +88,7 @@ impl Supervisor {
             self.bury_the_dead(now);
             self.expire_timers(now);
             self.repair_damage();
+            self.rebuild();
             if self.is_over(now) {
                 break;
             }
@@ -268,29 +273,22 @@ impl Supervisor {
             .prune(limit, |ticket| queues[usize::from(ticket.queue)].is_pending(ticket));
     }
 
-    fn repair_damage(&mut self) {
-        for queue in 0..self.shared.queues.len() {
-            for (slot, what) in self.shared.queues[queue].take_damage() {
-                tracing::error!(queue, slot, what, "shared memory is damaged; the worker goes");
-                self.kill(queue, slot, None, LossCause::Damage);
-            }
-        }
-    }
-
-    /// Has the worker in a slot killed, if it is the one meant.
-    fn kill(&mut self, queue: usize, slot: usize, owner: Option<Owner>, cause: LossCause) {
+    /// Has the worker in a slot killed, if it is the one meant. False if it is not, or is being
+    /// killed already.
+    fn kill(&mut self, queue: usize, slot: usize, owner: Option<Owner>, cause: LossCause) -> bool {
         let Some(worker) = self.crew.slots[queue].get_mut(slot).and_then(|s| s.worker.as_mut())
         else {
-            return;
+            return false;
         };
         if owner.is_some_and(|owner| owner != Owner::of(worker.id)) || worker.killed.is_some() {
-            return;
+            return false;
         }
         worker.killed = Some(cause);
         if let Some(launcher) = &self.launcher {
             // A line that is broken shows in the next `recv`.
             let _ = launcher.kill(worker.id);
         }
+        true
     }
 
     /// Orders a worker for each seat whose time has come.
@@ -301,6 +299,8 @@ impl Supervisor {
         for seat in 0..self.crew.seats.len() {
             let Seat { queue, vacant_since, .. } = &self.crew.seats[seat];
             let (queue, due) = (*queue, vacant_since.is_some_and(|since| since <= now));
+            // A worker that started now would get the damaged region.
+            let due = due && self.condemned[usize::from(queue)].is_none();
             if due && let Some(id) = self.crew.enlist(queue, seat as u32) {
                 self.crew.seats[seat].vacant_since = None;
                 if let Err(reason) = self.order(id, seat as u32) {

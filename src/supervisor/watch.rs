@@ -2,19 +2,27 @@
 #![forbid(unsafe_code)]
 
 use crate::sys::clock::monotonic_ns;
+use crate::table::Owner;
 
 use super::{Stage, Supervisor};
-use crate::error::Error;
 
 const FIRST: u64 = 20_000_000;
+/// The longest pause between two audits, and the pause while tasks come and go: a task that is
+/// stuck must not depend on the others to stand still.
 const LAST: u64 = 1_000_000_000;
 
-/// When the next audit is, and what had moved at the last.
+/// When the next look is, and what had moved at the last.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     next: Option<u64>,
-    interval: u64,
+    queues: Vec<Seen>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Seen {
     moved: usize,
+    interval: u64,
+    due: u64,
 }
 
 impl Watch {
@@ -25,17 +33,41 @@ impl Watch {
 }
 
 impl Supervisor {
-    /// Audits if something is pending and nothing has moved for a while.
+    /// Audits queues in which something is pending and nothing has moved for a while.
     pub(super) fn watch(&mut self, now: u64) {
         if self.watch.next.is_some_and(|at| at > now) {
             return;
         }
         let shared = std::sync::Arc::clone(&self.shared);
-        let moved =
-            shared.queues.iter().fold(0_usize, |sum, queue| sum.wrapping_add(queue.moved()));
-        let idle = std::mem::replace(&mut self.watch.moved, moved) == moved;
         let began = self.watch.next.is_none();
-        if shared.pending() == 0 && idle {
+        self.watch.queues.resize(shared.queues.len(), Seen::default());
+        let mut any_moved = false;
+        let mut due = Vec::new();
+        let mut next = None::<u64>;
+        // Somebody waits for the end, and perhaps nobody for the tasks' outcomes.
+        let ending = shared.stage() > Stage::Open;
+        for (index, (queue, seen)) in shared.queues.iter().zip(&mut self.watch.queues).enumerate() {
+            let moved = queue.moved();
+            let stands = std::mem::replace(&mut seen.moved, moved) == moved;
+            any_moved |= !stands;
+            if began {
+                seen.due = now + LAST;
+            }
+            if !stands {
+                seen.interval = 0;
+            }
+            if queue.pending() > 0 && !began && (seen.due <= now || stands && seen.interval == 0) {
+                due.push(index);
+                let backs_off = stands && !ending;
+                seen.interval = if backs_off { (seen.interval * 2).clamp(FIRST, LAST) } else { 0 };
+                seen.due = now + if backs_off { seen.interval } else { LAST };
+            }
+            if queue.pending() > 0 {
+                let at = if seen.interval == 0 { now + FIRST } else { seen.due };
+                next = Some(next.map_or(at, |next| next.min(at)));
+            }
+        }
+        if shared.pending() == 0 && !any_moved {
             shared.common.stop_watching();
             if shared.pending() == 0 {
                 self.watch.next = None;
@@ -43,26 +75,18 @@ impl Supervisor {
             }
         }
         shared.common.keep_watching();
-        if idle && !began {
-            self.audit();
-            self.watch.interval = (self.watch.interval * 2).clamp(FIRST, LAST);
-        } else {
-            self.watch.interval = FIRST;
-        }
-        if shared.stage() > Stage::Open {
-            // Somebody waits for the end, and perhaps nobody for the tasks' outcomes.
-            self.watch.interval = FIRST;
-        }
-        self.watch.next = Some(monotonic_ns() + self.watch.interval);
+        due.into_iter().for_each(|queue| self.audit(queue));
+        let now = monotonic_ns();
+        self.watch.next = Some(next.unwrap_or(now).clamp(now + FIRST, now + LAST));
     }
 
-    fn audit(&mut self) {
-        for (index, queue) in self.shared.queues.clone().iter().enumerate() {
-            let slots = &self.crew.slots[index];
-            let is_live = |slot: usize| slots.get(slot).is_some_and(|s| s.worker.is_some());
-            if let Some(what) = queue.audit(is_live).damage {
-                self.fail(Error::Corrupt(format!("queue {index}: {what}")));
-            }
+    fn audit(&mut self, queue: usize) {
+        let slots = &self.crew.slots[queue];
+        let incarnation = |slot: usize| {
+            slots.get(slot).and_then(|slot| slot.worker.as_ref()).map(|w| Owner::of(w.id))
+        };
+        if let Some(what) = self.shared.queues[queue].audit(incarnation).damage {
+            self.condemn(queue, what);
         }
     }
 }

@@ -88,12 +88,6 @@ impl Record {
         store_bytes(&self.inline_input, inline);
     }
 
-    /// The host changes the flags of a task that it queues again.
-    pub(crate) fn set_flags(&self, flags: u32) {
-        let call = self.call();
-        self.call.store(u64::from(flags) << 32 | u64::from(call.function), Relaxed);
-    }
-
     /// What is to be called.
     pub(crate) fn call(&self) -> Call {
         let word = self.call.load(Relaxed);

@@ -50,6 +50,14 @@ impl Record {
         self.swap(seen, seen.with(owner, State::Claimed)).is_ok()
     }
 
+    /// QUEUED → QUEUED with a new generation, for the audit: only if `seen` still stands, so that
+    /// a claim that happens meanwhile wins. `position` is read by claimers of the new word only.
+    #[must_use]
+    pub(crate) fn try_republish(&self, seen: StateWord, generation: u32, position: u64) -> bool {
+        self.position.store(position, Relaxed);
+        self.swap(seen, StateWord::new(generation, Owner::NOBODY, State::Queued)).is_ok()
+    }
+
     /// CLAIMED → RUNNING, before any user code; else the word that stands there instead.
     pub(crate) fn try_start(&self, claimed: StateWord) -> Result<StateWord, StateWord> {
         let running = claimed.with(claimed.owner(), State::Running);

@@ -1,0 +1,234 @@
+//! `scribble`: a worker writes random words over the pool's shared memory while others work.
+//!
+//! The task finds the mappings of its own process in `/proc/self/maps`, as no well-meaning code
+//! does. Outcomes may be spoiled, the host may not: every handle resolves, every record and byte
+//! comes back, and the pool works afterwards.
+
+#![allow(unsafe_code)] // Scribbling is the point; it happens in a worker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use aiopool::{Pool, TaskError, TaskOptions};
+
+use crate::figures::Figures;
+use crate::random::Random;
+use crate::{Ask, books, tasks};
+
+const WATCHDOG: Duration = Duration::from_secs(60);
+const CAPACITY: usize = 256;
+const QUEUES: usize = 2;
+
+#[derive(Default)]
+struct Counts {
+    tasks: AtomicU64,
+    wedged: AtomicU64,
+    scribbles: AtomicU64,
+    corrupt: AtomicU64,
+    lost_workers: AtomicU64,
+    spoiled: AtomicU64,
+    ok: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// Runs it.
+pub fn run(ask: Ask) -> Figures {
+    books::open();
+    aiopool::init().expect("nothing was started before");
+    let seconds = ask.seconds.unwrap_or(if ask.quick { 15 } else { 300 });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("the system refuses a runtime");
+    let pool = Arc::new(
+        Pool::builder()
+            .processes(4)
+            .queues(QUEUES)
+            .child_concurrency(4)
+            .capacity(CAPACITY)
+            .max_payload(1 << 20)
+            .output_arena(8 << 20)
+            .build()
+            .expect("the pool starts"),
+    );
+    let counts = Arc::new(Counts::default());
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut figures = Figures::default();
+    runtime.block_on(async {
+        let clients: Vec<_> = (0..24)
+            .map(|n| tokio::spawn(client(Arc::clone(&pool), Arc::clone(&counts), n, end)))
+            .collect();
+        for client in clients {
+            if client.await.is_err() {
+                figures.wrong += 1;
+                figures.complain("a client panicked");
+            }
+        }
+        // The last scribble may not be found before somebody looks: the pool has to mend itself
+        // under ordinary work, and then do it right.
+        let mended = Instant::now() + WATCHDOG;
+        let mut row = 0;
+        while row < 200 {
+            let number = books::number();
+            let task = pool.apply(tasks::small, number);
+            counts.tasks.fetch_add(1, Relaxed);
+            match tokio::time::timeout(WATCHDOG, task).await {
+                Ok(Ok(value)) if value == tasks::answer(number) => row += 1,
+                Ok(_) => row = 0,
+                Err(_) => {
+                    figures.wedged += 1;
+                    break;
+                }
+            }
+            if Instant::now() > mended {
+                figures.wrong += 1;
+                figures.complain("the pool does not come to itself again");
+                break;
+            }
+        }
+    });
+    settle(&pool, &mut figures, &counts);
+    figures.tasks = counts.tasks.load(Relaxed);
+    figures.wedged += counts.wedged.load(Relaxed);
+    figures.count("scribbles", counts.scribbles.load(Relaxed));
+    figures.count("ok", counts.ok.load(Relaxed));
+    figures.count("corrupt", counts.corrupt.load(Relaxed));
+    figures.count("worker_lost", counts.lost_workers.load(Relaxed));
+    figures.count("spoiled", counts.spoiled.load(Relaxed));
+    if counts.scribbles.load(Relaxed) == 0 {
+        figures.wrong += 1;
+        figures.complain("nobody scribbled");
+    }
+    figures
+}
+
+fn settle(pool: &Pool, figures: &mut Figures, counts: &Counts) {
+    counts.stop.store(true, Relaxed);
+    let full = (QUEUES * CAPACITY) as u64;
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let stats = pool.stats();
+        let back = stats.pending == 0 && stats.free_records == full && stats.input_bytes == 0;
+        if back || Instant::now() > end {
+            let outcomes = stats.ok
+                + stats.failed
+                + stats.panicked
+                + stats.cancelled
+                + stats.timed_out
+                + stats.worker_lost
+                + stats.pool_closed
+                + stats.other;
+            figures.lost += stats.submitted.saturating_sub(outcomes);
+            figures.doubled += outcomes.saturating_sub(stats.submitted);
+            figures.leaked += full.abs_diff(stats.free_records) + stats.input_bytes;
+            figures.count("damages", stats.damages);
+            figures.count("deaths", stats.deaths);
+            if !back {
+                figures.complain(format!("{stats:?}"));
+            }
+            if stats.damages == 0 {
+                figures.wrong += 1;
+                figures.complain("no damage was reported");
+            }
+            return;
+        }
+        let _ = pool.apply(tasks::small, books::number()).wait();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+async fn client(pool: Arc<Pool>, counts: Arc<Counts>, number: u64, end: Instant) {
+    let mut random = Random(number * 0xABCD_EF12_3457 + 7);
+    while Instant::now() < end {
+        let retries = TaskOptions::new().retries(random.below(2) as u32 * 3);
+        counts.tasks.fetch_add(1, Relaxed);
+        let id = books::number();
+        let submit = pool.with(retries);
+        match random.below(400) {
+            0 => {
+                let words = 1 + random.below(32) as u32;
+                let task = submit.apply(scribble, (random.below(u64::MAX), words));
+                counts.scribbles.fetch_add(1, Relaxed);
+                take(&counts, task, |_| true).await;
+            }
+            1..20 => {
+                let len = random.below(200_000) as usize;
+                let task = submit.apply(tasks::make, (id, len));
+                take(&counts, task, |out| *out == tasks::pattern(id, len)).await;
+            }
+            20..40 => {
+                let bytes = tasks::pattern(id, random.below(100_000) as usize);
+                let len = bytes.len();
+                let task = submit.apply(tasks::weigh, (id, bytes));
+                take(&counts, task, |out| out.0 == len).await;
+            }
+            40..60 => {
+                let mut task = submit.apply(tasks::nap, (id, random.below(20)));
+                task.cancel();
+                take(&counts, task, |_| true).await;
+            }
+            60..80 => {
+                let limit = Duration::from_millis(5);
+                let task = pool.with(retries.timeout(limit)).apply(tasks::nap, (id, 30));
+                take(&counts, task, |_| true).await;
+            }
+            _ => {
+                let task = submit.apply(tasks::small, id);
+                take(&counts, task, |out| *out == tasks::answer(id)).await;
+            }
+        }
+    }
+}
+
+async fn take<T: serde::de::DeserializeOwned + 'static>(
+    counts: &Counts,
+    task: aiopool::Task<T>,
+    right: impl Fn(&T) -> bool,
+) {
+    let count = match tokio::time::timeout(WATCHDOG, task).await {
+        Err(_) => &counts.wedged,
+        Ok(Ok(value)) if right(&value) => &counts.ok,
+        Ok(Err(TaskError::Corrupt(_))) => &counts.corrupt,
+        Ok(Err(TaskError::WorkerLost(_))) => &counts.lost_workers,
+        Ok(Err(TaskError::Cancelled | TaskError::TimedOut { .. })) => &counts.ok,
+        Ok(_) => &counts.spoiled,
+    };
+    count.fetch_add(1, Relaxed);
+}
+
+/// Writes `words` random words over regions of the pool that this worker can write.
+async fn scribble((seed, words): (u64, u32)) -> u32 {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let regions: Vec<(usize, usize, bool)> = maps
+        .lines()
+        .filter(|line| line.contains("memfd:aiopool-") && line.contains(" rw-s "))
+        .filter_map(|line| {
+            let (start, end) = line.split_whitespace().next()?.split_once('-')?;
+            let start = usize::from_str_radix(start, 16).ok()?;
+            let end = usize::from_str_radix(end, 16).ok()?;
+            Some((start, end - start, line.contains("aiopool-control")))
+        })
+        .collect();
+    let mut random = Random(seed | 1);
+    for _ in 0..words {
+        let (start, len, control) = regions[random.below(regions.len() as u64) as usize];
+        // Heads, flags and the workers' lines are few words among many: hit them as often.
+        let span = match random.below(2) {
+            0 if control => 4096.min(len),
+            // What the arena holds beyond its first chunk may not be reserved.
+            _ if control => len,
+            _ => len.min(1 << 20),
+        };
+        let at = start + 8 * random.below(span as u64 / 8) as usize;
+        let value = match random.below(4) {
+            0 => 0,
+            1 => u64::MAX,
+            _ => random.below(u64::MAX),
+        };
+        // SAFETY: within a mapping of this process, aligned; all others access it as atomics.
+        unsafe { AtomicU64::from_ptr(at as *mut u64) }.store(value, Relaxed);
+    }
+    words
+}

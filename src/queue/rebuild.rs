@@ -1,0 +1,95 @@
+//! A queue whose control region is damaged goes on with a new one.
+//!
+//! All its workers are dead and recovered, so nobody but the host has an interest in the old
+//! region. Rings and lanes go on at the positions where they were: what the host remembers of
+//! positions stays true.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::control::Control;
+use crate::table::State;
+use crate::task::TaskError;
+
+use super::receive::Delivery;
+use super::{HostQueue, QueueState, lock};
+
+impl HostQueue {
+    /// Puts `control` in the place of a region in which `what` was found.
+    ///
+    /// Tasks that nobody had claimed are queued again. Of the others nobody knows whether they
+    /// ran: they are retried where the caller allowed it, and end with
+    /// [`TaskError::Corrupt`] where not.
+    pub(crate) fn rebuild(&self, control: Control, what: &str) {
+        let control = Arc::new(control);
+        let mut deliveries = Vec::new();
+        let mut lanes = lock(&self.lanes);
+        for lane in &mut lanes.lanes {
+            lane.arena = None;
+            lane.backlog.clear();
+        }
+        let mut state = self.lock();
+        let old = std::mem::replace(&mut state.control, Arc::clone(&control));
+        lanes.control = Arc::clone(&control);
+        for class in 0..control.classes() {
+            control.ring(class).start_at(state.tails[class]);
+        }
+        for index in 0..state.entries.len() {
+            if state.entries[index].in_use {
+                let word = old.records()[index].state();
+                let untouched =
+                    state.entries[index].knows(word) && word.state() == Some(State::Queued);
+                self.carry_over(&mut state, index, untouched, what, &mut deliveries);
+            }
+        }
+        let QueueState { deferred, free, .. } = &mut *state;
+        free.append(deferred);
+        self.note_pending(&state);
+        let count = state.free.len();
+        let woken = state.room.take(count);
+        drop(state);
+        drop(lanes);
+        // Whoever waits armed the old region.
+        control.host_flag().arm();
+        woken.into_iter().for_each(Waker::wake);
+        self.deliver(&mut deliveries);
+    }
+
+    fn carry_over(
+        &self,
+        state: &mut QueueState,
+        index: usize,
+        untouched: bool,
+        what: &str,
+        deliveries: &mut Vec<Delivery>,
+    ) {
+        if state.entries[index].held {
+            let function = state.entries[index].pending.as_ref().map_or(0, |p| p.function);
+            state.describe_again(index, function, 0);
+            state.control.records()[index].hold(state.entries[index].generation);
+            return;
+        }
+        let Some(mut pending) = state.take_pending(index) else {
+            // Called off, and its worker is gone.
+            let block = state.free_record(index);
+            block.into_iter().for_each(|block| self.common.inputs.free(block));
+            return;
+        };
+        if untouched {
+            self.common.counters.requeued.add(1);
+        } else if pending.failures < pending.options.retries {
+            pending.failures += 1;
+            pending.attempts += 1;
+            pending.story.push(format!("shared memory was damaged: {what}"));
+            self.common.counters.retries.add(1);
+        } else {
+            let block = state.free_record(index);
+            block.into_iter().for_each(|block| self.common.inputs.free(block));
+            let error = TaskError::Corrupt(what.to_owned());
+            deliveries.push(Delivery::of_error(pending, error));
+            return;
+        }
+        self.put_back(state, index, pending, 0);
+    }
+}

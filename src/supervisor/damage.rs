@@ -1,0 +1,64 @@
+//! What is done about damage: the worker whose lane or arena it is in goes; damage in a control
+//! region costs the queue its workers and the region, and the pending tasks go on.
+#![forbid(unsafe_code)]
+
+use std::os::fd::AsFd;
+
+use crate::control::Control;
+use crate::error::Error;
+use crate::task::LossCause;
+
+use super::{Stage, Supervisor};
+
+impl Supervisor {
+    /// Has workers killed whose lanes or arenas are damaged.
+    pub(super) fn repair_damage(&mut self) {
+        for queue in 0..self.shared.queues.len() {
+            for (slot, what) in self.shared.queues[queue].take_damage() {
+                if self.crew.slots[queue].get(slot).is_none_or(|slot| slot.worker.is_none()) {
+                    // Nobody's to write: somebody else did.
+                    self.condemn(queue, what);
+                    continue;
+                }
+                if self.kill(queue, slot, None, LossCause::Damage) {
+                    self.shared.common.counters.corrupt.add(1);
+                    tracing::error!(queue, slot, what, "shared memory is damaged; the worker goes");
+                }
+            }
+        }
+    }
+
+    /// `what` was found in the control region of `queue`: its workers go, and so does the region.
+    pub(super) fn condemn(&mut self, queue: usize, what: String) {
+        if self.condemned[queue].is_some() || self.shared.stage() >= Stage::Terminating {
+            return;
+        }
+        tracing::error!(queue, what, "a control region is damaged; the queue's workers go");
+        self.shared.common.counters.corrupt.add(1);
+        self.condemned[queue] = Some(what);
+        for slot in 0..self.crew.slots[queue].len() {
+            self.kill(queue, slot, None, LossCause::Damage);
+        }
+    }
+
+    /// Gives condemned queues that have no worker left a new control region.
+    pub(super) fn rebuild(&mut self) {
+        for index in 0..self.condemned.len() {
+            if self.crew.slots[index].iter().any(|slot| slot.worker.is_some()) {
+                continue;
+            }
+            let Some(what) = self.condemned[index].take() else { continue };
+            let Some(launcher) = &self.launcher else { return };
+            let replaced = Control::create(self.shared.plan.shape(index as u32))
+                .map_err(|error| Error::system("create a new control region", error))
+                .and_then(|control| {
+                    launcher.replace_control(index as u32, control.as_fd())?;
+                    Ok(control)
+                });
+            match replaced {
+                Ok(control) => self.shared.queues[index].rebuild(control, &what),
+                Err(error) => self.fail(error),
+            }
+        }
+    }
+}
