@@ -134,6 +134,12 @@ impl Control {
         Report::new(self.region.words(start, layout::LINE / 8))
     }
 
+    /// Every word of the region, for tests that damage it.
+    #[cfg(test)]
+    pub(crate) fn all_words(&self) -> &[AtomicU64] {
+        self.region.words(0, self.region.len() / 8)
+    }
+
     fn word(&self, offset: usize) -> &AtomicU64 {
         &self.region.words(offset, 1)[0]
     }

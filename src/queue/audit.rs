@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::ring::split_place;
+use crate::ring::{Head, split_place};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::table::{Owner, State};
 
@@ -50,6 +50,11 @@ impl HostQueue {
             let (head, tail) = (control.ring(class).head(), state.tails[class]);
             if head > tail || tail - head > capacity {
                 finding.damage = Some(format!("head {head} of ring {class} with tail {tail}"));
+            } else if control.ring(class).peek() == Head::Empty && control.ring(class).head() < tail
+            {
+                // Whoever's entry it was: nobody gets past a slot that has lost it. Head is read
+                // after the look, since workers move it.
+                finding.damage = Some(format!("no entry at head {head} of ring {class}"));
             }
         }
         if let Err(what) = control.check_header() {

@@ -10,6 +10,8 @@ mod cancel;
 mod common;
 mod counters;
 mod entry;
+#[cfg(all(test, not(aiopool_loom)))]
+mod fuzz;
 mod inputs;
 mod lanes;
 mod rebuild;

@@ -11,7 +11,5 @@ mod word;
 pub(crate) use claim::{Claim, claim, has_task, help_past_stale, place, split_place};
 pub(crate) use handback::{HandbackReader, HandbackWriter};
 pub(crate) use lane::{LaneReader, LaneWriter, Next};
-#[cfg(all(test, aiopool_loom))]
-pub(crate) use task_ring::Head;
-pub(crate) use task_ring::TaskRing;
+pub(crate) use task_ring::{Head, TaskRing};
 pub(crate) use word::MAX_RECORDS;

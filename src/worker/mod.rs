@@ -34,7 +34,10 @@ pub(crate) mod bench {
     pub(crate) use super::start::WorkerFds;
 }
 
+#[cfg(not(test))]
 use engine::Engine;
+#[cfg(test)]
+pub(crate) use engine::{Claimed, Engine, Look};
 use root::{Leave, Root};
 use spin::Spin;
 
