@@ -4,4 +4,4 @@ mod allocator;
 mod block;
 
 pub(crate) use allocator::{AllocError, Allocator, CHUNK};
-pub(crate) use block::{Block, MIN_BLOCK};
+pub(crate) use block::Block;

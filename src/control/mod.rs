@@ -18,7 +18,6 @@ use crate::sync::atomic::AtomicU64;
 use crate::table::Record;
 
 pub(crate) use attention::Attention;
-pub(crate) use header::LAYOUT_VERSION;
 pub(crate) use layout::Shape;
 pub(crate) use report::{Phase, Report};
 

@@ -9,6 +9,6 @@ mod model;
 mod slot_set;
 mod workers;
 
-pub(crate) use host_flag::{Armed, HostFlag};
+pub(crate) use host_flag::HostFlag;
 pub(crate) use slot_set::SlotSet;
 pub(crate) use workers::WorkerBells;

@@ -107,7 +107,7 @@ impl Waiting {
             return;
         }
         runtimes.retain(|_, listener| listener.strong_count() > 0);
-        let bell = shared.common.host_bell.try_clone().and_then(AsyncFd::new);
+        let bell = shared.common.host_bell.try_clone().and_then(EventFd::listen);
         match bell {
             Ok(bell) => {
                 let alive = Arc::new(());

@@ -33,15 +33,12 @@ use crate::ring::split_place;
 use crate::sys::eventfd::EventFd;
 use crate::task::TaskError;
 
-pub(crate) use audit::AuditFinding;
 pub(crate) use cancel::{Expired, Reason};
 pub(crate) use common::{Common, Observer};
-pub(crate) use counters::Counters;
 pub(crate) use entry::{Receiver, Ticket};
 pub(crate) use inputs::Inputs;
 pub(crate) use recover::Death;
 pub(crate) use submit::{Submission, Waiting};
-pub(crate) use timers::Due;
 pub(crate) use times::{AllTimes, BUCKETS, Durations};
 
 use entry::{Entry, Pending};

@@ -17,7 +17,7 @@ use crate::task::{Outcome, Payload, Status, TaskError};
 use super::entry::{Pending, Receiver, Ticket};
 use super::submit::after;
 use super::timers::Due;
-use super::{HostQueue, Lanes, QueueState, lock};
+use super::{HostQueue, Lanes, QueueState};
 
 /// Payloads above this many bytes are copied without the queue's mutex.
 const LARGE: u32 = 16 << 10;

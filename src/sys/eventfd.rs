@@ -4,6 +4,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use tokio::io::unix::AsyncFd;
+
 use super::{check, retry};
 
 /// A non-blocking, close-on-exec eventfd.
@@ -46,6 +48,21 @@ impl EventFd {
     /// Another descriptor of the same counter.
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
         self.0.try_clone().map(Self)
+    }
+
+    /// Has the tokio runtime of the caller listen to it, for edges: each ring is one.
+    ///
+    /// # Errors
+    ///
+    /// Whatever epoll refuses.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with I/O.
+    pub(crate) fn listen(self) -> io::Result<AsyncFd<Self>> {
+        // SAFETY: the descriptor is owned by `self`, which the registration takes along and
+        // gives out by shared reference only, so it stays open as long as it is registered.
+        unsafe { AsyncFd::register(self) }.map_err(Into::into)
     }
 
     fn add(&self, count: u64) -> io::Result<()> {

@@ -66,7 +66,7 @@ impl<'e> Root<'e> {
         max_tasks: u64,
         spin: Spin,
     ) -> io::Result<Self> {
-        let bell = AsyncFd::new(engine.own_bell().try_clone()?)?;
+        let bell = engine.own_bell().try_clone()?.listen()?;
         let ready = ReadySet::new(concurrency as usize);
         Ok(Self {
             engine,
