@@ -94,11 +94,6 @@ impl Error {
     pub(crate) fn system(what: impl Into<String>, source: io::Error) -> Self {
         Self::System { what: what.into(), source }
     }
-
-    /// [`Error::system`] with the calling thread's `errno`.
-    pub(crate) fn last_os(what: impl Into<String>) -> Self {
-        Self::system(what, io::Error::last_os_error())
-    }
 }
 
 /// `Result` with this crate's [`Error`].

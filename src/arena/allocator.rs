@@ -46,6 +46,7 @@ impl Allocator {
     }
 
     /// The arena's length in bytes.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -41,15 +41,6 @@ impl<'m> HostFlag<'m> {
         fence(SeqCst);
     }
 
-    /// The host is awake: no need to ring.
-    pub(crate) fn disarm(self) {
-        // Relaxed: a ring too many is harmless.
-        let seen = self.0.load(Relaxed);
-        if seen & ARMED != 0 {
-            let _ = self.0.compare_exchange(seen, seen & !ARMED, Relaxed, Relaxed);
-        }
-    }
-
     /// A worker has published a lane word: must it ring?
     pub(crate) fn armed(self) -> Option<Armed> {
         // SeqCst fence, B2: pairs with the one in `arm`.

@@ -214,7 +214,7 @@ impl Pool {
         if self.inner.shared.check_process().is_err() {
             return;
         }
-        self.inner.shared.queues.iter().for_each(|queue| queue.close(None));
+        self.inner.shared.queues.iter().for_each(|queue| queue.close());
         self.inner.shared.advance(Stage::Closed);
     }
 

@@ -76,13 +76,9 @@ struct QueueState {
     deferred: Vec<u32>,
     tails: [u64; 4],
     room: Room,
-    closed: Option<Closed>,
+    closed: bool,
     pending: usize,
 }
-
-/// Why a queue takes no more tasks.
-#[derive(Clone, Debug)]
-pub(crate) struct Closed(pub(crate) Option<Arc<Error>>);
 
 #[derive(Debug)]
 struct Lanes {
@@ -109,7 +105,7 @@ impl HostQueue {
             deferred: Vec::new(),
             tails: [0; 4],
             room: Room::default(),
-            closed: None,
+            closed: false,
             pending: 0,
         };
         let lanes = (0..shape.slots).map(|_| Lane::new()).collect();
@@ -165,9 +161,9 @@ impl HostQueue {
     }
 
     /// Takes no more tasks; submitters that wait are told.
-    pub(crate) fn close(&self, reason: Option<Arc<Error>>) {
+    pub(crate) fn close(&self) {
         let mut state = self.lock();
-        state.closed.get_or_insert(Closed(reason));
+        state.closed = true;
         self.common.set_closing();
         let woken = state.room.take_all();
         drop(state);
@@ -176,7 +172,7 @@ impl HostQueue {
 
     /// Ends every pending task with [`TaskError::PoolClosed`]. Workers are the caller's to end.
     pub(crate) fn end_all(&self, reason: Option<Arc<Error>>) {
-        self.close(reason.clone());
+        self.close();
         let mut deliveries = Vec::new();
         let mut lanes = lock(&self.lanes);
         self.drain_lanes(&mut lanes, &mut deliveries);

@@ -136,7 +136,7 @@ impl QueueState {
         input: InputDesc,
         now: u64,
     ) -> Result<(u64, u32)> {
-        if self.closed.is_some() {
+        if self.closed {
             return Err(Error::Closed);
         }
         if self.make_room() {
