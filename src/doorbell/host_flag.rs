@@ -41,6 +41,16 @@ impl<'m> HostFlag<'m> {
         fence(SeqCst);
     }
 
+    /// The host is awake: no need to ring. For the models' single host thread only: with several
+    /// that wait, one must not disarm for the others.
+    #[cfg(aiopool_loom)]
+    pub(crate) fn disarm(self) {
+        let seen = self.0.load(Relaxed);
+        if seen & ARMED != 0 {
+            let _ = self.0.compare_exchange(seen, seen & !ARMED, Relaxed, Relaxed);
+        }
+    }
+
     /// A worker has published a lane word: must it ring?
     pub(crate) fn armed(self) -> Option<Armed> {
         // SeqCst fence, B2: pairs with the one in `arm`.

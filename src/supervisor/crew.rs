@@ -96,11 +96,6 @@ impl Crew {
         self.slots.iter().flatten().filter_map(|slot| slot.worker.as_ref())
     }
 
-    /// All workers, ordered ones too.
-    pub(super) fn workers_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
-        self.slots.iter_mut().flatten().filter_map(|slot| slot.worker.as_mut())
-    }
-
     /// Kills what the workers' tasks had started, where the zygote that would have is gone.
     pub(super) fn kill_groups(&self) {
         for process in self.workers().filter_map(|worker| worker.process.as_ref()) {
