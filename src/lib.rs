@@ -32,6 +32,8 @@ pub mod scrape;
 #[cfg(not(aiopool_loom))]
 pub(crate) mod shm;
 #[cfg(not(aiopool_loom))]
+pub(crate) mod stats;
+#[cfg(not(aiopool_loom))]
 pub(crate) mod supervisor;
 pub(crate) mod sync;
 #[cfg(not(aiopool_loom))]
@@ -47,11 +49,13 @@ pub use error::{Error, Result};
 pub use launch::{StartMethod, init};
 #[cfg(not(aiopool_loom))]
 pub use pool::{
-    Collect, FromIter, FromStream, Map, Pool, PoolBuilder, Source, StarFunction, Stats, Submit,
-    Task,
+    Collect, FromIter, FromStream, FunctionStats, Map, Pool, PoolBuilder, Source, StarFunction,
+    Stats, Submit, Task,
 };
 #[cfg(not(aiopool_loom))]
 pub use process::{Process, Worker};
+#[cfg(not(aiopool_loom))]
+pub use stats::{Histogram, PageStats, observe};
 #[cfg(not(aiopool_loom))]
 pub use task::{
     Fallible, Finish, LiveError, LossCause, Plain, TaskError, TaskFailure, TaskOptions, TaskPanic,

@@ -47,6 +47,8 @@ pub(crate) struct PoolSpec {
     pub keep_fds: bool,
     /// Resource limits of each worker.
     pub limits: Limits,
+    /// The stats page: its file, and when it was made. Removed when the host dies.
+    pub page: Option<(String, u64)>,
     /// The worker configuration, handed on as it is.
     pub worker: Vec<u8>,
 }

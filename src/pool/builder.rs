@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 use crate::launch::{Launcher, Limits, PoolFds, PoolSpec, StartMethod, fds_needed};
 use crate::queue::{Common, HostQueue, Inputs};
 use crate::scheduler::{RoundRobin, Scheduler};
+#[cfg(feature = "stats-page")]
+use crate::stats::Page;
 use crate::supervisor::{Plan, Shared, Supervisor};
 use crate::sys::eventfd::EventFd;
 use crate::sys::rlimit::{self, Resource};
@@ -50,6 +52,8 @@ pub struct PoolBuilder {
     exception_handler: Option<Callback<Exception>>,
     scheduler: Box<dyn Scheduler>,
     replaces: bool,
+    #[cfg(feature = "stats-page")]
+    stats_page: Option<String>,
 }
 
 impl std::fmt::Debug for PoolBuilder {
@@ -85,6 +89,8 @@ impl Default for PoolBuilder {
             exception_handler: None,
             scheduler: Box::new(RoundRobin::default()),
             replaces: true,
+            #[cfg(feature = "stats-page")]
+            stats_page: None,
         }
     }
 }
@@ -272,6 +278,19 @@ impl PoolBuilder {
         self
     }
 
+    /// Publishes the pool's numbers under `name`, for [`observe`](crate::observe),
+    /// `aiopool stats` and programs in other languages: in shared memory that its owner can read,
+    /// as `/dev/shm/aiopool.<name>`.
+    ///
+    /// Nothing but numbers goes out and nothing comes in. The page goes with the pool, and also
+    /// when the host is killed.
+    #[cfg(feature = "stats-page")]
+    #[must_use]
+    pub fn stats_page(mut self, name: impl Into<String>) -> Self {
+        self.stats_page = Some(name.into());
+        self
+    }
+
     /// A worker that ends is not replaced: the pool of a single process.
     pub(crate) fn without_replacement(mut self) -> Self {
         self.replaces = false;
@@ -295,11 +314,17 @@ impl PoolBuilder {
         let bell =
             || EventFd::new().map_err(system("create an eventfd: raise the limit of open files"));
         let seats: Vec<u32> = (0..plan.queues).map(|queue| plan.seats_of(queue)).collect();
+        #[cfg(feature = "stats-page")]
+        let page = self.stats_page.take().map(|name| Page::create(&name)).transpose()?;
         let spec = PoolSpec {
             slots: seats.iter().map(|seats| 2 * seats).collect(),
             start: plan.start.clone(),
             keep_fds: plan.keep_fds,
             limits: plan.limits.clone(),
+            #[cfg(feature = "stats-page")]
+            page: page.as_ref().map(Page::identity),
+            #[cfg(not(feature = "stats-page"))]
+            page: None,
             worker: postcard::to_stdvec(&plan.worker).map_err(|error| Error::Encode {
                 function: "the worker configuration",
                 reason: error.to_string(),
@@ -334,8 +359,13 @@ impl PoolBuilder {
             self.scheduler.register_process((seat % plan.queues) as usize);
         });
         let shared = Shared::new(plan, common, queues, self.scheduler);
-        Supervisor::start(Arc::clone(&shared), launcher)
-            .map_err(system("start the supervisor thread"))?;
+        let started = Supervisor::start(
+            Arc::clone(&shared),
+            launcher,
+            #[cfg(feature = "stats-page")]
+            page,
+        );
+        started.map_err(system("start the supervisor thread"))?;
         let pool = Pool { inner: Arc::new(Inner { shared, waiting: Waiting::default() }) };
         pool.inner.shared.wait_started()?;
         Ok(pool)

@@ -27,7 +27,7 @@ use crate::task::{Finish, Plain, TaskOptions};
 pub use builder::PoolBuilder;
 pub use map::{Collect, FromIter, FromStream, Map, Source};
 pub use star::StarFunction;
-pub use stats::Stats;
+pub use stats::{FunctionStats, Stats};
 pub use submit::Submit;
 pub use task::Task;
 

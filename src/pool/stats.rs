@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use crate::queue::Durations;
+use crate::stats::Histogram;
 use crate::supervisor::Shared;
-use crate::sys::clock::cpu_ns_of;
 
 /// A snapshot of a pool's counts.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -14,6 +15,10 @@ pub struct Stats {
     pub submitted: u64,
     /// Tasks without an outcome now.
     pub pending: u64,
+    /// Those of them that no worker has taken, about.
+    pub queued: u64,
+    /// Those of them that a worker has taken.
+    pub running: u64,
     /// Outcomes: values.
     pub ok: u64,
     /// Outcomes: errors that task functions returned.
@@ -34,8 +39,12 @@ pub struct Stats {
     pub retries: u64,
     /// Tasks queued again that no worker had started.
     pub requeued: u64,
-    /// Workers that died unplanned.
+    /// Workers that ended unplanned, those that the pool killed included.
     pub deaths: u64,
+    /// Workers that the pool killed because a task did not obey its deadline.
+    pub killed_for_deadline: u64,
+    /// Workers that the pool killed because they had damaged shared memory.
+    pub killed_for_damage: u64,
     /// Workers replaced after `max_tasks_per_child`.
     pub recycles: u64,
     /// Times that shared memory held what no correct worker writes, and workers were replaced.
@@ -48,16 +57,41 @@ pub struct Stats {
     pub input_bytes: u64,
     /// Records that are free, of all queues.
     pub free_records: u64,
+    /// How long the tasks of each function waited and ran; functions of which none has ended are
+    /// not there.
+    pub functions: Vec<FunctionStats>,
+}
+
+/// How long the tasks of one function took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FunctionStats {
+    /// The function's name.
+    pub name: String,
+    /// From the submission to the start of the last attempt.
+    pub waited: Histogram,
+    /// How long the last attempt ran.
+    pub ran: Histogram,
 }
 
 impl Stats {
     pub(super) fn of(shared: &Shared) -> Self {
         let counters = &shared.common.counters;
-        let workers = shared.workers();
-        let living: u64 = workers.iter().filter_map(|worker| cpu_ns_of(worker.pid)).sum();
+        let (pending, queued) = (shared.pending() as u64, shared.queued());
+        let histogram = |durations: &Durations| {
+            let (counts, sum) = durations.read();
+            Histogram::new(&counts, sum)
+        };
+        let functions = shared.common.times.all().map(|(number, times)| FunctionStats {
+            name: shared.common.inputs.function_name(number).to_owned(),
+            waited: histogram(&times.waited),
+            ran: histogram(&times.ran),
+        });
         Self {
             submitted: counters.submitted.get(),
-            pending: shared.pending() as u64,
+            pending,
+            queued,
+            running: pending.saturating_sub(queued),
             ok: counters.ok.get(),
             failed: counters.failed.get(),
             panicked: counters.panicked.get(),
@@ -69,12 +103,15 @@ impl Stats {
             retries: counters.retries.get(),
             requeued: counters.requeued.get(),
             deaths: counters.deaths.get(),
+            killed_for_deadline: counters.killed_for_deadline.get(),
+            killed_for_damage: counters.killed_for_damage.get(),
             recycles: counters.recycles.get(),
             damages: counters.corrupt.get(),
-            workers: workers.len() as u64,
-            cpu: Duration::from_nanos(counters.cpu_ns.get().saturating_add(living)),
+            workers: shared.workers().len() as u64,
+            cpu: Duration::from_nanos(shared.cpu_ns()),
             input_bytes: shared.common.inputs.used() as u64,
             free_records: shared.queues.iter().map(|queue| queue.free_records() as u64).sum(),
+            functions: functions.collect(),
         }
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Counters {
     pub(crate) requeued: Counter,
     pub(crate) deaths: Counter,
     pub(crate) recycles: Counter,
+    pub(crate) killed_for_deadline: Counter,
+    pub(crate) killed_for_damage: Counter,
     pub(crate) respawns: Counter,
     pub(crate) corrupt: Counter,
     /// CPU time of workers that are gone, in nanoseconds.

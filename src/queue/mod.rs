@@ -39,7 +39,7 @@ pub(crate) use entry::{Receiver, Ticket};
 pub(crate) use inputs::Inputs;
 pub(crate) use recover::Death;
 pub(crate) use submit::{Submission, Waiting};
-pub(crate) use times::{AllTimes, BUCKETS, Durations};
+pub(crate) use times::Durations;
 
 use entry::{Entry, Pending};
 use lanes::Lane;

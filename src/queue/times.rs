@@ -5,14 +5,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::stats::BUCKETS;
 use crate::task::Outcome;
 use crate::task::function::MAX_FUNCTIONS;
 
-/// Buckets of a histogram; bucket `i` counts durations below `2^i` nanoseconds and not below half
-/// of that.
-pub(crate) const BUCKETS: usize = 48;
-
-/// A histogram that is being added to.
+/// A histogram that is being added to: bucket `i` counts durations below `2^i` nanoseconds and
+/// not below half of that.
 #[derive(Debug)]
 pub(crate) struct Durations {
     buckets: [AtomicUsize; BUCKETS],

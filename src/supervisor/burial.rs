@@ -63,6 +63,11 @@ impl Supervisor {
             }
         } else {
             counters.deaths.add(1);
+            match cause {
+                LossCause::NeighbourTimedOut => counters.killed_for_deadline.add(1),
+                LossCause::Damage => counters.killed_for_damage.add(1),
+                LossCause::Death => {}
+            }
             tracing::warn!(worker = worker.seat, pid, %exit, "a worker died");
             if worker.retiring || !self.shared.plan.replaces {
                 // Its seat is given on already, or never.

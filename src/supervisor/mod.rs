@@ -8,7 +8,10 @@
 mod burial;
 mod crew;
 mod damage;
+mod numbers;
 mod plan;
+#[cfg(feature = "stats-page")]
+mod publish;
 mod shared;
 mod told;
 mod watch;
@@ -25,6 +28,8 @@ use crate::launch::{ForkOrder, Launcher, Report};
 use crate::queue::Expired;
 use crate::scheduler::ProcessInfo;
 use crate::shm::Region;
+#[cfg(feature = "stats-page")]
+use crate::stats::Page;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::poll::{PollFd, poll};
 use crate::table::{Owner, WorkerId};
@@ -54,6 +59,8 @@ pub(crate) struct Supervisor {
     init_failures: u32,
     /// When workers that were told to leave are killed.
     kill_at: Option<u64>,
+    #[cfg(feature = "stats-page")]
+    publisher: Option<publish::Publisher>,
     /// Orders of the first workers that are not answered.
     first_orders: Option<u32>,
 }
@@ -64,13 +71,19 @@ impl Supervisor {
     /// # Errors
     ///
     /// What the system refuses.
-    pub(crate) fn start(shared: Arc<Shared>, launcher: Launcher) -> io::Result<()> {
+    pub(crate) fn start(
+        shared: Arc<Shared>,
+        launcher: Launcher,
+        #[cfg(feature = "stats-page")] page: Option<Page>,
+    ) -> io::Result<()> {
         let supervisor = Self {
             crew: Crew::new(&shared.plan),
             watch: Watch::default(),
             condemned: vec![None; shared.queues.len()],
             init_failures: 0,
             kill_at: None,
+            #[cfg(feature = "stats-page")]
+            publisher: page.map(publish::Publisher::new),
             first_orders: Some(shared.plan.processes),
             launcher: Some(launcher),
             shared,
@@ -96,6 +109,9 @@ impl Supervisor {
             self.watch(now);
             self.wait();
         }
+        // Before the line is closed: the zygote removes what is left of it then.
+        #[cfg(feature = "stats-page")]
+        drop(self.publisher.take());
         // Closes the line: the zygote lets go of all that the pool had.
         drop(self.launcher.take());
         self.shared.set_workers(Vec::new());
@@ -105,6 +121,8 @@ impl Supervisor {
     /// Waits for the next event, and takes in what the zygote and the kernel say.
     fn wait(&mut self) {
         let timeout = self.timeout();
+        #[cfg(feature = "stats-page")]
+        let timeout = sooner(timeout, self.publish(monotonic_ns()));
         let listen = self.shared.listen.load(Ordering::SeqCst);
         let mut dead = Vec::new();
         let mut zygote_gone = None;
@@ -401,6 +419,13 @@ impl Supervisor {
             .min()
             .map(|at| Duration::from_nanos(at.saturating_sub(now)))
     }
+}
+
+/// The sooner of a timeout and a moment.
+#[cfg(feature = "stats-page")]
+fn sooner(timeout: Option<Duration>, at: Option<u64>) -> Option<Duration> {
+    let left = at.map(|at| Duration::from_nanos(at.saturating_sub(monotonic_ns())));
+    timeout.into_iter().chain(left).min()
 }
 
 use crew::Seat;

@@ -8,6 +8,7 @@ mod output;
 mod progress;
 mod scrape;
 mod site;
+mod stats;
 mod summary;
 
 use std::io;
@@ -28,6 +29,7 @@ enum Command {
     Bench(bench::Args),
     Scrape(scrape::Args),
     Site(site::Args),
+    Stats(stats::Args),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Scrape(args) => scrape::run(args),
         Command::Site(args) => site::run(args),
+        Command::Stats(args) => stats::run(args),
     };
     match result {
         Ok(status) => status,

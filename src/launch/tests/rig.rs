@@ -30,6 +30,7 @@ pub(in crate::launch) fn spec(verb: &str) -> PoolSpec {
         start: StartMethod::Fork,
         keep_fds: false,
         limits: Limits::default(),
+        page: None,
         worker: format!("{VERB}{verb}").into_bytes(),
     }
 }

@@ -54,6 +54,13 @@ impl Pool {
         Self { key, line, arriving, expected: 0, kept: None, answers, held_up: false }
     }
 
+    /// Removes the pool's stats page, if its host has not.
+    pub(super) fn remove_page(&self) {
+        if let Some((path, made)) = self.kept.as_ref().and_then(|kept| kept.spec.page.as_ref()) {
+            crate::stats::remove(path, *made);
+        }
+    }
+
     /// The line, to be waited for.
     pub(super) fn line(&self) -> BorrowedFd<'_> {
         self.line.as_fd()

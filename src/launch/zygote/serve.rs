@@ -170,6 +170,7 @@ impl Zygote {
     /// Ends a pool: its workers are killed and, when they are dead, reaped without a word.
     fn close(&mut self, index: usize) {
         let pool = self.pools.remove(index);
+        pool.remove_page();
         for worker in self.workers.iter_mut().filter(|worker| worker.pool == pool.key) {
             worker.kill();
         }
@@ -185,6 +186,7 @@ impl Zygote {
     /// The host is gone. What of a worker's group is its own dies with it, too.
     fn kill_all(&mut self) {
         self.workers.iter_mut().for_each(Worker::kill);
+        self.pools.iter().for_each(Pool::remove_page);
     }
 
     fn fork(

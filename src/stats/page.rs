@@ -1,0 +1,108 @@
+//! The host's end of the page.
+
+#![allow(unsafe_code)] // An island: words in memory that the system mapped.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::Release, fence};
+
+use shared_memory::{Shmem, ShmemConf, ShmemError};
+
+use super::{
+    BUCKETS, HEADER, HISTOGRAM, LAYOUT_VERSION, MADE, MAGIC, NUMBERS, Numbers, PID, SEQUENCE,
+    WORDS, WRITTEN, path_of, reader,
+};
+use crate::error::{Error, Result};
+use crate::sys::clock::monotonic_ns;
+
+const _: () = assert!(HISTOGRAM == BUCKETS + 1);
+
+/// A page that this process made; gone with it.
+pub(crate) struct Page {
+    memory: Shmem,
+    pid: u32,
+    made: u64,
+}
+
+// SAFETY: the mapping is owned and stays until the drop; all accesses to it are of atomics.
+unsafe impl Send for Page {}
+
+impl std::fmt::Debug for Page {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Page").field(&self.memory.get_os_id()).finish()
+    }
+}
+
+impl Page {
+    /// Makes the page called `name`. One that a dead host left behind is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`] if that is no name, or that of a living host's page;
+    /// [`Error::System`] what the system refuses.
+    pub(crate) fn create(name: &str) -> Result<Self> {
+        let refuse = |allowed: String| Error::InvalidOption {
+            name: "stats_page",
+            value: name.to_owned(),
+            allowed,
+        };
+        let path = path_of(name).map_err(|allowed| refuse(allowed.to_owned()))?;
+        let id = format!("/aiopool.{name}");
+        let create = || ShmemConf::new().os_id(&id).size(WORDS * 8).create();
+        let mut made = create();
+        if matches!(made, Err(ShmemError::MappingIdExists)) {
+            match reader::host_of(&path) {
+                Some(pid) if std::path::Path::new(&format!("/proc/{pid}")).exists() => {
+                    return Err(refuse(format!("a name that no pool has; process {pid} has it")));
+                }
+                // Host and zygote were killed at once, or it is no page at all.
+                _ => {
+                    let _ = std::fs::remove_file(&path);
+                    made = create();
+                }
+            }
+        }
+        let memory = made.map_err(|error| {
+            Error::system("make the stats page in /dev/shm", std::io::Error::other(error))
+        })?;
+        let page = Self { memory, pid: std::process::id(), made: monotonic_ns() };
+        let words = page.words();
+        words[1].store((NUMBERS.len() as u64) << 32 | LAYOUT_VERSION, Relaxed);
+        words[PID].store(u64::from(page.pid), Relaxed);
+        words[MADE].store(page.made, Relaxed);
+        // Release: who sees the magic sees the rest of the header.
+        words[0].store(MAGIC, Release);
+        Ok(page)
+    }
+
+    /// The file, and the word that tells this page from every other of that name.
+    pub(crate) fn identity(&self) -> (String, u64) {
+        (format!("/dev/shm{}", self.memory.get_os_id()), self.made)
+    }
+
+    /// Writes all numbers.
+    pub(crate) fn write(&self, numbers: &Numbers) {
+        let words = self.words();
+        let sequence = words[SEQUENCE].load(Relaxed) | 1;
+        words[SEQUENCE].store(sequence, Relaxed);
+        // Release: a reader that sees one of the words below sees the odd number.
+        fence(Release);
+        words[WRITTEN].store(monotonic_ns(), Relaxed);
+        let values = numbers.numbers.iter().chain(&numbers.waited).chain(&numbers.ran);
+        words[HEADER..].iter().zip(values).for_each(|(word, value)| word.store(*value, Relaxed));
+        // Release: a reader that sees this number sees the words above.
+        words[SEQUENCE].store(sequence + 1, Release);
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping has at least `WORDS * 8` bytes, is aligned to a page, and lives as
+        // long as `self`; others that write there only do so with the owner's rights, and then
+        // spoil numbers that nobody here reads.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast::<AtomicU64>(), WORDS) }
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        // A forked child's copy must not take the name from its parent's page.
+        self.memory.set_owner(self.pid == std::process::id());
+    }
+}

@@ -1,0 +1,127 @@
+//! The observer's end of the page: it reads a file and maps nothing.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::time::Duration;
+
+use super::{
+    BUCKETS, HEADER, HISTOGRAM, Histogram, LAYOUT_VERSION, MADE, MAGIC, NUMBERS, PID, SEQUENCE,
+    WORDS, WRITTEN, path_of,
+};
+use crate::error::{Error, Result};
+use crate::sys::clock::monotonic_ns;
+
+/// What a pool of another process has published; see [`observe`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PageStats {
+    /// The process that has the pool.
+    pub host_pid: u32,
+    /// How old the numbers are. A pool that has nothing to do writes none.
+    pub age: Duration,
+    /// How long tasks waited for a worker.
+    pub waited: Histogram,
+    /// How long they ran.
+    pub ran: Histogram,
+    numbers: Vec<u64>,
+}
+
+impl PageStats {
+    /// The number called `name`: the fields of [`Stats`](crate::Stats).
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<u64> {
+        self.iter().find(|&(known, _)| known == name).map(|(_, number)| number)
+    }
+
+    /// All numbers with their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        NUMBERS.iter().copied().zip(self.numbers.iter().copied())
+    }
+}
+
+/// Reads what the pool that was built with `stats_page(name)` publishes.
+///
+/// # Errors
+///
+/// [`Error::InvalidOption`] if that is no name, [`Error::System`] if there is no such page,
+/// [`Error::Corrupt`] if it is not one, or of another version.
+pub fn observe(name: &str) -> Result<PageStats> {
+    let path = path_of(name).map_err(|allowed| Error::InvalidOption {
+        name: "name",
+        value: name.to_owned(),
+        allowed: allowed.to_owned(),
+    })?;
+    let read = || {
+        read_words(&path).map_err(|error| {
+            let what = format!(
+                "read the stats page {name:?}: is a pool running that was built with \
+                 stats_page({name:?})?"
+            );
+            Error::system(what, error)
+        })
+    };
+    for _ in 0..1000 {
+        let words = read()?;
+        check(&words)?;
+        // The sequence of the second reading was read after all words of the first.
+        let after = read()?;
+        let sequence = words[SEQUENCE];
+        if sequence % 2 == 0 && after.get(SEQUENCE) == Some(&sequence) {
+            return Ok(stats(&words));
+        }
+        std::thread::yield_now();
+    }
+    Err(Error::Corrupt(format!("the stats page {name:?} is never written to its end")))
+}
+
+fn check(words: &[u64]) -> Result<()> {
+    if words.len() < HEADER || words[0] != MAGIC {
+        return Err(Error::Corrupt("the stats page does not begin as one does".to_owned()));
+    }
+    let (version, numbers) = (words[1] as u32, words[1] >> 32);
+    if u64::from(version) != LAYOUT_VERSION
+        || numbers != NUMBERS.len() as u64
+        || words.len() < WORDS
+    {
+        return Err(Error::Corrupt(format!(
+            "the stats page has layout {version} with {numbers} numbers, this program knows \
+             {LAYOUT_VERSION} with {}: use the build that the pool uses",
+            NUMBERS.len()
+        )));
+    }
+    Ok(())
+}
+
+fn stats(words: &[u64]) -> PageStats {
+    let (numbers, rest) = words[HEADER..].split_at(NUMBERS.len());
+    let (waited, ran) = rest.split_at(HISTOGRAM);
+    let histogram = |words: &[u64]| Histogram::new(&words[..BUCKETS], words[BUCKETS]);
+    PageStats {
+        host_pid: words[PID] as u32,
+        age: Duration::from_nanos(monotonic_ns().saturating_sub(words[WRITTEN])),
+        waited: histogram(waited),
+        ran: histogram(ran),
+        numbers: numbers.to_vec(),
+    }
+}
+
+/// The host of the page in that file, if it is one.
+#[cfg(feature = "stats-page")]
+pub(super) fn host_of(path: &str) -> Option<u32> {
+    let words = read_words(path).ok()?;
+    (words.len() >= HEADER && words[0] == MAGIC).then(|| words[PID] as u32)
+}
+
+/// Removes the page in that file if it is the one that was `made` then.
+pub(crate) fn remove(path: &str, made: u64) {
+    let is_it = read_words(path).is_ok_and(|words| words.get(MADE) == Some(&made));
+    if is_it {
+        // Whoever removed it first did the same.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+fn read_words(path: &str) -> io::Result<Vec<u64>> {
+    let bytes = std::fs::read(path)?;
+    Ok(bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("8"))).collect())
+}

@@ -1,0 +1,66 @@
+//! The numbers of a pool, for its owner and for the stats page.
+#![forbid(unsafe_code)]
+
+use crate::queue::Durations;
+use crate::stats::{BUCKETS, HISTOGRAM, Numbers};
+use crate::sys::clock::cpu_ns_of;
+
+use super::Shared;
+
+impl Shared {
+    /// Tasks that no worker has taken, about.
+    pub(crate) fn queued(&self) -> u64 {
+        let queued = |queue: &std::sync::Arc<crate::queue::HostQueue>| {
+            queue.depth(usize::MAX).min(queue.pending()) as u64
+        };
+        self.queues.iter().map(queued).sum()
+    }
+
+    /// Processor time of all workers so far.
+    pub(crate) fn cpu_ns(&self) -> u64 {
+        let living: u64 = self.workers().iter().filter_map(|worker| cpu_ns_of(worker.pid)).sum();
+        self.common.counters.cpu_ns.get().saturating_add(living)
+    }
+
+    /// All numbers, as the page has them.
+    pub(crate) fn numbers(&self) -> Numbers {
+        let counters = &self.common.counters;
+        let (pending, queued) = (self.pending() as u64, self.queued());
+        let mut waited = [0; HISTOGRAM];
+        let mut ran = [0; HISTOGRAM];
+        for (_, times) in self.common.times.all() {
+            add(&mut waited, &times.waited);
+            add(&mut ran, &times.ran);
+        }
+        let numbers = [
+            counters.submitted.get(),
+            queued,
+            pending.saturating_sub(queued),
+            counters.ok.get(),
+            counters.failed.get(),
+            counters.panicked.get(),
+            counters.cancelled.get(),
+            counters.timed_out.get(),
+            counters.worker_lost.get(),
+            counters.pool_closed.get(),
+            counters.other.get(),
+            counters.retries.get(),
+            counters.requeued.get(),
+            counters.deaths.get(),
+            counters.recycles.get(),
+            counters.killed_for_deadline.get(),
+            counters.killed_for_damage.get(),
+            self.workers().len() as u64,
+            self.cpu_ns(),
+            self.common.inputs.used() as u64,
+            self.queues.iter().map(|queue| queue.free_records() as u64).sum(),
+        ];
+        Numbers { numbers, waited, ran }
+    }
+}
+
+fn add(all: &mut [u64; HISTOGRAM], one: &Durations) {
+    let (counts, sum) = one.read();
+    all.iter_mut().zip(counts).for_each(|(all, count)| *all += count);
+    all[BUCKETS] += sum;
+}
