@@ -99,6 +99,12 @@ impl<T> Task<T> {
             })),
             Err(error) => State::Failed(shared.refusal(error)),
         };
+        tracing::trace!(
+            pool = inner.shared.id,
+            task = number,
+            function = function.name,
+            "a task is submitted"
+        );
         Self { inner, state, since: None, value: PhantomData }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::control::Control;
-use crate::table::State;
+use crate::table::{Call, State};
 use crate::task::TaskError;
 
 use super::receive::Delivery;
@@ -65,8 +65,9 @@ impl HostQueue {
         deliveries: &mut Vec<Delivery>,
     ) {
         if state.entries[index].held {
-            let function = state.entries[index].pending.as_ref().map_or(0, |p| p.function);
-            state.describe_again(index, function, 0);
+            let pending = state.entries[index].pending.as_ref();
+            let (function, task) = pending.map_or((0, 0), |p| (p.function, p.task));
+            state.describe_again(index, function, Call::tag(task));
             state.control.records()[index].hold(state.entries[index].generation);
             return;
         }

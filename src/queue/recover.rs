@@ -196,7 +196,7 @@ impl HostQueue {
                     self.put_back(state, index, pending, flags);
                 } else {
                     state.help_past(index);
-                    state.describe_again(index, pending.function, flags);
+                    state.describe_again(index, pending.function, flags | Call::tag(pending.task));
                     self.hold(state, index, pending);
                 }
             }
@@ -216,7 +216,7 @@ impl HostQueue {
         let class = usize::from(pending.options.priority);
         let (limit, attempt) = (pending.options.timeout, pending.attempts);
         let ticket = Ticket { queue: self.index, record: index as u32, task: pending.task };
-        state.describe_again(index, pending.function, flags);
+        state.describe_again(index, pending.function, flags | Call::tag(pending.task));
         state.entries[index].pending = Some(pending);
         state.pending += 1;
         state.enqueue(index, class);

@@ -146,7 +146,11 @@ impl QueueState {
         let index = self.free.pop().expect("make_room found one");
         let Submission { task, function, input: bytes, options, receiver, token } = submission;
         let inline = if input.place == Place::Inline { bytes } else { &[] };
-        self.control.records()[index as usize].describe(Call { function, flags: 0 }, input, inline);
+        self.control.records()[index as usize].describe(
+            Call { function, flags: Call::tag(task) },
+            input,
+            inline,
+        );
         let entry = &mut self.entries[index as usize];
         entry.copy.set(input, inline);
         // The private entry first, then the record, then the ring.

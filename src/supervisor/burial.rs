@@ -68,7 +68,7 @@ impl Supervisor {
                 LossCause::Damage => counters.killed_for_damage.add(1),
                 LossCause::Death => {}
             }
-            tracing::warn!(worker = worker.seat, pid, %exit, "a worker died");
+            tracing::warn!(pool = self.shared.id, worker = worker.seat, pid, %exit, "a worker died");
             if worker.retiring || !self.shared.plan.replaces {
                 // Its seat is given on already, or never.
             } else if worker.killed == Some(LossCause::Damage) {

@@ -204,7 +204,7 @@ impl Supervisor {
                 self.answer_first_order(Ok(()));
             }
             Report::ForkFailed { id, reason } => {
-                tracing::warn!(worker = %id, reason, "a worker could not be forked");
+                tracing::warn!(pool = self.shared.id, worker = %id, reason, "a worker could not be forked");
                 let Some(worker) = self.crew.discharge(id) else { return };
                 self.shared.queues[usize::from(id.queue)].unprepare(usize::from(id.slot));
                 let seat = &mut self.crew.seats[worker.seat as usize];
@@ -343,7 +343,7 @@ impl Supervisor {
 
     /// Ends the pool because of `error`: every pending task ends with it.
     fn fail(&mut self, error: Error) {
-        tracing::error!(%error, "the pool has failed");
+        tracing::error!(pool = self.shared.id, %error, "the pool has failed");
         self.shared.set_started(Err(error.to_string()));
         let reason = self.shared.fail(error);
         self.shared.queues.iter().for_each(|queue| queue.end_all(Some(Arc::clone(&reason))));

@@ -32,12 +32,17 @@ pub(crate) enum Stage {
     Ended,
 }
 
+/// Numbers for the pools of this process.
+static NEXT_POOL: AtomicUsize = AtomicUsize::new(1);
+
 /// Shared by a pool's handles, futures and supervisor.
 pub(crate) struct Shared {
     /// The process that built the pool.
     pub(crate) pid: u32,
     /// Tells this process from its forked children.
     generation: u32,
+    /// The pool's number in this process, for events.
+    pub(crate) id: usize,
     pub(crate) plan: Plan,
     pub(crate) common: Arc<Common>,
     pub(crate) queues: Vec<Arc<HostQueue>>,
@@ -96,12 +101,20 @@ impl Shared {
         scheduler: Box<dyn Scheduler>,
     ) -> Arc<Self> {
         let scheduler: Arc<dyn Scheduler> = Arc::from(scheduler);
-        common.set_observer(Box::new(Told(Arc::clone(&scheduler))));
+        let id = NEXT_POOL.fetch_add(1, Ordering::Relaxed);
+        common.set_observer(Box::new(Told { scheduler: Arc::clone(&scheduler), pool: id }));
+        tracing::info!(
+            pool = id,
+            processes = plan.processes,
+            queues = plan.queues,
+            "a pool is built"
+        );
         let seats = |queue| plan.seats_of(queue) as usize;
         let alive = (0..plan.queues).map(|queue| AtomicUsize::new(seats(queue))).collect();
         Arc::new(Self {
             pid: std::process::id(),
             generation: forked::generation(),
+            id,
             plan,
             common,
             queues,
@@ -138,6 +151,7 @@ impl Shared {
         if life.stage < stage {
             life.stage = stage;
             self.announce(life);
+            tracing::debug!(pool = self.id, ?stage, "a pool moves on");
         }
         if stage < Stage::Ended {
             self.common.call_supervisor();

@@ -12,7 +12,11 @@ use super::Shared;
 
 /// Passes on to the scheduler what happens. A scheduler that panics there harms nobody: it is
 /// called by whoever drains, which may be the supervisor.
-pub(super) struct Told(pub(super) Arc<dyn Scheduler>);
+pub(super) struct Told {
+    pub(super) scheduler: Arc<dyn Scheduler>,
+    /// The pool's number, for events.
+    pub(super) pool: usize,
+}
 
 impl std::fmt::Debug for Told {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -22,8 +26,8 @@ impl std::fmt::Debug for Told {
 
 impl Told {
     fn tell(&self, what: impl FnOnce(&dyn Scheduler)) {
-        if catch_unwind(AssertUnwindSafe(|| what(&*self.0))).is_err() {
-            tracing::error!("the scheduler panicked");
+        if catch_unwind(AssertUnwindSafe(|| what(&*self.scheduler))).is_err() {
+            tracing::error!(pool = self.pool, "the scheduler panicked");
         }
     }
 }
@@ -37,17 +41,33 @@ impl Observer for Told {
             waited: outcome.waited,
             ran: outcome.ran,
         };
+        match &outcome.result {
+            Ok(_) => {
+                tracing::trace!(pool = self.pool, task = task.task, ran = ?task.ran, "a task has its value")
+            }
+            Err(error) => {
+                tracing::debug!(pool = self.pool, task = task.task, %error, "a task has no value");
+            }
+        }
         self.tell(|scheduler| scheduler.complete_task(&task));
     }
 }
 
 impl Shared {
+    fn told(&self) -> Told {
+        Told { scheduler: Arc::clone(&self.scheduler), pool: self.id }
+    }
+
     pub(super) fn process_started(&self, process: &ProcessInfo) {
-        Told(Arc::clone(&self.scheduler)).tell(|scheduler| scheduler.process_started(process));
+        let ProcessInfo { queue, worker, pid } = *process;
+        tracing::debug!(pool = self.id, worker, pid, queue, "a worker was started");
+        self.told().tell(|scheduler| scheduler.process_started(process));
     }
 
     pub(super) fn process_ended(&self, process: &ProcessInfo, died: bool) {
-        Told(Arc::clone(&self.scheduler)).tell(|scheduler| scheduler.process_ended(process, died));
+        let ProcessInfo { worker, pid, .. } = *process;
+        tracing::debug!(pool = self.id, worker, pid, died, "a worker has ended");
+        self.told().tell(|scheduler| scheduler.process_ended(process, died));
     }
 }
 

@@ -51,13 +51,23 @@ const _: () = {
 pub(crate) struct Call {
     /// The task function's number in the table of function entries.
     pub(crate) function: u32,
-    /// [`Call::ALONE`] or nothing.
+    /// [`Call::ALONE`] or nothing, and the task's [`tag`](Call::tag).
     pub(crate) flags: u32,
 }
 
 impl Call {
     /// The task is suspected of having killed a worker: nothing else may run beside it.
     pub(crate) const ALONE: u32 = 1;
+
+    /// The low 31 bits of the task's number, for the worker to tell in its spans.
+    pub(crate) fn tag(task: u64) -> u32 {
+        (task as u32) << 1
+    }
+
+    /// What [`tag`](Self::tag) was given.
+    pub(crate) fn task(self) -> u32 {
+        self.flags >> 1
+    }
 }
 
 impl Default for Record {
@@ -165,6 +175,15 @@ mod tests {
             assert_eq!(record.input(), input);
             assert_eq!(record.call(), Call { function: 7, flags: Call::ALONE });
         }
+    }
+
+    #[test]
+    fn a_call_carries_the_number_of_its_task() {
+        let record = Record::default();
+        let flags = Call::ALONE | Call::tag((5 << 32) + 77);
+        let input = InputDesc { len: 0, place: Place::Inline };
+        record.describe(Call { function: 3, flags }, input, &[]);
+        assert_eq!((record.call().task(), record.call().flags & 1), (77, Call::ALONE));
     }
 
     #[test]

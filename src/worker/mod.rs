@@ -18,6 +18,8 @@ mod start;
 
 use std::panic::AssertUnwindSafe;
 
+use tracing::Instrument;
+
 use crate::control::Phase;
 use crate::sys::{exit, stderr};
 use crate::task::exception;
@@ -92,7 +94,10 @@ fn setup(start: WorkerStart) -> Result<i32, String> {
         let spin = Spin::new(config.spin_ns, config.searchers);
         let root = Root::new(&mut engine, config.child_concurrency, config.max_tasks, spin)
             .map_err(|e| e.to_string())?;
-        let _: Leave = root.await;
+        // Made now, since it may have been the initializer that set the subscriber.
+        let span = tracing::info_span!("worker", worker = seat, pid = std::process::id());
+        let leave: Leave = root.instrument(span.clone()).await;
+        span.in_scope(|| tracing::debug!(?leave, "the worker leaves"));
         if let Some(Hook { vtable, argument }) = &config.exit_hook
             && let Err(reason) = slots::run_hook(functions::hook(*vtable), argument).await
         {

@@ -129,9 +129,11 @@ impl<'e> Root<'e> {
     fn run(&mut self, task: Claimed, started: u64) {
         let call = self.engine.call(&task);
         self.alone = call.flags & crate::table::Call::ALONE != 0;
-        let in_flight = InFlight { task, started, unplaced: None };
         let input = self.engine.read_input(&task, &mut self.input);
         let function = self.functions.get(self.engine.requests(), call.function);
+        let name = || function.as_ref().map_or("unknown", |(vtable, _)| (vtable.name)());
+        let span = tracing::info_span!("task", task = call.task(), function = name());
+        let in_flight = InFlight { task, started, span, unplaced: None };
         let (index, built) = match (input, function) {
             (Ok(()), Ok(function)) => {
                 self.slots.build(in_flight, function, &self.input, &mut self.output)

@@ -23,6 +23,8 @@ pub(crate) struct InFlight {
     pub(crate) task: Claimed,
     /// When it was started.
     pub(crate) started: u64,
+    /// What its events belong to.
+    pub(crate) span: tracing::Span,
     /// A status and an output that wait for room in the result arena; the future is gone then.
     pub(crate) unplaced: Option<(Status, Vec<u8>, u64)>,
 }
@@ -139,7 +141,7 @@ impl Slots {
     ) -> (usize, Result<(), Status>) {
         let index = self.free.pop().expect("the caller asked has_room");
         let slot = &mut self.slots[index];
-        slot.in_flight = Some(in_flight);
+        let _entered = slot.in_flight.insert(in_flight).span.enter();
         slot.place.fit(vtable.layout);
         let memory = slot.place.memory.as_ptr();
         // SAFETY: `fit` made room for the layout, and the place is empty.
@@ -167,7 +169,8 @@ impl Slots {
 
     /// Polls the future in slot `index`.
     pub(crate) fn poll(&mut self, index: usize, output: &mut Output) -> Polled {
-        let Slot { place, waker, .. } = &mut self.slots[index];
+        let Slot { place, waker, in_flight } = &mut self.slots[index];
+        let _entered = in_flight.as_ref().map(|in_flight| in_flight.span.enter());
         let Some(vtable) = place.holds else { return Polled::Pending };
         let memory = place.memory.as_ptr();
         let mut context = Context::from_waker(waker);
