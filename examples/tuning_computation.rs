@@ -1,0 +1,33 @@
+//! Tuning, 1 of 5: tasks that compute. Advice: a process for each processor, one queue.
+//!
+//! Prints the time for the same work with one process, the default, and twice as many. More
+//! processes than processors only take turns. `child_concurrency` hardly matters: a worker takes
+//! one task at a look, so none is stuck behind another while a sibling is idle.
+
+use std::time::{Duration, Instant};
+
+use aiopool::Pool;
+
+async fn compute(rounds: u64) -> u64 {
+    (0..rounds).fold(1, |x: u64, i| std::hint::black_box(x.wrapping_mul(31).wrapping_add(i)))
+}
+
+fn measure(processes: usize, child_concurrency: usize) -> aiopool::Result<Duration> {
+    let pool = Pool::builder().processes(processes).child_concurrency(child_concurrency).build()?;
+    pool.map(compute, [1; 64]).into_blocking_iter().for_each(drop);
+    let start = Instant::now();
+    let done = pool.map(compute, [5_000_000; 64]).into_blocking_iter().filter(Result::is_ok);
+    assert_eq!(done.count(), 64);
+    Ok(start.elapsed())
+}
+
+fn main() -> aiopool::Result<()> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    for processes in [1, processors, 2 * processors] {
+        for child_concurrency in [1, 16] {
+            let time = measure(processes, child_concurrency)?;
+            println!("{processes} processes, {child_concurrency:>2} tasks each: {time:?}");
+        }
+    }
+    Ok(())
+}

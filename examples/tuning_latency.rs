@@ -1,0 +1,31 @@
+//! Tuning, 2 of 5: tasks that wait, for a network or a disk. Advice: raise `child_concurrency`.
+//!
+//! Tasks in flight are processes × `child_concurrency`, and with tasks that only wait nothing else
+//! counts: one process with 256 of them does as well as sixteen with 16.
+
+use std::time::{Duration, Instant};
+
+use aiopool::Pool;
+
+async fn fetch(ms: u64) -> u64 {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    ms
+}
+
+fn main() -> aiopool::Result<()> {
+    for (processes, child_concurrency) in [(1, 16), (2, 16), (2, 64), (1, 256)] {
+        let pool =
+            Pool::builder().processes(processes).child_concurrency(child_concurrency).build()?;
+        let start = Instant::now();
+        let done = pool.map(fetch, [20; 512]).as_completed().into_blocking_iter();
+        assert_eq!(done.filter(Result::is_ok).count(), 512);
+        let in_flight = processes * child_concurrency;
+        println!(
+            "{processes} processes × {child_concurrency:>3} = {in_flight:>3} in flight: {:?}, \
+             at best {:?}",
+            start.elapsed(),
+            Duration::from_millis(20) * 512_usize.div_ceil(in_flight) as u32
+        );
+    }
+    Ok(())
+}

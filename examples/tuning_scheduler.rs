@@ -1,0 +1,58 @@
+//! Tuning, 5 of 5: a scheduler of one's own. Advice: see first whether `Priority` does it.
+//!
+//! Keeps one queue for a kind of task that must never wait behind the others, and prints how long
+//! such tasks waited with it and without it.
+
+use std::time::Duration;
+
+use aiopool::scheduler::{Load, NewTask, RoundRobin, Scheduler};
+use aiopool::{Pool, TaskOptions};
+
+async fn long_report(ms: u64) -> u64 {
+    std::thread::sleep(Duration::from_millis(ms));
+    ms
+}
+
+async fn quick_look(x: u64) -> u64 {
+    x
+}
+
+/// Queue 0 is for quick looks only.
+#[derive(Default)]
+struct FastLane {
+    queues: usize,
+}
+
+impl Scheduler for FastLane {
+    fn register_queue(&mut self, _: usize) {
+        self.queues += 1;
+    }
+
+    fn register_process(&mut self, _: usize) {}
+
+    fn schedule_task(&self, task: &NewTask<'_>, load: &dyn Load) -> usize {
+        if task.function.ends_with("quick_look") || self.queues == 1 {
+            return 0;
+        }
+        (1..self.queues).min_by_key(|&queue| load.pending(queue)).unwrap_or(0)
+    }
+}
+
+fn measure(name: &str, scheduler: impl Scheduler) -> aiopool::Result<()> {
+    let pool =
+        Pool::builder().processes(2).queues(2).child_concurrency(1).scheduler(scheduler).build()?;
+    let reports: Vec<_> = (0..20).map(|_| pool.apply(long_report, 10)).collect();
+    let looks = pool.with(TaskOptions::new()).map(quick_look, 0..20).into_blocking_iter();
+    assert_eq!(looks.filter(Result::is_ok).count(), 20);
+    reports.into_iter().for_each(|report| assert_eq!(report.wait().ok(), Some(10)));
+    let stats = pool.stats();
+    let looks = stats.functions.iter().find(|function| function.name.ends_with("quick_look"));
+    let waited = looks.map(|looks| looks.waited.mean()).unwrap_or_default();
+    println!("{name:<12} a quick look waited {waited:?} on average");
+    Ok(())
+}
+
+fn main() -> aiopool::Result<()> {
+    measure("round robin", RoundRobin::default())?;
+    measure("fast lane", FastLane::default())
+}
