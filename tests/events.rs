@@ -110,6 +110,8 @@ async fn events_carry_pool_worker_and_task() {
     let number = first.id().unwrap();
     in_time(first).await.unwrap();
     in_time(pool.with(TaskOptions::new()).apply(die, 1)).await.unwrap_err();
+    // By the replacement, which is then there to leave.
+    in_time(pool.apply(tell, 42)).await.unwrap();
     pool.close();
     in_time(pool.join()).await.unwrap();
     let host = std::fs::read_to_string(&in_host).unwrap();

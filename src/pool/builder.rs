@@ -9,22 +9,21 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::arena::CHUNK;
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::launch::{Launcher, Limits, PoolFds, PoolSpec, StartMethod, fds_needed};
+use crate::launch::{Launcher, Limits, PoolFds, PoolSpec, StartMethod};
 use crate::queue::{Common, HostQueue, Inputs};
 use crate::scheduler::{RoundRobin, Scheduler};
 #[cfg(feature = "stats-page")]
 use crate::stats::Page;
 use crate::supervisor::{Plan, Shared, Supervisor};
+use crate::sys::cpus;
 use crate::sys::eventfd::EventFd;
-use crate::sys::rlimit::{self, Resource};
-use crate::sys::{cpus, fd};
 use crate::task::callback::{Callback, Exception, Runtime};
 use crate::task::{Fallible, LiveError, codec, entry};
 use crate::worker::{Hook, WorkerConfig};
 
+use super::ranges::{arena, check_fds, within};
 use super::waiting::Waiting;
 use super::{Inner, Pool};
 
@@ -469,40 +468,4 @@ where
         .map_err(|reason| Error::Encode { function: std::any::type_name::<F>(), reason })?;
     let vtable = entry::relative(entry::vtable::<F, A, Fut, Fallible>());
     Ok(Hook { vtable, argument: encoded })
-}
-
-fn within(name: &'static str, value: usize, least: usize, most: usize) -> Result<()> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    let allowed = format!("{least} to {most}");
-    Err(Error::InvalidOption { name, value: value.to_string(), allowed })
-}
-
-/// An arena's length: room for four of the largest payloads unless the caller says otherwise.
-fn arena(name: &'static str, asked: Option<usize>, max_payload: usize) -> Result<usize> {
-    let bytes = asked.unwrap_or_else(|| 4 * max_payload.next_power_of_two());
-    let least = 2 * max_payload;
-    if asked.is_some() {
-        within(name, bytes, least, 32 << 30)?;
-    }
-    Ok(bytes.max(CHUNK).next_power_of_two())
-}
-
-fn check_fds(spec: &PoolSpec) -> Result<()> {
-    let needed = fds_needed(spec);
-    let system = |error| Error::system("count the open files", error);
-    let open = fd::count_open().map_err(system)?;
-    let limit = rlimit::get(Resource::OpenFiles).map_err(system)?.soft;
-    if (open + needed) as u64 > limit {
-        return Err(Error::InvalidOption {
-            name: "processes",
-            value: spec.slots.iter().map(|slots| slots / 2).sum::<u32>().to_string(),
-            allowed: format!(
-                "a pool of that size needs {needed} descriptors; {open} are open and the limit \
-                 (RLIMIT_NOFILE, ulimit -n) is {limit}: raise it or use fewer processes"
-            ),
-        });
-    }
-    Ok(())
 }

@@ -5,6 +5,7 @@ mod batch;
 mod builder;
 mod map;
 mod one_shot;
+mod ranges;
 mod star;
 mod stats;
 mod submit;

@@ -1,0 +1,44 @@
+//! What the options of a pool may be, and what the system allows.
+#![forbid(unsafe_code)]
+
+use crate::arena::CHUNK;
+use crate::error::{Error, Result};
+use crate::launch::{PoolSpec, fds_needed};
+use crate::sys::fd;
+use crate::sys::rlimit::{self, Resource};
+
+pub(super) fn within(name: &'static str, value: usize, least: usize, most: usize) -> Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let allowed = format!("{least} to {most}");
+    Err(Error::InvalidOption { name, value: value.to_string(), allowed })
+}
+
+/// An arena's length: room for four of the largest payloads unless the caller says otherwise.
+pub(super) fn arena(name: &'static str, asked: Option<usize>, max_payload: usize) -> Result<usize> {
+    let bytes = asked.unwrap_or_else(|| 4 * max_payload.next_power_of_two());
+    let least = 2 * max_payload;
+    if asked.is_some() {
+        within(name, bytes, least, 32 << 30)?;
+    }
+    Ok(bytes.max(CHUNK).next_power_of_two())
+}
+
+pub(super) fn check_fds(spec: &PoolSpec) -> Result<()> {
+    let needed = fds_needed(spec);
+    let system = |error| Error::system("count the open files", error);
+    let open = fd::count_open().map_err(system)?;
+    let limit = rlimit::get(Resource::OpenFiles).map_err(system)?.soft;
+    if (open + needed) as u64 > limit {
+        return Err(Error::InvalidOption {
+            name: "processes",
+            value: spec.slots.iter().map(|slots| slots / 2).sum::<u32>().to_string(),
+            allowed: format!(
+                "a pool of that size needs {needed} descriptors; {open} are open and the limit \
+                 (RLIMIT_NOFILE, ulimit -n) is {limit}: raise it or use fewer processes"
+            ),
+        });
+    }
+    Ok(())
+}
