@@ -1,6 +1,7 @@
 /* Asynchronous tasks: one worker keeps 200 of them in flight, with timers and a pipe each.
  * Build: see README.md.
  */
+#define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
 #include <string.h>

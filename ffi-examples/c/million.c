@@ -1,6 +1,7 @@
 /* 1,000,000 tasks through epoll, every answer checked, and how fast that was.
  * Build: see README.md. Run: million [tasks] [workers]
  */
+#define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
 #include <string.h>

@@ -5,7 +5,6 @@
 use super::boundary::Failure;
 use super::pointer::{Sized32, sized};
 use super::pool::{aiopool_pool, pool_of};
-use super::status::*;
 
 /// What a pool has counted since its start.
 #[repr(C)]
