@@ -33,7 +33,7 @@ const ISLANDS: &[&str] = &[
     "task/entry.rs",
     "worker/slots.rs",
     "worker/functions.rs",
-    "launch/",
+    "launch/zygote/",
     "ffi/",
     "bench/locked.rs",
     "bench/partner.rs",
