@@ -135,6 +135,25 @@ mod page {
     }
 
     #[tokio::test]
+    async fn a_c_program_reads_the_page() {
+        let name = name("c");
+        let program = std::env::temp_dir().join(&name);
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/ffi-examples/c/stats_page.c");
+        let options = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-o"];
+        let built = Command::new("cc").args(options).arg(&program).args([source, "-lrt"]).status();
+        assert!(built.unwrap().success());
+        let pool = Pool::builder().processes(1).stats_page(&name).build().unwrap();
+        in_time(pool.map(double, 0..7)).await.unwrap();
+        in_time(pool.try_apply(fail, 1)).await.unwrap_err();
+        until(|| observe(&name).unwrap().get("failed") == Some(1)).await;
+        let output = Command::new(&program).arg(&name).output().unwrap();
+        std::fs::remove_file(&program).unwrap();
+        let expected =
+            format!("host {} submitted 8 queued 0 running 0 ok 7 failed 1\n", std::process::id());
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    }
+
+    #[tokio::test]
     async fn a_name_is_one_pools_at_a_time() {
         let name = name("taken");
         let build = || Pool::builder().processes(1).stats_page(&name).build();
