@@ -135,6 +135,18 @@ async fn a_death_costs_its_task_and_not_the_pool() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_ends_beside_another_suspect_does_not_count() {
+    let pool = Pool::builder().processes(1).child_concurrency(2).build().unwrap();
+    let retried = pool.with(TaskOptions::new().retries(1));
+    // One worker: the nap runs when the other begins, and the two die together.
+    let (nap, poison) = (retried.apply(nap_and_tell, 200), retried.apply(die, 1));
+    let error = poison.await.unwrap_err();
+    let lost = error.worker_lost().expect("the worker died");
+    assert_eq!((lost.attempt, lost.attempts_allowed, lost.earlier.len()), (3, 3, 2), "{lost}");
+    assert_eq!(nap.await.unwrap(), 200);
+}
+
+#[tokio::test]
 async fn payloads_of_every_size_come_back() {
     let pool = Pool::builder().processes(2).max_payload(1 << 22).build().unwrap();
     let texts: Vec<String> = (0..22)

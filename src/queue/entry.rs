@@ -28,6 +28,8 @@ pub(crate) struct Pending {
     pub(crate) attempts: u32,
     /// Attempts that count against the retries.
     pub(crate) failures: u32,
+    /// Attempts that ended with a worker and do not count: another task may have been the cause.
+    pub(crate) spared: u32,
     /// Times the task was claimed by a worker that died before it ran anything.
     pub(crate) claim_losses: u32,
     /// What ended earlier attempts.

@@ -247,7 +247,7 @@ impl HostQueue {
             exit: death.exit.clone(),
             cause: death.cause,
             attempt: pending.attempts,
-            attempts_allowed: pending.options.retries + 1,
+            attempts_allowed: pending.options.retries + 1 + pending.spared,
             running,
             earlier: pending.story.clone(),
         };
@@ -262,6 +262,7 @@ fn fate(pending: &mut Pending, death: &Death, alone: bool) -> Fate {
     }
     // Killed for somebody else's sake, or one of several suspects: no attempt is lost.
     if death.cause == LossCause::NeighbourTimedOut || !alone {
+        pending.spared += 1;
         return Fate::Retry;
     }
     pending.failures += 1;

@@ -164,6 +164,7 @@ impl QueueState {
             submitted_ns: now,
             attempts: 1,
             failures: 0,
+            spared: 0,
             claim_losses: 0,
             story: Vec::new(),
         });

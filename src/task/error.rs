@@ -75,7 +75,7 @@ pub struct WorkerLost {
     pub cause: LossCause,
     /// Attempts made, this one included.
     pub attempt: u32,
-    /// Attempts allowed.
+    /// Attempts allowed: one, the retries, and those that ended beside other suspects.
     pub attempts_allowed: u32,
     /// How long the task had been running.
     pub running: Duration,

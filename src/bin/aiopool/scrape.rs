@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_tasks_per_child: u64,
     /// Further tries of a page whose worker process died alone with it
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 100)]
     retries: u32,
     /// Start a page's details as soon as its list is in, not after the last list
     #[arg(long)]
