@@ -192,6 +192,9 @@ fn hooks_are_for_the_program_they_are_of() {
     }
     let refused = builder(1).initializer(start, ()).build().unwrap_err();
     assert!(matches!(refused, Error::InvalidOption { name: "initializer", .. }));
+    fn ignore(_: &aiopool::LiveError<'_>) {}
+    let refused = builder(1).exception_handler(ignore).build().unwrap_err();
+    assert!(matches!(refused, Error::InvalidOption { name: "exception_handler", .. }));
     let refused = Pool::builder().initializer_bytes(*b"x").build().unwrap_err();
     assert!(matches!(refused, Error::InvalidOption { name: "initializer", .. }));
 }

@@ -120,6 +120,13 @@ pub(super) fn target_of(number: u32) -> Result<Target, Failure> {
     Ok(entry.target)
 }
 
+/// Where the function registered as `name` is, for a worker that is a program of its own.
+pub(super) fn target_by_name(name: &str) -> Option<Target> {
+    let registry = registry();
+    let number = *registry.by_name.as_ref()?.get(name)?;
+    registry.functions[number as usize - 1].target
+}
+
 /// Whether a function was registered that only a fork of this process has.
 pub(super) fn any_registered() -> bool {
     registry().functions.iter().any(|known| known.target.is_some())

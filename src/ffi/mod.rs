@@ -16,6 +16,7 @@ mod boundary;
 mod entry;
 mod handle;
 mod inbox;
+mod library;
 mod pointer;
 
 mod version;
@@ -40,12 +41,15 @@ mod outcome;
 
 mod wait;
 
+mod worker;
+
 mod stats;
 
 mod log;
 
 pub use function::*;
 pub use init::*;
+pub use library::serve_library;
 pub use log::*;
 pub use options::*;
 pub use outcome::*;
@@ -57,3 +61,4 @@ pub use task::*;
 pub use version::*;
 pub use wait::*;
 pub use waits::*;
+pub use worker::*;

@@ -242,6 +242,10 @@ ffi_fn! {
 
 fn drained(pool: &HostPool, until: Option<Instant>) -> Result<(), Failure> {
     let inner = pool.inner();
+    if inner.shared.pending() == 0 {
+        // Nothing is looked at, so nobody's wake-up is taken that would have to be given back.
+        return Ok(());
+    }
     let over = pool.inbox.looking(|| {
         inner.waiting.block(&inner.shared, until, || (inner.shared.pending() == 0).then_some(()))
     });

@@ -55,8 +55,8 @@ pub struct aiopool_call {
     pub backoff_ms: u64,
     /// How many more attempts the task gets when its worker dies.
     pub retries: u32,
-    /// 0.
-    pub reserved_0: u32,
+    /// The queue, counted from 1; 0 to go round them.
+    pub queue: u32,
     /// 0.
     pub reserved: [u64; 4],
 }
@@ -80,7 +80,7 @@ unsafe impl Sized32 for aiopool_call {
             queue_ttl_ms: 0,
             backoff_ms: 0,
             retries: 0,
-            reserved_0: 0,
+            queue: 0,
             reserved: [0; 4],
         }
     }
@@ -89,6 +89,8 @@ unsafe impl Sized32 for aiopool_call {
 /// A call, checked, with the pool's own numbers.
 struct Checked<'i> {
     function: Numbered,
+    /// Counted from 1; 0 for any.
+    queue: u32,
     input: &'i [u8],
     options: TaskOptions,
     priority: u8,
@@ -102,7 +104,7 @@ impl<'i> Checked<'i> {
     /// The call's pointers are what its fields say.
     unsafe fn new(pool: &HostPool, call: &aiopool_call) -> Result<Self, Failure> {
         let invalid = |text: String| Err(Failure::new(AIOPOOL_ERR_INVALID, text));
-        if call.reserved_0 != 0 || call.reserved.iter().any(|&word| word != 0) {
+        if call.reserved.iter().any(|&word| word != 0) {
             return Err(Failure::new(AIOPOOL_ERR_STRUCT, "a reserved field is not 0"));
         }
         if call.flags & !(AIOPOOL_CALL_BY_TICKET | AIOPOOL_CALL_RETRY_ON_ERROR) != 0 {
@@ -113,6 +115,10 @@ impl<'i> Checked<'i> {
             let classes = plan.classes;
             let text = format!("priority = {}: 0 to {} are possible", call.priority, classes - 1);
             return invalid(text);
+        }
+        if call.queue > plan.queues {
+            let queues = plan.queues;
+            return invalid(format!("queue = {}: 0 to {queues} are possible", call.queue));
         }
         if call.input_len > plan.max_payload {
             let error = Error::PayloadTooLarge { size: call.input_len, max: plan.max_payload };
@@ -138,6 +144,7 @@ impl<'i> Checked<'i> {
         }
         Ok(Self {
             function: pool.number_of(function)?,
+            queue: call.queue,
             input,
             options,
             priority: call.priority as u8,
@@ -162,12 +169,15 @@ impl<'i> Checked<'i> {
         let (inner, inbox) = (pool.inner(), &pool.inbox);
         let shared = &inner.shared;
         let task = shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
-        let queue = shared.queue_for(&NewTask {
-            task,
-            function: self.function.name,
-            priority: self.priority,
-            input_bytes: self.input.len(),
-        });
+        let queue = match self.queue.checked_sub(1) {
+            Some(chosen) => &shared.queues[chosen as usize],
+            None => shared.queue_for(&NewTask {
+                task,
+                function: self.function.name,
+                priority: self.priority,
+                input_bytes: self.input.len(),
+            }),
+        };
         inbox.expect(task, self.user_data, self.kept)?;
         let mut pushed = self.push(inbox, queue, task);
         if matches!(pushed, Err(Error::Full)) {

@@ -439,6 +439,17 @@ impl PoolBuilder {
     /// A hook is either a function of this program or bytes for another one.
     fn check_hooks(&self) -> Result<()> {
         let other_program = matches!(self.start, StartMethod::Command(_));
+        let callbacks = [
+            ("runtime_initializer", self.runtime_initializer.is_some()),
+            ("exception_handler", self.exception_handler.is_some()),
+        ];
+        for (name, set) in callbacks {
+            if set && other_program {
+                let allowed = "workers that run a command have none of this program's functions";
+                let value = "set".to_owned();
+                return Err(Error::InvalidOption { name, value, allowed: allowed.to_owned() });
+            }
+        }
         let hooks = [("initializer", &self.initializer), ("exit_hook", &self.exit_hook)];
         for (name, hook) in hooks {
             let Some(Ok(hook)) = hook else { continue };

@@ -183,6 +183,7 @@ impl HostQueue {
                 deliveries.push(Delivery::of_error(pending, error));
             }
         }
+        self.note_pending(&state);
         drop(state);
         drop(lanes);
         self.deliver(&mut deliveries);

@@ -116,6 +116,8 @@ impl Supervisor {
         drop(self.launcher.take());
         self.shared.set_workers(Vec::new());
         self.shared.advance(Stage::Ended);
+        // Foreign event loops that watch this bell learn of the end by it.
+        let _ = self.shared.common.host_bell.ring();
     }
 
     /// Waits for the next event, and takes in what the zygote and the kernel say.

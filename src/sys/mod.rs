@@ -13,6 +13,8 @@ pub(crate) mod exit;
 pub(crate) mod fd;
 pub(crate) mod forked;
 pub(crate) mod image;
+#[cfg(feature = "capi")]
+pub(crate) mod library;
 pub(crate) mod memfd;
 pub(crate) mod memory;
 pub(crate) mod oom;

@@ -2,9 +2,26 @@
 
 #![allow(unsafe_code)] // An island: a relative address becomes a vtable.
 
+use std::sync::OnceLock;
+
 use crate::shm::Region;
 use crate::task::entry::{self, Target, Vtable};
 use crate::task::function;
+
+/// Finds a function by its name.
+pub(crate) type ByName = fn(&str) -> Option<(&'static Vtable, Target)>;
+
+/// Set in a worker that is a program of its own, and has no other functions.
+static BY_NAME: OnceLock<ByName> = OnceLock::new();
+
+/// Makes this process's worker one that knows functions by name only.
+pub(crate) fn set_by_name(by_name: ByName) {
+    // The second of two calls finds the first one's function, which is the same.
+    let _ = BY_NAME.set(by_name);
+}
+
+const NOT_BY_NAME: &str =
+    "this worker runs functions by name, not those of the host's program: submit by name";
 
 /// The functions this worker has met, by number.
 #[derive(Debug, Default)]
@@ -26,12 +43,17 @@ impl Functions {
         }
         let entry = function::read(requests, number)
             .ok_or_else(|| format!("the pool has no function number {number}"))?;
-        if entry.vtable == 0 {
-            return Err(format!("this worker has no function named {:?}", entry.name));
-        }
-        // SAFETY: only the host writes the table, with `entry::relative`, and this process runs
-        // the host's image (forked from it, or checked by its build id when it was executed).
-        let found = (unsafe { entry::absolute(entry.vtable) }, entry.target);
+        let found = if entry.vtable == 0 {
+            let known = BY_NAME.get().and_then(|by_name| by_name(&entry.name));
+            known.ok_or_else(|| format!("this worker has no function named {:?}", entry.name))?
+        } else if BY_NAME.get().is_some() {
+            return Err(NOT_BY_NAME.to_owned());
+        } else {
+            // SAFETY: only the host writes the table, with `entry::relative`, and this process
+            // runs the host's image (forked from it, or checked by its build id when it was
+            // executed; a program of its own has set `BY_NAME`).
+            (unsafe { entry::absolute(entry.vtable) }, entry.target)
+        };
         let number = number as usize;
         if self.0.len() <= number {
             self.0.resize(number + 1, None);

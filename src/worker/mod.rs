@@ -26,6 +26,8 @@ use crate::task::exception;
 
 pub use attached::{AttachedWorker, Completion, Event};
 pub(crate) use config::{Hook, WorkerConfig};
+#[cfg(feature = "capi")]
+pub(crate) use functions::set_by_name;
 pub use local::WorkerContext;
 pub(crate) use start::{WorkerFds, WorkerStart};
 
@@ -84,7 +86,7 @@ fn setup(start: WorkerStart) -> Result<i32, String> {
     }
     let runtime = builder.build().map_err(|e| e.to_string())?;
     let status = runtime.block_on(async {
-        if let Some(Hook { vtable, argument }) = &config.initializer
+        if let Some(Hook { vtable: vtable @ 1.., argument }) = &config.initializer
             && let Err(reason) = slots::run_hook(functions::hook(*vtable), argument).await
         {
             engine.set_failure(&reason);
@@ -98,7 +100,7 @@ fn setup(start: WorkerStart) -> Result<i32, String> {
         let span = tracing::info_span!("worker", worker = seat, pid = std::process::id());
         let leave: Leave = root.instrument(span.clone()).await;
         span.in_scope(|| tracing::debug!(?leave, "the worker leaves"));
-        if let Some(Hook { vtable, argument }) = &config.exit_hook
+        if let Some(Hook { vtable: vtable @ 1.., argument }) = &config.exit_hook
             && let Err(reason) = slots::run_hook(functions::hook(*vtable), argument).await
         {
             stderr::line(&format!("aiopool: the exit hook of worker {seat} failed: {reason}"));

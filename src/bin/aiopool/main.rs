@@ -10,6 +10,7 @@ mod scrape;
 mod site;
 mod stats;
 mod summary;
+mod worker;
 
 use std::io;
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ enum Command {
     Scrape(scrape::Args),
     Site(site::Args),
     Stats(stats::Args),
+    Worker(worker::Args),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::Scrape(args) => scrape::run(args),
         Command::Site(args) => site::run(args),
         Command::Stats(args) => stats::run(args),
+        Command::Worker(args) => worker::run(args),
     };
     match result {
         Ok(status) => status,

@@ -1,0 +1,33 @@
+"""A crash-proof process pool for coroutines, on libaiopool.
+
+Follows the interface of aiomultiprocess: `import aiopool as aiomultiprocess` is the migration.
+"""
+
+from .core import Process, Worker, set_context, set_start_method
+from .pool import Pool, PoolResult
+from .scheduler import RoundRobin, Scheduler
+from .types import (
+    PoolClosed,
+    ProxyException,
+    QueueID,
+    TaskID,
+    TaskTimeout,
+    WorkerLost,
+)
+
+__all__ = [
+    "Pool",
+    "PoolClosed",
+    "PoolResult",
+    "Process",
+    "ProxyException",
+    "QueueID",
+    "RoundRobin",
+    "Scheduler",
+    "TaskID",
+    "TaskTimeout",
+    "Worker",
+    "WorkerLost",
+    "set_context",
+    "set_start_method",
+]

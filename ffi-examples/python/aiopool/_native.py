@@ -1,0 +1,168 @@
+"""libaiopool through ctypes: the part of `aiopool.h` that the package uses."""
+
+import ctypes
+import ctypes.util
+import os
+from ctypes import POINTER, byref, c_char_p, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
+from pathlib import Path
+
+OK, TIMEOUT, EMPTY, FULL, CLOSED = 0, -6, -7, -8, -9
+START_COMMAND = 2
+OUTCOMES = OUTCOME_OK, OUTCOME_ERR, OUTCOME_PANICKED, OUTCOME_CANCELLED = range(4)
+OUTCOME_TIMED_OUT, OUTCOME_WORKER_LOST, OUTCOME_POOL_CLOSED = 4, 5, 6
+EVENT_NOTHING, EVENT_RUN, EVENT_CANCEL, EVENT_LEAVE = range(4)
+END_OK, END_FAILED, END_REFUSED, END_UNENCODABLE, END_CANCELLED = range(5)
+
+
+class PoolOptions(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        ("processes", c_uint32),
+        ("queues", c_uint32),
+        ("child_concurrency", c_uint32),
+        ("priorities", c_uint32),
+        ("max_tasks_per_child", c_uint64),
+        ("capacity", c_uint64),
+        ("max_payload", c_uint64),
+        ("input_arena", c_uint64),
+        ("output_arena", c_uint64),
+        ("grace_ms", c_uint64),
+        ("start_method", c_uint32),
+        ("reserved_0", c_uint32),
+        ("command", POINTER(c_char_p)),
+        ("init_function", c_uint32),
+        ("exit_function", c_uint32),
+        ("init_input", c_char_p),
+        ("init_input_len", c_size_t),
+        ("exit_input", c_char_p),
+        ("exit_input_len", c_size_t),
+        ("reserved", c_uint64 * 8),
+    ]
+
+
+class Call(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        ("function", c_uint32),
+        ("priority", c_uint32),
+        ("name", c_char_p),
+        ("input", c_char_p),
+        ("input_len", c_size_t),
+        ("user_data", c_uint64),
+        ("timeout_ms", c_uint64),
+        ("queue_ttl_ms", c_uint64),
+        ("backoff_ms", c_uint64),
+        ("retries", c_uint32),
+        ("queue", c_uint32),
+        ("reserved", c_uint64 * 4),
+    ]
+
+
+class WorkerInfo(ctypes.Structure):
+    _fields_ = [
+        ("seat", c_uint32),
+        ("child_concurrency", c_uint32),
+        ("init_input", c_void_p),
+        ("init_input_len", c_size_t),
+        ("reserved", c_uint64 * 4),
+    ]
+
+
+class WorkerEvent(ctypes.Structure):
+    _fields_ = [
+        ("kind", c_uint32),
+        ("reserved_0", c_uint32),
+        ("task", c_uint64),
+        ("function", c_char_p),
+        ("input", c_void_p),
+        ("input_len", c_size_t),
+        ("reserved", c_uint64 * 2),
+    ]
+
+
+def find_library() -> str:
+    """`AIOPOOL_LIBRARY`, the package's own copy, the build beside it, or what is installed."""
+    named = os.environ.get("AIOPOOL_LIBRARY")
+    if named:
+        return named
+    here = Path(__file__).resolve()
+    places = [here.with_name("libaiopool.so")]
+    for target in ("release", "debug"):
+        places += [parent / "target" / target / "libaiopool.so" for parent in here.parents[2:5]]
+    for place in places:
+        if place.exists():
+            return str(place)
+    installed = ctypes.util.find_library("aiopool")
+    if installed:
+        return installed
+    raise ImportError(
+        "libaiopool.so is not there: install it, or set AIOPOOL_LIBRARY to its path "
+        "(cargo build --release makes target/release/libaiopool.so)"
+    )
+
+
+_PROTOTYPES = {
+    "aiopool_last_error": (c_char_p, []),
+    "aiopool_pool_options_init": (c_int32, [POINTER(PoolOptions)]),
+    "aiopool_call_init": (c_int32, [POINTER(Call)]),
+    "aiopool_function_declare": (c_int32, [c_char_p, POINTER(c_uint32)]),
+    "aiopool_pool_start": (c_int32, [POINTER(PoolOptions), POINTER(c_void_p)]),
+    "aiopool_pool_free": (c_int32, [c_void_p]),
+    "aiopool_pool_close": (c_int32, [c_void_p]),
+    "aiopool_pool_terminate": (c_int32, [c_void_p]),
+    "aiopool_pool_join": (c_int32, [c_void_p, c_uint64]),
+    "aiopool_pool_fd": (c_int32, [c_void_p, POINTER(c_int32)]),
+    "aiopool_pool_try_submit": (c_int32, [c_void_p, POINTER(Call), POINTER(c_uint64)]),
+    "aiopool_pool_cancel": (c_int32, [c_void_p, c_uint64]),
+    "aiopool_pool_peek": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "aiopool_outcome_status": (c_int32, [c_void_p]),
+    "aiopool_outcome_data": (c_void_p, [c_void_p]),
+    "aiopool_outcome_len": (c_size_t, [c_void_p]),
+    "aiopool_outcome_text": (c_char_p, [c_void_p]),
+    "aiopool_outcome_user_data": (c_uint64, [c_void_p]),
+    "aiopool_outcome_release": (c_int32, [c_void_p]),
+    "aiopool_worker_attach": (c_int32, [POINTER(c_void_p)]),
+    "aiopool_worker_info": (c_int32, [c_void_p, POINTER(WorkerInfo)]),
+    "aiopool_worker_fd": (c_int32, [c_void_p, POINTER(c_int32)]),
+    "aiopool_worker_next": (c_int32, [c_void_p, POINTER(WorkerEvent)]),
+    "aiopool_worker_complete": (c_int32, [c_void_p, c_uint64, c_uint32, c_char_p, c_size_t]),
+    "aiopool_worker_fail": (c_int32, [c_void_p, c_char_p]),
+    "aiopool_worker_leave": (c_int32, [c_void_p]),
+}
+
+
+class Error(RuntimeError):
+    """A call of libaiopool failed; the text says why."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(last_error())
+        self.status = status
+
+
+PATH = find_library()
+if os.sep in PATH:
+    # Workers may be in another directory than this process was.
+    PATH = os.path.realpath(PATH)
+lib = ctypes.CDLL(PATH)
+for _name, (_result, _arguments) in _PROTOTYPES.items():
+    _function = getattr(lib, _name)
+    _function.restype, _function.argtypes = _result, _arguments
+
+
+def last_error() -> str:
+    return lib.aiopool_last_error().decode(errors="replace")
+
+
+def check(status: int) -> None:
+    """Raises what a call's status says."""
+    if status != OK:
+        raise Error(status)
+
+
+def give(function, *arguments, of):
+    """Calls a function whose last argument is its output of type `of`, and gives that."""
+    value = of()
+    check(function(*arguments, byref(value)))
+    return value.value

@@ -1,0 +1,313 @@
+//! Workers in other programs.
+//!
+//! A program that a pool's `command` names becomes a worker of that pool with
+//! `aiopool_worker_attach`, and then has an event loop of its own: it watches
+//! `aiopool_worker_fd`, and when that is readable takes events with `aiopool_worker_next` until
+//! there is none. `aiopool_worker_serve` is the ready-made loop for task functions in C.
+//!
+//! Thread rule: any thread, one at a time.
+
+use std::ffi::{CString, c_char, c_void};
+use std::mem::MaybeUninit;
+use std::ops::Deref;
+use std::os::fd::{AsFd, AsRawFd};
+
+use super::boundary::Failure;
+use super::handle::{Cell, Cells};
+use super::pointer::{bytes, out, text};
+use super::status::*;
+use super::{entry, function};
+use crate::worker::{self, AttachedWorker, Completion, Event};
+
+/// There is nothing to do: wait until the descriptor is readable.
+pub const AIOPOOL_EVENT_NOTHING: u32 = 0;
+/// Run a task, and answer it with `aiopool_worker_complete`.
+pub const AIOPOOL_EVENT_RUN: u32 = 1;
+/// Stop a task, its caller has been told; complete it as `AIOPOOL_END_CANCELLED`.
+pub const AIOPOOL_EVENT_CANCEL: u32 = 2;
+/// Drop what still runs, call `aiopool_worker_leave` and end the program.
+pub const AIOPOOL_EVENT_LEAVE: u32 = 3;
+
+/// The task was successful; the data is its payload.
+pub const AIOPOOL_END_OK: u32 = 0;
+/// The task ended with an error; the data is its text.
+pub const AIOPOOL_END_FAILED: u32 = 1;
+/// The worker has no such function or cannot read the input; the data is a text that says so.
+pub const AIOPOOL_END_REFUSED: u32 = 2;
+/// The task's value cannot be made into bytes; the data is a text that says why.
+pub const AIOPOOL_END_UNENCODABLE: u32 = 3;
+/// The task was stopped because it was cancelled; the data is ignored.
+pub const AIOPOOL_END_CANCELLED: u32 = 4;
+
+/// This process as a worker.
+#[derive(Debug)]
+pub struct aiopool_worker(Cell<Serving>);
+
+/// An attached worker, with what the last calls have lent.
+#[derive(Debug)]
+pub struct Serving {
+    worker: AttachedWorker,
+    function: CString,
+    input: Vec<u8>,
+}
+
+impl Default for aiopool_worker {
+    fn default() -> Self {
+        Self(Cell::empty())
+    }
+}
+
+impl Deref for aiopool_worker {
+    type Target = Cell<Serving>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+static WORKERS: Cells<aiopool_worker> = Cells::new();
+
+/// What a worker is told about its pool.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct aiopool_worker_info {
+    /// The worker's seat in its pool, from 0 to `processes - 1`.
+    pub seat: u32,
+    /// Tasks that the worker is given at once, at most.
+    pub child_concurrency: u32,
+    /// The `init_input` of the pool's options; valid until the worker leaves.
+    pub init_input: *const c_void,
+    /// How many bytes that are.
+    pub init_input_len: usize,
+    /// 0.
+    pub reserved: [u64; 4],
+}
+
+/// What a worker is to do next.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct aiopool_worker_event {
+    /// `AIOPOOL_EVENT_*`.
+    pub kind: u32,
+    /// 0.
+    pub reserved_0: u32,
+    /// The number of the task to run or to stop.
+    pub task: u64,
+    /// The name of the function to run, else NULL; valid until the next event is taken.
+    pub function: *const c_char,
+    /// The input of the function; valid until the next event is taken.
+    pub input: *const c_void,
+    /// Bytes of input.
+    pub input_len: usize,
+    /// 0.
+    pub reserved: [u64; 2],
+}
+
+fn with<T>(
+    worker: Option<&aiopool_worker>,
+    f: impl FnOnce(&mut Serving) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let mut serving = worker.ok_or_else(|| Failure::null("worker"))?.lock();
+    f(serving.as_mut().ok_or_else(left)?)
+}
+
+fn left() -> Failure {
+    Failure::new(AIOPOOL_ERR_HANDLE, "this worker has left its pool")
+}
+
+/// Takes the worker out of its handle.
+fn end(worker: Option<&'static aiopool_worker>) -> Result<AttachedWorker, Failure> {
+    let cell = worker.ok_or_else(|| Failure::null("worker"))?;
+    let serving = cell.lock().take().ok_or_else(left)?;
+    WORKERS.give_back(cell);
+    Ok(serving.worker)
+}
+
+ffi_fn! {
+    /// Makes this process the worker that it was executed to be.
+    ///
+    /// Before the program starts threads that look at its environment, and once. The pool has to
+    /// have executed it, not another program that waits for it: a shell script ends with `exec`.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_MISUSE` if the process was not started as a worker or
+    /// has attached before; `AIOPOOL_ERR_SYSTEM` if the pool's library is another version.
+    fn aiopool_worker_attach(
+        worker_out: Option<&mut MaybeUninit<*mut aiopool_worker>>,
+    ) -> aiopool_status {
+        let worker_out: &mut _ = out("worker_out", worker_out)?;
+        let worker = AttachedWorker::attach()?;
+        let serving = Serving { worker, function: CString::default(), input: Vec::new() };
+        worker_out.write(std::ptr::from_ref(WORKERS.put(serving)).cast_mut());
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// What the pool says about this worker.
+    ///
+    /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
+    fn aiopool_worker_info(
+        worker: Option<&aiopool_worker>,
+        info_out: Option<&mut MaybeUninit<aiopool_worker_info>>,
+    ) -> aiopool_status {
+        let info_out: &mut _ = out("info_out", info_out)?;
+        with(worker, |serving| {
+            let bytes = serving.worker.initializer_argument();
+            info_out.write(aiopool_worker_info {
+                seat: serving.worker.worker_id(),
+                child_concurrency: serving.worker.child_concurrency() as u32,
+                init_input: bytes.map_or(std::ptr::null(), |b| b.as_ptr().cast()),
+                init_input_len: bytes.map_or(0, <[u8]>::len),
+                reserved: [0; 4],
+            });
+            Ok(())
+        })
+    }
+}
+
+ffi_fn! {
+    /// The worker's descriptor, to be watched for reading by any event loop.
+    ///
+    /// It is level-triggered: readable from when there may be an event until
+    /// `aiopool_worker_next` has said that there is none. Do not read, write or close it.
+    ///
+    /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
+    fn aiopool_worker_fd(
+        worker: Option<&aiopool_worker>,
+        fd_out: Option<&mut MaybeUninit<i32>>,
+    ) -> aiopool_status {
+        let fd_out: &mut _ = out("fd_out", fd_out)?;
+        with(worker, |serving| {
+            fd_out.write(serving.worker.as_fd().as_raw_fd());
+            Ok(())
+        })
+    }
+}
+
+ffi_fn! {
+    /// Says what to do next; never waits.
+    ///
+    /// The first call says that the worker is ready, so initialise before it. Call it until it
+    /// says `AIOPOOL_EVENT_NOTHING`. Begin a task before the next call: a task that waits behind
+    /// another one is not run by a worker that is idle.
+    ///
+    /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
+    fn aiopool_worker_next(
+        worker: Option<&aiopool_worker>,
+        event_out: Option<&mut MaybeUninit<aiopool_worker_event>>,
+    ) -> aiopool_status {
+        let event_out: &mut _ = out("event_out", event_out)?;
+        with(worker, |serving| {
+            let mut event = aiopool_worker_event {
+                kind: AIOPOOL_EVENT_NOTHING,
+                reserved_0: 0,
+                task: 0,
+                function: std::ptr::null(),
+                input: std::ptr::null(),
+                input_len: 0,
+                reserved: [0; 2],
+            };
+            match serving.worker.next_event() {
+                Event::Nothing => {}
+                Event::Leave => event.kind = AIOPOOL_EVENT_LEAVE,
+                Event::Cancel { task } => (event.kind, event.task) = (AIOPOOL_EVENT_CANCEL, task),
+                Event::Run { task, function, input } => {
+                    // The host takes no name with a NUL in it from C; one from Rust is cut.
+                    let name: Vec<u8> = function.into_bytes();
+                    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+                    serving.function = CString::new(name).unwrap_or_default();
+                    serving.input = input;
+                    event.kind = AIOPOOL_EVENT_RUN;
+                    event.task = task;
+                    event.function = serving.function.as_ptr();
+                    event.input = serving.input.as_ptr().cast();
+                    event.input_len = serving.input.len();
+                }
+            }
+            event_out.write(event);
+            Ok(())
+        })
+    }
+}
+
+ffi_fn! {
+    /// Says what a task ended with: `how` is `AIOPOOL_END_*`, the data is copied.
+    ///
+    /// A task that was cancelled meanwhile is confirmed, whatever `how` says.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_MISUSE` if there is no such task or it is over;
+    /// `AIOPOOL_ERR_INVALID` for another `how`, or a text that is not UTF-8; `AIOPOOL_ERR_NULL`;
+    /// `AIOPOOL_ERR_HANDLE`.
+    fn aiopool_worker_complete(
+        worker: Option<&aiopool_worker>,
+        task: u64,
+        how: u32,
+        data: *const c_void,
+        len: usize,
+    ) -> aiopool_status {
+        // SAFETY: the caller gives `len` bytes.
+        let data = unsafe { bytes("data", data, len) }?;
+        let said = || {
+            std::str::from_utf8(data)
+                .map_err(|_| Failure::new(AIOPOOL_ERR_INVALID, "the text is not UTF-8"))
+        };
+        let completion = match how {
+            AIOPOOL_END_OK => Completion::Ok(data),
+            AIOPOOL_END_FAILED => Completion::Failed(said()?),
+            AIOPOOL_END_REFUSED => Completion::Refused(said()?),
+            AIOPOOL_END_UNENCODABLE => Completion::Unencodable(said()?),
+            AIOPOOL_END_CANCELLED => Completion::Cancelled,
+            other => {
+                let text = format!("how = {other} is none of AIOPOOL_END_*");
+                return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
+            }
+        };
+        with(worker, |serving| Ok(serving.worker.complete(task, completion)?))
+    }
+}
+
+ffi_fn! {
+    /// Tells the pool why this worker cannot start; end the program after this.
+    ///
+    /// A pool none of whose workers can start fails with the last such reason. The handle is dead
+    /// after this.
+    ///
+    /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_INVALID` (not UTF-8) or
+    /// `AIOPOOL_ERR_HANDLE`.
+    fn aiopool_worker_fail(
+        worker: Option<&'static aiopool_worker>,
+        reason: *const c_char,
+    ) -> aiopool_status {
+        // SAFETY: the caller gives a C string or NULL.
+        let reason = unsafe { text("reason", reason) }?;
+        end(worker)?.fail(reason);
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Leaves the pool in order; end the program with status 0 after this, and soon.
+    ///
+    /// The handle is dead after this.
+    ///
+    /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
+    fn aiopool_worker_leave(worker: Option<&'static aiopool_worker>) -> aiopool_status {
+        end(worker)?.leave();
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Serves this process's registered task functions by name, and ends the process at the end.
+    ///
+    /// Instead of `aiopool_worker_attach` and a loop, and on the same conditions.
+    ///
+    /// Returns only if that is impossible, and as `aiopool_worker_attach`.
+    fn aiopool_worker_serve() -> aiopool_status {
+        let start = crate::launch::attach()?;
+        worker::set_by_name(|name| {
+            function::target_by_name(name).map(|target| (&entry::C_TASK, target))
+        });
+        worker::run(start)
+    }
+}
