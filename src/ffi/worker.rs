@@ -20,13 +20,13 @@ use super::{entry, function};
 use crate::worker::{self, AttachedWorker, Completion, Event};
 
 /// There is nothing to do: wait until the descriptor is readable.
-pub const AIOPOOL_EVENT_NOTHING: u32 = 0;
+pub const AIOPOOL_WORKER_NOTHING: u32 = 0;
 /// Run a task, and answer it with `aiopool_worker_complete`.
-pub const AIOPOOL_EVENT_RUN: u32 = 1;
+pub const AIOPOOL_WORKER_RUN: u32 = 1;
 /// Stop a task, its caller has been told; complete it as `AIOPOOL_END_CANCELLED`.
-pub const AIOPOOL_EVENT_CANCEL: u32 = 2;
+pub const AIOPOOL_WORKER_CANCEL: u32 = 2;
 /// Drop what still runs, call `aiopool_worker_leave` and end the program.
-pub const AIOPOOL_EVENT_LEAVE: u32 = 3;
+pub const AIOPOOL_WORKER_LEAVE: u32 = 3;
 
 /// The task was successful; the data is its payload.
 pub const AIOPOOL_END_OK: u32 = 0;
@@ -87,7 +87,7 @@ pub struct aiopool_worker_info {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct aiopool_worker_event {
-    /// `AIOPOOL_EVENT_*`.
+    /// `AIOPOOL_WORKER_*`.
     pub kind: u32,
     /// 0.
     pub reserved_0: u32,
@@ -146,7 +146,7 @@ ffi_fn! {
     /// What the pool says about this worker.
     ///
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
-    fn aiopool_worker_info(
+    fn aiopool_worker_describe(
         worker: Option<&aiopool_worker>,
         info_out: Option<&mut MaybeUninit<aiopool_worker_info>>,
     ) -> aiopool_status {
@@ -188,7 +188,7 @@ ffi_fn! {
     /// Says what to do next; never waits.
     ///
     /// The first call says that the worker is ready, so initialise before it. Call it until it
-    /// says `AIOPOOL_EVENT_NOTHING`. Begin a task before the next call: a task that waits behind
+    /// says `AIOPOOL_WORKER_NOTHING`. Begin a task before the next call: a task that waits behind
     /// another one is not run by a worker that is idle.
     ///
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
@@ -199,7 +199,7 @@ ffi_fn! {
         let event_out: &mut _ = out("event_out", event_out)?;
         with(worker, |serving| {
             let mut event = aiopool_worker_event {
-                kind: AIOPOOL_EVENT_NOTHING,
+                kind: AIOPOOL_WORKER_NOTHING,
                 reserved_0: 0,
                 task: 0,
                 function: std::ptr::null(),
@@ -209,15 +209,15 @@ ffi_fn! {
             };
             match serving.worker.next_event() {
                 Event::Nothing => {}
-                Event::Leave => event.kind = AIOPOOL_EVENT_LEAVE,
-                Event::Cancel { task } => (event.kind, event.task) = (AIOPOOL_EVENT_CANCEL, task),
+                Event::Leave => event.kind = AIOPOOL_WORKER_LEAVE,
+                Event::Cancel { task } => (event.kind, event.task) = (AIOPOOL_WORKER_CANCEL, task),
                 Event::Run { task, function, input } => {
                     // The host takes no name with a NUL in it from C; one from Rust is cut.
                     let name: Vec<u8> = function.into_bytes();
                     let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
                     serving.function = CString::new(name).unwrap_or_default();
                     serving.input = input;
-                    event.kind = AIOPOOL_EVENT_RUN;
+                    event.kind = AIOPOOL_WORKER_RUN;
                     event.task = task;
                     event.function = serving.function.as_ptr();
                     event.input = serving.input.as_ptr().cast();

@@ -124,7 +124,7 @@ _PROTOTYPES = {
     "aiopool_outcome_user_data": (c_uint64, [c_void_p]),
     "aiopool_outcome_release": (c_int32, [c_void_p]),
     "aiopool_worker_attach": (c_int32, [POINTER(c_void_p)]),
-    "aiopool_worker_info": (c_int32, [c_void_p, POINTER(WorkerInfo)]),
+    "aiopool_worker_describe": (c_int32, [c_void_p, POINTER(WorkerInfo)]),
     "aiopool_worker_fd": (c_int32, [c_void_p, POINTER(c_int32)]),
     "aiopool_worker_next": (c_int32, [c_void_p, POINTER(WorkerEvent)]),
     "aiopool_worker_complete": (c_int32, [c_void_p, c_uint64, c_uint32, c_char_p, c_size_t]),

@@ -149,7 +149,7 @@ def main() -> None:
 def prepare(worker):
     """Makes this process what the host's is: modules, directory, environment; initializes."""
     info = native.WorkerInfo()
-    native.check(native.lib.aiopool_worker_info(worker, byref(info)))
+    native.check(native.lib.aiopool_worker_describe(worker, byref(info)))
     setup = ctypes.string_at(info.init_input, info.init_input_len)
     preparation, environment, functions = pickle.loads(setup)
     os.environ.update(environment)

@@ -1,0 +1,3 @@
+module aiopool-examples
+
+go 1.19

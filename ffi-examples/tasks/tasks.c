@@ -1,0 +1,77 @@
+/* Task functions for hosts in languages that cannot have any in a forked process.
+ * A worker is `aiopool worker --load libtasks.so`. Build: see README.md.
+ */
+#include <aiopool.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int32_t read_number(aiopool_task *task, const void *input, size_t len, uint64_t *x) {
+    if (len != sizeof *x) {
+        aiopool_task_set_error(task, "a number of 8 bytes is expected");
+        return -1;
+    }
+    memcpy(x, input, sizeof *x);
+    return 0;
+}
+
+static int32_t square(aiopool_task *task, const void *input, size_t len, aiopool_output *output,
+                      void *user) {
+    uint64_t x;
+    (void)user;
+    if (read_number(task, input, len, &x) != 0) return -1;
+    x *= x;
+    aiopool_output_write(output, &x, sizeof x);
+    return 0;
+}
+
+/* Crashes at every twentieth number. */
+static int32_t fragile(aiopool_task *task, const void *input, size_t len, aiopool_output *output,
+                       void *user) {
+    uint64_t x;
+    (void)user;
+    if (read_number(task, input, len, &x) != 0) return -1;
+    if (x % 20 == 7) raise(SIGSEGV);
+    aiopool_output_write(output, &x, sizeof x);
+    return 0;
+}
+
+struct nap {
+    aiopool_output *output;
+    uint64_t x;
+};
+
+static void awake(aiopool_task *task, uint32_t events, void *data) {
+    struct nap *nap = data;
+    uint64_t doubled = nap->x * 2;
+    (void)events;
+    aiopool_output_write(nap->output, &doubled, sizeof doubled);
+    free(nap);
+    aiopool_task_complete(task, 0);
+}
+
+/* Doubles, 50 milliseconds later: as many at once as the worker's child_concurrency. */
+static int32_t slow_double(aiopool_task *task, const void *input, size_t len,
+                           aiopool_output *output, void *user) {
+    struct nap *nap = malloc(sizeof *nap);
+    (void)user;
+    if (nap == NULL || read_number(task, input, len, &nap->x) != 0) {
+        free(nap);
+        return -1;
+    }
+    nap->output = output;
+    aiopool_task_sleep(task, 50, awake, nap);
+    return AIOPOOL_PENDING;
+}
+
+int aiopool_register_tasks(void) {
+    uint32_t function;
+    aiopool_status status = aiopool_function_register("square", square, NULL, &function);
+    if (status == AIOPOOL_OK) {
+        status = aiopool_function_register("fragile", fragile, NULL, &function);
+    }
+    if (status == AIOPOOL_OK) {
+        status = aiopool_function_register("slow_double", slow_double, NULL, &function);
+    }
+    return status;
+}
