@@ -753,9 +753,9 @@ typedef struct aiopool_call {
      */
     uint32_t retries;
     /**
-     * 0.
+     * The queue, counted from 1; 0 to go round them.
      */
-    uint32_t reserved_0;
+    uint32_t queue;
     /**
      * 0.
      */
@@ -997,6 +997,212 @@ aiopool_status aiopool_pool_wait_ticket(const aiopool_pool *pool,
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_UNKNOWN` if there is no such task or it is over.
  */
 aiopool_status aiopool_pool_cancel(const aiopool_pool *pool, uint64_t ticket);
+
+/* ---------------------------------------------------------------------
+ * Workers in other programs.
+ *
+ * A program that a pool's `command` names becomes a worker of that pool with
+ * `aiopool_worker_attach`, and then has an event loop of its own: it watches
+ * `aiopool_worker_fd`, and when that is readable takes events with `aiopool_worker_next` until
+ * there is none. `aiopool_worker_serve` is the ready-made loop for task functions in C.
+ *
+ * Thread rule: any thread, one at a time.
+ * ------------------------------------------------------------------ */
+
+/**
+ * There is nothing to do: wait until the descriptor is readable.
+ */
+#define AIOPOOL_WORKER_NOTHING 0
+
+/**
+ * Run a task, and answer it with `aiopool_worker_complete`.
+ */
+#define AIOPOOL_WORKER_RUN 1
+
+/**
+ * Stop a task, its caller has been told; complete it as `AIOPOOL_END_CANCELLED`.
+ */
+#define AIOPOOL_WORKER_CANCEL 2
+
+/**
+ * Drop what still runs, call `aiopool_worker_leave` and end the program.
+ */
+#define AIOPOOL_WORKER_LEAVE 3
+
+/**
+ * The task was successful; the data is its payload.
+ */
+#define AIOPOOL_END_OK 0
+
+/**
+ * The task ended with an error; the data is its text.
+ */
+#define AIOPOOL_END_FAILED 1
+
+/**
+ * The worker has no such function or cannot read the input; the data is a text that says so.
+ */
+#define AIOPOOL_END_REFUSED 2
+
+/**
+ * The task's value cannot be made into bytes; the data is a text that says why.
+ */
+#define AIOPOOL_END_UNENCODABLE 3
+
+/**
+ * The task was stopped because it was cancelled; the data is ignored.
+ */
+#define AIOPOOL_END_CANCELLED 4
+
+/**
+ * This process as a worker.
+ */
+typedef struct aiopool_worker aiopool_worker;
+
+/**
+ * What a worker is told about its pool.
+ */
+typedef struct aiopool_worker_info {
+    /**
+     * The worker's seat in its pool, from 0 to `processes - 1`.
+     */
+    uint32_t seat;
+    /**
+     * Tasks that the worker is given at once, at most.
+     */
+    uint32_t child_concurrency;
+    /**
+     * The `init_input` of the pool's options; valid until the worker leaves.
+     */
+    const void *init_input;
+    /**
+     * How many bytes that are.
+     */
+    size_t init_input_len;
+    /**
+     * 0.
+     */
+    uint64_t reserved[4];
+} aiopool_worker_info;
+
+/**
+ * What a worker is to do next.
+ */
+typedef struct aiopool_worker_event {
+    /**
+     * `AIOPOOL_WORKER_*`.
+     */
+    uint32_t kind;
+    /**
+     * 0.
+     */
+    uint32_t reserved_0;
+    /**
+     * The number of the task to run or to stop.
+     */
+    uint64_t task;
+    /**
+     * The name of the function to run, else NULL; valid until the next event is taken.
+     */
+    const char *function;
+    /**
+     * The input of the function; valid until the next event is taken.
+     */
+    const void *input;
+    /**
+     * Bytes of input.
+     */
+    size_t input_len;
+    /**
+     * 0.
+     */
+    uint64_t reserved[2];
+} aiopool_worker_event;
+
+/**
+ * Makes this process the worker that it was executed to be.
+ *
+ * Before the program starts threads that look at its environment, and once. The pool has to
+ * have executed it, not another program that waits for it: a shell script ends with `exec`.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_MISUSE` if the process was not started as a worker or
+ * has attached before; `AIOPOOL_ERR_SYSTEM` if the pool's library is another version.
+ */
+aiopool_status aiopool_worker_attach(struct aiopool_worker **worker_out);
+
+/**
+ * What the pool says about this worker.
+ *
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
+ */
+aiopool_status aiopool_worker_describe(const struct aiopool_worker *worker,
+                                       struct aiopool_worker_info *info_out);
+
+/**
+ * The worker's descriptor, to be watched for reading by any event loop.
+ *
+ * It is level-triggered: readable from when there may be an event until
+ * `aiopool_worker_next` has said that there is none. Do not read, write or close it.
+ *
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
+ */
+aiopool_status aiopool_worker_fd(const struct aiopool_worker *worker, int32_t *fd_out);
+
+/**
+ * Says what to do next; never waits.
+ *
+ * The first call says that the worker is ready, so initialise before it. Call it until it
+ * says `AIOPOOL_WORKER_NOTHING`. Begin a task before the next call: a task that waits behind
+ * another one is not run by a worker that is idle.
+ *
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
+ */
+aiopool_status aiopool_worker_next(const struct aiopool_worker *worker,
+                                   struct aiopool_worker_event *event_out);
+
+/**
+ * Says what a task ended with: `how` is `AIOPOOL_END_*`, the data is copied.
+ *
+ * A task that was cancelled meanwhile is confirmed, whatever `how` says.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_MISUSE` if there is no such task or it is over;
+ * `AIOPOOL_ERR_INVALID` for another `how`, or a text that is not UTF-8; `AIOPOOL_ERR_NULL`;
+ * `AIOPOOL_ERR_HANDLE`.
+ */
+aiopool_status aiopool_worker_complete(const struct aiopool_worker *worker,
+                                       uint64_t task,
+                                       uint32_t how,
+                                       const void *data,
+                                       size_t len);
+
+/**
+ * Tells the pool why this worker cannot start; end the program after this.
+ *
+ * A pool none of whose workers can start fails with the last such reason. The handle is dead
+ * after this.
+ *
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_INVALID` (not UTF-8) or
+ * `AIOPOOL_ERR_HANDLE`.
+ */
+aiopool_status aiopool_worker_fail(const struct aiopool_worker *worker, const char *reason);
+
+/**
+ * Leaves the pool in order; end the program with status 0 after this, and soon.
+ *
+ * The handle is dead after this.
+ *
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
+ */
+aiopool_status aiopool_worker_leave(const struct aiopool_worker *worker);
+
+/**
+ * Serves this process's registered task functions by name, and ends the process at the end.
+ *
+ * Instead of `aiopool_worker_attach` and a loop, and on the same conditions.
+ *
+ * Returns only if that is impossible, and as `aiopool_worker_attach`.
+ */
+aiopool_status aiopool_worker_serve(void);
 
 /* ---------------------------------------------------------------------
  * Counts.
