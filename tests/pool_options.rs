@@ -314,6 +314,55 @@ async fn workers_ignore_an_interrupt_from_the_terminal() {
     assert_eq!((pool.worker_pids(), pool.stats().deaths), (before, 0));
 }
 
+/// Not a test by itself: the host that the next test interrupts.
+#[tokio::test]
+#[ignore = "run by ctrl_c_ends_host_and_workers_at_once_and_silently"]
+async fn host_to_be_interrupted() {
+    let pool = Pool::builder().processes(3).build().unwrap();
+    let held: Vec<_> = (0..9).map(|i| pool.apply(sleep_for_ever, i)).collect();
+    in_time(pool.map(double, 0..100)).await.unwrap();
+    println!("\nPIDS {:?}", pool.worker_pids());
+    std::thread::sleep(Duration::from_secs(600));
+    drop(held);
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_host_and_workers_at_once_and_silently() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::process::{Command, Stdio};
+    let mut host = Command::new(std::env::current_exe().unwrap())
+        .args(["host_to_be_interrupted", "--exact", "--ignored", "--nocapture"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let pids = BufReader::new(host.stdout.as_mut().unwrap())
+        .lines()
+        .map(Result::unwrap)
+        .find_map(|line| line.strip_prefix("PIDS [").map(str::to_owned))
+        .expect("the host tells its workers' pids");
+    let pids: Vec<String> = pids.trim_end_matches(']').split(", ").map(str::to_owned).collect();
+    // A terminal sends it to the whole group in the foreground.
+    let group = format!("-{}", host.id());
+    assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+    assert_eq!(host.wait().unwrap().signal(), Some(2));
+    in_time(async {
+        let runs = |pid: &String| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            !stat.is_empty() && !stat.contains(") Z ")
+        };
+        while pids.iter().any(runs) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let mut said = String::new();
+    host.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "");
+}
+
 #[test]
 fn errors_are_errors_that_can_be_sent() {
     fn check<E: std::error::Error + Send + Sync + 'static>() {}

@@ -8,16 +8,19 @@ use super::check;
 /// The highest signal number of any supported platform.
 const LAST: libc::c_int = 64;
 
-/// Takes every signal back to its default action.
-pub(crate) fn default_all() {
-    for signal in 1..=LAST {
+/// Ignores these signals and takes every other back to its default action; one that was ignored
+/// and is to be never has another action meanwhile.
+pub(crate) fn default_all_but(ignored: &[libc::c_int]) -> io::Result<()> {
+    ignored.iter().try_for_each(|&signal| ignore(signal))?;
+    for signal in (1..=LAST).filter(|signal| !ignored.contains(signal)) {
         // What cannot be set (`SIGKILL`, `SIGSTOP`, the C library's own two) has no handler either.
         let _ = set(signal, libc::SIG_DFL);
     }
+    Ok(())
 }
 
 /// Ignores a signal, here and in programs executed from here.
-pub(crate) fn ignore(signal: i32) -> io::Result<()> {
+fn ignore(signal: i32) -> io::Result<()> {
     set(signal, libc::SIG_IGN)
 }
 

@@ -97,9 +97,9 @@ impl Plan {
         if process::parent_pid() != self.origin.pid {
             exit_now(NOT_STARTED);
         }
-        signal::default_all();
-        signal::ignore(libc::SIGINT).map_err(cannot("ignore SIGINT"))?;
-        signal::ignore(libc::SIGPIPE).map_err(cannot("ignore SIGPIPE"))?;
+        // The zygote ignores SIGINT, too: there is no moment at which a Ctrl-C ends a worker.
+        signal::default_all_but(&[libc::SIGINT, libc::SIGPIPE])
+            .map_err(cannot("set what signals do"))?;
         signal::clear_mask().map_err(cannot("unblock signals"))?;
         fd::silence_stdin().map_err(cannot("open /dev/null"))?;
         if !self.keep_fds {

@@ -102,13 +102,10 @@ fn run(line: OwnedFd, host: OwnedFd) -> ! {
 fn prepare(line: &OwnedFd) -> io::Result<(Origin, StartLine)> {
     fd::silence_stdin()?;
     process::lead_group(0)?;
-    signal::default_all();
-    signal::clear_mask()?;
     // Ctrl-C is the host's to decide about. SIGHUP comes when the host dies while this process is
     // stopped, with a SIGCONT: then there are workers to be ended (Z9).
-    for ignored in [libc::SIGINT, libc::SIGPIPE, libc::SIGHUP] {
-        signal::ignore(ignored)?;
-    }
+    signal::default_all_but(&[libc::SIGINT, libc::SIGPIPE, libc::SIGHUP])?;
+    signal::clear_mask()?;
     process::set_name(c"aiopool-zygote")?;
     if process::thread_count()? != 1 {
         return Err(io::Error::other(
