@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::sys::library::Library;
+use crate::sys::signal;
 
 /// Loads the library at `path`, has it register its task functions, and makes this process the
 /// worker that it was executed to be; see [`StartMethod::Command`](crate::StartMethod::Command).
@@ -51,6 +52,11 @@ pub fn serve_library(path: &Path) -> Result<Infallible> {
         let why = if text.is_empty() { String::new() } else { format!(": {text}") };
         return Err(failed(format!("aiopool_register_tasks returned {status}{why}")));
     }
+    // As the zygote left them: a program in Rust handles stack overflows, and its handler has the
+    // first crash of a task function go by. The pool's end is told, not signalled.
+    signal::default_all();
+    let ignored = [libc::SIGINT, libc::SIGPIPE].into_iter().try_for_each(signal::ignore);
+    ignored.map_err(|error| failed(format!("cannot ignore a signal: {error}")))?;
     // SAFETY: takes nothing; returns only when this process cannot be a worker.
     unsafe { serve() };
     Err(failed(said()))
