@@ -683,6 +683,41 @@ aiopool_status aiopool_pool_join(const struct aiopool_pool *pool, uint64_t timeo
 aiopool_status aiopool_pool_fd(const struct aiopool_pool *pool, int32_t *fd_out);
 
 /* ---------------------------------------------------------------------
+ * Loans.
+ *
+ * A large input need not be copied: borrow memory that the workers have mapped, write the input
+ * there and submit the loan.
+ *
+ * Thread rule: as for pools; one thread at a time for one loan.
+ * ------------------------------------------------------------------ */
+
+/**
+ * Memory for one input, borrowed from a pool.
+ */
+typedef struct aiopool_loan aiopool_loan;
+
+/**
+ * Borrows `len` bytes from the pool's memory for inputs; what they hold is not defined.
+ *
+ * `data_out` is valid until the loan is submitted, as `loan` of an `aiopool_call`, or given
+ * back with `aiopool_loan_return`; one of them must happen before the pool can be freed.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` if `len` is 0; `AIOPOOL_ERR_TOO_LARGE`;
+ * `AIOPOOL_ERR_FULL` if the memory is taken by inputs now; `AIOPOOL_ERR_SYSTEM`.
+ */
+aiopool_status aiopool_pool_loan(const aiopool_pool *pool,
+                                 size_t len,
+                                 void **data_out,
+                                 struct aiopool_loan **loan_out);
+
+/**
+ * Gives a loan back that is not to be submitted. NULL is taken.
+ *
+ * Returns `AIOPOOL_OK`, or `AIOPOOL_ERR_HANDLE` if it was submitted or given back before.
+ */
+aiopool_status aiopool_loan_return(const struct aiopool_loan *loan);
+
+/* ---------------------------------------------------------------------
  * Submitting.
  *
  * Thread rule: as for pools; several threads may submit at once.
@@ -756,6 +791,11 @@ typedef struct aiopool_call {
      * The queue, counted from 1; 0 to go round them.
      */
     uint32_t queue;
+    /**
+     * Instead of `input`: a loan of this pool, of which `input_len` bytes count (0 for all). It
+     * is over when the task is submitted, and still the caller's when it is refused.
+     */
+    aiopool_loan *loan;
     /**
      * 0.
      */

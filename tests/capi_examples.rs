@@ -53,3 +53,19 @@ fn cpp_handles_free_themselves() {
     let Some(said) = example("cpp", "map.cpp", &[]) else { return };
     assert_eq!(said, "map: 1000 squares, sum 332833500\n");
 }
+
+#[test]
+fn large_inputs_are_not_copied() {
+    let Some(said) = example("c", "zero-copy.c", &[]) else { return };
+    assert_eq!(said, "zero-copy: 8 inputs of 4 MiB, sum 150994944\n");
+}
+
+#[test]
+fn every_mistake_is_a_status() {
+    if missing("cc") {
+        return;
+    }
+    let binary = compile(&Path::new(ROOT).join("tests/capi/misuse.c"), "misuse");
+    let said = watched(&binary, &[]);
+    assert!(said.ends_with("were statuses\n"), "{said}");
+}

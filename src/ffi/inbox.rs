@@ -46,7 +46,7 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Inbox {
     state: Mutex<State>,
-    common: Arc<Common>,
+    pub(super) common: Arc<Common>,
     /// Outcomes that wait to be received, at most, before no more tasks are taken.
     limit: usize,
     /// Somebody has the pool's descriptor.

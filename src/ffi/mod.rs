@@ -35,6 +35,8 @@ mod options;
 
 mod pool;
 
+mod loan;
+
 mod submit;
 
 mod outcome;
@@ -50,6 +52,7 @@ mod log;
 pub use function::*;
 pub use init::*;
 pub use library::serve_library;
+pub use loan::*;
 pub use log::*;
 pub use options::*;
 pub use outcome::*;

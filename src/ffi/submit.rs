@@ -11,13 +11,16 @@ use std::time::{Duration, Instant};
 use super::boundary::Failure;
 use super::function;
 use super::inbox::{Inbox, deadline};
+use super::loan::aiopool_loan;
 use super::pointer::{Sized32, bytes, out, sized, text};
 use super::pool::{HostPool, Numbered, aiopool_pool, pool_of};
 use super::status::*;
+use crate::arena::Block;
 use crate::error::{Error, Result as EngineResult};
 use crate::pool::bell_waker;
 use crate::queue::{HostQueue, Receiver, Submission, Ticket};
 use crate::scheduler::NewTask;
+use crate::supervisor::{Shared, Stage};
 use crate::task::TaskOptions;
 
 /// The outcome is kept for `aiopool_pool_wait_ticket`, never given to peek or wait.
@@ -57,6 +60,9 @@ pub struct aiopool_call {
     pub retries: u32,
     /// The queue, counted from 1; 0 to go round them.
     pub queue: u32,
+    /// Instead of `input`: a loan of this pool, of which `input_len` bytes count (0 for all). It
+    /// is over when the task is submitted, and still the caller's when it is refused.
+    pub loan: *mut aiopool_loan,
     /// 0.
     pub reserved: [u64; 4],
 }
@@ -81,6 +87,7 @@ unsafe impl Sized32 for aiopool_call {
             backoff_ms: 0,
             retries: 0,
             queue: 0,
+            loan: std::ptr::null_mut(),
             reserved: [0; 4],
         }
     }
@@ -93,6 +100,8 @@ struct Checked<'i> {
     queue: u32,
     input: &'i [u8],
     options: TaskOptions,
+    /// The input stands there already.
+    loan: Option<(&'static aiopool_loan, Block, usize)>,
     priority: u8,
     user_data: u64,
     kept: bool,
@@ -125,7 +134,23 @@ impl<'i> Checked<'i> {
             return Err(error.into());
         }
         // SAFETY: the caller vouches for the pointers.
-        let input = unsafe { bytes("input", call.input, call.input_len) }?;
+        let loan = unsafe { call.loan.as_ref() };
+        let loan = match loan {
+            Some(_) if !call.input.is_null() => {
+                return invalid("a call has either an input or a loan".to_owned());
+            }
+            Some(loan) => {
+                let (block, len) = loan.block(&pool.inbox)?;
+                if call.input_len > len {
+                    return invalid(format!("input_len = {}: the loan has {len}", call.input_len));
+                }
+                Some((loan, block, if call.input_len == 0 { len } else { call.input_len }))
+            }
+            None => None,
+        };
+        let input_len = if loan.is_some() { 0 } else { call.input_len };
+        // SAFETY: the caller vouches for the pointers.
+        let input = unsafe { bytes("input", call.input, input_len) }?;
         let function = match call.function {
             // SAFETY: the caller vouches for the pointers.
             0 => function::by_name(unsafe { text("name", call.name) }?)?,
@@ -147,6 +172,7 @@ impl<'i> Checked<'i> {
             queue: call.queue,
             input,
             options,
+            loan,
             priority: call.priority as u8,
             user_data: call.user_data,
             kept: call.flags & AIOPOOL_CALL_BY_TICKET != 0,
@@ -154,20 +180,27 @@ impl<'i> Checked<'i> {
     }
 
     fn push(&self, inbox: &Arc<Inbox>, queue: &HostQueue, task: u64) -> EngineResult<Ticket> {
-        queue.try_submit(Submission {
+        let submission = Submission {
             task,
             function: self.function.number,
             input: self.input,
             options: self.options,
             receiver: Arc::clone(inbox) as Arc<dyn Receiver>,
             token: task,
-        })
+        };
+        match self.loan {
+            Some((_, block, len)) => queue.try_submit_block(submission, block, len),
+            None => queue.try_submit(submission),
+        }
     }
 
     /// Submits, and waits for room until `until`; `Some(None)` for as long as it takes.
     fn submit(&self, pool: &HostPool, until: Option<Option<Instant>>) -> Result<u64, Failure> {
         let (inner, inbox) = (pool.inner(), &pool.inbox);
         let shared = &inner.shared;
+        if shared.stage() != Stage::Open {
+            return Err(closed(shared));
+        }
         let task = shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
         let queue = match self.queue.checked_sub(1) {
             Some(chosen) => &shared.queues[chosen as usize],
@@ -175,7 +208,7 @@ impl<'i> Checked<'i> {
                 task,
                 function: self.function.name,
                 priority: self.priority,
-                input_bytes: self.input.len(),
+                input_bytes: self.loan.map_or(self.input.len(), |(_, _, len)| len),
             }),
         };
         inbox.expect(task, self.user_data, self.kept)?;
@@ -202,16 +235,27 @@ impl<'i> Checked<'i> {
         }
         inbox.submitted(task, pushed.as_ref().ok().copied());
         match pushed {
-            Ok(_) => Ok(task),
+            Ok(_) => {
+                if let Some((loan, _, _)) = self.loan {
+                    // The block is the task's now.
+                    loan.take()?;
+                }
+                Ok(task)
+            }
             Err(Error::Full) if until.is_some() => {
                 Err(Failure::new(AIOPOOL_ERR_TIMEOUT, "the pool stayed full for the time given"))
             }
-            Err(Error::Closed) => Err(match shared.reason() {
-                Some(reason) => Failure::new(AIOPOOL_ERR_FAILED, reason.to_string()),
-                None => Error::Closed.into(),
-            }),
+            Err(Error::Closed) => Err(closed(shared)),
             Err(other) => Err(other.into()),
         }
+    }
+}
+
+/// Why a pool takes no more tasks.
+fn closed(shared: &Shared) -> Failure {
+    match shared.reason() {
+        Some(reason) => Failure::new(AIOPOOL_ERR_FAILED, reason.to_string()),
+        None => Error::Closed.into(),
     }
 }
 

@@ -70,6 +70,17 @@ impl Inputs {
         Ok(block)
     }
 
+    /// A block of `len` bytes for the caller to write, and where it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Self::store).
+    #[cfg(feature = "capi")]
+    pub(crate) fn loan(&self, len: usize) -> Result<(Block, *mut u8)> {
+        let block = self.allocate(len)?;
+        Ok((block, self.region.address(block.offset(), len)))
+    }
+
     fn allocate(&self, len: usize) -> Result<Block> {
         let mut allocator = lock(&self.allocator);
         allocator.allocate(len, |at, len| self.region.reserve(at, len)).map_err(|error| match error

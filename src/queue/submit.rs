@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
+use crate::arena::Block;
 use crate::error::{Error, Result};
 use crate::ring::{help_past_stale, place};
 use crate::sys::clock::monotonic_ns;
@@ -58,6 +59,35 @@ impl HostQueue {
             }
         };
         let desc = InputDesc { len: input.len() as u32, place: desc };
+        self.submit_placed(submission, desc, block).inspect_err(|_| {
+            if let Some(block) = block {
+                self.common.inputs.free(block);
+            }
+        })
+    }
+
+    /// Submits a task whose input of `len` bytes stands in `block` already.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_submit`](Self::try_submit); the block stays the caller's then.
+    #[cfg(feature = "capi")]
+    pub(crate) fn try_submit_block(
+        &self,
+        submission: Submission<'_>,
+        block: Block,
+        len: usize,
+    ) -> Result<Ticket> {
+        let desc = InputDesc { len: len as u32, place: Place::Block(block) };
+        self.submit_placed(submission, desc, Some(block))
+    }
+
+    fn submit_placed(
+        &self,
+        submission: Submission<'_>,
+        desc: InputDesc,
+        block: Option<Block>,
+    ) -> Result<Ticket> {
         let now = monotonic_ns();
         let options = submission.options;
         let start = self.next_start();
@@ -68,15 +98,7 @@ impl HostQueue {
             (task, record, state.sleeper(start))
         });
         drop(state);
-        let (task, record, sleeper) = match result {
-            Ok(pushed) => pushed,
-            Err(error) => {
-                if let Some(block) = block {
-                    self.common.inputs.free(block);
-                }
-                return Err(error);
-            }
-        };
+        let (task, record, sleeper) = result?;
         self.common.counters.submitted.add(1);
         let ticket = Ticket { queue: self.index, record, task };
         self.set_timers(ticket, options, now);

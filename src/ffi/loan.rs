@@ -1,0 +1,123 @@
+//! Loans.
+//!
+//! A large input need not be copied: borrow memory that the workers have mapped, write the input
+//! there and submit the loan.
+//!
+//! Thread rule: as for pools; one thread at a time for one loan.
+
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::boundary::Failure;
+use super::handle::{Cell, Cells};
+use super::inbox::Inbox;
+use super::pointer::out;
+use super::pool::{aiopool_pool, pool_of};
+use super::status::*;
+use crate::arena::Block;
+use crate::error::Error;
+
+/// Memory for one input, borrowed from a pool.
+#[derive(Debug)]
+pub struct aiopool_loan(Cell<Borrowed>);
+
+impl Default for aiopool_loan {
+    fn default() -> Self {
+        Self(Cell::empty())
+    }
+}
+
+impl Deref for aiopool_loan {
+    type Target = Cell<Borrowed>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// A block in the caller's hands.
+#[derive(Debug)]
+pub struct Borrowed {
+    inbox: Arc<Inbox>,
+    block: Block,
+    len: usize,
+}
+
+static LOANS: Cells<aiopool_loan> = Cells::new();
+
+impl aiopool_loan {
+    /// The block of a loan that `inbox`'s pool has lent, and its length.
+    pub(super) fn block(&self, inbox: &Arc<Inbox>) -> Result<(Block, usize), Failure> {
+        match &*self.lock() {
+            Some(loan) if Arc::ptr_eq(&loan.inbox, inbox) => Ok((loan.block, loan.len)),
+            Some(_) => {
+                let text =
+                    "this loan is of another pool: an input is borrowed where it is submitted";
+                Err(Failure::new(AIOPOOL_ERR_INVALID, text))
+            }
+            None => Err(over()),
+        }
+    }
+
+    /// Takes the block out: the loan is over.
+    pub(super) fn take(&'static self) -> Result<Block, Failure> {
+        let Borrowed { inbox, block, .. } = self.lock().take().ok_or_else(over)?;
+        LOANS.give_back(self);
+        inbox.lent.fetch_sub(1, Ordering::Relaxed);
+        Ok(block)
+    }
+}
+
+fn over() -> Failure {
+    Failure::new(AIOPOOL_ERR_HANDLE, "this loan was submitted or given back")
+}
+
+ffi_fn! {
+    /// Borrows `len` bytes from the pool's memory for inputs; what they hold is not defined.
+    ///
+    /// `data_out` is valid until the loan is submitted, as `loan` of an `aiopool_call`, or given
+    /// back with `aiopool_loan_return`; one of them must happen before the pool can be freed.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` if `len` is 0; `AIOPOOL_ERR_TOO_LARGE`;
+    /// `AIOPOOL_ERR_FULL` if the memory is taken by inputs now; `AIOPOOL_ERR_SYSTEM`.
+    fn aiopool_pool_loan(
+        pool: Option<&aiopool_pool>,
+        len: usize,
+        data_out: Option<&mut MaybeUninit<*mut c_void>>,
+        loan_out: Option<&mut MaybeUninit<*mut aiopool_loan>>,
+    ) -> aiopool_status {
+        let data_out: &mut _ = out("data_out", data_out)?;
+        let loan_out: &mut _ = out("loan_out", loan_out)?;
+        let pool = pool_of(pool)?;
+        if len == 0 {
+            return Err(Failure::new(AIOPOOL_ERR_INVALID, "len = 0: nothing can be borrowed"));
+        }
+        let max = pool.inner().shared.plan.max_payload;
+        if len > max {
+            return Err(Error::PayloadTooLarge { size: len, max }.into());
+        }
+        let inbox = Arc::clone(&pool.inbox);
+        let (block, data) = inbox.common.inputs.loan(len)?;
+        inbox.lent.fetch_add(1, Ordering::Relaxed);
+        let loan = LOANS.put(Borrowed { inbox, block, len });
+        data_out.write(data.cast());
+        loan_out.write(std::ptr::from_ref(loan).cast_mut());
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Gives a loan back that is not to be submitted. NULL is taken.
+    ///
+    /// Returns `AIOPOOL_OK`, or `AIOPOOL_ERR_HANDLE` if it was submitted or given back before.
+    fn aiopool_loan_return(loan: Option<&'static aiopool_loan>) -> aiopool_status {
+        let Some(loan) = loan else { return Ok(()) };
+        let inbox = loan.lock().as_ref().map(|loan| Arc::clone(&loan.inbox)).ok_or_else(over)?;
+        let block = loan.take()?;
+        inbox.common.inputs.free(block);
+        Ok(())
+    }
+}
