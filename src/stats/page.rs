@@ -2,8 +2,6 @@
 
 #![allow(unsafe_code)] // An island: words in memory that the system mapped.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::Release, fence};
-
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 
 use super::{
@@ -11,6 +9,7 @@ use super::{
     WORDS, WRITTEN, path_of, reader,
 };
 use crate::error::{Error, Result};
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::Release, fence};
 use crate::sys::clock::monotonic_ns;
 
 const _: () = assert!(HISTOGRAM == BUCKETS + 1);
