@@ -54,9 +54,8 @@ pub fn serve_library(path: &Path) -> Result<Infallible> {
     }
     // As the zygote left them: a program in Rust handles stack overflows, and its handler has the
     // first crash of a task function go by. The pool's end is told, not signalled.
-    signal::default_all();
-    let ignored = [libc::SIGINT, libc::SIGPIPE].into_iter().try_for_each(signal::ignore);
-    ignored.map_err(|error| failed(format!("cannot ignore a signal: {error}")))?;
+    let set = signal::default_all_but(&[libc::SIGINT, libc::SIGPIPE]);
+    set.map_err(|error| failed(format!("cannot ignore a signal: {error}")))?;
     // SAFETY: takes nothing; returns only when this process cannot be a worker.
     unsafe { serve() };
     Err(failed(said()))

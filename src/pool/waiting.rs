@@ -185,14 +185,17 @@ impl Waiting {
 
 /// A waker for blocking callers: rings the doorbell that one of them waits on.
 pub(crate) fn bell_waker(shared: &Arc<Shared>) -> Waker {
-    struct Bell(Arc<Shared>);
+    // Weak: the pool itself keeps wakers, of callers that gave up, until it has room again.
+    struct Bell(Weak<Shared>);
     impl Wake for Bell {
         fn wake(self: Arc<Self>) {
-            // The bell is this process's own; it cannot be refused.
-            let _ = self.0.common.host_bell.ring();
+            if let Some(shared) = self.0.upgrade() {
+                // The bell is this process's own; it cannot be refused.
+                let _ = shared.common.host_bell.ring();
+            }
         }
     }
-    Waker::from(Arc::new(Bell(Arc::clone(shared))))
+    Waker::from(Arc::new(Bell(Arc::downgrade(shared))))
 }
 
 /// A runtime's listener: wakes up at each ring, drains, and arms the bell again.
