@@ -11,7 +11,9 @@ mod processes;
 mod random;
 mod scribble;
 mod soak;
+mod sweep;
 mod tasks;
+mod tracer;
 
 use std::process::ExitCode;
 
@@ -51,6 +53,8 @@ fn main() -> ExitCode {
     let run: fn(Ask) -> Figures = match mode.as_str() {
         "host" => host::run,
         "scribble" => scribble::run,
+        "stop" => sweep::run_stops,
+        "sweep" => sweep::run,
         "soak" => soak::run,
         other => return misuse(&format!("{other:?} is not a mode")),
     };
