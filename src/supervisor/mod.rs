@@ -203,6 +203,8 @@ impl Supervisor {
                     let info = ProcessInfo::new(id.queue, worker.seat, pid);
                     self.shared.process_started(&info);
                 }
+                // Before the answer: whoever has built the pool may ask for its workers at once.
+                self.publish_workers();
                 self.answer_first_order(Ok(()));
             }
             Report::ForkFailed { id, reason } => {
