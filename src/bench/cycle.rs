@@ -33,9 +33,10 @@ pub struct Cycle {
 struct Received(AtomicUsize);
 
 impl Receiver for Received {
-    fn deliver(&self, _: u64, outcome: Outcome) {
+    fn deliver(&self, _: u64, outcome: Outcome) -> bool {
         assert!(outcome.result.is_ok(), "{outcome:?}");
         self.0.fetch_add(1, Ordering::Relaxed);
+        false
     }
 }
 

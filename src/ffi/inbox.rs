@@ -266,9 +266,9 @@ pub(super) fn deadline(timeout_ms: u64) -> Option<Instant> {
 }
 
 impl Receiver for Inbox {
-    fn deliver(&self, token: u64, outcome: Outcome) {
+    fn deliver(&self, token: u64, outcome: Outcome) -> bool {
         let mut state = self.lock();
-        let Some(Job { user_data, kept, .. }) = state.jobs.remove(&token) else { return };
+        let Some(Job { user_data, kept, .. }) = state.jobs.remove(&token) else { return false };
         let arrived = Arrived { task: token, user_data, outcome };
         if kept {
             state.kept.insert(token, arrived);
@@ -279,6 +279,8 @@ impl Receiver for Inbox {
         if !LOOKING.get() && self.is_watched() {
             self.ring();
         }
+        // Who polls or waits here arms the doorbell for itself.
+        false
     }
 }
 

@@ -28,7 +28,7 @@ use super::waiting::Waiting;
 use super::{Inner, Pool};
 
 /// What a wake-up costs, about: tens of microseconds on a virtual machine.
-const SPIN_NS: u64 = 50_000;
+const SPIN_NS: u64 = 100_000;
 
 /// Options of a pool; see [`Pool::builder`].
 pub struct PoolBuilder {

@@ -17,9 +17,9 @@ use crate::queue::{Receiver, Submission, Ticket, Waiting as RoomWaiting};
 use crate::sys::clock::monotonic_ns;
 use crate::task::{Outcome, TaskError};
 
-use super::Inner;
 use super::submit::{Function, Submit, with_encoded};
 use super::waiting::{bell_waker, look, slept};
+use super::{Inner, one_shot};
 
 /// Items that a `map` takes as it has room for them.
 pub trait Source {
@@ -88,6 +88,9 @@ pub struct Map<S: Source, T> {
     held: Option<(u64, Vec<u8>)>,
     waiting: Option<RoomWaiting>,
     arrivals: Arc<Arrivals>,
+    /// What arrived and is being sorted in; changes places with the list in `arrivals`, so that
+    /// neither is ever allocated anew.
+    taken: Vec<(u64, Outcome)>,
     /// Tasks in flight; the key is the token that their outcome comes with.
     tasks: Slab<InFlight>,
     /// In order: a place for each item from number `first` on, filled as results come.
@@ -121,23 +124,21 @@ impl Arrivals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_waker(&self, waker: &Waker) {
-        let mut arrived = self.lock();
-        if !arrived.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            arrived.waker = Some(waker.clone());
-        }
+    /// True if there was no waker before.
+    fn set_waker(&self, waker: &Waker) -> bool {
+        one_shot::set(&mut self.lock().waker, waker)
     }
 }
 
 impl Receiver for Arrivals {
-    fn deliver(&self, token: u64, outcome: Outcome) {
+    fn deliver(&self, token: u64, outcome: Outcome) -> bool {
         let mut arrived = self.lock();
         arrived.outcomes.push((token, outcome));
         let waker = arrived.waker.take();
         drop(arrived);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        let woke = waker.is_some();
+        waker.into_iter().for_each(Waker::wake);
+        woke
     }
 }
 
@@ -169,6 +170,7 @@ impl<S: Source, T> Map<S, T> {
             held: None,
             waiting: None,
             arrivals: Arc::default(),
+            taken: Vec::new(),
             tasks: Slab::new(),
             places: VecDeque::new(),
             first: 0,
@@ -213,12 +215,17 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     }
 
     fn next_blocking(&mut self) -> Option<Result<T, TaskError>> {
+        if let Some(result) = self.next_at_hand() {
+            return Some(result);
+        }
         let inner = Arc::clone(&self.inner);
         let waker = bell_waker(&inner.shared);
-        let found = inner.waiting.block(&inner.shared, None, || {
+        let found = inner.waiting.block_parking(&inner.shared, None, |sleeps| {
             let mut context = Context::from_waker(&waker);
             self.fill(&mut context);
-            self.arrivals.set_waker(&waker);
+            if sleeps {
+                self.park(&waker);
+            }
             match self.take() {
                 Poll::Ready(result) => Some(result),
                 Poll::Pending => None,
@@ -230,6 +237,9 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     fn poll_result(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, TaskError>>> {
         if let Some(since) = self.since.take() {
             slept(monotonic_ns() - since);
+        }
+        if let Some(result) = self.next_at_hand() {
+            return Poll::Ready(Some(result));
         }
         self.fill(context);
         let inner = Arc::clone(&self.inner);
@@ -244,7 +254,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         } else if let Some(result) = ready(self) {
             return Poll::Ready(result);
         }
-        self.arrivals.set_waker(context.waker());
+        self.park(context.waker());
         let polled = inner.waiting.poll_wait(&inner.shared, || ready(self));
         if polled.is_pending() {
             // What was received made room: use it before going to sleep.
@@ -252,6 +262,41 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             self.since = Some(monotonic_ns());
         }
         polled
+    }
+
+    /// Has `waker` woken when outcomes come.
+    fn park(&self, waker: &Waker) {
+        if self.arrivals.set_waker(waker) {
+            self.inner.shared.common.park();
+        }
+    }
+
+    /// A result that is sorted in already, as long as the window is nearly full: it is filled up
+    /// for several results at once.
+    fn next_at_hand(&mut self) -> Option<Result<T, TaskError>> {
+        let missing = self.window.saturating_sub(self.room_taken());
+        let at_hand = missing < (self.window / 8).min(64) || self.source.is_none();
+        (at_hand && self.refused.is_none() && self.inner.shared.check_process().is_ok())
+            .then(|| self.pop())
+            .flatten()
+    }
+
+    /// How many items were taken whose results were not given. In order, a slow item holds up
+    /// what came after it: that counts, too.
+    fn room_taken(&self) -> usize {
+        if self.ordered { self.places.len() } else { self.tasks.len() + self.completed.len() }
+    }
+
+    /// The next result to be given, if it is sorted in.
+    fn pop(&mut self) -> Option<Result<T, TaskError>> {
+        if let Some(result) = self.completed.pop_front() {
+            return Some(result);
+        }
+        if let Some(Some(_)) = self.places.front() {
+            self.first += 1;
+            return self.places.pop_front().flatten();
+        }
+        None
     }
 
     /// Submits items while there is room for them, in the window and in the pool.
@@ -332,10 +377,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
 
     /// Takes the next item and encodes it. False if there is none now, or no room for it.
     fn take_item(&mut self, context: &mut Context<'_>) -> bool {
-        // In order, a slow item holds up what came after it: that counts, too.
-        let taken =
-            if self.ordered { self.places.len() } else { self.tasks.len() + self.completed.len() };
-        if taken >= self.window {
+        if self.room_taken() >= self.window {
             return false;
         }
         let Some(source) = &mut self.source else { return false };
@@ -362,8 +404,12 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
 
     /// The next result to be given, if it is there; `Ready(None)` at the end.
     fn take(&mut self) -> Poll<Option<Result<T, TaskError>>> {
-        let outcomes = std::mem::take(&mut self.arrivals.lock().outcomes);
-        for (token, outcome) in outcomes {
+        if let Some(result) = self.pop() {
+            return Poll::Ready(Some(result));
+        }
+        let mut taken = std::mem::take(&mut self.taken);
+        std::mem::swap(&mut taken, &mut self.arrivals.lock().outcomes);
+        for (token, outcome) in taken.drain(..) {
             let Some(InFlight { item, .. }) = self.tasks.try_remove(token as usize) else {
                 continue;
             };
@@ -374,12 +420,9 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
                 *place = Some(result);
             }
         }
-        if let Some(result) = self.completed.pop_front() {
+        self.taken = taken;
+        if let Some(result) = self.pop() {
             return Poll::Ready(Some(result));
-        }
-        if let Some(Some(_)) = self.places.front() {
-            self.first += 1;
-            return Poll::Ready(self.places.pop_front().flatten());
         }
         let over = self.source.is_none() && self.held.is_none() && self.tasks.is_empty();
         if over { Poll::Ready(None) } else { Poll::Pending }
@@ -445,6 +488,9 @@ impl<S: Source, T> Drop for Map<S, T> {
     fn drop(&mut self) {
         for (_, task) in &self.tasks {
             self.inner.shared.cancel(task.ticket);
+        }
+        if self.arrivals.lock().waker.take().is_some() {
+            self.inner.shared.common.unpark();
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Where the outcome of a single task arrives.
 #![forbid(unsafe_code)]
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use crate::queue::Receiver;
@@ -17,18 +18,46 @@ struct State {
     waker: Option<Waker>,
 }
 
+thread_local! {
+    /// Used ones, so that a thread that submits and waits allocates none.
+    static USED: RefCell<Vec<Arc<OneShot>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// More are not kept.
+const KEPT: usize = 256;
+
 impl OneShot {
+    /// An empty one.
+    pub(crate) fn lease() -> Arc<Self> {
+        USED.with_borrow_mut(Vec::pop).unwrap_or_default()
+    }
+
+    /// The caller needs it no more; it is used again if nobody else knows it.
+    pub(crate) fn give_back(mut self: Arc<Self>) {
+        if let Some(one_shot) = Arc::get_mut(&mut self) {
+            *one_shot = Self::default();
+            USED.with_borrow_mut(|used| {
+                if used.len() < KEPT {
+                    used.push(self);
+                }
+            });
+        }
+    }
+
     /// The outcome, if it has come.
     pub(crate) fn take(&self) -> Option<Outcome> {
         self.lock().outcome.take()
     }
 
-    /// Has `waker` woken when the outcome comes; the caller looks again after this.
-    pub(crate) fn set_waker(&self, waker: &Waker) {
-        let mut state = self.lock();
-        if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            state.waker = Some(waker.clone());
-        }
+    /// Has `waker` woken when the outcome comes; the caller looks again after this. True if there
+    /// was no waker before.
+    pub(crate) fn set_waker(&self, waker: &Waker) -> bool {
+        set(&mut self.lock().waker, waker)
+    }
+
+    /// Wakes nobody from now on. True if there was a waker.
+    pub(crate) fn clear_waker(&self) -> bool {
+        self.lock().waker.take().is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -37,13 +66,27 @@ impl OneShot {
 }
 
 impl Receiver for OneShot {
-    fn deliver(&self, _: u64, outcome: Outcome) {
+    fn deliver(&self, _: u64, outcome: Outcome) -> bool {
         let mut state = self.lock();
         state.outcome = Some(outcome);
         let waker = state.waker.take();
         drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
+        let woke = waker.is_some();
+        waker.into_iter().for_each(Waker::wake);
+        woke
+    }
+}
+
+/// Makes `waker` the one in `place`. True if there was none.
+pub(super) fn set(place: &mut Option<Waker>, waker: &Waker) -> bool {
+    match place {
+        Some(known) => {
+            known.clone_from(waker);
+            false
+        }
+        None => {
+            *place = Some(waker.clone());
+            true
         }
     }
 }

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
@@ -78,7 +78,7 @@ impl<T> Task<T> {
         let number = shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
         let queue =
             Arc::clone(shared.queue_for(&function.new_task(number, &submit.options, input)));
-        let outcome = Arc::new(OneShot::default());
+        let outcome = OneShot::lease();
         let submission = Submission {
             task: number,
             function: function.number,
@@ -224,7 +224,7 @@ impl<T> Task<T> {
             self.state = State::Failed(TaskError::not_submitted(error));
         }
         let State::Unsubmitted(unsubmitted) = &mut self.state else { return true };
-        let outcome = Arc::new(OneShot::default());
+        let outcome = OneShot::lease();
         let mut registered = false;
         let next = loop {
             match Self::try_again(unsubmitted, &outcome) {
@@ -271,22 +271,38 @@ impl<T: DeserializeOwned + 'static> Task<T> {
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<T, TaskError>> {
         let inner = Arc::clone(&self.inner);
         let waker = bell_waker(&inner.shared);
-        inner.waiting.block(&inner.shared, deadline, || {
+        inner.waiting.block_parking(&inner.shared, deadline, |sleeps| {
             if !self.settle(&waker) {
                 return None;
             }
-            if let State::Submitted { outcome, .. } = &self.state {
-                outcome.set_waker(&waker);
+            if sleeps {
+                self.park(&waker);
             }
             self.take()
         })
     }
 
+    /// Has `waker` woken when the outcome comes.
+    fn park(&self, waker: &Waker) {
+        if let State::Submitted { outcome, .. } = &self.state
+            && outcome.set_waker(waker)
+        {
+            self.inner.shared.common.park();
+        }
+    }
+
     fn take(&mut self) -> Option<Result<T, TaskError>> {
         match &self.state {
-            State::Submitted { outcome, .. } => {
-                let outcome = outcome.take()?;
-                self.state = State::Over;
+            State::Submitted { outcome: arrival, .. } => {
+                let outcome = arrival.take()?;
+                if arrival.clear_waker() {
+                    self.inner.shared.common.unpark();
+                }
+                if let State::Submitted { outcome, .. } =
+                    std::mem::replace(&mut self.state, State::Over)
+                {
+                    outcome.give_back();
+                }
                 Some(outcome.decode())
             }
             State::Failed(_) => match std::mem::replace(&mut self.state, State::Over) {
@@ -312,9 +328,7 @@ impl<T: DeserializeOwned + 'static> Future for Task<T> {
             if let Some(result) = look(&inner.shared, || this.take()) {
                 return Poll::Ready(result);
             }
-            if let State::Submitted { outcome, .. } = &this.state {
-                outcome.set_waker(context.waker());
-            }
+            this.park(context.waker());
         }
         let polled = inner.waiting.poll_wait(&inner.shared, || this.take());
         if polled.is_pending() {
@@ -326,8 +340,11 @@ impl<T: DeserializeOwned + 'static> Future for Task<T> {
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        if let State::Submitted { ticket, .. } = &self.state {
+        if let State::Submitted { ticket, outcome } = &self.state {
             self.inner.shared.cancel(*ticket);
+            if outcome.clear_waker() {
+                self.inner.shared.common.unpark();
+            }
         }
     }
 }

@@ -35,10 +35,16 @@ pub(crate) struct Waiting {
 thread_local! {
     /// Average time that this thread's waits took, in nanoseconds.
     static GAP: Cell<u64> = const { Cell::new(0) };
+    /// Waits in a row that did not spin.
+    static SKIPPED: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Above this average it is no use to spin.
-const SPIN_NS: u64 = 20_000;
+/// About what a sleep and a wake-up cost. Above this average it is no use to spin.
+const SPIN_NS: u64 = 50_000;
+
+/// One wait in so many spins whatever the average: what a wait takes that sleeps is mostly the
+/// wake-up, so sleeping alone would never show that spinning has come to be worth it again.
+const PROBE: u32 = 16;
 
 /// Drains, and for a while spins, until `done` has something.
 pub(crate) fn look<T>(shared: &Shared, mut done: impl FnMut() -> Option<T>) -> Option<T> {
@@ -49,11 +55,11 @@ pub(crate) fn look<T>(shared: &Shared, mut done: impl FnMut() -> Option<T>) -> O
     if let Some(found) = done() {
         return Some(found);
     }
-    let gap = GAP.get();
-    if gap > SPIN_NS {
-        // Once in a while the gap is looked at again: see `slept`.
+    if GAP.get() > SPIN_NS && SKIPPED.get() < PROBE {
+        SKIPPED.set(SKIPPED.get() + 1);
         return None;
     }
+    SKIPPED.set(0);
     let start = monotonic_ns();
     loop {
         for _ in 0..16 {
@@ -61,25 +67,39 @@ pub(crate) fn look<T>(shared: &Shared, mut done: impl FnMut() -> Option<T>) -> O
             if shared.drain() > 0
                 && let Some(found) = done()
             {
-                learn(monotonic_ns() - start);
+                found_after(monotonic_ns() - start);
                 return Some(found);
             }
         }
+        // It may have been delivered by somebody else's drain.
+        if let Some(found) = done() {
+            found_after(monotonic_ns() - start);
+            return Some(found);
+        }
         if monotonic_ns() - start > SPIN_NS {
-            learn(8 * SPIN_NS);
-            // It may have been delivered by somebody else's drain.
-            return done();
+            // It takes who knows how much longer.
+            learn(4 * SPIN_NS);
+            return None;
         }
     }
 }
 
+/// A wait took `gap` nanoseconds.
 fn learn(gap: u64) {
-    GAP.set((GAP.get() * 7 + gap) / 8);
+    GAP.set((GAP.get() * 3 + gap) / 4);
 }
 
-/// A wait that did not spin took `gap` nanoseconds.
+/// A wait that spun ended after `gap` nanoseconds: proof that spinning is worth it.
+fn found_after(gap: u64) {
+    GAP.set(GAP.get().min(SPIN_NS));
+    learn(gap);
+}
+
+/// A wait that slept took `gap` nanoseconds. A long one counts for two budgets at most: a pause
+/// in a busy spell must not end the spinning. A short one proves nothing: where processors are
+/// scarce, the worker runs just because this thread sleeps.
 pub(crate) fn slept(gap: u64) {
-    learn(gap.min(8 * SPIN_NS));
+    learn(gap.min(2 * SPIN_NS).max(GAP.get()));
 }
 
 impl Waiting {
@@ -126,8 +146,19 @@ impl Waiting {
         deadline: Option<Instant>,
         mut done: impl FnMut() -> Option<T>,
     ) -> Option<T> {
+        self.block_parking(shared, deadline, |_| done())
+    }
+
+    /// The same for a `done` that is told when the caller is about to sleep, so that it sets its
+    /// waker only then: one that is set costs the delivery a system call.
+    pub(crate) fn block_parking<T>(
+        &self,
+        shared: &Arc<Shared>,
+        deadline: Option<Instant>,
+        mut done: impl FnMut(bool) -> Option<T>,
+    ) -> Option<T> {
         loop {
-            if let Some(found) = look(shared, &mut done) {
+            if let Some(found) = look(shared, || done(false)) {
                 return Some(found);
             }
             let left = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
@@ -138,7 +169,7 @@ impl Waiting {
             if *leader {
                 // Somebody else listens, and tells all when it was rung. Under the lock, so that
                 // it cannot tell between this look and the wait.
-                if let Some(found) = done() {
+                if let Some(found) = done(true) {
                     return Some(found);
                 }
                 let left = left.unwrap_or(Duration::from_secs(3600));
@@ -161,25 +192,28 @@ impl Waiting {
         &self,
         shared: &Arc<Shared>,
         left: Option<Duration>,
-        done: &mut impl FnMut() -> Option<T>,
+        done: &mut impl FnMut(bool) -> Option<T>,
     ) -> Option<T> {
         let bell = &shared.common.host_bell;
         // Emptied before the looks, so that a ring after them is seen by the poll. A ring that
         // was there may have been for another blocking caller: its turn comes at once.
         if bell.drain().unwrap_or(false) {
             shared.drain();
-            return done();
+            return done(false);
+        }
+        if let Some(found) = done(true) {
+            return Some(found);
         }
         shared.arm();
         shared.drain();
-        if let Some(found) = done() {
+        if let Some(found) = done(true) {
             return Some(found);
         }
         let start = monotonic_ns();
         let _ = poll(&mut [PollFd::readable(bell.as_fd())], left);
         slept(monotonic_ns() - start);
         shared.drain();
-        done()
+        done(false)
     }
 }
 
@@ -198,7 +232,10 @@ pub(crate) fn bell_waker(shared: &Arc<Shared>) -> Waker {
     Waker::from(Arc::new(Bell(Arc::downgrade(shared))))
 }
 
-/// A runtime's listener: wakes up at each ring, drains, and arms the bell again.
+/// A runtime's listener: wakes up at each ring, drains, and arms the bell again for those who wait.
+///
+/// A future that is being polled drains for itself and arms before it waits: arming for it here
+/// would have the worker ring for outcomes that are about to be found.
 async fn listen(shared: Weak<Shared>, bell: AsyncFd<EventFd>, alive: Arc<()>) {
     let _alive = alive;
     loop {
@@ -207,7 +244,7 @@ async fn listen(shared: Weak<Shared>, bell: AsyncFd<EventFd>, alive: Arc<()>) {
         let Some(shared) = shared.upgrade() else { return };
         loop {
             shared.drain();
-            if shared.pending() == 0 {
+            if shared.pending() == 0 || !shared.common.is_parked() {
                 break;
             }
             shared.arm();

@@ -91,6 +91,7 @@ impl HostQueue {
                     let slot = word.owner().slot();
                     let lane = &mut lanes.lanes[slot];
                     self.receive(
+                        &control,
                         &mut state,
                         lane,
                         slot,

@@ -1,7 +1,7 @@
 //! What the queues of a pool share with each other and with the supervisor.
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::sys::eventfd::EventFd;
@@ -33,6 +33,8 @@ pub(crate) struct Common {
     /// Queues take no more tasks: the supervisor wants to know when the last is over.
     closing: AtomicBool,
     pub(crate) times: AllTimes,
+    /// Receivers whose waker is to be called when their outcome comes.
+    parked: AtomicUsize,
     observer: OnceLock<Box<dyn Observer>>,
     /// Time between a cooperative deadline and the end of the worker, and between a stop and it.
     pub(crate) grace_ns: u64,
@@ -55,6 +57,7 @@ impl Common {
             watching: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             times: AllTimes::default(),
+            parked: AtomicUsize::new(0),
             observer: OnceLock::new(),
             grace_ns,
         })
@@ -72,6 +75,24 @@ impl Common {
         if let Some(observer) = self.observer.get() {
             observer.completed(queue, task, outcome);
         }
+    }
+
+    /// A receiver has a waker now that it did not have before. The caller arms the doorbell after
+    /// this, and then looks.
+    pub(crate) fn park(&self) {
+        // SeqCst, as in `is_parked`: a listener that was rung for an arming sees what was parked
+        // before that arming.
+        self.parked.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A receiver's waker was called or is wanted no more.
+    pub(crate) fn unpark(&self) {
+        self.parked.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether anybody needs to be woken for an outcome.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.parked.load(Ordering::SeqCst) > 0
     }
 
     /// A queue was closed.

@@ -11,8 +11,9 @@ use crate::task::{Outcome, TaskOptions};
 ///
 /// `deliver` is called once a task, without any lock of the queue held; it must not wait.
 pub(crate) trait Receiver: Send + Sync {
-    /// The task that was submitted with `token` ended with `outcome`.
-    fn deliver(&self, token: u64, outcome: Outcome);
+    /// The task that was submitted with `token` ended with `outcome`. True if that woke somebody
+    /// who had been counted in [`Common::park`](super::Common::park).
+    fn deliver(&self, token: u64, outcome: Outcome) -> bool;
 }
 
 /// A task whose outcome is not delivered yet.

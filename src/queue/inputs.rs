@@ -112,7 +112,8 @@ impl Inputs {
 
     /// Wakes those who wait, if a block was freed; no lock is held by the caller.
     pub(crate) fn wake_waiting(&self) {
-        if self.freed.swap(false, Ordering::SeqCst) {
+        // A look first: most outcomes free nothing here, and a swap takes the line from others.
+        if self.freed.load(Ordering::SeqCst) && self.freed.swap(false, Ordering::SeqCst) {
             let waiting = std::mem::take(&mut *lock(&self.waiting));
             waiting.into_iter().for_each(Waker::wake);
         }

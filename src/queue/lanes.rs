@@ -10,6 +10,7 @@ use crate::ring::{HandbackWriter, LaneReader};
 use crate::shm::Region;
 use crate::table::{INLINE_OUTPUT, OutputDesc, Place, Record};
 use crate::task::Payload;
+use crate::task::outcome::INLINE;
 
 /// One worker slot's lanes, as the host has them.
 #[derive(Debug)]
@@ -41,14 +42,19 @@ impl Lane {
         let len = output.len as usize;
         let payload = match output.place {
             Place::Word(word) if len <= 8 => {
-                let mut bytes = [0; INLINE_OUTPUT];
+                let mut bytes = [0; INLINE];
                 bytes[..8].copy_from_slice(&word.to_le_bytes());
                 Ok(Payload::Inline { len: len as u8, bytes })
             }
-            Place::Inline if len <= INLINE_OUTPUT => {
-                let mut bytes = [0; INLINE_OUTPUT];
+            Place::Inline if len <= INLINE => {
+                let mut bytes = [0; INLINE];
                 record.read_inline_output(&mut bytes[..len]);
                 Ok(Payload::Inline { len: len as u8, bytes })
+            }
+            Place::Inline if len <= INLINE_OUTPUT => {
+                let mut bytes = vec![0; len];
+                record.read_inline_output(&mut bytes);
+                Ok(Payload::Heap(bytes))
             }
             Place::Block(block) => match &self.arena {
                 Some(arena) if block.holds(len, arena.len()) => {

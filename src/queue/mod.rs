@@ -230,7 +230,8 @@ impl HostQueue {
 
     fn note_pending(&self, state: &QueueState) {
         self.pending.store(state.pending, Ordering::Relaxed);
-        self.moved.fetch_add(1, Ordering::Relaxed);
+        // A store: the caller holds the lock, so nobody else writes.
+        self.moved.store(self.moved.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 }
 

@@ -70,11 +70,17 @@ impl HostQueue {
             self.again.store(false, Ordering::SeqCst);
             let mut deliveries = std::mem::take(&mut lanes.deliveries);
             self.drain_lanes(&mut lanes, &mut deliveries);
-            drop(lanes);
-            delivered += deliveries.len();
-            self.deliver(&mut deliveries);
-            if let Ok(mut lanes) = self.lanes.try_lock() {
+            if deliveries.is_empty() {
                 lanes.deliveries = deliveries;
+                drop(lanes);
+                self.common.inputs.wake_waiting();
+            } else {
+                drop(lanes);
+                delivered += deliveries.len();
+                self.deliver(&mut deliveries);
+                if let Ok(mut lanes) = self.lanes.try_lock() {
+                    lanes.deliveries = deliveries;
+                }
             }
             if !self.again.load(Ordering::SeqCst) {
                 return delivered;
@@ -99,9 +105,25 @@ impl HostQueue {
                     }
                     Next::Record(index) => {
                         lane.reader.advance();
+                        if let Next::Record(next) = lane.reader.peek(words)
+                            && let Some(next) = control.records().get(next as usize)
+                        {
+                            // Its line is in the worker's cache: let it come while this one is
+                            // dealt with.
+                            next.prefetch();
+                        }
                         let state = guard.get_or_insert_with(|| self.lock());
                         let index = index as usize;
-                        self.receive(state, lane, slot, index, deliveries, &mut large, &mut blocks);
+                        self.receive(
+                            control,
+                            state,
+                            lane,
+                            slot,
+                            index,
+                            deliveries,
+                            &mut large,
+                            &mut blocks,
+                        );
                     }
                 }
             }
@@ -123,6 +145,7 @@ impl HostQueue {
     #[allow(clippy::too_many_arguments)] // one call site beside recovery's; the parts are borrowed
     pub(super) fn receive(
         &self,
+        control: &crate::control::Control,
         state: &mut QueueState,
         lane: &mut super::Lane,
         slot: usize,
@@ -131,7 +154,6 @@ impl HostQueue {
         large: &mut Vec<(usize, LargeRecord)>,
         blocks: &mut Vec<Block>,
     ) {
-        let control = Arc::clone(&state.control);
         let Some(record) = control.records().get(index) else {
             return self.report_damage(slot, format!("record {index} in the lane of slot {slot}"));
         };
@@ -160,8 +182,8 @@ impl HostQueue {
         if let Place::Block(block) = output.place
             && payload.is_ok()
         {
-            lane.hand_back(&control, slot, block);
-            self.ring_if_waiting(&control, slot);
+            lane.hand_back(control, slot, block);
+            self.ring_if_waiting(control, slot);
         }
         let payload = payload.inspect_err(|what| self.report_damage(slot, what.clone()));
         let ended = self.end(state, index, pending, output, started, payload);
@@ -270,7 +292,9 @@ impl HostQueue {
         let any = !deliveries.is_empty();
         for Delivery { receiver, token, task, function, outcome } in deliveries.drain(..) {
             self.common.note(self.index, task, function, &outcome);
-            receiver.deliver(token, outcome);
+            if receiver.deliver(token, outcome) {
+                self.common.unpark();
+            }
         }
         self.common.inputs.wake_waiting();
         if any && self.common.is_closing() && self.pending() == 0 {

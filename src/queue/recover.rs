@@ -46,6 +46,7 @@ impl HostQueue {
         lanes.control.bells().forget(slot);
         self.drain_lanes(&mut lanes, &mut deliveries);
         let mut state = self.lock();
+        let control = Arc::clone(&state.control);
         let owned = state.owned_by(slot);
         let running = owned.iter().filter(|(_, word)| word.state() == Some(State::Running)).count();
         let mut large = Vec::new();
@@ -61,6 +62,7 @@ impl HostQueue {
                 Some(State::Done) => {
                     let lane = &mut lanes.lanes[slot];
                     self.receive(
+                        &control,
                         &mut state,
                         lane,
                         slot,

@@ -55,6 +55,12 @@ pub(crate) fn claim(
                     // C2: dies here → CLAIMED, head not moved; recovery helps, then queues again.
                     ring.help(position);
                     // C3: dies here → CLAIMED, head moved; recovery queues again.
+                    if let Some(next) = ring.hint(position.wrapping_add(1))
+                        && let Some(next) = records.get(next as usize)
+                    {
+                        // Whoever claims it next finds its line near.
+                        next.prefetch();
+                    }
                     return Claim::Task {
                         record: index,
                         claimed: seen.with(owner, State::Claimed),

@@ -84,6 +84,13 @@ impl<'m> TaskRing<'m> {
         }
     }
 
+    /// The record that the entry at `position` names, if it is there: no more than a hint.
+    pub(crate) fn hint(&self, position: u64) -> Option<u32> {
+        // Relaxed: nothing is read on the strength of it.
+        let (found, record) = split(self.slot(position).load(Relaxed));
+        (found == tag(position)).then_some(record)
+    }
+
     /// Moves head past `position` if it still stands there.
     pub(crate) fn help(&self, position: u64) {
         // AcqRel: Release pairs with the Acquire of `head`; the value itself decides.

@@ -4,6 +4,8 @@
 //! the host's memory safety. Apart from the state word, whose changes are in `transition.rs`,
 //! each word has one writer at a time: the host until QUEUED, the owner from RUNNING to DONE.
 
+#![allow(unsafe_code)] // An island: one hint to the processor.
+
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::payload::{INLINE_INPUT, INLINE_OUTPUT, InputDesc, OutputDesc};
@@ -89,6 +91,16 @@ impl Default for Record {
 // All accesses below are Relaxed: the bytes are carried by the state word's Release (publish,
 // commit) and Acquire (claim, receive).
 impl Record {
+    /// Has the processor fetch the record's first line, for a look at it soon.
+    pub(crate) fn prefetch(&self) {
+        #[cfg(all(target_arch = "x86_64", not(aiopool_loom), not(miri)))]
+        // SAFETY: a hint; the address is of `self`, and any would do.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(self).cast());
+        }
+    }
+
     /// The host describes the task; inline bytes go along.
     pub(crate) fn describe(&self, call: Call, input: InputDesc, inline: &[u8]) {
         self.call.store(u64::from(call.flags) << 32 | u64::from(call.function), Relaxed);

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::table::INLINE_OUTPUT;
-
 use super::codec;
 use super::error::TaskError;
 use super::failure::Status;
+
+/// Bytes that are carried without an allocation. An outcome is moved a few times on its way to its
+/// receiver: more would cost every task what few of them need.
+pub(crate) const INLINE: usize = 63;
 
 /// Bytes copied out of shared memory.
 #[derive(Clone)]
@@ -18,7 +20,7 @@ pub(crate) enum Payload {
         /// How many of them count.
         len: u8,
         /// The bytes.
-        bytes: [u8; INLINE_OUTPUT],
+        bytes: [u8; INLINE],
     },
     /// Many bytes.
     Heap(Vec<u8>),
@@ -26,7 +28,7 @@ pub(crate) enum Payload {
 
 impl Payload {
     /// No bytes.
-    pub(crate) const EMPTY: Self = Self::Inline { len: 0, bytes: [0; INLINE_OUTPUT] };
+    pub(crate) const EMPTY: Self = Self::Inline { len: 0, bytes: [0; INLINE] };
 
     /// The bytes.
     pub(crate) fn as_slice(&self) -> &[u8] {

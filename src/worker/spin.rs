@@ -9,6 +9,9 @@ use crate::sync::spin_hint;
 
 use super::engine::now;
 
+/// One idle spell in so many is spun through in any case.
+const PROBE: u32 = 16;
+
 /// The spin budget of one worker.
 #[derive(Debug)]
 pub(super) struct Spin {
@@ -18,13 +21,15 @@ pub(super) struct Spin {
     /// Average gap between becoming idle and the next work, in nanoseconds.
     gap: u64,
     idle_since: Option<u64>,
+    /// Idle spells in a row that did not spin.
+    skipped: u32,
     /// The time, as last read.
     now: Option<u64>,
 }
 
 impl Spin {
     pub(super) fn new(budget: u64, searchers: u32) -> Self {
-        Self { budget, searchers, gap: 0, idle_since: None, now: None }
+        Self { budget, searchers, gap: 0, idle_since: None, skipped: 0, now: None }
     }
 
     /// How many workers of the queue may search at once.
@@ -42,9 +47,16 @@ impl Spin {
         self.now = Some(time);
     }
 
-    /// Whether work has lately come soon enough.
-    pub(super) fn worth_it(&self) -> bool {
-        self.budget > 0 && self.gap <= self.budget
+    /// Whether work has lately come soon enough. Now and then yes whatever the average: a gap in
+    /// which worker and caller sleep is mostly wake-ups, so sleeping alone would never show that
+    /// spinning has come to be worth it again.
+    pub(super) fn worth_it(&mut self) -> bool {
+        if self.budget > 0 && (self.gap <= self.budget || self.skipped >= PROBE) {
+            self.skipped = 0;
+            return true;
+        }
+        self.skipped += 1;
+        false
     }
 
     /// Spins until `found`, for as long as a sleep would cost. False if it never was.
@@ -53,6 +65,8 @@ impl Spin {
         loop {
             for _ in 0..32 {
                 if found() {
+                    // Proof that it is worth it, whatever the average was.
+                    self.gap = self.gap.min(self.budget);
                     self.learn(start);
                     return true;
                 }
@@ -82,8 +96,8 @@ impl Spin {
         self.idle_since = None;
         let time = now();
         self.now = Some(time);
-        // A gap counts for at most eight budgets, so that a busy spell is noticed soon.
-        let gap = time.saturating_sub(since).min(self.budget.saturating_mul(8));
+        // A gap counts for at most two budgets: a pause in a busy spell must not end the spinning.
+        let gap = time.saturating_sub(since).min(self.budget.saturating_mul(2));
         self.gap = (self.gap * 3 + gap) / 4;
     }
 }
