@@ -30,8 +30,12 @@ impl<'m> SlotSet<'m> {
     pub(crate) fn retain(self, keep: impl Fn(usize) -> bool) {
         for (index, word) in self.0.iter().enumerate() {
             let seen = word.load(Relaxed);
-            let gone = (0..64).filter(|bit| seen & 1 << bit != 0 && !keep(index * 64 + bit));
-            gone.for_each(|bit| drop(self.remove(index * 64 + bit)));
+            for bit in (0..64).filter(|bit| seen & 1 << bit != 0) {
+                let slot = index * 64 + bit;
+                if !keep(slot) {
+                    self.remove(slot);
+                }
+            }
         }
     }
 

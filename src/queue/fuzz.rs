@@ -131,7 +131,9 @@ impl Life {
         };
         match self.queue.try_submit(submission) {
             Ok(ticket) => self.tickets.push(ticket),
-            Err(_) => drop(self.book.0.lock().unwrap().pop()),
+            Err(_) => {
+                self.book.0.lock().unwrap().pop();
+            }
         }
     }
 
@@ -239,7 +241,9 @@ impl Life {
                 }
                 15 => self.scribble(),
                 16..18 => self.supervise(),
-                _ => drop(self.queue.drain()),
+                _ => {
+                    self.queue.drain();
+                }
             }
         }
     }
