@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::timers::Due;
 use super::*;
 use crate::control::Shape;
 use crate::shm::Region;
@@ -22,8 +23,9 @@ const ARENA: usize = 1 << 20;
 struct Book(Mutex<Vec<u32>>);
 
 impl Receiver for Book {
-    fn deliver(&self, token: u64, _: Outcome) {
+    fn deliver(&self, token: u64, _: Outcome) -> bool {
         self.0.lock().unwrap()[token as usize] += 1;
+        false
     }
 }
 
