@@ -138,3 +138,17 @@ fn no_module_is_a_drawer() {
         }
     }
 }
+
+#[test]
+fn words_that_processes_share_come_from_the_facade() {
+    let wrong: Vec<String> = sources()
+        .into_iter()
+        .filter(|(path, text)| {
+            !path.starts_with("sync")
+                && code(text)
+                    .any(|line| line.contains("std::sync::atomic") && line.contains("AtomicU64"))
+        })
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    assert!(wrong.is_empty(), "AtomicU64 not from crate::sync, so loom cannot drive it: {wrong:?}");
+}

@@ -9,7 +9,6 @@ pub(crate) mod model;
 pub(crate) mod atomic {
     //! Atomic words and fences.
     #[cfg(not(aiopool_loom))]
-    #[allow(clippy::disallowed_types)]
     pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};
 
     #[cfg(all(test, aiopool_loom))]
