@@ -50,7 +50,7 @@ pub use launch::{StartMethod, init};
 #[cfg(not(aiopool_loom))]
 pub use pool::{
     Collect, FromIter, FromStream, FunctionStats, Map, Pool, PoolBuilder, Source, StarFunction,
-    Stats, Submit, Task,
+    StarValue, Stats, Submit, Task,
 };
 #[cfg(not(aiopool_loom))]
 pub use process::{Process, Worker};

@@ -249,6 +249,7 @@ async fn second_await_hangs() {
     let mut task = pool.apply(double, 2);
     assert_eq!(in_time(&mut task).await.unwrap(), 4);
     // A value can be had once; asking again is a bug of the caller's, and told at once.
+    #[allow(clippy::redundant_async_block)] // it moves the handle in, so that it outlives the wait
     let again = tokio::spawn(async move { (&mut task).await });
     let panic = in_time(again).await.unwrap_err().into_panic();
     let text = panic.downcast_ref::<&str>().unwrap();

@@ -184,7 +184,7 @@ mod tests {
                     for pair in parts.windows(2) {
                         assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{shape:?}: {pair:?}");
                     }
-                    assert!(at.records % 256 == 0);
+                    assert!(at.records.is_multiple_of(256));
                 }
             }
         }

@@ -132,7 +132,6 @@ impl Launcher {
     /// # Errors
     ///
     /// As [`Launcher::fork`]; [`Error::Misuse`] when the pool has no such queue.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for damage in a control region"))]
     pub(crate) fn replace_control(&self, queue: u32, control: BorrowedFd<'_>) -> Result<()> {
         if queue as usize >= self.queues {
             return Err(Error::Misuse("the pool has no such queue"));

@@ -27,7 +27,7 @@ use crate::task::{Finish, Plain, TaskOptions};
 
 pub use builder::PoolBuilder;
 pub use map::{Collect, FromIter, FromStream, Map, Source};
-pub use star::StarFunction;
+pub use star::{StarFunction, StarValue};
 pub use stats::{FunctionStats, Stats};
 pub use submit::Submit;
 pub use task::Task;
@@ -187,7 +187,7 @@ impl Pool {
         &self,
         function: F,
         items: I,
-    ) -> Map<FromIter<I::IntoIter>, <Plain as Finish<<F::Future as Future>::Output>>::Value>
+    ) -> Map<FromIter<I::IntoIter>, StarValue<F, A>>
     where
         F: StarFunction<A> + Send,
         A: Serialize + DeserializeOwned + 'static,

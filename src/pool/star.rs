@@ -1,6 +1,8 @@
 //! Functions of several arguments, for `starmap`.
 #![forbid(unsafe_code)]
 
+use crate::task::{Finish, Plain};
+
 /// An async function whose arguments come as a tuple; implemented for functions of one to eight.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not take the members of `{Args}` as its arguments",
@@ -13,6 +15,10 @@ pub trait StarFunction<Args>: Copy + 'static {
     /// Calls it with the members of `args`.
     fn call(self, args: Args) -> Self::Future;
 }
+
+/// What a task of `F`, called with the members of `Args`, gives its caller.
+pub type StarValue<F, Args> =
+    <Plain as Finish<<<F as StarFunction<Args>>::Future as Future>::Output>>::Value;
 
 macro_rules! star_function {
     ($($name:ident)+) => {

@@ -18,7 +18,7 @@ use crate::task::{Fallible, Finish, Plain, TaskError, TaskOptions, codec};
 
 use super::Inner;
 use super::map::{FromIter, FromStream, Map};
-use super::star::StarFunction;
+use super::star::{StarFunction, StarValue};
 use super::task::Task;
 
 /// A function that a pool knows: its number there and its name.
@@ -181,7 +181,7 @@ impl<'p> Submit<'p> {
         self,
         function: F,
         items: I,
-    ) -> Map<FromIter<I::IntoIter>, <Plain as Finish<<F::Future as Future>::Output>>::Value>
+    ) -> Map<FromIter<I::IntoIter>, StarValue<F, A>>
     where
         F: StarFunction<A> + Send,
         A: Serialize + DeserializeOwned + 'static,

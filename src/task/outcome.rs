@@ -27,9 +27,6 @@ pub(crate) enum Payload {
 }
 
 impl Payload {
-    /// No bytes.
-    pub(crate) const EMPTY: Self = Self::Inline { len: 0, bytes: [0; INLINE] };
-
     /// The bytes.
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
