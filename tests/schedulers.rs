@@ -91,7 +91,7 @@ impl Scheduler for ByName {
     fn register_process(&mut self, _: usize) {}
 
     fn schedule_task(&self, task: &NewTask<'_>, _: &dyn Load) -> usize {
-        if task.function.ends_with("pid") && self.queues > 1 && task.task % 2 == 0 {
+        if task.function.ends_with("pid") && self.queues > 1 && task.task.is_multiple_of(2) {
             self.queues - 1
         } else {
             (task.task / 2) as usize % (self.queues - 1).max(1)

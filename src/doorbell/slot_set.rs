@@ -83,7 +83,7 @@ mod tests {
     fn looks_from_the_start_on_and_then_around() {
         let words: Vec<AtomicU64> = (0..2).map(|_| AtomicU64::new(0)).collect();
         let set = SlotSet::new(&words);
-        [3, 70].map(|slot| set.insert(slot));
+        [3, 70].into_iter().for_each(|slot| set.insert(slot));
         assert_eq!((set.find(0), set.find(4), set.find(71)), (Some(3), Some(70), Some(3)));
         assert_eq!(set.len(), 2);
     }

@@ -11,7 +11,7 @@ mod start;
 mod verbs;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::contest::Contest;
 use super::python::Python;
@@ -65,14 +65,15 @@ fn millions(time: Duration, operations: u64) -> f64 {
 
 /// Does `once` again and again for a block, after a few times that do not count, and gives the
 /// median time of one in microseconds.
+#[cfg(feature = "rivals")]
 pub fn median_us(mut once: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
     for _ in 0..3 {
         once()?;
     }
     let mut times = Vec::new();
-    let start = Instant::now();
+    let start = std::time::Instant::now();
     while start.elapsed() < BLOCK {
-        let before = Instant::now();
+        let before = std::time::Instant::now();
         once()?;
         times.push(before.elapsed().as_nanos() as f64 / 1e3);
     }

@@ -105,6 +105,7 @@ fn against_line(contest: Contest) -> anyhow::Result<Contest> {
 fn round_trip(_: &Setup) -> anyhow::Result<Contest> {
     let (mut ours, mut line) = (RoundTrip::new()?, CacheLine::new()?);
     let mut whole = Cycle::new()?;
+    #[cfg_attr(not(feature = "rivals"), allow(unused_mut))]
     let mut contest = Contest::new("ns", move || Ok(ns_each(ours.block(FEW), FEW)))
         .against("cache line", Some(Bar::AtMost(2.5)), move || Ok(ns_each(line.block(FEW), FEW)))
         .against("queue and engine", None, move || Ok(ns_each(whole.one_by_one(FEW), FEW)));
