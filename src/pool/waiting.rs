@@ -198,6 +198,9 @@ impl Waiting {
         // Emptied before the looks, so that a ring after them is seen by the poll. A ring that
         // was there may have been for another blocking caller: its turn comes at once.
         if bell.drain().unwrap_or(false) {
+            // An event loop that listens may not have heard the ring that was taken away here:
+            // the next completion is to ring again, even if this caller goes.
+            shared.arm();
             shared.drain();
             return done(false);
         }
@@ -244,7 +247,7 @@ async fn listen(shared: Weak<Shared>, bell: AsyncFd<EventFd>, alive: Arc<()>) {
         let Some(shared) = shared.upgrade() else { return };
         loop {
             shared.drain();
-            if shared.pending() == 0 || !shared.common.is_parked() {
+            if !shared.is_awaited() {
                 break;
             }
             shared.arm();

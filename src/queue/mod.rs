@@ -23,7 +23,7 @@ mod timers;
 mod times;
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -59,6 +59,8 @@ pub(crate) struct HostQueue {
     again: AtomicBool,
     /// Tasks whose outcome is not delivered; a copy for readers without the lock.
     pending: AtomicUsize,
+    /// Records that are not the host's to fill; a copy too.
+    out: AtomicUsize,
     /// Goes up with every submission and every delivery.
     moved: AtomicUsize,
     /// Where the look for a sleeper goes on, so that all get their turn.
@@ -117,6 +119,7 @@ impl HostQueue {
             lanes: Mutex::new(Lanes { control, lanes, deliveries: Vec::new() }),
             again: AtomicBool::new(false),
             pending: AtomicUsize::new(0),
+            out: AtomicUsize::new(0),
             moved: AtomicUsize::new(0),
             rotate: AtomicUsize::new(0),
             damage: Mutex::default(),
@@ -147,6 +150,17 @@ impl HostQueue {
             state.tails[class].saturating_sub(state.control.ring(class).head()) as usize
         };
         (0..classes).map(waiting).sum()
+    }
+
+    /// Whether a lane word may still come: of an outcome, or of a task that was called off, whose
+    /// record somebody may wait for.
+    pub(crate) fn has_records_out(&self) -> bool {
+        self.out.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether a submitter waits for a record.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.lock().room.is_empty()
     }
 
     /// Changes whenever a task is submitted or an outcome delivered.
@@ -185,7 +199,7 @@ impl HostQueue {
         }
         self.note_pending(&state);
         drop(state);
-        drop(lanes);
+        self.release(lanes);
         self.deliver(&mut deliveries);
     }
 
@@ -204,7 +218,8 @@ impl HostQueue {
         }
     }
 
-    /// The host is about to wait: workers ring from now on. The caller drains after this.
+    /// The host is about to wait: workers ring from now on. The caller drains after this, for
+    /// itself and for whoever could not while the lanes were held here.
     pub(crate) fn arm(&self) {
         lock(&self.lanes).control.host_flag().arm();
     }
@@ -229,9 +244,26 @@ impl HostQueue {
     }
 
     fn note_pending(&self, state: &QueueState) {
-        self.pending.store(state.pending, Ordering::Relaxed);
+        self.note_counts(state);
         // A store: the caller holds the lock, so nobody else writes.
         self.moved.store(self.moved.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    fn note_counts(&self, state: &QueueState) {
+        let at_home = state.free.len() + state.deferred.len();
+        self.out.store(state.entries.len() - at_home, Ordering::Relaxed);
+        self.pending.store(state.pending, Ordering::Relaxed);
+    }
+
+    /// Lets go of the lanes; if somebody wanted to drain them meanwhile, they are drained now.
+    fn release(&self, lanes: MutexGuard<'_, Lanes>) {
+        drop(lanes);
+        // SeqCst: pairs with the fence in `drain`. Either the one who wanted to finds the lock
+        // free, or this finds the wish.
+        fence(Ordering::SeqCst);
+        if self.again.load(Ordering::Relaxed) {
+            self.drain();
+        }
     }
 }
 

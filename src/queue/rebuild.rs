@@ -49,7 +49,7 @@ impl HostQueue {
         let count = state.free.len();
         let woken = state.room.take(count);
         drop(state);
-        drop(lanes);
+        self.release(lanes);
         // Whoever waits armed the old region.
         control.host_flag().arm();
         woken.into_iter().for_each(Waker::wake);

@@ -63,11 +63,12 @@ impl HostQueue {
     pub(crate) fn drain(&self) -> usize {
         let mut delivered = 0;
         loop {
-            // SeqCst, both here and below: a caller that fails to get the lock has set the flag
-            // before the holder lets go, so the holder's look after that sees it.
-            self.again.store(true, Ordering::SeqCst);
+            self.again.store(true, Ordering::Relaxed);
+            // SeqCst: pairs with the fences below and in `release`. Whoever fails to get the lock
+            // has said so before its holder lets go and looks.
+            fence(Ordering::SeqCst);
             let Ok(mut lanes) = self.lanes.try_lock() else { return delivered };
-            self.again.store(false, Ordering::SeqCst);
+            self.again.store(false, Ordering::Relaxed);
             let mut deliveries = std::mem::take(&mut lanes.deliveries);
             self.drain_lanes(&mut lanes, &mut deliveries);
             if deliveries.is_empty() {
@@ -82,7 +83,8 @@ impl HostQueue {
                     lanes.deliveries = deliveries;
                 }
             }
-            if !self.again.load(Ordering::SeqCst) {
+            fence(Ordering::SeqCst);
+            if !self.again.load(Ordering::Relaxed) {
                 return delivered;
             }
         }

@@ -91,7 +91,7 @@ impl HostQueue {
         control.lane(slot).iter().for_each(|word| {
             word.store(0, crate::sync::atomic::Ordering::Relaxed);
         });
-        drop(lanes);
+        self.release(lanes);
         blocks.drain(..).for_each(|block| self.common.inputs.free(block));
         woken.into_iter().for_each(Waker::wake);
         self.deliver(&mut deliveries);
@@ -122,19 +122,25 @@ impl HostQueue {
         lane.arena = Some(arena);
         control.attention(slot).reset();
         control.report(slot).reset(lane.handback.position());
-        (lane.reader.position(), lane.handback.position())
+        let starts = (lane.reader.position(), lane.handback.position());
+        self.release(lanes);
+        starts
     }
 
     /// Forgets what was prepared for a worker that never came to be.
     pub(crate) fn unprepare(&self, slot: usize) {
-        lock(&self.lanes).lanes[slot].arena = None;
+        let mut lanes = lock(&self.lanes);
+        lanes.lanes[slot].arena = None;
+        self.release(lanes);
     }
 
     /// The text that a worker left in its result arena before it gave up.
     pub(crate) fn failure_text(&self, slot: usize) -> Option<String> {
         let lanes = lock(&self.lanes);
         let (block, len) = lanes.control.report(slot).text();
-        let arena = lanes.lanes[slot].arena.as_ref()?;
+        let arena = lanes.lanes[slot].arena.clone();
+        self.release(lanes);
+        let arena = arena?;
         block.holds(len as usize, arena.len()).then(|| {
             let mut bytes = Vec::new();
             arena.read_to(block.offset(), len as usize, &mut bytes);

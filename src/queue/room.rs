@@ -22,6 +22,11 @@ impl Room {
         number
     }
 
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// The caller waits no more. True if it had been woken: the wake-up is for the next one then.
     pub(super) fn leave(&mut self, number: u64) -> bool {
         self.waiting.remove(&number).is_none()

@@ -288,7 +288,13 @@ impl Shared {
 
     /// Has workers ring when they complete; the caller drains once more after this.
     pub(crate) fn arm(&self) {
-        self.queues.iter().filter(|queue| queue.pending() > 0).for_each(|queue| queue.arm());
+        self.queues.iter().filter(|queue| queue.has_records_out()).for_each(|queue| queue.arm());
+    }
+
+    /// Whether anybody is to be woken when a lane word comes: for an outcome, or for room.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.pending() > 0 && self.common.is_parked()
+            || self.queues.iter().any(|queue| queue.is_awaited())
     }
 
     /// Has the supervisor wake those whom no event loop wakes.
