@@ -6,6 +6,7 @@ mod builder;
 mod map;
 mod one_shot;
 mod ranges;
+mod source;
 mod star;
 mod stats;
 mod submit;
@@ -26,7 +27,8 @@ use crate::sys::clock::monotonic_ns;
 use crate::task::{Finish, Plain, TaskOptions};
 
 pub use builder::PoolBuilder;
-pub use map::{Collect, FromIter, FromStream, Map, Source};
+pub use map::{Collect, Map};
+pub use source::{FromIter, FromStream, Source};
 pub use star::{StarFunction, StarValue};
 pub use stats::{FunctionStats, Stats};
 pub use submit::Submit;

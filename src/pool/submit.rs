@@ -17,7 +17,8 @@ use crate::task::function::FunctionEntry;
 use crate::task::{Fallible, Finish, Plain, TaskError, TaskOptions, codec};
 
 use super::Inner;
-use super::map::{FromIter, FromStream, Map};
+use super::map::Map;
+use super::source::{FromIter, FromStream};
 use super::star::{StarFunction, StarValue};
 use super::task::Task;
 
