@@ -56,6 +56,7 @@ class Call(ctypes.Structure):
         ("backoff_ms", c_uint64),
         ("retries", c_uint32),
         ("queue", c_uint32),
+        ("loan", c_void_p),
         ("reserved", c_uint64 * 4),
     ]
 
