@@ -136,9 +136,16 @@ async fn sleeping_child(seconds: u64) -> bool {
 /// Kills the zygote of a pool with work; every handle must say so.
 fn kill_zygote(figures: &mut Figures, n: u64) -> Duration {
     let pool = Pool::builder().processes(2).capacity(64).build().expect("the pool starts");
-    let workers: Vec<Process> =
-        pool.worker_pids().into_iter().filter_map(Process::worker).collect();
-    let zygote = workers.first().and_then(|worker| parent_of(worker.pid));
+    // A worker is seen as one only once it has taken its name.
+    let mut workers: Vec<Process> = Vec::new();
+    let zygote = (0..500).find_map(|_| {
+        workers = pool.worker_pids().into_iter().filter_map(Process::worker).collect();
+        let found = workers.first().and_then(|worker| parent_of(worker.pid));
+        if found.is_none() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        found
+    });
     let Some(zygote) = zygote.and_then(Process::any) else {
         figures.wrong += 1;
         figures.complain("no zygote was found");
