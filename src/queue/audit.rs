@@ -64,7 +64,7 @@ impl HostQueue {
         }
         // Bits of nobody would have the host ring nobody, or believe that somebody searches.
         control.bells().keep_only(|slot| incarnation(slot).is_some());
-        for index in 0..state.entries.len() {
+        for (index, &seen) in before.iter().enumerate() {
             let entry = &state.entries[index];
             if !entry.in_use || entry.held {
                 continue;
@@ -92,7 +92,7 @@ impl HostQueue {
                 // DONE before the lanes were drained and still there: its worker stands between the
                 // commit and the lane word, which comes later and is stale then. Taking more than
                 // that would let stale words overflow a lane; `ring/README.md` counts them.
-                Some(State::Done) if owner_is_live() && before[index] == word.bits() => {
+                Some(State::Done) if owner_is_live() && seen == word.bits() => {
                     let slot = word.owner().slot();
                     let lane = &mut lanes.lanes[slot];
                     self.receive(
