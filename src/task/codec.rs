@@ -6,6 +6,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::reason;
+
 /// Appends `value` to `into`.
 ///
 /// # Errors
@@ -17,7 +19,9 @@ pub(crate) fn encode<T: Serialize + 'static>(value: &T, into: &mut Vec<u8>) -> R
         return Ok(());
     }
     let mut sink = Appender(into);
-    postcard::to_io(value, &mut sink).map(drop).map_err(|error| named::<T>(&error))
+    postcard::to_io(value, &mut sink)
+        .map(drop)
+        .map_err(|error| named::<T>(&error, reason::of_encode(value)))
 }
 
 /// The value that `bytes` are.
@@ -32,13 +36,14 @@ pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, S
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
         Ok((_, rest)) => Err(format!("{} bytes are left over", rest.len())),
-        Err(error) => Err(named::<T>(&error)),
+        Err(error) => Err(named::<T>(&error, reason::of_decode::<T>(bytes))),
     }
 }
 
-/// The codec does not keep the text of a type's own `serde` error, so at least say which type.
-fn named<T>(error: &postcard::Error) -> String {
-    format!("{}: {error}", std::any::type_name::<T>())
+/// Which type it was, and what that or else the codec says.
+fn named<T>(error: &postcard::Error, reason: Option<String>) -> String {
+    let reason = reason.unwrap_or_else(|| error.to_string());
+    format!("{}: {reason}", std::any::type_name::<T>())
 }
 
 /// The value that owned bytes are, without a copy if it is [`Bytes`].

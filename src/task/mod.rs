@@ -10,6 +10,7 @@ mod failure;
 pub(crate) mod function;
 mod options;
 pub(crate) mod outcome;
+mod reason;
 
 pub use entry::{Fallible, Finish, Plain};
 pub use error::{LossCause, TaskError, WorkerLost};
