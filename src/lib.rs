@@ -71,12 +71,12 @@ pub use worker::{AttachedWorker, Completion, Event, WorkerContext};
 /// # Panics
 ///
 /// Inside a tokio runtime, or if the system refuses the runtime's descriptors.
-pub fn block_on<F: Future>(future: F) -> F::Output {
+pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("the system refuses a runtime its descriptors")
-        .block_on(future)
+        .block_on(future.into_future())
 }
 
 #[cfg(doctest)]

@@ -51,7 +51,7 @@ use waiting::Waiting;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let pool = aiopool::Pool::builder().processes(2).build()?;
-/// let doubled = aiopool::block_on(async { pool.map(double, 1..=3).await })?;
+/// let doubled = aiopool::block_on(pool.map(double, 1..=3))?;
 /// assert_eq!(doubled, [2, 4, 6]);
 /// # Ok(())
 /// # }

@@ -25,7 +25,7 @@ use super::core::Core;
 ///     x * 2
 /// }
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let value = aiopool::block_on(async { aiopool::Worker::new(double, 21).await })?;
+/// let value = aiopool::block_on(aiopool::Worker::new(double, 21))?;
 /// assert_eq!(value, 42);
 /// # Ok(())
 /// # }
