@@ -129,6 +129,58 @@ fn no_file_is_longer_than_one_concept() {
     assert!(wrong.is_empty(), "over {WALL} lines:\n{}", wrong.join("\n"));
 }
 
+/// The crash points that the README in `dir` has a row for, each with its letter and number.
+fn crash_points(readme: &str) -> Vec<&str> {
+    let rows = readme.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" |"));
+    let names = rows.map(|(name, _)| name);
+    names.filter(|name| name.len() > 1 && name[1..].parse::<u8>().is_ok()).collect()
+}
+
+#[test]
+fn the_readmes_are_where_the_code_says_and_number_what_it_cites() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut wrong, mut numbered) = (Vec::new(), Vec::new());
+    for (path, text) in sources() {
+        for (at, _) in text.match_indices("README.md") {
+            let outside = |c: char| !c.is_alphanumeric() && c != '/' && c != '.';
+            let start = text[..at].rfind(outside).map_or(0, |before| before + 1);
+            let beside = path.parent().unwrap().join("README.md");
+            let dir = text[start..at].trim_end_matches('/');
+            let readme = if dir.is_empty() { beside } else { Path::new(dir).join("README.md") };
+            if !root.join(&readme).is_file() && !dir.contains("..") {
+                wrong.push(format!("{} cites {}", path.display(), readme.display()));
+            }
+        }
+    }
+    for module in ["table", "ring", "arena", "doorbell", "control", "launch"] {
+        let readme = fs::read_to_string(root.join(module).join("README.md")).unwrap();
+        numbered.extend(crash_points(&readme).into_iter().map(str::to_owned));
+    }
+    assert!(numbered.len() > 20, "the rows were not found: {numbered:?}");
+    let code: String = sources().into_iter().map(|(_, text)| text).collect();
+    let points = fs::read_to_string(root.join("sync/crash.rs")).unwrap();
+    for point in &numbered {
+        let killed = points.contains(&format!("    {point},\n"))
+            || points.contains(&format!("    {point} = 1,\n"));
+        let passed = code.contains(&format!("crash::here(Point::{point})"));
+        // Any moment is one to die at, or the death is not the library's to bring about.
+        let elsewhere = ["Z7", "Z8", "Z9", "Z11", "Z12"].contains(&&**point);
+        if !(elsewhere || killed && passed) {
+            wrong.push(format!("{point} is in a README, and nobody dies there"));
+        }
+        if ![":", ".", " "].iter().any(|end| code.contains(&format!("// {point}{end}"))) {
+            wrong.push(format!("{point} is in a README, and no code or test cites it"));
+        }
+    }
+    for (at, start) in code.match_indices("crash::here(Point::") {
+        let point = code[at + start.len()..].split(')').next().unwrap();
+        if !numbered.iter().any(|known| known == point) {
+            wrong.push(format!("{point} is in no README"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn no_module_is_a_drawer() {
     for (path, _) in sources() {

@@ -16,6 +16,7 @@ use super::line::Line;
 use super::wire::{self, Build, Greeting, ZYGOTE_MAGIC, ZYGOTE_VARIABLE};
 use super::zygote;
 use crate::error::{Error, Result};
+use crate::sync::crash::{self, Point};
 use crate::sys::image::{self, Image};
 use crate::sys::{fd, pidfd, process, socket};
 
@@ -57,6 +58,8 @@ pub(super) fn start(keep_fds: bool) -> Result<Line> {
     inherited.extend(recipe.library.as_ref().map(|library| library.as_fd()));
     let pid = crate::sys::exec::spawn(PROGRAM, &arguments, &recipe.environment, &inherited)
         .map_err(system("execute /proc/self/exe as the zygote"))?;
+    // Z1: the host dies here → a zygote that finds the host's pidfd readable at its first look.
+    crash::here(Point::Z1);
     drop(theirs);
     Line::greet(ours, pid, keep_fds)
 }

@@ -10,6 +10,7 @@ use super::line::Line;
 use super::wire::{self, Answer, Call, Order};
 use super::{ForkOrder, PoolFds, PoolSpec, home};
 use crate::error::{Error, Result};
+use crate::sync::crash::{self, Point};
 use crate::sys::{memfd, socket};
 use crate::table::WorkerId;
 use crate::task::WorkerExit;
@@ -96,6 +97,8 @@ impl Launcher {
         for part in all.chunks(socket::MAX_FDS) {
             zygote.post(line.as_fd(), &wire::encode(&order), part)?;
             order = Order::More;
+            // Z10: dies here → the line ends, the zygote drops what came of the pool.
+            crash::here(Point::Z10);
         }
         match zygote.wait_for(line.as_fd())? {
             Answer::Opened => {}
@@ -214,7 +217,7 @@ impl Launcher {
 impl Drop for Launcher {
     /// Ends the line for every copy of it, so that the zygote ends the pool's workers.
     fn drop(&mut self) {
-        // A forked child only has a copy, and must not end its parent's pool.
+        // Z11. A forked child only has a copy, and must not end its parent's pool.
         if self.zygote.check_process().is_ok() {
             let _ = socket::shut_down(self.line.as_fd());
         }

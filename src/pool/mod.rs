@@ -11,6 +11,8 @@ mod star;
 mod stats;
 mod submit;
 mod task;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 use std::fmt::Display;

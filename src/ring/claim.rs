@@ -1,5 +1,6 @@
 //! The claim: ring, table and class together.
 
+use crate::sync::crash::{self, Point};
 use crate::table::{Call, Owner, Record, State, StateWord};
 
 use super::task_ring::{Head, TaskRing};
@@ -51,10 +52,13 @@ pub(crate) fn claim(
                     return Claim::Refused;
                 }
                 // C1: dies here → nothing was changed.
+                crash::here(Point::C1);
                 if record.try_claim(seen, owner) {
                     // C2: dies here → CLAIMED, head not moved; recovery helps, then queues again.
+                    crash::here(Point::C2);
                     ring.help(position);
                     // C3: dies here → CLAIMED, head moved; recovery queues again.
+                    crash::here(Point::C3);
                     // Not under the model checker: a hint would only be one more step to explore.
                     if !cfg!(aiopool_loom)
                         && let Some(next) = ring.hint(position.wrapping_add(1))

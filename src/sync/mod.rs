@@ -3,6 +3,7 @@
 //! Everything that more than one process or thread touches imports its atomics from here, so that
 //! `RUSTFLAGS="--cfg aiopool_loom"` puts the very same protocol code under the model checker.
 
+pub(crate) mod crash;
 #[cfg(all(test, aiopool_loom))]
 pub(crate) mod model;
 

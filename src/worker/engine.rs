@@ -11,6 +11,7 @@ use crate::control::{Attention, Control, Phase};
 use crate::ring::{Claim, LaneWriter, claim};
 use crate::shm::Region;
 use crate::sync::atomic::{Ordering::SeqCst, fence};
+use crate::sync::crash::{self, Point};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::eventfd::EventFd;
 use crate::table::{
@@ -121,6 +122,8 @@ impl Engine {
     /// Tells the supervisor how far this worker is.
     pub(crate) fn set_phase(&self, phase: Phase) {
         self.control.report(self.slot).set_phase(phase);
+        // P1: dies here → the phase is there; the death itself wakes the supervisor.
+        crash::here(Point::P1);
         // A refused ring means that the host is gone, and so this process soon.
         let _ = self.supervisor_bell.ring();
     }
@@ -168,6 +171,7 @@ impl Engine {
         match record.try_start(task.word) {
             Ok(running) => {
                 // C4: dies from here on → RUNNING; user code may have run.
+                crash::here(Point::C4);
                 task.word = running;
                 true
             }
@@ -237,6 +241,7 @@ impl Engine {
         let record = self.record(&task);
         record.describe_output(output, inline);
         // C5: dies here → RUNNING with an output that nobody reads.
+        crash::here(Point::C5);
         match record.try_commit(task.word) {
             Ok(_) => self.publish(task.record),
             Err(now) => {
@@ -265,6 +270,8 @@ impl Engine {
 
     /// CANCELLING → DONE, once nothing of the task is left in this process.
     pub(crate) fn confirm(&mut self, task: Claimed, now: StateWord) {
+        // C8: dies here → CANCELLING, whose outcome is delivered; recovery frees the record.
+        crash::here(Point::C8);
         if now.generation() == task.word.generation()
             && now.state() == Some(State::Cancelling)
             && self.record(&task).confirm_cancel(now).is_ok()
@@ -318,6 +325,8 @@ impl Engine {
         self.control.bells().sleep(self.slot);
         self.searching = false;
         self.asleep = true;
+        // B8: dies here → a sleeper that may be rung in vain; recovery clears it, rings everybody.
+        crash::here(Point::B8);
     }
 
     /// Says that this worker is awake; it looks at the rings before it polls user code.
@@ -339,6 +348,8 @@ impl Engine {
         } else {
             None
         };
+        // B7: dies here → a sibling sleeps on beside a task; recovery rings everybody.
+        crash::here(Point::B7);
         self.ring_worker(next);
     }
 
@@ -356,13 +367,16 @@ impl Engine {
     /// Puts a DONE record into this worker's lane and rings the host if it waits.
     fn publish(&mut self, record: u32) {
         // C6: dies here → DONE, no lane word; recovery finds it by its owner.
+        crash::here(Point::C6);
         self.lane.push(self.control.lane(self.slot), record);
         self.control.report(self.slot).count_completed();
         // C7: dies here → DONE and in the lane; the death itself wakes the supervisor.
+        crash::here(Point::C7);
         let flag = self.control.host_flag();
         if let Some(armed) = flag.armed() {
             // B3 in `doorbell`: ring first, clear after.
             let _ = self.host_bell.ring();
+            crash::here(Point::B3);
             flag.rung(armed);
         }
     }

@@ -5,6 +5,7 @@ use crate::arena::{AllocError, Allocator, Block};
 use crate::control::Control;
 use crate::ring::HandbackReader;
 use crate::shm::Region;
+use crate::sync::crash::{self, Point};
 
 /// The result arena of this incarnation.
 #[derive(Debug)]
@@ -35,7 +36,11 @@ impl Outputs {
         self.take_back(control, slot);
         let region = &self.region;
         let block = self.allocator.allocate(bytes.len(), |at, len| region.reserve(at, len))?;
+        // A1: dies here → RUNNING; the arena goes with the incarnation.
+        crash::here(Point::A1);
         region.write(block.offset(), bytes);
+        // A2: dies here → the same, with bytes that nobody names.
+        crash::here(Point::A2);
         Ok(block)
     }
 
@@ -43,6 +48,8 @@ impl Outputs {
     pub(crate) fn take_back(&mut self, control: &Control, slot: usize) {
         let (lane, taken) = (control.handback(slot), control.report(slot).handback_taken());
         while let Some(block) = self.handback.take(lane, taken) {
+            // A3: dies here → as A1; the host's next position is sent with the next fork order.
+            crash::here(Point::A3);
             self.allocator.free(block);
         }
     }

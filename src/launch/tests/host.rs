@@ -8,6 +8,7 @@ use super::rig::{FIRST, Rig, is_dead, lost, spec, wait_for, wait_for_death};
 use super::{SHARED, act, role, sleep};
 use crate::error::Error;
 use crate::launch::{PoolSpec, Report, StartMethod, attach, init};
+use crate::sync::crash::Point;
 use crate::sys::eventfd::EventFd;
 use crate::sys::rlimit::{self, Limit, Resource};
 use crate::sys::{fd, pidfd, process};
@@ -38,6 +39,13 @@ pub(super) const ROLES: &[(&str, fn())] = &[
     ("descriptors refused", crate::launch::zygote::tests::have_descriptors_refused),
     ("no descriptors", run_out_of_descriptors),
     ("stdio closed", start_without_stdio),
+    ("host dies at Z1", || super::crash_points::die_with_a_pool(Point::Z1)),
+    ("host dies at Z10", || super::crash_points::die_with_a_pool(Point::Z10)),
+    ("zygote dies at Z2", super::crash_points::lose_the_zygote_at_its_start),
+    ("zygote dies at Z4", || super::crash_points::lose_the_zygote_at(Point::Z4)),
+    ("zygote dies at Z6", || super::crash_points::lose_the_zygote_at(Point::Z6)),
+    ("worker stops at Z3", super::crash_points::orphan_a_worker),
+    ("worker dies at Z5", super::crash_points::lose_workers_at_their_start),
 ];
 
 fn be_host() {
@@ -98,13 +106,13 @@ fn a_host_killed_while_it_starts_leaves_nobody() {
 }
 
 /// The pid of the zygote of this process, which is the parent of its workers.
-fn zygote_of(worker: u32) -> OwnedFd {
+pub(super) fn zygote_of(worker: u32) -> OwnedFd {
     let stat = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
     let parent = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap();
     pidfd::open(parent.parse().unwrap()).unwrap()
 }
 
-fn kill(pidfd: &OwnedFd) {
+pub(super) fn kill(pidfd: &OwnedFd) {
     pidfd::send_signal(pidfd.as_fd(), libc::SIGKILL).unwrap();
 }
 

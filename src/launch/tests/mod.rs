@@ -6,6 +6,7 @@
 //! [`before_main`], where it has one thread.
 
 mod contract;
+mod crash_points;
 mod death;
 mod host;
 pub(super) mod rig;

@@ -81,6 +81,7 @@ fn a_program_that_does_not_attach_is_said_not_to() {
 fn a_command_that_is_killed_was_killed() {
     let rig = Rig::open(&command(&["sleep", "1000"])).unwrap();
     rig.start(FIRST);
+    // Z12: it never attaches.
     rig.launcher.kill(FIRST).unwrap();
     let exit = WorkerExit::Signalled { signal: libc::SIGKILL, core_dumped: false };
     assert_eq!(rig.death(FIRST), exit);

@@ -11,6 +11,7 @@ use super::super::wire::{self, Handover, Started, WORKER_MAGIC, WORKER_VARIABLE}
 use super::super::{ForkOrder, Limits, StartMethod};
 use super::Origin;
 use super::pool::Kept;
+use crate::sync::crash::{self, Point};
 use crate::sys::exit::exit_now;
 use crate::sys::rlimit::{self, Resource};
 use crate::sys::{exec, fd, image, memfd, oom, process, signal, socket};
@@ -65,6 +66,8 @@ impl Plan {
 
     /// Makes this process the worker.
     pub(super) fn start(mut self) -> ! {
+        // Z5: dies here → a zombie whose number is held until the zygote has opened it.
+        crash::here(Point::Z5);
         // Without the line nobody can be told why, so its want is the first thing to end for.
         let Ok(started) = std::mem::replace(&mut self.started, Err(io::ErrorKind::Other.into()))
         else {
@@ -92,6 +95,7 @@ impl Plan {
     fn prepare(&self, started: &OwnedFd) -> Result<(), String> {
         let cannot = |what: &'static str| move |error: io::Error| format!("cannot {what}: {error}");
         process::lead_group(0).map_err(cannot("lead a process group"))?;
+        crash::here(Point::Z3);
         process::die_with_parent().map_err(cannot("ask to die with the zygote"))?;
         // Z3: asked too late if it is dead already, but then this process has another parent.
         if process::parent_pid() != self.origin.pid {

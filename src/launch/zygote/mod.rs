@@ -26,6 +26,7 @@ pub(super) use constructor::check_catchable;
 use self::serve::Zygote;
 use super::exec::{PRELOAD_VARIABLE, preload_before};
 use super::wire::{self, Build, Hello};
+use crate::sync::crash::{self, Point};
 use crate::sys::exit::{exit_now, orderly_exit};
 use crate::sys::process::{self, Side};
 use crate::sys::rlimit::{self, Limit, Resource};
@@ -119,6 +120,8 @@ fn prepare(line: &OwnedFd) -> io::Result<(Origin, StartLine)> {
     let origin = Origin { build, open_files, oom_score: oom::score_adjustment()?, pid };
     let (ours, theirs) = socket::pair()?;
     let start_line = StartLine { ours, theirs };
+    // Z2: dies here → the host's wait ends with its death.
+    crash::here(Point::Z2);
     socket::send(line.as_fd(), &wire::encode(&Hello::Ready { pid }), &[])?;
     Ok((origin, start_line))
 }

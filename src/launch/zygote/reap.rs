@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::super::wire::{self, Answer};
 use super::serve::Zygote;
+use crate::sync::crash::{self, Point};
 use crate::sys::wait::{self, Ended};
 use crate::sys::{clock, process};
 use crate::table::WorkerId;
@@ -51,6 +52,7 @@ impl Zygote {
         if ended.is_ok() {
             let _ = process::signal_group(worker.pid, libc::SIGKILL);
         }
+        crash::here(Point::Z6);
         // A zombie still has its clock.
         let cpu_ns = clock::cpu_ns_of(worker.pid).unwrap_or(0);
         let _ = wait::reap(worker.pidfd.as_fd());

@@ -14,6 +14,7 @@ use super::oom_watch::OomWatch;
 use super::pool::{Heard, Pool, TOO_MANY_FDS};
 use super::reap::Worker;
 use super::{Origin, StartLine};
+use crate::sync::crash::{self, Point};
 use crate::sys::poll::{PollFd, poll};
 use crate::sys::process::{self, Side};
 use crate::sys::socket::{self, Received};
@@ -57,6 +58,7 @@ impl Zygote {
         loop {
             let ready = self.wait();
             if ready.host {
+                // Z7: whatever it was at, its workers' groups go, and this process.
                 self.kill_all();
                 return None;
             }
@@ -232,6 +234,8 @@ impl Zygote {
             let _ = wait::reap_waiting(pid);
             format!("cannot open the worker's pidfd: {error}: {TOO_MANY_FDS}")
         })?;
+        // Z4: dies here → a worker that the host never heard of dies by its death signal.
+        crash::here(Point::Z4);
         let pool = self.pools[index].key;
         Ok(Forked::Parent(Worker::new(order.id, pool, pid, pidfd, executed), copy))
     }

@@ -2,8 +2,8 @@
 //! used again; cancel; recovery beside living workers; several host threads; blocks handed back.
 //!
 //! The memory and the code that touches it are the product's; the host and the worker around them
-//! keep `README.md`'s rules and nothing more. Run by `.ci/loom`, broken on purpose by
-//! `examples/mutations.rs`.
+//! keep the rules of `ring/README.md` and nothing more. Run by `.ci/run`; `examples/model` breaks the
+//! rules on purpose.
 
 mod cancel;
 mod handback;
@@ -66,7 +66,7 @@ impl Queue {
     }
 }
 
-/// Words of a lane for a table of `records`; see `README.md` for why it is never full.
+/// Words of a lane for a table of `records`; see `ring/README.md` for why it is never full.
 fn lane_words(records: usize) -> usize {
     2 * records
 }
