@@ -45,10 +45,8 @@ pub(crate) mod task;
 pub(crate) mod worker;
 
 pub use error::{Error, Result};
-#[cfg(all(feature = "sandbox", not(aiopool_loom)))]
-pub use launch::Sandbox;
 #[cfg(not(aiopool_loom))]
-pub use launch::{Limits, StartMethod, init};
+pub use launch::{StartMethod, init};
 #[cfg(not(aiopool_loom))]
 pub use pool::{
     Collect, FromIter, FromStream, FunctionStats, Map, Pool, PoolBuilder, Source, StarFunction,
@@ -56,6 +54,9 @@ pub use pool::{
 };
 #[cfg(not(aiopool_loom))]
 pub use process::{Process, Worker};
+#[cfg(aiopool_fuzz)]
+#[doc(hidden)]
+pub use queue::fuzz::live as fuzz_queue;
 #[cfg(not(aiopool_loom))]
 pub use stats::{Histogram, PageStats, observe};
 #[cfg(not(aiopool_loom))]

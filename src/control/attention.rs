@@ -1,11 +1,13 @@
 //! A word per worker slot in which the host says that something besides tasks is to be looked at.
 //!
-//! `{ calls:56, -:7, stop:1 }`. The worker compares the whole word with what it saw last.
+//! `{ calls:40, asks:16, -:7, stop:1 }`. The worker compares the whole word with what it saw last;
+//! that one number may run over into the other does no harm.
 
 use crate::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 const STOP: u64 = 1;
-const CALL: u64 = 1 << 8;
+const ASK: u64 = 1 << 8;
+const CALL: u64 = 1 << 24;
 
 /// A view of a worker slot's attention word.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +29,13 @@ impl<'m> Attention<'m> {
         self.0.fetch_add(CALL, Release);
     }
 
+    /// The worker is to look whether it has all that the records say it has; the host rings it
+    /// after this.
+    pub(crate) fn ask(self) {
+        // Relaxed: what the records say was there before, and the worker reads it with Acquire.
+        self.0.fetch_add(ASK, Relaxed);
+    }
+
     /// The worker is to drop what it has and leave; the host rings the worker after this.
     pub(crate) fn stop(self) {
         // Release: as in `call`.
@@ -37,6 +46,11 @@ impl<'m> Attention<'m> {
     pub(crate) fn get(self) -> u64 {
         // Acquire: pairs with the Release in `call`.
         self.0.load(Acquire)
+    }
+
+    /// Whether somebody asked between two words.
+    pub(crate) fn asked(before: u64, now: u64) -> bool {
+        (before ^ now) & (CALL - ASK) != 0
     }
 
     /// Whether a word says that the worker is to leave.

@@ -31,6 +31,23 @@ pub(crate) struct Control {
 
 const NAME: &CStr = c"aiopool-control";
 
+/// A part of a control region.
+#[cfg(any(test, aiopool_fuzz))]
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    Header,
+    Heads,
+    HostFlag,
+    Sleepers,
+    Searchers,
+    Attention,
+    Report,
+    Rings,
+    Lanes,
+    Handbacks,
+    Records,
+}
+
 impl Control {
     /// A new control region, its pages reserved, every record FREE and every ring empty.
     ///
@@ -134,9 +151,29 @@ impl Control {
     }
 
     /// Every word of the region, for tests that damage it.
-    #[cfg(test)]
+    #[cfg(any(test, aiopool_fuzz))]
     pub(crate) fn all_words(&self) -> &[AtomicU64] {
         self.region.words(0, self.region.len() / 8)
+    }
+
+    /// The words of one part, likewise.
+    #[cfg(any(test, aiopool_fuzz))]
+    pub(crate) fn part(&self, part: Part) -> &[AtomicU64] {
+        let at = &self.layout;
+        let (start, end) = match part {
+            Part::Header => (0, at.heads),
+            Part::Heads => (at.heads, at.host_flag),
+            Part::HostFlag => (at.host_flag, at.sleepers),
+            Part::Sleepers => (at.sleepers, at.searchers),
+            Part::Searchers => (at.searchers, at.attention),
+            Part::Attention => (at.attention, at.report),
+            Part::Report => (at.report, at.rings),
+            Part::Rings => (at.rings, at.lanes),
+            Part::Lanes => (at.lanes, at.handbacks),
+            Part::Handbacks => (at.handbacks, at.records),
+            Part::Records => (at.records, at.len),
+        };
+        self.region.words(start, (end - start) / 8)
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {

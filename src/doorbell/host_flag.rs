@@ -9,6 +9,8 @@
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
 
 const ARMED: u64 = 1;
+/// More than there are workers and threads that change the flag at one time.
+const TURNS: u32 = 10_000;
 
 /// A view of a queue's host flag.
 #[derive(Clone, Copy, Debug)]
@@ -28,13 +30,17 @@ impl<'m> HostFlag<'m> {
     /// The host is about to wait: it looks at the lanes once more *after* this.
     pub(crate) fn arm(self) {
         let mut seen = self.0.load(Relaxed);
+        let mut turns = 0;
         loop {
             let next = (seen | ARMED).wrapping_add(2);
             // Relaxed: the fence below orders it before the look that follows.
             match self.0.compare_exchange(seen, next, Relaxed, Relaxed) {
                 Ok(_) => break,
-                Err(now) => seen = now,
+                Err(now) if turns < TURNS => seen = now,
+                // Each worker clears an arming once: only who scribbles comes between so often.
+                Err(_) => break self.0.store(next, Relaxed),
             }
+            turns += 1;
         }
         // SeqCst fence, B1: pairs with the one in `armed`. Either the worker sees the flag or the
         // host's next look sees the worker's lane word.

@@ -39,6 +39,11 @@ impl<'m> SlotSet<'m> {
         }
     }
 
+    /// How many slots there is room for.
+    pub(crate) fn most(self) -> usize {
+        64 * self.0.len()
+    }
+
     /// How many slots are in the set.
     pub(crate) fn len(self) -> u64 {
         self.0.iter().map(|word| u64::from(word.load(Relaxed).count_ones())).sum()

@@ -35,7 +35,9 @@ impl<'m> WorkerBells<'m> {
         if backlog() <= self.searchers.len() {
             return None;
         }
-        loop {
+        // As many turns as there can be sleepers: a bit that comes and goes under this is a
+        // scribble.
+        for _ in 0..self.sleepers.most() {
             if self.sleepers.remove(found) {
                 return Some(found);
             }
@@ -43,6 +45,7 @@ impl<'m> WorkerBells<'m> {
             start = found + 1;
             found = self.sleepers.find(start)?;
         }
+        None
     }
 
     /// A worker with nothing in flight begins to look.

@@ -3,7 +3,6 @@
 
 mod batch;
 mod builder;
-mod hooks;
 mod map;
 mod one_shot;
 mod ranges;

@@ -29,6 +29,8 @@ impl HostQueue {
         let mut deliveries = Vec::new();
         let (mut large, mut blocks) = (Vec::new(), Vec::new());
         let mut finding = AuditFinding::default();
+        // Slots whose workers must have something, by what the records say.
+        let mut claimed_to_have = Vec::new();
         let mut lanes = lock(&self.lanes);
         let before = self.words();
         self.drain_lanes(&mut lanes, &mut deliveries);
@@ -75,11 +77,13 @@ impl HostQueue {
                 continue;
             }
             let owner_is_live = || incarnation(word.owner().slot()) == Some(word.owner());
+            // The host calls off with the word and its own entry in one hold of the lock.
+            let is_pending = entry.pending.is_some();
             match word.state() {
-                Some(State::Queued) => {
+                Some(State::Queued) if is_pending => {
                     let (class, position) = split_place(entry.place);
                     let ring = control.ring(class);
-                    if ring.head() > position && entry.pending.is_some() {
+                    if ring.head() > position {
                         // Nobody will find it there: it was passed by a scribbled head, unless
                         // it was claimed between the two looks.
                         if state.enqueue_passed(index, class, word) {
@@ -106,8 +110,13 @@ impl HostQueue {
                         &mut blocks,
                     );
                 }
-                Some(State::Claimed | State::Running | State::Done | State::Cancelling)
-                    if owner_is_live() => {}
+                Some(State::Done) if owner_is_live() => {}
+                Some(State::Claimed | State::Running) if owner_is_live() && is_pending => {
+                    claimed_to_have.push(word.owner().slot());
+                }
+                Some(State::Cancelling) if owner_is_live() && !is_pending => {
+                    claimed_to_have.push(word.owner().slot());
+                }
                 _ => {
                     finding.damage =
                         Some(format!("{:#x} as the state of record {index}", word.bits()));
@@ -118,6 +127,11 @@ impl HostQueue {
         let free = state.free.len();
         let woken = state.room.take(free);
         drop(state);
+        for &slot in &claimed_to_have {
+            // It ends what it does not have: nobody else can tell a scribbled word from a long
+            // task.
+            control.attention(slot).ask();
+        }
         for (slot, record) in large {
             self.receive_large(&control, &mut lanes.lanes[slot], slot, record, &mut deliveries);
         }
@@ -125,7 +139,7 @@ impl HostQueue {
         blocks.drain(..).for_each(|block| self.common.inputs.free(block));
         woken.into_iter().for_each(Waker::wake);
         self.deliver(&mut deliveries);
-        if self.pending() > 0 {
+        if self.pending() > 0 || !claimed_to_have.is_empty() {
             // A wake-up may have gone to a worker that is stopped, or a worker's wish for room or
             // for attention may have been overwritten.
             self.ring_all();

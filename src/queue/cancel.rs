@@ -76,6 +76,13 @@ impl HostQueue {
         let now = monotonic_ns();
         match due {
             Due::Grace(_) => unreachable!("handled above"),
+            Due::Overdue(generation) => {
+                // Queued again meanwhile, it has a timer of its own.
+                let has_it = matches!(word.state(), Some(State::Claimed | State::Running));
+                if word.generation() != generation || !has_it {
+                    return Expired::Nothing;
+                }
+            }
             Due::Retry => {
                 if state.entries[index].held {
                     let class = usize::from(options.priority);
@@ -98,14 +105,16 @@ impl HostQueue {
                     return Expired::Nothing;
                 }
                 let limit = options.timeout.unwrap_or_default();
-                let again = match word.state() {
+                let overdue = Due::Overdue(state.entries[index].generation);
+                // A worker that moves its start, or never starts, gains one limit and no more.
+                let (again, due) = match word.state() {
                     Some(State::Running) => {
-                        // A start in the future would never expire: a scribbled one counts as now.
                         let started = state.control.records()[index].started().min(now);
-                        after(started, limit)
+                        (after(started, limit), overdue)
                     }
+                    Some(State::Claimed) => (after(now, limit), overdue),
                     // It has not begun; the limit is counted from the start.
-                    Some(State::Queued | State::Claimed) => after(now, limit),
+                    Some(State::Queued) => (after(now, limit), due),
                     _ => return Expired::Nothing,
                 };
                 if again > now {

@@ -38,7 +38,7 @@ impl Inputs {
     ///
     /// What the system refuses.
     pub(crate) fn create(len: usize) -> io::Result<Self> {
-        let region = Region::create(c"aiopool-requests", len)?;
+        let region = Region::create_to_be_sealed(c"aiopool-requests", len)?;
         let mut allocator = Allocator::new(len);
         let table = allocator
             .allocate(function::TABLE, |at, len| region.reserve(at, len))

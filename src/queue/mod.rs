@@ -10,8 +10,8 @@ mod cancel;
 mod common;
 mod counters;
 mod entry;
-#[cfg(all(test, not(aiopool_loom)))]
-mod fuzz;
+#[cfg(any(all(test, not(aiopool_loom)), aiopool_fuzz))]
+pub(crate) mod fuzz;
 mod inputs;
 mod lanes;
 mod rebuild;

@@ -56,7 +56,8 @@ impl HostQueue {
         self.deliver(&mut deliveries);
     }
 
-    fn carry_over(
+    /// What becomes of a task when nobody knows whether it ran: damage.
+    pub(super) fn carry_over(
         &self,
         state: &mut QueueState,
         index: usize,

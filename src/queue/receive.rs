@@ -98,6 +98,7 @@ impl HostQueue {
         let mut blocks = Vec::new();
         for (slot, lane) in lanes.iter_mut().enumerate() {
             let words = control.lane(slot);
+            let mut stale = 0;
             loop {
                 match lane.reader.peek(words) {
                     Next::Empty => break,
@@ -116,7 +117,7 @@ impl HostQueue {
                         }
                         let state = guard.get_or_insert_with(|| self.lock());
                         let index = index as usize;
-                        self.receive(
+                        let so = self.receive(
                             control,
                             state,
                             lane,
@@ -126,6 +127,13 @@ impl HostQueue {
                             &mut large,
                             &mut blocks,
                         );
+                        stale += usize::from(!so);
+                        if stale > words.len() {
+                            // Somebody writes here faster than this reads.
+                            let what = format!("{stale} stale words in the lane of slot {slot}");
+                            self.report_damage(slot, what);
+                            break;
+                        }
                     }
                 }
             }
@@ -143,7 +151,7 @@ impl HostQueue {
         }
     }
 
-    /// Takes what `slot`'s worker says of record `index`, if it is true.
+    /// Takes what `slot`'s worker says of record `index`, if it is so; false if it is not.
     #[allow(clippy::too_many_arguments)] // one call site beside recovery's; the parts are borrowed
     pub(super) fn receive(
         &self,
@@ -155,9 +163,10 @@ impl HostQueue {
         deliveries: &mut Vec<Delivery>,
         large: &mut Vec<(usize, LargeRecord)>,
         blocks: &mut Vec<Block>,
-    ) {
+    ) -> bool {
         let Some(record) = control.records().get(index) else {
-            return self.report_damage(slot, format!("record {index} in the lane of slot {slot}"));
+            self.report_damage(slot, format!("record {index} in the lane of slot {slot}"));
+            return false;
         };
         let word = record.state();
         if !state.entries[index].knows(word)
@@ -166,19 +175,19 @@ impl HostQueue {
             || word.owner().slot() != slot
         {
             // A leftover: the outcome was taken by an audit or a recovery before the word came.
-            return;
+            return false;
         }
         let Some(pending) = state.take_pending(index) else {
             // Called off while it ran, and now confirmed. Whatever output there is goes back.
             blocks.extend(state.free_record(index));
-            return;
+            return true;
         };
         let started = record.started();
         let output = record.output();
         if output.len > LARGE && matches!(output.place, Place::Block(_)) {
             state.entries[index].copying = true;
             large.push((slot, LargeRecord(Large { index, pending, output, started })));
-            return;
+            return true;
         }
         let (output, payload) = lane.copy_out(record);
         if let Place::Block(block) = output.place
@@ -196,6 +205,7 @@ impl HostQueue {
             }
             None => self.note_pending(state),
         }
+        true
     }
 
     /// The same for a large output: copied with the lanes held, but not the queue.

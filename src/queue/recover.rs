@@ -12,6 +12,7 @@ use crate::shm::Region;
 use crate::sys::clock::monotonic_ns;
 use crate::table::{Call, State, StateWord, WorkerId};
 use crate::task::{LossCause, TaskError, WorkerExit, WorkerLost};
+use crate::worker::MAX_FAILURE_TEXT;
 
 use super::entry::{Pending, Ticket};
 use super::receive::Delivery;
@@ -72,8 +73,11 @@ impl HostQueue {
                         &mut blocks,
                     );
                 }
-                // CANCELLING: delivered when it was called off.
-                _ => blocks.extend(state.free_record(index)),
+                // CANCELLING: delivered when it was called off, or somebody's scribble.
+                _ => {
+                    let what = format!("CANCELLING as the state of record {index}");
+                    self.carry_over(&mut state, index, false, &what, &mut deliveries);
+                }
             }
         }
         self.note_pending(&state);
@@ -141,9 +145,10 @@ impl HostQueue {
         let arena = lanes.lanes[slot].arena.clone();
         self.release(lanes);
         let arena = arena?;
-        block.holds(len as usize, arena.len()).then(|| {
+        let len = (len as usize).min(MAX_FAILURE_TEXT);
+        block.holds(len, arena.len()).then(|| {
             let mut bytes = Vec::new();
-            arena.read_to(block.offset(), len as usize, &mut bytes);
+            arena.read_to(block.offset(), len, &mut bytes);
             String::from_utf8_lossy(&bytes).into_owned()
         })
     }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::task::Waker;
 
 use crate::arena::Block;
@@ -115,6 +115,9 @@ impl HostQueue {
     ) -> Waiting {
         let number = self.lock().room.wait(waiting.as_ref().map(|w| w.number), waker);
         self.common.inputs.wait_for_room(waker);
+        // SeqCst: as before `ensure_watched` of a push. Damage may be all that it waits for.
+        fence(Ordering::SeqCst);
+        self.common.ensure_watched();
         waiting.unwrap_or_else(|| Waiting { queue: Arc::clone(self), number })
     }
 

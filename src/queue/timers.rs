@@ -17,6 +17,9 @@ pub(crate) enum Due {
     QueueTtl,
     /// An attempt must be over by now; the number says which.
     Timeout(u32),
+    /// The use of the record with that generation was in a worker's hands when its limit was
+    /// counted from there: it is over now, whatever the worker says of its start.
+    Overdue(u32),
     /// The worker must have dropped a task that was called off by deadline.
     Grace(u32),
     /// A HELD task is queued again.

@@ -9,6 +9,9 @@ use crate::stats::BUCKETS;
 use crate::task::Outcome;
 use crate::task::function::MAX_FUNCTIONS;
 
+/// 13 days; descriptors cannot say more either.
+const LONGEST_NS: u64 = 1 << 50;
+
 /// A histogram that is being added to: bucket `i` counts durations below `2^i` nanoseconds and
 /// not below half of that.
 #[derive(Debug)]
@@ -25,7 +28,8 @@ impl Default for Durations {
 
 impl Durations {
     fn add(&self, duration: Duration) {
-        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        // More than any task took: what a worker tells is not to spoil the sum for good.
+        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(LONGEST_NS);
         let bucket = (u64::BITS - ns.leading_zeros()) as usize;
         self.buckets[bucket.min(BUCKETS - 1)].fetch_add(1, Relaxed);
         self.sum_ns.fetch_add(ns as usize, Relaxed);
@@ -88,5 +92,6 @@ mod tests {
         let (counts, _) = durations.read();
         assert_eq!(&counts[..4], [1, 1, 2, 1]);
         assert_eq!((counts[41], counts[BUCKETS - 1]), (1, 1));
+        assert!(durations.read().1 <= 2 * LONGEST_NS, "a scribbled time spoils the sum");
     }
 }

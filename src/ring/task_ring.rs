@@ -69,7 +69,10 @@ impl<'m> TaskRing<'m> {
 
     /// Looks at the head of the ring.
     pub(crate) fn peek(&self) -> Head {
-        loop {
+        // Head moves on by what was in the ring when this began, or was pushed after it: who
+        // begins to wait after so many turns has whoever pushed those ring. More turns than that
+        // are somebody's who scribbles on head.
+        for _ in 0..=self.slots.len() {
             let position = self.head();
             // Acquire: pairs with the Release of `push`.
             let (found, record) = split(self.slot(position).load(Acquire));
@@ -82,6 +85,7 @@ impl<'m> TaskRing<'m> {
                 return Head::Empty;
             }
         }
+        Head::Empty
     }
 
     /// The record that the entry at `position` names, if it is there: no more than a hint.

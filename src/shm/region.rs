@@ -23,7 +23,8 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    /// A new region of `len` bytes, all zero, mapped to be written; its size is sealed.
+    /// A new region of `len` bytes, all zero, mapped to be written; its size is sealed, and so is
+    /// what may be done with it: nobody who has it can keep others from mapping it.
     ///
     /// Pages are not reserved; see [`Region::reserve`].
     ///
@@ -31,6 +32,17 @@ impl Region {
     ///
     /// Whatever memfd_create, ftruncate, fcntl or mmap refuse.
     pub(crate) fn create(name: &CStr, len: usize) -> io::Result<Self> {
+        let region = Self::create_to_be_sealed(name, len)?;
+        memfd::add_seals(region.as_fd(), memfd::SEAL_SEALS)?;
+        Ok(region)
+    }
+
+    /// The same for a region that [`seal_future_writes`](Self::seal_future_writes) follows on.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    pub(crate) fn create_to_be_sealed(name: &CStr, len: usize) -> io::Result<Self> {
         let fd = memfd::create(name)?;
         memfd::set_len(fd.as_fd(), len as u64)?;
         memfd::add_seals(fd.as_fd(), memfd::SEAL_SIZE)?;
@@ -62,7 +74,7 @@ impl Region {
 
     /// From here on nobody can map the region to be written any more; this mapping stays.
     pub(crate) fn seal_future_writes(&self) -> io::Result<()> {
-        memfd::add_seals(self.fd.as_fd(), memfd::SEAL_FUTURE_WRITE)
+        memfd::add_seals(self.fd.as_fd(), memfd::SEAL_FUTURE_WRITE | memfd::SEAL_SEALS)
     }
 
     /// Has the system set `len` bytes from `offset` on aside, so that touching them cannot fail.
@@ -190,7 +202,7 @@ mod tests {
 
     #[test]
     fn two_mappings_see_one_memory_and_the_sealed_one_is_read_only() {
-        let host = Region::create(c"test", 8192).unwrap();
+        let host = Region::create_to_be_sealed(c"test", 8192).unwrap();
         host.seal_future_writes().unwrap();
         let fd = host.as_fd().try_clone_to_owned().unwrap();
         assert!(Region::open(fd.try_clone().unwrap()).is_err(), "writable after the seal");
@@ -203,6 +215,14 @@ mod tests {
         let mut word = [0; 8];
         worker.read(0, &mut word);
         assert_eq!(u64::from_le_bytes(word), 7);
+    }
+
+    #[test]
+    fn whoever_has_a_region_cannot_seal_it_against_others() {
+        let region = Region::create(c"test", 4096).unwrap();
+        let theirs = region.as_fd().try_clone_to_owned().unwrap();
+        assert!(memfd::add_seals(theirs.as_fd(), memfd::SEAL_FUTURE_WRITE).is_err());
+        assert!(Region::open(theirs).is_ok());
     }
 
     #[test]

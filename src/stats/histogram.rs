@@ -22,7 +22,8 @@ impl Histogram {
     /// How many durations were counted.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
+        // Another program may have written anything.
+        self.counts.iter().fold(0, |sum, &count| sum.saturating_add(count))
     }
 
     /// Their sum.
@@ -48,7 +49,7 @@ impl Histogram {
         let wanted = ((count as f64 * share.clamp(0.0, 1.0)).ceil() as u64).max(1);
         let mut seen = 0;
         for (upper, count) in self.buckets() {
-            seen += count;
+            seen = count.saturating_add(seen);
             if seen >= wanted {
                 return upper;
             }

@@ -38,8 +38,9 @@ impl Supervisor {
         let report = control.report(slot);
         let (phase, completed) = (report.phase(), report.completed() > 0);
         let exit = worker.exit.clone().unwrap_or(WorkerExit::Unknown);
-        let failure =
-            (phase == Some(Phase::InitFailed)).then(|| queue.failure_text(slot)).flatten();
+        let failure = (phase == Some(Phase::InitFailed) && !worker.ready)
+            .then(|| queue.failure_text(slot))
+            .flatten();
         let cause = worker.killed.unwrap_or(LossCause::Death);
         let pid = worker.process.as_ref().map_or(0, |process| process.pid);
         let death = Death { id, seat: worker.seat, pid, exit: exit.clone(), cause };

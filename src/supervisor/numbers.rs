@@ -62,5 +62,6 @@ impl Shared {
 fn add(all: &mut [u64; HISTOGRAM], one: &Durations) {
     let (counts, sum) = one.read();
     all.iter_mut().zip(counts).for_each(|(all, count)| *all += count);
-    all[BUCKETS] += sum;
+    // A worker may have told any times.
+    all[BUCKETS] = all[BUCKETS].saturating_add(sum);
 }

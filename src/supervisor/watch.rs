@@ -41,7 +41,7 @@ impl Supervisor {
         let shared = std::sync::Arc::clone(&self.shared);
         let began = self.watch.next.is_none();
         self.watch.queues.resize(shared.queues.len(), Seen::default());
-        let mut any_moved = false;
+        let (mut any_moved, mut any_waits) = (false, false);
         let mut due = Vec::new();
         let mut next = None::<u64>;
         // Somebody waits for the end, and perhaps nobody for the tasks' outcomes.
@@ -56,20 +56,23 @@ impl Supervisor {
             if !stands {
                 seen.interval = 0;
             }
-            if queue.pending() > 0 && !began && (seen.due <= now || stands && seen.interval == 0) {
+            // A submitter that waits needs the records of tasks that were called off.
+            let waits = queue.pending() > 0 || queue.is_awaited();
+            any_waits |= waits;
+            if waits && !began && (seen.due <= now || stands && seen.interval == 0) {
                 due.push(index);
                 let backs_off = stands && !ending;
                 seen.interval = if backs_off { (seen.interval * 2).clamp(FIRST, LAST) } else { 0 };
                 seen.due = now + if backs_off { seen.interval } else { LAST };
             }
-            if queue.pending() > 0 {
+            if waits {
                 let at = if seen.interval == 0 { now + FIRST } else { seen.due };
                 next = Some(next.map_or(at, |next| next.min(at)));
             }
         }
-        if shared.pending() == 0 && !any_moved {
+        if !any_waits && !any_moved {
             shared.common.stop_watching();
-            if shared.pending() == 0 {
+            if shared.pending() == 0 && !shared.is_awaited() {
                 self.watch.next = None;
                 return;
             }

@@ -6,11 +6,17 @@
 pub(crate) mod crash;
 #[cfg(all(test, aiopool_loom))]
 pub(crate) mod model;
+#[cfg(all(any(test, aiopool_fuzz), not(aiopool_loom)))]
+pub(crate) mod racing;
 
 pub(crate) mod atomic {
     //! Atomic words and fences.
+    #[cfg(all(any(test, aiopool_fuzz), not(aiopool_loom)))]
+    pub(crate) use super::racing::AtomicU64;
+    #[cfg(not(any(test, aiopool_fuzz, aiopool_loom)))]
+    pub(crate) use std::sync::atomic::AtomicU64;
     #[cfg(not(aiopool_loom))]
-    pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};
+    pub(crate) use std::sync::atomic::{Ordering, fence};
 
     #[cfg(all(test, aiopool_loom))]
     pub(crate) use super::model::AtomicU64;

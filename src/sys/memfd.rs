@@ -9,6 +9,8 @@ use super::{check, memory, retry};
 
 /// The size cannot change any more: nobody who maps the file can meet a `SIGBUS`.
 pub(crate) const SEAL_SIZE: i32 = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK;
+/// No more seals.
+pub(crate) const SEAL_SEALS: i32 = libc::F_SEAL_SEAL;
 /// No new writable mapping or `write` is possible; mappings made before keep working.
 pub(crate) const SEAL_FUTURE_WRITE: i32 = libc::F_SEAL_FUTURE_WRITE;
 

@@ -13,8 +13,6 @@ pub(crate) mod exit;
 pub(crate) mod fd;
 pub(crate) mod forked;
 pub(crate) mod image;
-#[cfg(feature = "sandbox")]
-pub(crate) mod landlock;
 #[cfg(feature = "capi")]
 pub(crate) mod library;
 pub(crate) mod memfd;
@@ -24,8 +22,6 @@ pub(crate) mod pidfd;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod rlimit;
-#[cfg(feature = "sandbox")]
-pub(crate) mod seccomp;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod stderr;

@@ -80,7 +80,8 @@ impl Record {
     /// QUEUED → CANCELLED, or CLAIMED or RUNNING → CANCELLING, of this `generation` only.
     pub(crate) fn cancel(&self, generation: u32) -> CancelResult {
         let mut seen = self.state();
-        loop {
+        // Claimed, started, done: each step is one way, so a correct worker allows three turns.
+        for _ in 0..4 {
             if seen.generation() != generation {
                 return CancelResult::TooLate(seen);
             }
@@ -96,11 +97,11 @@ impl Record {
             };
             match self.swap(seen, next) {
                 Ok(()) => return result,
-                // The word moved on (claimed, started or done): each step is one way, so this
-                // loop ends after at most three turns of a correct worker.
                 Err(now) => seen = now,
             }
         }
+        // Somebody scribbles on the word. The audit finds that.
+        CancelResult::TooLate(seen)
     }
 
     /// DONE, or a dead worker's word → HELD: the task waits for a retry, by the host alone.

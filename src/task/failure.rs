@@ -26,6 +26,8 @@ pub(crate) enum Status {
     UnknownFunction = 6,
     /// The future was dropped because the host called the task off.
     Cancelled = 7,
+    /// Shared memory says that the worker has the task, and it has not; the output is the text.
+    Damaged = 8,
 }
 
 impl Status {
@@ -40,6 +42,7 @@ impl Status {
             5 => Self::OutputSpace,
             6 => Self::UnknownFunction,
             7 => Self::Cancelled,
+            8 => Self::Damaged,
             _ => return None,
         })
     }

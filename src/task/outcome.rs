@@ -92,6 +92,7 @@ pub(crate) fn interpret(status: u8, payload: Payload) -> Result<Payload, TaskErr
         Some(Status::Unencodable) => TaskError::Value(text(&payload)),
         Some(Status::OutputSpace) => TaskError::OutputSpace(text(&payload)),
         Some(Status::Cancelled) => TaskError::Cancelled,
+        Some(Status::Damaged) => TaskError::Corrupt(format!("a worker: {}", text(&payload))),
         None => TaskError::Corrupt(format!("status {status} of an output")),
     })
 }

@@ -13,7 +13,7 @@ use crate::table::Call;
 use crate::task::{Status, TaskFailure, codec};
 
 use super::config::WorkerConfig;
-use super::engine::{Claimed, Engine, Look, NoRoom, now};
+use super::engine::{Asked, Claimed, Engine, Look, NoRoom, now};
 use super::functions::Names;
 use super::start::WorkerStart;
 
@@ -358,8 +358,10 @@ impl AttachedWorker {
 
     /// Looks at what the host has said.
     fn attend(&mut self) {
-        if self.engine.attention().is_none() {
-            return;
+        let Some(Asked(what_it_has)) = self.engine.attention() else { return };
+        if what_it_has {
+            let Self { engine, tasks, .. } = self;
+            engine.disown(|record| tasks.values().any(|has| has.task.record == record));
         }
         let mut confirmed = Vec::new();
         for (&task, in_flight) in &mut self.tasks {

@@ -26,6 +26,9 @@ use super::start::WorkerFds;
 /// A lower class is served first once it was passed over this many times.
 const AGEING: u32 = 32;
 
+/// Bytes of the text of a failure that the host is told.
+pub(crate) const MAX_FAILURE_TEXT: usize = 64 << 10;
+
 /// A task that this worker has claimed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claimed {
@@ -45,6 +48,10 @@ pub(crate) enum Look {
     /// The next task must run alone, and this worker has others in flight.
     MustBeAlone,
 }
+
+/// The host has said something; true if it asks what this worker has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked(pub(crate) bool);
 
 /// An output that found no room yet.
 #[derive(Debug)]
@@ -130,7 +137,7 @@ impl Engine {
 
     /// Tells the supervisor why the worker cannot start.
     pub(crate) fn set_failure(&mut self, text: &str) {
-        let bytes = &text.as_bytes()[..text.len().min(64 << 10)];
+        let bytes = &text.as_bytes()[..text.len().min(MAX_FAILURE_TEXT)];
         if let Ok(block) = self.outputs.store(&self.control, self.slot, bytes) {
             self.control.report(self.slot).set_text(block, bytes.len() as u32);
         }
@@ -282,10 +289,33 @@ impl Engine {
         // worker was declared dead. The host sorts it out.
     }
 
-    /// The host's word, if it has changed since the last look.
-    pub(crate) fn attention(&mut self) -> Option<u64> {
+    /// Whether the host has said something since the last look, and whether it asked for
+    /// [`disown`](Self::disown).
+    pub(crate) fn attention(&mut self) -> Option<Asked> {
         let word = self.control.attention(self.slot).get();
-        (word != std::mem::replace(&mut self.seen_attention, word)).then_some(word)
+        let before = std::mem::replace(&mut self.seen_attention, word);
+        (word != before).then(|| Asked(Attention::asked(before, word)))
+    }
+
+    /// Ends the tasks that the records say this worker has and that it does not `have`: words
+    /// that no correct process wrote, and that nobody else can tell from a task that takes long.
+    pub(crate) fn disown(&mut self, have: impl Fn(u32) -> bool) {
+        for index in 0..self.control.records().len() as u32 {
+            let word = self.control.records()[index as usize].state();
+            if word.owner() != self.me || have(index) {
+                continue;
+            }
+            let mut task = Claimed { record: index, word };
+            match word.state() {
+                Some(State::Claimed) if !self.start(&mut task, now()) => continue,
+                Some(State::Claimed | State::Running) => {
+                    let text = format!("record {index} says that a worker has it which has not");
+                    // Few enough bytes for the record itself: there is always room.
+                    let _ = self.complete(task, Status::Damaged, text.as_bytes(), 0);
+                }
+                _ => self.confirm(task, word),
+            }
+        }
     }
 
     /// Whether the host wants this worker to leave.

@@ -38,10 +38,11 @@ pub(crate) mod bench {
     pub(crate) use super::start::WorkerFds;
 }
 
-#[cfg(not(test))]
+#[cfg(not(any(test, aiopool_fuzz)))]
 use engine::Engine;
-#[cfg(test)]
-pub(crate) use engine::{Claimed, Engine, Look};
+pub(crate) use engine::MAX_FAILURE_TEXT;
+#[cfg(any(test, aiopool_fuzz))]
+pub(crate) use engine::{Asked, Claimed, Engine, Look};
 use root::{Leave, Root};
 use spin::Spin;
 

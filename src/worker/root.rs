@@ -19,7 +19,7 @@ use crate::sys::eventfd::EventFd;
 use crate::task::Status;
 use crate::task::entry::Output;
 
-use super::engine::{Claimed, Engine, Look, NoRoom, now};
+use super::engine::{Asked, Claimed, Engine, Look, NoRoom, now};
 use super::functions::Functions;
 use super::ready::ReadySet;
 use super::slots::{InFlight, Polled, Slots};
@@ -219,8 +219,10 @@ impl<'e> Root<'e> {
 
     /// Looks at what the host has said: tasks called off, or that it is time to leave.
     fn attend(&mut self) {
-        if self.engine.attention().is_none() {
-            return;
+        let Some(Asked(what_it_has)) = self.engine.attention() else { return };
+        if what_it_has {
+            let Self { engine, slots, .. } = self;
+            engine.disown(|record| slots.occupied().any(|(_, has)| has.task.record == record));
         }
         let called_off: Vec<usize> = self
             .slots

@@ -1,55 +1,102 @@
-//! Random words over everything that workers can write, then every reader of it: an in-process
-//! fuzz target. `AIOPOOL_FUZZ_ROUNDS` sets how many random lives are lived.
+//! A life: a queue, its host and two workers without processes, driven by choices.
+#![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::timers::Due;
-use super::*;
-use crate::control::Shape;
+use super::choices::Choices;
+use super::dies;
+use crate::control::{Control, Shape};
+use crate::queue::timers::Due;
+use crate::queue::{
+    Common, Death, Expired, HostQueue, Inputs, Reason, Receiver, Submission, Ticket,
+};
 use crate::shm::Region;
-use crate::sync::atomic::Ordering::Relaxed;
-use crate::table::{Owner, WorkerId};
-use crate::task::{LossCause, Outcome, Status, TaskOptions, WorkerExit};
-use crate::worker::{Claimed, Engine, Look, WorkerFds};
+use crate::sys::eventfd::EventFd;
+use crate::table::{Owner, State, StateWord, WorkerId};
+use crate::task::{LossCause, Outcome, Status, TaskError, TaskOptions, WorkerExit};
+use crate::worker::{Asked, Claimed, Engine, Look, WorkerFds};
 
-const SHAPE: Shape = Shape { capacity: 16, slots: 2, classes: 2 };
-const ARENA: usize = 1 << 20;
+pub(super) const SHAPE: Shape = Shape { capacity: 16, slots: 2, classes: 2 };
+pub(super) const ARENA: usize = 1 << 20;
+/// Looks in peace after which everything must have come back.
+const PEACE: usize = 200;
 
 /// Counts what each token was given.
 #[derive(Default)]
-struct Book(Mutex<Vec<u32>>);
+pub(super) struct Book(Mutex<Vec<u32>>);
+
+impl Book {
+    fn open(&self) -> u64 {
+        let mut counts = self.0.lock().unwrap();
+        counts.push(0);
+        counts.len() as u64 - 1
+    }
+
+    fn strike(&self) {
+        self.0.lock().unwrap().pop();
+    }
+}
 
 impl Receiver for Book {
-    fn deliver(&self, token: u64, _: Outcome) -> bool {
+    fn deliver(&self, token: u64, outcome: Outcome) -> bool {
+        if let Err(TaskError::Corrupt(what)) = &outcome.result {
+            assert!(!what.is_empty(), "damage without a name");
+        }
+        // As a caller would: whatever the bytes are, decoding them is an error at worst.
+        let _ = outcome.decode::<(Vec<String>, Option<u64>)>();
         self.0.lock().unwrap()[token as usize] += 1;
         false
     }
 }
 
 /// A worker without a process.
-struct Hand {
-    id: WorkerId,
+pub(super) struct Hand {
+    pub(super) id: WorkerId,
     engine: Engine,
-    arena: Arc<Region>,
+    pub(super) arena: Arc<Region>,
     running: Vec<Claimed>,
 }
 
-struct Life {
-    random: u64,
-    queue: Arc<HostQueue>,
-    common: Arc<Common>,
-    book: Arc<Book>,
-    hands: Vec<Option<Hand>>,
-    incarnation: u32,
-    tickets: Vec<Ticket>,
-    damages: u64,
+impl Hand {
+    /// As state words have it.
+    pub(super) fn owner_bits(&self) -> u64 {
+        StateWord::new(0, Owner::of(self.id), State::Free).bits() >> 8
+    }
+
+    /// What the worker's root does when it was rung. True if it is to leave.
+    fn attend(&mut self) -> bool {
+        let Some(Asked(what_it_has)) = self.engine.attention() else { return false };
+        let Self { engine, running, .. } = self;
+        if what_it_has {
+            engine.disown(|record| running.iter().any(|task| task.record == record));
+        }
+        running.retain(|task| match engine.is_called_off(task) {
+            Some(word) => {
+                engine.confirm(*task, word);
+                false
+            }
+            None => true,
+        });
+        engine.must_stop()
+    }
 }
 
-impl Life {
-    fn new(seed: u64) -> Self {
+pub(super) struct Life<'b> {
+    pub(super) choices: Choices<'b>,
+    pub(super) queue: Arc<HostQueue>,
+    pub(super) common: Arc<Common>,
+    book: Arc<Book>,
+    pub(super) hands: Vec<Option<Hand>>,
+    incarnation: u32,
+    tickets: Vec<Ticket>,
+    /// Damages that the host has found.
+    pub(super) damages: u64,
+}
+
+impl<'b> Life<'b> {
+    pub(super) fn new(bytes: &'b [u8]) -> Self {
         let bell = || EventFd::new().unwrap();
         let inputs = Inputs::create(2 << 20).unwrap();
         let common = Common::new(inputs, bell(), bell(), 1_000_000);
@@ -57,7 +104,7 @@ impl Life {
         let bells = (0..SHAPE.slots).map(|_| bell()).collect();
         let queue = Arc::new(HostQueue::new(0, control, bells, Arc::clone(&common)));
         let mut life = Self {
-            random: seed | 1,
+            choices: Choices::new(bytes),
             queue,
             common,
             book: Arc::default(),
@@ -70,14 +117,7 @@ impl Life {
         life
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random >> 11) % limit
-    }
-
-    fn hire(&mut self, slot: usize) {
+    pub(super) fn hire(&mut self, slot: usize) {
         self.incarnation += 1;
         let arena = Arc::new(Region::create(c"test", ARENA).unwrap());
         let (lane, handback) = self.queue.prepare(slot, Arc::clone(&arena));
@@ -99,8 +139,13 @@ impl Life {
         }
     }
 
-    fn bury(&mut self, slot: usize, cause: LossCause) {
+    pub(super) fn bury(&mut self, slot: usize, cause: LossCause) {
         let Some(hand) = self.hands[slot].take() else { return };
+        // As the supervisor reads it.
+        let control = self.queue.control();
+        let report = control.report(slot);
+        let (_, _) = (report.phase(), report.completed());
+        let _ = self.queue.failure_text(slot);
         let exit = WorkerExit::Unknown;
         self.queue.recover(&Death { id: hand.id, seat: 0, pid: 1, exit, cause });
     }
@@ -113,37 +158,39 @@ impl Life {
     }
 
     fn submit(&mut self) {
-        let len = [0, 8, 40, 64, 3_000][self.below(5) as usize];
-        let token = self.book.0.lock().unwrap().len() as u64;
-        let retries = self.below(2) as u32 * 2;
-        let priority = self.below(2) as u8;
+        let len = [0, 8, 40, 64, 3_000][self.choices.below(5) as usize];
+        let retries = self.choices.below(2) as u32 * 2;
+        let priority = self.choices.below(2) as u8;
         let options = TaskOptions::new()
             .retries(retries)
             .retry_on_error(retries > 0)
             .priority(priority)
             .timeout(Duration::from_secs(3600));
-        self.book.0.lock().unwrap().push(0);
+        self.submit_with(&vec![7; len], options);
+    }
+
+    pub(super) fn submit_with(&mut self, input: &[u8], options: TaskOptions) {
+        let token = self.book.open();
         let submission = Submission {
             task: token + 1,
             function: 0,
-            input: &vec![7; len],
+            input,
             options,
             receiver: self.book.clone(),
             token,
         };
         match self.queue.try_submit(submission) {
             Ok(ticket) => self.tickets.push(ticket),
-            Err(_) => {
-                self.book.0.lock().unwrap().pop();
-            }
+            Err(_) => self.book.strike(),
         }
     }
 
     /// A worker does something; one that trips over damage is dead.
     fn work(&mut self, slot: usize, finish: bool) {
-        let (pick, status, len) = (self.below(8), self.below(3), self.below(5));
+        let [pick, status, len] = [8, 3, 5].map(|limit| self.choices.below(limit));
         let Some(hand) = &mut self.hands[slot] else { return };
-        let worked = catch_unwind(AssertUnwindSafe(|| {
+        let died = dies(|| {
+            assert!(!hand.attend(), "leaves");
             if finish && !hand.running.is_empty() {
                 let task = hand.running.remove(pick as usize % hand.running.len());
                 let status = [Status::Ok, Status::Failed, Status::Ok][status as usize];
@@ -153,48 +200,26 @@ impl Life {
                 }
             } else if let Look::Task(mut task) = hand.engine.claim(hand.running.is_empty()) {
                 // Some die between the claim and the start.
-                if pick == 0 || hand.engine.start(&mut task, 1) {
+                assert!(pick != 0, "dies with a claim");
+                if hand.engine.start(&mut task, 1) {
                     let mut input = Vec::new();
                     let _ = hand.engine.call(&task);
                     let _ = hand.engine.read_input(&task, &mut input);
                     hand.running.push(task);
-                    if pick == 0 {
-                        panic!("dies with a claim");
-                    }
                 }
             } else {
                 hand.engine.sleep();
                 hand.engine.wake();
             }
-        }));
-        if worked.is_err() {
+        });
+        if died {
             self.bury(slot, LossCause::Death);
             self.hire(slot);
         }
     }
 
-    fn scribble(&mut self) {
-        let control = self.queue.control();
-        let words = control.all_words();
-        for _ in 0..1 + self.below(6) {
-            let at = self.below(words.len() as u64) as usize;
-            let value = match self.below(4) {
-                0 => 0,
-                1 => u64::MAX,
-                _ => self.random,
-            };
-            words[at].store(value, Relaxed);
-        }
-        let slot = self.below(2) as usize;
-        let at = self.below(ARENA as u64 / 16) as usize;
-        let value = self.random;
-        if let Some(hand) = &self.hands[slot] {
-            hand.arena.words(0, ARENA / 16)[at].store(value, Relaxed);
-        }
-    }
-
     /// What the supervisor does from time to time.
-    fn supervise(&mut self) {
+    pub(super) fn supervise(&mut self) {
         self.queue.drain();
         let owners: Vec<Option<Owner>> =
             self.hands.iter().map(|hand| hand.as_ref().map(|hand| Owner::of(hand.id))).collect();
@@ -224,64 +249,65 @@ impl Life {
         }
     }
 
-    fn live(&mut self) {
-        for _ in 0..300 {
-            let slot = self.below(2) as usize;
-            match self.below(20) {
+    pub(super) fn cancel(&mut self) {
+        if self.tickets.is_empty() {
+            return;
+        }
+        let pick = self.choices.below(self.tickets.len() as u64) as usize;
+        let ticket = self.tickets[pick];
+        let reason = [Reason::Cancel, Reason::Deadline][self.choices.below(2) as usize];
+        self.queue.cancel(ticket, reason);
+    }
+
+    /// Lives as long as the bytes last.
+    pub(super) fn live(&mut self) {
+        while !self.choices.is_spent() {
+            let slot = self.choices.below(2) as usize;
+            match self.choices.below(24) {
                 0..5 => self.submit(),
                 5..9 => self.work(slot, false),
                 9..13 => self.work(slot, true),
-                13 if !self.tickets.is_empty() => {
-                    let pick = self.below(self.tickets.len() as u64) as usize;
-                    let ticket = self.tickets[pick];
-                    let reason = if self.below(2) == 0 { Reason::Cancel } else { Reason::Deadline };
-                    self.queue.cancel(ticket, reason);
-                }
+                13 => self.cancel(),
                 14 => {
                     self.bury(slot, LossCause::Death);
                     self.hire(slot);
                 }
-                15 => self.scribble(),
-                16..18 => self.supervise(),
-                _ => {
+                15..20 => self.damage(slot),
+                20..22 => self.supervise(),
+                22 => {
                     self.queue.drain();
+                }
+                _ => {
+                    let _ = (self.queue.depth(9), self.queue.has_records_out());
+                    self.queue.arm();
                 }
             }
         }
     }
 
     /// No more damage is done: everything has to end, once, and to come back.
-    fn end(&mut self, seed: u64) {
-        for _ in 0..400 {
+    pub(super) fn end(&mut self) {
+        crate::sync::racing::stop();
+        for _ in 0..PEACE {
             for slot in 0..2 {
                 self.work(slot, false);
                 (0..4).for_each(|_| self.work(slot, true));
             }
             self.supervise();
+            if self.is_at_rest() {
+                break;
+            }
         }
         let given = self.book.0.lock().unwrap().clone();
-        assert_eq!(self.queue.pending(), 0, "seed {seed}");
-        assert!(given.iter().all(|&n| n == 1), "seed {seed}: {given:?}");
-        assert_eq!(self.queue.free_records(), SHAPE.capacity as usize, "seed {seed}");
-        assert_eq!(self.common.inputs.used(), 0, "seed {seed}");
+        assert_eq!(self.queue.pending(), 0, "tasks are left: {given:?}");
+        assert!(given.iter().all(|&n| n == 1), "not once each: {given:?}");
+        assert_eq!(self.queue.free_records(), SHAPE.capacity as usize, "records are lost");
+        assert_eq!(self.common.inputs.used(), 0, "input bytes are lost");
     }
-}
 
-#[test]
-fn whatever_workers_write_every_task_ends_once_and_everything_comes_back() {
-    let rounds = std::env::var("AIOPOOL_FUZZ_ROUNDS").ok().and_then(|n| n.parse().ok());
-    // The panics of the dying are part of the game.
-    std::panic::set_hook(Box::new(|info| {
-        if info.to_string().contains("seed ") {
-            eprintln!("{info}");
-        }
-    }));
-    let mut damages = 0;
-    for seed in 1..=rounds.unwrap_or(150_u64) {
-        let mut life = Life::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        life.live();
-        life.end(seed);
-        damages += life.damages;
+    fn is_at_rest(&self) -> bool {
+        self.queue.pending() == 0
+            && self.queue.free_records() == SHAPE.capacity as usize
+            && self.common.inputs.used() == 0
     }
-    assert!(damages > 0, "no damage was ever found");
 }
