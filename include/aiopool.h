@@ -491,6 +491,34 @@ aiopool_status aiopool_init(void);
 #define AIOPOOL_POOL_KEEP_FDS 1
 
 /**
+ * Executing a set-user-id program gives workers no new rights. Every rule of a
+ * sandbox (the flags below, paths, denied calls) brings it along.
+ */
+#define AIOPOOL_POOL_NO_NEW_PRIVS 2
+
+/**
+ * Workers can make no socket: `socket` answers `EPERM`.
+ */
+#define AIOPOOL_POOL_NO_NETWORK 4
+
+/**
+ * Workers can execute no program. Not with `AIOPOOL_START_COMMAND`.
+ */
+#define AIOPOOL_POOL_NO_EXEC 8
+
+/**
+ * Workers can send signals to their own children only (Linux 6.12).
+ */
+#define AIOPOOL_POOL_NO_SIGNALS 16
+
+/**
+ * Goes without those rules of the three above, of `read_only`, `read_write` and `denied_calls`
+ * that the kernel cannot enforce. Without this flag `aiopool_pool_start` is refused, and its
+ * text says which they are.
+ */
+#define AIOPOOL_POOL_BEST_EFFORT 32
+
+/**
  * Options of a pool; set by `aiopool_pool_options_init`, then changed where wanted.
  *
  * A number outside its range is refused by `aiopool_pool_start` with a text that says the range.
@@ -583,9 +611,39 @@ typedef struct aiopool_pool_options {
      */
     size_t exit_input_len;
     /**
+     * Bytes of address space that a worker may map, the arenas included; 0, the default, for as
+     * many as this process. An allocation beyond it fails.
+     */
+    uint64_t limit_address_space;
+    /**
+     * Seconds of processor time in a worker's life, then `SIGXCPU`; 0 for as many as this process.
+     */
+    uint64_t limit_cpu_seconds;
+    /**
+     * Descriptors that a worker may have open, the pool's included; 0 for as many as this process.
+     */
+    uint64_t limit_open_files;
+    /**
+     * Paths that workers can read and execute, ended by NULL; NULL, the default, for no rule. If
+     * this or `read_write` is not NULL, workers can open nothing else. Needs Linux 6.2.
+     */
+    const char *const *read_only;
+    /**
+     * Paths that workers can also write, make and remove, ended by NULL; or NULL.
+     */
+    const char *const *read_write;
+    /**
+     * Numbers of system calls that answer `EPERM` in workers.
+     */
+    const int64_t *denied_calls;
+    /**
+     * How many.
+     */
+    size_t denied_calls_len;
+    /**
      * 0.
      */
-    uint64_t reserved[8];
+    uint64_t reserved[1];
 } aiopool_pool_options;
 
 /**

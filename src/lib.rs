@@ -45,8 +45,10 @@ pub(crate) mod task;
 pub(crate) mod worker;
 
 pub use error::{Error, Result};
+#[cfg(all(feature = "sandbox", not(aiopool_loom)))]
+pub use launch::Sandbox;
 #[cfg(not(aiopool_loom))]
-pub use launch::{StartMethod, init};
+pub use launch::{Limits, StartMethod, init};
 #[cfg(not(aiopool_loom))]
 pub use pool::{
     Collect, FromIter, FromStream, FunctionStats, Map, Pool, PoolBuilder, Source, StarFunction,

@@ -69,3 +69,19 @@ fn every_mistake_is_a_status() {
     let said = watched(&binary, &[]);
     assert!(said.ends_with("were statuses\n"), "{said}");
 }
+
+#[cfg(feature = "sandbox")]
+#[test]
+fn workers_are_confined_as_c_asks_for_it() {
+    if missing("cc") {
+        return;
+    }
+    let binary = compile(&Path::new(ROOT).join("tests/capi/isolation.c"), "isolation");
+    let said = watched(&binary, &[]);
+    assert_eq!(
+        said,
+        "isolation: socket Operation not permitted, other files Permission denied, /dev/null open, \
+         exec Operation not permitted, uname Operation not permitted, 77 descriptors\n\
+         isolation: lost 1, SIGXCPU\n"
+    );
+}

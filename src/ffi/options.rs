@@ -9,7 +9,9 @@ use super::boundary::Failure;
 use super::pointer::{Sized32, bytes, out};
 use super::status::*;
 use super::{entry, function};
-use crate::launch::StartMethod;
+#[cfg(feature = "sandbox")]
+use crate::launch::Sandbox;
+use crate::launch::{Limits, StartMethod};
 use crate::pool::{Pool, PoolBuilder};
 use crate::task::entry::relative;
 use crate::worker::Hook;
@@ -23,6 +25,27 @@ pub const AIOPOOL_START_COMMAND: u32 = 2;
 
 /// Workers keep the descriptors that were open at `aiopool_init`.
 pub const AIOPOOL_POOL_KEEP_FDS: u32 = 1;
+/// Executing a set-user-id program gives workers no new rights. Every rule of a
+/// sandbox (the flags below, paths, denied calls) brings it along.
+pub const AIOPOOL_POOL_NO_NEW_PRIVS: u32 = 2;
+/// Workers can make no socket: `socket` answers `EPERM`.
+pub const AIOPOOL_POOL_NO_NETWORK: u32 = 4;
+/// Workers can execute no program. Not with `AIOPOOL_START_COMMAND`.
+pub const AIOPOOL_POOL_NO_EXEC: u32 = 8;
+/// Workers can send signals to their own children only (Linux 6.12).
+pub const AIOPOOL_POOL_NO_SIGNALS: u32 = 16;
+/// Goes without those rules of the three above, of `read_only`, `read_write` and `denied_calls`
+/// that the kernel cannot enforce. Without this flag `aiopool_pool_start` is refused, and its
+/// text says which they are.
+pub const AIOPOOL_POOL_BEST_EFFORT: u32 = 32;
+
+/// What `flags` can have.
+const FLAGS: u32 = AIOPOOL_POOL_KEEP_FDS | AIOPOOL_POOL_NO_NEW_PRIVS | SANDBOX;
+/// The rules of a sandbox.
+const SANDBOX: u32 = AIOPOOL_POOL_NO_NETWORK
+    | AIOPOOL_POOL_NO_EXEC
+    | AIOPOOL_POOL_NO_SIGNALS
+    | AIOPOOL_POOL_BEST_EFFORT;
 
 /// Options of a pool; set by `aiopool_pool_options_init`, then changed where wanted.
 ///
@@ -74,8 +97,24 @@ pub struct aiopool_pool_options {
     pub exit_input: *const c_void,
     /// Bytes of it.
     pub exit_input_len: usize,
+    /// Bytes of address space that a worker may map, the arenas included; 0, the default, for as
+    /// many as this process. An allocation beyond it fails.
+    pub limit_address_space: u64,
+    /// Seconds of processor time in a worker's life, then `SIGXCPU`; 0 for as many as this process.
+    pub limit_cpu_seconds: u64,
+    /// Descriptors that a worker may have open, the pool's included; 0 for as many as this process.
+    pub limit_open_files: u64,
+    /// Paths that workers can read and execute, ended by NULL; NULL, the default, for no rule. If
+    /// this or `read_write` is not NULL, workers can open nothing else. Needs Linux 6.2.
+    pub read_only: *const *const c_char,
+    /// Paths that workers can also write, make and remove, ended by NULL; or NULL.
+    pub read_write: *const *const c_char,
+    /// Numbers of system calls that answer `EPERM` in workers.
+    pub denied_calls: *const i64,
+    /// How many.
+    pub denied_calls_len: usize,
     /// 0.
-    pub reserved: [u64; 8],
+    pub reserved: [u64; 1],
 }
 
 // SAFETY: integers and pointers only, and the size comes first.
@@ -106,7 +145,14 @@ unsafe impl Sized32 for aiopool_pool_options {
             init_input_len: 0,
             exit_input: std::ptr::null(),
             exit_input_len: 0,
-            reserved: [0; 8],
+            limit_address_space: 0,
+            limit_cpu_seconds: 0,
+            limit_open_files: 0,
+            read_only: std::ptr::null(),
+            read_write: std::ptr::null(),
+            denied_calls: std::ptr::null(),
+            denied_calls_len: 0,
+            reserved: [0; 1],
         }
     }
 }
@@ -116,12 +162,13 @@ impl aiopool_pool_options {
     ///
     /// # Safety
     ///
-    /// `command` is NULL or an array of C strings that NULL ends; the inputs are as their lengths.
+    /// `command`, `read_only` and `read_write` are NULL or arrays of C strings that NULL ends; the
+    /// inputs and `denied_calls` are as their lengths.
     pub(super) unsafe fn builder(&self) -> Result<PoolBuilder, Failure> {
         if self.reserved_0 != 0 || self.reserved.iter().any(|&word| word != 0) {
             return Err(Failure::new(AIOPOOL_ERR_STRUCT, "a reserved field is not 0"));
         }
-        if self.flags & !AIOPOOL_POOL_KEEP_FDS != 0 {
+        if self.flags & !FLAGS != 0 {
             let text = format!("flags = {:#x} has bits that nobody knows", self.flags);
             return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
         }
@@ -155,7 +202,78 @@ impl aiopool_pool_options {
         let exit_hook = self.hook("exit_function", self.exit_function, exit_input)?;
         // SAFETY: the caller vouches for `command`.
         let builder = builder.start_method(unsafe { self.start_method() }?);
+        // SAFETY: the caller vouches for the paths and the numbers.
+        let builder = unsafe { self.isolated(builder) }?;
         Ok(builder.hooks(init_hook, exit_hook))
+    }
+
+    /// With the limits and what workers are forbidden.
+    ///
+    /// # Safety
+    ///
+    /// As [`builder`](Self::builder), for the paths and numbers.
+    unsafe fn isolated(&self, builder: PoolBuilder) -> Result<PoolBuilder, Failure> {
+        let mut limits = Limits::new();
+        if self.limit_address_space != 0 {
+            limits = limits.address_space(self.limit_address_space);
+        }
+        if self.limit_cpu_seconds != 0 {
+            limits = limits.cpu_seconds(self.limit_cpu_seconds);
+        }
+        if self.limit_open_files != 0 {
+            limits = limits.open_files(self.limit_open_files);
+        }
+        let builder =
+            builder.limits(limits).no_new_privs(self.flags & AIOPOOL_POOL_NO_NEW_PRIVS != 0);
+        let rules = self.flags & SANDBOX != 0 || self.denied_calls_len != 0;
+        if !rules && self.read_only.is_null() && self.read_write.is_null() {
+            return Ok(builder);
+        }
+        // SAFETY: passed on.
+        unsafe { self.sandboxed(builder) }
+    }
+
+    #[cfg(not(feature = "sandbox"))]
+    unsafe fn sandboxed(&self, _: PoolBuilder) -> Result<PoolBuilder, Failure> {
+        let text = "this library was built without the feature sandbox: workers can be limited \
+                    (limit_…), and nothing else";
+        Err(Failure::new(AIOPOOL_ERR_INVALID, text))
+    }
+
+    /// # Safety
+    ///
+    /// As [`isolated`](Self::isolated).
+    #[cfg(feature = "sandbox")]
+    unsafe fn sandboxed(&self, builder: PoolBuilder) -> Result<PoolBuilder, Failure> {
+        let (numbers, len) = (self.denied_calls, self.denied_calls_len);
+        // SAFETY: the caller vouches for it; any bytes are numbers.
+        let numbers =
+            unsafe { bytes("denied_calls", numbers.cast(), len.saturating_mul(size_of::<i64>()))? };
+        let numbers = numbers
+            .chunks_exact(size_of::<i64>())
+            .map(|bytes| i64::from_ne_bytes(bytes.try_into().expect("chunks of that size")));
+        let mut sandbox = Sandbox::new().deny_system_calls(numbers);
+        if !self.read_only.is_null() {
+            // SAFETY: the caller vouches for it.
+            sandbox = sandbox.read_only(unsafe { arguments(self.read_only) });
+        }
+        if !self.read_write.is_null() {
+            // SAFETY: the caller vouches for it.
+            sandbox = sandbox.read_write(unsafe { arguments(self.read_write) });
+        }
+        type Rule = fn(Sandbox) -> Sandbox;
+        let rules: [(u32, Rule); 4] = [
+            (AIOPOOL_POOL_NO_NETWORK, Sandbox::no_network),
+            (AIOPOOL_POOL_NO_EXEC, Sandbox::no_exec),
+            (AIOPOOL_POOL_NO_SIGNALS, Sandbox::no_signals),
+            (AIOPOOL_POOL_BEST_EFFORT, Sandbox::best_effort),
+        ];
+        for (flag, rule) in rules {
+            if self.flags & flag != 0 {
+                sandbox = rule(sandbox);
+            }
+        }
+        Ok(builder.sandbox(sandbox))
     }
 
     fn hook(&self, name: &str, function: u32, input: &[u8]) -> Result<Option<Hook>, Failure> {

@@ -9,7 +9,10 @@ mod attached;
 mod exec;
 mod home;
 mod launcher;
+mod limits;
 mod line;
+#[cfg_attr(not(feature = "sandbox"), path = "no_sandbox.rs")]
+mod sandbox;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -18,6 +21,9 @@ mod zygote;
 
 pub use home::init;
 pub(crate) use launcher::{Launcher, Report};
+pub use limits::Limits;
+#[cfg_attr(not(feature = "sandbox"), allow(unreachable_pub))]
+pub use sandbox::Sandbox;
 pub use spec::StartMethod;
-pub(crate) use spec::{ForkOrder, Limits, PoolFds, PoolSpec, fds_needed};
+pub(crate) use spec::{ForkOrder, PoolFds, PoolSpec, fds_needed};
 pub(crate) use zygote::attach;

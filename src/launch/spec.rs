@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Limits, Sandbox};
 use crate::table::WorkerId;
 
 /// How worker processes come to be.
@@ -23,19 +24,6 @@ pub enum StartMethod {
     Command(Vec<OsString>),
 }
 
-/// Resource limits of each worker; `None` leaves what the host had.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Limits {
-    /// Most address space in bytes (`RLIMIT_AS`).
-    pub address_space: Option<u64>,
-    /// Most processor time in seconds, then `SIGXCPU` (`RLIMIT_CPU`).
-    pub cpu_seconds: Option<u64>,
-    /// Most open descriptors (`RLIMIT_NOFILE`).
-    pub open_files: Option<u64>,
-    /// Executing a set-user-id program gives no new rights (`PR_SET_NO_NEW_PRIVS`).
-    pub no_new_privs: bool,
-}
-
 /// One pool, as the zygote keeps it; sent once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PoolSpec {
@@ -47,6 +35,10 @@ pub(crate) struct PoolSpec {
     pub keep_fds: bool,
     /// Resource limits of each worker.
     pub limits: Limits,
+    /// Executing a set-user-id program gives workers no new rights.
+    pub no_new_privs: bool,
+    /// What workers are forbidden.
+    pub sandbox: Option<Sandbox>,
     /// The stats page: its file, and when it was made. Removed when the host dies.
     pub page: Option<(String, u64)>,
     /// The worker configuration, handed on as it is.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::ForkOrder;
+use super::{ForkOrder, Sandbox};
 use crate::table::WorkerId;
 use crate::task::WorkerExit;
 
@@ -23,7 +23,7 @@ pub(super) const ZYGOTE_MAGIC: [u8; 8] = *b"aiopoolZ";
 /// Opens a [`Handover`].
 pub(super) const WORKER_MAGIC: [u8; 8] = *b"aiopoolW";
 /// Grows with every change of [`Greeting`] or [`Handover`].
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// No message is longer: reasons are cut, a path has at most 4096 bytes, and what may be larger
 /// travels in a memfd.
@@ -157,6 +157,8 @@ pub(super) struct Handover {
     pub fds: Vec<i32>,
     /// The pool's worker configuration.
     pub config: Vec<u8>,
+    /// What a worker that starts before `main` is forbidden.
+    pub sandbox: Option<Sandbox>,
 }
 
 /// The bytes of a message.

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::launch::{Launcher, Limits, PoolFds, PoolSpec, StartMethod};
+use crate::launch::{Launcher, Limits, PoolFds, PoolSpec, Sandbox, StartMethod};
 use crate::queue::{Common, HostQueue, Inputs};
 use crate::scheduler::{RoundRobin, Scheduler};
 #[cfg(feature = "stats-page")]
@@ -19,11 +19,12 @@ use crate::stats::Page;
 use crate::supervisor::{Plan, Shared, Supervisor};
 use crate::sys::cpus;
 use crate::sys::eventfd::EventFd;
+use crate::task::LiveError;
 use crate::task::callback::{Callback, Exception, Runtime};
-use crate::task::{Fallible, LiveError, codec, entry};
 use crate::worker::{Hook, WorkerConfig};
 
-use super::ranges::{arena, check_fds, within};
+use super::hooks::{self, hook};
+use super::ranges::{arena, check_fds, check_limits, within};
 use super::waiting::Waiting;
 use super::{Inner, Pool};
 
@@ -45,6 +46,8 @@ pub struct PoolBuilder {
     start: StartMethod,
     keep_fds: bool,
     limits: Limits,
+    no_new_privs: bool,
+    sandbox: Option<Sandbox>,
     initializer: Option<Result<Hook>>,
     exit_hook: Option<Result<Hook>>,
     runtime_initializer: Option<Callback<Runtime>>,
@@ -82,6 +85,8 @@ impl Default for PoolBuilder {
             start: StartMethod::Fork,
             keep_fds: false,
             limits: Limits::default(),
+            no_new_privs: false,
+            sandbox: None,
             initializer: None,
             exit_hook: None,
             runtime_initializer: None,
@@ -182,6 +187,28 @@ impl PoolBuilder {
     #[must_use]
     pub fn keep_fds(mut self, yes: bool) -> Self {
         self.keep_fds = yes;
+        self
+    }
+
+    /// Resource limits of each worker; by default those of the host.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Executing a set-user-id program gives workers no new rights (`PR_SET_NO_NEW_PRIVS`).
+    #[must_use]
+    pub fn no_new_privs(mut self, yes: bool) -> Self {
+        self.no_new_privs = yes;
+        self
+    }
+
+    /// Forbids workers files, the network and more; by default they may do what the host may.
+    #[cfg(feature = "sandbox")]
+    #[must_use]
+    pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
+        self.sandbox = Some(sandbox);
         self
     }
 
@@ -320,6 +347,8 @@ impl PoolBuilder {
             start: plan.start.clone(),
             keep_fds: plan.keep_fds,
             limits: plan.limits.clone(),
+            no_new_privs: plan.no_new_privs,
+            sandbox: plan.sandbox.clone(),
             #[cfg(feature = "stats-page")]
             page: page.as_ref().map(Page::identity),
             #[cfg(not(feature = "stats-page"))]
@@ -407,6 +436,8 @@ impl PoolBuilder {
         within("max_payload", self.max_payload, 1, 1 << 30)?;
         let input_arena = arena("input_arena", self.input_arena, self.max_payload)?;
         let output_arena = arena("output_arena", self.output_arena, self.max_payload)?;
+        let seats = processes.div_ceil(self.queues);
+        check_limits(&self.limits, seats, input_arena + output_arena)?;
         Ok(Plan {
             processes: processes as u32,
             queues: self.queues as u32,
@@ -420,6 +451,8 @@ impl PoolBuilder {
             start: self.start.clone(),
             keep_fds: self.keep_fds,
             limits: self.limits.clone(),
+            no_new_privs: self.no_new_privs,
+            sandbox: self.checked_sandbox()?,
             worker: WorkerConfig {
                 child_concurrency: self.child_concurrency as u32,
                 max_tasks: self.max_tasks_per_child,
@@ -436,47 +469,22 @@ impl PoolBuilder {
 }
 
 impl PoolBuilder {
-    /// A hook is either a function of this program or bytes for another one.
+    fn checked_sandbox(&mut self) -> Result<Option<Sandbox>> {
+        let sandbox = self.sandbox.take();
+        #[cfg(feature = "sandbox")]
+        let sandbox = {
+            let command = matches!(self.start, StartMethod::Command(_));
+            sandbox.map(|sandbox| sandbox.checked(command)).transpose()?
+        };
+        Ok(sandbox)
+    }
+
     fn check_hooks(&self) -> Result<()> {
-        let other_program = matches!(self.start, StartMethod::Command(_));
         let callbacks = [
             ("runtime_initializer", self.runtime_initializer.is_some()),
             ("exception_handler", self.exception_handler.is_some()),
         ];
-        for (name, set) in callbacks {
-            if set && other_program {
-                let allowed = "workers that run a command have none of this program's functions";
-                let value = "set".to_owned();
-                return Err(Error::InvalidOption { name, value, allowed: allowed.to_owned() });
-            }
-        }
         let hooks = [("initializer", &self.initializer), ("exit_hook", &self.exit_hook)];
-        for (name, hook) in hooks {
-            let Some(Ok(hook)) = hook else { continue };
-            if other_program != (hook.vtable == 0) {
-                let allowed = if other_program {
-                    "workers that run a command are given initializer_bytes"
-                } else {
-                    "bytes are for workers that run a command (StartMethod::Command)"
-                };
-                let value = "set".to_owned();
-                return Err(Error::InvalidOption { name, value, allowed: allowed.to_owned() });
-            }
-        }
-        Ok(())
+        hooks::check(matches!(self.start, StartMethod::Command(_)), callbacks, hooks)
     }
-}
-
-fn hook<F, A, Fut, E>(_: F, argument: &A) -> Result<Hook>
-where
-    F: Fn(A) -> Fut + Copy + Send + 'static,
-    A: Serialize + DeserializeOwned + 'static,
-    Fut: Future<Output = std::result::Result<(), E>> + 'static,
-    E: Display + 'static,
-{
-    let mut encoded = Vec::new();
-    codec::encode(argument, &mut encoded)
-        .map_err(|reason| Error::Encode { function: std::any::type_name::<F>(), reason })?;
-    let vtable = entry::relative(entry::vtable::<F, A, Fut, Fallible>());
-    Ok(Hook { vtable, argument: encoded })
 }

@@ -3,6 +3,7 @@
 
 mod batch;
 mod builder;
+mod hooks;
 mod map;
 mod one_shot;
 mod ranges;

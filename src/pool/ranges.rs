@@ -3,7 +3,7 @@
 
 use crate::arena::CHUNK;
 use crate::error::{Error, Result};
-use crate::launch::{PoolSpec, fds_needed};
+use crate::launch::{Limits, PoolSpec, fds_needed};
 use crate::sys::fd;
 use crate::sys::rlimit::{self, Resource};
 
@@ -41,4 +41,26 @@ pub(super) fn check_fds(spec: &PoolSpec) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// Limits under which a worker can start: it maps `arenas` bytes, and has two slots' doorbells for
+/// each of the `seats` of its queue.
+pub(super) fn check_limits(limits: &Limits, seats: usize, arenas: usize) -> Result<()> {
+    /// What a small program, its stack and the task table take beside the arenas.
+    const PROGRAM: u64 = 64 << 20;
+    /// The pool's other descriptors in a worker, the standard three and the runtime's.
+    const DESCRIPTORS: u64 = 20;
+    let at_least = |name, value: Option<u64>, least: u64, why: &str| match value {
+        Some(value) if value < least => Err(Error::InvalidOption {
+            name,
+            value: value.to_string(),
+            allowed: format!("at least {least}{why}"),
+        }),
+        _ => Ok(()),
+    };
+    let why = ": the arenas, which input_arena and output_arena choose, and 64 MiB for the rest";
+    at_least("limits.address_space", limits.address_space, arenas as u64 + PROGRAM, why)?;
+    at_least("limits.cpu_seconds", limits.cpu_seconds, 1, "")?;
+    let why = ": two for each worker of the queue and those of the pool and the runtime";
+    at_least("limits.open_files", limits.open_files, 2 * seats as u64 + DESCRIPTORS, why)
 }

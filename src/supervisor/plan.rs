@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::control::Shape;
-use crate::launch::{Limits, StartMethod};
+use crate::launch::{Limits, Sandbox, StartMethod};
 use crate::worker::WorkerConfig;
 
 /// What a pool is built from; every number is within its range.
@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) start: StartMethod,
     pub(crate) keep_fds: bool,
     pub(crate) limits: Limits,
+    pub(crate) no_new_privs: bool,
+    pub(crate) sandbox: Option<Sandbox>,
     pub(crate) worker: WorkerConfig,
 }
 

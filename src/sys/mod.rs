@@ -13,6 +13,8 @@ pub(crate) mod exit;
 pub(crate) mod fd;
 pub(crate) mod forked;
 pub(crate) mod image;
+#[cfg(feature = "sandbox")]
+pub(crate) mod landlock;
 #[cfg(feature = "capi")]
 pub(crate) mod library;
 pub(crate) mod memfd;
@@ -22,6 +24,8 @@ pub(crate) mod pidfd;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod rlimit;
+#[cfg(feature = "sandbox")]
+pub(crate) mod seccomp;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod stderr;

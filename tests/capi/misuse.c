@@ -140,9 +140,9 @@ int main(void) {
     options.capacity = 100;
     EXPECT(AIOPOOL_ERR_INVALID, aiopool_pool_start(&options, &pool));
     options.capacity = 16;
-    options.reserved[7] = 1;
+    options.reserved[0] = 1;
     EXPECT(AIOPOOL_ERR_STRUCT, aiopool_pool_start(&options, &pool));
-    options.reserved[7] = 0;
+    options.reserved[0] = 0;
     options.start_method = 9;
     EXPECT(AIOPOOL_ERR_INVALID, aiopool_pool_start(&options, &pool));
     options.start_method = AIOPOOL_START_COMMAND;

@@ -63,13 +63,10 @@ fn a_worker_has_default_signals_but_two_and_dies_before_its_host() {
 
 #[test]
 fn limits_are_what_the_pool_asked_for() {
-    let limits = Limits {
-        address_space: Some(1 << 40),
-        cpu_seconds: Some(1000),
-        open_files: Some(123),
-        no_new_privs: true,
-    };
-    let rig = Rig::open(&crate::launch::PoolSpec { limits, ..spec("describe") }).unwrap();
+    let limits =
+        Limits { address_space: Some(1 << 40), cpu_seconds: Some(1000), open_files: Some(123) };
+    let spec = crate::launch::PoolSpec { limits, no_new_privs: true, ..spec("describe") };
+    let rig = Rig::open(&spec).unwrap();
     let worker = rig.describe(FIRST);
     assert_eq!(worker.get("Max address space"), "1099511627776 1099511627776");
     assert_eq!(worker.get("Max cpu time"), "1000 1001");

@@ -30,6 +30,8 @@ pub(in crate::launch) fn spec(verb: &str) -> PoolSpec {
         start: StartMethod::Fork,
         keep_fds: false,
         limits: Limits::default(),
+        no_new_privs: false,
+        sandbox: None,
         page: None,
         worker: format!("{VERB}{verb}").into_bytes(),
     }

@@ -7,7 +7,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
-use super::child::{begin, fail};
+use super::child::{begin, confine, fail};
 use super::constructor::{is_for_us, number_of};
 use super::{fd, process, restore_environment, socket};
 use crate::error::{Error, Result};
@@ -29,10 +29,14 @@ pub(super) fn before_main(fd: RawFd) {
     // SAFETY: before `main`; no thread of this program exists yet.
     unsafe { restore_environment(WORKER_VARIABLE, handover.preloaded) };
     let pid = handover.pid;
+    let sandbox = handover.sandbox.clone();
     match take(fd, handover) {
         Ok((start, started)) => match for_us {
             Err(reason) => fail(started.as_fd(), pid, reason),
             Ok(_) => {
+                if let Err(reason) = confine(sandbox.as_ref()) {
+                    fail(started.as_fd(), pid, reason);
+                }
                 say_attached(&started, pid);
                 drop(started);
                 begin(start)
@@ -179,6 +183,7 @@ mod tests {
             order: ForkOrder { id, seat: 0, lane_start: 0, handback_start: 0 },
             fds,
             config: Vec::new(),
+            sandbox: None,
         };
         let file = memfd::create(c"aiopool-test").unwrap();
         let mut file = File::from(file);

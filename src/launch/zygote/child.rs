@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use super::super::exec::{PROGRAM, Recipe, inherit};
 use super::super::wire::{self, Handover, Started, WORKER_MAGIC, WORKER_VARIABLE};
-use super::super::{ForkOrder, Limits, StartMethod};
+use super::super::{ForkOrder, Limits, Sandbox, StartMethod};
 use super::Origin;
 use super::pool::Kept;
 use crate::sync::crash::{self, Point};
@@ -27,6 +27,8 @@ pub(super) struct Plan {
     method: StartMethod,
     keep_fds: bool,
     limits: Limits,
+    no_new_privs: bool,
+    sandbox: Option<Sandbox>,
     config: Vec<u8>,
     fds: WorkerFds,
     started: io::Result<OwnedFd>,
@@ -57,6 +59,8 @@ impl Plan {
             method: spec.start,
             keep_fds: spec.keep_fds,
             limits: spec.limits,
+            no_new_privs: spec.no_new_privs,
+            sandbox: spec.sandbox,
             config: spec.worker,
             fds,
             started,
@@ -78,6 +82,9 @@ impl Plan {
         }
         if self.method != StartMethod::Fork {
             let reason = self.execute(&started);
+            fail(started.as_fd(), process::own_pid(), reason);
+        }
+        if let Err(reason) = confine(self.sandbox.as_ref()) {
             fail(started.as_fd(), process::own_pid(), reason);
         }
         drop(started);
@@ -125,17 +132,8 @@ impl Plan {
 
     fn limit(&self) -> io::Result<()> {
         rlimit::set(Resource::OpenFiles, self.origin.open_files)?;
-        let limits = [
-            (Resource::OpenFiles, self.limits.open_files),
-            (Resource::CpuSeconds, self.limits.cpu_seconds),
-            (Resource::AddressSpace, self.limits.address_space),
-        ];
-        for (resource, most) in limits {
-            if let Some(most) = most {
-                rlimit::lower(resource, most)?;
-            }
-        }
-        if self.limits.no_new_privs {
+        self.limits.apply()?;
+        if self.no_new_privs {
             process::no_new_privileges()?;
         }
         Ok(())
@@ -174,9 +172,10 @@ impl Plan {
             }
         };
         let recipe = recipe.map_err(cannot("prepare the environment"))?;
+        let before_main = program.as_c_str() == PROGRAM;
         let fds = self.all_fds(started);
         let handover = Handover {
-            before_main: program.as_c_str() == PROGRAM,
+            before_main,
             build: self.origin.build.clone(),
             preloaded: recipe.preloaded,
             zygote: self.origin.pid,
@@ -184,6 +183,8 @@ impl Plan {
             order: self.order,
             fds: fds.iter().map(AsRawFd::as_raw_fd).collect(),
             config: std::mem::take(&mut self.config),
+            // Our own program confines itself when it is loaded: it needs its files for that.
+            sandbox: self.sandbox.clone().filter(|_| before_main),
         };
         let bytes = wire::encode_first(WORKER_MAGIC, &handover);
         File::from(file.try_clone().map_err(cannot("copy a descriptor"))?)
@@ -193,9 +194,17 @@ impl Plan {
         inherited.push(file.as_fd());
         inherited.extend(recipe.library.as_ref().map(|library| library.as_fd()));
         inherit(&inherited).map_err(cannot("pass on descriptors"))?;
+        if !before_main {
+            confine(self.sandbox.as_ref())?;
+        }
         let error = exec::execute(&program, &arguments, &recipe.environment);
         Err(format!("cannot execute {}: {error}", program.to_string_lossy()))
     }
+}
+
+/// Forbids this process what the pool wants it to be forbidden, for ever.
+pub(super) fn confine(sandbox: Option<&Sandbox>) -> Result<(), String> {
+    sandbox.map_or(Ok(()), Sandbox::apply)
 }
 
 /// Enters the worker's loop.

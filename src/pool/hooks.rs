@@ -1,0 +1,61 @@
+//! The functions that workers run outside of tasks, as the builder keeps them.
+#![forbid(unsafe_code)]
+
+use std::fmt::Display;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+use crate::task::{Fallible, codec, entry};
+use crate::worker::Hook;
+
+/// `function` with its argument, encoded.
+pub(super) fn hook<F, A, Fut, E>(_: F, argument: &A) -> Result<Hook>
+where
+    F: Fn(A) -> Fut + Copy + Send + 'static,
+    A: Serialize + DeserializeOwned + 'static,
+    Fut: Future<Output = std::result::Result<(), E>> + 'static,
+    E: Display + 'static,
+{
+    let mut encoded = Vec::new();
+    codec::encode(argument, &mut encoded)
+        .map_err(|reason| Error::Encode { function: std::any::type_name::<F>(), reason })?;
+    let vtable = entry::relative(entry::vtable::<F, A, Fut, Fallible>());
+    Ok(Hook { vtable, argument: encoded })
+}
+
+/// A hook is either a function of this program or bytes for another one; callbacks, with whether
+/// they are set, are functions.
+pub(super) fn check(
+    other_program: bool,
+    callbacks: [(&'static str, bool); 2],
+    hooks: [(&'static str, &Option<Result<Hook>>); 2],
+) -> Result<()> {
+    let refuse = |name, allowed: &str| {
+        let value = "set".to_owned();
+        Err(Error::InvalidOption { name, value, allowed: allowed.to_owned() })
+    };
+    for (name, set) in callbacks {
+        if set && other_program {
+            return refuse(
+                name,
+                "workers that run a command have none of this program's functions",
+            );
+        }
+    }
+    for (name, hook) in hooks {
+        let Some(Ok(hook)) = hook else { continue };
+        match (other_program, hook.vtable == 0) {
+            (true, false) => {
+                return refuse(name, "workers that run a command are given initializer_bytes");
+            }
+            (false, true) => {
+                let allowed = "bytes are for workers that run a command (StartMethod::Command)";
+                return refuse(name, allowed);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
