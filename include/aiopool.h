@@ -243,7 +243,8 @@ typedef struct aiopool_task aiopool_task;
 /**
  * Appends `len` bytes at `data` to the output.
  *
- * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_HANDLE`; `AIOPOOL_ERR_MISUSE` after
+ * `aiopool_output_loan`; `AIOPOOL_ERR_SYSTEM` if memory has run out.
  */
 aiopool_status aiopool_output_write(const struct aiopool_output *output,
                                     const void *data,
@@ -254,11 +255,38 @@ aiopool_status aiopool_output_write(const struct aiopool_output *output,
  *
  * `data_out` is valid until the next call that writes to this output.
  *
- * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
+ * Returns as `aiopool_output_write`.
  */
 aiopool_status aiopool_output_reserve(const struct aiopool_output *output,
                                       size_t len,
                                       void **data_out);
+
+/**
+ * Borrows `len` bytes of the memory that the host reads outputs from, as this task's output:
+ * what is written there is not copied. What they hold is not defined.
+ *
+ * `data_out` is valid until the task is over. Instead of `aiopool_output_write` and
+ * `aiopool_output_reserve`, and once. For outputs of many kilobytes; an output that did not
+ * fill all of it says so with `aiopool_output_trim`. The host spares its own copy where it
+ * submits with `AIOPOOL_CALL_BORROW_OUTPUT`.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_HANDLE`; `AIOPOOL_ERR_INVALID` if
+ * `len` is 0; `AIOPOOL_ERR_MISUSE` if the output has bytes or memory already;
+ * `AIOPOOL_ERR_FULL` if the memory is taken by outputs now (write this one: it waits for
+ * room); `AIOPOOL_ERR_TOO_LARGE` for more than `output_arena` has; `AIOPOOL_ERR_SYSTEM`;
+ * `AIOPOOL_ERR_NOT_IN_WORKER` on another thread than the worker's event loop.
+ */
+aiopool_status aiopool_output_loan(const struct aiopool_output *output,
+                                   size_t len,
+                                   void **data_out);
+
+/**
+ * Makes an output that stands in borrowed memory end after its first `len` bytes.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_HANDLE`; `AIOPOOL_ERR_MISUSE` if
+ * nothing is borrowed; `AIOPOOL_ERR_INVALID` if less than `len` bytes are.
+ */
+aiopool_status aiopool_output_trim(const struct aiopool_output *output, size_t len);
 
 /**
  * Sets the text of the error that the task is about to end with; `text` is copied.
@@ -313,6 +341,7 @@ typedef int32_t (*aiopool_task_fn)(aiopool_task *task,
 /**
  * Registers `function` under `name`, to be called with `user`, and gives its number.
  *
+ * A program in Rust can submit it by its name, too, beside functions of its own.
  * `name` is copied. `user` may be NULL; what it points to is what workers see as it was at
  * `aiopool_init`. The same function registered again under its name has the same number.
  *
@@ -446,6 +475,42 @@ aiopool_status aiopool_task_on_cancel(const aiopool_task *task,
 aiopool_status aiopool_worker_id(uint32_t *worker_out);
 
 /* ---------------------------------------------------------------------
+ * Errors, told where they happen.
+ *
+ * A pool with an `exception_function` calls it in the worker with each error that a task function
+ * returns and each panic of a task in Rust, before the outcome goes to the host: to log it, or to
+ * send it to a collector of errors.
+ *
+ * Thread rule: the worker's event loop.
+ * ------------------------------------------------------------------ */
+
+/**
+ * What the exception function is called with, as its input; valid during the call.
+ */
+typedef struct aiopool_exception {
+    /**
+     * `sizeof(aiopool_exception)` of the library.
+     */
+    uint32_t struct_size;
+    /**
+     * The number that a C task function returned; 0 for a task in Rust.
+     */
+    int32_t code;
+    /**
+     * The name that the task function was registered with.
+     */
+    const char *function;
+    /**
+     * The text of the error.
+     */
+    const char *text;
+    /**
+     * 0.
+     */
+    uint64_t reserved[4];
+} aiopool_exception;
+
+/* ---------------------------------------------------------------------
  * Start of the process.
  *
  * First thing in `main`: register the task functions, load what all workers are to share, call
@@ -465,6 +530,210 @@ aiopool_status aiopool_worker_id(uint32_t *worker_out);
  * Thread rule: from the only thread of the process.
  */
 aiopool_status aiopool_init(void);
+
+/* ---------------------------------------------------------------------
+ * Schedulers.
+ *
+ * A scheduler chooses the queue of each task, once and for all; the queue's idle workers take its
+ * tasks in order. There are three to choose from, and a pool can have its own.
+ *
+ * Thread rule: the functions of a scheduler are called from any thread of the host, several at
+ * once; they must be quick, must not block and must not call this library.
+ * ------------------------------------------------------------------ */
+
+/**
+ * Goes round the queues.
+ */
+#define AIOPOOL_SCHEDULER_ROUND_ROBIN 0
+
+/**
+ * The queue with the fewest unfinished tasks for each worker alive.
+ */
+#define AIOPOOL_SCHEDULER_LEAST_LOADED 1
+
+/**
+ * The queue where the least is before the task in its class of the pool's `priorities`.
+ */
+#define AIOPOOL_SCHEDULER_PRIORITY 2
+
+/**
+ * The functions of the options' `custom_scheduler`.
+ */
+#define AIOPOOL_SCHEDULER_CUSTOM 3
+
+/**
+ * A task that is to be given a queue.
+ */
+typedef struct aiopool_new_task {
+    /**
+     * Its ticket.
+     */
+    uint64_t ticket;
+    /**
+     * The name of its function; valid during the call.
+     */
+    const char *function;
+    /**
+     * Bytes of its input.
+     */
+    size_t input_len;
+    /**
+     * Its priority class, 0 the most urgent.
+     */
+    uint32_t priority;
+    /**
+     * 0.
+     */
+    uint32_t reserved_0;
+    /**
+     * 0.
+     */
+    uint64_t reserved[4];
+} aiopool_new_task;
+
+/**
+ * How much a queue has to do, at this moment and about.
+ */
+typedef struct aiopool_queue_load {
+    /**
+     * Tasks that no worker has taken.
+     */
+    uint64_t waiting;
+    /**
+     * Tasks that have no outcome, taken or not.
+     */
+    uint64_t pending;
+    /**
+     * Workers alive.
+     */
+    uint64_t workers;
+} aiopool_queue_load;
+
+/**
+ * Chooses the queue for `task`, counted from 0; what is not a queue counts as queue 0.
+ *
+ * `loads` has `queues` entries and is valid during the call. A task that finds its queue full may
+ * be asked for again.
+ */
+typedef uint32_t (*aiopool_schedule_fn)(const struct aiopool_new_task *task,
+                                        const struct aiopool_queue_load *loads,
+                                        uint32_t queues,
+                                        void *user);
+
+/**
+ * A task that has its outcome.
+ */
+typedef struct aiopool_completed_task {
+    /**
+     * Its ticket.
+     */
+    uint64_t ticket;
+    /**
+     * The queue it was on, counted from 0.
+     */
+    uint32_t queue;
+    /**
+     * 1 if its outcome is `AIOPOOL_OUTCOME_OK`, else 0.
+     */
+    uint32_t ok;
+    /**
+     * Nanoseconds from its submission to the start of its last attempt; 0 if that is not known.
+     */
+    uint64_t waited_ns;
+    /**
+     * Nanoseconds that its last attempt ran; 0 if that is not known.
+     */
+    uint64_t ran_ns;
+    /**
+     * 0.
+     */
+    uint64_t reserved[4];
+} aiopool_completed_task;
+
+/**
+ * Is told of a task that has its outcome; `task` is valid during the call.
+ */
+typedef void (*aiopool_completed_fn)(const struct aiopool_completed_task *task, void *user);
+
+/**
+ * A worker process that was started or has ended.
+ */
+typedef struct aiopool_process_change {
+    /**
+     * The queue it serves, counted from 0.
+     */
+    uint32_t queue;
+    /**
+     * Its seat in the pool.
+     */
+    uint32_t seat;
+    /**
+     * Its process id.
+     */
+    uint32_t pid;
+    /**
+     * 1 if it was started, 0 if it has ended.
+     */
+    uint32_t started;
+    /**
+     * 1 if it ended unplanned, and neither because it was recycled nor because the pool ends.
+     */
+    uint32_t died;
+    /**
+     * 0.
+     */
+    uint32_t reserved_0;
+    /**
+     * 0.
+     */
+    uint64_t reserved[4];
+} aiopool_process_change;
+
+/**
+ * Is told of a worker process; `change` is valid during the call.
+ */
+typedef void (*aiopool_process_fn)(const struct aiopool_process_change *change, void *user);
+
+/**
+ * A scheduler of the program's own; copied by `aiopool_pool_start`.
+ */
+typedef struct aiopool_scheduler {
+    /**
+     * `sizeof(aiopool_scheduler)`.
+     */
+    uint32_t struct_size;
+    /**
+     * 0.
+     */
+    uint32_t reserved_0;
+    /**
+     * Chooses.
+     */
+    aiopool_schedule_fn schedule;
+    /**
+     * May be NULL.
+     */
+    aiopool_completed_fn completed;
+    /**
+     * May be NULL.
+     */
+    aiopool_process_fn process;
+    /**
+     * Passed to the functions; has to last as long as the pool.
+     */
+    void *user;
+    /**
+     * 0.
+     */
+    uint64_t reserved[4];
+} aiopool_scheduler;
+
+/**
+ * Sets all fields of a scheduler to their defaults; `schedule` has to be set.
+ *
+ * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
+ */
+aiopool_status aiopool_scheduler_init(struct aiopool_scheduler *scheduler_out);
 
 /* ---------------------------------------------------------------------
  * Options of a pool.
@@ -577,9 +846,9 @@ typedef struct aiopool_pool_options {
      */
     uint32_t start_method;
     /**
-     * 0.
+     * `AIOPOOL_SCHEDULER_*`; `AIOPOOL_SCHEDULER_ROUND_ROBIN`.
      */
-    uint32_t reserved_0;
+    uint32_t scheduler;
     /**
      * With `AIOPOOL_START_COMMAND` the program and its arguments, ended by NULL; else NULL.
      */
@@ -641,9 +910,27 @@ typedef struct aiopool_pool_options {
      */
     size_t denied_calls_len;
     /**
+     * With `AIOPOOL_SCHEDULER_CUSTOM` the scheduler, else NULL.
+     */
+    const aiopool_scheduler *custom_scheduler;
+    /**
+     * The name under which the pool publishes its numbers, for `aiopool stats` and others, in
+     * `/dev/shm/aiopool.<name>`; NULL, the default, for not at all.
+     */
+    const char *stats_page;
+    /**
+     * A registered function that each worker calls with each error of a task, in an
+     * `aiopool_exception`; or 0.
+     */
+    uint32_t exception_function;
+    /**
      * 0.
      */
-    uint64_t reserved[1];
+    uint32_t reserved_0;
+    /**
+     * 0.
+     */
+    uint64_t reserved[5];
 } aiopool_pool_options;
 
 /**
@@ -744,7 +1031,8 @@ aiopool_status aiopool_pool_fd(const struct aiopool_pool *pool, int32_t *fd_out)
  * Loans.
  *
  * A large input need not be copied: borrow memory that the workers have mapped, write the input
- * there and submit the loan.
+ * there and submit the loan. The task function reads it there. For outputs see
+ * `aiopool_output_loan` and `AIOPOOL_CALL_BORROW_OUTPUT`.
  *
  * Thread rule: as for pools; one thread at a time for one loan.
  * ------------------------------------------------------------------ */
@@ -790,6 +1078,13 @@ aiopool_status aiopool_loan_return(const struct aiopool_loan *loan);
  * The retries count for an error that the function returns, too, not only for its worker's death.
  */
 #define AIOPOOL_CALL_RETRY_ON_ERROR 2
+
+/**
+ * A large payload is not copied: the outcome's data is where the worker has put it, and that
+ * memory is the outcome's until its release. A worker whose `output_arena` is all borrowed ends
+ * its tasks with `AIOPOOL_ERR_OUTPUT_SPACE`, so release early.
+ */
+#define AIOPOOL_CALL_BORROW_OUTPUT 4
 
 /**
  * What to run: one call of a task function.
@@ -1259,7 +1554,25 @@ aiopool_status aiopool_worker_next(const struct aiopool_worker *worker,
                                    struct aiopool_worker_event *event_out);
 
 /**
- * Says what a task ended with: `how` is `AIOPOOL_END_*`, the data is copied.
+ * Borrows `len` bytes of the memory that the host reads outputs from, for the output of
+ * `task`: what is written there is not copied. What they hold is not defined.
+ *
+ * `data_out` is valid until the task is completed: as `AIOPOOL_END_OK` with `data_out` as the
+ * data and up to `len` bytes, or otherwise, when the memory goes back.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` if `len` is 0; `AIOPOOL_ERR_MISUSE` if there is
+ * no such task or it has borrowed already; `AIOPOOL_ERR_FULL` if the memory is taken by
+ * outputs now; `AIOPOOL_ERR_TOO_LARGE`; `AIOPOOL_ERR_SYSTEM`; `AIOPOOL_ERR_NULL`;
+ * `AIOPOOL_ERR_HANDLE`.
+ */
+aiopool_status aiopool_worker_loan(const struct aiopool_worker *worker,
+                                   uint64_t task,
+                                   size_t len,
+                                   void **data_out);
+
+/**
+ * Says what a task ended with: `how` is `AIOPOOL_END_*`, the data is copied unless it stands
+ * in memory that `aiopool_worker_loan` gave for it.
  *
  * A task that was cancelled meanwhile is confirmed, whatever `how` says.
  *
@@ -1392,16 +1705,100 @@ typedef struct aiopool_stats {
      * Tasks that could be submitted now without waiting.
      */
     uint64_t free_records;
+    /**
+     * Of the pending tasks those that no worker has taken, about.
+     */
+    uint64_t queued;
+    /**
+     * Of the pending tasks those that a worker has taken.
+     */
+    uint64_t running;
+    /**
+     * Workers that the pool killed because a task did not obey its deadline.
+     */
+    uint64_t killed_for_deadline;
+    /**
+     * Workers that the pool killed because they had damaged shared memory.
+     */
+    uint64_t killed_for_damage;
+    /**
+     * Times that shared memory held what no correct worker writes, and workers were replaced.
+     */
+    uint64_t damages;
 } aiopool_stats;
+
+/**
+ * How long the tasks of one function took, as far as they have ended.
+ */
+typedef struct aiopool_function_stats {
+    /**
+     * `sizeof(aiopool_function_stats)`; set by the caller.
+     */
+    uint32_t struct_size;
+    /**
+     * 0.
+     */
+    uint32_t reserved_0;
+    /**
+     * Tasks that have ended.
+     */
+    uint64_t count;
+    /**
+     * Nanoseconds from the submission to the start of the last attempt: the mean.
+     */
+    uint64_t waited_mean_ns;
+    /**
+     * What half of them did not exceed; the upper end of a bucket, so at most twice the exact one.
+     */
+    uint64_t waited_p50_ns;
+    /**
+     * What 99 of 100 did not exceed, in the same way.
+     */
+    uint64_t waited_p99_ns;
+    /**
+     * Nanoseconds that the last attempt ran: the mean.
+     */
+    uint64_t ran_mean_ns;
+    /**
+     * What half of them did not exceed.
+     */
+    uint64_t ran_p50_ns;
+    /**
+     * What 99 of 100 did not exceed.
+     */
+    uint64_t ran_p99_ns;
+} aiopool_function_stats;
 
 /**
  * Gives what the pool has counted; `stats_out->struct_size` is set by the caller.
  *
  * Fields that this version of the library does not know are left alone.
  *
- * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_STRUCT`.
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_STRUCT`.
  */
 aiopool_status aiopool_pool_stats(const aiopool_pool *pool, struct aiopool_stats *stats_out);
+
+/**
+ * Gives how long the tasks of the function `name` took; `stats_out->struct_size` is set by
+ * the caller.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_STRUCT`; `AIOPOOL_ERR_UNKNOWN` if
+ * no task of a function of that name has ended in this pool.
+ */
+aiopool_status aiopool_pool_function_stats(const aiopool_pool *pool,
+                                           const char *name,
+                                           struct aiopool_function_stats *stats_out);
+
+/**
+ * Gives the process ids of the workers that are alive: up to `max` of them to `pids_out`,
+ * which may be NULL if `max` is 0, and how many there are to `count_out`.
+ *
+ * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
+ */
+aiopool_status aiopool_pool_workers(const aiopool_pool *pool,
+                                    uint32_t *pids_out,
+                                    size_t max,
+                                    size_t *count_out);
 
 /* ---------------------------------------------------------------------
  * Log.

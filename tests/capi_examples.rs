@@ -24,8 +24,8 @@ fn map_squares_a_thousand_numbers() {
 
 #[test]
 fn epoll_submits_and_receives_in_one_loop() {
-    let Some(said) = example("c", "epoll.c", &[]) else { return };
-    assert_eq!(said, "epoll: 10000 squares, sum 333283335000\n");
+    let Some(said) = example("c", "loop.c", &[]) else { return };
+    assert_eq!(said, "loop: 10000 squares, sum 333283335000\n");
 }
 
 #[test]
@@ -57,31 +57,57 @@ fn cpp_handles_free_themselves() {
 #[test]
 fn large_inputs_are_not_copied() {
     let Some(said) = example("c", "zero-copy.c", &[]) else { return };
-    assert_eq!(said, "zero-copy: 8 inputs of 4 MiB, sum 150994944\n");
+    assert_eq!(said, "zero-copy: 8 inputs and outputs of 4 MiB, sum 8405385216\n");
+}
+
+/// A program of `tests/capi`, built against the library and run.
+fn program(name: &str, arguments: &[&str]) -> Option<String> {
+    if missing("cc") {
+        return None;
+    }
+    let binary = compile(&Path::new(ROOT).join(format!("tests/capi/{name}.c")), name);
+    Some(watched(&binary, arguments))
 }
 
 #[test]
 fn every_mistake_is_a_status() {
-    if missing("cc") {
-        return;
-    }
-    let binary = compile(&Path::new(ROOT).join("tests/capi/misuse.c"), "misuse");
-    let said = watched(&binary, &[]);
+    let Some(said) = program("misuse", &[]) else { return };
     assert!(said.ends_with("were statuses\n"), "{said}");
 }
 
 #[cfg(feature = "sandbox")]
 #[test]
 fn workers_are_confined_as_c_asks_for_it() {
-    if missing("cc") {
-        return;
-    }
-    let binary = compile(&Path::new(ROOT).join("tests/capi/isolation.c"), "isolation");
-    let said = watched(&binary, &[]);
+    let Some(said) = program("isolation", &[]) else { return };
     assert_eq!(
         said,
         "isolation: socket Operation not permitted, other files Permission denied, /dev/null open, \
          exec Operation not permitted, uname Operation not permitted, 77 descriptors\n\
          isolation: lost 1, SIGXCPU\n"
     );
+}
+
+#[test]
+fn nothing_is_a_status_too() {
+    let symbols = Path::new(ROOT).join("tests/abi/aiopool.symbols");
+    let Some(said) = program("quiet", &[symbols.to_str().unwrap()]) else { return };
+    assert!(said.ends_with("start no process\n"), "{said}");
+}
+
+#[test]
+fn loans_are_where_they_should_be_and_end() {
+    let Some(said) = program("loans", &[]) else { return };
+    assert!(said.ends_with("checks of loans\n"), "{said}");
+}
+
+#[test]
+fn c_has_the_options_that_rust_has() {
+    let Some(said) = program("options", &[]) else { return };
+    assert!(said.ends_with("checks of options\n"), "{said}");
+}
+
+#[test]
+fn the_descriptor_tells_the_truth() {
+    let Some(said) = program("polling", &[]) else { return };
+    assert!(said.ends_with("checks of the descriptor\n"), "{said}");
 }

@@ -54,7 +54,8 @@ fn sections() -> Vec<(String, String)> {
             (name.to_owned(), fs::read_to_string(path).unwrap())
         })
         .filter(|(name, text)| {
-            name != "boundary" && (text.contains("\nffi_fn! {") || text.contains("\npub const "))
+            let parts = ["\nffi_fn! {", "\npub const ", "\n#[repr(C)]"];
+            name != "boundary" && parts.iter().any(|part| text.contains(part))
         })
         .collect()
 }

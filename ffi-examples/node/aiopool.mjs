@@ -11,15 +11,19 @@ const Options = koffi.struct('aiopool_pool_options', {
   child_concurrency: 'uint32_t', priorities: 'uint32_t', max_tasks_per_child: 'uint64_t',
   capacity: 'uint64_t', max_payload: 'uint64_t', input_arena: 'uint64_t',
   output_arena: 'uint64_t', grace_ms: 'uint64_t', start_method: 'uint32_t',
-  reserved_0: 'uint32_t', command: 'const char **', init_function: 'uint32_t',
+  scheduler: 'uint32_t', command: 'const char **', init_function: 'uint32_t',
   exit_function: 'uint32_t', init_input: 'void *', init_input_len: 'size_t',
-  exit_input: 'void *', exit_input_len: 'size_t', reserved: koffi.array('uint64_t', 8),
+  exit_input: 'void *', exit_input_len: 'size_t', limit_address_space: 'uint64_t',
+  limit_cpu_seconds: 'uint64_t', limit_open_files: 'uint64_t', read_only: 'const char **',
+  read_write: 'const char **', denied_calls: 'void *', denied_calls_len: 'size_t',
+  custom_scheduler: 'void *', stats_page: 'const char *', exception_function: 'uint32_t',
+  reserved_0: 'uint32_t', reserved: koffi.array('uint64_t', 5),
 });
 const Call = koffi.struct('aiopool_call', {
   struct_size: 'uint32_t', flags: 'uint32_t', function: 'uint32_t', priority: 'uint32_t',
   name: 'const char *', input: 'void *', input_len: 'size_t', user_data: 'uint64_t',
   timeout_ms: 'uint64_t', queue_ttl_ms: 'uint64_t', backoff_ms: 'uint64_t', retries: 'uint32_t',
-  queue: 'uint32_t', reserved: koffi.array('uint64_t', 4),
+  queue: 'uint32_t', loan: 'void *', reserved: koffi.array('uint64_t', 4),
 });
 
 const lastError = lib.func('const char *aiopool_last_error()');

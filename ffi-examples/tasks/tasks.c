@@ -64,6 +64,22 @@ static int32_t slow_double(aiopool_task *task, const void *input, size_t len,
     return AIOPOOL_PENDING;
 }
 
+/* Each byte's complement, written where the host reads it. */
+static int32_t invert(aiopool_task *task, const void *input, size_t len, aiopool_output *output,
+                      void *user) {
+    const unsigned char *from = input;
+    unsigned char *to;
+    void *place;
+    (void)user;
+    if (aiopool_output_loan(output, len, &place) != AIOPOOL_OK) {
+        aiopool_task_set_error(task, aiopool_last_error());
+        return -1;
+    }
+    to = place;
+    for (size_t i = 0; i < len; i++) to[i] = (unsigned char)~from[i];
+    return 0;
+}
+
 int aiopool_register_tasks(void) {
     uint32_t function;
     aiopool_status status = aiopool_function_register("square", square, NULL, &function);
@@ -72,6 +88,9 @@ int aiopool_register_tasks(void) {
     }
     if (status == AIOPOOL_OK) {
         status = aiopool_function_register("slow_double", slow_double, NULL, &function);
+    }
+    if (status == AIOPOOL_OK) {
+        status = aiopool_function_register("invert", invert, NULL, &function);
     }
     return status;
 }

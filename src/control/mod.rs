@@ -144,6 +144,12 @@ impl Control {
         Attention::new(self.word(self.layout.attention + self.slot(slot) * layout::LINE))
     }
 
+    /// Bytes of the result arena of the worker in `slot` that receivers have borrowed; the host
+    /// writes it. Beside the attention word, which the host writes, too.
+    pub(crate) fn lent(&self, slot: usize) -> &AtomicU64 {
+        self.word(self.layout.attention + self.slot(slot) * layout::LINE + 8)
+    }
+
     /// What the worker in `slot` has to say about itself.
     pub(crate) fn report(&self, slot: usize) -> Report<'_> {
         let start = self.layout.report + self.slot(slot) * layout::LINE;

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 
 use super::function::{AIOPOOL_PENDING, aiopool_task_fn};
 use super::task::{Work, aiopool_task};
-use super::waits;
-use crate::task::entry::{Output, Target, Vtable};
+use super::{exception, waits};
+use crate::task::entry::{Input, Output, Target, Vtable};
 use crate::task::{Status, TaskFailure};
 
 /// The one kind of task that C functions are; which function it is says the [`Target`].
@@ -20,21 +20,23 @@ pub(super) static C_TASK: Vtable = Vtable {
 };
 
 /// A call of a C function, from its beginning to its end.
-struct CTask(Option<&'static aiopool_task>);
+struct CTask {
+    task: Option<&'static aiopool_task>,
+    target: Target,
+}
 
 impl CTask {
-    unsafe fn start(place: *mut u8, target: Target, input: &[u8]) -> Result<(), String> {
+    unsafe fn start(place: *mut u8, target: Target, input: Input<'_>) -> Result<(), String> {
         // SAFETY: the host wrote the address of a function of this type, which was registered
         // before this process was forked and lies in an image that was mapped then.
         let function =
             unsafe { std::mem::transmute::<usize, aiopool_task_fn>(target.address as usize) };
         let function = function.ok_or("the function is NULL")?;
-        let task = aiopool_task::begin(Work { input: input.to_vec(), ..Work::default() });
-        let (data, len) = {
-            let work = task.lock();
-            let input = &work.as_ref().expect("just begun").input;
-            (input.as_ptr().cast::<c_void>(), input.len())
-        };
+        // One that does not stay is kept here, for a function that returns `AIOPOOL_PENDING`.
+        let kept = if input.stays { Vec::new() } else { input.bytes.to_vec() };
+        let data = if input.stays { input.bytes.as_ptr() } else { kept.as_ptr() };
+        let (data, len) = (data.cast::<c_void>(), input.bytes.len());
+        let task = aiopool_task::begin(Work { _input: kept, ..Work::default() });
         let (task_pointer, output) = (std::ptr::from_ref(task).cast_mut(), task.output());
         let output = std::ptr::from_ref(output).cast_mut();
         // SAFETY: the handles are valid and shared by C only through this API; the input's memory
@@ -47,23 +49,23 @@ impl CTask {
             work.ended.get_or_insert(result);
         }
         // SAFETY: the caller gives memory of our layout that holds nothing.
-        unsafe { place.cast::<Self>().write(Self(Some(task))) };
+        unsafe { place.cast::<Self>().write(Self { task: Some(task), target }) };
         Ok(())
     }
 
     unsafe fn poll(place: *mut u8, context: &mut Context<'_>, output: &mut Output) -> Poll<Status> {
         // SAFETY: the caller vouches that `start` put one of ours there.
         let this = unsafe { &mut *place.cast::<Self>() };
-        let Some(task) = this.0 else { return Poll::Pending };
+        let Some(task) = this.task else { return Poll::Pending };
         let Some(result) = waits::poll(task, context) else { return Poll::Pending };
-        this.0 = None;
-        Poll::Ready(finish(result, task.end().unwrap_or_default(), output))
+        this.task = None;
+        Poll::Ready(finish(result, this.target, task.end().unwrap_or_default(), output))
     }
 
     unsafe fn drop(place: *mut u8) {
         // SAFETY: as in `poll`; called once.
         let this = unsafe { place.cast::<Self>().read() };
-        if let Some(task) = this.0 {
+        if let Some(task) = this.task {
             waits::cancelled(task);
             task.end();
         }
@@ -79,27 +81,52 @@ pub(super) static C_HOOK: Vtable = Vtable {
     drop: CTask::drop,
 };
 
-/// The argument of a [`C_HOOK`].
-pub(super) fn hook_argument(target: Target, input: &[u8]) -> Vec<u8> {
-    [&target.address.to_le_bytes()[..], &target.user.to_le_bytes(), input].concat()
+/// The argument of a [`C_HOOK`] that calls `target`, if there is one, after it has made
+/// `exception` the worker's exception function, if there is one.
+pub(super) fn hook_argument(
+    exception: Option<Target>,
+    target: Option<Target>,
+    input: &[u8],
+) -> Vec<u8> {
+    let words = [exception, target].map(Option::unwrap_or_default).into_iter();
+    let bytes = words.flat_map(|target| [target.address, target.user]).flat_map(u64::to_le_bytes);
+    bytes.chain(input.iter().copied()).collect()
 }
 
-unsafe fn start_hook(place: *mut u8, _: Target, argument: &[u8]) -> Result<(), String> {
+unsafe fn start_hook(place: *mut u8, _: Target, argument: Input<'_>) -> Result<(), String> {
     let cut = "the hook's argument is cut off";
-    let (address, rest) = argument.split_first_chunk().ok_or(cut)?;
-    let (user, input) = rest.split_first_chunk().ok_or(cut)?;
-    let target = Target { address: u64::from_le_bytes(*address), user: u64::from_le_bytes(*user) };
+    let (words, input) = argument.bytes.split_first_chunk::<32>().ok_or(cut)?;
+    let (words, _) = words.as_chunks::<8>();
+    let word = |at: usize| u64::from_le_bytes(words[at]);
+    let target = |at: usize| Target { address: word(at), user: word(at + 1) };
+    let (handler, target) = (target(0), target(2));
+    if handler != Target::default() {
+        exception::set_handler(handler);
+    }
+    if target == Target::default() {
+        let task = aiopool_task::begin(Work { ended: Some(0), ..Work::default() });
+        // SAFETY: the caller gives memory of a `CTask` that holds nothing.
+        unsafe { place.cast::<CTask>().write(CTask { task: Some(task), target }) };
+        return Ok(());
+    }
     // SAFETY: as the caller of `start`; the target is one of `hook_argument`.
-    unsafe { CTask::start(place, target, input) }
+    unsafe { CTask::start(place, target, Input { bytes: input, ..argument }) }
 }
 
-fn finish(result: i32, work: Work, output: &mut Output) -> Status {
+fn finish(result: i32, target: Target, work: Work, output: &mut Output) -> Status {
     if result == 0 {
-        output.set_bytes(work.bytes);
+        match work.loan {
+            Some(loan) if output.takes_block => {
+                output.clear();
+                output.block = Some(loan.into_block());
+            }
+            _ => output.set_bytes(work.bytes),
+        }
         return Status::Ok;
     }
     let message = work.error.unwrap_or_else(|| format!("the task function returned {result}"));
     let failure = TaskFailure::from_c(message, result);
+    exception::tell_failure(target, &failure);
     if let Err(reason) = output.set(&failure) {
         output.set_text(&reason);
         return Status::Unencodable;

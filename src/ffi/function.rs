@@ -16,6 +16,7 @@ use super::{entry, init};
 use crate::sys::image;
 use crate::task::entry::{Target, relative};
 use crate::task::function::{FunctionEntry, MAX_NAME};
+use crate::worker;
 
 /// A task function, which runs in a worker process.
 ///
@@ -127,6 +128,13 @@ pub(super) fn target_by_name(name: &str) -> Option<Target> {
     registry.functions[number as usize - 1].target
 }
 
+/// The name of the function at `target`, for a fork of this process.
+pub(super) fn name_of(target: Target) -> &'static str {
+    let registry = registry();
+    let known = registry.functions.iter().find(|known| known.target == Some(target));
+    known.map_or("a C function", |known| known.name)
+}
+
 /// Whether a function was registered that only a fork of this process has.
 pub(super) fn any_registered() -> bool {
     registry().functions.iter().any(|known| known.target.is_some())
@@ -152,6 +160,7 @@ fn check(target: Target, name: &str) -> Result<(), Failure> {
 ffi_fn! {
     /// Registers `function` under `name`, to be called with `user`, and gives its number.
     ///
+    /// A program in Rust can submit it by its name, too, beside functions of its own.
     /// `name` is copied. `user` may be NULL; what it points to is what workers see as it was at
     /// `aiopool_init`. The same function registered again under its name has the same number.
     ///
@@ -179,6 +188,8 @@ ffi_fn! {
         let target = Target { address: function as usize as u64, user: user as usize as u64 };
         check(target, name)?;
         function_out.write(registry().add(name, Some(target))?);
+        // Forks of a Rust program find it by its name, too.
+        worker::set_by_name(|name| target_by_name(name).map(|target| (&entry::C_TASK, target)));
         Ok(())
     }
 }

@@ -14,10 +14,10 @@ use crate::worker::WorkerContext;
 /// The process that called `aiopool_init`; a child that it forks has not.
 static DONE_BY: AtomicU32 = AtomicU32::new(0);
 
-/// Whether the snapshot that workers are forked from was taken.
+/// Whether the snapshot that workers are forked from was taken, by C or by Rust.
 pub(super) fn is_done() -> bool {
     // Relaxed: carries nothing; registering and initialising are for one thread.
-    DONE_BY.load(Ordering::Relaxed) == std::process::id()
+    DONE_BY.load(Ordering::Relaxed) == std::process::id() || crate::launch::has_snapshot()
 }
 
 /// Refuses a call that is for the host inside of a worker.

@@ -1,7 +1,8 @@
 //! Loans.
 //!
 //! A large input need not be copied: borrow memory that the workers have mapped, write the input
-//! there and submit the loan.
+//! there and submit the loan. The task function reads it there. For outputs see
+//! `aiopool_output_loan` and `AIOPOOL_CALL_BORROW_OUTPUT`.
 //!
 //! Thread rule: as for pools; one thread at a time for one loan.
 

@@ -29,7 +29,11 @@ mod function;
 
 mod waits;
 
+mod exception;
+
 mod init;
+
+mod scheduler;
 
 mod options;
 
@@ -49,6 +53,7 @@ mod stats;
 
 mod log;
 
+pub use exception::*;
 pub use function::*;
 pub use init::*;
 pub use library::serve_library;
@@ -57,6 +62,7 @@ pub use log::*;
 pub use options::*;
 pub use outcome::*;
 pub use pool::*;
+pub use scheduler::*;
 pub use stats::*;
 pub use status::*;
 pub use submit::*;

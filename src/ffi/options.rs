@@ -6,14 +6,15 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use super::boundary::Failure;
-use super::pointer::{Sized32, bytes, out};
+use super::pointer::{Sized32, bytes, out, text};
+use super::scheduler::{self, AIOPOOL_SCHEDULER_ROUND_ROBIN, aiopool_scheduler};
 use super::status::*;
-use super::{entry, function};
+use super::{entry, exception, function};
 #[cfg(feature = "sandbox")]
 use crate::launch::Sandbox;
 use crate::launch::{Limits, StartMethod};
 use crate::pool::{Pool, PoolBuilder};
-use crate::task::entry::relative;
+use crate::task::entry::{Target, relative};
 use crate::worker::Hook;
 
 /// Workers are forked from the process that called `aiopool_init`.
@@ -79,8 +80,8 @@ pub struct aiopool_pool_options {
     pub grace_ms: u64,
     /// `AIOPOOL_START_*`; `AIOPOOL_START_FORK`.
     pub start_method: u32,
-    /// 0.
-    pub reserved_0: u32,
+    /// `AIOPOOL_SCHEDULER_*`; `AIOPOOL_SCHEDULER_ROUND_ROBIN`.
+    pub scheduler: u32,
     /// With `AIOPOOL_START_COMMAND` the program and its arguments, ended by NULL; else NULL.
     pub command: *const *const c_char,
     /// A registered function that each worker runs before its first task, or 0. If it returns an
@@ -113,8 +114,18 @@ pub struct aiopool_pool_options {
     pub denied_calls: *const i64,
     /// How many.
     pub denied_calls_len: usize,
+    /// With `AIOPOOL_SCHEDULER_CUSTOM` the scheduler, else NULL.
+    pub custom_scheduler: *const aiopool_scheduler,
+    /// The name under which the pool publishes its numbers, for `aiopool stats` and others, in
+    /// `/dev/shm/aiopool.<name>`; NULL, the default, for not at all.
+    pub stats_page: *const c_char,
+    /// A registered function that each worker calls with each error of a task, in an
+    /// `aiopool_exception`; or 0.
+    pub exception_function: u32,
     /// 0.
-    pub reserved: [u64; 1],
+    pub reserved_0: u32,
+    /// 0.
+    pub reserved: [u64; 5],
 }
 
 // SAFETY: integers and pointers only, and the size comes first.
@@ -137,7 +148,7 @@ unsafe impl Sized32 for aiopool_pool_options {
             output_arena: 0,
             grace_ms: 2000,
             start_method: AIOPOOL_START_FORK,
-            reserved_0: 0,
+            scheduler: AIOPOOL_SCHEDULER_ROUND_ROBIN,
             command: std::ptr::null(),
             init_function: 0,
             exit_function: 0,
@@ -152,7 +163,11 @@ unsafe impl Sized32 for aiopool_pool_options {
             read_write: std::ptr::null(),
             denied_calls: std::ptr::null(),
             denied_calls_len: 0,
-            reserved: [0; 1],
+            custom_scheduler: std::ptr::null(),
+            stats_page: std::ptr::null(),
+            exception_function: 0,
+            reserved_0: 0,
+            reserved: [0; 5],
         }
     }
 }
@@ -163,7 +178,8 @@ impl aiopool_pool_options {
     /// # Safety
     ///
     /// `command`, `read_only` and `read_write` are NULL or arrays of C strings that NULL ends; the
-    /// inputs and `denied_calls` are as their lengths.
+    /// inputs and `denied_calls` are as their lengths; the scheduler begins with its size; the
+    /// page's name is NULL or a C string.
     pub(super) unsafe fn builder(&self) -> Result<PoolBuilder, Failure> {
         if self.reserved_0 != 0 || self.reserved.iter().any(|&word| word != 0) {
             return Err(Failure::new(AIOPOOL_ERR_STRUCT, "a reserved field is not 0"));
@@ -198,13 +214,45 @@ impl aiopool_pool_options {
                 bytes("exit_input", self.exit_input, self.exit_input_len)?,
             )
         };
-        let init_hook = self.hook("init_function", self.init_function, init_input)?;
-        let exit_hook = self.hook("exit_function", self.exit_function, exit_input)?;
-        // SAFETY: the caller vouches for `command`.
-        let builder = builder.start_method(unsafe { self.start_method() }?);
-        // SAFETY: the caller vouches for the paths and the numbers.
-        let builder = unsafe { self.isolated(builder) }?;
+        let handler = match self.exception_function {
+            0 => None,
+            _ if self.start_method != AIOPOOL_START_FORK => {
+                let text = "exception_function: only forked workers have registered functions";
+                return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
+            }
+            number => Some(function::target_of(number)?),
+        };
+        if handler.is_some() {
+            builder = builder.exception_handler(exception::tell);
+        }
+        let init_hook = self.hook("init_function", self.init_function, init_input, handler)?;
+        let exit_hook = self.hook("exit_function", self.exit_function, exit_input, None)?;
+        // SAFETY: the caller vouches for `command`, the scheduler, the name, paths and numbers.
+        let builder = unsafe {
+            let builder = builder.start_method(self.start_method()?);
+            let (kind, custom) = (self.scheduler, self.custom_scheduler);
+            let builder = scheduler::choose(builder, kind, self.priorities, custom)?;
+            self.isolated(self.with_stats_page(builder)?)?
+        };
         Ok(builder.hooks(init_hook, exit_hook))
+    }
+
+    /// # Safety
+    ///
+    /// `stats_page` is NULL or a C string.
+    unsafe fn with_stats_page(&self, builder: PoolBuilder) -> Result<PoolBuilder, Failure> {
+        if self.stats_page.is_null() {
+            return Ok(builder);
+        }
+        // SAFETY: the caller vouches for it.
+        let name = unsafe { text("stats_page", self.stats_page) }?;
+        #[cfg(feature = "stats-page")]
+        return Ok(builder.stats_page(name));
+        #[cfg(not(feature = "stats-page"))]
+        {
+            let text = format!("stats_page = {name:?}: this library was built without that");
+            Err(Failure::new(AIOPOOL_ERR_INVALID, text))
+        }
     }
 
     /// With the limits and what workers are forbidden.
@@ -276,7 +324,13 @@ impl aiopool_pool_options {
         Ok(builder.sandbox(sandbox))
     }
 
-    fn hook(&self, name: &str, function: u32, input: &[u8]) -> Result<Option<Hook>, Failure> {
+    fn hook(
+        &self,
+        name: &str,
+        function: u32,
+        input: &[u8],
+        handler: Option<Target>,
+    ) -> Result<Option<Hook>, Failure> {
         let refuse = |text: String| Err(Failure::new(AIOPOOL_ERR_INVALID, text));
         if self.start_method != AIOPOOL_START_FORK {
             if function != 0 {
@@ -288,9 +342,12 @@ impl aiopool_pool_options {
             if !input.is_empty() {
                 return refuse(format!("there is an input for {name}, but no function"));
             }
-            return Ok(None);
+            if handler.is_none() {
+                return Ok(None);
+            }
         }
-        let argument = entry::hook_argument(function::target_of(function)?, input);
+        let target = if function == 0 { None } else { Some(function::target_of(function)?) };
+        let argument = entry::hook_argument(handler, target, input);
         Ok(Some(Hook { vtable: relative(&entry::C_HOOK), argument }))
     }
 

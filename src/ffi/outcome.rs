@@ -127,7 +127,7 @@ ffi_fn! {
     /// The payload: `aiopool_outcome_len` bytes; never NULL for an outcome that is `OK`.
     fn aiopool_outcome_data(outcome: Option<&aiopool_outcome>) -> *const c_void = std::ptr::null() => {
         get(outcome, |lent| match &lent.arrived.outcome.result {
-            Ok(payload) => payload.as_slice().as_ptr().cast(),
+            Ok(payload) => payload.address().0.cast(),
             Err(_) => std::ptr::null(),
         })
         .unwrap_or(std::ptr::null())
@@ -138,7 +138,7 @@ ffi_fn! {
     /// Bytes of payload; 0 for an outcome that is not `OK`.
     fn aiopool_outcome_len(outcome: Option<&aiopool_outcome>) -> usize = 0 => {
         get(outcome, |lent| {
-            lent.arrived.outcome.result.as_ref().map_or(0, |payload| payload.as_slice().len())
+            lent.arrived.outcome.result.as_ref().map_or(0, |payload| payload.address().1)
         })
         .unwrap_or(0)
     }

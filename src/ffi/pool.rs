@@ -73,6 +73,11 @@ impl HostPool {
         self.pool.stats()
     }
 
+    /// Its workers that are alive.
+    pub(super) fn worker_pids(&self) -> Vec<u32> {
+        self.pool.worker_pids()
+    }
+
     /// The pool's number of task function `function`.
     pub(super) fn number_of(&self, function: u32) -> Result<Numbered, Failure> {
         let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,7 +135,7 @@ ffi_fn! {
                         registering them and before the first pool";
             return Err(Failure::new(AIOPOOL_ERR_TOO_EARLY, text));
         }
-        let pool = builder.build()?;
+        let pool = builder.needs_snapshot(forked && function::any_registered()).build()?;
         let shared = &pool.inner.shared;
         let limit = shared.plan.capacity as usize * shared.queues.len();
         let inbox = Inbox::new(Arc::clone(&shared.common), limit);

@@ -2,9 +2,13 @@
 //!
 //! Thread rule: as for pools.
 
+use std::ffi::c_char;
+use std::mem::MaybeUninit;
+
 use super::boundary::Failure;
-use super::pointer::{Sized32, sized};
+use super::pointer::{Sized32, out, text};
 use super::pool::{aiopool_pool, pool_of};
+use super::status::*;
 
 /// What a pool has counted since its start.
 #[repr(C)]
@@ -50,11 +54,57 @@ pub struct aiopool_stats {
     pub input_bytes: u64,
     /// Tasks that could be submitted now without waiting.
     pub free_records: u64,
+    /// Of the pending tasks those that no worker has taken, about.
+    pub queued: u64,
+    /// Of the pending tasks those that a worker has taken.
+    pub running: u64,
+    /// Workers that the pool killed because a task did not obey its deadline.
+    pub killed_for_deadline: u64,
+    /// Workers that the pool killed because they had damaged shared memory.
+    pub killed_for_damage: u64,
+    /// Times that shared memory held what no correct worker writes, and workers were replaced.
+    pub damages: u64,
+}
+
+/// How long the tasks of one function took, as far as they have ended.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct aiopool_function_stats {
+    /// `sizeof(aiopool_function_stats)`; set by the caller.
+    pub struct_size: u32,
+    /// 0.
+    pub reserved_0: u32,
+    /// Tasks that have ended.
+    pub count: u64,
+    /// Nanoseconds from the submission to the start of the last attempt: the mean.
+    pub waited_mean_ns: u64,
+    /// What half of them did not exceed; the upper end of a bucket, so at most twice the exact one.
+    pub waited_p50_ns: u64,
+    /// What 99 of 100 did not exceed, in the same way.
+    pub waited_p99_ns: u64,
+    /// Nanoseconds that the last attempt ran: the mean.
+    pub ran_mean_ns: u64,
+    /// What half of them did not exceed.
+    pub ran_p50_ns: u64,
+    /// What 99 of 100 did not exceed.
+    pub ran_p99_ns: u64,
 }
 
 // SAFETY: integers only, and the size comes first.
 unsafe impl Sized32 for aiopool_stats {
     const NAME: &'static str = "aiopool_stats";
+    // Up to `free_records`.
+    const FIRST: usize = 152;
+
+    fn defaults() -> Self {
+        // SAFETY: integers, for which 0 is valid.
+        unsafe { std::mem::zeroed() }
+    }
+}
+
+// SAFETY: integers only, and the size comes first.
+unsafe impl Sized32 for aiopool_function_stats {
+    const NAME: &'static str = "aiopool_function_stats";
     const FIRST: usize = size_of::<Self>();
 
     fn defaults() -> Self {
@@ -68,20 +118,13 @@ ffi_fn! {
     ///
     /// Fields that this version of the library does not know are left alone.
     ///
-    /// Returns `AIOPOOL_OK` or `AIOPOOL_ERR_STRUCT`.
+    /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_STRUCT`.
     fn aiopool_pool_stats(
         pool: Option<&aiopool_pool>,
         stats_out: *mut aiopool_stats,
     ) -> aiopool_status {
-        if stats_out.is_null() {
-            return Err(Failure::null("stats_out"));
-        }
-        // SAFETY: not NULL, and it begins with its size.
-        let size = unsafe { stats_out.cast::<u32>().read_unaligned() };
-        if (size as usize) < size_of::<aiopool_stats>() {
-            // SAFETY: as above; it says what is wrong.
-            unsafe { sized(stats_out) }?;
-        }
+        // SAFETY: the caller gives a struct that begins with its size.
+        let size = unsafe { size_for(stats_out) }?;
         let pool = pool_of(pool)?;
         let stats = pool.stats();
         let filled = aiopool_stats {
@@ -102,12 +145,113 @@ ffi_fn! {
             deaths: stats.deaths,
             recycles: stats.recycles,
             workers: stats.workers,
-            cpu_ns: u64::try_from(stats.cpu.as_nanos()).unwrap_or(u64::MAX),
+            cpu_ns: nanoseconds(stats.cpu),
             input_bytes: stats.input_bytes,
             free_records: stats.free_records,
+            queued: stats.queued,
+            running: stats.running,
+            killed_for_deadline: stats.killed_for_deadline,
+            killed_for_damage: stats.killed_for_damage,
+            damages: stats.damages,
         };
-        // SAFETY: the caller's struct has at least the size of ours.
-        unsafe { stats_out.write_unaligned(filled) };
+        // SAFETY: the caller's struct has as many bytes as its size says.
+        unsafe { fill(stats_out, &filled, size) };
         Ok(())
     }
+}
+
+ffi_fn! {
+    /// Gives how long the tasks of the function `name` took; `stats_out->struct_size` is set by
+    /// the caller.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_STRUCT`; `AIOPOOL_ERR_UNKNOWN` if
+    /// no task of a function of that name has ended in this pool.
+    fn aiopool_pool_function_stats(
+        pool: Option<&aiopool_pool>,
+        name: *const c_char,
+        stats_out: *mut aiopool_function_stats,
+    ) -> aiopool_status {
+        // SAFETY: the caller gives a struct that begins with its size, and a C string or NULL.
+        let (size, name) = unsafe { (size_for(stats_out)?, text("name", name)?) };
+        let pool = pool_of(pool)?;
+        let stats = pool.stats();
+        let function = stats.functions.iter().find(|function| function.name == name);
+        let function = function.ok_or_else(|| {
+            let text = format!("no task of a function {name:?} has ended");
+            Failure::new(AIOPOOL_ERR_UNKNOWN, text)
+        })?;
+        let filled = aiopool_function_stats {
+            struct_size: size,
+            reserved_0: 0,
+            count: function.ran.count(),
+            waited_mean_ns: nanoseconds(function.waited.mean()),
+            waited_p50_ns: nanoseconds(function.waited.quantile(0.5)),
+            waited_p99_ns: nanoseconds(function.waited.quantile(0.99)),
+            ran_mean_ns: nanoseconds(function.ran.mean()),
+            ran_p50_ns: nanoseconds(function.ran.quantile(0.5)),
+            ran_p99_ns: nanoseconds(function.ran.quantile(0.99)),
+        };
+        // SAFETY: the caller's struct has as many bytes as its size says.
+        unsafe { fill(stats_out, &filled, size) };
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Gives the process ids of the workers that are alive: up to `max` of them to `pids_out`,
+    /// which may be NULL if `max` is 0, and how many there are to `count_out`.
+    ///
+    /// Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
+    fn aiopool_pool_workers(
+        pool: Option<&aiopool_pool>,
+        pids_out: *mut u32,
+        max: usize,
+        count_out: Option<&mut MaybeUninit<usize>>,
+    ) -> aiopool_status {
+        let count_out: &mut _ = out("count_out", count_out)?;
+        if pids_out.is_null() && max > 0 {
+            return Err(Failure::null("pids_out"));
+        }
+        let pids = pool_of(pool)?.worker_pids();
+        for (at, &pid) in pids.iter().enumerate().take(max) {
+            // SAFETY: the caller gives room for `max` numbers, and `at` is less.
+            unsafe { pids_out.add(at).write(pid) };
+        }
+        count_out.write(pids.len());
+        Ok(())
+    }
+}
+
+/// The size that the caller's struct says it has, if that is one.
+///
+/// # Safety
+///
+/// NULL, or a struct of which as many bytes can be read as its size says.
+unsafe fn size_for<T: Sized32>(out: *mut T) -> Result<u32, Failure> {
+    if out.is_null() {
+        return Err(Failure::null("stats_out"));
+    }
+    // SAFETY: not NULL, and every version begins with the size.
+    let size = unsafe { out.cast::<u32>().read_unaligned() };
+    if (size as usize) < T::FIRST || size > 4096 {
+        let text = format!("struct_size = {size} is not that of {}: set it to its size", T::NAME);
+        return Err(Failure::new(AIOPOOL_ERR_STRUCT, text));
+    }
+    Ok(size)
+}
+
+/// Writes as much of `filled` as a struct of `size` bytes has.
+///
+/// # Safety
+///
+/// `size` bytes can be written at `out`.
+unsafe fn fill<T>(out: *mut T, filled: &T, size: u32) {
+    let from = std::ptr::from_ref(filled).cast::<u8>();
+    let known = size_of::<T>().min(size as usize);
+    // SAFETY: the caller vouches for `out`; both have as many bytes.
+    unsafe { std::ptr::copy_nonoverlapping(from, out.cast::<u8>(), known) }
+}
+
+fn nanoseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

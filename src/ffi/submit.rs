@@ -27,6 +27,13 @@ use crate::task::TaskOptions;
 pub const AIOPOOL_CALL_BY_TICKET: u32 = 1;
 /// The retries count for an error that the function returns, too, not only for its worker's death.
 pub const AIOPOOL_CALL_RETRY_ON_ERROR: u32 = 2;
+/// A large payload is not copied: the outcome's data is where the worker has put it, and that
+/// memory is the outcome's until its release. A worker whose `output_arena` is all borrowed ends
+/// its tasks with `AIOPOOL_ERR_OUTPUT_SPACE`, so release early.
+pub const AIOPOOL_CALL_BORROW_OUTPUT: u32 = 4;
+
+const FLAGS: u32 =
+    AIOPOOL_CALL_BY_TICKET | AIOPOOL_CALL_RETRY_ON_ERROR | AIOPOOL_CALL_BORROW_OUTPUT;
 
 /// What to run: one call of a task function.
 ///
@@ -116,7 +123,7 @@ impl<'i> Checked<'i> {
         if call.reserved.iter().any(|&word| word != 0) {
             return Err(Failure::new(AIOPOOL_ERR_STRUCT, "a reserved field is not 0"));
         }
-        if call.flags & !(AIOPOOL_CALL_BY_TICKET | AIOPOOL_CALL_RETRY_ON_ERROR) != 0 {
+        if call.flags & !FLAGS != 0 {
             return invalid(format!("flags = {:#x} has bits that nobody knows", call.flags));
         }
         let plan = &pool.inner().shared.plan;
@@ -159,6 +166,7 @@ impl<'i> Checked<'i> {
         let mut options = TaskOptions::new()
             .retries(call.retries)
             .retry_on_error(call.flags & AIOPOOL_CALL_RETRY_ON_ERROR != 0)
+            .lend_output(call.flags & AIOPOOL_CALL_BORROW_OUTPUT != 0)
             .backoff(Duration::from_millis(call.backoff_ms))
             .priority(call.priority as u8);
         if call.timeout_ms != 0 {

@@ -19,6 +19,8 @@ use super::handle::{Cell, Cells};
 use super::pointer::{Out, bytes, out, text};
 use super::status::*;
 use super::waits::{Told, Wait};
+use crate::arena::AllocError;
+use crate::worker::{self, LoanError, OutputLoan};
 
 /// A task, as its function sees it.
 #[derive(Debug, Default)]
@@ -47,9 +49,11 @@ impl Deref for aiopool_task {
 /// Everything that belongs to one call of a task function.
 #[derive(Debug, Default)]
 pub struct Work {
-    /// What it was called with, for as long as it is pending.
-    pub(super) input: Vec<u8>,
+    /// What it was called with, for as long as it is pending; none if it stays where it is.
+    pub(super) _input: Vec<u8>,
     pub(super) bytes: Vec<u8>,
+    /// The memory that it fills in place, instead of `bytes`.
+    pub(super) loan: Option<OutputLoan>,
     pub(super) error: Option<String>,
     /// What the function returned, or was completed with.
     pub(super) ended: Option<i32>,
@@ -95,10 +99,43 @@ pub(super) fn with_work<T>(
     f(work.as_mut().filter(|work| work.ended.is_none()).ok_or_else(dead)?)
 }
 
+/// The output, with room for `len` more bytes.
+fn room(work: &mut Work, len: usize) -> Result<&mut Vec<u8>, Failure> {
+    if work.loan.is_some() {
+        let text = "this output stands in borrowed memory: write there";
+        return Err(Failure::new(AIOPOOL_ERR_MISUSE, text));
+    }
+    if work.bytes.try_reserve(len).is_err() {
+        let text = format!("there is no memory for an output of {len} bytes more");
+        return Err(Failure::new(AIOPOOL_ERR_SYSTEM, text));
+    }
+    Ok(&mut work.bytes)
+}
+
+/// Why `len` bytes of the result arena cannot be borrowed.
+pub(super) fn no_loan(len: usize, error: LoanError) -> Failure {
+    match error {
+        LoanError::Misuse(text) => Failure::new(AIOPOOL_ERR_MISUSE, text),
+        LoanError::Arena(AllocError::Full) => {
+            let text = format!("{len} bytes found no room beside other outputs");
+            Failure::new(AIOPOOL_ERR_FULL, text)
+        }
+        LoanError::Arena(AllocError::TooLarge) => {
+            let text = format!("{len} bytes are more than a worker has: raise output_arena");
+            Failure::new(AIOPOOL_ERR_TOO_LARGE, text)
+        }
+        LoanError::Arena(AllocError::Reserve(error)) => {
+            let text = format!("the system has no memory for {len} bytes: {error}");
+            Failure::new(AIOPOOL_ERR_SYSTEM, text)
+        }
+    }
+}
+
 ffi_fn! {
     /// Appends `len` bytes at `data` to the output.
     ///
-    /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_HANDLE`; `AIOPOOL_ERR_MISUSE` after
+    /// `aiopool_output_loan`; `AIOPOOL_ERR_SYSTEM` if memory has run out.
     fn aiopool_output_write(
         output: Option<&aiopool_output>,
         data: *const c_void,
@@ -108,7 +145,7 @@ ffi_fn! {
         // SAFETY: the caller gives `len` bytes.
         let data = unsafe { bytes("data", data, len) }?;
         with_work(&output.0, |work| {
-            work.bytes.extend_from_slice(data);
+            room(work, data.len())?.extend_from_slice(data);
             Ok(())
         })
     }
@@ -119,7 +156,7 @@ ffi_fn! {
     ///
     /// `data_out` is valid until the next call that writes to this output.
     ///
-    /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
+    /// Returns as `aiopool_output_write`.
     fn aiopool_output_reserve(
         output: Option<&aiopool_output>,
         len: usize,
@@ -128,9 +165,71 @@ ffi_fn! {
         let output = output.ok_or_else(|| Failure::null("output"))?;
         let data_out: &mut _ = out("data_out", data_out as Out<'_, *mut c_void>)?;
         with_work(&output.0, |work| {
-            let at = work.bytes.len();
-            work.bytes.resize(at + len, 0);
-            data_out.write(work.bytes[at..].as_mut_ptr().cast());
+            let bytes = room(work, len)?;
+            let at = bytes.len();
+            bytes.resize(at + len, 0);
+            data_out.write(bytes[at..].as_mut_ptr().cast());
+            Ok(())
+        })
+    }
+}
+
+ffi_fn! {
+    /// Borrows `len` bytes of the memory that the host reads outputs from, as this task's output:
+    /// what is written there is not copied. What they hold is not defined.
+    ///
+    /// `data_out` is valid until the task is over. Instead of `aiopool_output_write` and
+    /// `aiopool_output_reserve`, and once. For outputs of many kilobytes; an output that did not
+    /// fill all of it says so with `aiopool_output_trim`. The host spares its own copy where it
+    /// submits with `AIOPOOL_CALL_BORROW_OUTPUT`.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_HANDLE`; `AIOPOOL_ERR_INVALID` if
+    /// `len` is 0; `AIOPOOL_ERR_MISUSE` if the output has bytes or memory already;
+    /// `AIOPOOL_ERR_FULL` if the memory is taken by outputs now (write this one: it waits for
+    /// room); `AIOPOOL_ERR_TOO_LARGE` for more than `output_arena` has; `AIOPOOL_ERR_SYSTEM`;
+    /// `AIOPOOL_ERR_NOT_IN_WORKER` on another thread than the worker's event loop.
+    fn aiopool_output_loan(
+        output: Option<&aiopool_output>,
+        len: usize,
+        data_out: Option<&mut MaybeUninit<*mut c_void>>,
+    ) -> aiopool_status {
+        let output = output.ok_or_else(|| Failure::null("output"))?;
+        let data_out: &mut _ = out("data_out", data_out as Out<'_, *mut c_void>)?;
+        if len == 0 {
+            return Err(Failure::new(AIOPOOL_ERR_INVALID, "len = 0: nothing can be borrowed"));
+        }
+        with_work(&output.0, |work| {
+            if work.loan.is_some() || !work.bytes.is_empty() {
+                let text = "this output has bytes or borrowed memory already";
+                return Err(Failure::new(AIOPOOL_ERR_MISUSE, text));
+            }
+            let arena = worker::arena_of_this_worker().ok_or_else(|| {
+                let text = "memory for outputs is borrowed on the worker's event loop";
+                Failure::new(AIOPOOL_ERR_NOT_IN_WORKER, text)
+            })?;
+            let loan = arena.loan(len).map_err(|error| no_loan(len, LoanError::Arena(error)))?;
+            data_out.write(work.loan.insert(loan).data().cast());
+            Ok(())
+        })
+    }
+}
+
+ffi_fn! {
+    /// Makes an output that stands in borrowed memory end after its first `len` bytes.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_HANDLE`; `AIOPOOL_ERR_MISUSE` if
+    /// nothing is borrowed; `AIOPOOL_ERR_INVALID` if less than `len` bytes are.
+    fn aiopool_output_trim(output: Option<&aiopool_output>, len: usize) -> aiopool_status {
+        let output = output.ok_or_else(|| Failure::null("output"))?;
+        with_work(&output.0, |work| {
+            let Some(loan) = &mut work.loan else {
+                return Err(Failure::new(AIOPOOL_ERR_MISUSE, "this output has borrowed no memory"));
+            };
+            if len > loan.len() {
+                let text = format!("len = {len}: the output has {}", loan.len());
+                return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
+            }
+            loan.trim(len);
             Ok(())
         })
     }

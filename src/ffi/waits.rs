@@ -208,6 +208,7 @@ ffi_fn! {
         function: aiopool_event_fn,
         data: *mut c_void,
     ) -> aiopool_status {
+        task.ok_or_else(|| Failure::null("task"))?;
         let interest = match events {
             AIOPOOL_EVENT_READABLE => Interest::READABLE,
             AIOPOOL_EVENT_WRITABLE => Interest::WRITABLE,

@@ -16,7 +16,7 @@ use super::boundary::Failure;
 use super::handle::{Cell, Cells};
 use super::pointer::{bytes, out, text};
 use super::status::*;
-use super::{entry, function};
+use super::task::no_loan;
 use crate::worker::{self, AttachedWorker, Completion, Event};
 
 /// There is nothing to do: wait until the descriptor is readable.
@@ -231,7 +231,37 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Says what a task ended with: `how` is `AIOPOOL_END_*`, the data is copied.
+    /// Borrows `len` bytes of the memory that the host reads outputs from, for the output of
+    /// `task`: what is written there is not copied. What they hold is not defined.
+    ///
+    /// `data_out` is valid until the task is completed: as `AIOPOOL_END_OK` with `data_out` as the
+    /// data and up to `len` bytes, or otherwise, when the memory goes back.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` if `len` is 0; `AIOPOOL_ERR_MISUSE` if there is
+    /// no such task or it has borrowed already; `AIOPOOL_ERR_FULL` if the memory is taken by
+    /// outputs now; `AIOPOOL_ERR_TOO_LARGE`; `AIOPOOL_ERR_SYSTEM`; `AIOPOOL_ERR_NULL`;
+    /// `AIOPOOL_ERR_HANDLE`.
+    fn aiopool_worker_loan(
+        worker: Option<&aiopool_worker>,
+        task: u64,
+        len: usize,
+        data_out: Option<&mut MaybeUninit<*mut c_void>>,
+    ) -> aiopool_status {
+        let data_out: &mut _ = out("data_out", data_out)?;
+        if len == 0 {
+            return Err(Failure::new(AIOPOOL_ERR_INVALID, "len = 0: nothing can be borrowed"));
+        }
+        with(worker, |serving| {
+            let data = serving.worker.loan_output(task, len);
+            data_out.write(data.map_err(|error| no_loan(len, error))?.cast());
+            Ok(())
+        })
+    }
+}
+
+ffi_fn! {
+    /// Says what a task ended with: `how` is `AIOPOOL_END_*`, the data is copied unless it stands
+    /// in memory that `aiopool_worker_loan` gave for it.
     ///
     /// A task that was cancelled meanwhile is confirmed, whatever `how` says.
     ///
@@ -305,9 +335,7 @@ ffi_fn! {
     /// Returns only if that is impossible, and as `aiopool_worker_attach`.
     fn aiopool_worker_serve() -> aiopool_status {
         let start = crate::launch::attach()?;
-        worker::set_by_name(|name| {
-            function::target_by_name(name).map(|target| (&entry::C_TASK, target))
-        });
+        worker::set_only_by_name();
         worker::run(start)
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn start(keep_fds: bool) -> Result<Line> {
     // Z1: the host dies here → a zygote that finds the host's pidfd readable at its first look.
     crash::here(Point::Z1);
     drop(theirs);
-    Line::greet(ours, pid, keep_fds)
+    Line::greet(ours, pid, keep_fds, false)
 }
 
 /// What an executed program needs so that this library finds itself in it.

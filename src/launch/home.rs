@@ -42,10 +42,18 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The zygote's line; starts a zygote where there is none, or only a dead one.
 ///
-/// `keep_fds` holds for one that is started now.
-pub(super) fn line(keep_fds: bool) -> Result<Arc<Line>> {
+/// `keep_fds` holds for one that is started now. `snapshot`: only one that [`init`] has forked will
+/// do.
+pub(super) fn line(keep_fds: bool, snapshot: bool) -> Result<Arc<Line>> {
     let mut line = unpoisoned(&here().line);
-    if let Some(line) = line.as_ref().filter(|line| !line.is_dead()) {
+    let living = line.as_ref().filter(|line| !line.is_dead());
+    if snapshot && !living.is_some_and(|line| line.forked) {
+        return Err(Error::ZygoteLost(
+            "it had the functions that were registered before init, and a new one would not"
+                .to_owned(),
+        ));
+    }
+    if let Some(line) = living {
         return Ok(Arc::clone(line));
     }
     Ok(Arc::clone(line.insert(Arc::new(exec::start(keep_fds)?))))
@@ -100,6 +108,12 @@ pub fn init() -> Result<()> {
     Ok(())
 }
 
+/// Whether [`init`] was called in this process: what is loaded later is not in its workers.
+#[cfg(feature = "capi")]
+pub(crate) fn has_snapshot() -> bool {
+    unpoisoned(&here().line).as_ref().is_some_and(|line| line.forked)
+}
+
 fn fork() -> Result<Line> {
     let system = |what: &'static str| move |error| Error::system(what, error);
     let (ours, theirs) = socket::pair().map_err(system("make the zygote's line"))?;
@@ -111,5 +125,5 @@ fn fork() -> Result<Line> {
     crate::sys::exit::flush_c();
     let pid = zygote::fork_from_host(ours.as_fd(), theirs, host)
         .map_err(system("fork the zygote: a limit on processes or memory is reached"))?;
-    Line::greet(ours, pid, true)
+    Line::greet(ours, pid, true, true)
 }

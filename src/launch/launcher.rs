@@ -74,7 +74,7 @@ impl Launcher {
     }
 
     fn open_once(spec: &PoolSpec, fds: &PoolFds<'_>) -> Result<Self> {
-        let zygote = home::line(spec.keep_fds)?;
+        let zygote = home::line(spec.keep_fds, spec.snapshot)?;
         if spec.keep_fds && !zygote.keeps_fds {
             return Err(Error::Misuse(
                 "this pool's workers are to keep descriptors, but the zygote was started for \

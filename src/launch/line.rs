@@ -27,12 +27,14 @@ pub(super) struct Line {
     host: u32,
     /// Whether workers can have the descriptors that the zygote was started with.
     pub keeps_fds: bool,
+    /// Whether it was forked from the host and so shares its memory of then.
+    pub forked: bool,
     end: OnceLock<String>,
 }
 
 impl Line {
     /// Waits for the hello of the zygote that was just started as the child `pid`.
-    pub(super) fn greet(socket: OwnedFd, pid: u32, keeps_fds: bool) -> Result<Self> {
+    pub(super) fn greet(socket: OwnedFd, pid: u32, keeps_fds: bool, forked: bool) -> Result<Self> {
         let pidfd = pidfd::open(pid).map_err(|error| {
             // Nobody has reaped it that fast, unless the host has its children reaped at death.
             let _ = process::signal_group(pid, libc::SIGKILL);
@@ -40,7 +42,7 @@ impl Line {
             Error::system("open the zygote's pidfd", error)
         })?;
         let host = process::own_pid();
-        let line = Self { socket, pidfd, host, keeps_fds, end: OnceLock::new() };
+        let line = Self { socket, pidfd, host, keeps_fds, forked, end: OnceLock::new() };
         let refused = match line.wait_for::<Hello>(line.socket.as_fd()) {
             Ok(Hello::Ready { .. }) => return Ok(line),
             Ok(Hello::Refused(reason)) => {

@@ -19,6 +19,8 @@ mod tests;
 mod wire;
 mod zygote;
 
+#[cfg(feature = "capi")]
+pub(crate) use home::has_snapshot;
 pub use home::init;
 pub(crate) use launcher::{Launcher, Report};
 pub use limits::Limits;

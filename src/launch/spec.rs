@@ -33,6 +33,8 @@ pub(crate) struct PoolSpec {
     pub start: StartMethod,
     /// Workers keep the descriptors the zygote was started with.
     pub keep_fds: bool,
+    /// Workers must share what the host had at `init`: a zygote that was executed will not do.
+    pub snapshot: bool,
     /// Resource limits of each worker.
     pub limits: Limits,
     /// Executing a set-user-id program gives workers no new rights.

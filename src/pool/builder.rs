@@ -45,6 +45,7 @@ pub struct PoolBuilder {
     grace: Duration,
     start: StartMethod,
     keep_fds: bool,
+    snapshot: bool,
     limits: Limits,
     no_new_privs: bool,
     sandbox: Option<Sandbox>,
@@ -84,6 +85,7 @@ impl Default for PoolBuilder {
             grace: Duration::from_secs(2),
             start: StartMethod::Fork,
             keep_fds: false,
+            snapshot: false,
             limits: Limits::default(),
             no_new_privs: false,
             sandbox: None,
@@ -317,6 +319,13 @@ impl PoolBuilder {
         self
     }
 
+    /// The workers have to share what this process had at [`init`](crate::init).
+    #[cfg(feature = "capi")]
+    pub(crate) fn needs_snapshot(mut self, yes: bool) -> Self {
+        self.snapshot = yes;
+        self
+    }
+
     /// A worker that ends is not replaced: the pool of a single process.
     pub(crate) fn without_replacement(mut self) -> Self {
         self.replaces = false;
@@ -346,6 +355,7 @@ impl PoolBuilder {
             slots: seats.iter().map(|seats| 2 * seats).collect(),
             start: plan.start.clone(),
             keep_fds: plan.keep_fds,
+            snapshot: self.snapshot,
             limits: plan.limits.clone(),
             no_new_privs: plan.no_new_privs,
             sandbox: plan.sandbox.clone(),
@@ -369,7 +379,9 @@ impl PoolBuilder {
                 .map_err(system("create a control region: lower capacity or processes"))?;
             let bells = (0..slots).map(|_| bell()).collect::<Result<Vec<_>>>()?;
             let queue = HostQueue::new(index as u16, control, bells, Arc::clone(&common));
-            queues.push(Arc::new(queue));
+            let queue = Arc::new(queue);
+            queue.lend_outputs();
+            queues.push(queue);
         }
         let controls: Vec<_> = queues.iter().map(|queue| queue.control()).collect();
         let launcher = Launcher::open(

@@ -21,6 +21,8 @@ pub(super) struct Lane {
     pub(super) backlog: VecDeque<Block>,
     /// The result arena of the incarnation that has the slot.
     pub(super) arena: Option<Arc<Region>>,
+    /// Bytes of it that are lent to receivers.
+    pub(super) lent: u64,
 }
 
 impl Lane {
@@ -30,6 +32,7 @@ impl Lane {
             handback: HandbackWriter::at(0),
             backlog: VecDeque::new(),
             arena: None,
+            lent: 0,
         }
     }
 

@@ -14,6 +14,7 @@ mod entry;
 pub(crate) mod fuzz;
 mod inputs;
 mod lanes;
+mod loan;
 mod rebuild;
 mod receive;
 mod recover;
@@ -24,7 +25,7 @@ mod times;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 
 use crate::control::Control;
@@ -67,6 +68,8 @@ pub(crate) struct HostQueue {
     rotate: AtomicUsize,
     /// What is wrong with a worker slot's lane or arena, for the supervisor to act on.
     damage: Mutex<Vec<(usize, String)>>,
+    /// This queue, for the outputs that it lends.
+    me: OnceLock<Weak<HostQueue>>,
 }
 
 #[derive(Debug)]
@@ -123,6 +126,7 @@ impl HostQueue {
             moved: AtomicUsize::new(0),
             rotate: AtomicUsize::new(0),
             damage: Mutex::default(),
+            me: OnceLock::new(),
         }
     }
 

@@ -184,6 +184,15 @@ impl HostQueue {
         };
         let started = record.started();
         let output = record.output();
+        if pending.options.lend_output
+            && let Some(payload) = self.lend(control, lane, slot, output)
+        {
+            // A value, so it is never held for another attempt.
+            let ended = self.end(state, index, pending, output, started, Ok(payload));
+            blocks.extend(state.free_record(index));
+            deliveries.extend(ended);
+            return true;
+        }
         if output.len > LARGE && matches!(output.place, Place::Block(_)) {
             state.entries[index].copying = true;
             large.push((slot, LargeRecord(Large { index, pending, output, started })));
@@ -315,7 +324,7 @@ impl HostQueue {
     }
 
     /// Rings a worker that waits for room in its result arena.
-    fn ring_if_waiting(&self, control: &crate::control::Control, slot: usize) {
+    pub(super) fn ring_if_waiting(&self, control: &crate::control::Control, slot: usize) {
         // SeqCst: pairs with the fence after `set_wants_room`. Either the worker's next look sees
         // the block, or this sees that it waits.
         fence(Ordering::SeqCst);

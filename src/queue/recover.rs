@@ -125,6 +125,8 @@ impl HostQueue {
         let lane = &mut lanes.lanes[slot];
         lane.arena = Some(arena);
         control.attention(slot).reset();
+        lane.lent = 0;
+        control.lent(slot).store(0, crate::sync::atomic::Ordering::Relaxed);
         control.report(slot).reset(lane.handback.position());
         let starts = (lane.reader.position(), lane.handback.position());
         self.release(lanes);

@@ -162,6 +162,21 @@ impl Region {
         }
     }
 
+    /// The `len` bytes at `offset` of a region that only its owner can write: as long as the
+    /// protocol says that it leaves them alone.
+    ///
+    /// # Panics
+    ///
+    /// If they do not lie within the region or it is mapped to be written.
+    pub(crate) fn bytes(&self, offset: usize, len: usize) -> &[u8] {
+        assert!(!self.writable, "bytes are shown of a read-only mapping");
+        let start = self.check(offset, len);
+        // SAFETY: in bounds, and initialised (the file's pages). The one process that can write
+        // them is the host, and the block of an input is written before its task is queued and not
+        // again before the task is over (`arena/README.md`); the caller reads no longer than that.
+        unsafe { std::slice::from_raw_parts(start, len) }
+    }
+
     /// Where `len` bytes at `offset` are in this process.
     ///
     /// # Panics

@@ -16,9 +16,33 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::arena::Block;
+
 use super::codec;
 use super::exception::{self, LiveError};
 use super::failure::{Status, TaskFailure};
+
+/// What a task is called with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Input<'i> {
+    /// The encoded bytes.
+    pub(crate) bytes: &'i [u8],
+    /// They stay where they are until the task is over, not only for the call.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
+    pub(crate) stays: bool,
+}
+
+impl<'i> Input<'i> {
+    /// Bytes in the request arena.
+    pub(crate) fn in_place(bytes: &'i [u8]) -> Self {
+        Self { bytes, stays: true }
+    }
+
+    /// Bytes that are there for the call.
+    pub(crate) fn passing(bytes: &'i [u8]) -> Self {
+        Self { bytes, stays: false }
+    }
+}
 
 /// What a finished task leaves: a status and bytes, in a buffer that is used again.
 #[derive(Debug, Default)]
@@ -27,6 +51,12 @@ pub(crate) struct Output {
     pub(crate) bytes: Vec<u8>,
     /// Bytes that need no encoding.
     pub(crate) raw: Option<Bytes>,
+    /// A block that the task has filled in place, and how many bytes of it count; whoever takes
+    /// the output publishes or frees it.
+    pub(crate) block: Option<(Block, u32)>,
+    /// Whether the one who takes the output looks at `block`.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
+    pub(crate) takes_block: bool,
 }
 
 impl Output {
@@ -99,7 +129,7 @@ pub(crate) struct Vtable {
     /// # Safety
     ///
     /// The memory has `layout` and holds no future. On `Err` it still holds none.
-    pub(crate) start: unsafe fn(*mut u8, Target, &[u8]) -> Result<(), String>,
+    pub(crate) start: unsafe fn(*mut u8, Target, Input<'_>) -> Result<(), String>,
     /// Polls the future; `Ready` means that the output holds what the status says.
     ///
     /// # Safety
@@ -206,9 +236,9 @@ where
         drop: Self::drop,
     };
 
-    unsafe fn start(place: *mut u8, _: Target, input: &[u8]) -> Result<(), String> {
+    unsafe fn start(place: *mut u8, _: Target, input: Input<'_>) -> Result<(), String> {
         const { assert!(size_of::<F>() == 0, "a task function must not capture anything") };
-        let argument = codec::decode::<A>(input)?;
+        let argument = codec::decode::<A>(input.bytes)?;
         // SAFETY: `F` is zero-sized and `Copy`, and the caller of `vtable` had one, so a copy of
         // it is made here out of no bytes at all.
         let function = unsafe { std::ptr::NonNull::<F>::dangling().read() };
@@ -273,7 +303,7 @@ mod tests {
         let mut output = Output::default();
         // SAFETY: the memory is large and aligned enough and empty; then it holds the future.
         unsafe {
-            (vtable.start)(place, Target::default(), input)?;
+            (vtable.start)(place, Target::default(), Input::passing(input))?;
             let status = (vtable.poll)(place, &mut Context::from_waker(Waker::noop()), &mut output);
             (vtable.drop)(place);
             let Poll::Ready(status) = status else { panic!("not ready") };

@@ -16,6 +16,8 @@ pub struct TaskOptions {
     pub(crate) retry_on_error: bool,
     pub(crate) backoff: Duration,
     pub(crate) priority: u8,
+    /// A large output stays in the worker's result arena for its receiver to borrow.
+    pub(crate) lend_output: bool,
 }
 
 impl Default for TaskOptions {
@@ -27,6 +29,7 @@ impl Default for TaskOptions {
             retry_on_error: false,
             backoff: Duration::ZERO,
             priority: 0,
+            lend_output: false,
         }
     }
 }
@@ -80,6 +83,13 @@ impl TaskOptions {
     #[must_use]
     pub fn priority(mut self, class: u8) -> Self {
         self.priority = class;
+        self
+    }
+
+    /// Has a large output lent to its receiver instead of copied out.
+    #[cfg(feature = "capi")]
+    pub(crate) fn lend_output(mut self, yes: bool) -> Self {
+        self.lend_output = yes;
         self
     }
 

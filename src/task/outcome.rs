@@ -1,5 +1,7 @@
 //! The outcome of a task as the host holds it: bytes or an error, not yet decoded.
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -12,7 +14,19 @@ use super::failure::Status;
 /// receiver: more would cost every task what few of them need.
 pub(crate) const INLINE: usize = 63;
 
-/// Bytes copied out of shared memory.
+/// Bytes that stay in shared memory until this is dropped.
+///
+/// Who looks at them looks at memory that a worker can write, and should not: so there is an
+/// address for programs in other languages, and a copy for everybody else.
+pub(crate) trait Lent: Send + Sync {
+    /// Where they are in this process, and how many.
+    fn address(&self) -> (*const u8, usize);
+
+    /// A copy of them.
+    fn copy(&self) -> Vec<u8>;
+}
+
+/// An output's bytes.
 #[derive(Clone)]
 pub(crate) enum Payload {
     /// Few bytes, without an allocation.
@@ -24,14 +38,26 @@ pub(crate) enum Payload {
     },
     /// Many bytes.
     Heap(Vec<u8>),
+    /// Where the worker has put them.
+    Lent(Arc<dyn Lent>),
 }
 
 impl Payload {
-    /// The bytes.
-    pub(crate) fn as_slice(&self) -> &[u8] {
+    /// The bytes; a copy of those that are lent.
+    pub(crate) fn bytes(&self) -> Cow<'_, [u8]> {
         match self {
-            Self::Inline { len, bytes } => &bytes[..usize::from(*len)],
-            Self::Heap(bytes) => bytes,
+            Self::Inline { len, bytes } => Cow::Borrowed(&bytes[..usize::from(*len)]),
+            Self::Heap(bytes) => Cow::Borrowed(bytes),
+            Self::Lent(lent) => Cow::Owned(lent.copy()),
+        }
+    }
+
+    /// Where the bytes are, and how many; valid as long as this is.
+    pub(crate) fn address(&self) -> (*const u8, usize) {
+        match self {
+            Self::Inline { len, bytes } => (bytes.as_ptr(), usize::from(*len)),
+            Self::Heap(bytes) => (bytes.as_ptr(), bytes.len()),
+            Self::Lent(lent) => lent.address(),
         }
     }
 
@@ -39,14 +65,15 @@ impl Payload {
     pub(crate) fn decode<T: DeserializeOwned + 'static>(self) -> Result<T, String> {
         match self {
             Self::Heap(bytes) => codec::decode_owned(bytes),
-            Self::Inline { .. } => codec::decode(self.as_slice()),
+            Self::Lent(lent) => codec::decode_owned(lent.copy()),
+            Self::Inline { .. } => codec::decode(&self.bytes()),
         }
     }
 }
 
 impl std::fmt::Debug for Payload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Payload({} bytes)", self.as_slice().len())
+        write!(f, "Payload({} bytes)", self.address().1)
     }
 }
 
@@ -77,7 +104,7 @@ impl Outcome {
 
 /// What a worker's status and bytes say about a task.
 pub(crate) fn interpret(status: u8, payload: Payload) -> Result<Payload, TaskError> {
-    let text = |payload: &Payload| String::from_utf8_lossy(payload.as_slice()).into_owned();
+    let text = |payload: &Payload| String::from_utf8_lossy(&payload.bytes()).into_owned();
     Err(match Status::from_bits(status) {
         Some(Status::Ok) => return Ok(payload),
         Some(Status::Failed) => match payload.decode() {

@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
 
+#[cfg(feature = "capi")]
+use crate::arena::Block;
 use crate::control::Phase;
 use crate::error::{Error, Result};
 use crate::table::Call;
@@ -15,6 +17,8 @@ use crate::task::{Status, TaskFailure, codec};
 use super::config::WorkerConfig;
 use super::engine::{Asked, Claimed, Engine, Look, NoRoom, now};
 use super::functions::Names;
+#[cfg(feature = "capi")]
+use super::outputs::{LoanError, OutputLoan};
 use super::start::WorkerStart;
 
 /// What a worker is to do next; see [`AttachedWorker::next_event`].
@@ -66,6 +70,9 @@ struct InFlight {
     cancel_told: bool,
     /// The end of a task whose output found no room yet.
     unplaced: Option<(Status, Vec<u8>, u64)>,
+    /// A block that the program fills in place.
+    #[cfg(feature = "capi")]
+    loan: Option<OutputLoan>,
 }
 
 /// This process as a worker that serves tasks with a loop of its own.
@@ -235,6 +242,12 @@ impl AttachedWorker {
             return Err(Error::Misuse("there is no such task in this worker, or it is over"));
         };
         let elapsed = now().saturating_sub(started);
+        #[cfg(feature = "capi")]
+        if let Some(placed) = self.placed(task, status, bytes) {
+            self.engine.complete_placed(claimed, status, placed, elapsed);
+            self.vacate(task);
+            return Ok(());
+        }
         match self.engine.complete(claimed, status, bytes, elapsed) {
             Ok(()) => self.vacate(task),
             Err(NoRoom) => {
@@ -249,6 +262,44 @@ impl AttachedWorker {
             }
         }
         Ok(())
+    }
+
+    /// A block of `len` bytes for the output of `task`, to be filled in place. The task is then
+    /// completed with the bytes that are there, which are not copied.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such task, or it has a block; what the allocator says.
+    #[cfg(feature = "capi")]
+    pub(crate) fn loan_output(
+        &mut self,
+        task: u64,
+        len: usize,
+    ) -> std::result::Result<*mut u8, LoanError> {
+        let Some(in_flight) = self.tasks.get_mut(&task).filter(|task| task.unplaced.is_none())
+        else {
+            return Err(LoanError::Misuse("there is no such task in this worker, or it is over"));
+        };
+        if in_flight.loan.is_some() {
+            return Err(LoanError::Misuse("this task has borrowed memory for its output already"));
+        }
+        let loan = self.engine.outputs().loan(len).map_err(LoanError::Arena)?;
+        Ok(in_flight.loan.insert(loan).data())
+    }
+
+    /// The block that the bytes of an output stand in, if they do.
+    #[cfg(feature = "capi")]
+    fn placed(&mut self, task: u64, status: Status, bytes: &[u8]) -> Option<(Block, u32)> {
+        let loan = &mut self.tasks.get_mut(&task)?.loan;
+        loan.take_if(|loan| {
+            status == Status::Ok
+                && std::ptr::eq(loan.data(), bytes.as_ptr())
+                && bytes.len() <= loan.len()
+        })
+        .map(|mut loan| {
+            loan.trim(bytes.len());
+            loan.into_block()
+        })
     }
 
     /// Leaves the pool in order; the program ends with status 0 after this, and soon.
@@ -303,13 +354,21 @@ impl AttachedWorker {
         self.alone = call.flags & Call::ALONE != 0;
         let number = self.next_task;
         self.next_task += 1;
-        self.tasks.insert(number, InFlight { task, started, cancel_told: false, unplaced: None });
-        let mut input = Vec::new();
-        let refused = match self.engine.read_input(&task, &mut input) {
+        let in_flight = InFlight {
+            task,
+            started,
+            cancel_told: false,
+            unplaced: None,
+            #[cfg(feature = "capi")]
+            loan: None,
+        };
+        self.tasks.insert(number, in_flight);
+        let mut scratch = Vec::new();
+        let refused = match self.engine.input(&task, &mut scratch) {
             Err(reason) => reason,
-            Ok(()) => match self.names.get(self.engine.requests(), call.function) {
+            Ok(input) => match self.names.get(self.engine.requests(), call.function) {
                 Ok(function) => {
-                    let function = function.to_owned();
+                    let (function, input) = (function.to_owned(), input.bytes.to_vec());
                     return Some(Event::Run { task: number, function, input });
                 }
                 Err(reason) => reason,

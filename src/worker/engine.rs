@@ -5,8 +5,9 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::sync::Arc;
 
-use crate::arena::AllocError;
+use crate::arena::{AllocError, Block};
 use crate::control::{Attention, Control, Phase};
 use crate::ring::{Claim, LaneWriter, claim};
 use crate::shm::Region;
@@ -19,6 +20,7 @@ use crate::table::{
     StateWord, WorkerId,
 };
 use crate::task::Status;
+use crate::task::entry::Input;
 
 use super::outputs::Outputs;
 use super::start::WorkerFds;
@@ -60,7 +62,7 @@ pub(crate) struct NoRoom;
 /// The worker's view of its queue.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    control: Control,
+    control: Arc<Control>,
     requests: Region,
     outputs: Outputs,
     lane: LaneWriter,
@@ -90,7 +92,7 @@ impl Engine {
         handback_start: u64,
         fds: WorkerFds,
     ) -> io::Result<Self> {
-        let control = Control::open(fds.control)?;
+        let control = Arc::new(Control::open(fds.control)?);
         let requests = Region::open_read_only(fds.requests)?;
         let outputs = Region::open(fds.outputs)?;
         // A child that a task forks must not write here after this worker is dead.
@@ -98,11 +100,12 @@ impl Engine {
         requests.keep_from_children()?;
         outputs.keep_from_children()?;
         let slot = usize::from(id.slot);
+        let outputs = Outputs::new(outputs, Arc::clone(&control), slot, handback_start);
         Ok(Self {
             me: Owner::of(id),
             slot,
             lane: LaneWriter::at(lane_start),
-            outputs: Outputs::new(outputs, handback_start),
+            outputs,
             control,
             requests,
             host_bell: fds.host_bell.into(),
@@ -126,6 +129,11 @@ impl Engine {
         &self.requests
     }
 
+    /// The result arena of this incarnation.
+    pub(crate) fn outputs(&self) -> &Outputs {
+        &self.outputs
+    }
+
     /// Tells the supervisor how far this worker is.
     pub(crate) fn set_phase(&self, phase: Phase) {
         self.control.report(self.slot).set_phase(phase);
@@ -138,7 +146,7 @@ impl Engine {
     /// Tells the supervisor why the worker cannot start.
     pub(crate) fn set_failure(&mut self, text: &str) {
         let bytes = &text.as_bytes()[..text.len().min(MAX_FAILURE_TEXT)];
-        if let Ok(block) = self.outputs.store(&self.control, self.slot, bytes) {
+        if let Ok(block) = self.outputs.store(bytes) {
             self.control.report(self.slot).set_text(block, bytes.len() as u32);
         }
         self.set_phase(Phase::InitFailed);
@@ -194,28 +202,32 @@ impl Engine {
         self.record(task).call()
     }
 
-    /// Copies the task's input to `into`.
+    /// The task's input: a large one where it is, a small one in `scratch`.
     ///
     /// # Errors
     ///
     /// The text of what is wrong with its descriptor.
-    pub(crate) fn read_input(&self, task: &Claimed, into: &mut Vec<u8>) -> Result<(), String> {
-        into.clear();
+    pub(crate) fn input<'i>(
+        &'i self,
+        task: &Claimed,
+        scratch: &'i mut Vec<u8>,
+    ) -> Result<Input<'i>, String> {
+        scratch.clear();
         let record = self.record(task);
         let InputDesc { len, place } = record.input();
         let len = len as usize;
         match place {
-            Place::Word(word) if len <= 8 => into.extend_from_slice(&word.to_le_bytes()[..len]),
+            Place::Word(word) if len <= 8 => scratch.extend_from_slice(&word.to_le_bytes()[..len]),
             Place::Inline if len <= INLINE_INPUT => {
-                into.resize(len, 0);
-                record.read_inline_input(into);
+                scratch.resize(len, 0);
+                record.read_inline_input(scratch);
             }
             Place::Block(block) if block.holds(len, self.requests.len()) => {
-                self.requests.read_to(block.offset(), len, into);
+                return Ok(Input::in_place(self.requests.bytes(block.offset(), len)));
             }
             _ => return Err(format!("the input's descriptor names {len} bytes at {place:?}")),
         }
-        Ok(())
+        Ok(Input::passing(scratch))
     }
 
     /// RUNNING → DONE with `bytes` as the output, and tells the host.
@@ -233,9 +245,9 @@ impl Engine {
         let place = match Place::in_word(bytes) {
             Some(word) => word,
             None if bytes.len() <= INLINE_OUTPUT => Place::Inline,
-            None => match self.outputs.store(&self.control, self.slot, bytes) {
+            None => match self.outputs.store(bytes) {
                 Ok(block) => Place::Block(block),
-                Err(AllocError::Full) => return Err(NoRoom),
+                Err(AllocError::Full) if !self.outputs.only_loans() => return Err(NoRoom),
                 Err(error) => {
                     let text = no_space(bytes.len(), &error);
                     return self.complete(task, Status::OutputSpace, text.as_bytes(), elapsed_ns);
@@ -245,6 +257,25 @@ impl Engine {
         let inline = if place == Place::Inline { bytes } else { &[] };
         let output =
             OutputDesc { status: status as u8, elapsed_ns, len: bytes.len() as u32, place };
+        self.commit(task, output, inline);
+        Ok(())
+    }
+
+    /// The same with an output of `len` bytes that stands in `block` already.
+    pub(crate) fn complete_placed(
+        &mut self,
+        task: Claimed,
+        status: Status,
+        (block, len): (Block, u32),
+        elapsed_ns: u64,
+    ) {
+        let place = Place::Block(block);
+        let output = OutputDesc { status: status as u8, elapsed_ns, len, place };
+        self.commit(task, output, &[]);
+    }
+
+    /// RUNNING → DONE with `output`, whose bytes are written.
+    fn commit(&mut self, task: Claimed, output: OutputDesc, inline: &[u8]) {
         let record = self.record(&task);
         record.describe_output(output, inline);
         // C5: dies here → RUNNING with an output that nobody reads.
@@ -252,13 +283,12 @@ impl Engine {
         match record.try_commit(task.word) {
             Ok(_) => self.publish(task.record),
             Err(now) => {
-                if let Place::Block(block) = place {
+                if let Place::Block(block) = output.place {
                     self.outputs.discard(block);
                 }
                 self.confirm(task, now);
             }
         }
-        Ok(())
     }
 
     /// Tells the host whether outputs wait for room; the caller tries once more after `true`.
@@ -422,7 +452,10 @@ fn no_space(len: usize, error: &AllocError) -> String {
             format!("{len} bytes are more than a result arena has: raise output_arena")
         }
         AllocError::Reserve(error) => format!("the system has no memory for {len} bytes: {error}"),
-        AllocError::Full => format!("{len} bytes found no room"),
+        AllocError::Full => format!(
+            "{len} bytes found no room beside outputs that are borrowed: release some, or raise \
+             output_arena"
+        ),
     }
 }
 

@@ -11,13 +11,23 @@ use crate::task::function;
 /// Finds a function by its name.
 pub(crate) type ByName = fn(&str) -> Option<(&'static Vtable, Target)>;
 
-/// Set in a worker that is a program of its own, and has no other functions.
+/// Finds functions that were registered under a name, as those of C are.
 static BY_NAME: OnceLock<ByName> = OnceLock::new();
 
-/// Makes this process's worker one that knows functions by name only.
+/// Set in a worker that is a program of its own, and has no other functions.
+static ONLY_BY_NAME: OnceLock<()> = OnceLock::new();
+
+/// Lets the workers of this process find functions by name.
+#[cfg(feature = "capi")]
 pub(crate) fn set_by_name(by_name: ByName) {
     // The second of two calls finds the first one's function, which is the same.
     let _ = BY_NAME.set(by_name);
+}
+
+/// Makes this process's worker one that knows functions by name only.
+#[cfg(feature = "capi")]
+pub(crate) fn set_only_by_name() {
+    let _ = ONLY_BY_NAME.set(());
 }
 
 const NOT_BY_NAME: &str =
@@ -46,12 +56,12 @@ impl Functions {
         let found = if entry.vtable == 0 {
             let known = BY_NAME.get().and_then(|by_name| by_name(&entry.name));
             known.ok_or_else(|| format!("this worker has no function named {:?}", entry.name))?
-        } else if BY_NAME.get().is_some() {
+        } else if ONLY_BY_NAME.get().is_some() {
             return Err(NOT_BY_NAME.to_owned());
         } else {
             // SAFETY: only the host writes the table, with `entry::relative`, and this process
             // runs the host's image (forked from it, or checked by its build id when it was
-            // executed; a program of its own has set `BY_NAME`).
+            // executed; a program of its own has set `ONLY_BY_NAME`).
             (unsafe { entry::absolute(entry.vtable) }, entry.target)
         };
         let number = number as usize;

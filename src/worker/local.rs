@@ -6,12 +6,16 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::outputs::Outputs;
+
 thread_local! {
     static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
 }
 
 struct Local {
     worker_id: u32,
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
+    outputs: Outputs,
     state: HashMap<TypeId, Rc<dyn Any>>,
 }
 
@@ -74,9 +78,17 @@ fn with_state<R>(f: impl FnOnce(&mut HashMap<TypeId, Rc<dyn Any>>) -> Option<R>)
     LOCAL.with(|local| f(&mut local.borrow_mut().as_mut()?.state))
 }
 
-/// Makes the calling thread the executor thread of worker `worker_id`.
-pub(super) fn enter(worker_id: u32) {
-    LOCAL.with(|local| *local.borrow_mut() = Some(Local { worker_id, state: HashMap::new() }));
+/// The result arena of the worker that the caller runs in.
+#[cfg(feature = "capi")]
+pub(crate) fn outputs() -> Option<Outputs> {
+    LOCAL.with(|local| local.borrow().as_ref().map(|local| local.outputs.clone()))
+}
+
+/// Makes the calling thread the executor thread of worker `worker_id`, whose tasks can fill blocks
+/// of `outputs` in place.
+pub(super) fn enter(worker_id: u32, outputs: Outputs) {
+    let local = Local { worker_id, outputs, state: HashMap::new() };
+    LOCAL.with(|cell| *cell.borrow_mut() = Some(local));
 }
 
 /// Drops the worker's state, inside its runtime.

@@ -27,8 +27,12 @@ use crate::task::exception;
 pub use attached::{AttachedWorker, Completion, Event};
 pub(crate) use config::{Hook, WorkerConfig};
 #[cfg(feature = "capi")]
-pub(crate) use functions::set_by_name;
+pub(crate) use functions::{set_by_name, set_only_by_name};
 pub use local::WorkerContext;
+#[cfg(feature = "capi")]
+pub(crate) use local::outputs as arena_of_this_worker;
+#[cfg(feature = "capi")]
+pub(crate) use outputs::{LoanError, OutputLoan};
 pub(crate) use start::{WorkerFds, WorkerStart};
 
 /// What a worker is made of, for measurements of the parts.
@@ -76,7 +80,7 @@ fn setup(start: WorkerStart) -> Result<i32, String> {
     let mut engine =
         Engine::open(id, lane_start, handback_start, fds).map_err(|e| e.to_string())?;
     panics::install();
-    local::enter(seat);
+    local::enter(seat, engine.outputs().clone());
     if let Some(handler) = config.exception_handler {
         exception::set_handler(handler.function());
     }

@@ -1,61 +1,162 @@
 //! The worker's result arena: it alone allocates there, the host hands blocks back.
+//!
+//! `arena/README.md` has the rules, those of loans included.
 #![forbid(unsafe_code)]
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::arena::{AllocError, Allocator, Block};
 use crate::control::Control;
 use crate::ring::HandbackReader;
 use crate::shm::Region;
+use crate::sync::atomic::Ordering::Acquire;
 use crate::sync::crash::{self, Point};
 
-/// The result arena of this incarnation.
+/// The result arena of this incarnation, which its engine and its tasks allocate from.
+#[derive(Clone, Debug)]
+pub(crate) struct Outputs(Arc<Mutex<Arena>>);
+
 #[derive(Debug)]
-pub(crate) struct Outputs {
+struct Arena {
     region: Region,
     allocator: Allocator,
     handback: HandbackReader,
+    control: Arc<Control>,
+    slot: usize,
 }
 
 impl Outputs {
-    /// Over the mapped `region`, with the hand-back lane read from `handback_start` on.
-    pub(crate) fn new(region: Region, handback_start: u64) -> Self {
+    /// Over the mapped `region` of the worker in `slot`, with the hand-back lane read from
+    /// `handback_start` on.
+    pub(crate) fn new(
+        region: Region,
+        control: Arc<Control>,
+        slot: usize,
+        handback_start: u64,
+    ) -> Self {
         let allocator = Allocator::new(region.len());
-        Self { region, allocator, handback: HandbackReader::at(handback_start) }
+        let handback = HandbackReader::at(handback_start);
+        Self(Arc::new(Mutex::new(Arena { region, allocator, handback, control, slot })))
     }
 
     /// Puts `bytes` into a block.
     ///
     /// # Errors
     ///
-    /// As the allocator; [`AllocError::Full`] may pass when the host hands blocks back.
-    pub(crate) fn store(
-        &mut self,
-        control: &Control,
-        slot: usize,
-        bytes: &[u8],
-    ) -> Result<Block, AllocError> {
-        self.take_back(control, slot);
-        let region = &self.region;
-        let block = self.allocator.allocate(bytes.len(), |at, len| region.reserve(at, len))?;
-        // A1: dies here → RUNNING; the arena goes with the incarnation.
-        crash::here(Point::A1);
-        region.write(block.offset(), bytes);
+    /// As the allocator; [`AllocError::Full`] may pass when the host hands blocks back, unless
+    /// [`only_loans`](Self::only_loans).
+    pub(crate) fn store(&self, bytes: &[u8]) -> Result<Block, AllocError> {
+        let mut arena = self.lock();
+        let block = arena.allocate(bytes.len())?;
+        arena.region.write(block.offset(), bytes);
         // A2: dies here → the same, with bytes that nobody names.
         crash::here(Point::A2);
         Ok(block)
     }
 
-    /// Frees what the host has handed back.
-    pub(crate) fn take_back(&mut self, control: &Control, slot: usize) {
-        let (lane, taken) = (control.handback(slot), control.report(slot).handback_taken());
-        while let Some(block) = self.handback.take(lane, taken) {
+    /// A block of `len` bytes for a task to fill in place.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Self::store).
+    #[cfg(feature = "capi")]
+    pub(crate) fn loan(&self, len: usize) -> Result<OutputLoan, AllocError> {
+        let mut arena = self.lock();
+        let block = arena.allocate(len)?;
+        Ok(OutputLoan { outputs: self.clone(), block, len, published: false })
+    }
+
+    /// Whether all blocks that are out are borrowed by receivers: waiting for room may be for
+    /// ever then.
+    pub(crate) fn only_loans(&self) -> bool {
+        let arena = self.lock();
+        // Acquire: pairs with the Release in `HostQueue::end_loan`. A loan that is not counted any
+        // more was handed back, or its block is about to be, with a ring for who waits.
+        let lent = arena.control.lent(arena.slot).load(Acquire);
+        arena.allocator.used() as u64 <= lent
+    }
+
+    /// Frees a block that the host never saw.
+    pub(crate) fn discard(&self, block: Block) {
+        self.lock().allocator.free(block);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arena> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Arena {
+    fn allocate(&mut self, len: usize) -> Result<Block, AllocError> {
+        let control = &self.control;
+        let taken = control.report(self.slot).handback_taken();
+        while let Some(block) = self.handback.take(control.handback(self.slot), taken) {
             // A3: dies here → as A1; the host's next position is sent with the next fork order.
             crash::here(Point::A3);
             self.allocator.free(block);
         }
+        if u32::try_from(len).is_err() {
+            // A record says the length in 32 bits.
+            return Err(AllocError::TooLarge);
+        }
+        let region = &self.region;
+        let block = self.allocator.allocate(len, |at, len| region.reserve(at, len))?;
+        // A1: dies here → RUNNING; the arena goes with the incarnation.
+        crash::here(Point::A1);
+        Ok(block)
+    }
+}
+
+/// Why a task is given no block to fill.
+#[cfg(feature = "capi")]
+#[derive(Debug)]
+pub(crate) enum LoanError {
+    /// It cannot have one at this moment.
+    Misuse(&'static str),
+    /// The arena has none.
+    Arena(AllocError),
+}
+
+/// A block that a task fills in place; it goes back if it does not become an output.
+#[cfg(feature = "capi")]
+#[derive(Debug)]
+pub(crate) struct OutputLoan {
+    outputs: Outputs,
+    block: Block,
+    len: usize,
+    /// The block is somebody else's to free.
+    published: bool,
+}
+
+#[cfg(feature = "capi")]
+impl OutputLoan {
+    /// Where it is in this process.
+    pub(crate) fn data(&self) -> *mut u8 {
+        self.outputs.lock().region.address(self.block.offset(), self.len)
     }
 
-    /// Frees a block that the host never saw.
-    pub(crate) fn discard(&mut self, block: Block) {
-        self.allocator.free(block);
+    /// Bytes of it that count.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Lets only the first `len` bytes count.
+    pub(crate) fn trim(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// The block, which is the caller's to publish.
+    pub(crate) fn into_block(mut self) -> (Block, u32) {
+        self.published = true;
+        (self.block, self.len as u32)
+    }
+}
+
+#[cfg(feature = "capi")]
+impl Drop for OutputLoan {
+    fn drop(&mut self) {
+        if !self.published {
+            self.outputs.discard(self.block);
+        }
     }
 }

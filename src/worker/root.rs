@@ -74,7 +74,7 @@ impl<'e> Root<'e> {
             slots: Slots::new(concurrency as usize, &ready),
             ready,
             functions: Functions::default(),
-            output: Output::default(),
+            output: Output { takes_block: true, ..Output::default() },
             input: Vec::new(),
             spin,
             claims_left: (max_tasks > 0).then_some(max_tasks),
@@ -129,20 +129,22 @@ impl<'e> Root<'e> {
     fn run(&mut self, task: Claimed, started: u64) {
         let call = self.engine.call(&task);
         self.alone = call.flags & crate::table::Call::ALONE != 0;
-        let input = self.engine.read_input(&task, &mut self.input);
+        let input = self.engine.input(&task, &mut self.input);
         let function = self.functions.get(self.engine.requests(), call.function);
         let name = || function.as_ref().map_or("unknown", |(vtable, _)| (vtable.name)());
         let span = tracing::info_span!("task", task = call.task(), function = name());
         let in_flight = InFlight { task, started, span, unplaced: None };
         let (index, built) = match (input, function) {
-            (Ok(()), Ok(function)) => {
-                self.slots.build(in_flight, function, &self.input, &mut self.output)
+            (Ok(input), Ok(function)) => {
+                self.slots.build(in_flight, function, input, &mut self.output)
             }
             (Err(reason), _) => {
-                (self.slots.occupy(in_flight), self.refuse(&reason, Status::Undecodable))
+                self.output.set_text(&reason);
+                (self.slots.occupy(in_flight), Err(Status::Undecodable))
             }
             (_, Err(reason)) => {
-                (self.slots.occupy(in_flight), self.refuse(&reason, Status::UnknownFunction))
+                self.output.set_text(&reason);
+                (self.slots.occupy(in_flight), Err(Status::UnknownFunction))
             }
         };
         if self.input.capacity() > 1 << 20 {
@@ -152,11 +154,6 @@ impl<'e> Root<'e> {
             Ok(()) => self.poll_slot(index),
             Err(status) => self.finish(index, status),
         }
-    }
-
-    fn refuse(&mut self, reason: &str, status: Status) -> Result<(), Status> {
-        self.output.set_text(reason);
-        Err(status)
     }
 
     fn poll_slot(&mut self, index: usize) {
@@ -171,6 +168,16 @@ impl<'e> Root<'e> {
         self.spin.set_now(ended);
         let Some(in_flight) = self.slots.get_mut(index) else { return };
         let (task, elapsed) = (in_flight.task, ended.saturating_sub(in_flight.started));
+        match self.output.block.take() {
+            Some(placed) if status == Status::Ok => {
+                self.engine.complete_placed(task, status, placed, elapsed);
+                self.output.clear();
+                return self.vacate(index);
+            }
+            // A panic came after it, in a drop.
+            Some((block, _)) => self.engine.outputs().discard(block),
+            None => {}
+        }
         match self.engine.complete(task, status, self.output.as_slice(), elapsed) {
             Ok(()) => self.vacate(index),
             Err(NoRoom) => {

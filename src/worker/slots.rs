@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use crate::task::entry::{Output, Target, Vtable};
+use crate::task::entry::{Input, Output, Target, Vtable};
 use crate::task::exception::{self, LiveError};
 use crate::task::{Status, TaskPanic};
 
@@ -136,7 +136,7 @@ impl Slots {
         &mut self,
         in_flight: InFlight,
         (vtable, target): (&'static Vtable, Target),
-        input: &[u8],
+        input: Input<'_>,
         output: &mut Output,
     ) -> (usize, Result<(), Status>) {
         let index = self.free.pop().expect("the caller asked has_room");
@@ -222,7 +222,7 @@ pub(crate) async fn run_hook(vtable: &'static Vtable, input: &[u8]) -> Result<()
     let memory = place.memory.as_ptr();
     // SAFETY: as in `Slots::build`.
     let built = catch_unwind(AssertUnwindSafe(|| unsafe {
-        (vtable.start)(memory, Target::default(), input)
+        (vtable.start)(memory, Target::default(), Input::passing(input))
     }));
     built.map_err(|_| panics::take().to_string())??;
     place.holds = Some(vtable);

@@ -1,6 +1,7 @@
 /* Every mistake that can be recognised is a status. Prints how many were tried. */
 #define _GNU_SOURCE
 #include <aiopool.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +91,22 @@ static void in_child(void) {
     _exit(0);
 }
 
+/* Kills this process's only child, which aiopool_init has made, and waits for its end. */
+static void kill_zygote(void) {
+    char path[64];
+    int pid = 0;
+    FILE *children;
+    siginfo_t end;
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    children = fopen(path, "r");
+    if (children == NULL || fscanf(children, "%d", &pid) != 1 || kill(pid, SIGKILL) != 0 ||
+        waitid(P_PID, (id_t)pid, &end, WEXITED | WNOWAIT) != 0) {
+        perror("the zygote");
+        exit(1);
+    }
+    fclose(children);
+}
+
 int main(void) {
     uint32_t f, g, h, k, n, s;
     uint64_t ticket;
@@ -140,9 +157,9 @@ int main(void) {
     options.capacity = 100;
     EXPECT(AIOPOOL_ERR_INVALID, aiopool_pool_start(&options, &pool));
     options.capacity = 16;
-    options.reserved[0] = 1;
+    options.reserved[sizeof options.reserved / 8 - 1] = 1;
     EXPECT(AIOPOOL_ERR_STRUCT, aiopool_pool_start(&options, &pool));
-    options.reserved[0] = 0;
+    options.reserved[sizeof options.reserved / 8 - 1] = 0;
     options.start_method = 9;
     EXPECT(AIOPOOL_ERR_INVALID, aiopool_pool_start(&options, &pool));
     options.start_method = AIOPOOL_START_COMMAND;
@@ -321,6 +338,10 @@ int main(void) {
     } else {
         EXPECT(AIOPOOL_ERR_NO_WORKERS, state);
     }
+    /* Without the process that has the registered functions there are no workers for them. */
+    kill_zygote();
+    options.init_input = "good";
+    EXPECT(AIOPOOL_ERR_FAILED, aiopool_pool_start(&options, &pool));
     printf("%d mistakes and successes were statuses\n", tried);
     return tried > 100 ? 0 : 1;
 }

@@ -69,7 +69,7 @@ pub fn compile(source: &Path, name: &str) -> PathBuf {
         .arg(source)
         .arg("-L")
         .arg(dir)
-        .arg("-laiopool")
+        .args(["-laiopool", "-ldl"])
         .arg(format!("-Wl,-rpath,{}", dir.display())));
     binary
 }

@@ -29,7 +29,7 @@ class PoolOptions(ctypes.Structure):
         ("output_arena", c_uint64),
         ("grace_ms", c_uint64),
         ("start_method", c_uint32),
-        ("reserved_0", c_uint32),
+        ("scheduler", c_uint32),
         ("command", POINTER(c_char_p)),
         ("init_function", c_uint32),
         ("exit_function", c_uint32),
@@ -37,7 +37,18 @@ class PoolOptions(ctypes.Structure):
         ("init_input_len", c_size_t),
         ("exit_input", c_char_p),
         ("exit_input_len", c_size_t),
-        ("reserved", c_uint64 * 8),
+        ("limit_address_space", c_uint64),
+        ("limit_cpu_seconds", c_uint64),
+        ("limit_open_files", c_uint64),
+        ("read_only", POINTER(c_char_p)),
+        ("read_write", POINTER(c_char_p)),
+        ("denied_calls", c_void_p),
+        ("denied_calls_len", c_size_t),
+        ("custom_scheduler", c_void_p),
+        ("stats_page", c_char_p),
+        ("exception_function", c_uint32),
+        ("reserved_0", c_uint32),
+        ("reserved", c_uint64 * 5),
     ]
 
 

@@ -29,6 +29,7 @@ pub(in crate::launch) fn spec(verb: &str) -> PoolSpec {
         slots: vec![2, 1],
         start: StartMethod::Fork,
         keep_fds: false,
+        snapshot: false,
         limits: Limits::default(),
         no_new_privs: false,
         sandbox: None,

@@ -204,7 +204,7 @@ impl<'b> Life<'b> {
                 if hand.engine.start(&mut task, 1) {
                     let mut input = Vec::new();
                     let _ = hand.engine.call(&task);
-                    let _ = hand.engine.read_input(&task, &mut input);
+                    let _ = hand.engine.input(&task, &mut input);
                     hand.running.push(task);
                 }
             } else {

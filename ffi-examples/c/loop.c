@@ -70,6 +70,6 @@ int main(void) {
     }
     close(loop);
     check(aiopool_pool_free(pool), "free");
-    printf("epoll: %d squares, sum %llu\n", COUNT, (unsigned long long)sum);
+    printf("loop: %d squares, sum %llu\n", COUNT, (unsigned long long)sum);
     return 0;
 }

@@ -1,0 +1,98 @@
+//! Outputs that their receivers borrow: the block stays in the worker's result arena until the
+//! outcome is released. `arena/README.md` has the rules.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Weak};
+
+use crate::arena::Block;
+use crate::control::Control;
+use crate::shm::Region;
+use crate::sync::atomic::Ordering::Release;
+use crate::table::{OutputDesc, Place};
+use crate::task::outcome::Lent;
+use crate::task::{Payload, Status};
+
+use super::{HostQueue, Lane, lock};
+
+/// An output where its worker has put it.
+struct OutputLoan {
+    queue: Weak<HostQueue>,
+    /// Of one incarnation; it stays mapped for its loans when that is gone.
+    arena: Arc<Region>,
+    slot: usize,
+    block: Block,
+    len: usize,
+}
+
+impl Lent for OutputLoan {
+    fn address(&self) -> (*const u8, usize) {
+        (self.arena.address(self.block.offset(), self.len), self.len)
+    }
+
+    fn copy(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.arena.read_to(self.block.offset(), self.len, &mut bytes);
+        bytes
+    }
+}
+
+impl Drop for OutputLoan {
+    fn drop(&mut self) {
+        if let Some(queue) = self.queue.upgrade() {
+            queue.end_loan(self);
+        }
+    }
+}
+
+impl HostQueue {
+    /// Lets this queue lend outputs to receivers that ask for it; it copies them before.
+    pub(crate) fn lend_outputs(self: &Arc<Self>) {
+        // A second call says the same.
+        let _ = self.me.set(Arc::downgrade(self));
+    }
+
+    /// Lends what `output` of the worker in `slot` names, if that can be lent.
+    pub(super) fn lend(
+        &self,
+        control: &Control,
+        lane: &mut Lane,
+        slot: usize,
+        output: OutputDesc,
+    ) -> Option<Payload> {
+        let (Place::Block(block), Some(queue), Some(arena)) =
+            (output.place, self.me.get(), &lane.arena)
+        else {
+            return None;
+        };
+        let len = output.len as usize;
+        if output.status != Status::Ok as u8 || !block.holds(len, arena.len()) {
+            return None;
+        }
+        let (queue, arena) = (Weak::clone(queue), Arc::clone(arena));
+        lane.lent += block.size() as u64;
+        // Release: nothing is carried; it pairs with the Acquire in `Outputs::only_loans` as the
+        // store in `end_loan` does.
+        control.lent(slot).store(lane.lent, Release);
+        // It may have been the last block that was not borrowed, and its worker wait for room.
+        self.ring_if_waiting(control, slot);
+        Some(Payload::Lent(Arc::new(OutputLoan { queue, arena, slot, block, len })))
+    }
+
+    /// Hands the block of a loan back, if its worker is still there.
+    fn end_loan(&self, loan: &OutputLoan) {
+        let mut lanes = lock(&self.lanes);
+        let control = Arc::clone(&lanes.control);
+        let lane = &mut lanes.lanes[loan.slot];
+        if lane.arena.as_ref().is_some_and(|now| Arc::ptr_eq(now, &loan.arena)) {
+            // Release: pairs with the Acquire in `Outputs::only_loans`. First this, then the
+            // block, then the ring: a worker never takes a block for lent that it has back.
+            lane.lent = lane.lent.saturating_sub(loan.block.size() as u64);
+            control.lent(loan.slot).store(lane.lent, Release);
+            fence(Ordering::SeqCst);
+            lane.hand_back(&control, loan.slot, loan.block);
+            self.ring_if_waiting(&control, loan.slot);
+        }
+        self.release(lanes);
+    }
+}

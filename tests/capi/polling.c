@@ -1,0 +1,224 @@
+/* What the pool's descriptor promises: readable until a peek or wait finds nothing, and readable
+ * again when there is something, however it is watched. Prints how many checks were made.
+ */
+#define _GNU_SOURCE
+#include <aiopool.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+enum { ALONE = 2000, TOGETHER = 20000, LONG = 60000 };
+
+static int checks;
+
+#define CHECK(that)                                                                                \
+    do {                                                                                           \
+        __atomic_fetch_add(&checks, 1, __ATOMIC_RELAXED);                                          \
+        if (!(that)) {                                                                             \
+            fprintf(stderr, "line %d: not %s: %s\n", __LINE__, #that, aiopool_last_error());       \
+            exit(1);                                                                               \
+        }                                                                                          \
+    } while (0)
+
+static aiopool_pool *pool;
+static uint32_t echo_function, slow_function;
+static int fd;
+
+static int32_t echo(aiopool_task *task, const void *input, size_t len, aiopool_output *output,
+                    void *user) {
+    (void)task, (void)user;
+    aiopool_output_write(output, input, len);
+    return 0;
+}
+
+static void over(aiopool_task *task, uint32_t events, void *data) {
+    (void)events, (void)data;
+    aiopool_task_complete(task, 0);
+}
+
+static int32_t slow(aiopool_task *task, const void *input, size_t len, aiopool_output *output,
+                    void *user) {
+    (void)input, (void)len, (void)output, (void)user;
+    aiopool_task_sleep(task, 3600000, over, NULL);
+    return AIOPOOL_PENDING;
+}
+
+static uint64_t submit(uint32_t function, uint64_t x, uint32_t flags) {
+    uint64_t ticket;
+    aiopool_call call;
+    CHECK(aiopool_call_init(&call) == AIOPOOL_OK);
+    call.function = function;
+    call.input = &x;
+    call.input_len = sizeof x;
+    call.user_data = x;
+    call.flags = flags;
+    CHECK(aiopool_pool_submit(pool, &call, AIOPOOL_FOREVER, &ticket) == AIOPOOL_OK);
+    return ticket;
+}
+
+static int readable(int timeout) {
+    struct pollfd watched = {.fd = fd, .events = POLLIN};
+    int ready = poll(&watched, 1, timeout);
+    CHECK(ready >= 0);
+    return ready == 1 && watched.revents == POLLIN;
+}
+
+static int peek(void) {
+    aiopool_outcome *outcome;
+    aiopool_status status = aiopool_pool_peek(pool, &outcome);
+    if (status == AIOPOOL_ERR_EMPTY) return 0;
+    CHECK(status == AIOPOOL_OK);
+    CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
+    return 1;
+}
+
+/* Peeks until there is nothing; gives how many there were. */
+static int drain(void) {
+    int count = 0;
+    while (peek()) count++;
+    return count;
+}
+
+/* Waits until `pending` tasks are without an outcome in the pool itself. */
+static void until_pending(uint64_t pending) {
+    aiopool_stats stats = {.struct_size = sizeof stats};
+    do {
+        CHECK(aiopool_pool_stats(pool, &stats) == AIOPOOL_OK);
+        usleep(1000);
+    } while (stats.running + stats.queued > pending);
+}
+
+static int received;
+
+static void *waiter(void *unused) {
+    (void)unused;
+    for (;;) {
+        aiopool_outcome *outcomes[7];
+        size_t count;
+        aiopool_status status = aiopool_pool_wait_many(pool, outcomes, 7, 5, &count);
+        if (status == AIOPOOL_ERR_CLOSED) return NULL;
+        if (status == AIOPOOL_ERR_TIMEOUT) continue;
+        CHECK(status == AIOPOOL_OK && count >= 1 && count <= 7);
+        for (size_t i = 0; i < count; i++) {
+            CHECK(aiopool_outcome_release(outcomes[i]) == AIOPOOL_OK);
+        }
+        __atomic_fetch_add(&received, (int)count, __ATOMIC_SEQ_CST);
+    }
+}
+
+static void *looker(void *unused) {
+    (void)unused;
+    while (__atomic_load_n(&received, __ATOMIC_SEQ_CST) < TOGETHER) {
+        if (readable(5)) __atomic_fetch_add(&received, drain(), __ATOMIC_SEQ_CST);
+    }
+    return NULL;
+}
+
+int main(void) {
+    struct epoll_event event = {.events = EPOLLIN}, edge = {.events = EPOLLIN | EPOLLET};
+    int loop = epoll_create1(EPOLL_CLOEXEC), edges = epoll_create1(EPOLL_CLOEXEC), again, count;
+    aiopool_outcome *outcome;
+    aiopool_pool_options options;
+    pthread_t threads[3];
+    uint64_t ticket;
+
+    CHECK(loop >= 0 && edges >= 0);
+    CHECK(aiopool_function_register("echo", echo, NULL, &echo_function) == AIOPOOL_OK);
+    CHECK(aiopool_function_register("slow", slow, NULL, &slow_function) == AIOPOOL_OK);
+    CHECK(aiopool_init() == AIOPOOL_OK);
+    CHECK(aiopool_pool_options_init(&options) == AIOPOOL_OK);
+    options.processes = 2;
+    CHECK(aiopool_pool_start(&options, &pool) == AIOPOOL_OK);
+
+    /* An outcome from before the descriptor was asked for is not missed. */
+    submit(echo_function, 1, 0);
+    until_pending(0);
+    CHECK(aiopool_pool_fd(pool, &fd) == AIOPOOL_OK);
+    CHECK(aiopool_pool_fd(pool, &again) == AIOPOOL_OK && again == fd);
+    CHECK(readable(LONG) && drain() == 1);
+
+    /* Nothing: not readable, under poll and both kinds of epoll. */
+    CHECK(epoll_ctl(loop, EPOLL_CTL_ADD, fd, &event) == 0);
+    CHECK(epoll_ctl(edges, EPOLL_CTL_ADD, fd, &edge) == 0);
+    epoll_wait(edges, &edge, 1, 0);
+    CHECK(!peek() && !readable(0) && epoll_wait(loop, &event, 1, 0) == 0);
+
+    /* Two outcomes: readable until a look has found none, also between the two. */
+    submit(echo_function, 1, 0);
+    submit(echo_function, 2, 0);
+    CHECK(readable(LONG) && epoll_wait(loop, &event, 1, LONG) == 1);
+    until_pending(0);
+    CHECK(peek() && readable(0) && epoll_wait(loop, &event, 1, 0) == 1);
+    CHECK(peek() && readable(0));
+    CHECK(!peek() && !readable(0) && epoll_wait(loop, &event, 1, 0) == 0);
+
+    /* An edge for each time that there is something after nothing. */
+    while (epoll_wait(edges, &edge, 1, 0) == 1) {
+    }
+    for (int i = 0; i < 100; i++) {
+        submit(echo_function, (uint64_t)i, 0);
+        for (count = 0; count == 0; count = drain()) {
+            CHECK(epoll_wait(edges, &edge, 1, LONG) == 1);
+        }
+        CHECK(count == 1);
+    }
+
+    /* One task at a time: no wake-up is lost. */
+    for (int i = 0; i < ALONE; i++) {
+        submit(echo_function, (uint64_t)i, 0);
+        for (count = 0; count == 0; count = drain()) CHECK(readable(LONG));
+        CHECK(count == 1 && !readable(0));
+    }
+
+    /* A wait that finds nothing is a look, too; one that finds something leaves it readable. */
+    submit(echo_function, 1, 0);
+    CHECK(aiopool_pool_wait(pool, LONG, &outcome) == AIOPOOL_OK);
+    CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
+    submit(echo_function, 2, 0);
+    for (count = 0; count == 0; count = drain()) CHECK(readable(LONG));
+    CHECK(count == 1 && !readable(0));
+
+    /* An outcome that is kept for its ticket makes it readable once, and is not peek's. */
+    ticket = submit(echo_function, 1, AIOPOOL_CALL_BY_TICKET);
+    for (;;) {
+        CHECK(readable(LONG) && !peek());
+        if (aiopool_pool_wait_ticket(pool, ticket, 0, &outcome) == AIOPOOL_OK) break;
+    }
+    CHECK(aiopool_outcome_ticket(outcome) == ticket);
+    CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
+    CHECK(!peek() && !readable(0));
+
+    /* A cancelled task's outcome comes the same way. */
+    ticket = submit(slow_function, 1, 0);
+    CHECK(!peek() && !readable(20));
+    CHECK(aiopool_pool_cancel(pool, ticket) == AIOPOOL_OK);
+    CHECK(readable(LONG) && drain() == 1);
+
+    /* Two threads wait, one polls and this one submits: each outcome comes once. */
+    for (int i = 0; i < 2; i++) CHECK(pthread_create(&threads[i], NULL, waiter, NULL) == 0);
+    CHECK(pthread_create(&threads[2], NULL, looker, NULL) == 0);
+    for (int i = 0; i < TOGETHER; i++) submit(echo_function, (uint64_t)i, 0);
+    CHECK(pthread_join(threads[2], NULL) == 0);
+    CHECK(__atomic_load_n(&received, __ATOMIC_SEQ_CST) == TOGETHER);
+    CHECK(drain() == 0);
+
+    /* The end: tasks that it overtakes are told, and it is told itself. */
+    submit(slow_function, 1, AIOPOOL_CALL_BY_TICKET);
+    CHECK(!peek());
+    CHECK(aiopool_pool_terminate(pool) == AIOPOOL_OK);
+    CHECK(readable(LONG));
+    for (int i = 0; i < 2; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+    while (aiopool_pool_join(pool, 0) != AIOPOOL_OK) {
+        CHECK(readable(LONG));
+        drain();
+    }
+    CHECK(aiopool_pool_free(pool) == AIOPOOL_OK);
+    close(loop);
+    close(edges);
+    printf("%d checks of the descriptor\n", checks > 0 ? checks : 0);
+    return 0;
+}
