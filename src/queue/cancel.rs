@@ -25,7 +25,8 @@ pub(crate) enum Reason {
 pub(crate) enum Expired {
     /// Nothing.
     Nothing,
-    /// Kill the worker in that slot: it did not drop a task within the grace period.
+    /// Kill the worker in that slot: it did not drop a task, or did not begin one that it had
+    /// claimed, within the grace period.
     Kill(Owner),
 }
 
@@ -57,12 +58,16 @@ impl HostQueue {
     pub(crate) fn expire(&self, ticket: Ticket, due: Due) -> Expired {
         let mut state = self.lock();
         let index = ticket.record as usize;
-        if let Due::Grace(generation) = due {
-            // The outcome is delivered; only the word tells whether the worker let go.
+        if let Due::Grace(generation) | Due::Start(generation) = due {
+            // Only the word tells whether the worker let go, or went on.
+            let stands = match due {
+                Due::Grace(_) => State::Cancelling,
+                _ => State::Claimed,
+            };
             let word = state.control.records()[index].state();
             let stuck = state.entries[index].knows(word)
                 && word.generation() == generation
-                && word.state() == Some(State::Cancelling);
+                && word.state() == Some(stands);
             return if stuck { Expired::Kill(word.owner()) } else { Expired::Nothing };
         }
         if !state.has_task(ticket) {
@@ -75,7 +80,7 @@ impl HostQueue {
         };
         let now = monotonic_ns();
         match due {
-            Due::Grace(_) => unreachable!("handled above"),
+            Due::Grace(_) | Due::Start(_) => unreachable!("handled above"),
             Due::Overdue(generation) => {
                 // Queued again meanwhile, it has a timer of its own.
                 let has_it = matches!(word.state(), Some(State::Claimed | State::Running));
@@ -96,7 +101,12 @@ impl HostQueue {
             }
             Due::QueueTtl => {
                 // Started, or has been before: the limit was for the first wait only.
-                if attempts > 1 || word.state() != Some(State::Queued) {
+                if attempts > 1 || !matches!(word.state(), Some(State::Queued | State::Claimed)) {
+                    return Expired::Nothing;
+                }
+                if word.state() == Some(State::Claimed) {
+                    drop(state);
+                    self.await_start(ticket, word.generation(), now);
                     return Expired::Nothing;
                 }
             }
@@ -129,6 +139,19 @@ impl HostQueue {
         drop(state);
         self.cancel(ticket, Reason::Deadline);
         Expired::Nothing
+    }
+
+    /// A task that must have been started by now is claimed. From there to its start are a few
+    /// instructions: a worker that has not done them in the grace period is stopped, and would
+    /// hold the task for as long as that lasts.
+    fn await_start(&self, ticket: Ticket, generation: u32, now: u64) {
+        let at = now.saturating_add(self.common.grace_ns);
+        let timers = &self.common.timers;
+        let first = timers.add(at, ticket, Due::Start(generation));
+        // Should the task be queued again then, it is late.
+        if timers.add(at, ticket, Due::QueueTtl) || first {
+            self.common.call_supervisor();
+        }
     }
 
     /// Sets the timer of an attempt that was queued again.

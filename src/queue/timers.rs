@@ -22,6 +22,8 @@ pub(crate) enum Due {
     Overdue(u32),
     /// The worker must have dropped a task that was called off by deadline.
     Grace(u32),
+    /// The worker must have begun a task that it had claimed when its limit was up.
+    Start(u32),
     /// A HELD task is queued again.
     Retry,
 }

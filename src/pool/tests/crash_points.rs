@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::sync::crash::{Deed, Point, WORKERS, arm};
 use crate::sys::pidfd;
-use crate::{Pool, Task, TaskError, WorkerExit};
+use crate::{Pool, Task, TaskError, TaskOptions, WorkerExit};
 
 /// Far above what any of this takes.
 const WATCHDOG: Duration = Duration::from_secs(60);
@@ -92,17 +92,28 @@ struct Scene {
     /// The numbers of those that ended with a value.
     ok: Vec<u64>,
     lost: usize,
+    late: usize,
     next: u64,
+    options: TaskOptions,
 }
 
 impl Scene {
     fn new(point: Point, deed: Deed) -> Self {
+        Self::with(point, deed, TaskOptions::new())
+    }
+
+    /// Its tasks have these options.
+    fn with(point: Point, deed: Deed, options: TaskOptions) -> Self {
         let builder = Pool::builder().processes(2).child_concurrency(2).capacity(CAPACITY);
+        // Soon, where tasks have a limit.
+        let limited = options != TaskOptions::new();
+        let builder = if limited { builder.grace(Duration::from_millis(50)) } else { builder };
         // Retiring is a phase to die at.
         let builder = if point == Point::P1 { builder.max_tasks_per_child(8) } else { builder };
         let notes = Notes::new(&format!("crash-{point:?}-{deed:?}"));
         let pool = builder.build().unwrap();
-        let mut scene = Self { pool, notes, tasks: vec![], ok: vec![], lost: 0, next: 1 };
+        let (tasks, ok) = (vec![], vec![]);
+        let mut scene = Self { pool, notes, tasks, ok, lost: 0, late: 0, next: 1, options };
         // Blocks that come back, for A3.
         scene.submit(4);
         scene.settle();
@@ -113,7 +124,8 @@ impl Scene {
         for _ in 0..count {
             // Long enough for the request arena.
             let notes = format!("{}{}", self.notes.text(), "/.".repeat(50));
-            self.tasks.push((self.next, self.pool.apply(victim, (self.next, notes))));
+            let task = self.pool.with(self.options).apply(victim, (self.next, notes));
+            self.tasks.push((self.next, task));
             self.next += 1;
         }
     }
@@ -138,6 +150,9 @@ impl Scene {
                 Some(Err(TaskError::WorkerLost(lost))) => {
                     assert!(matches!(lost.exit, WorkerExit::Signalled { signal: 9, .. }), "{lost}");
                     self.lost += 1;
+                }
+                Some(Err(TaskError::TimedOut { .. })) if self.options != TaskOptions::new() => {
+                    self.late += 1;
                 }
                 Some(Err(error)) => panic!("task {number}: {error}"),
             }
@@ -254,6 +269,22 @@ fn a_worker_that_stops_at_a_crash_point_holds_up_what_it_has_and_nothing_else() 
         pidfd::send_signal(process.as_fd(), libc::SIGCONT).unwrap();
         scene.settle();
         assert_eq!((scene.lost, scene.pool.stats().deaths), (0, 0), "{point:?}");
+        scene.check_books();
+    }
+}
+
+#[test]
+fn a_worker_that_stops_with_a_task_it_has_not_begun_does_not_hold_up_the_tasks_limit() {
+    let limit = Duration::from_millis(50);
+    let limits = [TaskOptions::new().timeout(limit), TaskOptions::new().queue_ttl(limit)];
+    for (point, options) in [Point::C2, Point::C3].into_iter().zip(limits) {
+        let mut scene = Scene::with(point, Deed::Stop, options);
+        let pid = scene.arm(point, Deed::Stop);
+        // Nobody continues it: the limits of what it holds have to see to that.
+        scene.work_until(|scene| scene.pool.stats().killed_for_deadline == 1);
+        scene.settle();
+        assert!(!scene.pool.worker_pids().contains(&pid), "{point:?}");
+        assert_eq!(scene.lost, 0, "{point:?}: no code of a task was running");
         scene.check_books();
     }
 }
