@@ -24,7 +24,7 @@ pub struct Figures {
     /// Outcomes that are not what the task can have ended with.
     pub wrong: u64,
     /// Whatever else a mode counts.
-    pub more: Vec<(&'static str, u64)>,
+    pub more: Vec<(String, u64)>,
     /// What was wrong, in words; the first few.
     pub complaints: Vec<String>,
     started: Instant,
@@ -76,22 +76,66 @@ impl Figures {
         self.leaked += other.leaked;
         self.wrong += other.wrong;
         for (name, value) in other.more {
-            self.count(name, value);
+            self.count(&name, value);
         }
         other.complaints.into_iter().for_each(|complaint| self.complain(complaint));
     }
 
     /// Adds `value` to the figure `name`.
-    pub fn count(&mut self, name: &'static str, value: u64) {
+    pub fn count(&mut self, name: &str, value: u64) {
         match self.more.iter_mut().find(|(known, _)| *known == name) {
             Some((_, sum)) => *sum += value,
-            None => self.more.push((name, value)),
+            None => self.more.push((name.to_owned(), value)),
         }
     }
 
     /// Prints them.
     pub fn print(&self, mode: &str, json: bool) {
         let seconds = self.took.unwrap_or_else(|| self.started.elapsed()).as_secs_f64();
+        let all = self.all();
+        if json {
+            let pairs: Vec<String> =
+                all.iter().map(|(name, n)| format!("\"{name}\": {n}")).collect();
+            println!("{{\"mode\": \"{mode}\", \"seconds\": {seconds:.1}, {}}}", pairs.join(", "));
+        } else {
+            println!("{mode}: {seconds:.1} s");
+            all.iter().for_each(|(name, n)| println!("  {name:<28} {n:>12}"));
+        }
+        self.complaints.iter().for_each(|complaint| eprintln!("chaos: {complaint}"));
+    }
+
+    /// Prints them for the process that started this one.
+    pub fn hand_over(&self) {
+        self.all().iter().for_each(|(name, n)| println!("{name} {n}"));
+        self.complaints.iter().for_each(|complaint| eprintln!("chaos: {complaint}"));
+    }
+
+    /// Adds what a process has handed over. False if that is not whole.
+    pub fn take_over(&mut self, printed: &str) -> bool {
+        let mut whole = false;
+        for line in printed.lines() {
+            let Some((name, n)) = line.split_once(' ') else { return false };
+            let Ok(n) = n.parse::<u64>() else { return false };
+            match name {
+                "steps" => self.steps += n,
+                "kills" => self.kills += n,
+                "stops" => self.stops += n,
+                "tasks" => self.tasks += n,
+                "lost" => self.lost += n,
+                "doubled" => self.doubled += n,
+                "wedged" => self.wedged += n,
+                "leaked" => self.leaked += n,
+                "wrong" => {
+                    self.wrong += n;
+                    whole = true;
+                }
+                other => self.count(other, n),
+            }
+        }
+        whole
+    }
+
+    fn all(&self) -> Vec<(&str, u64)> {
         let fixed = [
             ("steps", self.steps),
             ("kills", self.kills),
@@ -103,14 +147,7 @@ impl Figures {
             ("leaked", self.leaked),
             ("wrong", self.wrong),
         ];
-        let all = fixed.iter().chain(&self.more);
-        if json {
-            let pairs: Vec<String> = all.map(|(name, n)| format!("\"{name}\": {n}")).collect();
-            println!("{{\"mode\": \"{mode}\", \"seconds\": {seconds:.1}, {}}}", pairs.join(", "));
-        } else {
-            println!("{mode}: {seconds:.1} s");
-            all.for_each(|(name, n)| println!("  {name:<28} {n:>12}"));
-        }
-        self.complaints.iter().for_each(|complaint| eprintln!("chaos: {complaint}"));
+        let more = self.more.iter().map(|(name, n)| (name.as_str(), *n));
+        fixed.into_iter().chain(more).collect()
     }
 }

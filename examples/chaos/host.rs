@@ -23,8 +23,7 @@ pub fn run(ask: Ask) -> Figures {
     let runs = if ask.quick { 50 } else { 1_000 };
     let mut random = Random(0xB0B);
     // Orphans come to this process, so none of them can hide.
-    // SAFETY: only sets an attribute of this process.
-    assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }, 0);
+    crate::processes::adopt_orphans();
     let scratch = std::env::temp_dir().join(format!("chaos-host-{}", std::process::id()));
     std::fs::create_dir(&scratch).expect("a directory for the victims' files");
     let names_before = named_objects();

@@ -18,6 +18,7 @@ mod tasks;
 mod tracer;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use figures::Figures;
 
@@ -30,9 +31,18 @@ struct Ask {
     seconds: Option<u64>,
     /// One JSON object instead of lines.
     json: bool,
+    /// Only these paths of a sweep, with commas between.
+    paths: Option<&'static str>,
+    /// A sweep's process for this share of the points,
+    shard: Option<(usize, usize)>,
+    /// on this processor,
+    core: Option<usize>,
+    /// for so long.
+    millis: Option<Duration>,
 }
 
-const USAGE: &str = "usage: chaos sweep|stop|host|scribble|soak [--quick] [--seconds N] [--json]";
+const USAGE: &str = "usage: chaos sweep|stop|host|scribble|soak [--quick] [--seconds N] [--json]
+  sweep and stop: [--paths NAME,NAME…]";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -40,17 +50,13 @@ fn main() -> ExitCode {
     if mode == "victim" {
         host::victim(&words.next().unwrap_or_default());
     }
-    let mut ask = Ask::default();
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "--quick" => ask.quick = true,
-            "--json" => ask.json = true,
-            "--seconds" => match words.next().and_then(|n| n.parse().ok()) {
-                Some(seconds) => ask.seconds = Some(seconds),
-                None => return misuse("--seconds takes a number"),
-            },
-            other => return misuse(&format!("{other} is not an option")),
-        }
+    let ask = match ask(words) {
+        Ok(ask) => ask,
+        Err(what) => return misuse(&what),
+    };
+    if ask.shard.is_some() {
+        sweep::work(&mode, ask).hand_over();
+        return ExitCode::SUCCESS;
     }
     let run: fn(Ask) -> Figures = match mode.as_str() {
         "host" => host::run,
@@ -63,6 +69,31 @@ fn main() -> ExitCode {
     let figures = run(ask);
     figures.print(&mode, ask.json);
     if figures.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn ask(mut words: impl Iterator<Item = String>) -> Result<Ask, String> {
+    let mut ask = Ask::default();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{word} takes a value"));
+        let number =
+            |value: String| value.parse::<u64>().map_err(|_| format!("{value:?} is not a number"));
+        match word.as_str() {
+            "--quick" => ask.quick = true,
+            "--json" => ask.json = true,
+            "--seconds" => ask.seconds = Some(number(value()?)?),
+            "--paths" => ask.paths = Some(Box::leak(value()?.into_boxed_str())),
+            "--core" => ask.core = Some(number(value()?)? as usize),
+            "--millis" => ask.millis = Some(Duration::from_millis(number(value()?)?)),
+            "--shard" => {
+                let value = value()?;
+                let (shard, shards) = value.split_once('/').ok_or("--shard takes n/of")?;
+                let part = |text: &str| number(text.to_owned()).map(|n| n as usize);
+                ask.shard = Some((part(shard)?, part(shards)?));
+            }
+            other => return Err(format!("{other} is not an option")),
+        }
+    }
+    Ok(ask)
 }
 
 fn misuse(what: &str) -> ExitCode {

@@ -49,16 +49,64 @@ impl Process {
     }
 }
 
-/// Goes before other work of the machine, where that is allowed: each step of a tracer is two
-/// changes of process. Children inherit it.
-pub fn hurry() {
-    // SAFETY: takes numbers only; a refusal changes nothing but the time it takes.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -19) };
+/// Processors that this process may use.
+pub fn cores() -> Vec<usize> {
+    // SAFETY: an all-zero set is one; the kernel writes at most its size.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::sched_getaffinity(0, size_of_val(&set), &mut set);
+        (0..libc::CPU_SETSIZE as usize).filter(|&core| libc::CPU_ISSET(core, &set)).collect()
+    }
+}
+
+/// Keeps this thread, and whatever it starts from now on, on one processor.
+pub fn pin(core: usize) {
+    // SAFETY: an all-zero set is one, and `core` came from such a set.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(core, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &set);
+    }
 }
 
 /// The parent of `pid`.
 pub fn parent_of(pid: u32) -> Option<u32> {
     status_field(pid, "PPid:")
+}
+
+/// Whether `pid` is stopped by a signal.
+pub fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+}
+
+/// The living children of this process.
+pub fn children() -> Vec<u32> {
+    let Ok(threads) = fs::read_dir("/proc/self/task") else { return Vec::new() };
+    let lists =
+        threads.flatten().filter_map(|it| fs::read_to_string(it.path().join("children")).ok());
+    let pids: Vec<u32> = lists
+        .flat_map(|list| {
+            list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()
+        })
+        .collect();
+    let lives = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    };
+    pids.into_iter().filter(lives).collect()
+}
+
+/// Processes that lose their parent come to this one.
+pub fn adopt_orphans() {
+    // SAFETY: only sets an attribute of this process.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }, 0);
+}
+
+/// What is executed from now on has its code where every other run has it.
+pub fn no_random_addresses() {
+    // SAFETY: only sets an attribute of this process and of those that it starts.
+    unsafe { libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong) };
 }
 
 /// Memory of `pid` that is its own, in KiB.

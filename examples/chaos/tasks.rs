@@ -41,6 +41,19 @@ pub async fn weigh((number, bytes): (u32, Vec<u8>)) -> (usize, u64) {
     (bytes.len(), bytes.iter().map(|&byte| u64::from(byte)).sum())
 }
 
+/// A large input that comes back as a large output.
+pub async fn mirror((number, bytes): (u32, Bytes)) -> Bytes {
+    books::ran(number);
+    bytes
+}
+
+/// Holds up its worker until the gate is opened.
+pub async fn hold(number: u32) -> u64 {
+    books::ran(number);
+    books::stand_at_gate();
+    answer(number)
+}
+
 /// Sleeps in the event loop.
 pub async fn nap((number, millis): (u32, u64)) -> u64 {
     books::ran(number);
