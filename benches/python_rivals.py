@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Python's pools, to be compared with aiopool.
 
-    python_rivals.py --setup DIR    makes a virtual environment with aiomultiprocess in it
+    python_rivals.py --setup DIR    makes a virtual environment with what they need
     aiopool bench --python DIR/bin/python
     DIR/bin/python python_rivals.py --alone     the same blocks, printed
 
@@ -11,14 +11,20 @@ With --serve the script reads one block a line and answers with its figure; that
 
 import argparse
 import asyncio
+import csv
 import multiprocessing
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
-AIOMULTIPROCESS = "aiomultiprocess==0.9.1"
+PACKAGES = ["aiomultiprocess==0.9.1", "aiohttp>=3.14", "beautifulsoup4>=4.15"]
+# The article's scraper; only the import tells on whose pool it runs.
+SCRAPER = Path(__file__).parent.parent / "ffi-examples" / "python" / "scraper.py"
 WORKERS = 2
 # At least so long, or one operation where one takes longer.
 BLOCK = 0.01
@@ -174,9 +180,35 @@ class Pools:
         producer.join()
         return items / took / 1e6
 
+    # The article's scraper against the site at `url`, a program of its own: seconds by the clock,
+    # and of processor time, of all its processes.
+
+    def scrape(self, url):
+        text = SCRAPER.read_text(encoding="utf-8")
+        ours, theirs = "from aiopool import Pool", "from aiomultiprocess import Pool"
+        assert text.count(f"\n{ours}\n") == 1
+        with tempfile.TemporaryDirectory() as folder:
+            script, books = Path(folder, "scraper.py"), Path(folder, "books.csv")
+            script.write_text(text.replace(f"\n{ours}\n", f"\n{theirs}\n"), encoding="utf-8")
+            start = time.perf_counter()
+            command = [sys.executable, script, url, books]
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            # With the processor time of its children, which it has waited for.
+            _, status, usage = os.wait4(process.pid, 0)
+            wall = time.perf_counter() - start
+            process.returncode = os.waitstatus_to_exitcode(status)
+            assert process.returncode == 0
+            with books.open(encoding="utf-8", newline="") as file:
+                assert sum(1 for _ in csv.DictReader(file)) == 1000
+        return wall, usage.ru_utime + usage.ru_stime
+
+    # The figures of one block, as text.
+
     def run(self, line):
         kind, _, rival = line.partition(" ")
-        return getattr(self, kind)(rival)
+        figures = getattr(self, kind)(rival)
+        figures = figures if isinstance(figures, tuple) else (figures,)
+        return " ".join(f"{figure:.9g}" for figure in figures)
 
 
 def produce(queue, ready, items):
@@ -207,13 +239,13 @@ def main():
     if arguments.setup:
         subprocess.run([sys.executable, "-m", "venv", arguments.setup], check=True)
         pip = [f"{arguments.setup}/bin/python", "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, AIOMULTIPROCESS], check=True)
+        subprocess.run([*pip, *PACKAGES], check=True)
         return
     pools = Pools()
     if arguments.alone:
         for block in BLOCKS:
             pools.run(block)
-            print(f"{block}: {pools.run(block):.6g}")
+            print(f"{block}: {pools.run(block)}")
         return
     for line in iter(sys.stdin.readline, ""):
         if line.strip() == "end":
@@ -227,6 +259,4 @@ if __name__ == "__main__":
     for child in multiprocessing.active_children():
         child.kill()
     sys.stdout.flush()
-    import os
-
     os._exit(0)

@@ -20,6 +20,12 @@ use crate::worker::bench::{Engine, Look, WorkerFds};
 use super::partner::Partner;
 
 const CAPACITY: u32 = 4096;
+/// Half of the table: at its edge each step would wait for the other side's last one.
+const AHEAD: u64 = CAPACITY as u64 / 2;
+/// Tasks submitted between two looks at the lane.
+const BATCH: u64 = 64;
+/// Turns of a spin between two looks at a lane that was empty.
+const PAUSE: u32 = 32;
 
 /// Submit, claim, start, complete, receive: every step of a task but its future.
 pub struct Cycle {
@@ -31,6 +37,12 @@ pub struct Cycle {
 
 #[derive(Default)]
 struct Received(AtomicUsize);
+
+impl Received {
+    fn in_flight(&self, submitted: u64) -> u64 {
+        submitted - self.0.load(Ordering::Relaxed) as u64
+    }
+}
 
 impl Receiver for Received {
     fn deliver(&self, _: u64, outcome: Outcome) -> bool {
@@ -73,41 +85,47 @@ impl Cycle {
         Ok(Self { partner, queue, received: Arc::default(), task: 0 })
     }
 
-    /// So many tasks, as many in flight as there is room for.
+    /// So many tasks, up to [`AHEAD`] in flight.
     pub fn block(&mut self, operations: u64) -> Duration {
         let Self { partner, queue, received, task } = self;
-        let end = received.0.load(Ordering::Relaxed) + operations as usize;
-        partner.block(operations, |_| {
+        partner.block(operations, |_, operations| {
             for _ in 0..operations {
                 *task += 1;
-                while submit(queue, received, *task).is_err() {
+                submit(queue, received, *task).expect("fewer are in flight than there are records");
+                if task.is_multiple_of(BATCH) {
                     queue.drain();
-                }
-                if task.is_multiple_of(64) {
-                    queue.drain();
+                    if received.in_flight(*task) >= AHEAD {
+                        drain_to(queue, received, *task, AHEAD / 2);
+                    }
                 }
             }
-            while received.0.load(Ordering::Relaxed) < end {
-                queue.drain();
-                spin_hint();
-            }
+            drain_to(queue, received, *task, 0);
         })
     }
 
     /// So many tasks, one after the other.
     pub fn one_by_one(&mut self, operations: u64) -> Duration {
         let Self { partner, queue, received, task } = self;
-        partner.block(operations, |_| {
+        partner.block(operations, |_, operations| {
             for _ in 0..operations {
                 *task += 1;
-                let before = received.0.load(Ordering::Relaxed);
                 submit(queue, received, *task).expect("an empty queue has room");
-                while received.0.load(Ordering::Relaxed) == before {
+                while received.in_flight(*task) > 0 {
                     queue.drain();
                     spin_hint();
                 }
             }
         })
+    }
+}
+
+/// Drains until no more than `left` of `submitted` tasks are in flight. Not without a pause: each
+/// look takes the line away that the worker is about to write.
+fn drain_to(queue: &HostQueue, received: &Received, submitted: u64, left: u64) {
+    while received.in_flight(submitted) > left {
+        if queue.drain() == 0 {
+            (0..PAUSE).for_each(|_| spin_hint());
+        }
     }
 }
 

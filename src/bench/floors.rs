@@ -36,7 +36,7 @@ impl CacheLine {
 
     /// So many round trips.
     pub fn block(&mut self, operations: u64) -> Duration {
-        self.0.block(operations, |shared: &Shared| {
+        self.0.block(operations, |shared: &Shared, operations| {
             let word = shared.own(THERE);
             for i in 0..operations {
                 word.store(2 * i + 1, Release);
@@ -56,8 +56,12 @@ pub struct Bells {
 }
 
 fn wait(bell: &EventFd) {
-    while !bell.drain().unwrap_or(true) {
+    // Asleep first: the other side never has rung when one comes here.
+    loop {
         let _ = poll(&mut [PollFd::readable(bell.as_fd())], None);
+        if bell.drain().unwrap_or(true) {
+            return;
+        }
     }
 }
 
@@ -77,7 +81,7 @@ impl Bells {
     /// So many round trips, each with two wake-ups.
     pub fn block(&mut self, operations: u64) -> Duration {
         let Self { partner, there, back } = self;
-        partner.block(operations, |_| {
+        partner.block(operations, |_, operations| {
             for _ in 0..operations {
                 let _ = there.ring();
                 wait(back);
@@ -91,7 +95,7 @@ impl Bells {
     pub fn after_pause(&mut self, pause: Duration) -> Duration {
         let Self { partner, there, back } = self;
         let mut time = Duration::ZERO;
-        partner.block(1, |_| {
+        partner.block(1, |_, _| {
             std::thread::sleep(pause);
             let start = Instant::now();
             let _ = there.ring();

@@ -14,10 +14,12 @@ mod locked;
 mod partner;
 mod pinned;
 mod rings;
+mod threads;
 
 pub use cycle::Cycle;
 pub use floors::{Bells, CacheLine, fork_and_exit};
 #[cfg(feature = "rivals")]
-pub use locked::LockedQueue;
+pub use locked::{Idle, LockedQueue};
 pub use pinned::{Pinned, cpus};
-pub use rings::{ResultLane, RoundTrip, SubmitClaim};
+pub use rings::{ResultLane, RingCycle, RoundTrip, SubmitClaim};
+pub use threads::Threads;

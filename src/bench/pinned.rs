@@ -1,4 +1,4 @@
-//! Where a thread runs, for as long as a block takes.
+//! Where a thread runs, for as long as a block takes, and whether it was left alone there.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -23,6 +23,14 @@ impl Drop for Pinned {
         // It was allowed before; if it is no more, the kernel has moved the thread itself.
         let _ = self.0.apply();
     }
+}
+
+/// How often the calling thread had to give its processor to somebody else; 0 where the kernel
+/// does not say.
+pub(super) fn interruptions() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let count = status.lines().find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
 /// How many processors this process may keep busy.

@@ -25,7 +25,11 @@ fn worker() -> Owner {
 
 /// Describes, publishes and pushes a task with 8 bytes of input, as a queue does under its lock.
 fn submit(control: &Control, position: u64) {
-    let index = (position % u64::from(CAPACITY)) as u32;
+    submit_as(control, position, (position % u64::from(CAPACITY)) as u32);
+}
+
+/// The same with record `index`.
+fn submit_as(control: &Control, position: u64, index: u32) {
     let record = &control.records()[index as usize];
     let input = InputDesc { len: 8, place: Place::Word(position) };
     record.describe(Call { function: 0, flags: 0 }, input, &[]);
@@ -77,7 +81,7 @@ impl ResultLane {
     /// So many words through the lane.
     pub fn block(&mut self, operations: u64) -> Duration {
         let Self { partner, control, reader, read } = self;
-        partner.block(operations, |shared| {
+        partner.block(operations, |shared, operations| {
             let lane = control.lane(0);
             for _ in 0..operations {
                 while !matches!(reader.peek(lane), Next::Record(_)) {
@@ -119,7 +123,7 @@ impl SubmitClaim {
     /// So many tasks, submitted and claimed.
     pub fn block(&mut self, operations: u64) -> Duration {
         let Self { partner, control, position, head } = self;
-        partner.block(operations, |_| {
+        partner.block(operations, |_, operations| {
             for _ in 0..operations {
                 while *position - *head >= AHEAD {
                     *head = control.ring(0).head();
@@ -129,6 +133,88 @@ impl SubmitClaim {
             }
         })
     }
+}
+
+/// Every step of a task but its future, over the rings and the table alone: this process submits
+/// and receives, the partner claims, starts and completes.
+pub struct RingCycle {
+    partner: Partner,
+    control: Arc<Control>,
+    reader: LaneReader,
+    position: u64,
+    received: u64,
+}
+
+/// Tasks submitted between two looks at the lane, and turns of a spin between two looks at an
+/// empty one: each look takes the line away that the partner is about to write.
+const BATCH: u64 = 64;
+const PAUSE: u32 = 32;
+
+impl RingCycle {
+    pub fn new() -> io::Result<Self> {
+        let control = partner::control(CAPACITY)?;
+        let theirs = Arc::clone(&control);
+        let mut writer = LaneWriter::at(0);
+        let partner = Partner::fork(move |_, operations| {
+            for _ in 0..operations {
+                let (record, claimed, input) = take(&theirs, worker());
+                answer(&theirs, &mut writer, record, claimed, input);
+            }
+        })?;
+        Ok(Self { partner, control, reader: LaneReader::at(0), position: 0, received: 0 })
+    }
+
+    /// So many tasks, at most [`AHEAD`] in flight.
+    pub fn block(&mut self, operations: u64) -> Duration {
+        let Self { partner, control, reader, position, received } = self;
+        partner.block(operations, |_, operations| {
+            for _ in 0..operations {
+                submit(control, *position);
+                *position += 1;
+                if position.is_multiple_of(BATCH) {
+                    *received += receive_all(control, reader);
+                    if *position - *received >= AHEAD {
+                        receive_to(control, reader, *position - AHEAD / 2, received);
+                    }
+                }
+            }
+            receive_to(control, reader, *position, received);
+        })
+    }
+}
+
+/// Receives until so many outcomes are in, since the beginning.
+fn receive_to(control: &Control, reader: &mut LaneReader, end: u64, received: &mut u64) {
+    while *received < end {
+        let some = receive_all(control, reader);
+        *received += some;
+        if some == 0 {
+            (0..PAUSE).for_each(|_| spin_hint());
+        }
+    }
+}
+
+/// Receives what the lane holds, and says how many that were.
+fn receive_all(control: &Control, reader: &mut LaneReader) -> u64 {
+    let mut count = 0;
+    while let Next::Record(index) = reader.peek(control.lane(0)) {
+        reader.advance();
+        if let Next::Record(next) = reader.peek(control.lane(0)) {
+            control.records()[next as usize].prefetch();
+        }
+        receive(control, index);
+        count += 1;
+    }
+    count
+}
+
+/// Takes an outcome out of its record, which is free then.
+fn receive(control: &Control, index: u32) {
+    let record = &control.records()[index as usize];
+    let word = record.state();
+    assert!(word.state() == Some(State::Done), "{word:?}");
+    std::hint::black_box(record.output());
+    record.release(word.generation());
 }
 
 /// One task at a time through ring, table and lane, both sides spinning.
@@ -156,9 +242,10 @@ impl RoundTrip {
     /// So many round trips.
     pub fn block(&mut self, operations: u64) -> Duration {
         let Self { partner, control, reader, position } = self;
-        partner.block(operations, |_| {
+        partner.block(operations, |_, operations| {
             for _ in 0..operations {
-                submit(control, *position);
+                // As in a pool, where the record that was freed last is used first.
+                submit_as(control, *position, 0);
                 *position += 1;
                 let index = loop {
                     if let Next::Record(index) = reader.peek(control.lane(0)) {
@@ -167,11 +254,7 @@ impl RoundTrip {
                     spin_hint();
                 };
                 reader.advance();
-                let record = &control.records()[index as usize];
-                let word = record.state();
-                assert!(word.state() == Some(State::Done), "{word:?}");
-                std::hint::black_box(record.output());
-                record.release(word.generation());
+                receive(control, index);
             }
         })
     }

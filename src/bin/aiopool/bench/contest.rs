@@ -17,6 +17,8 @@ pub struct Rival {
 pub enum Bar {
     AtLeast(f64),
     AtMost(f64),
+    /// At most so many times more, and at most so many times less.
+    Within(f64),
 }
 
 impl Bar {
@@ -24,6 +26,16 @@ impl Bar {
         match self {
             Self::AtLeast(bar) => ratio >= bar,
             Self::AtMost(bar) => ratio <= bar,
+            Self::Within(bar) => (1.0 / bar..=bar).contains(&ratio),
+        }
+    }
+
+    /// How far `ratio` is on the right side of the bar: 1 is on it, more is better.
+    pub fn margin(self, ratio: f64) -> f64 {
+        match self {
+            Self::AtLeast(bar) => ratio / bar,
+            Self::AtMost(bar) => bar / ratio,
+            Self::Within(bar) => bar / ratio.max(1.0 / ratio),
         }
     }
 }
@@ -33,22 +45,27 @@ impl std::fmt::Display for Bar {
         match self {
             Self::AtLeast(bar) => write!(f, ">= {}", figure(*bar)),
             Self::AtMost(bar) => write!(f, "<= {}", figure(*bar)),
+            Self::Within(bar) => write!(f, "within {}", figure(*bar)),
         }
     }
 }
+
+/// As many as every row should have that can.
+pub const ROUNDS: usize = 21;
 
 /// A row before it is run.
 pub struct Contest {
     pub unit: &'static str,
     pub ours: Block,
     pub rivals: Vec<Rival>,
-    /// Rounds for rows that need more time than the others; `None` for as many as all.
-    pub rounds: Option<usize>,
+    pub rounds: usize,
+    /// Whether a round that does not count comes first.
+    pub warm: bool,
 }
 
 impl Contest {
     pub fn new(unit: &'static str, ours: impl FnMut() -> anyhow::Result<f64> + 'static) -> Self {
-        Self { unit, ours: Box::new(ours), rivals: Vec::new(), rounds: None }
+        Self { unit, ours: Box::new(ours), rivals: Vec::new(), rounds: ROUNDS, warm: true }
     }
 
     pub fn against(
@@ -61,14 +78,21 @@ impl Contest {
         self
     }
 
-    /// At most so many rounds, for blocks that cannot be short.
-    pub fn at_most(mut self, rounds: usize) -> Self {
-        self.rounds = Some(rounds);
+    /// More rounds for short blocks that vary much, fewer for blocks that cannot be short.
+    pub fn rounds(mut self, rounds: usize) -> Self {
+        self.rounds = rounds;
+        self
+    }
+
+    /// No warm-up round: a block is a whole program's run, or nothing gets warm.
+    pub fn cold(mut self) -> Self {
+        self.warm = false;
         self
     }
 }
 
-/// A row after it was run: we against one rival.
+/// A row after it was run: we against one rival. The names and their order are the contract of
+/// `--json`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     pub name: String,
@@ -81,20 +105,32 @@ pub struct Row {
     pub rounds: usize,
     /// Half the distance between the quartiles of the ratio, as a part of its median.
     pub spread: f64,
-    pub bar: Option<String>,
-    pub met: Option<bool>,
-    /// Our figure by theirs in each round, for the plots.
+}
+
+/// A row, what is asked of it, and what it was made of.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    pub row: Row,
+    pub bar: Option<Bar>,
+    /// Our figure by theirs in each round.
     pub ratios: Vec<f64>,
 }
 
-/// Runs `rounds` rounds; in each everybody has one block, we first in every other.
-pub fn run(name: &str, contest: Contest, rounds: usize) -> anyhow::Result<Vec<Row>> {
-    let Contest { unit, mut ours, mut rivals, rounds: limit } = contest;
-    let rounds = limit.map_or(rounds, |limit| limit.min(rounds));
+impl Measured {
+    /// Whether the bar is met, if there is one.
+    pub fn met(&self) -> Option<bool> {
+        self.bar.map(|bar| bar.holds(self.row.ratio))
+    }
+}
+
+/// Runs the rounds, `limit` at most; in each everybody has one block, we first in every other.
+pub fn run(name: &str, contest: Contest, limit: usize) -> anyhow::Result<Vec<Measured>> {
+    let Contest { unit, mut ours, mut rivals, rounds, warm } = contest;
+    let rounds = rounds.min(limit);
     let mut our_figures = Vec::with_capacity(rounds);
     let mut their_figures = vec![Vec::with_capacity(rounds); rivals.len()];
     // The first round is for caches, page faults and learned budgets.
-    for round in 0..=rounds {
+    for round in usize::from(!warm)..=rounds {
         let mut mine = None;
         if round % 2 == 0 {
             mine = Some(ours()?);
@@ -113,7 +149,7 @@ pub fn run(name: &str, contest: Contest, rounds: usize) -> anyhow::Result<Vec<Ro
     let rows = rivals.iter().zip(their_figures).map(|(rival, theirs)| {
         let ratios: Vec<f64> = our_figures.iter().zip(&theirs).map(|(o, t)| o / t).collect();
         let ratio = quantile(&ratios, 0.5);
-        Row {
+        let row = Row {
             name: name.to_owned(),
             unit: unit.to_owned(),
             ours: quantile(&our_figures, 0.5),
@@ -122,10 +158,8 @@ pub fn run(name: &str, contest: Contest, rounds: usize) -> anyhow::Result<Vec<Ro
             ratio,
             rounds,
             spread: (quantile(&ratios, 0.75) - quantile(&ratios, 0.25)) / 2.0 / ratio,
-            bar: rival.bar.map(|bar| bar.to_string()),
-            met: rival.bar.map(|bar| bar.holds(ratio)),
-            ratios,
-        }
+        };
+        Measured { row, bar: rival.bar, ratios }
     });
     Ok(rows.collect())
 }
@@ -179,7 +213,16 @@ mod tests {
             Ok(double.next().unwrap_or_default() * f64::from(b.min(1)))
         });
         let rows = run("row", contest, 7).unwrap();
-        assert_eq!((rows[0].ratio, rows[0].spread, rows[0].met), (2.0, 0.0, Some(true)));
-        assert_eq!(rows[0].rounds, 7);
+        assert_eq!((rows[0].row.ratio, rows[0].row.spread), (2.0, 0.0));
+        assert_eq!((rows[0].row.rounds, rows[0].met()), (7, Some(true)));
+    }
+
+    #[test]
+    fn bars_hold_on_their_side_only() {
+        assert!(Bar::AtLeast(3.0).holds(3.0) && !Bar::AtLeast(3.0).holds(2.9));
+        assert!(Bar::AtMost(0.5).holds(0.5) && !Bar::AtMost(0.5).holds(0.6));
+        assert!([0.8, 1.0, 1.3].iter().all(|&ratio| Bar::Within(1.3).holds(ratio)));
+        assert!([0.7, 1.4].iter().all(|&ratio| !Bar::Within(1.3).holds(ratio)));
+        assert_eq!((Bar::AtMost(0.5).margin(0.25), Bar::AtLeast(3.0).margin(1.5)), (2.0, 0.5));
     }
 }

@@ -1,7 +1,9 @@
 //! `aiopool bench`: us and the rivals in one run, block by block in turn.
 
 mod contest;
+mod docs;
 mod machine;
+mod plots;
 mod python;
 mod report;
 #[cfg(feature = "rivals")]
@@ -16,7 +18,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::output::{complain, say};
-use contest::Row;
+use contest::{Measured, Row};
 use machine::Machine;
 
 /// Measure the pool beside what could be used instead
@@ -34,6 +36,9 @@ pub struct Args {
     /// Write the rows with plots to this file as HTML
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Bring the table, the plots and the JSON in this folder, our `docs`, up to date
+    #[arg(long, value_name = "FOLDER", hide = true)]
+    docs: Option<PathBuf>,
     /// Only the rows whose name contains this; may be given more than once
     #[arg(long, value_name = "NAME")]
     row: Vec<String>,
@@ -50,11 +55,56 @@ pub struct Args {
 }
 
 /// What a run leaves.
-#[derive(Debug, Serialize)]
 struct Run {
     machine: Machine,
     command: String,
-    rows: Vec<Row>,
+    measured: Vec<Measured>,
+}
+
+impl Run {
+    /// The rows, and in lists of their own what else is known of each.
+    fn json(&self) -> anyhow::Result<String> {
+        #[derive(Serialize)]
+        struct Json<'r> {
+            machine: &'r Machine,
+            command: &'r str,
+            rows: Vec<&'r Row>,
+            bars: Vec<Verdict<'r>>,
+            ratios: Vec<Ratios<'r>>,
+        }
+        #[derive(Serialize)]
+        struct Verdict<'r> {
+            name: &'r str,
+            rival: &'r str,
+            bar: String,
+            met: bool,
+        }
+        #[derive(Serialize)]
+        struct Ratios<'r> {
+            name: &'r str,
+            rival: &'r str,
+            by_round: &'r [f64],
+        }
+        let Self { machine, command, measured } = self;
+        let verdict = |m: &'_ Measured| Some((m.bar?.to_string(), m.met()?));
+        let bars = measured.iter().filter_map(|m| {
+            let (bar, met) = verdict(m)?;
+            Some(Verdict { name: &m.row.name, rival: &m.row.rival, bar, met })
+        });
+        let ratios = measured.iter().map(|m| Ratios {
+            name: &m.row.name,
+            rival: &m.row.rival,
+            by_round: &m.ratios,
+        });
+        let json = Json {
+            machine,
+            command,
+            rows: measured.iter().map(|m| &m.row).collect(),
+            bars: bars.collect(),
+            ratios: ratios.collect(),
+        };
+        Ok(serde_json::to_string_pretty(&json)? + "\n")
+    }
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -65,7 +115,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     aiopool::init()?;
     let wanted = |name: &str| args.row.is_empty() || args.row.iter().any(|r| name.contains(&**r));
     let setup = rows::Setup { python: args.python.clone() };
-    let chosen: Vec<_> = rows::all().into_iter().filter(|spec| wanted(spec.name)).collect();
+    let all = rows::all(args.list || args.python.is_some());
+    let chosen: Vec<_> = all.into_iter().filter(|spec| wanted(spec.name)).collect();
     anyhow::ensure!(!chosen.is_empty(), "no row has such a name: see --list");
     if args.list {
         for spec in &chosen {
@@ -76,15 +127,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let machine = Machine::of_now();
     say(format_args!("{machine}"))?;
     say(format_args!("{}", table::HEAD))?;
-    let rounds = if args.quick { 5 } else { 21 };
-    let mut rows = Vec::new();
+    let limit = if args.quick { 5 } else { usize::MAX };
+    let mut measured = Vec::new();
     let mut failed = false;
     for spec in chosen {
-        match (spec.build)(&setup).and_then(|contest| contest::run(spec.name, contest, rounds)) {
-            Ok(measured) => {
-                for row in measured {
+        match (spec.build)(&setup).and_then(|contest| contest::run(spec.name, contest, limit)) {
+            Ok(rows) => {
+                for row in rows {
                     say(format_args!("{}", table::line(&row)))?;
-                    rows.push(row);
+                    measured.push(row);
                 }
             }
             // One row that cannot run here must not cost the others.
@@ -94,15 +145,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    let command = std::env::args().collect::<Vec<_>>().join(" ");
-    let run = Run { machine, command, rows };
+    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    let run = Run { machine, command: format!("aiopool {command}"), measured };
     if let Some(path) = &args.json {
-        let text = serde_json::to_string_pretty(&run)?;
-        std::fs::write(path, text + "\n").with_context(|| path.display().to_string())?;
+        std::fs::write(path, run.json()?).with_context(|| path.display().to_string())?;
     }
     if let Some(path) = &args.report {
         let html = report::html(&run)?;
         std::fs::write(path, html).with_context(|| path.display().to_string())?;
+    }
+    if let Some(folder) = &args.docs {
+        docs::write(folder, &run)?;
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

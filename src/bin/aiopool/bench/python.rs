@@ -32,11 +32,12 @@ impl Python {
         Shared(Rc::new(RefCell::new(self)))
     }
 
-    fn ask(&mut self, block: &str) -> anyhow::Result<f64> {
+    fn ask(&mut self, block: &str) -> anyhow::Result<Vec<f64>> {
         writeln!(self.requests, "{block}")?;
         let mut answer = String::new();
         self.answers.read_line(&mut answer)?;
-        answer.trim().parse().with_context(|| format!("python on {block:?}: {answer:?}"))
+        let figures: Result<Vec<f64>, _> = answer.split_whitespace().map(str::parse).collect();
+        figures.with_context(|| format!("python on {block:?}: {answer:?}"))
     }
 }
 
@@ -54,6 +55,11 @@ pub struct Shared(Rc<RefCell<Python>>);
 impl Shared {
     /// The figure of one block, in the row's unit.
     pub fn ask(&self, block: &str) -> anyhow::Result<f64> {
+        self.ask_all(block)?.first().copied().with_context(|| format!("python on {block:?}"))
+    }
+
+    /// The same for a block that has several.
+    pub fn ask_all(&self, block: &str) -> anyhow::Result<Vec<f64>> {
         self.0.borrow_mut().ask(block)
     }
 }

@@ -1,6 +1,9 @@
 //! The machine itself: what all other figures stand on.
 
+use aiopool::bench::{Bells, CacheLine, fork_and_exit};
+
 use super::super::contest::{Contest, quantile};
+use super::copies::Copies;
 use super::{Spec, ns_each};
 
 pub fn rows() -> Vec<Spec> {
@@ -11,16 +14,20 @@ pub fn rows() -> Vec<Spec> {
             build: |_| wake(),
         },
         Spec {
+            name: "floor-fork",
+            about: "fork of a process that leaves at once, against an eventfd round trip",
+            build: |_| fork(),
+        },
+        Spec {
             name: "floor-memcpy",
-            about: "memcpy of 1 MiB, against 64 KiB",
+            about: "memcpy of 1 MiB, against 64 KiB, each in its best layout",
             build: |_| memcpy(),
         },
     ]
 }
 
 fn wake() -> anyhow::Result<Contest> {
-    let mut bells = aiopool::bench::Bells::new()?;
-    let mut line = aiopool::bench::CacheLine::new()?;
+    let (mut bells, mut line) = (Bells::new()?, CacheLine::new()?);
     Ok(Contest::new("ns", move || Ok(ns_each(bells.block(50), 50))).against(
         "cache line",
         None,
@@ -28,21 +35,24 @@ fn wake() -> anyhow::Result<Contest> {
     ))
 }
 
+fn fork() -> anyhow::Result<Contest> {
+    let mut bells = Bells::new()?;
+    Ok(Contest::new("us", || {
+        let times: Result<Vec<f64>, _> =
+            (0..5).map(|_| fork_and_exit().map(|time| time.as_nanos() as f64 / 1e3)).collect();
+        Ok(quantile(&times?, 0.5))
+    })
+    .against("eventfd there and back", None, move || Ok(ns_each(bells.block(50), 50) / 1e3)))
+}
+
 fn memcpy() -> anyhow::Result<Contest> {
     Ok(Contest::new("GB/s", copier(1 << 20)).against("64 KiB", None, copier(64 << 10)))
 }
 
 fn copier(size: usize) -> impl FnMut() -> anyhow::Result<f64> {
-    let (from, mut to) = (vec![1_u8; size], vec![2_u8; size]);
+    let mut copies = Copies::of(size, 1);
     move || {
-        let times: Vec<f64> = (0..20)
-            .map(|_| {
-                let start = std::time::Instant::now();
-                to.copy_from_slice(std::hint::black_box(&from));
-                std::hint::black_box(&mut to);
-                start.elapsed().as_nanos() as f64
-            })
-            .collect();
+        let times: Vec<f64> = (0..20).map(|_| copies.timed()).collect();
         Ok(size as f64 / quantile(&times, 0.5))
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::super::contest::{Bar, Contest};
-use super::Spec;
+use super::{ROUNDS_LONG, Spec};
 
 pub fn rows() -> Vec<Spec> {
     vec![
@@ -59,7 +59,7 @@ fn contest(tasks: Vec<u64>) -> anyhow::Result<Contest> {
         Ok(ms(time))
     })
     .against("two processes", Some(Bar::AtMost(1.05)), move || split(&by_hand))
-    .at_most(7))
+    .rounds(ROUNDS_LONG))
 }
 
 fn ms(time: Duration) -> f64 {

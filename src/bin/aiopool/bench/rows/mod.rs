@@ -1,5 +1,6 @@
 //! The rows, the most important first.
 
+mod copies;
 mod floors;
 mod idle;
 mod makespan;
@@ -7,6 +8,7 @@ mod pages;
 mod payloads;
 mod rings;
 mod scale;
+mod scrape;
 mod start;
 mod verbs;
 
@@ -29,20 +31,24 @@ impl Setup {
 }
 
 /// A row that can be built.
+#[derive(Clone, Copy)]
 pub struct Spec {
     pub name: &'static str,
     pub about: &'static str,
     pub build: fn(&Setup) -> anyhow::Result<Contest>,
 }
 
-/// All of them.
-pub fn all() -> Vec<Spec> {
+/// All of them, or all that need no Python.
+pub fn all(python: bool) -> Vec<Spec> {
     let mut rows = Vec::new();
     rows.extend(verbs::rows());
     rows.extend(rings::rows());
     rows.extend(payloads::rows());
     rows.extend(makespan::rows());
     rows.extend(pages::rows());
+    if python {
+        rows.extend(scrape::rows());
+    }
     rows.extend(start::rows());
     rows.extend(scale::rows());
     rows.extend(idle::rows());
@@ -52,6 +58,9 @@ pub fn all() -> Vec<Spec> {
 
 /// How long a block may take, about.
 const BLOCK: Duration = Duration::from_millis(8);
+
+/// Rounds of rows whose blocks take a good part of a second.
+const ROUNDS_LONG: usize = 11;
 
 /// Nanoseconds an operation, of `operations` in `time`.
 fn ns_each(time: Duration, operations: u64) -> f64 {

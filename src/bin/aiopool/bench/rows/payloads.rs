@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::super::contest::{Bar, Contest, quantile};
+use super::copies::Copies;
 use super::{BLOCK, Spec};
 
 pub fn rows() -> Vec<Spec> {
@@ -31,7 +32,7 @@ async fn echo_bytes(payload: Bytes) -> Bytes {
 fn echo(size: usize) -> anyhow::Result<Contest> {
     let pool = aiopool::Pool::builder().processes(1).build()?;
     let payload = Bytes::from(vec![7; size]);
-    let mut buffers: Vec<Vec<u8>> = (0..=COPIES).map(|i| vec![i as u8; size]).collect();
+    let mut copies = Copies::of(size, COPIES);
     // GB/s of payload: each is counted once a round trip.
     Ok(Contest::new("GB/s", move || {
         let back = pool.apply(echo_bytes, payload.clone()).wait()?;
@@ -43,11 +44,7 @@ fn echo(size: usize) -> anyhow::Result<Contest> {
     })
     .against("4 memcpys", Some(Bar::AtLeast(0.7)), move || {
         gigabytes(size, || {
-            for i in 0..COPIES {
-                let [from, to] = &mut buffers[i..i + 2] else { anyhow::bail!("two buffers") };
-                to.copy_from_slice(std::hint::black_box(from));
-                std::hint::black_box(to);
-            }
+            copies.once();
             Ok(())
         })
     }))

@@ -1,6 +1,8 @@
 //! The rings alone, and what other queues do with as much.
 
-use aiopool::bench::{Bells, CacheLine, Cycle, ResultLane, RoundTrip, SubmitClaim};
+use std::time::Duration;
+
+use aiopool::bench::{Bells, CacheLine, Cycle, ResultLane, RingCycle, RoundTrip, SubmitClaim};
 
 use super::super::contest::{Bar, Contest};
 use super::{Setup, Spec, millions, ns_each, pool};
@@ -18,9 +20,14 @@ pub fn rows() -> Vec<Spec> {
             build: submit_claim,
         },
         Spec {
-            name: "cycle",
-            about: "submit, claim, complete, receive; no executor",
-            build: cycle,
+            name: "cycle-rings",
+            about: "submit, claim, complete, receive over rings and table alone",
+            build: |_| cycle(RingCycle::new()?, RingCycle::block),
+        },
+        Spec {
+            name: "cycle-queue",
+            about: "the same through the host's queue and the worker's engine; no executor",
+            build: |_| cycle(Cycle::new()?, Cycle::block),
         },
         Spec {
             name: "round-trip",
@@ -38,61 +45,64 @@ pub fn rows() -> Vec<Spec> {
 const MANY: u64 = 50_000;
 const FEW: u64 = 5_000;
 
-fn result_lane(_: &Setup) -> anyhow::Result<Contest> {
+fn result_lane(setup: &Setup) -> anyhow::Result<Contest> {
+    const WORDS: u64 = 4 * MANY;
     let mut lane = ResultLane::new()?;
-    let mut contest = Contest::new("M/s", move || Ok(millions(lane.block(4 * MANY), 4 * MANY)));
+    let contest = Contest::new("M/s", move || Ok(millions(lane.block(WORDS), WORDS)));
     #[cfg(feature = "rivals")]
-    {
-        use super::super::rivals::threads;
-        contest = contest
-            .against("rtrb", Some(Bar::AtLeast(1.0)), || {
-                Ok(millions(threads::rtrb(4 * MANY)?, 4 * MANY))
+    let contest = {
+        use super::super::rivals::threads::{ArrayQueue, Rtrb};
+        let (mut rtrb, mut queue) = (Rtrb::new()?, ArrayQueue::new()?);
+        contest
+            .against("rtrb", Some(Bar::AtLeast(1.0)), move || {
+                Ok(millions(rtrb.block(WORDS), WORDS))
             })
-            .against("ArrayQueue", None, || {
-                Ok(millions(threads::array_queue(4 * MANY)?, 4 * MANY))
-            });
-    }
-    contest = against_line(contest)?;
-    Ok(contest)
+            .against("ArrayQueue", None, move || Ok(millions(queue.block(WORDS), WORDS)))
+    };
+    against_line(against_locked(contest, setup)?)
 }
 
-fn submit_claim(_setup: &Setup) -> anyhow::Result<Contest> {
+fn submit_claim(setup: &Setup) -> anyhow::Result<Contest> {
     let mut ring = SubmitClaim::new()?;
-    let mut contest = Contest::new("M/s", move || Ok(millions(ring.block(MANY), MANY)));
+    let contest = Contest::new("M/s", move || Ok(millions(ring.block(MANY), MANY)));
+    let contest = against_array_queue(contest, "ArrayQueue", 0.5)?;
+    against_line(against_locked(contest, setup)?)
+}
+
+fn cycle<C: 'static>(mut ours: C, block: fn(&mut C, u64) -> Duration) -> anyhow::Result<Contest> {
+    let contest = Contest::new("M/s", move || Ok(millions(block(&mut ours, MANY), MANY)));
+    against_line(against_array_queue(contest, "ArrayQueue one way", 0.3)?)
+}
+
+/// crossbeam's queue between two threads, if it was built in.
+#[cfg_attr(not(feature = "rivals"), allow(unused_variables))]
+fn against_array_queue(contest: Contest, name: &'static str, bar: f64) -> anyhow::Result<Contest> {
     #[cfg(feature = "rivals")]
-    {
-        use super::super::rivals::threads;
-        let mut locked = aiopool::bench::LockedQueue::new()?;
-        contest = contest
-            .against("ArrayQueue", Some(Bar::AtLeast(0.5)), || {
-                Ok(millions(threads::array_queue(MANY)?, MANY))
-            })
-            .against("shared_memory + raw_sync", Some(Bar::AtLeast(20.0)), move || {
-                Ok(millions(locked.block(FEW), FEW))
-            });
-    }
-    if let Some(python) = _setup.python()? {
-        let python = python.shared();
-        contest = contest.against("Manager().Queue()", Some(Bar::AtLeast(1000.0)), move || {
-            python.ask("queue Manager")
-        });
-    }
-    contest = against_line(contest)?;
+    let contest = {
+        let mut queue = super::super::rivals::threads::ArrayQueue::new()?;
+        contest
+            .against(name, Some(Bar::AtLeast(bar)), move || Ok(millions(queue.block(MANY), MANY)))
+    };
     Ok(contest)
 }
 
-fn cycle(_: &Setup) -> anyhow::Result<Contest> {
-    let mut cycle = Cycle::new()?;
-    let mut contest = Contest::new("M/s", move || Ok(millions(cycle.block(MANY), MANY)));
+/// Queues between two processes that are built with a lock, or with Python's manager process.
+fn against_locked(contest: Contest, setup: &Setup) -> anyhow::Result<Contest> {
     #[cfg(feature = "rivals")]
-    {
-        use super::super::rivals::threads;
-        contest = contest.against("ArrayQueue one way", Some(Bar::AtLeast(0.3)), || {
-            Ok(millions(threads::array_queue(MANY)?, MANY))
-        });
-    }
-    contest = against_line(contest)?;
-    Ok(contest)
+    let contest = {
+        use aiopool::bench::{Idle, LockedQueue};
+        let (mut waits, mut spins) =
+            (LockedQueue::new(Idle::Waits)?, LockedQueue::new(Idle::Spins)?);
+        let bar = Some(Bar::AtLeast(20.0));
+        contest
+            .against("raw_sync, events", bar, move || Ok(millions(waits.block(FEW), FEW)))
+            .against("raw_sync, spinning", bar, move || Ok(millions(spins.block(FEW), FEW)))
+    };
+    let Some(python) = setup.python()? else { return Ok(contest) };
+    let python = python.shared();
+    Ok(contest.against("Manager().Queue()", Some(Bar::AtLeast(1000.0)), move || {
+        python.ask("queue Manager")
+    }))
 }
 
 /// Round trips of one cache line, in millions a second: what one transfer each way costs.
@@ -120,7 +130,7 @@ fn round_trip(_: &Setup) -> anyhow::Result<Contest> {
 }
 
 /// Longer than any spin: worker and caller have gone to sleep.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Both sides sleep before each task, as they would when tasks are rare.
 fn sleeping(_: &Setup) -> anyhow::Result<Contest> {

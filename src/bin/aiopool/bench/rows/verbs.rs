@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aiopool::Pool;
 use tokio::runtime::Runtime;
@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use super::super::contest::{Bar, Contest};
 #[cfg(feature = "rivals")]
 use super::median_us;
-use super::{Setup, Spec, millions, pool, runtime, same};
+use super::{Setup, Spec, millions, ns_each, pool, runtime, same};
 
 pub fn rows() -> Vec<Spec> {
     vec![
@@ -28,6 +28,14 @@ pub fn rows() -> Vec<Spec> {
             name: "map-2-workers",
             about: "tasks that do nothing, 1,000 in flight, 2 workers",
             build: |setup| map(setup, 2),
+        },
+        Spec { name: "in-flight-1", about: "the same, 1 in flight", build: |_| in_flight(1) },
+        Spec { name: "in-flight-10", about: "the same, 10 in flight", build: |_| in_flight(10) },
+        Spec { name: "in-flight-100", about: "the same, 100 in flight", build: |_| in_flight(100) },
+        Spec {
+            name: "in-flight-1000",
+            about: "map-2-workers once more, in nanoseconds a task",
+            build: |_| in_flight(1_000),
         },
     ]
 }
@@ -107,11 +115,11 @@ fn map(setup: &Setup, processes: usize) -> anyhow::Result<Contest> {
     let runtime = Arc::new(runtime()?);
     let pool = pool(processes)?;
     let tokio = Arc::clone(&runtime);
-    let mut contest = Contest::new("M/s", move || ours(&runtime, &pool)).against(
-        "tokio spawn + await",
-        Some(Bar::AtLeast(3.0)),
-        move || theirs(&tokio),
-    );
+    let mut contest =
+        Contest::new("M/s", move || Ok(millions(ours(&runtime, &pool, WINDOW, TASKS)?, TASKS)))
+            .against("tokio spawn + await", Some(Bar::AtLeast(3.0)), move || {
+                Ok(millions(theirs(&tokio, WINDOW, TASKS)?, TASKS))
+            });
     #[cfg(feature = "rivals")]
     {
         contest = contest.against("rayon spawn", None, rayon_spawn);
@@ -131,34 +139,46 @@ fn map(setup: &Setup, processes: usize) -> anyhow::Result<Contest> {
     Ok(contest)
 }
 
-fn ours(runtime: &Runtime, pool: &Pool) -> anyhow::Result<f64> {
+/// Nanoseconds a task, `window` in flight.
+fn in_flight(window: usize) -> anyhow::Result<Contest> {
+    let (runtime, pool) = (Arc::new(runtime()?), pool(2)?);
+    let tokio = Arc::clone(&runtime);
+    // So many that a block is short, whatever a task costs that is waited for alone.
+    let tasks = (window as u64 * 200).min(TASKS);
+    Ok(Contest::new("ns", move || Ok(ns_each(ours(&runtime, &pool, window, tasks)?, tasks)))
+        .against("tokio spawn + await", None, move || {
+            Ok(ns_each(theirs(&tokio, window, tasks)?, tasks))
+        }))
+}
+
+fn ours(runtime: &Runtime, pool: &Pool, window: usize, tasks: u64) -> anyhow::Result<Duration> {
     runtime.block_on(async {
         // The workers are awake when the time begins.
         for _ in 0..3 {
             pool.apply(same, 1).await?;
         }
         let start = Instant::now();
-        let mut results = pool.map(same, 0..TASKS).window(WINDOW);
+        let mut results = pool.map(same, 0..tasks).window(window);
         let mut sum = 0;
         while let Some(result) = results.next().await {
             sum += result?;
         }
         let time = start.elapsed();
-        anyhow::ensure!(sum == TASKS * (TASKS - 1) / 2, "a task gave a wrong result");
-        Ok(millions(time, TASKS))
+        anyhow::ensure!(sum == tasks * (tasks - 1) / 2, "a task gave a wrong result");
+        Ok(time)
     })
 }
 
-fn theirs(runtime: &Runtime) -> anyhow::Result<f64> {
+fn theirs(runtime: &Runtime, window: usize, tasks: u64) -> anyhow::Result<Duration> {
     runtime.block_on(async {
         for _ in 0..3 {
             tokio::spawn(same(1)).await?;
         }
         let start = Instant::now();
         let mut sum = 0;
-        let mut in_flight = VecDeque::with_capacity(WINDOW);
-        for x in 0..TASKS {
-            if in_flight.len() == WINDOW
+        let mut in_flight = VecDeque::with_capacity(window);
+        for x in 0..tasks {
+            if in_flight.len() == window
                 && let Some(oldest) = in_flight.pop_front()
             {
                 let oldest: tokio::task::JoinHandle<u64> = oldest;
@@ -170,8 +190,8 @@ fn theirs(runtime: &Runtime) -> anyhow::Result<f64> {
             sum += task.await?;
         }
         let time = start.elapsed();
-        anyhow::ensure!(sum == TASKS * (TASKS - 1) / 2, "a task gave a wrong result");
-        Ok(millions(time, TASKS))
+        anyhow::ensure!(sum == tasks * (tasks - 1) / 2, "a task gave a wrong result");
+        Ok(time)
     })
 }
 
