@@ -1,6 +1,8 @@
-//! The watch: when to audit. No timer runs while nothing is pending.
+//! The watch: when to audit. No timer runs while every record is free: nothing is pending, and
+//! nothing that was called off is still a worker's.
 #![forbid(unsafe_code)]
 
+use crate::queue::HostQueue;
 use crate::sys::clock::monotonic_ns;
 use crate::table::Owner;
 
@@ -33,7 +35,7 @@ impl Watch {
 }
 
 impl Supervisor {
-    /// Audits queues in which something is pending and nothing has moved for a while.
+    /// Audits queues that have records out and in which nothing has moved for a while.
     pub(super) fn watch(&mut self, now: u64) {
         if self.watch.next.is_some_and(|at| at > now) {
             return;
@@ -46,6 +48,7 @@ impl Supervisor {
         let mut next = None::<u64>;
         // Somebody waits for the end, and perhaps nobody for the tasks' outcomes.
         let ending = shared.stage() > Stage::Open;
+        let waits = |queue: &HostQueue| queue.has_records_out() || queue.is_awaited();
         for (index, (queue, seen)) in shared.queues.iter().zip(&mut self.watch.queues).enumerate() {
             let moved = queue.moved();
             let stands = std::mem::replace(&mut seen.moved, moved) == moved;
@@ -56,8 +59,9 @@ impl Supervisor {
             if !stands {
                 seen.interval = 0;
             }
-            // A submitter that waits needs the records of tasks that were called off.
-            let waits = queue.pending() > 0 || queue.is_awaited();
+            // Records of tasks that were called off come back only if somebody looks; a submitter
+            // may wait for them.
+            let waits = waits(queue);
             any_waits |= waits;
             if waits && !began && (seen.due <= now || stands && seen.interval == 0) {
                 due.push(index);
@@ -72,7 +76,7 @@ impl Supervisor {
         }
         if !any_waits && !any_moved {
             shared.common.stop_watching();
-            if shared.pending() == 0 && !shared.is_awaited() {
+            if !shared.queues.iter().any(|queue| waits(queue)) {
                 self.watch.next = None;
                 return;
             }
