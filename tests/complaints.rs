@@ -50,14 +50,21 @@ async fn sleep_for_ever(_: u64) -> u64 {
     std::future::pending().await
 }
 
+/// Says that it runs.
+async fn mark_and_sleep(mark: String) -> u64 {
+    std::fs::write(mark, "").unwrap();
+    std::future::pending().await
+}
+
 #[tokio::test]
 async fn hang_on_a_killed_worker() {
     let pool = pool(1);
     let victim = in_time(pool.apply(pid, 0)).await.unwrap();
-    let task = pool.apply(sleep_for_ever, 1);
-    until(|| pool.stats().free_records < 4096).await;
+    let mark = std::env::temp_dir().join(format!("aiopool-victim-{}", std::process::id()));
+    let task = pool.apply(mark_and_sleep, mark.to_str().unwrap().to_owned());
     // Only once it runs is it lost; before that it would be queued again.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    until(|| mark.exists()).await;
+    std::fs::remove_file(&mark).unwrap();
     kill_9(victim);
     let error = in_time(task).await.unwrap_err();
     let lost = error.worker_lost().unwrap_or_else(|| panic!("{error}"));
@@ -121,36 +128,80 @@ async fn hang_of_an_awaiter_after_terminate() {
     assert!(errors.iter().all(|e| matches!(e, TaskError::PoolClosed { .. })), "{errors:?}");
 }
 
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Step {
+    Close,
+    Drain,
+    Terminate,
+    Join,
+}
+
+/// All orders of all the steps.
+fn orders(steps: &[Step]) -> Vec<Vec<Step>> {
+    if steps.is_empty() {
+        return vec![vec![]];
+    }
+    let all = steps.iter().flat_map(|&first| {
+        let rest: Vec<Step> = steps.iter().copied().filter(|&step| step != first).collect();
+        orders(&rest).into_iter().map(move |rest| [vec![first], rest].concat())
+    });
+    all.collect()
+}
+
 #[tokio::test]
-async fn every_order_of_close_terminate_and_join_resolves_every_handle() {
-    type Step = fn(&Pool);
-    let orders: [&[Step]; 6] = [
-        &[Pool::close, Pool::terminate],
-        &[Pool::terminate, Pool::close],
-        &[Pool::close, Pool::close, Pool::terminate, Pool::terminate],
-        &[Pool::terminate],
-        &[Pool::terminate, |pool| pool.join_blocking().unwrap(), Pool::close],
-        &[],
-    ];
-    for steps in orders {
-        let pool = pool(1);
-        let handles: Vec<_> = (0..4).map(|i| pool.apply(sleep_for_ever, i)).collect();
+async fn every_order_of_close_drain_terminate_and_join_resolves_every_handle() {
+    use Step::{Close, Drain, Join, Terminate};
+    let moment = Duration::from_millis(10);
+    let mut all = orders(&[Close, Drain, Terminate, Join]);
+    assert_eq!(all.len(), 24);
+    // Less, more, and nothing but the drop of the pool.
+    all.extend([vec![], vec![Close], vec![Drain], vec![Terminate, Terminate, Close, Close]]);
+    for order in all {
+        let pool = Pool::builder().processes(1).capacity(16).build().unwrap();
+        let quick: Vec<_> = (0..3).map(|i| pool.apply(double, i)).collect();
+        let early: Vec<_> = (0..4).map(|i| pool.apply(sleep_for_ever, i)).collect();
         let early = tokio::spawn(async move {
-            for handle in handles {
-                assert!(matches!(handle.await, Err(TaskError::PoolClosed { .. })));
+            for handle in early {
+                let error = handle.await.unwrap_err();
+                assert!(matches!(error, TaskError::PoolClosed { .. }), "{error:?}");
             }
         });
-        let late: Vec<_> = (0..4).map(|i| pool.apply(sleep_for_ever, i)).collect();
-        steps.iter().for_each(|step| step(&pool));
-        if !steps.is_empty() {
-            in_time(pool.join()).await.unwrap();
+        // More than there is room for: some of them wait to be submitted.
+        let late: Vec<_> = (0..20).map(|i| pool.apply(sleep_for_ever, i)).collect();
+        let mut stream = pool.map(sleep_for_ever, 0..40);
+        assert!(tokio::time::timeout(moment, stream.next()).await.is_err());
+        let (mut closed, mut terminated) = (false, false);
+        for step in &order {
+            match step {
+                Close => pool.close(),
+                // Some never end.
+                Drain => assert_eq!(in_time(pool.drain(moment)).await, terminated),
+                Terminate => pool.terminate(),
+                Join if terminated => in_time(pool.join()).await.unwrap(),
+                // It waits for those that never end.
+                Join if closed => assert!(tokio::time::timeout(moment, pool.join()).await.is_err()),
+                Join => assert!(matches!(pool.join().await, Err(Error::Misuse(_)))),
+            }
+            closed |= *step != Join;
+            terminated |= *step == Terminate;
         }
         drop(pool);
         in_time(early).await.unwrap();
+        for handle in quick {
+            let ended = in_time(handle).await;
+            let well = matches!(ended, Ok(_) | Err(TaskError::PoolClosed { .. }));
+            assert!(well, "{order:?}: {ended:?}");
+        }
         for handle in late {
             let error = in_time(handle).await.unwrap_err();
-            assert!(matches!(error, TaskError::PoolClosed { .. }), "{error:?}");
+            assert!(matches!(error, TaskError::PoolClosed { .. }), "{order:?}: {error:?}");
         }
+        let mut streamed = 0;
+        while let Some(result) = in_time(stream.next()).await {
+            assert!(matches!(result, Err(TaskError::PoolClosed { .. })), "{order:?}: {result:?}");
+            streamed += 1;
+        }
+        assert!(streamed > 0, "{order:?}: a stream that was cut off must say so");
     }
 }
 
