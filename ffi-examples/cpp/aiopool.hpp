@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace aiopool {
 
@@ -30,7 +32,8 @@ class outcome {
 public:
     explicit outcome(aiopool_outcome *handle) : handle(handle) {}
 
-    bool ok() const { return aiopool_outcome_status(handle.get()) == AIOPOOL_OUTCOME_OK; }
+    std::int32_t status() const { return aiopool_outcome_status(handle.get()); }
+    bool ok() const { return status() == AIOPOOL_OUTCOME_OK; }
     std::uint64_t user_data() const { return aiopool_outcome_user_data(handle.get()); }
     std::uint64_t ticket() const { return aiopool_outcome_ticket(handle.get()); }
     std::string_view text() const { return aiopool_outcome_text(handle.get()); }
@@ -63,6 +66,26 @@ struct options : aiopool_pool_options {
     options() { check(aiopool_pool_options_init(this)); }
 };
 
+/// Memory for one input, borrowed from a pool; given back at the end of its scope if it was not
+/// submitted.
+class loan {
+public:
+    loan(aiopool_loan *handle, void *data, std::size_t size)
+        : handle(handle), bytes(static_cast<unsigned char *>(data)), length(size) {}
+
+    unsigned char *data() { return bytes; }
+    std::size_t size() const { return length; }
+
+private:
+    friend class pool;
+    struct give_back {
+        void operator()(aiopool_loan *handle) const { aiopool_loan_return(handle); }
+    };
+    std::unique_ptr<aiopool_loan, give_back> handle;
+    unsigned char *bytes;
+    std::size_t length;
+};
+
 /// A pool; terminated and freed at the end of its scope, after its outcomes.
 class pool {
 public:
@@ -83,6 +106,50 @@ public:
         call.user_data = user_data;
         check(aiopool_pool_submit(handle.get(), &call, AIOPOOL_FOREVER, &ticket));
         return ticket;
+    }
+
+    /// Borrows memory that the workers read, for an input of `size` bytes.
+    loan borrow(std::size_t size) {
+        void *data = nullptr;
+        aiopool_loan *lent = nullptr;
+        check(aiopool_pool_loan(handle.get(), size, &data, &lent));
+        return loan(lent, data, size);
+    }
+
+    /// Submits a loan; the output, too, stays where it is written until its outcome's end.
+    std::uint64_t submit(std::uint32_t function, loan input, std::uint64_t user_data = 0) {
+        aiopool_call call;
+        std::uint64_t ticket;
+        check(aiopool_call_init(&call));
+        call.function = function;
+        call.loan = input.handle.get();
+        call.flags = AIOPOOL_CALL_BORROW_OUTPUT;
+        call.user_data = user_data;
+        check(aiopool_pool_submit(handle.get(), &call, AIOPOOL_FOREVER, &ticket));
+        static_cast<void>(input.handle.release());
+        return ticket;
+    }
+
+    /// The descriptor to watch: readable until `peek` finds nothing.
+    int fd() {
+        std::int32_t number;
+        check(aiopool_pool_fd(handle.get(), &number));
+        return number;
+    }
+
+    std::optional<outcome> peek() {
+        aiopool_outcome *lent = nullptr;
+        aiopool_status status = aiopool_pool_peek(handle.get(), &lent);
+        if (status == AIOPOOL_ERR_EMPTY) return std::nullopt;
+        check(status);
+        return outcome(lent);
+    }
+
+    aiopool_stats stats() {
+        aiopool_stats numbers{};
+        numbers.struct_size = sizeof numbers;
+        check(aiopool_pool_stats(handle.get(), &numbers));
+        return numbers;
     }
 
     outcome wait(std::uint64_t timeout_ms = AIOPOOL_FOREVER) {
@@ -106,5 +173,29 @@ private:
     };
     std::unique_ptr<aiopool_pool, free> handle;
 };
+
+/// A function that takes a `T` and gives a value, as a task function; an exception is its error.
+template <typename T, auto function>
+std::int32_t task(aiopool_task *task, const void *input, std::size_t len, aiopool_output *output,
+                  void *) {
+    try {
+        T argument;
+        if (len != sizeof argument) throw std::invalid_argument("an input of another size");
+        std::memcpy(&argument, input, sizeof argument);
+        const auto value = function(argument);
+        check(aiopool_output_write(output, &value, sizeof value));
+        return 0;
+    } catch (const std::exception &exception) {
+        aiopool_task_set_error(task, exception.what());
+        return -1;
+    }
+}
+
+/// Registers a task function, before `aiopool_init`.
+inline std::uint32_t register_function(const char *name, aiopool_task_fn function) {
+    std::uint32_t number = 0;
+    check(aiopool_function_register(name, function, nullptr, &number));
+    return number;
+}
 
 } // namespace aiopool

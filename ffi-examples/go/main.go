@@ -1,4 +1,4 @@
-// The example programs: map, crash and async, by the name given as argument.
+// The example programs: map, loop, async, zero-copy and crash, by the name given as argument.
 package main
 
 import (
@@ -14,19 +14,18 @@ import (
 
 func main() {
 	log.SetFlags(0)
-	examples := map[string]func(){"map": squares, "crash": crash, "async": async}
+	examples := map[string]func(){
+		"map": squares, "loop": loop, "async": async, "zero-copy": zeroCopy, "crash": crash,
+	}
 	if len(os.Args) != 2 || examples[os.Args[1]] == nil {
-		log.Fatal("usage: examples map|crash|async")
+		log.Fatal("usage: examples map|loop|async|zero-copy|crash")
 	}
 	examples[os.Args[1]]()
 }
 
 // all applies a function to the numbers below count, each in a goroutine of its own.
 func all(function string, count int, processes, concurrency uint32) ([]uint64, []error) {
-	pool, err := aiopool.Start(aiopool.Worker(), processes, concurrency)
-	if err != nil {
-		log.Fatal(err)
-	}
+	pool := start(processes, concurrency)
 	values, errs := make([]uint64, count), make([]error, count)
 	var group sync.WaitGroup
 	for i := 0; i < count; i++ {
@@ -40,10 +39,22 @@ func all(function string, count int, processes, concurrency uint32) ([]uint64, [
 		}(i)
 	}
 	group.Wait()
+	end(pool)
+	return values, errs
+}
+
+func start(processes, concurrency uint32) *aiopool.Pool {
+	pool, err := aiopool.Start(aiopool.Worker(), processes, concurrency)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return pool
+}
+
+func end(pool *aiopool.Pool) {
 	if err := pool.Close(); err != nil {
 		log.Fatal(err)
 	}
-	return values, errs
 }
 
 func sum(values []uint64, errs []error, expected func(uint64) uint64) (sum uint64) {
@@ -62,6 +73,68 @@ func sum(values []uint64, errs []error, expected func(uint64) uint64) (sum uint6
 func squares() {
 	values, errs := all("square", 1000, 4, 16)
 	fmt.Printf("map: %d squares, sum %d\n", len(values), sum(values, errs, func(x uint64) uint64 { return x * x }))
+}
+
+// loop keeps 256 tasks in flight, each in a goroutine that submits the next when one is over.
+func loop() {
+	const count, inFlight = 10000, 256
+	pool := start(2, 16)
+	numbers := make(chan uint64)
+	sums := make(chan uint64)
+	for i := 0; i < inFlight; i++ {
+		go func() {
+			var sum uint64
+			for x := range numbers {
+				output, err := pool.Apply("square", aiopool.Number(x))
+				if err != nil {
+					log.Fatal(err)
+				}
+				sum += binary.LittleEndian.Uint64(output)
+			}
+			sums <- sum
+		}()
+	}
+	for x := uint64(0); x < count; x++ {
+		numbers <- x
+	}
+	close(numbers)
+	var sum uint64
+	for i := 0; i < inFlight; i++ {
+		sum += <-sums
+	}
+	end(pool)
+	fmt.Printf("loop: %d squares, sum %d\n", count, sum)
+}
+
+// zeroCopy writes large inputs where the workers read them, and reads outputs where they are written.
+func zeroCopy() {
+	const count, size = 8, 4 << 20
+	pool := start(2, 16)
+	sums := make(chan uint64)
+	for i := 1; i <= count; i++ {
+		go func(value byte) {
+			output, err := pool.ApplyInPlace("invert", size, func(bytes []byte) {
+				for at := range bytes {
+					bytes[at] = value
+				}
+			})
+			if err != nil {
+				log.Fatal(err)
+			}
+			var sum uint64
+			for _, b := range output.Bytes {
+				sum += uint64(b)
+			}
+			output.Release()
+			sums <- sum
+		}(byte(i))
+	}
+	var sum uint64
+	for i := 0; i < count; i++ {
+		sum += <-sums
+	}
+	end(pool)
+	fmt.Printf("zero-copy: %d inputs and outputs of %d MiB, sum %d\n", count, size>>20, sum)
 }
 
 func crash() {

@@ -1,12 +1,12 @@
 // libaiopool for Node: a pool whose outcomes arrive as promises.
 //
-// Waiting is koffi's asynchronous call of aiopool_pool_wait, one at a time, on libuv's own threads:
-// Node cannot watch a descriptor of somebody else's.
+// Node's own event loop watches the pool's descriptor (libuv's poll, through koffi): no thread waits
+// and nothing is asked again and again.
 import koffi from 'koffi';
 
 const lib = koffi.load(process.env.AIOPOOL_LIBRARY ?? 'libaiopool.so');
 
-const Options = koffi.struct('aiopool_pool_options', {
+export const Options = koffi.struct('aiopool_pool_options', {
   struct_size: 'uint32_t', flags: 'uint32_t', processes: 'uint32_t', queues: 'uint32_t',
   child_concurrency: 'uint32_t', priorities: 'uint32_t', max_tasks_per_child: 'uint64_t',
   capacity: 'uint64_t', max_payload: 'uint64_t', input_arena: 'uint64_t',
@@ -19,7 +19,7 @@ const Options = koffi.struct('aiopool_pool_options', {
   custom_scheduler: 'void *', stats_page: 'const char *', exception_function: 'uint32_t',
   reserved_0: 'uint32_t', reserved: koffi.array('uint64_t', 5),
 });
-const Call = koffi.struct('aiopool_call', {
+export const Call = koffi.struct('aiopool_call', {
   struct_size: 'uint32_t', flags: 'uint32_t', function: 'uint32_t', priority: 'uint32_t',
   name: 'const char *', input: 'void *', input_len: 'size_t', user_data: 'uint64_t',
   timeout_ms: 'uint64_t', queue_ttl_ms: 'uint64_t', backoff_ms: 'uint64_t', retries: 'uint32_t',
@@ -31,8 +31,11 @@ const initOptions = lib.func('int aiopool_pool_options_init(_Out_ aiopool_pool_o
 const initCall = lib.func('int aiopool_call_init(_Out_ aiopool_call *call)');
 const declare = lib.func('int aiopool_function_declare(const char *name, _Out_ uint32_t *number)');
 const start = lib.func('int aiopool_pool_start(aiopool_pool_options *options, _Out_ void **pool)');
-const submit = lib.func('int aiopool_pool_submit(void *pool, aiopool_call *call, uint64_t timeout_ms, _Out_ uint64_t *ticket)');
-const wait = lib.func('int aiopool_pool_wait(void *pool, uint64_t timeout_ms, _Out_ void **outcome)');
+const descriptor = lib.func('int aiopool_pool_fd(void *pool, _Out_ int *fd)');
+const trySubmit = lib.func('int aiopool_pool_try_submit(void *pool, aiopool_call *call, _Out_ uint64_t *ticket)');
+const borrow = lib.func('int aiopool_pool_loan(void *pool, size_t len, _Out_ void **data, _Out_ void **loan)');
+const giveBack = lib.func('int aiopool_loan_return(void *loan)');
+const peek = lib.func('int aiopool_pool_peek(void *pool, _Out_ void **outcome)');
 const close = lib.func('int aiopool_pool_close(void *pool)');
 const join = lib.func('int aiopool_pool_join(void *pool, uint64_t timeout_ms)');
 const free = lib.func('int aiopool_pool_free(void *pool)');
@@ -43,12 +46,13 @@ const text = lib.func('const char *aiopool_outcome_text(void *outcome)');
 const userData = lib.func('uint64_t aiopool_outcome_user_data(void *outcome)');
 const release = lib.func('int aiopool_outcome_release(void *outcome)');
 
-const FOREVER = 0xffffffffffffffffn;
+const [OK, TIMEOUT, EMPTY, FULL] = [0, -6, -7, -8];
 const START_COMMAND = 2;
+const BORROW_OUTPUT = 4;
 export const WORKER_LOST = 5;
 
 function check(result) {
-  if (result !== 0) throw new Error(lastError());
+  if (result !== OK) throw new Error(lastError());
 }
 
 /** A task that ended without a value; `status` is AIOPOOL_OUTCOME_*. */
@@ -59,13 +63,30 @@ export class TaskError extends Error {
   }
 }
 
+/** An output where its worker has put it: `bytes` are valid until `release`. */
+export class Borrowed {
+  #outcome;
+
+  constructor(outcome) {
+    this.#outcome = outcome;
+    this.bytes = new Uint8Array(koffi.view(data(outcome), Number(length(outcome))));
+  }
+
+  release() {
+    this.bytes = undefined;
+    check(release(this.#outcome));
+  }
+}
+
 export class Pool {
   #pool;
+  #poll;
   #call = {};
   #functions = new Map();
   #tasks = new Map();
+  #full = []; // Calls that found no room.
   #next = 1;
-  #waiting = false;
+  #ended;
 
   /** Starts worker processes of `command`, an array of words. */
   constructor(command, { processes = 2, childConcurrency = 16 } = {}) {
@@ -79,60 +100,106 @@ export class Pool {
     check(start(options, out));
     this.#pool = out[0];
     check(initCall(this.#call));
+    const fd = [0];
+    check(descriptor(this.#pool, fd));
+    this.#poll = koffi.node.poll(fd[0], { readable: true }, () => this.#readable());
+    this.#poll.unref();
   }
 
-  /** Runs a worker's function on a Buffer; a promise of its output. */
+  /** Runs a worker's function on a Buffer; a promise of its output, copied. */
   apply(name, input) {
+    return this.#submit({ function: this.#number(name), input, input_len: input.length }, (outcome) => {
+      const bytes = Buffer.from(new Uint8Array(koffi.view(data(outcome), Number(length(outcome)))));
+      check(release(outcome));
+      return bytes;
+    });
+  }
+
+  /**
+   * Runs a worker's function on `size` bytes that `fill` writes where the workers read them; a
+   * promise of its output where the worker has written it.
+   */
+  applyInPlace(name, size, fill) {
+    const [memory, loan] = [[null], [null]];
+    check(borrow(this.#pool, size, memory, loan));
+    try {
+      fill(new Uint8Array(koffi.view(memory[0], size)));
+    } catch (error) {
+      check(giveBack(loan[0]));
+      throw error;
+    }
+    const call = { function: this.#number(name), loan: loan[0], flags: BORROW_OUTPUT };
+    return this.#submit(call, (outcome) => new Borrowed(outcome));
+  }
+
+  #number(name) {
     if (!this.#functions.has(name)) {
       const number = [0];
       check(declare(name, number));
       this.#functions.set(name, number[0]);
     }
-    const key = this.#next++;
-    check(submit(this.#pool, {
-      ...this.#call, function: this.#functions.get(name), input, input_len: input.length,
-      user_data: key,
-    }, FOREVER, [0n]));
-    const promise = new Promise((resolve, reject) => this.#tasks.set(key, { resolve, reject }));
-    this.#wait();
-    return promise;
+    return this.#functions.get(name);
   }
 
-  #wait() {
-    if (this.#waiting || this.#tasks.size === 0) return;
-    this.#waiting = true;
+  #submit(call, take) {
+    if (this.#ended) throw new Error('the pool is closed');
+    const key = this.#next++;
+    const complete = { ...this.#call, ...call, user_data: key };
+    if (this.#full.length > 0 || !this.#push(complete)) this.#full.push(complete);
+    this.#poll.ref();
+    return new Promise((resolve, reject) => this.#tasks.set(key, { take, resolve, reject }));
+  }
+
+  /** False if the pool is full. */
+  #push(call) {
+    const result = trySubmit(this.#pool, call, [0n]);
+    if (result === FULL) return false;
+    check(result);
+    return true;
+  }
+
+  /** There may be outcomes: takes them all; then the descriptor is not readable any more. */
+  #readable() {
     const out = [null];
-    wait.async(this.#pool, FOREVER, out, (error, result) => {
-      if (error) throw error;
-      check(result);
-      this.#waiting = false;
-      this.#settle(out[0]);
-      this.#wait();
-    });
+    let result;
+    while ((result = peek(this.#pool, out)) === OK) this.#settle(out[0]);
+    if (result !== EMPTY) check(result);
+    while (this.#full.length > 0 && this.#push(this.#full[0])) this.#full.shift();
+    if (this.#tasks.size > 0) return;
+    if (!this.#ended) this.#poll.unref();
+    else if ((result = join(this.#pool, 0)) !== TIMEOUT) this.#end(result);
   }
 
   #settle(outcome) {
     const key = Number(userData(outcome));
-    const { resolve, reject } = this.#tasks.get(key);
+    const { take, resolve, reject } = this.#tasks.get(key);
     this.#tasks.delete(key);
     const how = status(outcome);
     if (how === 0) {
-      const bytes = koffi.decode(data(outcome), 'uint8_t', Number(length(outcome)));
-      resolve(Buffer.from(bytes));
+      resolve(take(outcome));
     } else {
       reject(new TaskError(text(outcome), how));
+      check(release(outcome));
     }
-    check(release(outcome));
   }
 
-  /** Finishes what was submitted, and ends the workers. */
-  async close() {
+  #end(result) {
+    const { resolve, reject } = this.#ended;
+    const error = result === OK ? undefined : new Error(lastError());
+    this.#poll.close();
+    check(free(this.#pool));
+    if (error) reject(error);
+    else resolve();
+  }
+
+  /** Ends the workers; a promise of their end. */
+  close() {
     if (this.#tasks.size > 0) throw new Error('await the tasks first');
     check(close(this.#pool));
-    await new Promise((resolve, reject) => {
-      join.async(this.#pool, FOREVER, (error, result) => (error ? reject(error) : resolve(result)));
+    this.#poll.ref();
+    return new Promise((resolve, reject) => {
+      this.#ended = { resolve, reject };
     });
-    check(free(this.#pool));
   }
 }
 

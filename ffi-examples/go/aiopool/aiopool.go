@@ -1,4 +1,6 @@
 // Package aiopool is a host of libaiopool: a pool whose calls block the goroutine that makes them.
+//
+// Go's own poller watches the pool's descriptor: no thread waits for outcomes.
 package aiopool
 
 /*
@@ -16,7 +18,7 @@ typedef struct {
 } taken;
 
 static aiopool_status take(aiopool_pool *pool, aiopool_outcome **outcome, taken *out) {
-	aiopool_status status = aiopool_pool_wait(pool, AIOPOOL_FOREVER, outcome);
+	aiopool_status status = aiopool_pool_peek(pool, outcome);
 	if (status != AIOPOOL_OK) return status;
 	out->key = aiopool_outcome_user_data(*outcome);
 	out->status = aiopool_outcome_status(*outcome);
@@ -28,13 +30,15 @@ static aiopool_status take(aiopool_pool *pool, aiopool_outcome **outcome, taken 
 
 // The input is Go's memory, which a struct of C's must not point to across calls.
 static aiopool_status submit(aiopool_pool *pool, uint32_t function, const void *input, size_t len,
-                             uint64_t key) {
+                             aiopool_loan *loan, uint64_t key) {
 	aiopool_call call;
 	aiopool_status status = aiopool_call_init(&call);
 	if (status != AIOPOOL_OK) return status;
 	call.function = function;
 	call.input = input;
 	call.input_len = len;
+	call.loan = loan;
+	call.flags = loan == NULL ? 0 : AIOPOOL_CALL_BORROW_OUTPUT;
 	call.user_data = key;
 	return aiopool_pool_submit(pool, &call, AIOPOOL_FOREVER, NULL);
 }
@@ -47,6 +51,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"syscall"
 	"unsafe"
 )
 
@@ -61,19 +66,31 @@ type TaskError struct {
 
 func (e *TaskError) Error() string { return e.Text }
 
+// Borrowed is an output where its worker has put it: Bytes are valid until Release.
+type Borrowed struct {
+	Bytes   []byte
+	outcome *C.aiopool_outcome
+}
+
+// Release gives the memory back to the worker.
+func (b *Borrowed) Release() {
+	b.Bytes = nil
+	C.aiopool_outcome_release(b.outcome)
+}
+
 type end struct {
-	output []byte
+	output Borrowed
 	err    error
 }
 
 // Pool is a pool of worker processes.
 type Pool struct {
 	pool  *C.aiopool_pool
+	file  *os.File
 	lock  sync.Mutex
 	next  uint64
 	tasks map[uint64]chan end
-	wake  chan struct{}
-	done  chan struct{}
+	done  chan error
 }
 
 // call makes a call of the library on one thread, where its error text is.
@@ -96,7 +113,8 @@ func Start(command []string, processes, childConcurrency uint32) (*Pool, error) 
 		defer C.free(unsafe.Pointer(list[i]))
 	}
 	list[len(command)] = nil
-	p := &Pool{tasks: map[uint64]chan end{}, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	p := &Pool{tasks: map[uint64]chan end{}, done: make(chan error, 1)}
+	var fd C.int32_t
 	err := call(func() C.aiopool_status {
 		var options C.aiopool_pool_options
 		if status := C.aiopool_pool_options_init(&options); status != C.AIOPOOL_OK {
@@ -105,20 +123,68 @@ func Start(command []string, processes, childConcurrency uint32) (*Pool, error) 
 		options.processes = C.uint32_t(processes)
 		options.child_concurrency = C.uint32_t(childConcurrency)
 		options.start_method = C.AIOPOOL_START_COMMAND
-		options.command = list0(list)
-		return C.aiopool_pool_start(&options, &p.pool)
+		options.command = &list[0]
+		if status := C.aiopool_pool_start(&options, &p.pool); status != C.AIOPOOL_OK {
+			return status
+		}
+		return C.aiopool_pool_fd(p.pool, &fd)
 	})
 	if err != nil {
 		return nil, err
 	}
-	go p.receive()
+	// A duplicate, which Go closes; the pool's own stays the pool's.
+	own, err := syscall.Dup(int(fd))
+	if err != nil {
+		return nil, err
+	}
+	p.file = os.NewFile(uintptr(own), "pool")
+	watched, err := p.file.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		if err := watched.Read(func(uintptr) bool { return p.receive() }); err != nil {
+			p.done <- err
+		}
+	}()
 	return p, nil
 }
 
-func list0(list []*C.char) **C.char { return &list[0] }
-
 // Apply runs a worker's function on input, and waits for its output.
 func (p *Pool) Apply(function string, input []byte) ([]byte, error) {
+	var data unsafe.Pointer
+	if len(input) > 0 {
+		data = unsafe.Pointer(&input[0])
+	}
+	result := p.run(function, data, len(input), nil)
+	if result.err != nil {
+		return nil, result.err
+	}
+	output := append([]byte(nil), result.output.Bytes...)
+	result.output.Release()
+	return output, nil
+}
+
+// ApplyInPlace runs a worker's function on size bytes that fill writes where the workers read them,
+// and waits for its output where the worker has written it.
+func (p *Pool) ApplyInPlace(function string, size int, fill func([]byte)) (*Borrowed, error) {
+	var data unsafe.Pointer
+	var loan *C.aiopool_loan
+	err := call(func() C.aiopool_status {
+		return C.aiopool_pool_loan(p.pool, C.size_t(size), &data, &loan)
+	})
+	if err != nil {
+		return nil, err
+	}
+	fill(unsafe.Slice((*byte)(data), size))
+	result := p.run(function, nil, 0, loan)
+	if result.err != nil {
+		return nil, result.err
+	}
+	return &result.output, nil
+}
+
+func (p *Pool) run(function string, data unsafe.Pointer, size int, loan *C.aiopool_loan) end {
 	name := C.CString(function)
 	defer C.free(unsafe.Pointer(name))
 	ended := make(chan end, 1)
@@ -132,71 +198,70 @@ func (p *Pool) Apply(function string, input []byte) ([]byte, error) {
 		if status := C.aiopool_function_declare(name, &number); status != C.AIOPOOL_OK {
 			return status
 		}
-		var data unsafe.Pointer
-		if len(input) > 0 {
-			data = unsafe.Pointer(&input[0])
-		}
-		return C.submit(p.pool, number, data, C.size_t(len(input)), C.uint64_t(key))
+		return C.submit(p.pool, number, data, C.size_t(size), loan, C.uint64_t(key))
 	})
 	if err != nil {
 		p.lock.Lock()
 		delete(p.tasks, key)
 		p.lock.Unlock()
-		return nil, err
+		C.aiopool_loan_return(loan)
+		return end{err: err}
 	}
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
-	result := <-ended
-	return result.output, result.err
+	return <-ended
 }
 
-// receive waits for outcomes while there are tasks, and gives each to the goroutine it is for.
-func (p *Pool) receive() {
-	defer close(p.done)
-	for range p.wake {
-		for p.pending() > 0 {
-			var outcome *C.aiopool_outcome
-			var taken C.taken
-			if call(func() C.aiopool_status { return C.take(p.pool, &outcome, &taken) }) != nil {
-				break
-			}
-			result := end{}
-			if taken.status == C.AIOPOOL_OUTCOME_OK {
-				result.output = C.GoBytes(taken.data, C.int(taken.len))
-			} else {
-				result.err = &TaskError{int32(taken.status), C.GoString(taken.text)}
-			}
-			C.aiopool_outcome_release(outcome)
-			p.lock.Lock()
-			ended := p.tasks[uint64(taken.key)]
-			delete(p.tasks, uint64(taken.key))
-			p.lock.Unlock()
-			ended <- result
+// receive gives each outcome to the goroutine it is for; called by Go's poller whenever there may
+// be some. True when the pool has ended, and there will be no more.
+func (p *Pool) receive() bool {
+	for {
+		var outcome *C.aiopool_outcome
+		var taken C.taken
+		status := C.take(p.pool, &outcome, &taken)
+		if status == C.AIOPOOL_ERR_EMPTY {
+			// From here on the descriptor is not readable until there is something.
+			break
 		}
+		if status != C.AIOPOOL_OK {
+			p.done <- errors.New(C.GoString(C.aiopool_status_str(status)))
+			return true
+		}
+		result := end{}
+		if taken.status == C.AIOPOOL_OUTCOME_OK {
+			bytes := unsafe.Slice((*byte)(taken.data), int(taken.len))
+			result.output = Borrowed{bytes, outcome}
+		} else {
+			result.err = &TaskError{int32(taken.status), C.GoString(taken.text)}
+			C.aiopool_outcome_release(outcome)
+		}
+		p.lock.Lock()
+		ended := p.tasks[uint64(taken.key)]
+		delete(p.tasks, uint64(taken.key))
+		p.lock.Unlock()
+		ended <- result
 	}
-}
-
-func (p *Pool) pending() int {
-	p.lock.Lock()
-	defer p.lock.Unlock()
-	return len(p.tasks)
+	switch status := C.aiopool_pool_join(p.pool, 0); status {
+	case C.AIOPOOL_ERR_MISUSE, C.AIOPOOL_ERR_TIMEOUT:
+		// It is open, or on its way to its end, which makes the descriptor readable.
+		return false
+	case C.AIOPOOL_OK:
+		p.done <- nil
+	default:
+		p.done <- errors.New(C.GoString(C.aiopool_status_str(status)))
+	}
+	return true
 }
 
 // Close ends the workers, once every Apply has come back.
 func (p *Pool) Close() error {
-	close(p.wake)
-	<-p.done
-	return call(func() C.aiopool_status {
-		if status := C.aiopool_pool_close(p.pool); status != C.AIOPOOL_OK {
-			return status
-		}
-		if status := C.aiopool_pool_join(p.pool, C.AIOPOOL_FOREVER); status != C.AIOPOOL_OK {
-			return status
-		}
-		return C.aiopool_pool_free(p.pool)
-	})
+	if err := call(func() C.aiopool_status { return C.aiopool_pool_close(p.pool) }); err != nil {
+		return err
+	}
+	err := <-p.done
+	p.file.Close()
+	if freed := call(func() C.aiopool_status { return C.aiopool_pool_free(p.pool) }); err == nil {
+		err = freed
+	}
+	return err
 }
 
 // Number is a number as the example tasks take it: 8 bytes.

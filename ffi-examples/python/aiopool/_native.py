@@ -8,6 +8,7 @@ from pathlib import Path
 
 OK, TIMEOUT, EMPTY, FULL, CLOSED = 0, -6, -7, -8, -9
 START_COMMAND = 2
+CALL_BORROW_OUTPUT = 4
 OUTCOMES = OUTCOME_OK, OUTCOME_ERR, OUTCOME_PANICKED, OUTCOME_CANCELLED = range(4)
 OUTCOME_TIMED_OUT, OUTCOME_WORKER_LOST, OUTCOME_POOL_CLOSED = 4, 5, 6
 EVENT_NOTHING, EVENT_RUN, EVENT_CANCEL, EVENT_LEAVE = range(4)
@@ -127,6 +128,8 @@ _PROTOTYPES = {
     "aiopool_pool_join": (c_int32, [c_void_p, c_uint64]),
     "aiopool_pool_fd": (c_int32, [c_void_p, POINTER(c_int32)]),
     "aiopool_pool_try_submit": (c_int32, [c_void_p, POINTER(Call), POINTER(c_uint64)]),
+    "aiopool_pool_loan": (c_int32, [c_void_p, c_size_t, POINTER(c_void_p), POINTER(c_void_p)]),
+    "aiopool_pool_workers": (c_int32, [c_void_p, POINTER(c_uint32), c_size_t, POINTER(c_size_t)]),
     "aiopool_pool_cancel": (c_int32, [c_void_p, c_uint64]),
     "aiopool_pool_peek": (c_int32, [c_void_p, POINTER(c_void_p)]),
     "aiopool_outcome_status": (c_int32, [c_void_p]),

@@ -7,7 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections import deque
-from ctypes import byref, c_char_p, c_int32, c_uint32, c_uint64, c_void_p
+from ctypes import byref, c_char_p, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
 from multiprocessing import spawn
 from typing import Any, AsyncIterator, Callable, Deque, Dict, Generic, Iterable, List, Optional
 from typing import Sequence, Tuple, TypeVar
@@ -131,7 +131,7 @@ class Pool:
     async def __aenter__(self) -> "Pool":
         return self
 
-    async def __aexit__(self, exc_type, exc, tb) -> None:
+    async def __aexit__(self, *args: Any) -> None:
         self.terminate()
         await self.join()
 
@@ -159,6 +159,17 @@ class Pool:
         except asyncio.CancelledError:
             self._cancel(task)
             raise
+
+    @property
+    def processes(self) -> List[int]:
+        """The process ids of the workers that are alive."""
+        if self._pool is None:
+            return []
+        count, pids = c_size_t(), (c_uint32 * self.process_count)()
+        native.check(
+            native.lib.aiopool_pool_workers(self._pool, pids, self.process_count, byref(count))
+        )
+        return list(pids)[: count.value]
 
     def close(self) -> None:
         """Takes no more tasks; those that were submitted are finished."""

@@ -15,7 +15,7 @@ class Scheduler(ABC):
         """A queue of the pool; called once for each, before anything else."""
 
     @abstractmethod
-    def register_process(self, queue_id: QueueID) -> None:
+    def register_process(self, qid: QueueID) -> None:
         """A process that serves the queue; called once for each, not again for a replacement."""
 
     @abstractmethod
@@ -44,8 +44,8 @@ class RoundRobin(Scheduler):
     def register_queue(self, tx: Any) -> QueueID:
         return QueueID(next(self.next_id))
 
-    def register_process(self, queue_id: QueueID) -> None:
-        self.qids.append(queue_id)
+    def register_process(self, qid: QueueID) -> None:
+        self.qids.append(qid)
         self.turns = itertools.cycle(self.qids)
 
     def schedule_task(
