@@ -256,3 +256,21 @@ async fn a_full_pool_pushes_back_and_loses_nothing() {
     let stats = pool.stats();
     assert_eq!((stats.free_records, stats.input_bytes, stats.pending), (16, 0, 0), "{stats:?}");
 }
+
+#[test]
+fn an_iterator_that_takes_its_time_holds_back_an_eighth_of_a_burst_at_most() {
+    let pool = pool(1);
+    let burst = 800;
+    let items = (0..=burst).inspect(|&x| {
+        if x == burst {
+            // Whatever this iterator waits for now may be done by the tasks before.
+            let submitted = pool.stats().submitted;
+            assert!(submitted >= burst * 7 / 8, "{submitted} of {burst} are submitted");
+        }
+    });
+    let mut sum = 0;
+    for result in pool.map(double, items).window(2 * burst as usize).into_blocking_iter() {
+        sum += result.unwrap();
+    }
+    assert_eq!(sum, burst * (burst + 1));
+}

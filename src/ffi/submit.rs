@@ -211,7 +211,7 @@ impl<'i> Checked<'i> {
         }
         let task = shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
         let queue = match self.queue.checked_sub(1) {
-            Some(chosen) => &shared.queues[chosen as usize],
+            Some(chosen) => chosen as usize,
             None => shared.queue_for(&NewTask {
                 task,
                 function: self.function.name,
@@ -219,6 +219,7 @@ impl<'i> Checked<'i> {
                 input_bytes: self.loan.map_or(self.input.len(), |(_, _, len)| len),
             }),
         };
+        let queue = &shared.queues[queue];
         inbox.expect(task, self.user_data, self.kept)?;
         let mut pushed = self.push(inbox, queue, task);
         if matches!(pushed, Err(Error::Full)) {

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::launch::{Launcher, Limits, PoolFds, PoolSpec, Sandbox, StartMethod};
-use crate::queue::{Common, HostQueue, Inputs};
+use crate::queue::{Common, HostQueue, Inputs, searchers};
 use crate::scheduler::{RoundRobin, Scheduler};
 #[cfg(feature = "stats-page")]
 use crate::stats::Page;
@@ -473,8 +473,7 @@ impl PoolBuilder {
                 runtime_initializer: self.runtime_initializer,
                 exception_handler: self.exception_handler,
                 spin_ns: SPIN_NS,
-                // The host needs a processor, too.
-                searchers: (cpus::available() as u32).saturating_sub(1).max(1),
+                searchers: searchers() as u32,
             },
         })
     }

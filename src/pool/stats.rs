@@ -1,10 +1,10 @@
 //! What a pool has counted.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::queue::Durations;
-use crate::stats::Histogram;
+use crate::stats::{BUCKETS, HISTOGRAM, Histogram};
 use crate::supervisor::Shared;
 
 /// A snapshot of a pool's counts.
@@ -78,14 +78,17 @@ impl Stats {
     pub(super) fn of(shared: &Shared) -> Self {
         let counters = &shared.common.counters;
         let (pending, queued) = (shared.pending() as u64, shared.queued());
-        let histogram = |durations: &Durations| {
-            let (counts, sum) = durations.read();
-            Histogram::new(&counts, sum)
-        };
-        let functions = shared.common.times.all().map(|(number, times)| FunctionStats {
+        let mut functions = BTreeMap::new();
+        for (number, times) in shared.queues.iter().flat_map(|queue| queue.times()) {
+            let (waited, ran) = functions.entry(number).or_insert(([0; HISTOGRAM], [0; HISTOGRAM]));
+            times.waited.add_to(waited);
+            times.ran.add_to(ran);
+        }
+        let histogram = |all: &[u64; HISTOGRAM]| Histogram::new(&all[..BUCKETS], all[BUCKETS]);
+        let functions = functions.iter().map(|(&number, (waited, ran))| FunctionStats {
             name: shared.common.inputs.function_name(number).to_owned(),
-            waited: histogram(&times.waited),
-            ran: histogram(&times.ran),
+            waited: histogram(waited),
+            ran: histogram(ran),
         });
         Self {
             submitted: counters.submitted.get(),

@@ -18,7 +18,7 @@ use crate::task::{TaskError, TaskOptions};
 use super::Inner;
 use super::one_shot::OneShot;
 use super::submit::{Function, Submit};
-use super::waiting::{bell_waker, look, slept};
+use super::waiting::{bell_waker, look, with_gap};
 
 /// A submitted task; awaiting it gives its value or its [`TaskError`].
 ///
@@ -76,8 +76,9 @@ impl<T> Task<T> {
         let inner = Arc::clone(submit.inner);
         let shared = &inner.shared;
         let number = shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
-        let queue =
-            Arc::clone(shared.queue_for(&function.new_task(number, &submit.options, input)));
+        let queue = Arc::clone(
+            &shared.queues[shared.queue_for(&function.new_task(number, &submit.options, input))],
+        );
         let outcome = OneShot::lease();
         let submission = Submission {
             task: number,
@@ -271,7 +272,7 @@ impl<T: DeserializeOwned + 'static> Task<T> {
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<T, TaskError>> {
         let inner = Arc::clone(&self.inner);
         let waker = bell_waker(&inner.shared);
-        inner.waiting.block_parking(&inner.shared, deadline, |sleeps| {
+        let look = |sleeps| {
             if !self.settle(&waker) {
                 return None;
             }
@@ -279,7 +280,8 @@ impl<T: DeserializeOwned + 'static> Task<T> {
                 self.park(&waker);
             }
             self.take()
-        })
+        };
+        with_gap(|gap| inner.waiting.block_parking(&inner.shared, deadline, gap, look))
     }
 
     /// Has `waker` woken when the outcome comes.
@@ -296,7 +298,7 @@ impl<T: DeserializeOwned + 'static> Task<T> {
             State::Submitted { outcome: arrival, .. } => {
                 let outcome = arrival.take()?;
                 if arrival.clear_waker() {
-                    self.inner.shared.common.unpark();
+                    self.inner.shared.common.unpark(1);
                 }
                 if let State::Submitted { outcome, .. } =
                     std::mem::replace(&mut self.state, State::Over)
@@ -321,11 +323,11 @@ impl<T: DeserializeOwned + 'static> Future for Task<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         if let Some(since) = this.since.take() {
-            slept(monotonic_ns() - since);
+            with_gap(|gap| gap.slept(monotonic_ns() - since));
         }
         let inner = Arc::clone(&this.inner);
         if this.settle(context.waker()) {
-            if let Some(result) = look(&inner.shared, || this.take()) {
+            if let Some(result) = with_gap(|gap| look(&inner.shared, gap, || this.take())) {
                 return Poll::Ready(result);
             }
             this.park(context.waker());
@@ -343,7 +345,7 @@ impl<T> Drop for Task<T> {
         if let State::Submitted { ticket, outcome } = &self.state {
             self.inner.shared.cancel(*ticket);
             if outcome.clear_waker() {
-                self.inner.shared.common.unpark();
+                self.inner.shared.common.unpark(1);
             }
         }
     }

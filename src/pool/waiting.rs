@@ -33,10 +33,8 @@ pub(crate) struct Waiting {
 }
 
 thread_local! {
-    /// Average time that this thread's waits took, in nanoseconds.
-    static GAP: Cell<u64> = const { Cell::new(0) };
-    /// Waits in a row that did not spin.
-    static SKIPPED: Cell<u32> = const { Cell::new(0) };
+    /// How long this thread's waits for single outcomes took.
+    static GAP: Cell<Gap> = const { Cell::new(Gap { average: 0, skipped: 0 }) };
 }
 
 /// About what a sleep and a wake-up cost. Above this average it is no use to spin.
@@ -46,8 +44,58 @@ const SPIN_NS: u64 = 50_000;
 /// wake-up, so sleeping alone would never show that spinning has come to be worth it again.
 const PROBE: u32 = 16;
 
+/// What a waiter has learned: whether outcomes come so soon that spinning is cheaper than sleep.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Gap {
+    /// How long waits took on average, in nanoseconds.
+    average: u64,
+    /// Waits in a row that did not spin.
+    skipped: u32,
+}
+
+impl Gap {
+    fn is_worth_it(&mut self) -> bool {
+        if self.average > SPIN_NS && self.skipped < PROBE {
+            self.skipped += 1;
+            return false;
+        }
+        self.skipped = 0;
+        true
+    }
+
+    /// A wait took `ns`.
+    fn learn(&mut self, ns: u64) {
+        self.average = (self.average * 3 + ns) / 4;
+    }
+
+    /// A wait that spun ended after `ns`: proof that spinning is worth it.
+    fn found_after(&mut self, ns: u64) {
+        self.average = self.average.min(SPIN_NS);
+        self.learn(ns);
+    }
+
+    /// A wait that slept took `ns`. A long one counts for two budgets at most: a pause in a busy
+    /// spell must not end the spinning. A short one proves nothing: where processors are scarce,
+    /// the worker runs just because this thread sleeps.
+    pub(crate) fn slept(&mut self, ns: u64) {
+        self.learn(ns.min(2 * SPIN_NS).max(self.average));
+    }
+}
+
+/// Lends what this thread has learned of waits for single outcomes.
+pub(crate) fn with_gap<R>(f: impl FnOnce(&mut Gap) -> R) -> R {
+    let mut gap = GAP.get();
+    let result = f(&mut gap);
+    GAP.set(gap);
+    result
+}
+
 /// Drains, and for a while spins, until `done` has something.
-pub(crate) fn look<T>(shared: &Shared, mut done: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn look<T>(
+    shared: &Shared,
+    gap: &mut Gap,
+    mut done: impl FnMut() -> Option<T>,
+) -> Option<T> {
     if let Some(found) = done() {
         return Some(found);
     }
@@ -55,11 +103,9 @@ pub(crate) fn look<T>(shared: &Shared, mut done: impl FnMut() -> Option<T>) -> O
     if let Some(found) = done() {
         return Some(found);
     }
-    if GAP.get() > SPIN_NS && SKIPPED.get() < PROBE {
-        SKIPPED.set(SKIPPED.get() + 1);
+    if !gap.is_worth_it() {
         return None;
     }
-    SKIPPED.set(0);
     let start = monotonic_ns();
     loop {
         for _ in 0..16 {
@@ -67,39 +113,21 @@ pub(crate) fn look<T>(shared: &Shared, mut done: impl FnMut() -> Option<T>) -> O
             if shared.drain() > 0
                 && let Some(found) = done()
             {
-                found_after(monotonic_ns() - start);
+                gap.found_after(monotonic_ns() - start);
                 return Some(found);
             }
         }
         // It may have been delivered by somebody else's drain.
         if let Some(found) = done() {
-            found_after(monotonic_ns() - start);
+            gap.found_after(monotonic_ns() - start);
             return Some(found);
         }
         if monotonic_ns() - start > SPIN_NS {
             // It takes who knows how much longer.
-            learn(4 * SPIN_NS);
+            gap.learn(4 * SPIN_NS);
             return None;
         }
     }
-}
-
-/// A wait took `gap` nanoseconds.
-fn learn(gap: u64) {
-    GAP.set((GAP.get() * 3 + gap) / 4);
-}
-
-/// A wait that spun ended after `gap` nanoseconds: proof that spinning is worth it.
-fn found_after(gap: u64) {
-    GAP.set(GAP.get().min(SPIN_NS));
-    learn(gap);
-}
-
-/// A wait that slept took `gap` nanoseconds. A long one counts for two budgets at most: a pause
-/// in a busy spell must not end the spinning. A short one proves nothing: where processors are
-/// scarce, the worker runs just because this thread sleeps.
-pub(crate) fn slept(gap: u64) {
-    learn(gap.min(2 * SPIN_NS).max(GAP.get()));
 }
 
 impl Waiting {
@@ -146,7 +174,7 @@ impl Waiting {
         deadline: Option<Instant>,
         mut done: impl FnMut() -> Option<T>,
     ) -> Option<T> {
-        self.block_parking(shared, deadline, |_| done())
+        with_gap(|gap| self.block_parking(shared, deadline, gap, |_| done()))
     }
 
     /// The same for a `done` that is told when the caller is about to sleep, so that it sets its
@@ -155,10 +183,11 @@ impl Waiting {
         &self,
         shared: &Arc<Shared>,
         deadline: Option<Instant>,
+        gap: &mut Gap,
         mut done: impl FnMut(bool) -> Option<T>,
     ) -> Option<T> {
         loop {
-            if let Some(found) = look(shared, || done(false)) {
+            if let Some(found) = look(shared, gap, || done(false)) {
                 return Some(found);
             }
             let left = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
@@ -178,7 +207,7 @@ impl Waiting {
             }
             *leader = true;
             drop(leader);
-            let found = self.lead(shared, left, &mut done);
+            let found = self.lead(shared, left, gap, &mut done);
             *lock(&self.leader) = false;
             self.led.notify_all();
             if found.is_some() {
@@ -192,6 +221,7 @@ impl Waiting {
         &self,
         shared: &Arc<Shared>,
         left: Option<Duration>,
+        gap: &mut Gap,
         done: &mut impl FnMut(bool) -> Option<T>,
     ) -> Option<T> {
         let bell = &shared.common.host_bell;
@@ -214,7 +244,7 @@ impl Waiting {
         }
         let start = monotonic_ns();
         let _ = poll(&mut [PollFd::readable(bell.as_fd())], left);
-        slept(monotonic_ns() - start);
+        gap.slept(monotonic_ns() - start);
         shared.drain();
         done(false)
     }

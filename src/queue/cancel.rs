@@ -92,7 +92,7 @@ impl HostQueue {
                 if state.entries[index].held {
                     let class = usize::from(options.priority);
                     state.enqueue(index, class);
-                    let sleeper = state.sleeper(self.next_start());
+                    let sleeper = state.sleeper(self.next_start(), self.common.searchers);
                     drop(state);
                     self.time_attempt(ticket, options.timeout, attempts, now);
                     self.wake_for_push(sleeper);

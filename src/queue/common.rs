@@ -4,13 +4,18 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use crate::sys::cpus;
 use crate::sys::eventfd::EventFd;
 use crate::task::Outcome;
 
 use super::counters::Counters;
 use super::inputs::Inputs;
 use super::timers::Timers;
-use super::times::AllTimes;
+
+/// Workers of a queue that may look for tasks at once: the host needs a processor, too.
+pub(crate) fn searchers() -> u64 {
+    (cpus::available() as u64).saturating_sub(1).max(1)
+}
 
 /// Who is told of every outcome, besides the task's own receiver.
 pub(crate) trait Observer: std::fmt::Debug + Send + Sync {
@@ -32,12 +37,13 @@ pub(crate) struct Common {
     watching: AtomicBool,
     /// Queues take no more tasks: the supervisor wants to know when the last is over.
     closing: AtomicBool,
-    pub(crate) times: AllTimes,
     /// Receivers whose waker is to be called when their outcome comes.
     parked: AtomicUsize,
     observer: OnceLock<Box<dyn Observer>>,
     /// Time between a cooperative deadline and the end of the worker, and between a stop and it.
     pub(crate) grace_ns: u64,
+    /// Workers of a queue that look for tasks at once, at most: the processors besides the host's.
+    pub(crate) searchers: u64,
 }
 
 impl Common {
@@ -56,10 +62,10 @@ impl Common {
             supervisor_bell,
             watching: AtomicBool::new(false),
             closing: AtomicBool::new(false),
-            times: AllTimes::default(),
             parked: AtomicUsize::new(0),
             observer: OnceLock::new(),
             grace_ns,
+            searchers: searchers(),
         })
     }
 
@@ -68,12 +74,15 @@ impl Common {
         self.observer.get_or_init(|| observer);
     }
 
-    /// Takes note of an outcome of `function`.
-    pub(super) fn note(&self, queue: u16, task: u64, function: u32, outcome: &Outcome) {
-        self.counters.count(outcome);
-        self.times.note(function, outcome);
+    /// Takes note of outcomes of tasks on `queue`.
+    pub(super) fn note<'o>(
+        &self,
+        queue: u16,
+        outcomes: impl Iterator<Item = (u64, &'o Outcome)> + Clone,
+    ) {
+        self.counters.count(outcomes.clone().map(|(_, outcome)| outcome));
         if let Some(observer) = self.observer.get() {
-            observer.completed(queue, task, outcome);
+            outcomes.for_each(|(task, outcome)| observer.completed(queue, task, outcome));
         }
     }
 
@@ -85,9 +94,11 @@ impl Common {
         self.parked.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// A receiver's waker was called or is wanted no more.
-    pub(crate) fn unpark(&self) {
-        self.parked.fetch_sub(1, Ordering::SeqCst);
+    /// The wakers of so many receivers were called or are wanted no more.
+    pub(crate) fn unpark(&self, receivers: usize) {
+        if receivers > 0 {
+            self.parked.fetch_sub(receivers, Ordering::SeqCst);
+        }
     }
 
     /// Whether anybody needs to be woken for an outcome.

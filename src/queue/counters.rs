@@ -44,18 +44,29 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// Counts `outcome`.
-    pub(crate) fn count(&self, outcome: &Outcome) {
-        match &outcome.result {
-            Ok(_) => &self.ok,
-            Err(TaskError::Failed(_)) => &self.failed,
-            Err(TaskError::Panicked(_)) => &self.panicked,
-            Err(TaskError::Cancelled) => &self.cancelled,
-            Err(TaskError::TimedOut { .. }) => &self.timed_out,
-            Err(TaskError::WorkerLost(_)) => &self.worker_lost,
-            Err(TaskError::PoolClosed { .. }) => &self.pool_closed,
-            Err(_) => &self.other,
+    /// Counts `outcomes`; the values, which are most of them, in one addition.
+    pub(crate) fn count<'o>(&self, outcomes: impl Iterator<Item = &'o Outcome>) {
+        let mut values = 0;
+        for outcome in outcomes {
+            match &outcome.result {
+                Ok(_) => values += 1,
+                Err(error) => self.counter_of(error).add(1),
+            }
         }
-        .add(1);
+        if values > 0 {
+            self.ok.add(values);
+        }
+    }
+
+    fn counter_of(&self, error: &TaskError) -> &Counter {
+        match error {
+            TaskError::Failed(_) => &self.failed,
+            TaskError::Panicked(_) => &self.panicked,
+            TaskError::Cancelled => &self.cancelled,
+            TaskError::TimedOut { .. } => &self.timed_out,
+            TaskError::WorkerLost(_) => &self.worker_lost,
+            TaskError::PoolClosed { .. } => &self.pool_closed,
+            _ => &self.other,
+        }
     }
 }

@@ -14,6 +14,11 @@ pub(crate) trait Receiver: Send + Sync {
     /// The task that was submitted with `token` ended with `outcome`. True if that woke somebody
     /// who had been counted in [`Common::park`](super::Common::park).
     fn deliver(&self, token: u64, outcome: Outcome) -> bool;
+
+    /// The same for several outcomes at once: how many who had been counted it woke.
+    fn deliver_all(&self, outcomes: &mut dyn Iterator<Item = (u64, Outcome)>) -> usize {
+        outcomes.map(|(token, outcome)| usize::from(self.deliver(token, outcome))).sum()
+    }
 }
 
 /// A task whose outcome is not delivered yet.

@@ -35,17 +35,17 @@ use crate::sys::eventfd::EventFd;
 use crate::task::TaskError;
 
 pub(crate) use cancel::{Expired, Reason};
-pub(crate) use common::{Common, Observer};
+pub(crate) use common::{Common, Observer, searchers};
 pub(crate) use entry::{Receiver, Ticket};
 pub(crate) use inputs::Inputs;
 pub(crate) use recover::Death;
-pub(crate) use submit::{Submission, Waiting};
-pub(crate) use times::Durations;
+pub(crate) use submit::{Staged, Submission, Waiting};
 
 use entry::{Entry, Pending};
 use lanes::Lane;
 use receive::Delivery;
 use room::Room;
+use times::{AllTimes, Times};
 
 /// The host's side of one queue.
 #[derive(Debug)]
@@ -64,6 +64,8 @@ pub(crate) struct HostQueue {
     out: AtomicUsize,
     /// Goes up with every submission and every delivery.
     moved: AtomicUsize,
+    /// Written under the mutex, read without.
+    times: AllTimes,
     /// Where the look for a sleeper goes on, so that all get their turn.
     rotate: AtomicUsize,
     /// What is wrong with a worker slot's lane or arena, for the supervisor to act on.
@@ -80,6 +82,8 @@ struct QueueState {
     /// FREE records whose ring entry head has not passed yet.
     deferred: Vec<u32>,
     tails: [u64; 4],
+    /// The heads as last read, so that a freed record rarely costs a look at a contended line.
+    heads: [u64; 4],
     room: Room,
     closed: bool,
     pending: usize,
@@ -109,6 +113,7 @@ impl HostQueue {
             free: (0..shape.capacity).rev().collect(),
             deferred: Vec::new(),
             tails: [0; 4],
+            heads: [0; 4],
             room: Room::default(),
             closed: false,
             pending: 0,
@@ -124,6 +129,7 @@ impl HostQueue {
             pending: AtomicUsize::new(0),
             out: AtomicUsize::new(0),
             moved: AtomicUsize::new(0),
+            times: AllTimes::default(),
             rotate: AtomicUsize::new(0),
             damage: Mutex::default(),
             me: OnceLock::new(),
@@ -170,6 +176,11 @@ impl HostQueue {
     /// Changes whenever a task is submitted or an outcome delivered.
     pub(crate) fn moved(&self) -> usize {
         self.moved.load(Ordering::Relaxed)
+    }
+
+    /// How long the tasks of each function waited and ran, by the function's number.
+    pub(crate) fn times(&self) -> impl Iterator<Item = (u32, &Times)> {
+        self.times.all()
     }
 
     /// Records that are free or will be when head has passed their entry.
@@ -284,19 +295,29 @@ impl QueueState {
     /// The record can be used again when head has passed its ring entry, and not before: a
     /// record never has two entries in `[head, tail)`, so a ring cannot overflow.
     fn free_record(&mut self, index: usize) -> Option<crate::arena::Block> {
-        let Self { entries, control, free, deferred, .. } = self;
-        let entry = &mut entries[index];
+        let entry = &mut self.entries[index];
         debug_assert!(entry.in_use && entry.pending.is_none());
-        control.records()[index].release(entry.generation);
+        self.control.records()[index].release(entry.generation);
         entry.in_use = false;
         entry.held = false;
-        let (class, position) = split_place(entry.place);
-        if control.ring(class).head() > position {
-            free.push(index as u32);
+        let (input, place) = (entry.input.take(), entry.place);
+        if self.is_passed(place) {
+            self.free.push(index as u32);
         } else {
-            deferred.push(index as u32);
+            self.deferred.push(index as u32);
         }
-        entry.input.take()
+        input
+    }
+
+    /// Whether head has passed the ring entry at `place`.
+    fn is_passed(&mut self, place: u64) -> bool {
+        let (class, position) = split_place(place);
+        if self.heads[class] <= position {
+            // Heads only move on, so what was passed once stays so. Never beyond the tail,
+            // whatever a scribbling worker wrote.
+            self.heads[class] = self.control.ring(class).head().min(self.tails[class]);
+        }
+        self.heads[class] > position
     }
 }
 

@@ -35,6 +35,7 @@ impl HostQueue {
         for class in 0..control.classes() {
             control.ring(class).start_at(state.tails[class]);
         }
+        state.heads = state.tails;
         for index in 0..state.entries.len() {
             if state.entries[index].in_use {
                 let word = old.records()[index].state();

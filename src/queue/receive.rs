@@ -27,7 +27,6 @@ pub(super) struct Delivery {
     receiver: Arc<dyn Receiver>,
     token: u64,
     task: u64,
-    function: u32,
     outcome: Outcome,
 }
 
@@ -45,8 +44,8 @@ impl Delivery {
     }
 
     fn of(pending: Pending, outcome: Outcome) -> Self {
-        let Pending { receiver, token, task, function, .. } = pending;
-        Self { receiver, token, task, function, outcome }
+        let Pending { receiver, token, task, .. } = pending;
+        Self { receiver, token, task, outcome }
     }
 }
 
@@ -291,6 +290,7 @@ impl HostQueue {
             waited: Duration::from_nanos(started.saturating_sub(pending.submitted_ns)),
             ran: Duration::from_nanos(output.elapsed_ns),
         };
+        self.times.note(pending.function, &outcome);
         Some(Delivery::of(pending, outcome))
     }
 
@@ -311,12 +311,17 @@ impl HostQueue {
     /// Gives outcomes to their receivers; no lock is held.
     pub(super) fn deliver(&self, deliveries: &mut Vec<Delivery>) {
         let any = !deliveries.is_empty();
-        for Delivery { receiver, token, task, function, outcome } in deliveries.drain(..) {
-            self.common.note(self.index, task, function, &outcome);
-            if receiver.deliver(token, outcome) {
-                self.common.unpark();
-            }
+        self.common.note(self.index, deliveries.iter().map(|d| (d.task, &d.outcome)));
+        let mut left = deliveries.drain(..);
+        while let Some(first) = left.as_slice().first() {
+            // Most of them go to the same receiver, a map's.
+            let receiver = Arc::clone(&first.receiver);
+            let same = |d: &&Delivery| Arc::ptr_eq(&d.receiver, &receiver);
+            let count = left.as_slice().iter().take_while(same).count();
+            let mut outcomes = left.by_ref().take(count).map(|d| (d.token, d.outcome));
+            self.common.unpark(receiver.deliver_all(&mut outcomes));
         }
+        drop(left);
         self.common.inputs.wake_waiting();
         if any && self.common.is_closing() && self.pending() == 0 {
             self.common.call_supervisor();

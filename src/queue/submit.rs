@@ -1,6 +1,8 @@
 //! Submitting: a free record is described, published and pushed, and a worker woken if need be.
 #![forbid(unsafe_code)]
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::Waker;
@@ -16,6 +18,9 @@ use super::entry::{Entry, Pending, Receiver, Ticket};
 use super::timers::Due;
 use super::{HostQueue, QueueState};
 
+/// At most so many workers are woken for a batch by who submits it.
+const WAKES: usize = 8;
+
 /// A task to be submitted.
 pub(crate) struct Submission<'i> {
     pub(crate) task: u64,
@@ -24,6 +29,26 @@ pub(crate) struct Submission<'i> {
     pub(crate) options: TaskOptions,
     pub(crate) receiver: Arc<dyn Receiver>,
     pub(crate) token: u64,
+}
+
+/// A task with a small input that is submitted together with others.
+pub(crate) struct Staged {
+    pub(crate) task: u64,
+    pub(crate) token: u64,
+    pub(crate) receiver: Arc<dyn Receiver>,
+    /// Where its input is in the bytes of all of them; at most [`Staged::MAX_INPUT`] long.
+    pub(crate) input: Range<usize>,
+}
+
+impl Staged {
+    /// Inputs up to this many bytes travel in the record.
+    pub(crate) const MAX_INPUT: usize = INLINE_INPUT;
+}
+
+impl std::fmt::Debug for Staged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Staged(task {})", self.task)
+    }
 }
 
 /// A submitter's place among those who wait for room; leaving it passes its turn on.
@@ -66,6 +91,63 @@ impl HostQueue {
         })
     }
 
+    /// Submits as many of `tasks` as there is room for, from the front, whose inputs are in
+    /// `bytes`: under one lock, with one fence and one look for workers to wake. Those that are
+    /// submitted leave `tasks`, and `accepted` is told their tokens and tickets.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_submit`](Self::try_submit), for the first that is still in `tasks` then.
+    pub(crate) fn try_submit_staged(
+        &self,
+        tasks: &mut VecDeque<Staged>,
+        bytes: &[u8],
+        (function, options): (u32, TaskOptions),
+        mut accepted: impl FnMut(u64, Ticket),
+    ) -> Result<()> {
+        let now = monotonic_ns();
+        let start = self.next_start();
+        let (mut result, mut count) = (Ok(()), 0);
+        let mut state = self.lock();
+        while let Some(Staged { task, token, receiver, input }) = tasks.pop_front() {
+            let slice = &bytes[input.clone()];
+            let desc = InputDesc {
+                len: slice.len() as u32,
+                place: Place::in_word(slice).unwrap_or(Place::Inline),
+            };
+            let submission = Submission { task, function, input: slice, options, receiver, token };
+            match state.push(submission, desc, now) {
+                Ok((task, record)) => {
+                    accepted(token, Ticket { queue: self.index, record, task });
+                    count += 1;
+                }
+                Err((error, receiver)) => {
+                    tasks.push_front(Staged { task, token, receiver, input });
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        let mut sleepers = [None; WAKES];
+        if count > 0 {
+            self.note_pending(&state);
+            // The others are woken by those who find that there is more.
+            for sleeper in sleepers.iter_mut().take(count) {
+                *sleeper = state.sleeper(start, self.common.searchers);
+                if sleeper.is_none() {
+                    break;
+                }
+            }
+        }
+        drop(state);
+        if count > 0 {
+            self.common.counters.submitted.add(count);
+            self.common.ensure_watched();
+            sleepers.into_iter().flatten().for_each(|slot| self.ring(slot));
+        }
+        result
+    }
+
     /// Submits a task whose input of `len` bytes stands in `block` already.
     ///
     /// # Errors
@@ -92,10 +174,11 @@ impl HostQueue {
         let options = submission.options;
         let start = self.next_start();
         let mut state = self.lock();
-        let result = state.push(submission, desc, now).map(|(task, record)| {
+        let result = state.push(submission, desc, now).map_err(|(error, _)| error);
+        let result = result.map(|(task, record)| {
             state.entries[record as usize].input = block;
             self.note_pending(&state);
-            (task, record, state.sleeper(start))
+            (task, record, state.sleeper(start, self.common.searchers))
         });
         drop(state);
         let (task, record, sleeper) = result?;
@@ -113,6 +196,8 @@ impl HostQueue {
         waiting: Option<Waiting>,
         waker: &Waker,
     ) -> Waiting {
+        // A place in another queue's line is none in this one.
+        let waiting = waiting.filter(|waiting| Arc::ptr_eq(&waiting.queue, self));
         let number = self.lock().room.wait(waiting.as_ref().map(|w| w.number), waker);
         self.common.inputs.wait_for_room(waker);
         // SeqCst: as before `ensure_watched` of a push. Damage may be all that it waits for.
@@ -160,12 +245,12 @@ impl QueueState {
         submission: Submission<'_>,
         input: InputDesc,
         now: u64,
-    ) -> Result<(u64, u32)> {
+    ) -> std::result::Result<(u64, u32), (Error, Arc<dyn Receiver>)> {
         if self.closed {
-            return Err(Error::Closed);
+            return Err((Error::Closed, submission.receiver));
         }
         if self.make_room() {
-            return Err(Error::Full);
+            return Err((Error::Full, submission.receiver));
         }
         let class = usize::from(submission.options.priority);
         let index = self.free.pop().expect("make_room found one");
@@ -234,14 +319,18 @@ impl QueueState {
     }
 
     /// After a push: the worker slot to ring, if one sleeps and no searcher will find the task.
-    pub(super) fn sleeper(&self, start: usize) -> Option<usize> {
+    ///
+    /// `searchers` on a queue are as many as there are processors to spare: with that many awake,
+    /// one more would only be in their way, and each of them wakes the next when it claims.
+    pub(super) fn sleeper(&self, start: usize, searchers: u64) -> Option<usize> {
         let control = &self.control;
         // Begins with the SeqCst fence B4.
         control.bells().to_wake(
             || {
-                (0..control.classes())
+                let waiting: u64 = (0..control.classes())
                     .map(|class| self.tails[class].saturating_sub(control.ring(class).head()))
-                    .sum()
+                    .sum();
+                waiting.min(searchers)
             },
             start,
         )
@@ -258,15 +347,43 @@ impl QueueState {
         for class in 0..self.control.classes() {
             help_past_stale(self.control.ring(class), class, self.control.records());
         }
-        let Self { deferred, free, entries, control, .. } = self;
+        let mut deferred = std::mem::take(&mut self.deferred);
         deferred.retain(|&index| {
-            let (class, position) = crate::ring::split_place(entries[index as usize].place);
-            let passed = control.ring(class).head() > position;
+            let passed = self.is_passed(self.entries[index as usize].place);
             if passed {
-                free.push(index);
+                self.free.push(index);
             }
             !passed
         });
+        self.deferred = deferred;
         self.free.is_empty()
+    }
+}
+
+#[cfg(all(test, not(aiopool_loom)))]
+mod tests {
+    use super::*;
+    use crate::control::{Control, Shape};
+    use crate::queue::{Common, Inputs};
+    use crate::sys::eventfd::EventFd;
+
+    fn queue(index: u16) -> Arc<HostQueue> {
+        let bell = || EventFd::new().unwrap();
+        let common = Common::new(Inputs::create(2 << 20).unwrap(), bell(), bell(), 0);
+        let control = Control::create(Shape { capacity: 16, slots: 1, classes: 1 }).unwrap();
+        Arc::new(HostQueue::new(index, control, vec![bell()], common))
+    }
+
+    #[test]
+    fn a_place_in_one_queues_line_is_none_in_anothers() {
+        let (first, second) = (queue(0), queue(1));
+        let ahead = second.wait_for_room(None, Waker::noop());
+        let moved = first.wait_for_room(None, Waker::noop());
+        let moved = second.wait_for_room(Some(moved), Waker::noop());
+        assert!(!first.is_awaited(), "who waits elsewhere now is still in the first line");
+        drop(ahead);
+        assert!(second.is_awaited(), "one's leaving took the other's place");
+        drop(moved);
+        assert!(!second.is_awaited());
     }
 }

@@ -1,11 +1,12 @@
-//! How long tasks waited and ran, by function: always on, two relaxed additions a task.
+//! How long tasks waited and ran, by function: always on. Each queue has its own, written under
+//! its mutex only, so that a task costs plain additions and readers need no lock.
 #![forbid(unsafe_code)]
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::stats::BUCKETS;
+use crate::stats::{BUCKETS, HISTOGRAM};
 use crate::task::Outcome;
 use crate::task::function::MAX_FUNCTIONS;
 
@@ -27,19 +28,27 @@ impl Default for Durations {
 }
 
 impl Durations {
+    /// One writer at a time.
     fn add(&self, duration: Duration) {
         // More than any task took: what a worker tells is not to spoil the sum for good.
         let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(LONGEST_NS);
         let bucket = (u64::BITS - ns.leading_zeros()) as usize;
-        self.buckets[bucket.min(BUCKETS - 1)].fetch_add(1, Relaxed);
-        self.sum_ns.fetch_add(ns as usize, Relaxed);
+        add(&self.buckets[bucket.min(BUCKETS - 1)], 1);
+        add(&self.sum_ns, ns as usize);
     }
 
-    /// The counts, and the sum of all durations in nanoseconds.
-    pub(crate) fn read(&self) -> ([u64; BUCKETS], u64) {
-        let counts = std::array::from_fn(|i| self.buckets[i].load(Relaxed) as u64);
-        (counts, self.sum_ns.load(Relaxed) as u64)
+    /// Adds the counts, and behind them the sum of all durations in nanoseconds, to `all`.
+    pub(crate) fn add_to(&self, all: &mut [u64; HISTOGRAM]) {
+        for (all, number) in all.iter_mut().zip(self.buckets.iter().chain([&self.sum_ns])) {
+            // Saturating: a worker may have told any times.
+            *all = all.saturating_add(number.load(Relaxed) as u64);
+        }
     }
+}
+
+/// Adds to a number that nobody else writes meanwhile: no locked instruction.
+fn add(number: &AtomicUsize, n: usize) {
+    number.store(number.load(Relaxed).saturating_add(n), Relaxed);
 }
 
 /// The two histograms of a function.
@@ -60,8 +69,8 @@ impl Default for AllTimes {
 }
 
 impl AllTimes {
-    /// Takes note of a task's times, if a worker has told some.
-    pub(crate) fn note(&self, function: u32, outcome: &Outcome) {
+    /// Takes note of a task's times, if a worker has told some; one caller at a time.
+    pub(super) fn note(&self, function: u32, outcome: &Outcome) {
         let Outcome { waited, ran, .. } = *outcome;
         if waited.is_zero() && ran.is_zero() {
             return;
@@ -89,9 +98,10 @@ mod tests {
         for ns in [0, 1, 2, 3, 4, 1 << 40, u64::MAX / 2] {
             durations.add(Duration::from_nanos(ns));
         }
-        let (counts, _) = durations.read();
+        let mut counts = [0; HISTOGRAM];
+        durations.add_to(&mut counts);
         assert_eq!(&counts[..4], [1, 1, 2, 1]);
         assert_eq!((counts[41], counts[BUCKETS - 1]), (1, 1));
-        assert!(durations.read().1 <= 2 * LONGEST_NS, "a scribbled time spoils the sum");
+        assert!(counts[BUCKETS] <= 2 * LONGEST_NS, "a scribbled time spoils the sum");
     }
 }

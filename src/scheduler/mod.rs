@@ -30,6 +30,12 @@ pub trait Scheduler: Send + Sync + 'static {
     /// A task that finds its queue full may be asked for again.
     fn schedule_task(&self, task: &NewTask<'_>, load: &dyn Load) -> usize;
 
+    /// Whether the choice depends on the load. Where it does not, several tasks of a `map` are
+    /// given their queues before the first of them is submitted.
+    fn minds_load(&self) -> bool {
+        true
+    }
+
     /// A task has its outcome.
     fn complete_task(&self, task: &CompletedTask) {
         let _ = task;

@@ -26,6 +26,10 @@ impl Scheduler for RoundRobin {
             .collect();
     }
 
+    fn minds_load(&self) -> bool {
+        false
+    }
+
     fn schedule_task(&self, task: &NewTask<'_>, _: &dyn Load) -> usize {
         match self.turns.len() as u64 {
             0 | 1 => 0,

@@ -1,8 +1,7 @@
 //! The numbers of a pool, for its owner and for the stats page.
 #![forbid(unsafe_code)]
 
-use crate::queue::Durations;
-use crate::stats::{BUCKETS, HISTOGRAM, Numbers};
+use crate::stats::{HISTOGRAM, Numbers};
 use crate::sys::clock::cpu_ns_of;
 
 use super::Shared;
@@ -28,9 +27,9 @@ impl Shared {
         let (pending, queued) = (self.pending() as u64, self.queued());
         let mut waited = [0; HISTOGRAM];
         let mut ran = [0; HISTOGRAM];
-        for (_, times) in self.common.times.all() {
-            add(&mut waited, &times.waited);
-            add(&mut ran, &times.ran);
+        for (_, times) in self.queues.iter().flat_map(|queue| queue.times()) {
+            times.waited.add_to(&mut waited);
+            times.ran.add_to(&mut ran);
         }
         let numbers = [
             counters.submitted.get(),
@@ -57,11 +56,4 @@ impl Shared {
         ];
         Numbers { numbers, waited, ran }
     }
-}
-
-fn add(all: &mut [u64; HISTOGRAM], one: &Durations) {
-    let (counts, sum) = one.read();
-    all.iter_mut().zip(counts).for_each(|(all, count)| *all += count);
-    // A worker may have told any times.
-    all[BUCKETS] = all[BUCKETS].saturating_add(sum);
 }

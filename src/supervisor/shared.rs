@@ -309,10 +309,15 @@ impl Shared {
         self.alive.get(queue).map_or(0, |alive| alive.load(Ordering::Relaxed))
     }
 
-    /// The queue for `task`.
-    pub(crate) fn queue_for(&self, task: &NewTask<'_>) -> &Arc<HostQueue> {
+    /// The number of the queue for `task`.
+    pub(crate) fn queue_for(&self, task: &NewTask<'_>) -> usize {
         let chosen = self.scheduler.schedule_task(task, self);
-        self.queues.get(chosen).unwrap_or(&self.queues[0])
+        if chosen < self.queues.len() { chosen } else { 0 }
+    }
+
+    /// Whether tasks may be given their queues some time before they are submitted.
+    pub(crate) fn can_stage(&self) -> bool {
+        self.queues.len() == 1 || !self.scheduler.minds_load()
     }
 
     /// Calls a task off because its owner wants it no more. False if it was over already, or if

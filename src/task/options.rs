@@ -93,6 +93,11 @@ impl TaskOptions {
         self
     }
 
+    /// Whether nothing is to happen at a certain time after the submission.
+    pub(crate) fn has_no_timers(&self) -> bool {
+        self.timeout.is_none() && self.queue_ttl.is_none()
+    }
+
     /// The pause before attempt `attempt` (the second is 2).
     pub(crate) fn pause_before(&self, attempt: u32) -> Duration {
         const LONGEST: Duration = Duration::from_secs(60);

@@ -1,9 +1,11 @@
 //! The stream of a `map`: lazy input, constant memory, ordered or as completed.
 #![forbid(unsafe_code)]
 
+mod fill;
+mod stage;
+
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -12,14 +14,15 @@ use serde::de::DeserializeOwned;
 use slab::Slab;
 
 use crate::error::{Error, Result};
-use crate::queue::{Receiver, Submission, Ticket, Waiting as RoomWaiting};
+use crate::queue::{Receiver, Ticket, Waiting as RoomWaiting};
 use crate::sys::clock::monotonic_ns;
 use crate::task::{Outcome, TaskError};
 
 use super::source::Source;
-use super::submit::{Function, Submit, with_encoded};
-use super::waiting::{bell_waker, look, slept};
+use super::submit::{Function, Submit};
+use super::waiting::{Gap, bell_waker, look};
 use super::{Inner, one_shot};
+use stage::{Pace, Stage};
 
 /// The results of a `map`, a stream of `Result<T, TaskError>`.
 ///
@@ -37,8 +40,11 @@ pub struct Map<S: Source, T> {
     /// Why nothing can be submitted at all.
     refused: Option<Error>,
     source: Option<S>,
-    /// An item that found no room, encoded.
-    held: Option<(u64, Vec<u8>)>,
+    /// Small items that are encoded and not submitted yet.
+    stage: Stage,
+    pace: Pace,
+    /// A large one, which comes after them.
+    held: Option<Held>,
     waiting: Option<RoomWaiting>,
     arrivals: Arc<Arrivals>,
     /// What arrived and is being sorted in; changes places with the list in `arrivals`, so that
@@ -54,12 +60,23 @@ pub struct Map<S: Source, T> {
     window: usize,
     ordered: bool,
     since: Option<u64>,
+    /// How long results take; one's own, since the wait for a single task says nothing of it.
+    gap: Gap,
 }
 
 struct InFlight {
-    ticket: Ticket,
+    /// `None` while it is not submitted.
+    ticket: Option<Ticket>,
     /// The number of its item.
     item: u64,
+}
+
+/// An encoded item that is too large for the stage.
+struct Held {
+    task: u64,
+    token: u64,
+    queue: usize,
+    input: Vec<u8>,
 }
 
 /// Where the outcomes of a map's tasks arrive.
@@ -85,11 +102,15 @@ impl Arrivals {
 
 impl Receiver for Arrivals {
     fn deliver(&self, token: u64, outcome: Outcome) -> bool {
+        self.deliver_all(&mut std::iter::once((token, outcome))) > 0
+    }
+
+    fn deliver_all(&self, outcomes: &mut dyn Iterator<Item = (u64, Outcome)>) -> usize {
         let mut arrived = self.lock();
-        arrived.outcomes.push((token, outcome));
+        arrived.outcomes.extend(outcomes);
         let waker = arrived.waker.take();
         drop(arrived);
-        let woke = waker.is_some();
+        let woke = usize::from(waker.is_some());
         waker.into_iter().for_each(Waker::wake);
         woke
     }
@@ -111,6 +132,7 @@ impl<S: Source, T> Map<S, T> {
     pub(super) fn new(submit: Submit<'_>, function: Result<Function>, source: S) -> Self {
         let inner = Arc::clone(submit.inner);
         let window = inner.shared.plan.default_window();
+        let queues = inner.shared.queues.len();
         let (function, refused) = match function {
             Ok(function) => (Some(function), None),
             Err(error) => (None, Some(error)),
@@ -120,6 +142,8 @@ impl<S: Source, T> Map<S, T> {
             submit: (submit.options, function),
             refused,
             source: Some(source),
+            stage: Stage::new(queues),
+            pace: Pace::default(),
             held: None,
             waiting: None,
             arrivals: Arc::default(),
@@ -131,6 +155,7 @@ impl<S: Source, T> Map<S, T> {
             window,
             ordered: true,
             since: None,
+            gap: Gap::default(),
         }
     }
 
@@ -173,7 +198,8 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         }
         let inner = Arc::clone(&self.inner);
         let waker = bell_waker(&inner.shared);
-        let found = inner.waiting.block_parking(&inner.shared, None, |sleeps| {
+        let mut gap = self.gap;
+        let found = inner.waiting.block_parking(&inner.shared, None, &mut gap, |sleeps| {
             let mut context = Context::from_waker(&waker);
             self.fill(&mut context);
             if sleeps {
@@ -184,12 +210,13 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
                 Poll::Pending => None,
             }
         });
+        self.gap = gap;
         found.expect("without a deadline there is a result")
     }
 
     fn poll_result(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, TaskError>>> {
         if let Some(since) = self.since.take() {
-            slept(monotonic_ns() - since);
+            self.gap.slept(monotonic_ns() - since);
         }
         if let Some(result) = self.next_at_hand() {
             return Poll::Ready(Some(result));
@@ -201,7 +228,10 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             Poll::Pending => None,
         };
         if !self.tasks.is_empty() {
-            if let Some(result) = look(&inner.shared, || ready(self)) {
+            let mut gap = self.gap;
+            let found = look(&inner.shared, &mut gap, || ready(self));
+            self.gap = gap;
+            if let Some(result) = found {
                 return Poll::Ready(result);
             }
         } else if let Some(result) = ready(self) {
@@ -252,70 +282,13 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         None
     }
 
-    /// Submits items while there is room for them, in the window and in the pool.
-    fn fill(&mut self, context: &mut Context<'_>) {
-        if let Some(error) = self.refused.take() {
-            self.source = None;
-            self.settle_now(Err(TaskError::not_submitted(error)));
-        }
-        let inner = Arc::clone(&self.inner);
-        if let Err(error) = inner.shared.check_process() {
-            // A forked child's copy of the stream: nothing in it is the child's.
-            self.source = None;
-            self.held = None;
-            if !self.tasks.is_empty() {
-                self.tasks.clear();
-                self.places.clear();
-                self.settle_now(Err(TaskError::not_submitted(error)));
-            }
-            return;
-        }
-        let mut registered = false;
-        loop {
-            if self.held.is_none() && !self.take_item(context) {
-                return;
-            }
-            let Some((number, input)) = self.held.take() else { continue };
-            let Some(function) = self.submit.1 else { return };
-            let queue = inner.shared.queue_for(&function.new_task(number, &self.submit.0, &input));
-            let place = self.tasks.vacant_entry();
-            let submission = Submission {
-                task: number,
-                function: function.number,
-                input: &input,
-                options: self.submit.0,
-                receiver: self.arrivals.clone(),
-                token: place.key() as u64,
-            };
-            match queue.try_submit(submission) {
-                Ok(ticket) => {
-                    let item = self.first + self.places.len() as u64;
-                    place.insert(InFlight { ticket, item });
-                    if self.ordered {
-                        self.places.push_back(None);
-                    }
-                }
-                Err(Error::Full) => {
-                    self.held = Some((number, input));
-                    if registered {
-                        return;
-                    }
-                    inner.shared.drain();
-                    let waiting = self.waiting.take();
-                    self.waiting = Some(queue.wait_for_room(waiting, context.waker()));
-                    registered = true;
-                    continue;
-                }
-                Err(error) => {
-                    if matches!(error, Error::Closed) {
-                        // Nothing more can come of the items that are left.
-                        self.source = None;
-                    }
-                    self.settle_now(Err(inner.shared.refusal(error)));
-                }
-            }
-            give_back(input);
-            self.waiting = None;
+    /// The task with this token has its result.
+    fn settle(&mut self, token: u64, result: Result<T, TaskError>) {
+        let Some(InFlight { item, .. }) = self.tasks.try_remove(token as usize) else { return };
+        if !self.ordered {
+            self.completed.push_back(result);
+        } else if let Some(place) = self.places.get_mut((item - self.first) as usize) {
+            *place = Some(result);
         }
     }
 
@@ -328,33 +301,6 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         }
     }
 
-    /// Takes the next item and encodes it. False if there is none now, or no room for it.
-    fn take_item(&mut self, context: &mut Context<'_>) -> bool {
-        if self.room_taken() >= self.window {
-            return false;
-        }
-        let Some(source) = &mut self.source else { return false };
-        let item = match source.poll_item(context) {
-            Poll::Ready(Some(item)) => item,
-            Poll::Ready(None) => {
-                self.source = None;
-                return false;
-            }
-            Poll::Pending => return false,
-        };
-        let number = self.inner.shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
-        let Some(function) = self.submit.1 else { return false };
-        let submit = Submit { inner: &self.inner, options: self.submit.0 };
-        let encoded = with_encoded(|buffer| {
-            submit.encode(function, &item, buffer).map(|()| std::mem::take(buffer))
-        });
-        match encoded {
-            Ok(input) => self.held = Some((number, input)),
-            Err(error) => self.settle_now(Err(TaskError::not_submitted(error))),
-        }
-        true
-    }
-
     /// The next result to be given, if it is there; `Ready(None)` at the end.
     fn take(&mut self) -> Poll<Option<Result<T, TaskError>>> {
         if let Some(result) = self.pop() {
@@ -363,28 +309,15 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         let mut taken = std::mem::take(&mut self.taken);
         std::mem::swap(&mut taken, &mut self.arrivals.lock().outcomes);
         for (token, outcome) in taken.drain(..) {
-            let Some(InFlight { item, .. }) = self.tasks.try_remove(token as usize) else {
-                continue;
-            };
-            let result = outcome.decode();
-            if !self.ordered {
-                self.completed.push_back(result);
-            } else if let Some(place) = self.places.get_mut((item - self.first) as usize) {
-                *place = Some(result);
-            }
+            self.settle(token, outcome.decode());
         }
         self.taken = taken;
         if let Some(result) = self.pop() {
             return Poll::Ready(Some(result));
         }
-        let over = self.source.is_none() && self.held.is_none() && self.tasks.is_empty();
+        let over = self.source.is_none() && self.tasks.is_empty();
         if over { Poll::Ready(None) } else { Poll::Pending }
     }
-}
-
-/// Gives an encoding buffer back to this thread.
-fn give_back(buffer: Vec<u8>) {
-    with_encoded(|slot| *slot = buffer);
 }
 
 impl<S: Source, T: DeserializeOwned + 'static> Stream for Map<S, T> {
@@ -440,10 +373,12 @@ impl<S: Source, T: DeserializeOwned + 'static> IntoFuture for Map<S, T> {
 impl<S: Source, T> Drop for Map<S, T> {
     fn drop(&mut self) {
         for (_, task) in &self.tasks {
-            self.inner.shared.cancel(task.ticket);
+            if let Some(ticket) = task.ticket {
+                self.inner.shared.cancel(ticket);
+            }
         }
         if self.arrivals.lock().waker.take().is_some() {
-            self.inner.shared.common.unpark();
+            self.inner.shared.common.unpark(1);
         }
     }
 }

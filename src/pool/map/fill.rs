@@ -1,0 +1,192 @@
+//! The submitting half of a `map`: items are taken, encoded and submitted as there is room.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+use crate::pool::source::Source;
+use crate::pool::submit::{Function, Submit, with_encoded};
+use crate::queue::{HostQueue, Staged, Submission};
+use crate::sys::clock::monotonic_ns;
+use crate::task::TaskError;
+
+use super::{Held, InFlight, Map};
+
+impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
+    /// Submits items while there is room for them, in the window and in the pool.
+    pub(super) fn fill(&mut self, context: &mut Context<'_>) {
+        if let Some(error) = self.refused.take() {
+            self.source = None;
+            self.settle_now(Err(TaskError::not_submitted(error)));
+        }
+        if let Err(error) = self.inner.shared.check_process() {
+            // A forked child's copy of the stream: nothing in it is the child's.
+            self.source = None;
+            self.held = None;
+            self.stage.clear();
+            if !self.tasks.is_empty() {
+                self.tasks.clear();
+                self.places.clear();
+                self.settle_now(Err(TaskError::not_submitted(error)));
+            }
+            return;
+        }
+        loop {
+            let more = self.gather(context);
+            if !self.submit_gathered(context) || !more {
+                return;
+            }
+        }
+    }
+
+    /// Takes and encodes items until there are enough to submit. False if there are no more now.
+    fn gather(&mut self, context: &mut Context<'_>) -> bool {
+        let batch = if self.inner.shared.can_stage() { self.pace.batch() } else { 1 };
+        let before = self.stage.len();
+        let start = monotonic_ns();
+        let mut more = true;
+        while more && self.held.is_none() && self.stage.len() < batch {
+            more = self.take_item(context);
+        }
+        let taken = self.stage.len() - before;
+        if taken > 0 {
+            self.pace.learn(taken, monotonic_ns() - start);
+        }
+        more
+    }
+
+    /// Submits what was gathered. False if there is no room for all of it; the context is woken
+    /// when there may be.
+    fn submit_gathered(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(function) = self.submit.1 else { return false };
+        let inner = Arc::clone(&self.inner);
+        for (number, queue) in inner.shared.queues.iter().enumerate() {
+            let done = self.submit_to(queue, context, |this| {
+                let (staged, bytes) = this.stage.of(number);
+                let before = staged.len();
+                let tasks = &mut this.tasks;
+                let kind = (function.number, this.submit.0);
+                let result = queue.try_submit_staged(staged, bytes, kind, |token, ticket| {
+                    tasks[token as usize].ticket = Some(ticket);
+                });
+                let refused = staged.front().map(|staged| staged.token);
+                let gone = before - staged.len();
+                this.stage.done(gone);
+                (result, refused)
+            });
+            if !done {
+                return false;
+            }
+        }
+        let Some(held) = &self.held else { return true };
+        let queue = &inner.shared.queues[held.queue];
+        let done = self.submit_to(queue, context, |this| {
+            let Some(held) = &this.held else { return (Ok(()), None) };
+            let submission = Submission {
+                task: held.task,
+                function: function.number,
+                input: &held.input,
+                options: this.submit.0,
+                receiver: this.arrivals.clone(),
+                token: held.token,
+            };
+            let result = queue.try_submit(submission).map(|ticket| {
+                this.tasks[held.token as usize].ticket = Some(ticket);
+            });
+            (result, Some(held.token))
+        });
+        if done && let Some(held) = self.held.take() {
+            give_back(held.input);
+        }
+        done
+    }
+
+    /// Calls `submit` until it has submitted what it had for `queue`; it gives the token of the
+    /// task that is refused, if one is. False if there is no room.
+    fn submit_to(
+        &mut self,
+        queue: &Arc<HostQueue>,
+        context: &mut Context<'_>,
+        mut submit: impl FnMut(&mut Self) -> (Result<()>, Option<u64>),
+    ) -> bool {
+        let mut registered = false;
+        loop {
+            match submit(self) {
+                (Ok(()), _) => break,
+                (Err(Error::Full), _) if registered => return false,
+                (Err(Error::Full), _) => {
+                    self.inner.shared.drain();
+                    let waiting = self.waiting.take();
+                    self.waiting = Some(queue.wait_for_room(waiting, context.waker()));
+                    registered = true;
+                }
+                (Err(error), refused) => {
+                    if matches!(error, Error::Closed) {
+                        // Nothing more can come of the items that are left.
+                        self.source = None;
+                    }
+                    let error = self.inner.shared.refusal(error);
+                    let Some(token) = refused else { break };
+                    self.settle(token, Err(error));
+                    if self.held.as_ref().is_some_and(|held| held.token == token) {
+                        break;
+                    }
+                    self.stage.give_up(token);
+                }
+            }
+        }
+        self.waiting = None;
+        true
+    }
+
+    /// Takes the next item and encodes it. False if there is none now, or no room for it.
+    fn take_item(&mut self, context: &mut Context<'_>) -> bool {
+        if self.room_taken() >= self.window {
+            return false;
+        }
+        let Some(source) = &mut self.source else { return false };
+        let item = match source.poll_item(context) {
+            Poll::Ready(Some(item)) => item,
+            Poll::Ready(None) => {
+                self.source = None;
+                return false;
+            }
+            Poll::Pending => return false,
+        };
+        let Some(function) = self.submit.1 else { return false };
+        let encoded = with_encoded(|buffer| {
+            let submit = Submit { inner: &self.inner, options: self.submit.0 };
+            submit.encode(function, &item, buffer).map(|()| self.keep(function, buffer))
+        });
+        if let Err(error) = encoded {
+            self.settle_now(Err(TaskError::not_submitted(error)));
+        }
+        true
+    }
+
+    /// Gives an encoded item its number, its queue and its place among the results.
+    fn keep(&mut self, function: Function, input: &mut Vec<u8>) {
+        let shared = &self.inner.shared;
+        let task = shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
+        let queue = shared.queue_for(&function.new_task(task, &self.submit.0, input));
+        let item = self.first + self.places.len() as u64;
+        let token = self.tasks.insert(InFlight { ticket: None, item }) as u64;
+        if self.ordered {
+            self.places.push_back(None);
+        }
+        if input.len() <= Staged::MAX_INPUT && self.submit.0.has_no_timers() {
+            self.stage.add(queue, task, token, self.arrivals.clone(), input);
+        } else {
+            self.held = Some(Held { task, token, queue, input: std::mem::take(input) });
+        }
+    }
+}
+
+/// Gives an encoding buffer back to this thread.
+fn give_back(buffer: Vec<u8>) {
+    with_encoded(|slot| *slot = buffer);
+}

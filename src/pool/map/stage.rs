@@ -1,0 +1,128 @@
+//! Items of a `map` that are encoded and on their way to their queues.
+//!
+//! Submitting costs a lock, a fence, a reading of the clock and a look for a sleeping worker,
+//! whatever the number of tasks, so a `map` over a quick iterator submits several at a time. An
+//! iterator that is slow must not hold up the items that came before: see [`Pace`].
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::queue::{Receiver, Staged};
+
+/// At most so many items are submitted together.
+const MOST: usize = 64;
+/// A batch may hold back at most this part of the items that lately came quickly.
+const SHARE: usize = 8;
+/// An item that takes longer than this to come is not quick.
+const QUICK_NS: u64 = 2_000;
+
+/// How many items to wait for before they are submitted together.
+///
+/// While the iterator is asked for one item, those before it wait. So a batch is never more than
+/// an eighth of the items that came quickly one after the other: where an iterator gives a burst
+/// and then takes its time, seven eighths of the burst are running by then; where each item takes
+/// its time, each is submitted at once.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    quick: usize,
+}
+
+impl Pace {
+    /// How many items make a batch now.
+    pub(super) fn batch(&self) -> usize {
+        (self.quick / SHARE).clamp(1, MOST)
+    }
+
+    /// So many items came within `ns` nanoseconds.
+    pub(super) fn learn(&mut self, items: usize, ns: u64) {
+        let quick = ns <= QUICK_NS * items as u64;
+        self.quick = if quick { self.quick.saturating_add(items) } else { 0 };
+    }
+}
+
+/// The items of a batch, by queue.
+#[derive(Debug)]
+pub(super) struct Stage {
+    queues: Vec<VecDeque<Staged>>,
+    /// Their encoded inputs, one behind the other.
+    bytes: Vec<u8>,
+    items: usize,
+}
+
+impl Stage {
+    /// An empty one for a pool of so many queues.
+    pub(super) fn new(queues: usize) -> Self {
+        Self { queues: (0..queues).map(|_| VecDeque::new()).collect(), bytes: Vec::new(), items: 0 }
+    }
+
+    /// How many items are in it.
+    pub(super) fn len(&self) -> usize {
+        self.items
+    }
+
+    /// Adds task `task` with `input`, whose outcome goes to `receiver` with `token`.
+    pub(super) fn add(
+        &mut self,
+        queue: usize,
+        task: u64,
+        token: u64,
+        receiver: Arc<dyn Receiver>,
+        input: &[u8],
+    ) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(input);
+        let input = start..self.bytes.len();
+        self.queues[queue].push_back(Staged { task, token, receiver, input });
+        self.items += 1;
+    }
+
+    /// The items for `queue`, first come first, and the bytes that hold their inputs.
+    pub(super) fn of(&mut self, queue: usize) -> (&mut VecDeque<Staged>, &[u8]) {
+        (&mut self.queues[queue], &self.bytes)
+    }
+
+    /// So many items were submitted or given up.
+    pub(super) fn done(&mut self, items: usize) {
+        self.items -= items;
+        if self.items == 0 {
+            self.bytes.clear();
+        }
+    }
+
+    /// Takes the task with this token out, which is the first for its queue.
+    pub(super) fn give_up(&mut self, token: u64) {
+        for queue in &mut self.queues {
+            if queue.front().is_some_and(|staged| staged.token == token) {
+                queue.pop_front();
+                return self.done(1);
+            }
+        }
+    }
+
+    /// Forgets all of them.
+    pub(super) fn clear(&mut self) {
+        self.queues.iter_mut().for_each(VecDeque::clear);
+        self.done(self.items);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_holds_back_an_eighth_of_a_burst_at_most() {
+        let mut pace = Pace::default();
+        let mut submitted = 0;
+        while pace.batch() < MOST {
+            let batch = pace.batch();
+            assert!(batch == 1 || batch * SHARE <= submitted, "{batch} after {submitted}");
+            pace.learn(batch, batch as u64 * QUICK_NS);
+            submitted += batch;
+        }
+        assert!(submitted <= SHARE * MOST + MOST);
+        pace.learn(MOST, u64::MAX);
+        assert_eq!(pace.batch(), 1, "a slow item ends the batches");
+    }
+}
