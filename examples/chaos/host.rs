@@ -97,9 +97,11 @@ pub fn victim(kind: &str) -> ! {
         .queues(2)
         .max_payload(1 << 20)
         .max_tasks_per_child(20)
-        .start_method(method)
-        .build()
-        .expect("the pool starts");
+        .start_method(method);
+    // A name in /dev/shm, to be gone with the host.
+    #[cfg(feature = "stats-page")]
+    let pool = pool.stats_page(format!("chaos-{}", std::process::id()));
+    let pool = pool.build().expect("the pool starts");
     let mut random = Random(std::process::id().into());
     let mut kept = Vec::new();
     let _parent = pool.apply(sleeping_child, 1_000);
@@ -132,19 +134,29 @@ async fn sleeping_child(seconds: u64) -> bool {
     started
 }
 
-/// Kills the zygote of a pool with work; every handle must say so.
+/// Kills the zygote of a pool with work; every handle must say so. The pool after it, of either
+/// start method, must be built all the same.
 fn kill_zygote(figures: &mut Figures, n: u64) -> Duration {
-    let pool = Pool::builder().processes(2).capacity(64).build().expect("the pool starts");
-    // A worker is seen as one only once it has taken its name.
-    let mut workers: Vec<Process> = Vec::new();
-    let zygote = (0..500).find_map(|_| {
-        workers = pool.worker_pids().into_iter().filter_map(Process::worker).collect();
-        let found = workers.first().and_then(|worker| parent_of(worker.pid));
-        if found.is_none() {
-            std::thread::sleep(Duration::from_millis(10));
+    let method = if n.is_multiple_of(2) { StartMethod::Fork } else { StartMethod::Spawn };
+    let pool = Pool::builder().processes(2).capacity(64).start_method(method).build();
+    let pool = match pool {
+        Ok(pool) => pool,
+        Err(error) => {
+            figures.wrong += 1;
+            figures.complain(format!("after zygote {n} was lost, no pool can be built: {error}"));
+            return Duration::ZERO;
         }
-        found
-    });
+    };
+    let number = books::number();
+    match pool.apply(tasks::small, number).wait_timeout(PATIENCE) {
+        Some(Ok(value)) if value == tasks::answer(number) => {}
+        other => {
+            figures.wrong += 1;
+            figures.complain(format!("after zygote {n} was lost, a new pool says {other:?}"));
+        }
+    }
+    let workers: Vec<_> = pool.worker_pids().into_iter().filter_map(Process::any).collect();
+    let zygote = workers.first().and_then(|worker| parent_of(worker.pid));
     let Some(zygote) = zygote.and_then(Process::any) else {
         figures.wrong += 1;
         figures.complain("no zygote was found");

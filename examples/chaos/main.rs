@@ -31,6 +31,10 @@ struct Ask {
     seconds: Option<u64>,
     /// One JSON object instead of lines.
     json: bool,
+    /// A soak goes on until it has had so many tasks
+    tasks: Option<u64>,
+    /// and so many kills.
+    kills: Option<u64>,
     /// Only these paths of a sweep, with commas between.
     paths: Option<&'static str>,
     /// A sweep's process for this share of the points,
@@ -42,7 +46,7 @@ struct Ask {
 }
 
 const USAGE: &str = "usage: chaos sweep|stop|host|scribble|soak [--quick] [--seconds N] [--json]
-  sweep and stop: [--paths NAME,NAME…]";
+  sweep and stop: [--paths NAME,NAME…]; soak: [--tasks N] [--kills N]";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -81,6 +85,8 @@ fn ask(mut words: impl Iterator<Item = String>) -> Result<Ask, String> {
             "--quick" => ask.quick = true,
             "--json" => ask.json = true,
             "--seconds" => ask.seconds = Some(number(value()?)?),
+            "--tasks" => ask.tasks = Some(number(value()?)?),
+            "--kills" => ask.kills = Some(number(value()?)?),
             "--paths" => ask.paths = Some(Box::leak(value()?.into_boxed_str())),
             "--core" => ask.core = Some(number(value()?)? as usize),
             "--millis" => ask.millis = Some(Duration::from_millis(number(value()?)?)),

@@ -19,24 +19,62 @@ const LARGEST: usize = 16 << 20;
 const WATCHDOG: Duration = Duration::from_secs(60);
 /// Growth of the host's own memory that is still no leak: what the allocator keeps for itself.
 const SLACK_KIB: u64 = 96 << 10;
+/// The zygote keeps next to nothing.
+const ZYGOTE_SLACK_KIB: u64 = 1 << 10;
 
 /// Everything the clients and the killer share.
 struct Run {
     pool: Pool,
-    end: Instant,
+    began: Instant,
+    until: Until,
     stopping: AtomicBool,
     tasks: AtomicU64,
+    kills: AtomicU64,
     resolved: AtomicU64,
     dropped: AtomicU64,
     lost_workers: AtomicU64,
     figures: Mutex<Figures>,
 }
 
+/// When it is over: all of it must have come.
+#[derive(Clone, Copy)]
+struct Until {
+    time: Duration,
+    tasks: u64,
+    kills: u64,
+}
+
+impl Run {
+    /// How much of it is over, in hundredths.
+    fn progress(&self) -> u64 {
+        let part = |done: u64, all: u64| (done * 100).checked_div(all).unwrap_or(100);
+        let time =
+            part(self.began.elapsed().as_millis() as u64, self.until.time.as_millis() as u64);
+        let tasks = part(self.tasks.load(Relaxed), self.until.tasks);
+        let kills = part(self.kills.load(Relaxed), self.until.kills);
+        time.min(tasks).min(kills)
+    }
+
+    fn is_over(&self) -> bool {
+        self.progress() >= 100
+    }
+}
+
 /// Runs it.
 pub fn run(ask: Ask) -> Figures {
     books::open();
     aiopool::init().expect("nothing was started before");
-    let seconds = ask.seconds.unwrap_or(if ask.quick { 20 } else { 600 });
+    let counted = ask.tasks.is_some() || ask.kills.is_some();
+    let seconds = ask.seconds.unwrap_or(match (counted, ask.quick) {
+        (true, _) => 0,
+        (false, true) => 20,
+        (false, false) => 600,
+    });
+    let until = Until {
+        time: Duration::from_secs(seconds),
+        tasks: ask.tasks.unwrap_or(0),
+        kills: ask.kills.unwrap_or(0),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -45,9 +83,11 @@ pub fn run(ask: Ask) -> Figures {
     let pool = build();
     let run = Arc::new(Run {
         pool,
-        end: Instant::now() + Duration::from_secs(seconds),
+        began: Instant::now(),
+        until,
         stopping: AtomicBool::new(false),
         tasks: AtomicU64::new(0),
+        kills: AtomicU64::new(0),
         resolved: AtomicU64::new(0),
         dropped: AtomicU64::new(0),
         lost_workers: AtomicU64::new(0),
@@ -69,8 +109,10 @@ pub fn run(ask: Ask) -> Figures {
     runtime.block_on(async {
         let clients: Vec<_> =
             (0..CLIENTS).map(|n| tokio::spawn(client(Arc::clone(&run), n))).collect();
-        tokio::time::sleep(Duration::from_secs(seconds) / 3).await;
-        warm = anon_kib(me);
+        while run.progress() < 33 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        warm = anon_kib(me).zip(anon_kib(zygote));
         for client in clients {
             if client.await.is_err() {
                 run.figures.lock().unwrap().wrong += 1;
@@ -83,7 +125,9 @@ pub fn run(ask: Ask) -> Figures {
     settle(&run, &runtime);
     let stats = run.pool.stats();
     let after = (fds(me), fds(zygote));
-    let grown = anon_kib(me).unwrap_or(0).saturating_sub(warm.unwrap_or(0));
+    let (host, zygotes) = warm.unwrap_or_default();
+    let grown = anon_kib(me).unwrap_or(0).saturating_sub(host);
+    let zygote_grown = anon_kib(zygote).unwrap_or(0).saturating_sub(zygotes);
     let run = Arc::into_inner(run).expect("clients and killer are over");
     let mut figures = run.figures.into_inner().unwrap();
     figures.tasks = run.tasks.load(Relaxed);
@@ -97,7 +141,12 @@ pub fn run(ask: Ask) -> Figures {
         figures.leaked += 1;
         figures.complain(format!("the host's own memory grew by {grown} KiB"));
     }
+    if zygote_grown > ZYGOTE_SLACK_KIB {
+        figures.leaked += 1;
+        figures.complain(format!("the zygote's own memory grew by {zygote_grown} KiB"));
+    }
     figures.count("memory_growth_kib", grown);
+    figures.count("zygote_growth_kib", zygote_grown);
     let pids = run.pool.worker_pids();
     run.pool.close();
     run.pool.join_blocking().unwrap_or_else(|error| {
@@ -195,8 +244,8 @@ fn kill_and_stop(run: &Run) {
         stopped.retain(|(until, process)| *until > now || !process.signal(libc::SIGCONT));
         let pids = run.pool.worker_pids();
         // A second of peace in three, so that what takes longer than a worker's life gets done.
-        let peace = run.end.saturating_duration_since(now).as_secs() % 3 == 2;
-        if pids.is_empty() || now > run.end || peace {
+        let peace = run.began.elapsed().as_secs() % 3 == 2;
+        if pids.is_empty() || run.is_over() || peace {
             continue;
         }
         let pid = pids[random.below(pids.len() as u64) as usize];
@@ -208,6 +257,7 @@ fn kill_and_stop(run: &Run) {
         let mut figures = run.figures.lock().unwrap();
         if kill {
             figures.kills += 1;
+            run.kills.fetch_add(1, Relaxed);
         } else {
             figures.stops += 1;
             stopped.push((now + Duration::from_millis(random.below(120)), process));
@@ -220,7 +270,7 @@ fn kill_and_stop(run: &Run) {
 
 async fn client(run: Arc<Run>, number: u64) {
     let mut random = Random(number * 0x1234_5678_9ABC + 1);
-    while Instant::now() < run.end {
+    while !run.is_over() {
         one(&run, &mut random).await;
     }
 }

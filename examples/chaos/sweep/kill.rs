@@ -2,6 +2,7 @@
 
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use super::scene::{Allowed, Handles, Load, Scene, quickly};
 use super::trace::Trace;
@@ -10,12 +11,14 @@ use crate::figures::Figures;
 use crate::tracer::Tracee;
 
 /// Visits of a point that may go another way before it counts as not hit.
-const TRIES: u32 = 4;
+const TRIES: u32 = 24;
+/// So long a worker is stepped for a recording.
+const PIECE: Duration = Duration::from_millis(8);
 
 /// Records `path`, and kills a worker at each of its points.
 pub fn sweep(figures: &mut Figures, path: Path, points: &Points) {
     let mut scene = Scene::build(path, 1);
-    let Some(trace) = record(figures, &scene, points) else { return };
+    let Some(trace) = record(figures, &mut scene, points, true) else { return };
     let wanted = points.of(&trace.states, trace.len() + 1);
     for (visited, &point) in wanted.iter().enumerate() {
         if points.time_is_up() {
@@ -24,29 +27,55 @@ pub fn sweep(figures: &mut Figures, path: Path, points: &Points) {
         }
         let at = format!("{path:?}, killed after {point} instructions");
         let hit = (0..TRIES).any(|n| kill_at(figures, &mut scene, &trace, point, n, &at));
+        if !hit && std::env::var_os("CHAOS_MISSES").is_some() {
+            eprintln!("miss {at}: {}", trace.describe(point));
+        }
         figures.count(if hit { "points_hit" } else { "points_not_hit" }, 1);
     }
 }
 
-/// The instructions of the scene's path.
-pub fn record(figures: &mut Figures, scene: &Scene, points: &Points) -> Option<Trace> {
-    let path = scene.path;
-    let at = format!("{path:?}, recorded");
-    let Load { tracee, handles, held } = begin(figures, scene, &at)?;
-    let mut trace = None;
-    let handles = beside_a_waiter(figures, scene, handles, &at, Allowed::default(), |_| {
-        trace = Trace::record(&tracee, Tracee::is_about_to_wait);
-        tracee.release();
-    });
-    crate::books::open_gate();
-    handles.settle(figures, &at, Allowed::default());
-    let held = held.is_none_or(|held| held.wait().is_ok());
-    let Some(trace) = trace.filter(|_| held) else {
+/// The instructions of the scene's path, as they are when nothing holds the worker up: after
+/// 20 ms without a move the host audits, rings and calls, and a worker does more. So a worker
+/// records a piece only, and the next one goes on where it ended. `kills`: as the visits will.
+pub fn record(
+    figures: &mut Figures,
+    scene: &mut Scene,
+    points: &Points,
+    kills: bool,
+) -> Option<Trace> {
+    let at = format!("{:?}, recorded", scene.path);
+    let mut trace: Option<Trace> = None;
+    let (mut done, mut misses) = (false, 0);
+    while !done && misses < 200 {
+        let Load { tracee, handles, held } = begin(figures, scene, &at)?;
+        let allowed = Allowed { lost: usize::from(kills), ..Allowed::default() };
+        let mut hit = true;
+        let handles = beside_a_waiter(figures, scene, handles, &at, allowed, |figures| {
+            let began = Instant::now();
+            let trace = trace.get_or_insert_with(|| Trace::begin(&tracee));
+            let so_far = trace.len();
+            hit = so_far == 0 || lead(figures, trace, &tracee, so_far, misses);
+            if hit {
+                done = trace.record(&tracee, |_| began.elapsed() > PIECE);
+                figures.steps += (trace.len() - so_far) as u64;
+            }
+            if kills {
+                tracee.kill();
+            } else {
+                tracee.release();
+            }
+        });
+        misses = if hit { 0 } else { misses + 1 };
+        crate::books::open_gate();
+        handles.settle(figures, &at, allowed);
+        done |= held.is_some_and(|held| held.wait().is_err());
+        scene.check(figures, &at);
+    }
+    let Some(trace) = trace.filter(|_| done) else {
         figures.wrong += 1;
         figures.complain(format!("{at}: it has no end"));
         return None;
     };
-    figures.steps += trace.len() as u64;
     if points.counts_path() {
         figures.count("path_instructions", trace.len() as u64);
         figures.count("path_states", trace.states.len() as u64);

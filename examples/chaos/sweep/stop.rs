@@ -14,14 +14,14 @@ use crate::processes::Process;
 use crate::{books, processes};
 
 /// Visits of a point that may go another way before it counts as not hit.
-const TRIES: u32 = 4;
+const TRIES: u32 = 24;
 /// The deadline of the tasks of those that are given up.
 const LIMIT: Duration = Duration::from_millis(10);
 
 /// Records `path`, and stops a worker at each of its points; at every third it is given up, too.
 pub fn sweep(figures: &mut Figures, path: Path, points: &Points) {
     let mut scene = Scene::build(path, 2);
-    let Some(trace) = record(figures, &scene, points) else { return };
+    let Some(trace) = record(figures, &mut scene, points, false) else { return };
     let wanted = points.of(&trace.states, trace.len() + 1);
     for (visited, &point) in wanted.iter().enumerate() {
         if points.time_is_up() {
@@ -30,6 +30,9 @@ pub fn sweep(figures: &mut Figures, path: Path, points: &Points) {
         }
         let at = format!("{path:?}, stopped after {point} instructions");
         let hit = (0..TRIES).any(|n| stop_at(figures, &mut scene, &trace, (point, n), &at, None));
+        if !hit && std::env::var_os("CHAOS_MISSES").is_some() {
+            eprintln!("miss {at}: {}", trace.describe(point));
+        }
         figures.count(if hit { "points_hit" } else { "points_not_hit" }, 1);
         if visited % 3 == 0 && path != Path::Cancel {
             let at = format!("{at} and given up");

@@ -29,38 +29,48 @@ pub struct Trace {
     /// After so many instructions something outside of the process has changed: shared memory was
     /// written, or a system call done. Between two of these, all kill points leave one state.
     pub states: Vec<usize>,
+    counts: HashMap<u64, usize>,
 }
 
 impl Trace {
-    /// Steps `tracee` until it is about to wait or dies, or `last` says so.
-    pub fn record(tracee: &Tracee, mut last: impl FnMut(&Tracee) -> bool) -> Option<Self> {
+    /// Of a path that begins where `tracee` stands.
+    pub fn begin(tracee: &Tracee) -> Self {
         let mut trace = Self::default();
-        let mut times = HashMap::new();
-        let mut watched = Watched::of(tracee.pid());
-        trace.visit(tracee.pc(), &mut times);
+        trace.visit(tracee.pc());
         trace.states.push(0);
-        while !last(tracee) {
+        trace
+    }
+
+    /// Steps `tracee`, which stands at the end of what is recorded, until it is about to wait or
+    /// dies, or `last` says so. True if it is at its end.
+    pub fn record(&mut self, tracee: &Tracee, mut last: impl FnMut(&Tracee) -> bool) -> bool {
+        let mut watched = Watched::of(tracee.pid());
+        let longest = self.len() + LONGEST;
+        while self.len() < longest {
+            if tracee.is_about_to_wait() {
+                return true;
+            }
+            if last(tracee) {
+                return false;
+            }
             let calls = tracee.at_syscall();
             if tracee.step() != Step::Stopped {
-                break;
+                return true;
             }
-            trace.visit(tracee.pc(), &mut times);
+            self.visit(tracee.pc());
             if watched.changed() || calls {
-                trace.states.push(trace.len());
+                self.states.push(self.len());
             }
             if calls {
                 watched = Watched::of(tracee.pid());
             }
-            if trace.len() > LONGEST {
-                return None;
-            }
         }
-        Some(trace)
+        false
     }
 
-    fn visit(&mut self, pc: u64, times: &mut HashMap<u64, usize>) {
+    fn visit(&mut self, pc: u64) {
         let here = self.pcs.len();
-        let times = times.entry(pc).or_default();
+        let times = self.counts.entry(pc).or_default();
         *times += 1;
         self.pcs.push(pc);
         self.times.push(*times);
@@ -75,6 +85,14 @@ impl Trace {
     /// Instructions.
     pub fn len(&self) -> usize {
         self.pcs.len() - 1
+    }
+
+    /// For the curious: where a point is and from where it is reached.
+    pub fn describe(&self, point: usize) -> String {
+        let (near, first) = (self.nearest[point], self.firsts[point]);
+        let at =
+            |index: usize| format!("{:x} for the {}. time", self.pcs[index], self.times[index]);
+        format!("{}, from {near}: {}, or from {first}: {}", at(point), at(near), at(first))
     }
 
     /// Brings `tracee`, which stands at the start of the path, behind its first `wanted`

@@ -1,4 +1,3 @@
 //! What needs a whole pool and the crate's insides.
 
 mod crash_points;
-mod damage;
