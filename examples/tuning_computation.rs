@@ -16,16 +16,21 @@ fn measure(processes: usize, child_concurrency: usize) -> aiopool::Result<Durati
     let pool = Pool::builder().processes(processes).child_concurrency(child_concurrency).build()?;
     pool.map(compute, [1; 64]).into_blocking_iter().for_each(drop);
     let start = Instant::now();
-    let done = pool.map(compute, [1_000_000; 64]).into_blocking_iter().filter(Result::is_ok);
+    let done = pool.map(compute, [3_000_000; 64]).into_blocking_iter().filter(Result::is_ok);
     assert_eq!(done.count(), 64);
     Ok(start.elapsed())
+}
+
+/// The best of a few rounds: what else the machine does only ever makes it worse.
+fn best(mut round: impl FnMut() -> aiopool::Result<Duration>) -> aiopool::Result<Duration> {
+    (0..5).map(|_| round()).reduce(|a, b| Ok(a?.min(b?))).unwrap_or(Ok(Duration::ZERO))
 }
 
 fn main() -> aiopool::Result<()> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     for processes in [1, processors, 2 * processors] {
         for child_concurrency in [1, 16] {
-            let time = measure(processes, child_concurrency)?;
+            let time = best(|| measure(processes, child_concurrency))?;
             println!("{processes} processes, {child_concurrency:>2} tasks each: {time:?}");
         }
     }

@@ -12,18 +12,27 @@ async fn fetch(ms: u64) -> u64 {
     ms
 }
 
+fn measure(processes: usize, child_concurrency: usize) -> aiopool::Result<Duration> {
+    let pool = Pool::builder().processes(processes).child_concurrency(child_concurrency).build()?;
+    pool.map(fetch, [1; 512]).into_blocking_iter().for_each(drop);
+    let start = Instant::now();
+    let done = pool.map(fetch, [20; 512]).as_completed().into_blocking_iter();
+    assert_eq!(done.filter(Result::is_ok).count(), 512);
+    Ok(start.elapsed())
+}
+
+/// The best of a few rounds: what else the machine does only ever makes it worse.
+fn best(mut round: impl FnMut() -> aiopool::Result<Duration>) -> aiopool::Result<Duration> {
+    (0..5).map(|_| round()).reduce(|a, b| Ok(a?.min(b?))).unwrap_or(Ok(Duration::ZERO))
+}
+
 fn main() -> aiopool::Result<()> {
     for (processes, child_concurrency) in [(1, 16), (2, 16), (2, 64), (1, 256)] {
-        let pool =
-            Pool::builder().processes(processes).child_concurrency(child_concurrency).build()?;
-        let start = Instant::now();
-        let done = pool.map(fetch, [20; 512]).as_completed().into_blocking_iter();
-        assert_eq!(done.filter(Result::is_ok).count(), 512);
+        let time = best(|| measure(processes, child_concurrency))?;
         let in_flight = processes * child_concurrency;
         println!(
-            "{processes} processes × {child_concurrency:>3} = {in_flight:>3} in flight: {:?}, \
-             at best {:?}",
-            start.elapsed(),
+            "{processes} processes × {child_concurrency:>3} = {in_flight:>3} in flight: {time:?}, \
+             ideal {:?}",
             Duration::from_millis(20) * 512_usize.div_ceil(in_flight) as u32
         );
     }

@@ -38,7 +38,7 @@ impl Scheduler for FastLane {
     }
 }
 
-fn measure(name: &str, scheduler: impl Scheduler) -> aiopool::Result<()> {
+fn measure(scheduler: impl Scheduler) -> aiopool::Result<Duration> {
     let pool =
         Pool::builder().processes(2).queues(2).child_concurrency(1).scheduler(scheduler).build()?;
     let reports: Vec<_> = (0..20).map(|_| pool.apply(long_report, 10)).collect();
@@ -47,12 +47,18 @@ fn measure(name: &str, scheduler: impl Scheduler) -> aiopool::Result<()> {
     reports.into_iter().for_each(|report| assert_eq!(report.wait().ok(), Some(10)));
     let stats = pool.stats();
     let looks = stats.functions.iter().find(|function| function.name.ends_with("quick_look"));
-    let waited = looks.map(|looks| looks.waited.mean()).unwrap_or_default();
-    println!("{name:<12} a quick look waited {waited:?} on average");
-    Ok(())
+    Ok(looks.map(|looks| looks.waited.mean()).unwrap_or_default())
+}
+
+/// The best of a few rounds: what else the machine does only ever makes it worse.
+fn best(mut round: impl FnMut() -> aiopool::Result<Duration>) -> aiopool::Result<Duration> {
+    (0..5).map(|_| round()).reduce(|a, b| Ok(a?.min(b?))).unwrap_or(Ok(Duration::ZERO))
 }
 
 fn main() -> aiopool::Result<()> {
-    measure("round robin", RoundRobin::default())?;
-    measure("fast lane", FastLane::default())
+    let dealt = best(|| measure(RoundRobin::default()))?;
+    let fast = best(|| measure(FastLane::default()))?;
+    println!("round robin: a quick look waited {dealt:?} on average");
+    println!("fast lane:   {fast:?}");
+    Ok(())
 }

@@ -14,23 +14,30 @@ async fn work(ms: u64) -> u64 {
     ms
 }
 
-fn measure(name: &str, queues: usize, scheduler: impl Scheduler) -> aiopool::Result<()> {
+fn measure(queues: usize, scheduler: impl Scheduler) -> aiopool::Result<Duration> {
     let pool = Pool::builder().processes(2).queues(queues).scheduler(scheduler).build()?;
     pool.map(work, [0; 16]).into_blocking_iter().for_each(drop);
     let durations = (0..96).map(|i| if i % 8 == 0 { 40 } else { 2 });
-    let total: u64 = durations.clone().sum();
     let start = Instant::now();
     // A window as wide as the work there is room for: what is not yet placed can still be placed
     // well.
     let done = pool.map(work, durations).as_completed().window(8).into_blocking_iter();
     assert_eq!(done.filter(Result::is_ok).count(), 96);
-    let ideal = Duration::from_millis(total / 2);
-    println!("{name:<24} {:?}, at best {ideal:?}", start.elapsed());
-    Ok(())
+    Ok(start.elapsed())
+}
+
+/// The best of a few rounds: what else the machine does only ever makes it worse.
+fn best(mut round: impl FnMut() -> aiopool::Result<Duration>) -> aiopool::Result<Duration> {
+    (0..5).map(|_| round()).reduce(|a, b| Ok(a?.min(b?))).unwrap_or(Ok(Duration::ZERO))
 }
 
 fn main() -> aiopool::Result<()> {
-    measure("1 queue", 1, RoundRobin::default())?;
-    measure("2 queues, round robin", 2, RoundRobin::default())?;
-    measure("2 queues, least loaded", 2, LeastLoaded::default())
+    let ideal = Duration::from_millis((12 * 40 + 84 * 2) / 2);
+    let one = best(|| measure(1, RoundRobin::default()))?;
+    let dealt = best(|| measure(2, RoundRobin::default()))?;
+    let least = best(|| measure(2, LeastLoaded::default()))?;
+    println!("1 queue                  {one:?}, ideal {ideal:?}");
+    println!("2 queues, round robin    {dealt:?}");
+    println!("2 queues, least loaded   {least:?}");
+    Ok(())
 }

@@ -260,19 +260,28 @@ async fn sibling_results_leak_after_an_error() {
 
 #[tokio::test]
 async fn all_cpu_tasks_on_one_process() {
-    async fn compute(_: u64) -> u32 {
+    /// Computes for 50 ms, and on until as many processes as there are compute, too: they all
+    /// must, however late the machine lets them start.
+    async fn compute((directory, processes): (String, usize)) -> u32 {
+        let directory = std::path::Path::new(&directory);
+        std::fs::write(directory.join(std::process::id().to_string()), "").unwrap();
         let end = Instant::now() + Duration::from_millis(50);
-        while Instant::now() < end {
+        while Instant::now() < end || std::fs::read_dir(directory).unwrap().count() < processes {
             std::hint::spin_loop();
         }
         std::process::id()
     }
     for processes in [2, 4] {
+        let name = format!("aiopool-cpu-{}-{processes}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir(&directory).unwrap();
         let pool = pool(processes);
-        let pids = in_time(pool.map(compute, 0..16)).await.unwrap();
+        let item = || (directory.to_str().unwrap().to_owned(), processes);
+        let pids = in_time(pool.map(compute, (0..16).map(|_| item()))).await.unwrap();
         let mut counts = HashMap::new();
         pids.iter().for_each(|pid| *counts.entry(*pid).or_insert(0) += 1);
         assert_eq!(counts.len(), processes, "{counts:?}");
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 }
 
