@@ -93,6 +93,7 @@ impl Control {
     }
 
     /// The task ring of priority class `class`, 0 the most urgent.
+    #[inline]
     pub(crate) fn ring(&self, class: usize) -> TaskRing<'_> {
         let capacity = self.shape.capacity as usize;
         assert!(class < self.shape.classes as usize);
@@ -101,22 +102,26 @@ impl Control {
     }
 
     /// How many priority classes there are.
+    #[inline]
     pub(crate) fn classes(&self) -> usize {
         self.shape.classes as usize
     }
 
     /// Whether any ring has an entry at its head.
+    #[inline]
     pub(crate) fn has_task(&self) -> bool {
         (0..self.classes()).any(|class| has_task(self.ring(class)))
     }
 
     /// The task table.
+    #[inline]
     pub(crate) fn records(&self) -> &[Record] {
         // SAFETY: a `Record` consists of `AtomicU64`s.
         unsafe { self.region.atomics(self.layout.records, self.shape.capacity as usize) }
     }
 
     /// The result lane of `slot`.
+    #[inline]
     pub(crate) fn lane(&self, slot: usize) -> &[AtomicU64] {
         let words = self.shape.lane_words();
         self.region.words(self.layout.lanes + self.slot(slot) * words * 8, words)
@@ -129,17 +134,20 @@ impl Control {
     }
 
     /// The host's side of the doorbell.
+    #[inline]
     pub(crate) fn host_flag(&self) -> HostFlag<'_> {
         HostFlag::new(self.word(self.layout.host_flag))
     }
 
     /// The workers' side of the doorbell.
+    #[inline]
     pub(crate) fn bells(&self) -> WorkerBells<'_> {
         let set = |offset| SlotSet::new(self.region.words(offset, self.shape.set_words()));
         WorkerBells::new(set(self.layout.sleepers), set(self.layout.searchers))
     }
 
     /// What the host has to say to the worker in `slot`.
+    #[inline]
     pub(crate) fn attention(&self, slot: usize) -> Attention<'_> {
         Attention::new(self.word(self.layout.attention + self.slot(slot) * layout::LINE))
     }
@@ -151,6 +159,7 @@ impl Control {
     }
 
     /// What the worker in `slot` has to say about itself.
+    #[inline]
     pub(crate) fn report(&self, slot: usize) -> Report<'_> {
         let start = self.layout.report + self.slot(slot) * layout::LINE;
         Report::new(self.region.words(start, layout::LINE / 8))
@@ -182,10 +191,12 @@ impl Control {
         self.region.words(start, (end - start) / 8)
     }
 
+    #[inline]
     fn word(&self, offset: usize) -> &AtomicU64 {
         &self.region.words(offset, 1)[0]
     }
 
+    #[inline]
     fn slot(&self, slot: usize) -> usize {
         assert!(slot < self.shape.slots as usize);
         slot

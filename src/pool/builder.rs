@@ -474,6 +474,8 @@ impl PoolBuilder {
                 exception_handler: self.exception_handler,
                 spin_ns: SPIN_NS,
                 searchers: searchers() as u32,
+                // The host needs a processor, too.
+                crowded: processes >= cpus::available(),
             },
         })
     }

@@ -122,6 +122,9 @@ pub(crate) fn look<T>(
             gap.found_after(monotonic_ns() - start);
             return Some(found);
         }
+        if shared.plan.worker.crowded {
+            std::thread::yield_now();
+        }
         if monotonic_ns() - start > SPIN_NS {
             // It takes who knows how much longer.
             gap.learn(4 * SPIN_NS);

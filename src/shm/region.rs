@@ -97,6 +97,7 @@ impl Region {
     /// # Panics
     ///
     /// If they do not lie within the region or `offset` is not a multiple of 8.
+    #[inline]
     pub(crate) fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
         assert!(self.writable, "atomic words need a writable mapping");
         let start = self.check(offset, count * size_of::<AtomicU64>());
@@ -115,6 +116,7 @@ impl Region {
     /// # Panics
     ///
     /// If they do not lie within the region or are not aligned.
+    #[inline]
     pub(crate) unsafe fn atomics<T>(&self, offset: usize, count: usize) -> &[T] {
         assert!(self.writable, "atomic words need a writable mapping");
         let start = self.check(offset, count * size_of::<T>());
@@ -186,15 +188,20 @@ impl Region {
         self.check(offset, len)
     }
 
+    #[inline]
     fn check(&self, offset: usize, len: usize) -> *mut u8 {
-        assert!(
-            offset.checked_add(len).is_some_and(|end| end <= self.map.len()),
-            "{len} bytes at {offset} are outside a region of {}",
-            self.map.len()
-        );
+        if !offset.checked_add(len).is_some_and(|end| end <= self.map.len()) {
+            outside(offset, len, self.map.len());
+        }
         // SAFETY: within the mapping, as just checked.
         unsafe { self.map.as_mut_ptr().add(offset) }
     }
+}
+
+/// Apart from the check, which is in every step of a task.
+#[cold]
+fn outside(offset: usize, len: usize, region: usize) -> ! {
+    panic!("{len} bytes at {offset} are outside a region of {region}")
 }
 
 impl AsFd for Region {

@@ -46,6 +46,7 @@ impl Place {
     }
 
     /// The place for `bytes` if they fit into the descriptor.
+    #[inline]
     pub(crate) fn in_word(bytes: &[u8]) -> Option<Self> {
         if bytes.len() > IN_WORD {
             return None;

@@ -33,4 +33,6 @@ pub(crate) struct WorkerConfig {
     pub(crate) spin_ns: u64,
     /// How many workers of a queue may spin at once.
     pub(crate) searchers: u32,
+    /// There are more workers than processors for them: who spins gives way to who works.
+    pub(crate) crowded: bool,
 }

@@ -98,7 +98,7 @@ fn setup(start: WorkerStart) -> Result<i32, String> {
             return Ok(EXIT_INIT_FAILED);
         }
         engine.set_phase(Phase::Ready);
-        let spin = Spin::new(config.spin_ns, config.searchers);
+        let spin = Spin::new(config.spin_ns, config.searchers, config.crowded);
         let root = Root::new(&mut engine, config.child_concurrency, config.max_tasks, spin)
             .map_err(|e| e.to_string())?;
         // Made now, since it may have been the initializer that set the subscriber.

@@ -183,7 +183,7 @@ impl<'e> Root<'e> {
             Err(NoRoom) => {
                 // It stays RUNNING, without its future, until the host hands blocks back.
                 let bytes = self.output.as_slice().to_vec();
-                in_flight.unplaced = Some((status, bytes, elapsed));
+                in_flight.unplaced = Some(Box::new((status, bytes, elapsed)));
                 self.unplaced += 1;
                 // The next turn of the loop tries again, after this.
                 self.engine.set_wants_room(true);
@@ -211,12 +211,13 @@ impl<'e> Root<'e> {
         for index in waiting {
             let Some(in_flight) = self.slots.get_mut(index) else { continue };
             let task = in_flight.task;
-            let Some((status, bytes, elapsed)) = in_flight.unplaced.take() else { continue };
-            if self.engine.complete(task, status, &bytes, elapsed).is_ok() {
+            let Some(output) = in_flight.unplaced.take() else { continue };
+            let (status, bytes, elapsed) = &*output;
+            if self.engine.complete(task, *status, bytes, *elapsed).is_ok() {
                 self.unplaced -= 1;
                 self.vacate(index);
             } else {
-                in_flight.unplaced = Some((status, bytes, elapsed));
+                in_flight.unplaced = Some(output);
             }
         }
         if self.unplaced == 0 {

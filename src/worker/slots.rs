@@ -26,7 +26,8 @@ pub(crate) struct InFlight {
     /// What its events belong to.
     pub(crate) span: tracing::Span,
     /// A status and an output that wait for room in the result arena; the future is gone then.
-    pub(crate) unplaced: Option<(Status, Vec<u8>, u64)>,
+    /// Boxed: it is rare, and what is in flight is moved for each task.
+    pub(crate) unplaced: Option<Box<(Status, Vec<u8>, u64)>>,
 }
 
 /// Memory for one future.

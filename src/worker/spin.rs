@@ -18,6 +18,8 @@ pub(super) struct Spin {
     /// What a wake-up costs, about, in nanoseconds.
     budget: u64,
     searchers: u32,
+    /// Another process may have work for this processor while this one looks for some.
+    crowded: bool,
     /// Average gap between becoming idle and the next work, in nanoseconds.
     gap: u64,
     idle_since: Option<u64>,
@@ -28,8 +30,8 @@ pub(super) struct Spin {
 }
 
 impl Spin {
-    pub(super) fn new(budget: u64, searchers: u32) -> Self {
-        Self { budget, searchers, gap: 0, idle_since: None, skipped: 0, now: None }
+    pub(super) fn new(budget: u64, searchers: u32, crowded: bool) -> Self {
+        Self { budget, searchers, crowded, gap: 0, idle_since: None, skipped: 0, now: None }
     }
 
     /// How many workers of the queue may search at once.
@@ -74,6 +76,9 @@ impl Spin {
             }
             if now().saturating_sub(start) > self.budget {
                 return false;
+            }
+            if self.crowded {
+                std::thread::yield_now();
             }
         }
     }
