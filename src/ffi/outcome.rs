@@ -175,19 +175,15 @@ ffi_fn! {
 ffi_fn! {
     /// Nanoseconds from the submission to the start of the last attempt; 0 if it did not end.
     fn aiopool_outcome_waited_ns(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {
-        get(outcome, |lent| nanoseconds(lent.arrived.outcome.waited)).unwrap_or(0)
+        get(outcome, |lent| lent.arrived.outcome.waited_ns).unwrap_or(0)
     }
 }
 
 ffi_fn! {
     /// Nanoseconds that the last attempt ran; 0 if it did not end.
     fn aiopool_outcome_ran_ns(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {
-        get(outcome, |lent| nanoseconds(lent.arrived.outcome.ran)).unwrap_or(0)
+        get(outcome, |lent| lent.arrived.outcome.ran_ns).unwrap_or(0)
     }
-}
-
-fn nanoseconds(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 ffi_fn! {

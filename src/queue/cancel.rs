@@ -94,7 +94,7 @@ impl HostQueue {
                     state.enqueue(index, class);
                     let sleeper = state.sleeper(self.next_start(), self.common.searchers);
                     drop(state);
-                    self.time_attempt(ticket, options.timeout, attempts, now);
+                    self.time_attempt(ticket, options.run_limit(), attempts, now);
                     self.wake_for_push(sleeper);
                 }
                 return Expired::Nothing;
@@ -114,7 +114,7 @@ impl HostQueue {
                 if attempt != attempts {
                     return Expired::Nothing;
                 }
-                let limit = options.timeout.unwrap_or_default();
+                let limit = options.run_limit().unwrap_or_default();
                 let overdue = Due::Overdue(state.entries[index].generation);
                 // A worker that moves its start, or never starts, gains one limit and no more.
                 let (again, due) = match word.state() {
@@ -220,7 +220,7 @@ impl Reason {
             Self::Cancel => TaskError::Cancelled,
             Self::Deadline => {
                 let options = options.unwrap_or_default();
-                let limit = if started { options.timeout } else { options.queue_ttl };
+                let limit = if started { options.run_limit() } else { options.wait_limit() };
                 TaskError::TimedOut { limit: limit.unwrap_or_default(), started }
             }
         }

@@ -39,7 +39,21 @@ pub(crate) struct Pending {
     /// Times the task was claimed by a worker that died before it ran anything.
     pub(crate) claim_losses: u32,
     /// What ended earlier attempts.
-    pub(crate) story: Vec<String>,
+    pub(crate) story: Story,
+}
+
+/// What ended earlier attempts, oldest first: none of them, for most tasks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Story(Option<Box<Vec<String>>>);
+
+impl Story {
+    pub(crate) fn push(&mut self, end: String) {
+        self.0.get_or_insert_default().push(end);
+    }
+
+    pub(crate) fn to_vec(&self) -> Vec<String> {
+        self.0.as_deref().cloned().unwrap_or_default()
+    }
 }
 
 impl std::fmt::Debug for Pending {

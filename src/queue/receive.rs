@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::Waker;
-use std::time::Duration;
 
 use crate::arena::Block;
 use crate::ring::Next;
@@ -287,8 +286,8 @@ impl HostQueue {
         let outcome = Outcome {
             result,
             attempts: pending.attempts,
-            waited: Duration::from_nanos(started.saturating_sub(pending.submitted_ns)),
-            ran: Duration::from_nanos(output.elapsed_ns),
+            waited_ns: started.saturating_sub(pending.submitted_ns),
+            ran_ns: output.elapsed_ns,
         };
         self.times.note(pending.function, &outcome);
         Some(Delivery::of(pending, outcome))

@@ -207,7 +207,7 @@ impl HostQueue {
                 self.common.counters.retries.add(1);
                 // A suspect runs alone; who fell with a known culprit does not have to.
                 let flags = if death.cause == LossCause::Death { Call::ALONE } else { 0 };
-                if pending.options.backoff.is_zero() || death.cause != LossCause::Death {
+                if pending.options.retries_at_once() || death.cause != LossCause::Death {
                     self.put_back(state, index, pending, flags);
                 } else {
                     state.help_past(index);
@@ -229,7 +229,7 @@ impl HostQueue {
     ) {
         state.help_past(index);
         let class = usize::from(pending.options.priority);
-        let (limit, attempt) = (pending.options.timeout, pending.attempts);
+        let (limit, attempt) = (pending.options.run_limit(), pending.attempts);
         let ticket = Ticket { queue: self.index, record: index as u32, task: pending.task };
         state.describe_again(index, pending.function, flags | Call::tag(pending.task));
         state.entries[index].pending = Some(pending);
@@ -264,7 +264,7 @@ impl HostQueue {
             attempt: pending.attempts,
             attempts_allowed: pending.options.retries + 1 + pending.spared,
             running,
-            earlier: pending.story.clone(),
+            earlier: pending.story.to_vec(),
         };
         Delivery::of_error(pending, TaskError::WorkerLost(Box::new(lost)))
     }

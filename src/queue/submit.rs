@@ -14,7 +14,7 @@ use crate::sys::clock::monotonic_ns;
 use crate::table::{Call, INLINE_INPUT, InputDesc, Place, StateWord};
 use crate::task::TaskOptions;
 
-use super::entry::{Entry, Pending, Receiver, Ticket};
+use super::entry::{Entry, Pending, Receiver, Story, Ticket};
 use super::timers::Due;
 use super::{HostQueue, QueueState};
 
@@ -222,10 +222,10 @@ impl HostQueue {
 
     fn set_timers(&self, ticket: Ticket, options: TaskOptions, now: u64) {
         let mut first = false;
-        if let Some(ttl) = options.queue_ttl {
+        if let Some(ttl) = options.wait_limit() {
             first |= self.common.timers.add(after(now, ttl), ticket, Due::QueueTtl);
         }
-        if let Some(limit) = options.timeout {
+        if let Some(limit) = options.run_limit() {
             first |= self.common.timers.add(after(now, limit), ticket, Due::Timeout(1));
         }
         if first {
@@ -276,7 +276,7 @@ impl QueueState {
             failures: 0,
             spared: 0,
             claim_losses: 0,
-            story: Vec::new(),
+            story: Story::default(),
         });
         self.pending += 1;
         self.enqueue(index as usize, class);

@@ -4,7 +4,6 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
 use crate::stats::{BUCKETS, HISTOGRAM};
 use crate::task::Outcome;
@@ -29,9 +28,9 @@ impl Default for Durations {
 
 impl Durations {
     /// One writer at a time.
-    fn add(&self, duration: Duration) {
+    fn add(&self, ns: u64) {
         // More than any task took: what a worker tells is not to spoil the sum for good.
-        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(LONGEST_NS);
+        let ns = ns.min(LONGEST_NS);
         let bucket = (u64::BITS - ns.leading_zeros()) as usize;
         add(&self.buckets[bucket.min(BUCKETS - 1)], 1);
         add(&self.sum_ns, ns as usize);
@@ -71,14 +70,14 @@ impl Default for AllTimes {
 impl AllTimes {
     /// Takes note of a task's times, if a worker has told some; one caller at a time.
     pub(super) fn note(&self, function: u32, outcome: &Outcome) {
-        let Outcome { waited, ran, .. } = *outcome;
-        if waited.is_zero() && ran.is_zero() {
+        let Outcome { waited_ns, ran_ns, .. } = *outcome;
+        if waited_ns == 0 && ran_ns == 0 {
             return;
         }
         if let Some(times) = self.0.get(function as usize) {
             let times = times.get_or_init(Box::default);
-            times.waited.add(waited);
-            times.ran.add(ran);
+            times.waited.add(waited_ns);
+            times.ran.add(ran_ns);
         }
     }
 
@@ -96,7 +95,7 @@ mod tests {
     fn durations_fall_between_the_powers_of_two() {
         let durations = Durations::default();
         for ns in [0, 1, 2, 3, 4, 1 << 40, u64::MAX / 2] {
-            durations.add(Duration::from_nanos(ns));
+            durations.add(ns);
         }
         let mut counts = [0; HISTOGRAM];
         durations.add_to(&mut counts);

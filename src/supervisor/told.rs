@@ -38,8 +38,8 @@ impl Observer for Told {
             task,
             queue: usize::from(queue),
             ok: outcome.result.is_ok(),
-            waited: outcome.waited,
-            ran: outcome.ran,
+            waited: outcome.waited(),
+            ran: outcome.ran(),
         };
         match &outcome.result {
             Ok(_) => {

@@ -51,9 +51,9 @@ impl Place {
         if bytes.len() > IN_WORD {
             return None;
         }
-        let mut eight = [0; IN_WORD];
-        eight[..bytes.len()].copy_from_slice(bytes);
-        Some(Self::Word(u64::from_le_bytes(eight)))
+        // Byte by byte in a register: a copy of unknown length would go through memory.
+        let word = bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+        Some(Self::Word(word))
     }
 }
 

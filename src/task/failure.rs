@@ -50,10 +50,14 @@ impl Status {
 
 /// An error that a task function returned, as text: the error's own type stays in the worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TaskFailure {
-    pub(crate) message: String,
-    pub(crate) chain: Vec<String>,
-    pub(crate) type_name: String,
+pub struct TaskFailure(Box<Failure>);
+
+/// Boxed: an error is rare, and room for it is moved with each value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Failure {
+    message: String,
+    chain: Vec<String>,
+    type_name: String,
 }
 
 /// What stands for a type where a C function returned a number.
@@ -61,54 +65,58 @@ pub struct TaskFailure {
 const C_TYPE: &str = "int32_t ";
 
 impl TaskFailure {
+    fn new(message: String, chain: Vec<String>, type_name: String) -> Self {
+        Self(Box::new(Failure { message, chain, type_name }))
+    }
+
     /// Takes down `error`: its text, its type and, where the type shows one, the chain of causes.
     pub(crate) fn of<E: fmt::Display + 'static>(error: &E) -> Self {
         let message = error.to_string();
         let chain = chain_of(error, &message);
-        Self { message, chain, type_name: std::any::type_name::<E>().to_owned() }
+        Self::new(message, chain, std::any::type_name::<E>().to_owned())
     }
 
     /// An error of another language, of which there is only the text.
     pub(crate) fn foreign(message: &str) -> Self {
-        Self { message: message.to_owned(), chain: Vec::new(), type_name: String::new() }
+        Self::new(message.to_owned(), Vec::new(), String::new())
     }
 
     /// The error of a C function: its text and the number that it returned.
     #[cfg(feature = "capi")]
     pub(crate) fn from_c(message: String, code: i32) -> Self {
-        Self { message, chain: Vec::new(), type_name: format!("{C_TYPE}{code}") }
+        Self::new(message, Vec::new(), format!("{C_TYPE}{code}"))
     }
 
     /// The number that a C function returned.
     #[cfg(feature = "capi")]
     pub(crate) fn c_code(&self) -> Option<i32> {
-        self.type_name.strip_prefix(C_TYPE)?.parse().ok()
+        self.0.type_name.strip_prefix(C_TYPE)?.parse().ok()
     }
 
     /// The error's own text.
     #[must_use]
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     /// The texts of its causes, the nearest first. Known for boxed errors, `std::io::Error` and
     /// types that show their chain when formatted with `{:#}` (`anyhow::Error` does).
     #[must_use]
     pub fn chain(&self) -> &[String] {
-        &self.chain
+        &self.0.chain
     }
 
     /// The name of the error's type in the worker.
     #[must_use]
     pub fn type_name(&self) -> &str {
-        &self.type_name
+        &self.0.type_name
     }
 }
 
 impl fmt::Display for TaskFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        self.chain.iter().try_for_each(|cause| write!(f, ": {cause}"))
+        f.write_str(&self.0.message)?;
+        self.0.chain.iter().try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 
@@ -136,36 +144,44 @@ fn chain_of<E: fmt::Display + 'static>(error: &E, message: &str) -> Vec<String> 
 
 /// A panic in a task function, as text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TaskPanic {
-    pub(crate) message: String,
-    pub(crate) location: String,
-    pub(crate) backtrace: String,
+pub struct TaskPanic(Box<Panic>);
+
+/// Boxed, as [`Failure`] is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Panic {
+    message: String,
+    location: String,
+    backtrace: String,
 }
 
 impl TaskPanic {
+    pub(crate) fn new(message: String, location: String, backtrace: String) -> Self {
+        Self(Box::new(Panic { message, location, backtrace }))
+    }
+
     /// The panic's message.
     #[must_use]
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     /// `file:line:column` of the panic, or empty where it is not known.
     #[must_use]
     pub fn location(&self) -> &str {
-        &self.location
+        &self.0.location
     }
 
     /// The backtrace at the panic.
     #[must_use]
     pub fn backtrace(&self) -> &str {
-        &self.backtrace
+        &self.0.backtrace
     }
 }
 
 impl fmt::Display for TaskPanic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        if self.location.is_empty() { Ok(()) } else { write!(f, " (at {})", self.location) }
+        f.write_str(&self.0.message)?;
+        if self.0.location.is_empty() { Ok(()) } else { write!(f, " (at {})", self.0.location) }
     }
 }
 

@@ -10,11 +10,12 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskOptions {
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) queue_ttl: Option<Duration>,
+    // In nanoseconds, [`NEVER`] for none: options are copied for each task.
+    timeout_ns: u64,
+    queue_ttl_ns: u64,
     pub(crate) retries: u32,
     pub(crate) retry_on_error: bool,
-    pub(crate) backoff: Duration,
+    backoff_ns: u64,
     pub(crate) priority: u8,
     /// A large output stays in the worker's result arena for its receiver to borrow.
     pub(crate) lend_output: bool,
@@ -23,11 +24,11 @@ pub struct TaskOptions {
 impl Default for TaskOptions {
     fn default() -> Self {
         Self {
-            timeout: None,
-            queue_ttl: None,
+            timeout_ns: NEVER,
+            queue_ttl_ns: NEVER,
             retries: 0,
             retry_on_error: false,
-            backoff: Duration::ZERO,
+            backoff_ns: 0,
             priority: 0,
             lend_output: false,
         }
@@ -46,14 +47,14 @@ impl TaskOptions {
     /// that does not get round to that within the pool's grace period is killed.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = Some(limit);
+        self.timeout_ns = nanoseconds(limit);
         self
     }
 
     /// How long the task may wait for a worker, from its submission.
     #[must_use]
     pub fn queue_ttl(mut self, limit: Duration) -> Self {
-        self.queue_ttl = Some(limit);
+        self.queue_ttl_ns = nanoseconds(limit);
         self
     }
 
@@ -75,7 +76,7 @@ impl TaskOptions {
     /// How long to wait before the second attempt; doubled for each one after, at most a minute.
     #[must_use]
     pub fn backoff(mut self, first: Duration) -> Self {
-        self.backoff = first;
+        self.backoff_ns = nanoseconds(first);
         self
     }
 
@@ -93,17 +94,44 @@ impl TaskOptions {
         self
     }
 
+    /// How long an attempt may run.
+    pub(crate) fn run_limit(&self) -> Option<Duration> {
+        limit(self.timeout_ns)
+    }
+
+    /// How long the task may wait for a worker.
+    pub(crate) fn wait_limit(&self) -> Option<Duration> {
+        limit(self.queue_ttl_ns)
+    }
+
+    /// Whether the second attempt follows the first at once.
+    pub(crate) fn retries_at_once(&self) -> bool {
+        self.backoff_ns == 0
+    }
+
     /// Whether nothing is to happen at a certain time after the submission.
     pub(crate) fn has_no_timers(&self) -> bool {
-        self.timeout.is_none() && self.queue_ttl.is_none()
+        self.timeout_ns == NEVER && self.queue_ttl_ns == NEVER
     }
 
     /// The pause before attempt `attempt` (the second is 2).
     pub(crate) fn pause_before(&self, attempt: u32) -> Duration {
         const LONGEST: Duration = Duration::from_secs(60);
         let doublings = attempt.saturating_sub(2).min(31);
-        self.backoff.saturating_mul(1 << doublings).min(LONGEST.max(self.backoff))
+        let backoff = Duration::from_nanos(self.backoff_ns);
+        backoff.saturating_mul(1 << doublings).min(LONGEST.max(backoff))
     }
+}
+
+/// No limit: a time that nobody sees.
+const NEVER: u64 = u64::MAX;
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
+}
+
+fn limit(ns: u64) -> Option<Duration> {
+    (ns != NEVER).then(|| Duration::from_nanos(ns))
 }
 
 #[cfg(test)]

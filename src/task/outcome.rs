@@ -12,7 +12,7 @@ use super::failure::Status;
 
 /// Bytes that are carried without an allocation. An outcome is moved a few times on its way to its
 /// receiver: more would cost every task what few of them need.
-pub(crate) const INLINE: usize = 63;
+pub(crate) const INLINE: usize = 30;
 
 /// Bytes that stay in shared memory until this is dropped.
 ///
@@ -77,6 +77,9 @@ impl std::fmt::Debug for Payload {
     }
 }
 
+// An outcome is moved from list to list: it fits a cache line.
+const _: () = assert!(size_of::<Outcome>() <= 64);
+
 /// What a task ended with, and what is known about the way there.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -84,16 +87,26 @@ pub(crate) struct Outcome {
     pub(crate) result: Result<Payload, TaskError>,
     /// Attempts made.
     pub(crate) attempts: u32,
-    /// From the submission to the start of the last attempt.
-    pub(crate) waited: Duration,
-    /// How long the last attempt ran.
-    pub(crate) ran: Duration,
+    /// From the submission to the start of the last attempt, in nanoseconds.
+    pub(crate) waited_ns: u64,
+    /// How long the last attempt ran, in nanoseconds.
+    pub(crate) ran_ns: u64,
 }
 
 impl Outcome {
     /// An outcome without times.
     pub(crate) fn error(error: TaskError, attempts: u32) -> Self {
-        Self { result: Err(error), attempts, waited: Duration::ZERO, ran: Duration::ZERO }
+        Self { result: Err(error), attempts, waited_ns: 0, ran_ns: 0 }
+    }
+
+    /// From the submission to the start of the last attempt.
+    pub(crate) fn waited(&self) -> Duration {
+        Duration::from_nanos(self.waited_ns)
+    }
+
+    /// How long the last attempt ran.
+    pub(crate) fn ran(&self) -> Duration {
+        Duration::from_nanos(self.ran_ns)
     }
 
     /// The value, decoded.

@@ -43,10 +43,8 @@ pub(super) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, TaskPanic> {
 
 /// The panic that this thread recorded last.
 pub(super) fn take() -> TaskPanic {
-    LAST.with(|last| last.borrow_mut().take()).unwrap_or_else(|| TaskPanic {
-        message: "a panic that no hook saw".to_owned(),
-        location: String::new(),
-        backtrace: String::new(),
+    LAST.with(|last| last.borrow_mut().take()).unwrap_or_else(|| {
+        TaskPanic::new("a panic that no hook saw".to_owned(), String::new(), String::new())
     })
 }
 
@@ -62,11 +60,11 @@ pub(super) fn report(panic: &TaskPanic, output: &mut Output) -> Status {
 }
 
 fn describe(info: &PanicHookInfo<'_>) -> TaskPanic {
-    TaskPanic {
-        message: message(info.payload()).to_owned(),
-        location: info.location().map(ToString::to_string).unwrap_or_default(),
-        backtrace: Backtrace::force_capture().to_string(),
-    }
+    TaskPanic::new(
+        message(info.payload()).to_owned(),
+        info.location().map(ToString::to_string).unwrap_or_default(),
+        Backtrace::force_capture().to_string(),
+    )
 }
 
 fn message(payload: &(dyn Any + Send)) -> &str {

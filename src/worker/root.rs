@@ -242,12 +242,12 @@ impl<'e> Root<'e> {
             if self.slots.get_mut(index).is_some_and(|f| f.unplaced.take().is_some()) {
                 self.unplaced -= 1;
             }
-            let Some(in_flight) = self.slots.vacate(index) else { continue };
+            let Some(task) = self.slots.vacate(index) else { continue };
             self.alone = false;
             self.refused = false;
             // Only now, with the future dropped, is the task confirmed.
-            if let Some(word) = self.engine.is_called_off(&in_flight.task) {
-                self.engine.confirm(in_flight.task, word);
+            if let Some(word) = self.engine.is_called_off(&task) {
+                self.engine.confirm(task, word);
             }
         }
     }

@@ -194,14 +194,15 @@ impl Slots {
     }
 
     /// Drops what is left of the future in slot `index` and frees the slot.
-    pub(crate) fn vacate(&mut self, index: usize) -> Option<InFlight> {
+    pub(crate) fn vacate(&mut self, index: usize) -> Option<Claimed> {
         let slot = &mut self.slots[index];
         // A panic while a cancelled future is dropped has nobody to go to: its outcome is
         // already delivered. The hook has printed it.
         let _ = slot.place.clear();
-        let in_flight = slot.in_flight.take()?;
+        let task = slot.in_flight.as_ref()?.task;
+        slot.in_flight = None;
         self.free.push(index);
-        Some(in_flight)
+        Some(task)
     }
 
     /// The slots that have a task.
