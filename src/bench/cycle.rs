@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::control::{Control, Shape};
-use crate::queue::{Common, HostQueue, Inputs, Receiver, Submission};
+use crate::queue::{Common, For, HostQueue, Inputs, Receiver, Submission};
 use crate::shm::Region;
 use crate::sync::spin_hint;
 use crate::sys::eventfd::EventFd;
@@ -135,7 +135,7 @@ fn submit(queue: &HostQueue, received: &Arc<Received>, task: u64) -> crate::Resu
         function: 0,
         input: &task.to_le_bytes(),
         options: TaskOptions::new(),
-        receiver: received.clone(),
+        receiver: For::One(received.clone()),
         token: 0,
     };
     queue.try_submit(submission).map(drop)

@@ -18,7 +18,7 @@ use super::status::*;
 use crate::arena::Block;
 use crate::error::{Error, Result as EngineResult};
 use crate::pool::bell_waker;
-use crate::queue::{HostQueue, Receiver, Submission, Ticket};
+use crate::queue::{For, HostQueue, Receiver, Submission, Ticket};
 use crate::scheduler::NewTask;
 use crate::supervisor::{Shared, Stage};
 use crate::task::TaskOptions;
@@ -193,7 +193,7 @@ impl<'i> Checked<'i> {
             function: self.function.number,
             input: self.input,
             options: self.options,
-            receiver: Arc::clone(inbox) as Arc<dyn Receiver>,
+            receiver: For::One(Arc::clone(inbox) as Arc<dyn Receiver>),
             token: task,
         };
         match self.loan {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
-use crate::queue::{HostQueue, Submission, Ticket, Waiting as RoomWaiting};
+use crate::queue::{For, HostQueue, Submission, Ticket, Waiting as RoomWaiting};
 use crate::sys::clock::monotonic_ns;
 use crate::task::{TaskError, TaskOptions};
 
@@ -85,7 +85,7 @@ impl<T> Task<T> {
             function: function.number,
             input,
             options: submit.options,
-            receiver: outcome.clone(),
+            receiver: For::One(outcome.clone()),
             token: 0,
         };
         let state = match queue.try_submit(submission) {
@@ -212,7 +212,7 @@ impl<T> Task<T> {
             function: function.number,
             input,
             options: *options,
-            receiver: outcome.clone(),
+            receiver: For::One(outcome.clone()),
             token: 0,
         })
     }

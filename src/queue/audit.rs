@@ -12,6 +12,7 @@ use crate::ring::{Head, split_place};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::table::{Owner, Record, State};
 
+use super::delivery::Deliveries;
 use super::entry::Entry;
 use super::{HostQueue, lock};
 
@@ -26,7 +27,7 @@ impl HostQueue {
     /// Looks at every pending task. `incarnation` tells whose word may stand for a slot: that of
     /// its worker, until that is recovered.
     pub(crate) fn audit(&self, incarnation: impl Fn(usize) -> Option<Owner>) -> AuditFinding {
-        let mut deliveries = Vec::new();
+        let mut deliveries = Deliveries::default();
         let (mut large, mut blocks) = (Vec::new(), Vec::new());
         let mut finding = AuditFinding::default();
         // Slots whose workers must have something, by what the records say.

@@ -5,8 +5,8 @@ use crate::sys::clock::monotonic_ns;
 use crate::table::{CancelResult, Owner, State};
 use crate::task::TaskError;
 
+use super::delivery::Deliveries;
 use super::entry::Ticket;
-use super::receive::Delivery;
 use super::submit::after;
 use super::timers::Due;
 use super::{HostQueue, QueueState};
@@ -34,9 +34,9 @@ impl HostQueue {
     /// Calls the task off and delivers its outcome. False if it was over already.
     pub(crate) fn cancel(&self, ticket: Ticket, reason: Reason) -> bool {
         let mut state = self.lock();
-        let (delivery, owner) = match self.call_off(&mut state, ticket, reason) {
-            Some(done) => done,
-            None => return false,
+        let mut deliveries = Deliveries::default();
+        let Some(owner) = self.call_off(&mut state, ticket, reason, &mut deliveries) else {
+            return false;
         };
         self.note_pending(&state);
         let woken = state.room.take(1);
@@ -50,7 +50,7 @@ impl HostQueue {
                 self.ring(slot);
             }
         }
-        self.deliver(&mut vec![delivery]);
+        self.deliver(&mut deliveries);
         true
     }
 
@@ -174,12 +174,14 @@ impl HostQueue {
         self.lock().has_task(ticket)
     }
 
+    /// `None` if it was over already; else who has it and is to drop it.
     fn call_off(
         &self,
         state: &mut QueueState,
         ticket: Ticket,
         reason: Reason,
-    ) -> Option<(Delivery, Option<Owner>)> {
+        deliveries: &mut Deliveries,
+    ) -> Option<Option<Owner>> {
         if !state.has_task(ticket) {
             return None;
         }
@@ -189,7 +191,8 @@ impl HostQueue {
             let pending = state.take_pending(index).expect("has_task");
             let block = state.free_record(index);
             block.into_iter().for_each(|block| self.common.inputs.free(block));
-            return Some((Delivery::of_error(pending, reason.error(None, true)), None));
+            deliveries.push_error(&mut state.receivers, &pending, reason.error(None, true));
+            return Some(None);
         } else {
             match state.control.records()[index].cancel(generation) {
                 CancelResult::BeforeClaim => None,
@@ -210,7 +213,8 @@ impl HostQueue {
             }
         }
         let error = reason.error(Some(options), owner.is_some());
-        Some((Delivery::of_error(pending, error), owner))
+        deliveries.push_error(&mut state.receivers, &pending, error);
+        Some(owner)
     }
 }
 

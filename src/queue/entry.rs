@@ -1,8 +1,6 @@
 //! The host's own entry for a record: the private memory that decides what was delivered.
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
-
 use crate::arena::Block;
 use crate::table::{INLINE_INPUT, InputDesc, Place, StateWord};
 use crate::task::{Outcome, TaskOptions};
@@ -16,14 +14,16 @@ pub(crate) trait Receiver: Send + Sync {
     fn deliver(&self, token: u64, outcome: Outcome) -> bool;
 
     /// The same for several outcomes at once: how many who had been counted it woke.
-    fn deliver_all(&self, outcomes: &mut dyn Iterator<Item = (u64, Outcome)>) -> usize {
-        outcomes.map(|(token, outcome)| usize::from(self.deliver(token, outcome))).sum()
+    /// None is left in `outcomes`.
+    fn deliver_all(&self, outcomes: &mut Vec<(u64, Outcome)>) -> usize {
+        outcomes.drain(..).map(|(token, outcome)| usize::from(self.deliver(token, outcome))).sum()
     }
 }
 
 /// A task whose outcome is not delivered yet.
 pub(crate) struct Pending {
-    pub(crate) receiver: Arc<dyn Receiver>,
+    /// The key of who receives its outcome.
+    pub(crate) receiver: usize,
     pub(crate) token: u64,
     /// The task's number in its pool.
     pub(crate) task: u64,

@@ -9,6 +9,7 @@ mod audit;
 mod cancel;
 mod common;
 mod counters;
+mod delivery;
 mod entry;
 #[cfg(any(all(test, not(aiopool_loom)), aiopool_fuzz))]
 pub(crate) mod fuzz;
@@ -36,14 +37,15 @@ use crate::task::TaskError;
 
 pub(crate) use cancel::{Expired, Reason};
 pub(crate) use common::{Common, Observer, searchers};
+pub(crate) use delivery::For;
 pub(crate) use entry::{Receiver, Ticket};
 pub(crate) use inputs::Inputs;
 pub(crate) use recover::Death;
 pub(crate) use submit::{Staged, Submission, Waiting};
 
+use delivery::{Deliveries, Receivers};
 use entry::{Entry, Pending};
 use lanes::Lane;
-use receive::Delivery;
 use room::Room;
 use times::{AllTimes, Times};
 
@@ -84,6 +86,7 @@ struct QueueState {
     tails: [u64; 4],
     /// The heads as last read, so that a freed record rarely costs a look at a contended line.
     heads: [u64; 4],
+    receivers: Receivers,
     room: Room,
     closed: bool,
     pending: usize,
@@ -94,7 +97,7 @@ struct Lanes {
     control: Arc<Control>,
     lanes: Vec<Lane>,
     /// Used again from drain to drain.
-    deliveries: Vec<Delivery>,
+    deliveries: Deliveries,
 }
 
 impl HostQueue {
@@ -114,6 +117,7 @@ impl HostQueue {
             deferred: Vec::new(),
             tails: [0; 4],
             heads: [0; 4],
+            receivers: Receivers::default(),
             room: Room::default(),
             closed: false,
             pending: 0,
@@ -124,7 +128,7 @@ impl HostQueue {
             common,
             bells,
             state: Mutex::new(state),
-            lanes: Mutex::new(Lanes { control, lanes, deliveries: Vec::new() }),
+            lanes: Mutex::new(Lanes { control, lanes, deliveries: Deliveries::default() }),
             again: AtomicBool::new(false),
             pending: AtomicUsize::new(0),
             out: AtomicUsize::new(0),
@@ -202,14 +206,14 @@ impl HostQueue {
     /// Ends every pending task with [`TaskError::PoolClosed`]. Workers are the caller's to end.
     pub(crate) fn end_all(&self, reason: Option<Arc<Error>>) {
         self.close();
-        let mut deliveries = Vec::new();
+        let mut deliveries = Deliveries::default();
         let mut lanes = lock(&self.lanes);
         self.drain_lanes(&mut lanes, &mut deliveries);
         let mut state = self.lock();
         for index in 0..state.entries.len() {
             if let Some(pending) = state.take_pending(index) {
                 let error = TaskError::PoolClosed { reason: reason.clone() };
-                deliveries.push(Delivery::of_error(pending, error));
+                deliveries.push_error(&mut state.receivers, &pending, error);
             }
         }
         self.note_pending(&state);

@@ -12,7 +12,7 @@ use crate::control::Control;
 use crate::table::{Call, State};
 use crate::task::TaskError;
 
-use super::receive::Delivery;
+use super::delivery::Deliveries;
 use super::{HostQueue, QueueState, lock};
 
 impl HostQueue {
@@ -23,7 +23,7 @@ impl HostQueue {
     /// [`TaskError::Corrupt`] where not.
     pub(crate) fn rebuild(&self, control: Control, what: &str) {
         let control = Arc::new(control);
-        let mut deliveries = Vec::new();
+        let mut deliveries = Deliveries::default();
         let mut lanes = lock(&self.lanes);
         for lane in &mut lanes.lanes {
             lane.arena = None;
@@ -64,7 +64,7 @@ impl HostQueue {
         index: usize,
         untouched: bool,
         what: &str,
-        deliveries: &mut Vec<Delivery>,
+        deliveries: &mut Deliveries,
     ) {
         if state.entries[index].held {
             let pending = state.entries[index].pending.as_ref();
@@ -90,7 +90,7 @@ impl HostQueue {
             let block = state.free_record(index);
             block.into_iter().for_each(|block| self.common.inputs.free(block));
             let error = TaskError::Corrupt(what.to_owned());
-            deliveries.push(Delivery::of_error(pending, error));
+            deliveries.push_error(&mut state.receivers, &pending, error);
             return;
         }
         self.put_back(state, index, pending, 0);

@@ -2,7 +2,6 @@
 //! outcome is delivered by taking the host's own entry, once.
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::Waker;
 
@@ -13,7 +12,8 @@ use crate::table::{OutputDesc, Place, State};
 use crate::task::outcome::interpret;
 use crate::task::{Outcome, Payload, Status, TaskError};
 
-use super::entry::{Pending, Receiver, Ticket};
+use super::delivery::Deliveries;
+use super::entry::{Pending, Ticket};
 use super::submit::after;
 use super::timers::Due;
 use super::{HostQueue, Lanes, QueueState};
@@ -21,39 +21,20 @@ use super::{HostQueue, Lanes, QueueState};
 /// Payloads above this many bytes are copied without the queue's mutex.
 const LARGE: u32 = 16 << 10;
 
-/// An outcome on its way to its receiver.
-pub(super) struct Delivery {
-    receiver: Arc<dyn Receiver>,
-    token: u64,
-    task: u64,
-    outcome: Outcome,
-}
-
-impl std::fmt::Debug for Delivery {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Delivery({:?})", self.outcome)
-    }
-}
-
-impl Delivery {
-    /// A task that ends with `error`.
-    pub(super) fn of_error(pending: Pending, error: TaskError) -> Self {
-        let outcome = Outcome::error(error, pending.attempts);
-        Self::of(pending, outcome)
-    }
-
-    fn of(pending: Pending, outcome: Outcome) -> Self {
-        let Pending { receiver, token, task, .. } = pending;
-        Self { receiver, token, task, outcome }
-    }
-}
-
 /// A DONE record whose output is too large to be copied under the mutex.
 struct Large {
     index: usize,
     pending: Pending,
     output: OutputDesc,
     started: u64,
+}
+
+/// A DONE record, and its output's bytes or what is wrong with them.
+struct Done {
+    pending: Pending,
+    output: OutputDesc,
+    started: u64,
+    payload: Result<Payload, String>,
 }
 
 impl HostQueue {
@@ -69,7 +50,7 @@ impl HostQueue {
             self.again.store(false, Ordering::Relaxed);
             let mut deliveries = std::mem::take(&mut lanes.deliveries);
             self.drain_lanes(&mut lanes, &mut deliveries);
-            if deliveries.is_empty() {
+            if deliveries.len() == 0 {
                 lanes.deliveries = deliveries;
                 drop(lanes);
                 self.common.inputs.wake_waiting();
@@ -89,7 +70,7 @@ impl HostQueue {
     }
 
     /// Takes everything that the lanes hold.
-    pub(super) fn drain_lanes(&self, lanes: &mut Lanes, deliveries: &mut Vec<Delivery>) {
+    pub(super) fn drain_lanes(&self, lanes: &mut Lanes, deliveries: &mut Deliveries) {
         let mut large = Vec::new();
         let Lanes { control, lanes, .. } = lanes;
         let mut guard = None;
@@ -158,7 +139,7 @@ impl HostQueue {
         lane: &mut super::Lane,
         slot: usize,
         index: usize,
-        deliveries: &mut Vec<Delivery>,
+        deliveries: &mut Deliveries,
         large: &mut Vec<(usize, LargeRecord)>,
         blocks: &mut Vec<Block>,
     ) -> bool {
@@ -186,9 +167,9 @@ impl HostQueue {
             && let Some(payload) = self.lend(control, lane, slot, output)
         {
             // A value, so it is never held for another attempt.
-            let ended = self.end(state, index, pending, output, started, Ok(payload));
+            let done = Done { pending, output, started, payload: Ok(payload) };
+            self.end(state, index, done, deliveries);
             blocks.extend(state.free_record(index));
-            deliveries.extend(ended);
             return true;
         }
         if output.len > LARGE && matches!(output.place, Place::Block(_)) {
@@ -204,13 +185,10 @@ impl HostQueue {
             self.ring_if_waiting(control, slot);
         }
         let payload = payload.inspect_err(|what| self.report_damage(slot, what.clone()));
-        let ended = self.end(state, index, pending, output, started, payload);
-        match ended {
-            Some(delivery) => {
-                blocks.extend(state.free_record(index));
-                deliveries.push(delivery);
-            }
-            None => self.note_pending(state),
+        if self.end(state, index, Done { pending, output, started, payload }, deliveries) {
+            blocks.extend(state.free_record(index));
+        } else {
+            self.note_pending(state);
         }
         true
     }
@@ -222,7 +200,7 @@ impl HostQueue {
         lane: &mut super::Lane,
         slot: usize,
         LargeRecord(Large { index, pending, output, started }): LargeRecord,
-        deliveries: &mut Vec<Delivery>,
+        deliveries: &mut Deliveries,
     ) {
         let (copied, payload) = lane.copy_out(&control.records()[index]);
         // Read twice, so compared: the second reading is the one that was checked.
@@ -240,8 +218,9 @@ impl HostQueue {
         let payload = payload.inspect_err(|what| self.report_damage(slot, what.clone()));
         let mut state = self.lock();
         state.entries[index].copying = false;
-        let delivery = self.end(&mut state, index, pending, output, started, payload);
-        let input = delivery.is_some().then(|| state.free_record(index)).flatten();
+        let done = Done { pending, output, started, payload };
+        let over = self.end(&mut state, index, done, deliveries);
+        let input = over.then(|| state.free_record(index)).flatten();
         let woken = state.room.take(1);
         self.note_pending(&state);
         drop(state);
@@ -249,19 +228,16 @@ impl HostQueue {
         if let Some(block) = input {
             self.common.inputs.free(block);
         }
-        deliveries.extend(delivery);
     }
 
-    /// The delivery for a DONE record, or `None` if the task is held for another attempt.
+    /// Ends the task of a DONE record; false if it is held for another attempt.
     fn end(
         &self,
         state: &mut QueueState,
         index: usize,
-        mut pending: Pending,
-        output: OutputDesc,
-        started: u64,
-        payload: Result<Payload, String>,
-    ) -> Option<Delivery> {
+        Done { mut pending, output, started, payload }: Done,
+        deliveries: &mut Deliveries,
+    ) -> bool {
         let status = Status::from_bits(output.status);
         let options = pending.options;
         if options.retry_on_error
@@ -277,7 +253,7 @@ impl HostQueue {
             }
             self.common.counters.retries.add(1);
             self.hold(state, index, pending);
-            return None;
+            return false;
         }
         let result = match payload {
             Ok(payload) => interpret(output.status, payload),
@@ -290,7 +266,8 @@ impl HostQueue {
             ran_ns: output.elapsed_ns,
         };
         self.times.note(pending.function, &outcome);
-        Some(Delivery::of(pending, outcome))
+        deliveries.push(&mut state.receivers, &pending, outcome);
+        true
     }
 
     /// DONE(Err) or a dead worker's word → HELD until the retry is due.
@@ -308,19 +285,10 @@ impl HostQueue {
     }
 
     /// Gives outcomes to their receivers; no lock is held.
-    pub(super) fn deliver(&self, deliveries: &mut Vec<Delivery>) {
-        let any = !deliveries.is_empty();
-        self.common.note(self.index, deliveries.iter().map(|d| (d.task, &d.outcome)));
-        let mut left = deliveries.drain(..);
-        while let Some(first) = left.as_slice().first() {
-            // Most of them go to the same receiver, a map's.
-            let receiver = Arc::clone(&first.receiver);
-            let same = |d: &&Delivery| Arc::ptr_eq(&d.receiver, &receiver);
-            let count = left.as_slice().iter().take_while(same).count();
-            let mut outcomes = left.by_ref().take(count).map(|d| (d.token, d.outcome));
-            self.common.unpark(receiver.deliver_all(&mut outcomes));
-        }
-        drop(left);
+    pub(super) fn deliver(&self, deliveries: &mut Deliveries) {
+        let any = deliveries.len() > 0;
+        self.common.note(self.index, deliveries.iter());
+        self.common.unpark(deliveries.hand_over());
         self.common.inputs.wake_waiting();
         if any && self.common.is_closing() && self.pending() == 0 {
             self.common.call_supervisor();

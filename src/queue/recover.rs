@@ -14,8 +14,8 @@ use crate::table::{Call, State, StateWord, WorkerId};
 use crate::task::{LossCause, TaskError, WorkerExit, WorkerLost};
 use crate::worker::MAX_FAILURE_TEXT;
 
+use super::delivery::Deliveries;
 use super::entry::{Pending, Ticket};
-use super::receive::Delivery;
 use super::{HostQueue, QueueState, lock};
 
 /// A task that is claimed this often by workers that die at once is not tried again.
@@ -41,7 +41,7 @@ impl HostQueue {
     /// Recovers what the dead worker held. The worker is reaped: nobody writes as it any more.
     pub(crate) fn recover(&self, death: &Death) {
         let slot = usize::from(death.id.slot);
-        let mut deliveries = Vec::new();
+        let mut deliveries = Deliveries::default();
         let mut lanes = lock(&self.lanes);
         // Not after the scan: a push that happens meanwhile must not choose the dead sleeper.
         lanes.control.bells().forget(slot);
@@ -105,11 +105,12 @@ impl HostQueue {
 
     /// Ends every task that is left with the death of the only worker there was to be.
     pub(crate) fn lose_all(&self, death: &Death) {
-        let mut deliveries = Vec::new();
+        let mut deliveries = Deliveries::default();
         let mut state = self.lock();
         for index in 0..state.entries.len() {
             if let Some(pending) = state.take_pending(index) {
-                deliveries.push(self.lost(pending, death, Duration::ZERO));
+                let error = self.lost(&pending, death, Duration::ZERO);
+                deliveries.push_error(&mut state.receivers, &pending, error);
             }
         }
         self.note_pending(&state);
@@ -161,7 +162,7 @@ impl HostQueue {
         state: &mut QueueState,
         index: usize,
         death: &Death,
-        deliveries: &mut Vec<Delivery>,
+        deliveries: &mut Deliveries,
     ) {
         let Some(mut pending) = state.take_pending(index) else {
             let block = state.free_record(index);
@@ -187,7 +188,7 @@ impl HostQueue {
         index: usize,
         death: &Death,
         running: usize,
-        deliveries: &mut Vec<Delivery>,
+        deliveries: &mut Deliveries,
     ) {
         let started = state.control.records()[index].started();
         let Some(mut pending) = state.take_pending(index) else {
@@ -245,15 +246,16 @@ impl HostQueue {
         pending: Pending,
         death: &Death,
         running: Duration,
-        deliveries: &mut Vec<Delivery>,
+        deliveries: &mut Deliveries,
     ) {
         state.help_past(index);
         let block = state.free_record(index);
         block.into_iter().for_each(|block| self.common.inputs.free(block));
-        deliveries.push(self.lost(pending, death, running));
+        let error = self.lost(&pending, death, running);
+        deliveries.push_error(&mut state.receivers, &pending, error);
     }
 
-    fn lost(&self, pending: Pending, death: &Death, running: Duration) -> Delivery {
+    fn lost(&self, pending: &Pending, death: &Death, running: Duration) -> TaskError {
         let lost = WorkerLost {
             task: pending.task,
             function: self.common.inputs.function_name(pending.function).to_owned(),
@@ -266,7 +268,7 @@ impl HostQueue {
             running,
             earlier: pending.story.to_vec(),
         };
-        Delivery::of_error(pending, TaskError::WorkerLost(Box::new(lost)))
+        TaskError::WorkerLost(Box::new(lost))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::sys::clock::monotonic_ns;
 use crate::table::{Call, INLINE_INPUT, InputDesc, Place, StateWord};
 use crate::task::TaskOptions;
 
+use super::delivery::For;
 use super::entry::{Entry, Pending, Receiver, Story, Ticket};
 use super::timers::Due;
 use super::{HostQueue, QueueState};
@@ -27,7 +28,7 @@ pub(crate) struct Submission<'i> {
     pub(crate) function: u32,
     pub(crate) input: &'i [u8],
     pub(crate) options: TaskOptions,
-    pub(crate) receiver: Arc<dyn Receiver>,
+    pub(crate) receiver: For<'i>,
     pub(crate) token: u64,
 }
 
@@ -35,7 +36,6 @@ pub(crate) struct Submission<'i> {
 pub(crate) struct Staged {
     pub(crate) task: u64,
     pub(crate) token: u64,
-    pub(crate) receiver: Arc<dyn Receiver>,
     /// Where its input is in the bytes of all of them; at most [`Staged::MAX_INPUT`] long.
     pub(crate) input: Range<usize>,
 }
@@ -102,32 +102,33 @@ impl HostQueue {
         &self,
         tasks: &mut VecDeque<Staged>,
         bytes: &[u8],
-        (function, options): (u32, TaskOptions),
+        (function, options, receiver): (u32, TaskOptions, &Arc<dyn Receiver>),
         mut accepted: impl FnMut(u64, Ticket),
     ) -> Result<()> {
         let now = monotonic_ns();
         let start = self.next_start();
         let (mut result, mut count) = (Ok(()), 0);
         let mut state = self.lock();
-        while let Some(Staged { task, token, receiver, input }) = tasks.pop_front() {
-            let slice = &bytes[input.clone()];
+        for Staged { task, token, input } in &*tasks {
+            let (task, token, input) = (*task, *token, &bytes[input.clone()]);
             let desc = InputDesc {
-                len: slice.len() as u32,
-                place: Place::in_word(slice).unwrap_or(Place::Inline),
+                len: input.len() as u32,
+                place: Place::in_word(input).unwrap_or(Place::Inline),
             };
-            let submission = Submission { task, function, input: slice, options, receiver, token };
+            let receiver = For::Many(receiver);
+            let submission = Submission { task, function, input, options, receiver, token };
             match state.push(submission, desc, now) {
                 Ok((task, record)) => {
                     accepted(token, Ticket { queue: self.index, record, task });
                     count += 1;
                 }
-                Err((error, receiver)) => {
-                    tasks.push_front(Staged { task, token, receiver, input });
+                Err(error) => {
                     result = Err(error);
                     break;
                 }
             }
         }
+        tasks.drain(..count);
         let mut sleepers = [None; WAKES];
         if count > 0 {
             self.note_pending(&state);
@@ -174,8 +175,7 @@ impl HostQueue {
         let options = submission.options;
         let start = self.next_start();
         let mut state = self.lock();
-        let result = state.push(submission, desc, now).map_err(|(error, _)| error);
-        let result = result.map(|(task, record)| {
+        let result = state.push(submission, desc, now).map(|(task, record)| {
             state.entries[record as usize].input = block;
             self.note_pending(&state);
             (task, record, state.sleeper(start, self.common.searchers))
@@ -245,12 +245,12 @@ impl QueueState {
         submission: Submission<'_>,
         input: InputDesc,
         now: u64,
-    ) -> std::result::Result<(u64, u32), (Error, Arc<dyn Receiver>)> {
+    ) -> Result<(u64, u32)> {
         if self.closed {
-            return Err((Error::Closed, submission.receiver));
+            return Err(Error::Closed);
         }
         if self.make_room() {
-            return Err((Error::Full, submission.receiver));
+            return Err(Error::Full);
         }
         let class = usize::from(submission.options.priority);
         let index = self.free.pop().expect("make_room found one");
@@ -266,7 +266,7 @@ impl QueueState {
         // The private entry first, then the record, then the ring.
         entry.in_use = true;
         entry.pending = Some(Pending {
-            receiver,
+            receiver: self.receivers.join(receiver),
             token,
             task,
             function,

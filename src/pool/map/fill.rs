@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 use crate::pool::source::Source;
-use crate::pool::submit::{Function, Submit, with_encoded};
-use crate::queue::{HostQueue, Staged, Submission};
+use crate::pool::submit::{Function, Submit};
+use crate::queue::{For, HostQueue, Staged, Submission};
 use crate::sys::clock::monotonic_ns;
 use crate::task::TaskError;
 
@@ -69,7 +69,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
                 let (staged, bytes) = this.stage.of(number);
                 let before = staged.len();
                 let tasks = &mut this.tasks;
-                let kind = (function.number, this.submit.0);
+                let kind = (function.number, this.submit.0, &this.receiver);
                 let result = queue.try_submit_staged(staged, bytes, kind, |token, ticket| {
                     tasks[token as usize].ticket = Some(ticket);
                 });
@@ -91,7 +91,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
                 function: function.number,
                 input: &held.input,
                 options: this.submit.0,
-                receiver: this.arrivals.clone(),
+                receiver: For::Many(&this.receiver),
                 token: held.token,
             };
             let result = queue.try_submit(submission).map(|ticket| {
@@ -100,7 +100,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             (result, Some(held.token))
         });
         if done && let Some(held) = self.held.take() {
-            give_back(held.input);
+            self.keep_buffer(held.input);
         }
         done
     }
@@ -158,35 +158,51 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             Poll::Pending => return false,
         };
         let Some(function) = self.submit.1 else { return false };
-        let encoded = with_encoded(|buffer| {
-            let submit = Submit { inner: &self.inner, options: self.submit.0 };
-            submit.encode(function, &item, buffer).map(|()| self.keep(function, buffer))
-        });
-        if let Err(error) = encoded {
-            self.settle_now(Err(TaskError::not_submitted(error)));
+        let mut input = std::mem::take(&mut self.buffer);
+        let submit = Submit { inner: &self.inner, options: self.submit.0 };
+        match submit.encode(function, &item, &mut input) {
+            Ok(()) => self.keep(function, input),
+            Err(error) => {
+                self.keep_buffer(input);
+                self.settle_now(Err(TaskError::not_submitted(error)));
+            }
         }
         true
     }
 
     /// Gives an encoded item its number, its queue and its place among the results.
-    fn keep(&mut self, function: Function, input: &mut Vec<u8>) {
+    fn keep(&mut self, function: Function, input: Vec<u8>) {
+        let task = self.next_number();
         let shared = &self.inner.shared;
-        let task = shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
-        let queue = shared.queue_for(&function.new_task(task, &self.submit.0, input));
+        let queue = shared.queue_for(&function.new_task(task, &self.submit.0, &input));
         let item = self.first + self.places.len() as u64;
         let token = self.tasks.insert(InFlight { ticket: None, item }) as u64;
         if self.ordered {
             self.places.push_back(None);
         }
         if input.len() <= Staged::MAX_INPUT && self.submit.0.has_no_timers() {
-            self.stage.add(queue, task, token, self.arrivals.clone(), input);
+            self.stage.add(queue, task, token, &input);
+            self.keep_buffer(input);
         } else {
-            self.held = Some(Held { task, token, queue, input: std::mem::take(input) });
+            self.held = Some(Held { task, token, queue, input });
         }
     }
-}
 
-/// Gives an encoding buffer back to this thread.
-fn give_back(buffer: Vec<u8>) {
-    with_encoded(|slot| *slot = buffer);
+    /// A number for a task: taken from the pool for a batch at a time.
+    fn next_number(&mut self) -> u64 {
+        if let Some(number) = self.numbers.next() {
+            return number;
+        }
+        let count = self.pace.batch();
+        let first = self.inner.shared.next_task.fetch_add(count, Ordering::Relaxed) as u64;
+        self.numbers = first + 1..first + count as u64;
+        first
+    }
+
+    /// Encodes the next item into memory that is there already, unless it is out of proportion.
+    fn keep_buffer(&mut self, buffer: Vec<u8>) {
+        if buffer.capacity() <= 1 << 20 {
+            self.buffer = buffer;
+        }
+    }
 }

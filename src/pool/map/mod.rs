@@ -5,6 +5,7 @@ mod fill;
 mod stage;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -43,10 +44,16 @@ pub struct Map<S: Source, T> {
     /// Small items that are encoded and not submitted yet.
     stage: Stage,
     pace: Pace,
+    /// Numbers for tasks to come.
+    numbers: Range<u64>,
+    /// Where items are encoded.
+    buffer: Vec<u8>,
     /// A large one, which comes after them.
     held: Option<Held>,
     waiting: Option<RoomWaiting>,
     arrivals: Arc<Arrivals>,
+    /// The same, as the queues know it.
+    receiver: Arc<dyn Receiver>,
     /// What arrived and is being sorted in; changes places with the list in `arrivals`, so that
     /// neither is ever allocated anew.
     taken: Vec<(u64, Outcome)>,
@@ -102,12 +109,16 @@ impl Arrivals {
 
 impl Receiver for Arrivals {
     fn deliver(&self, token: u64, outcome: Outcome) -> bool {
-        self.deliver_all(&mut std::iter::once((token, outcome))) > 0
+        self.deliver_all(&mut vec![(token, outcome)]) > 0
     }
 
-    fn deliver_all(&self, outcomes: &mut dyn Iterator<Item = (u64, Outcome)>) -> usize {
+    fn deliver_all(&self, outcomes: &mut Vec<(u64, Outcome)>) -> usize {
         let mut arrived = self.lock();
-        arrived.outcomes.extend(outcomes);
+        if arrived.outcomes.is_empty() {
+            std::mem::swap(&mut arrived.outcomes, outcomes);
+        } else {
+            arrived.outcomes.append(outcomes);
+        }
         let waker = arrived.waker.take();
         drop(arrived);
         let woke = usize::from(waker.is_some());
@@ -133,6 +144,7 @@ impl<S: Source, T> Map<S, T> {
         let inner = Arc::clone(submit.inner);
         let window = inner.shared.plan.default_window();
         let queues = inner.shared.queues.len();
+        let arrivals: Arc<Arrivals> = Arc::default();
         let (function, refused) = match function {
             Ok(function) => (Some(function), None),
             Err(error) => (None, Some(error)),
@@ -144,9 +156,12 @@ impl<S: Source, T> Map<S, T> {
             source: Some(source),
             stage: Stage::new(queues),
             pace: Pace::default(),
+            numbers: 0..0,
+            buffer: Vec::new(),
             held: None,
             waiting: None,
-            arrivals: Arc::default(),
+            receiver: Arc::clone(&arrivals) as Arc<dyn Receiver>,
+            arrivals,
             taken: Vec::new(),
             tasks: Slab::new(),
             places: VecDeque::new(),

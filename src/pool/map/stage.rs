@@ -6,9 +6,8 @@
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use crate::queue::{Receiver, Staged};
+use crate::queue::Staged;
 
 /// At most so many items are submitted together.
 const MOST: usize = 64;
@@ -61,19 +60,12 @@ impl Stage {
         self.items
     }
 
-    /// Adds task `task` with `input`, whose outcome goes to `receiver` with `token`.
-    pub(super) fn add(
-        &mut self,
-        queue: usize,
-        task: u64,
-        token: u64,
-        receiver: Arc<dyn Receiver>,
-        input: &[u8],
-    ) {
+    /// Adds task `task` with `input`, whose outcome comes with `token`.
+    pub(super) fn add(&mut self, queue: usize, task: u64, token: u64, input: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(input);
         let input = start..self.bytes.len();
-        self.queues[queue].push_back(Staged { task, token, receiver, input });
+        self.queues[queue].push_back(Staged { task, token, input });
         self.items += 1;
     }
 

@@ -10,7 +10,7 @@ use super::dies;
 use crate::control::{Control, Shape};
 use crate::queue::timers::Due;
 use crate::queue::{
-    Common, Death, Expired, HostQueue, Inputs, Reason, Receiver, Submission, Ticket,
+    Common, Death, Expired, For, HostQueue, Inputs, Reason, Receiver, Submission, Ticket,
 };
 use crate::shm::Region;
 use crate::sys::eventfd::EventFd;
@@ -176,7 +176,7 @@ impl<'b> Life<'b> {
             function: 0,
             input,
             options,
-            receiver: self.book.clone(),
+            receiver: For::One(self.book.clone()),
             token,
         };
         match self.queue.try_submit(submission) {

@@ -1,0 +1,147 @@
+//! Outcomes on their way to their receivers, and who the receivers are.
+//!
+//! The tasks of a `map` all have one receiver, so the queue keeps one reference to it and counts
+//! the tasks: a reference of each task's own would cost two locked instructions a task. Outcomes
+//! of one receiver that come together are handed over together.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::task::{Outcome, TaskError};
+
+use super::entry::{Pending, Receiver};
+
+/// Whom a submission is for.
+pub(crate) enum For<'r> {
+    /// One that receives this outcome only.
+    One(Arc<dyn Receiver>),
+    /// One that receives many.
+    Many(&'r Arc<dyn Receiver>),
+}
+
+/// The receivers of a queue's pending tasks.
+#[derive(Default)]
+pub(super) struct Receivers {
+    counted: Slab<Counted>,
+    /// Where the last one is that receives many.
+    last: usize,
+}
+
+struct Counted {
+    receiver: Arc<dyn Receiver>,
+    /// Its pending tasks.
+    tasks: usize,
+}
+
+impl std::fmt::Debug for Receivers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Receivers({})", self.counted.len())
+    }
+}
+
+impl Receivers {
+    /// One more pending task is `whom`'s; its key until then.
+    pub(super) fn join(&mut self, whom: For<'_>) -> usize {
+        let receiver = match whom {
+            For::One(receiver) => receiver,
+            For::Many(receiver) => {
+                if let Some(last) = self.counted.get_mut(self.last)
+                    && Arc::ptr_eq(&last.receiver, receiver)
+                {
+                    last.tasks += 1;
+                    return self.last;
+                }
+                self.last = self.counted.vacant_key();
+                Arc::clone(receiver)
+            }
+        };
+        self.counted.insert(Counted { receiver, tasks: 1 })
+    }
+
+    /// A task of `key`'s is over.
+    fn leave(&mut self, key: usize) -> Option<Arc<dyn Receiver>> {
+        let counted = &mut self.counted[key];
+        counted.tasks -= 1;
+        (counted.tasks == 0).then(|| self.counted.remove(key).receiver)
+    }
+}
+
+/// Outcomes that were decided under the queue's mutex, to be handed over without it.
+#[derive(Default)]
+pub(super) struct Deliveries {
+    outcomes: Vec<(u64, Outcome)>,
+    /// The number of each one's task.
+    tasks: Vec<u64>,
+    /// How many of them in a row go to whom.
+    runs: Vec<(Arc<dyn Receiver>, usize)>,
+    /// Used again from delivery to delivery.
+    batch: Vec<(u64, Outcome)>,
+}
+
+impl std::fmt::Debug for Deliveries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Deliveries({:?})", self.outcomes)
+    }
+}
+
+impl Deliveries {
+    /// `pending` is over, with `outcome`.
+    pub(super) fn push(&mut self, receivers: &mut Receivers, pending: &Pending, outcome: Outcome) {
+        let key = pending.receiver;
+        match self.runs.last_mut() {
+            Some((receiver, count)) if Arc::ptr_eq(receiver, &receivers.counted[key].receiver) => {
+                *count += 1;
+                receivers.leave(key);
+            }
+            _ => {
+                let receiver = match receivers.leave(key) {
+                    Some(receiver) => receiver,
+                    None => Arc::clone(&receivers.counted[key].receiver),
+                };
+                self.runs.push((receiver, 1));
+            }
+        }
+        self.tasks.push(pending.task);
+        self.outcomes.push((pending.token, outcome));
+    }
+
+    /// `pending` is over, with `error`.
+    pub(super) fn push_error(
+        &mut self,
+        receivers: &mut Receivers,
+        pending: &Pending,
+        error: TaskError,
+    ) {
+        self.push(receivers, pending, Outcome::error(error, pending.attempts));
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.outcomes.len()
+    }
+
+    /// The tasks that are over, by number, and how.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Outcome)> + Clone {
+        self.tasks.iter().copied().zip(self.outcomes.iter().map(|(_, outcome)| outcome))
+    }
+
+    /// Hands all of them over; no lock is held. How many who had been counted it woke.
+    pub(super) fn hand_over(&mut self) -> usize {
+        let Self { outcomes, tasks, runs, batch } = self;
+        tasks.clear();
+        if let [(receiver, _)] = &runs[..] {
+            let woken = receiver.deliver_all(outcomes);
+            runs.clear();
+            return woken;
+        }
+        let mut left = outcomes.drain(..);
+        let mut woken = 0;
+        for (receiver, count) in runs.drain(..) {
+            batch.extend(left.by_ref().take(count));
+            woken += receiver.deliver_all(batch);
+        }
+        woken
+    }
+}
