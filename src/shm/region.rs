@@ -190,7 +190,7 @@ impl Region {
 
     #[inline]
     fn check(&self, offset: usize, len: usize) -> *mut u8 {
-        if !offset.checked_add(len).is_some_and(|end| end <= self.map.len()) {
+        if offset.checked_add(len).is_none_or(|end| end > self.map.len()) {
             outside(offset, len, self.map.len());
         }
         // SAFETY: within the mapping, as just checked.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::sync::crash::{Deed, Point, WORKERS, arm};
@@ -23,7 +24,10 @@ struct Notes(PathBuf);
 
 impl Notes {
     fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("aiopool-{name}-{}", std::process::id()));
+        // Two tests may be at the same point at the same time.
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let (pid, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(format!("aiopool-{name}-{pid}-{number}"));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).unwrap();
         Self(path)
