@@ -1,7 +1,8 @@
 //! The verbs that submit: `apply`, `map`, `starmap` and their `try_` forms.
 #![forbid(unsafe_code)]
 
-use std::cell::RefCell;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -240,14 +241,20 @@ impl<'p> Submit<'p> {
     }
 
     fn know<F>(self, vtable: &'static Vtable) -> Result<Function> {
+        thread_local! {
+            /// The function that this thread submitted last: `(pool, vtable, number)`.
+            static LAST: Cell<(usize, u64, u32)> = const { Cell::new((0, 0, 0)) };
+        }
         self.check()?;
         let name = std::any::type_name::<F>();
-        let entry = FunctionEntry {
-            vtable: entry::relative(vtable),
-            target: Target::default(),
-            name: String::new(),
-        };
+        let (pool, vtable) = (self.inner.shared.id, entry::relative(vtable));
+        let (last_pool, last_vtable, number) = LAST.get();
+        if (last_pool, last_vtable) == (pool, vtable) {
+            return Ok(Function { number, name });
+        }
+        let entry = FunctionEntry { vtable, target: Target::default(), name: String::new() };
         let number = self.inner.shared.common.inputs.function(entry, name)?;
+        LAST.set((pool, vtable, number));
         Ok(Function { number, name })
     }
 
@@ -255,6 +262,14 @@ impl<'p> Submit<'p> {
     where
         A: Serialize + 'static,
     {
+        let raw = (argument as &dyn Any).downcast_ref::<Bytes>();
+        if let (Ok(function), Some(raw)) = (&known, raw) {
+            // Needs no encoding, so no copy of its own.
+            return match self.check_size(raw.len()) {
+                Ok(()) => Task::submit(self, *function, raw),
+                Err(error) => Task::failed(self, TaskError::not_submitted(error)),
+            };
+        }
         with_encoded(|buffer| {
             let encoded = known.and_then(|function| {
                 self.encode(function, argument, buffer)?;
@@ -277,11 +292,12 @@ impl<'p> Submit<'p> {
         buffer.clear();
         codec::encode(argument, buffer)
             .map_err(|reason| Error::Encode { function: function.name, reason })?;
+        self.check_size(buffer.len())
+    }
+
+    fn check_size(&self, size: usize) -> Result<()> {
         let max = self.inner.shared.plan.max_payload;
-        if buffer.len() > max {
-            return Err(Error::PayloadTooLarge { size: buffer.len(), max });
-        }
-        Ok(())
+        if size > max { Err(Error::PayloadTooLarge { size, max }) } else { Ok(()) }
     }
 }
 

@@ -27,9 +27,17 @@ use crate::sys::poll::{PollFd, poll};
 pub(crate) struct Waiting {
     /// Runtimes that listen.
     runtimes: Mutex<HashMap<Id, Weak<()>>>,
-    /// Whether a blocking caller waits on the doorbell for the others.
-    leader: Mutex<bool>,
+    callers: Mutex<Callers>,
     led: Condvar,
+}
+
+/// The blocking callers.
+#[derive(Debug, Default)]
+struct Callers {
+    /// One of them waits on the doorbell for the others.
+    led: bool,
+    /// So many others.
+    followers: usize,
 }
 
 thread_local! {
@@ -197,22 +205,29 @@ impl Waiting {
                 Some(Duration::ZERO) => return None,
                 left => left,
             };
-            let mut leader = lock(&self.leader);
-            if *leader {
+            let mut callers = lock(&self.callers);
+            if callers.led {
                 // Somebody else listens, and tells all when it was rung. Under the lock, so that
                 // it cannot tell between this look and the wait.
                 if let Some(found) = done(true) {
                     return Some(found);
                 }
                 let left = left.unwrap_or(Duration::from_secs(3600));
-                drop(self.led.wait_timeout(leader, left).unwrap_or_else(PoisonError::into_inner));
+                callers.followers += 1;
+                let waited = self.led.wait_timeout(callers, left);
+                waited.unwrap_or_else(PoisonError::into_inner).0.followers -= 1;
                 continue;
             }
-            *leader = true;
-            drop(leader);
+            callers.led = true;
+            drop(callers);
             let found = self.lead(shared, left, gap, &mut done);
-            *lock(&self.leader) = false;
-            self.led.notify_all();
+            let mut callers = lock(&self.callers);
+            callers.led = false;
+            // A call into the system, so only where somebody hears it.
+            if callers.followers > 0 {
+                self.led.notify_all();
+            }
+            drop(callers);
             if found.is_some() {
                 return found;
             }
