@@ -111,3 +111,9 @@ fn the_descriptor_tells_the_truth() {
     let Some(said) = program("polling", &[]) else { return };
     assert!(said.ends_with("checks of the descriptor\n"), "{said}");
 }
+
+#[test]
+fn random_calls_lose_and_double_no_task() {
+    let Some(said) = program("fuzz", &["4711", "5"]) else { return };
+    assert!(said.starts_with("fuzz: ") && said.ends_with("seed 4711\n"), "{said}");
+}
