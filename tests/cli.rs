@@ -164,6 +164,29 @@ fn output_that_cannot_be_written_is_status_1_and_named() {
 }
 
 #[test]
+fn progress_bars_are_for_terminals() {
+    for engine in ENGINES {
+        let out = scratch("terminal.csv");
+        let binary = env!("CARGO_BIN_EXE_aiopool");
+        // `script` gives a command a terminal of its own.
+        let scrape = format!(
+            "stty cols 80; '{binary}' scrape --engine {engine} --pages 2 --out '{}'",
+            out.display()
+        );
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &scrape, "/dev/null"]);
+        let run = run(script.env("TERM", "xterm").stdin(Stdio::null()));
+        assert_eq!(run.code(), Some(0), "{}", run.stdout);
+        for bar in ["lists", "2/2", "details", "40/40"] {
+            assert!(run.stdout.contains(bar), "no {bar}: {:?}", run.stdout);
+        }
+        let last = run.last_line();
+        assert!(last.contains("40 books from 2 pages, 0 failed, in "), "{last:?}");
+        assert_eq!(rows(&out).len(), 40);
+    }
+}
+
+#[test]
 fn a_reader_that_goes_away_is_success() {
     let mut child = scrape("single", "1", &scratch("unread.csv"))
         .stdout(Stdio::piped())

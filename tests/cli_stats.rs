@@ -2,8 +2,11 @@
 
 mod command;
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use aiopool::Pool;
-use command::{aiopool, run};
+use command::{aiopool, run, wait};
 
 async fn double(x: u64) -> u64 {
     x * 2
@@ -38,14 +41,17 @@ fn numbers_are_printed_once_in_lines_and_in_json() {
 fn a_watch_ends_with_the_pool() {
     let name = format!("cli-watch-{}", std::process::id());
     let pool = busy_pool(&name);
-    let watch =
-        std::thread::spawn(move || run(&mut aiopool(["stats", &name, "--json", "--watch"])));
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let mut watch = aiopool(["stats", &name, "--json", "--watch"]);
+    let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        let line = lines.next().unwrap().unwrap();
+        let stats: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(stats["ok"], 100, "{line}");
+    }
     drop(pool);
-    let watch = watch.join().unwrap();
-    assert_eq!(watch.code(), Some(0), "{}", watch.stderr);
-    assert!(watch.stdout.lines().all(|line| line.starts_with('{')), "{}", watch.stdout);
-    assert!(!watch.stdout.is_empty());
+    assert!(lines.all(|line| line.unwrap().starts_with('{')));
+    assert_eq!(wait(&mut watch).code(), Some(0));
 }
 
 #[test]

@@ -88,15 +88,29 @@ fn works_under_block_on_and_join() {
 
 #[tokio::test]
 async fn order_is_kept_or_not_as_asked() {
-    let pool = pool(2);
-    let naps = [300, 5, 100];
-    assert_eq!(pool.map(nap_and_tell, naps).await.unwrap(), naps);
-    let mut completed = pool.map(nap_and_tell, naps).as_completed();
-    let mut order = Vec::new();
-    while let Some(result) = completed.next().await {
-        order.push(result.unwrap());
+    /// Item 0 waits until there is a file.
+    async fn wait_if_first((item, gate): (u64, String)) -> u64 {
+        while item == 0 && !std::path::Path::new(&gate).exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        item
     }
-    assert_eq!(order, [5, 100, 300]);
+    let gate = std::env::temp_dir().join(format!("aiopool-order-{}", std::process::id()));
+    let pool = pool(2);
+    let items = (0..9).map(|item| (item, gate.to_str().unwrap().to_owned()));
+    let mut completed = pool.map(wait_if_first, items.clone()).as_completed();
+    for _ in 0..8 {
+        assert_ne!(completed.next().await.unwrap().unwrap(), 0);
+    }
+    // In order, the others wait behind the first.
+    let mut ordered = pool.map(wait_if_first, items);
+    let early = tokio::time::timeout(Duration::from_millis(50), ordered.next()).await;
+    assert!(early.is_err(), "{early:?}");
+    std::fs::write(&gate, "").unwrap();
+    assert_eq!(completed.next().await.unwrap().unwrap(), 0);
+    assert!(completed.next().await.is_none());
+    assert_eq!(ordered.await.unwrap(), (0..9).collect::<Vec<_>>());
+    std::fs::remove_file(&gate).unwrap();
 }
 
 #[tokio::test]
@@ -135,18 +149,6 @@ async fn a_death_costs_its_task_and_not_the_pool() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_ends_beside_another_suspect_does_not_count() {
-    let pool = Pool::builder().processes(1).child_concurrency(2).build().unwrap();
-    let retried = pool.with(TaskOptions::new().retries(1));
-    // One worker: the nap runs when the other begins, and the two die together.
-    let (nap, poison) = (retried.apply(nap_and_tell, 200), retried.apply(die, 1));
-    let error = poison.await.unwrap_err();
-    let lost = error.worker_lost().expect("the worker died");
-    assert_eq!((lost.attempt, lost.attempts_allowed, lost.earlier.len()), (3, 3, 2), "{lost}");
-    assert_eq!(nap.await.unwrap(), 200);
-}
-
-#[tokio::test]
 async fn payloads_of_every_size_come_back() {
     let pool = Pool::builder().processes(2).max_payload(1 << 22).build().unwrap();
     let texts: Vec<String> = (0..22)
@@ -160,7 +162,9 @@ async fn payloads_of_every_size_come_back() {
     }
     assert_eq!(pool.apply(raw_echo, raw.clone()).await.unwrap(), raw);
     let too_large = pool.apply(echo, "x".repeat(5 << 20)).await.unwrap_err();
-    assert!(too_large.to_string().contains("the pool takes at most 4194304"), "{too_large}");
+    let said = "the input is 5242884 bytes, the pool takes at most 4194304";
+    assert!(too_large.to_string().contains(said), "{too_large}");
+    assert_eq!((pool.stats().pending, pool.stats().input_bytes), (0, 0), "nothing is kept of it");
 }
 
 #[tokio::test]
@@ -211,17 +215,30 @@ async fn recycling_is_exact_and_loses_nothing() {
 fn bad_options_are_refused_with_value_and_range() {
     let error = Pool::builder().processes(2).queues(3).build().unwrap_err();
     assert!(error.to_string().contains("queue count must be <= process count"), "{error}");
-    for builder in [
-        Pool::builder().processes(0),
-        Pool::builder().queues(0),
-        Pool::builder().child_concurrency(0),
-        Pool::builder().capacity(17),
-        Pool::builder().capacity(1 << 21),
-        Pool::builder().priorities(5),
+    let two = || Pool::builder().processes(2);
+    for (builder, said) in [
+        (Pool::builder().processes(0), "processes = 0 is not possible: 1 to 65536"),
+        (Pool::builder().processes(70_000), "processes = 70000 is not possible: 1 to 65536"),
+        (Pool::builder().processes(3000), "at most 2047 for each of the 1 queues"),
+        (two().queues(0), "queues = 0 is not possible: 1 to 65536"),
+        (two().child_concurrency(0), "child_concurrency = 0 is not possible: 1 to 65536"),
+        (two().capacity(0), "capacity = 0 is not possible: 16 to 1048576"),
+        (two().capacity(17), "capacity = 17 is not possible: a power of two from 16 to 1048576"),
+        (two().capacity(1 << 21), "capacity = 2097152 is not possible: 16 to 1048576"),
+        (two().priorities(0), "priorities = 0 is not possible: 1 to 4"),
+        (two().priorities(5), "priorities = 5 is not possible: 1 to 4"),
+        (two().max_payload(0), "max_payload = 0 is not possible: 1 to 1073741824"),
+        (two().max_payload(1 << 31), "max_payload = 2147483648 is not possible: 1 to 1073741824"),
+        (two().input_arena(1 << 20), "input_arena = 1048576 is not possible: 134217728 to "),
+        (two().output_arena(0), "output_arena = 0 is not possible: 134217728 to "),
     ] {
         let error = builder.build().unwrap_err();
         assert!(matches!(error, Error::InvalidOption { .. }), "{error}");
+        assert!(error.to_string().contains(said), "{error} does not say {said}");
     }
+    let pool = two().build().unwrap();
+    let refused = pool.with(TaskOptions::new().priority(1)).apply(double, 1).wait().unwrap_err();
+    assert!(refused.to_string().contains("priority = 1 is not possible"), "{refused}");
 }
 
 #[tokio::test]

@@ -120,6 +120,26 @@ async fn drain_sees_the_end_of_tasks_that_nobody_awaits() {
     assert_eq!(pool.stats().ok, 5);
 }
 
+#[test]
+fn times_past_the_end_of_the_clock_are_no_limit() {
+    const EVER: Duration = Duration::MAX;
+    let pool = Pool::builder().processes(1).grace(EVER).build().unwrap();
+    let options = TaskOptions::new().timeout(EVER).queue_ttl(EVER).retries(1).backoff(EVER);
+    let mut task = pool.with(options).apply(double, 4);
+    assert_eq!(task.wait_timeout(EVER).unwrap().unwrap(), 8);
+    let retried = pool.with(options.retry_on_error(true));
+    let notes = Notes::new("ever");
+    let mut held = retried.try_apply(fail_until, (notes.0.clone(), 9));
+    while pool.stats().retries < 1 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(held.wait_timeout(Duration::ZERO).is_none());
+    held.cancel();
+    assert!(matches!(held.wait_timeout(EVER), Some(Err(TaskError::Cancelled))));
+    assert!(pool.drain_blocking(EVER) && aiopool::block_on(pool.drain(EVER)));
+    pool.join_blocking().unwrap();
+}
+
 #[tokio::test]
 async fn the_runtime_initializer_configures_each_workers_runtime() {
     fn name_the_threads(runtime: &mut tokio::runtime::Builder) {

@@ -52,6 +52,10 @@ impl<S: Scheduler> Scheduler for Spy<S> {
 
     fn schedule_task(&self, task: &NewTask<'_>, load: &dyn Load) -> usize {
         assert_eq!(load.queues(), self.1.lock().unwrap().queues.len());
+        for queue in 0..load.queues() {
+            assert!((1..=self.1.lock().unwrap().processes.len()).contains(&load.processes(queue)));
+            assert!(load.depth_up_to(queue, 0) <= load.depth(queue));
+        }
         let queue = self.0.schedule_task(task, load);
         self.1.lock().unwrap().scheduled.push((task.task, queue));
         queue
@@ -215,6 +219,46 @@ async fn least_loaded_avoids_a_queue_that_is_held_up() {
     }
     assert_eq!(placed(&told.lock().unwrap(), 0), 5, "queue 0 is held up and got more");
     drop(keep);
+}
+
+#[tokio::test]
+async fn the_load_that_a_scheduler_sees_is_the_one_there_is() {
+    /// Puts every task on queue 0 and writes down what it sees of both.
+    struct Look(Arc<Mutex<Vec<[usize; 6]>>>);
+    impl Scheduler for Look {
+        fn register_queue(&mut self, _: usize) {}
+        fn register_process(&mut self, _: usize) {}
+        fn schedule_task(&self, task: &NewTask<'_>, load: &dyn Load) -> usize {
+            assert!(task.input_bytes > 0 && task.function.ends_with("sleep_for_ever"));
+            let seen = [
+                load.depth(0),
+                load.depth_up_to(0, 0),
+                load.in_flight(0),
+                load.pending(0),
+                load.processes(0),
+                load.pending(1),
+            ];
+            self.0.lock().unwrap().push(seen);
+            0
+        }
+    }
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let pool = Pool::builder().processes(3).queues(2).child_concurrency(2).priorities(2);
+    let pool = pool.scheduler(Look(Arc::clone(&seen))).build().unwrap();
+    let class = |class| pool.with(TaskOptions::new().priority(class));
+    // Queue 0 has two workers of two tasks each.
+    let mut held: Vec<_> = (0..4).map(|i| pool.apply(sleep_for_ever, i)).collect();
+    in_time(async {
+        while pool.stats().queued > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    held.push(class(1).apply(sleep_for_ever, 5));
+    held.push(class(0).apply(sleep_for_ever, 6));
+    held.push(class(0).apply(sleep_for_ever, 7));
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen[4..], [[0, 0, 4, 4, 2, 0], [1, 0, 4, 5, 2, 0], [2, 1, 4, 6, 2, 0]]);
 }
 
 #[tokio::test]

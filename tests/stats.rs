@@ -79,7 +79,13 @@ async fn every_outcome_is_counted_as_what_it_is() {
 async fn histograms_are_kept_by_function() {
     let pool = Pool::builder().processes(1).child_concurrency(1).build().unwrap();
     in_time(pool.map(double, 0..10)).await.unwrap();
-    in_time(pool.map(nap, [20, 20, 20])).await.unwrap();
+    let mut holder = pool.apply(sleep_for_ever, 0);
+    let naps: Vec<_> = (0..3).map(|_| pool.apply(nap, 20)).collect();
+    // All three wait from here on.
+    holder.cancel();
+    for task in naps {
+        in_time(task).await.unwrap();
+    }
     let stats = pool.stats();
     let of = |name: &str| {
         let found = stats.functions.iter().find(|function| function.name.ends_with(name));

@@ -1,4 +1,6 @@
-//! `scribble`: a worker writes random words over the pool's shared memory while others work.
+//! `scribble`: a worker writes over the pool's shared memory while others work: random words
+//! anywhere (task table, rings, lanes, doorbells, reports, its result arena), words that could be
+//! true where something is, and the same words again and again while the host reads them.
 //!
 //! The task finds the mappings of its own process in `/proc/self/maps`, as no well-meaning code
 //! does. Outcomes may be spoiled, the host may not: every handle resolves, every record and byte
@@ -25,6 +27,7 @@ struct Counts {
     tasks: AtomicU64,
     wedged: AtomicU64,
     scribbles: AtomicU64,
+    storms: AtomicU64,
     corrupt: AtomicU64,
     lost_workers: AtomicU64,
     spoiled: AtomicU64,
@@ -93,6 +96,7 @@ pub fn run(ask: Ask) -> Figures {
     figures.tasks = counts.tasks.load(Relaxed);
     figures.wedged += counts.wedged.load(Relaxed);
     figures.count("scribbles", counts.scribbles.load(Relaxed));
+    figures.count("storms", counts.storms.load(Relaxed));
     figures.count("ok", counts.ok.load(Relaxed));
     figures.count("corrupt", counts.corrupt.load(Relaxed));
     figures.count("worker_lost", counts.lost_workers.load(Relaxed));
@@ -146,30 +150,35 @@ async fn client(pool: Arc<Pool>, counts: Arc<Counts>, number: u64, end: Instant)
         counts.tasks.fetch_add(1, Relaxed);
         let id = books::number();
         let submit = pool.with(retries);
-        match random.below(400) {
+        match random.below(800) {
             0 => {
+                let task = submit.apply(storm, (random.below(u64::MAX), 5 + random.below(60)));
+                counts.storms.fetch_add(1, Relaxed);
+                take(&counts, task, |_| true).await;
+            }
+            1 | 2 => {
                 let words = 1 + random.below(32) as u32;
                 let task = submit.apply(scribble, (random.below(u64::MAX), words));
                 counts.scribbles.fetch_add(1, Relaxed);
                 take(&counts, task, |_| true).await;
             }
-            1..20 => {
+            3..40 => {
                 let len = random.below(200_000) as usize;
                 let task = submit.apply(tasks::make, (id, len));
                 take(&counts, task, |out| *out == tasks::pattern(id, len)).await;
             }
-            20..40 => {
+            40..80 => {
                 let bytes = tasks::pattern(id, random.below(100_000) as usize);
                 let len = bytes.len();
                 let task = submit.apply(tasks::weigh, (id, bytes));
                 take(&counts, task, |out| out.0 == len).await;
             }
-            40..60 => {
+            80..120 => {
                 let mut task = submit.apply(tasks::nap, (id, random.below(20)));
                 task.cancel();
                 take(&counts, task, |_| true).await;
             }
-            60..80 => {
+            120..160 => {
                 let limit = Duration::from_millis(5);
                 let task = pool.with(retries.timeout(limit)).apply(tasks::nap, (id, 30));
                 take(&counts, task, |_| true).await;
@@ -198,37 +207,100 @@ async fn take<T: serde::de::DeserializeOwned + 'static>(
     count.fetch_add(1, Relaxed);
 }
 
-/// Writes `words` random words over regions of the pool that this worker can write.
-async fn scribble((seed, words): (u64, u32)) -> u32 {
+/// A mapping that this worker can write.
+#[derive(Clone, Copy)]
+struct Region {
+    start: usize,
+    len: usize,
+    control: bool,
+}
+
+impl Region {
+    /// The words of it that are worth a scribble.
+    fn words(&self, random: &mut Random) -> usize {
+        let span = match random.below(2) {
+            // Heads, flags and the workers' lines are few words among many: hit them as often.
+            0 if self.control => 4096.min(self.len),
+            // What the arena holds beyond its first chunk may not be reserved.
+            _ if self.control => self.len,
+            _ => self.len.min(1 << 20),
+        };
+        span / 8
+    }
+
+    fn word(&self, at: usize) -> &'static AtomicU64 {
+        // SAFETY: within a mapping of this process that stays, aligned; all others access it as
+        // atomics.
+        unsafe { AtomicU64::from_ptr((self.start + 8 * at) as *mut u64) }
+    }
+
+    /// A word, and a place for it: anything anywhere, or what could be true where something is.
+    fn pick(&self, random: &mut Random) -> (&'static AtomicU64, u64) {
+        let words = self.words(random);
+        let mut at = random.below(words as u64) as usize;
+        match random.below(8) {
+            0 => (self.word(at), 0),
+            1 => (self.word(at), u64::MAX),
+            2 | 3 => (self.word(at), random.below(u64::MAX)),
+            kind => {
+                // Something is where there is no zero: another state, a bit, the next number, or
+                // what stands elsewhere.
+                let full = |at: &usize| self.word(*at).load(Relaxed) != 0;
+                at = (at..words).chain(0..at).take(4096).find(full).unwrap_or(at);
+                let seen = self.word(at).load(Relaxed);
+                let value = match kind {
+                    4 => seen & !0xFF | random.below(8),
+                    5 => seen ^ 1 << random.below(64),
+                    6 => seen.wrapping_add(random.below(5)).wrapping_sub(2),
+                    _ => self.word(random.below(words as u64) as usize).load(Relaxed),
+                };
+                (self.word(at), value)
+            }
+        }
+    }
+}
+
+fn regions() -> Vec<Region> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let regions: Vec<(usize, usize, bool)> = maps
-        .lines()
-        .filter(|line| line.contains("memfd:aiopool-") && line.contains(" rw-s "))
-        .filter_map(|line| {
-            let (start, end) = line.split_whitespace().next()?.split_once('-')?;
-            let start = usize::from_str_radix(start, 16).ok()?;
-            let end = usize::from_str_radix(end, 16).ok()?;
-            Some((start, end - start, line.contains("aiopool-control")))
-        })
-        .collect();
+    let ours = maps.lines().filter(|l| l.contains("memfd:aiopool-") && l.contains(" rw-s "));
+    ours.filter_map(|line| {
+        let (start, end) = line.split_whitespace().next()?.split_once('-')?;
+        let start = usize::from_str_radix(start, 16).ok()?;
+        let end = usize::from_str_radix(end, 16).ok()?;
+        let control = line.contains("aiopool-control");
+        Some(Region { start, len: end - start, control })
+    })
+    .collect()
+}
+
+/// Writes `words` words over regions of the pool that this worker can write.
+async fn scribble((seed, words): (u64, u32)) -> u32 {
+    let regions = regions();
     let mut random = Random(seed | 1);
     for _ in 0..words {
-        let (start, len, control) = regions[random.below(regions.len() as u64) as usize];
-        // Heads, flags and the workers' lines are few words among many: hit them as often.
-        let span = match random.below(2) {
-            0 if control => 4096.min(len),
-            // What the arena holds beyond its first chunk may not be reserved.
-            _ if control => len,
-            _ => len.min(1 << 20),
-        };
-        let at = start + 8 * random.below(span as u64 / 8) as usize;
-        let value = match random.below(4) {
-            0 => 0,
-            1 => u64::MAX,
-            _ => random.below(u64::MAX),
-        };
-        // SAFETY: within a mapping of this process, aligned; all others access it as atomics.
-        unsafe { AtomicU64::from_ptr(at as *mut u64) }.store(value, Relaxed);
+        let region = regions[random.below(regions.len() as u64) as usize];
+        let (word, value) = region.pick(&mut random);
+        word.store(value, Relaxed);
     }
     words
+}
+
+/// Writes the same few words of the control region again and again, while the host reads them.
+async fn storm((seed, millis): (u64, u64)) -> u64 {
+    let regions: Vec<Region> = regions().into_iter().filter(|region| region.control).collect();
+    let mut random = Random(seed | 1);
+    let picked: Vec<_> = (0..6).map(|_| regions[0].pick(&mut random)).collect();
+    // A thread that outlives the task, as a hostile one would.
+    std::thread::spawn(move || {
+        let end = Instant::now() + Duration::from_millis(millis);
+        while Instant::now() < end {
+            for (word, value) in &picked {
+                let seen = word.load(Relaxed);
+                word.store(*value, Relaxed);
+                std::hint::spin_loop();
+                word.store(seen, Relaxed);
+            }
+        }
+    });
+    millis
 }

@@ -443,6 +443,7 @@ impl PoolBuilder {
                 allowed: "a power of two from 16 to 1048576".to_owned(),
             });
         }
+        within("priorities", self.priorities, 1, 4)?;
         self.priorities = self.priorities.max(self.scheduler.classes());
         within("priorities", self.priorities, 1, 4)?;
         within("max_payload", self.max_payload, 1, 1 << 30)?;

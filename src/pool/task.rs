@@ -265,8 +265,13 @@ impl<T: DeserializeOwned + 'static> Task<T> {
     /// # Errors
     ///
     /// What the task ended with.
+    ///
+    /// # Panics
+    ///
+    /// If the handle has already given its outcome.
     pub fn wait_timeout(&mut self, limit: Duration) -> Option<Result<T, TaskError>> {
-        self.wait_until(Some(Instant::now() + limit))
+        // A limit past the end of the clock is as good as none.
+        self.wait_until(Instant::now().checked_add(limit))
     }
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<T, TaskError>> {

@@ -95,6 +95,8 @@ impl HostQueue {
         control.lane(slot).iter().for_each(|word| {
             word.store(0, crate::sync::atomic::Ordering::Relaxed);
         });
+        // Nor is what it had spoiled, which the drain above may have met once more.
+        lock(&self.damage).retain(|(damaged, _)| *damaged != slot);
         self.release(lanes);
         blocks.drain(..).for_each(|block| self.common.inputs.free(block));
         woken.into_iter().for_each(Waker::wake);

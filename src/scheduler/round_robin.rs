@@ -18,7 +18,8 @@ impl Scheduler for RoundRobin {
     }
 
     fn register_process(&mut self, queue: usize) {
-        self.processes[queue] += 1;
+        let Some(processes) = self.processes.get_mut(queue) else { return };
+        *processes += 1;
         let most = self.processes.iter().copied().max().unwrap_or(0);
         let queues = || self.processes.iter().enumerate();
         self.turns = (0..most)

@@ -93,7 +93,7 @@ impl Supervisor {
                 self.fail(Error::Initializer(text));
             }
         } else if self.crew.is_hopeless() {
-            self.fail(Error::NoWorkers(format!("the last one {exit} before it took a task")));
+            self.fail(Error::NoWorkers(format!("before it took a task, the last one {exit}")));
         }
     }
 }

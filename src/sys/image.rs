@@ -32,7 +32,7 @@ pub(crate) fn own() -> io::Result<Image> {
     } else {
         let maps = std::fs::read("/proc/self/maps")?;
         mapped_path(&maps, anchor).ok_or_else(|| {
-            io::Error::other("/proc/self/maps names no file for this library: it was replaced")
+            io::Error::other("its file was replaced since it was loaded: restart the program")
         })?
     };
     Ok(Image { is_program, path, build_id })

@@ -1,3 +1,4 @@
 //! What needs a whole pool and the crate's insides.
 
 mod crash_points;
+mod damage;

@@ -1,0 +1,123 @@
+//! A worker damages one part of its queue's control region, in a real process: what is its own
+//! costs that worker, what is everybody's costs the queue its workers, and never the pool.
+
+use std::fs::{File, read_dir, read_link};
+use std::time::{Duration, Instant};
+
+use crate::control::{Control, Part};
+use crate::supervisor::WorkerInfo;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::table::State;
+use crate::{Pool, TaskError, TaskOptions};
+
+/// Far above what any of this takes.
+const WATCHDOG: Duration = Duration::from_secs(30);
+const CAPACITY: u64 = 64;
+
+/// Maps the control region of the queue that this worker serves once more.
+fn own_control() -> Control {
+    let found = read_dir("/proc/self/fd").unwrap().find_map(|entry| {
+        let path = entry.ok()?.path();
+        let target = read_link(&path).ok()?;
+        let file = File::options().read(true).write(true).open(&path);
+        target.to_str()?.contains("aiopool-control").then(|| file.unwrap())
+    });
+    Control::open(found.expect("a worker has its control region").into()).unwrap()
+}
+
+/// Damages, and says who did.
+async fn spoil(part: u8) -> u32 {
+    let control = own_control();
+    // The only task that runs now is this one.
+    let running = control.records().iter().find(|record| {
+        let word = record.state();
+        word.state() == Some(State::Running)
+    });
+    let slot = running.expect("this task runs").state().owner().slot();
+    match part {
+        0 => control.lane(slot).iter().for_each(|word| word.store(0xDEAD << 40, Relaxed)),
+        1 => control.report(slot).handback_taken().store(12_345, Relaxed),
+        2 => control.part(Part::Header)[2].store(5, Relaxed),
+        3 => control.part(Part::Heads)[0].store(1 << 40, Relaxed),
+        // Its own too: it commits nothing.
+        _ => control.records().iter().for_each(|record| record.release(77)),
+    }
+    std::process::id()
+}
+
+async fn double(n: u64) -> u64 {
+    2 * n
+}
+
+/// Long enough for an audit.
+async fn nap(n: u64) -> u64 {
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    n
+}
+
+fn workers(pool: &Pool) -> Vec<WorkerInfo> {
+    pool.inner.shared.workers()
+}
+
+fn damaged(part: u8, costs_the_queue: bool) {
+    let pool = Pool::builder().processes(4).queues(2).capacity(CAPACITY as usize).build().unwrap();
+    let end = Instant::now() + WATCHDOG;
+    let left = || {
+        assert!(Instant::now() < end, "part {part}: {:?}", pool.stats());
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    let before = workers(&pool);
+    let options = TaskOptions::new().retries(3);
+    let task = pool.apply(spoil, part);
+    // Nobody takes the outcome until the others are there: they pend while it is found.
+    let others: Vec<_> = (0..40).map(|n| pool.with(options).apply(double, n)).collect();
+    let spoiler = task.wait();
+    for (n, other) in others.into_iter().enumerate() {
+        assert_eq!(other.wait().unwrap(), 2 * n as u64, "part {part}");
+    }
+    match &spoiler {
+        Ok(_) | Err(TaskError::WorkerLost(_)) => {}
+        Err(TaskError::Corrupt(what)) => assert!(!what.is_empty() && costs_the_queue),
+        Err(error) => panic!("part {part}: {error}"),
+    }
+    // Something pends until the damage is found.
+    let want = if costs_the_queue { 2 } else { 1 };
+    while pool.stats().deaths < want || workers(&pool).len() < 4 {
+        let naps: Vec<_> = (0..4).map(|n| pool.with(options).apply(nap, n)).collect();
+        assert!(naps.into_iter().all(|nap| nap.wait().is_ok()), "part {part}");
+        left();
+    }
+    assert_eq!((pool.stats().damages, pool.stats().deaths), (1, want), "part {part}");
+    let gone = |queue: u16| {
+        let now = workers(&pool);
+        let ours = before.iter().filter(|worker| worker.queue == queue);
+        ours.filter(|worker| now.iter().all(|now| now.pid != worker.pid)).count()
+    };
+    let queues = [gone(0), gone(1)];
+    let costs = queues.into_iter().max().unwrap();
+    assert_eq!(queues.into_iter().min(), Some(0), "part {part}: both queues paid, {queues:?}");
+    assert_eq!(costs as u64, want, "part {part}: {queues:?}");
+    if !costs_the_queue {
+        let spoiler = spoiler.unwrap();
+        assert!(workers(&pool).iter().all(|worker| worker.pid != spoiler), "part {part}");
+    }
+    loop {
+        let stats = pool.stats();
+        if (stats.pending, stats.free_records) == (0, 2 * CAPACITY) {
+            break;
+        }
+        left();
+    }
+    pool.close();
+    pool.join_blocking().unwrap();
+}
+
+#[test]
+fn damage_in_what_is_a_workers_own_costs_that_worker() {
+    [0, 1].into_iter().for_each(|part| damaged(part, false));
+}
+
+#[test]
+fn damage_in_what_is_everybodys_costs_the_queue_its_workers_and_nobody_else() {
+    [2, 3, 4].into_iter().for_each(|part| damaged(part, true));
+}
