@@ -15,7 +15,7 @@ use crate::launch::{Launcher, Limits, PoolFds, PoolSpec, Sandbox, StartMethod};
 use crate::queue::{Common, HostQueue, Inputs, searchers};
 use crate::scheduler::{RoundRobin, Scheduler};
 #[cfg(feature = "stats-page")]
-use crate::stats::Page;
+use crate::stats::{Page, Promise};
 use crate::supervisor::{Plan, Shared, Supervisor};
 use crate::sys::cpus;
 use crate::sys::eventfd::EventFd;
@@ -350,7 +350,7 @@ impl PoolBuilder {
             || EventFd::new().map_err(system("create an eventfd: raise the limit of open files"));
         let seats: Vec<u32> = (0..plan.queues).map(|queue| plan.seats_of(queue)).collect();
         #[cfg(feature = "stats-page")]
-        let page = self.stats_page.take().map(|name| Page::create(&name)).transpose()?;
+        let page = self.stats_page.take().map(Promise::new).transpose()?;
         let spec = PoolSpec {
             slots: seats.iter().map(|seats| 2 * seats).collect(),
             start: plan.start.clone(),
@@ -360,7 +360,7 @@ impl PoolBuilder {
             no_new_privs: plan.no_new_privs,
             sandbox: plan.sandbox.clone(),
             #[cfg(feature = "stats-page")]
-            page: page.as_ref().map(Page::identity),
+            page: page.as_ref().map(Promise::identity),
             #[cfg(not(feature = "stats-page"))]
             page: None,
             worker: postcard::to_stdvec(&plan.worker).map_err(|error| Error::Encode {
@@ -394,6 +394,9 @@ impl PoolBuilder {
                 bells: queues.iter().map(|queue| queue.bells().collect()).collect(),
             },
         )?;
+        // Not before the zygote knows of it: it removes the page when this process dies.
+        #[cfg(feature = "stats-page")]
+        let page = page.as_ref().map(Page::create).transpose()?;
         (0..seats.len()).for_each(|queue| self.scheduler.register_queue(queue));
         (0..plan.processes).for_each(|seat| {
             self.scheduler.register_process((seat % plan.queues) as usize);

@@ -24,7 +24,7 @@ mod reader;
 pub(crate) use histogram::BUCKETS;
 pub use histogram::Histogram;
 #[cfg(feature = "stats-page")]
-pub(crate) use page::Page;
+pub(crate) use page::{Page, Promise};
 pub(crate) use reader::remove;
 pub use reader::{PageStats, observe};
 

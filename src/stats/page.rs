@@ -18,7 +18,36 @@ const _: () = assert!(HISTOGRAM == BUCKETS + 1);
 pub(crate) struct Page {
     memory: Shmem,
     pid: u32,
+}
+
+/// A page that is to be made. Whoever removes what dead hosts leave behind is told of it first: a
+/// host can die at any time after.
+#[derive(Clone, Debug)]
+pub(crate) struct Promise {
+    name: String,
+    path: String,
     made: u64,
+}
+
+impl Promise {
+    /// Of the page called `name`; nothing is made yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`] if that is no name.
+    pub(crate) fn new(name: String) -> Result<Self> {
+        let path = path_of(&name).map_err(|allowed| refuse(&name, allowed.to_owned()))?;
+        Ok(Self { name, path, made: monotonic_ns() })
+    }
+
+    /// The file, and the word that will tell this page from every other of that name.
+    pub(crate) fn identity(&self) -> (String, u64) {
+        (self.path.clone(), self.made)
+    }
+}
+
+fn refuse(name: &str, allowed: String) -> Error {
+    Error::InvalidOption { name: "stats_page", value: name.to_owned(), allowed }
 }
 
 // SAFETY: the mapping is owned and stays until the drop; all accesses to it are of atomics.
@@ -31,30 +60,28 @@ impl std::fmt::Debug for Page {
 }
 
 impl Page {
-    /// Makes the page called `name`. One that a dead host left behind is replaced.
+    /// Makes the page. One of its name that a dead host left behind is replaced.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidOption`] if that is no name, or that of a living host's page;
-    /// [`Error::System`] what the system refuses.
-    pub(crate) fn create(name: &str) -> Result<Self> {
-        let refuse = |allowed: String| Error::InvalidOption {
-            name: "stats_page",
-            value: name.to_owned(),
-            allowed,
-        };
-        let path = path_of(name).map_err(|allowed| refuse(allowed.to_owned()))?;
+    /// [`Error::InvalidOption`] if a living host's page has the name; [`Error::System`] what the
+    /// system refuses.
+    pub(crate) fn create(promise: &Promise) -> Result<Self> {
+        let Promise { name, path, made: at } = promise;
         let id = format!("/aiopool.{name}");
         let create = || ShmemConf::new().os_id(&id).size(WORDS * 8).create();
         let mut made = create();
         if matches!(made, Err(ShmemError::MappingIdExists)) {
-            match reader::host_of(&path) {
+            match reader::host_of(path) {
                 Some(pid) if std::path::Path::new(&format!("/proc/{pid}")).exists() => {
-                    return Err(refuse(format!("a name that no pool has; process {pid} has it")));
+                    return Err(refuse(
+                        name,
+                        format!("a name that no pool has; process {pid} has it"),
+                    ));
                 }
                 // Host and zygote were killed at once, or it is no page at all.
                 _ => {
-                    let _ = std::fs::remove_file(&path);
+                    let _ = std::fs::remove_file(path);
                     made = create();
                 }
             }
@@ -62,19 +89,14 @@ impl Page {
         let memory = made.map_err(|error| {
             Error::system("make the stats page in /dev/shm", std::io::Error::other(error))
         })?;
-        let page = Self { memory, pid: std::process::id(), made: monotonic_ns() };
+        let page = Self { memory, pid: std::process::id() };
         let words = page.words();
         words[1].store((NUMBERS.len() as u64) << 32 | LAYOUT_VERSION, Relaxed);
         words[PID].store(u64::from(page.pid), Relaxed);
-        words[MADE].store(page.made, Relaxed);
+        words[MADE].store(*at, Relaxed);
         // Release: who sees the magic sees the rest of the header.
         words[0].store(MAGIC, Release);
         Ok(page)
-    }
-
-    /// The file, and the word that tells this page from every other of that name.
-    pub(crate) fn identity(&self) -> (String, u64) {
-        (format!("/dev/shm{}", self.memory.get_os_id()), self.made)
     }
 
     /// Writes all numbers.

@@ -112,12 +112,24 @@ pub(super) fn host_of(path: &str) -> Option<u32> {
     (words.len() >= HEADER && words[0] == MAGIC).then(|| words[PID] as u32)
 }
 
-/// Removes the page in that file if it is the one that was `made` then.
+/// Removes the page in that file if it is the one that was `made` then, or if nobody has finished
+/// it: its host died at that.
 pub(crate) fn remove(path: &str, made: u64) {
-    let is_it = read_words(path).is_ok_and(|words| words.get(MADE) == Some(&made));
-    if is_it {
+    for last in [false, true] {
+        let Ok(words) = read_words(path) else { return };
+        match words.get(MADE) {
+            Some(it) if *it == made => {}
+            // Another host may be making its own at this moment, which takes no time to speak of.
+            Some(0) | None if !last => {
+                std::thread::sleep(Duration::from_millis(20));
+                continue;
+            }
+            Some(0) | None => {}
+            _ => return,
+        }
         // Whoever removed it first did the same.
         let _ = std::fs::remove_file(path);
+        return;
     }
 }
 
@@ -126,4 +138,28 @@ fn read_words(path: &str) -> io::Result<Vec<u64>> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(8 * WORDS as u64).read_to_end(&mut bytes)?;
     Ok(bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("8"))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_dead_host_what_it_made_is_removed_and_what_it_had_half_made() {
+        let path = path_of(&format!("test-remove-{}", std::process::id())).unwrap();
+        let made = |made: u64| {
+            let mut words = vec![0; WORDS];
+            words[MADE] = made;
+            words.iter().flat_map(|word: &u64| word.to_ne_bytes()).collect::<Vec<u8>>()
+        };
+        for (content, is_left) in
+            [(made(7), false), (made(0), false), (vec![], false), (made(8), true)]
+        {
+            std::fs::write(&path, content).unwrap();
+            remove(&path, 7);
+            assert_eq!(std::fs::exists(&path).unwrap(), is_left);
+        }
+        std::fs::remove_file(&path).unwrap();
+        remove(&path, 7);
+    }
 }
