@@ -65,7 +65,11 @@ pub enum Error {
         limit: std::time::Duration,
     },
     /// The zygote, from which all workers are forked, is gone.
-    #[error("the zygote process is gone ({0}): every pool that used it has ended, build a new one")]
+    #[error(
+        "the zygote process is gone ({0}): every pool that used it has ended, build a new one, \
+         of any start method; its zygote is this program executed anew, without what workers \
+         shared since init()"
+    )]
     ZygoteLost(String),
     /// Every try to start a worker's initializer failed.
     #[error("the initializer failed in every worker that was started: {0}")]
