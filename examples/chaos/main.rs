@@ -39,6 +39,8 @@ struct Ask {
     paths: Option<&'static str>,
     /// A sweep's process for this share of the points,
     shard: Option<(usize, usize)>,
+    /// with the trace in this file,
+    trace: Option<&'static str>,
     /// on this processor,
     core: Option<usize>,
     /// for so long.
@@ -88,6 +90,7 @@ fn ask(mut words: impl Iterator<Item = String>) -> Result<Ask, String> {
             "--tasks" => ask.tasks = Some(number(value()?)?),
             "--kills" => ask.kills = Some(number(value()?)?),
             "--paths" => ask.paths = Some(Box::leak(value()?.into_boxed_str())),
+            "--trace" => ask.trace = Some(Box::leak(value()?.into_boxed_str())),
             "--core" => ask.core = Some(number(value()?)? as usize),
             "--millis" => ask.millis = Some(Duration::from_millis(number(value()?)?)),
             "--shard" => {

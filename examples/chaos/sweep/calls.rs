@@ -42,10 +42,8 @@ pub fn sweep(figures: &mut Figures, path: Path, points: &Points) {
         return;
     };
     let all = walk.points();
-    if points.counts_path() {
-        figures.count("call_stops", walk.calls.len() as u64);
-        figures.count("call_path_stores", (all.len() - walk.calls.len()) as u64);
-    }
+    figures.count("call_stops", walk.calls.len() as u64);
+    figures.count("call_path_stores", (all.len() - walk.calls.len()) as u64);
     let mut stage = Stage::open(path);
     let wanted = points.of(&[], all.len());
     for (visited, &index) in wanted.iter().enumerate() {
@@ -55,9 +53,6 @@ pub fn sweep(figures: &mut Figures, path: Path, points: &Points) {
         }
         let at = format!("{path:?}, killed at {:?}", all[index]);
         let hit = (0..TRIES).any(|n| stage.kill_at(figures, &walk, all[index], n, &at));
-        if !hit && std::env::var_os("CHAOS_MISSES").is_some() {
-            eprintln!("miss {at}");
-        }
         figures.count(if hit { "points_hit" } else { "points_not_hit" }, 1);
     }
 }

@@ -18,7 +18,7 @@ const PIECE: Duration = Duration::from_millis(8);
 /// Records `path`, and kills a worker at each of its points.
 pub fn sweep(figures: &mut Figures, path: Path, points: &Points) {
     let mut scene = Scene::build(path, 1);
-    let Some(trace) = record(figures, &mut scene, points, true) else { return };
+    let Some(trace) = the_trace(figures, &mut scene, points, true) else { return };
     let wanted = points.of(&trace.states, trace.len() + 1);
     for (visited, &point) in wanted.iter().enumerate() {
         if points.time_is_up() {
@@ -27,26 +27,52 @@ pub fn sweep(figures: &mut Figures, path: Path, points: &Points) {
         }
         let at = format!("{path:?}, killed after {point} instructions");
         let hit = (0..TRIES).any(|n| kill_at(figures, &mut scene, &trace, point, n, &at));
-        if !hit && std::env::var_os("CHAOS_MISSES").is_some() {
-            eprintln!("miss {at}: {}", trace.describe(point));
-        }
         figures.count(if hit { "points_hit" } else { "points_not_hit" }, 1);
+    }
+}
+
+/// The trace that another process has recorded; if there is none, this one records it. `None` if
+/// that was all there was to do.
+pub fn the_trace(
+    figures: &mut Figures,
+    scene: &mut Scene,
+    points: &Points,
+    kills: bool,
+) -> Option<Trace> {
+    if let Some(trace) = points.trace().and_then(Trace::load) {
+        return Some(trace);
+    }
+    let trace = record(figures, scene, kills)?;
+    figures.count("path_instructions", trace.len() as u64);
+    figures.count("path_states", trace.states.len() as u64);
+    match points.trace() {
+        Some(file) => {
+            if let Err(error) = trace.save(file) {
+                figures.wrong += 1;
+                figures.complain(format!("{}: {error}", file.display()));
+            }
+            None
+        }
+        None => Some(trace),
     }
 }
 
 /// The instructions of the scene's path, as they are when nothing holds the worker up: after
 /// 20 ms without a move the host audits, rings and calls, and a worker does more. So a worker
 /// records a piece only, and the next one goes on where it ended. `kills`: as the visits will.
-pub fn record(
-    figures: &mut Figures,
-    scene: &mut Scene,
-    points: &Points,
-    kills: bool,
-) -> Option<Trace> {
+fn record(figures: &mut Figures, scene: &mut Scene, kills: bool) -> Option<Trace> {
     let at = format!("{:?}, recorded", scene.path);
     let mut trace: Option<Trace> = None;
-    let (mut done, mut misses) = (false, 0);
-    while !done && misses < 200 {
+    let mut pieces = vec![0];
+    let (mut done, mut misses, mut tries) = (false, 0, 0);
+    while !done && tries < 5_000 {
+        tries += 1;
+        // Nobody gets there again: something has held the worker up in the last piece after all.
+        if misses > 12 && pieces.len() > 1 {
+            let start = pieces.pop().unwrap_or(0);
+            trace.iter_mut().for_each(|trace| trace.truncate(start));
+            misses = 0;
+        }
         let Load { tracee, handles, held } = begin(figures, scene, &at)?;
         let allowed = Allowed { lost: usize::from(kills), ..Allowed::default() };
         let mut hit = true;
@@ -56,6 +82,7 @@ pub fn record(
             let so_far = trace.len();
             hit = so_far == 0 || lead(figures, trace, &tracee, so_far, misses);
             if hit {
+                pieces.push(so_far);
                 done = trace.record(&tracee, |_| began.elapsed() > PIECE);
                 figures.steps += (trace.len() - so_far) as u64;
             }
@@ -71,16 +98,11 @@ pub fn record(
         done |= held.is_some_and(|held| held.wait().is_err());
         scene.check(figures, &at);
     }
-    let Some(trace) = trace.filter(|_| done) else {
+    if !done {
         figures.wrong += 1;
         figures.complain(format!("{at}: it has no end"));
-        return None;
-    };
-    if points.counts_path() {
-        figures.count("path_instructions", trace.len() as u64);
-        figures.count("path_states", trace.states.len() as u64);
     }
-    Some(trace)
+    trace.filter(|_| done)
 }
 
 /// Brings a worker out of its sleep. A try can fail: the audit may have rung it before.

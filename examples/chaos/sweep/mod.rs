@@ -6,7 +6,7 @@
 //! Start-up, recycling, shutdown and the zygote's work are far longer; they are cut at every entry
 //! and exit of a system call and at every write to shared memory.
 //!
-//! Each path has processes of its own, one on each core, which share its points out.
+//! Each path has processes of its own, on a core each, which share its points out.
 
 mod calls;
 mod kill;
@@ -14,7 +14,8 @@ mod scene;
 mod stop;
 mod trace;
 
-use std::process::{Command, Stdio};
+use std::path::Path as FilePath;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::figures::Figures;
@@ -105,31 +106,45 @@ fn share_out(mode: &'static str, ask: Ask) -> Figures {
     let began = Instant::now();
     let cores = processes::cores();
     let program = std::env::current_exe().expect("this program has a file");
-    for (done, (name, _)) in paths.iter().enumerate() {
+    // One trace serves all who sweep a path.
+    processes::no_random_addresses();
+    for (done, (name, path)) in paths.iter().enumerate() {
         let left = (paths.len() - done) as u32;
         let share = limit.map(|limit| limit.saturating_sub(began.elapsed()) / left);
-        let start = |shard: usize, core: &usize| {
+        let trace = std::env::temp_dir().join(format!("chaos-{}-{name}", std::process::id()));
+        let start = |shard: usize, shards: usize| {
             let mut command = Command::new(&program);
-            command.args([mode, "--paths", name, "--core", &core.to_string()]);
-            command.args(["--shard", &format!("{shard}/{}", cores.len())]);
+            command.args([mode, "--paths", name, "--core", &cores[shard].to_string()]);
+            command.args(["--shard", &format!("{shard}/{shards}")]);
+            if path.is_stepped() {
+                command.arg("--trace").arg(&trace);
+            }
             if let Some(share) = share {
                 command.args(["--millis", &share.as_millis().to_string()]);
             }
             command.args(ask.quick.then_some("--quick"));
             command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("a sweep starts")
         };
-        let all: Vec<_> =
-            cores.iter().enumerate().map(|(shard, core)| start(shard, core)).collect();
-        let before = (figures.kills + figures.stops, Instant::now());
-        for child in all {
+        let mut take = |child: Child| {
             let output = child.wait_with_output().expect("a sweep's output");
             if !figures.take_over(&String::from_utf8_lossy(&output.stdout)) {
                 figures.wrong += 1;
                 figures.complain(format!("{name}: a sweep ended with {}", output.status));
             }
+        };
+        let started = Instant::now();
+        if path.is_stepped() {
+            // The first one records, the others find what it has recorded.
+            take(start(0, 1));
+            let all: Vec<_> = (0..cores.len()).map(|shard| start(shard, cores.len())).collect();
+            all.into_iter().for_each(&mut take);
+            let _ = std::fs::remove_file(&trace);
+        } else {
+            take(start(0, 1));
         }
-        let points = figures.kills + figures.stops - before.0;
-        eprintln!("{mode} {name}: {points} points in {:.1} s", before.1.elapsed().as_secs_f64());
+        let hits = figures.kills + figures.stops;
+        let seconds = started.elapsed().as_secs_f64();
+        eprintln!("{mode} {name}: {seconds:.1} s, {hits} kills and stops so far");
     }
     figures
 }
@@ -182,9 +197,9 @@ impl Points {
         points.enumerate().filter(|(n, _)| n % shards == shard).map(|(_, point)| point).collect()
     }
 
-    /// Whether the figures of the path as a whole are this process's to give.
-    fn counts_path(&self) -> bool {
-        self.ask.shard.is_none_or(|(shard, _)| shard == 0)
+    /// Where the path's trace is, or is to be.
+    fn trace(&self) -> Option<&'static FilePath> {
+        self.ask.trace.map(FilePath::new)
     }
 
     fn time_is_up(&self) -> bool {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use aiopool::TaskOptions;
 
-use super::kill::{beside_a_waiter, lead, record};
-use super::scene::{Allowed, Handles, Load, Scene, quickly};
+use super::kill::{beside_a_waiter, lead, the_trace};
+use super::scene::{Allowed, CAPACITY, Handles, Load, Scene, quickly};
 use super::trace::Trace;
 use super::{Path, Points};
 use crate::figures::Figures;
@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_millis(10);
 /// Records `path`, and stops a worker at each of its points; at every third it is given up, too.
 pub fn sweep(figures: &mut Figures, path: Path, points: &Points) {
     let mut scene = Scene::build(path, 2);
-    let Some(trace) = record(figures, &mut scene, points, false) else { return };
+    let Some(trace) = the_trace(figures, &mut scene, points, false) else { return };
     let wanted = points.of(&trace.states, trace.len() + 1);
     for (visited, &point) in wanted.iter().enumerate() {
         if points.time_is_up() {
@@ -30,9 +30,6 @@ pub fn sweep(figures: &mut Figures, path: Path, points: &Points) {
         }
         let at = format!("{path:?}, stopped after {point} instructions");
         let hit = (0..TRIES).any(|n| stop_at(figures, &mut scene, &trace, (point, n), &at, None));
-        if !hit && std::env::var_os("CHAOS_MISSES").is_some() {
-            eprintln!("miss {at}: {}", trace.describe(point));
-        }
         figures.count(if hit { "points_hit" } else { "points_not_hit" }, 1);
         if visited % 3 == 0 && path != Path::Cancel {
             let at = format!("{at} and given up");
@@ -72,8 +69,11 @@ fn stop_at(
         // The other worker does whatever this one does not hold, which is at most one task.
         let mut more = Handles::default();
         scene.more(&mut more, 4, TaskOptions::new());
+        // Given up, it holds nothing in the end: where it had a task, it is killed for that, and
+        // only then the record comes back.
         let most = usize::from(limit.is_none());
-        if !quickly(|| more.pending() == 0 && handles.pending() <= most) {
+        let back = || limit.is_none() || scene.pool.stats().free_records == CAPACITY as u64;
+        if !quickly(|| more.pending() == 0 && handles.pending() <= most && back()) {
             figures.wedged += 1;
             figures.complain(format!("{at}: the others do not go on: {:?}", scene.pool.stats()));
         }

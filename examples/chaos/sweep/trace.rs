@@ -1,9 +1,10 @@
 //! What a worker does between two of its waits, instruction by instruction, and how to bring
 //! another worker to the same instruction without stepping there from the start.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use crate::tracer::{Step, Tracee};
 
@@ -68,6 +69,17 @@ impl Trace {
         false
     }
 
+    /// Forgets what comes after the first `len` instructions.
+    pub fn truncate(&mut self, len: usize) {
+        for pc in self.pcs.drain(len + 1..) {
+            *self.counts.entry(pc).or_default() -= 1;
+        }
+        self.times.truncate(len + 1);
+        self.firsts.truncate(len + 1);
+        self.nearest.truncate(len + 1);
+        self.states.retain(|&state| state <= len);
+    }
+
     fn visit(&mut self, pc: u64) {
         let here = self.pcs.len();
         let times = self.counts.entry(pc).or_default();
@@ -82,17 +94,29 @@ impl Trace {
         self.nearest.push(if cost(here) < cost(nearest) { here } else { nearest });
     }
 
+    /// Writes it to `file`, for other processes of the same layout.
+    pub fn save(&self, file: &Path) -> std::io::Result<()> {
+        let states: HashSet<usize> = self.states.iter().copied().collect();
+        let line = |(n, pc): (usize, &u64)| format!("{pc:x} {}\n", states.contains(&n));
+        std::fs::write(file, self.pcs.iter().enumerate().map(line).collect::<String>())
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    pub fn load(file: &Path) -> Option<Self> {
+        let mut trace = Self::default();
+        for line in std::fs::read_to_string(file).ok()?.lines() {
+            let (pc, state) = line.split_once(' ')?;
+            trace.visit(u64::from_str_radix(pc, 16).ok()?);
+            if state == "true" {
+                trace.states.push(trace.len());
+            }
+        }
+        (!trace.pcs.is_empty()).then_some(trace)
+    }
+
     /// Instructions.
     pub fn len(&self) -> usize {
         self.pcs.len() - 1
-    }
-
-    /// For the curious: where a point is and from where it is reached.
-    pub fn describe(&self, point: usize) -> String {
-        let (near, first) = (self.nearest[point], self.firsts[point]);
-        let at =
-            |index: usize| format!("{:x} for the {}. time", self.pcs[index], self.times[index]);
-        format!("{}, from {near}: {}, or from {first}: {}", at(point), at(near), at(first))
     }
 
     /// Brings `tracee`, which stands at the start of the path, behind its first `wanted`
