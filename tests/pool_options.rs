@@ -57,6 +57,9 @@ async fn a_full_pool_pushes_back_by_every_verb() {
     assert!(full.is_full(), "{full:?}");
     let full = pool.apply(double, 1).submitted_now().unwrap_err();
     assert!(full.is_full(), "{full:?}");
+    // Nobody would submit it any more: to let it go silently would be to lose it.
+    let full = pool.apply(double, 1).detach().unwrap_err();
+    assert!(full.is_full(), "{full:?}");
     let waits = tokio::time::timeout(Duration::from_millis(50), pool.submit(double, 1)).await;
     assert!(waits.is_err(), "submit did not wait");
     let (late, ()) = in_time(async {
@@ -107,6 +110,7 @@ async fn drain_waits_for_what_was_submitted_and_gives_up_at_its_limit() {
     assert!(!in_time(pool.drain(Duration::from_millis(30))).await);
     assert!(!pool.drain_blocking(Duration::from_millis(30)));
     assert!(matches!(in_time(pool.apply(double, 1)).await, Err(TaskError::PoolClosed { .. })));
+    assert!(matches!(pool.apply(double, 1).detach(), Err(TaskError::PoolClosed { .. })));
     pool.terminate();
     in_time(pool.join()).await.unwrap();
     assert!(matches!(in_time(stuck).await, Err(TaskError::PoolClosed { .. })));
@@ -115,7 +119,7 @@ async fn drain_waits_for_what_was_submitted_and_gives_up_at_its_limit() {
 #[tokio::test]
 async fn drain_sees_the_end_of_tasks_that_nobody_awaits() {
     let pool = Pool::builder().processes(1).build().unwrap();
-    (0..5).for_each(|_| pool.apply(nap, 20).detach());
+    (0..5).for_each(|_| pool.apply(nap, 20).detach().unwrap());
     assert!(in_time(pool.drain(Duration::from_secs(60))).await);
     assert_eq!(pool.stats().ok, 5);
 }

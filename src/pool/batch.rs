@@ -117,6 +117,10 @@ impl Pool {
     /// # Errors
     ///
     /// As [`Submit::submit`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Submit::submit`].
     pub async fn submit<F, A, Fut>(
         &self,
         function: F,
@@ -134,6 +138,10 @@ impl Pool {
     /// As [`Submit::submit_many`], with the default options.
     ///
     /// # Errors
+    ///
+    /// As [`Submit::submit_many`].
+    ///
+    /// # Cancel safety
     ///
     /// As [`Submit::submit_many`].
     pub async fn submit_many<F, A, Fut, I>(

@@ -138,9 +138,16 @@ impl<T> Task<T> {
 
     /// Lets the task go on without anybody waiting for its outcome.
     ///
-    /// A task that is still waiting for room in a full pool is not submitted any more.
-    pub fn detach(mut self) {
-        self.state = State::Over;
+    /// # Errors
+    ///
+    /// Why it cannot go on: it was refused, or still waits for room in a full pool
+    /// ([`TaskError::is_full`]); [`submitted`](Self::submitted) waits until it has some.
+    pub fn detach(mut self) -> Result<(), TaskError> {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Unsubmitted(_) => Err(TaskError::not_submitted(Error::Full)),
+            State::Failed(error) => Err(error),
+            State::Submitted { .. } | State::Over => Ok(()),
+        }
     }
 
     /// Whether the task is in its queue or over, and not waiting for room in a full pool.

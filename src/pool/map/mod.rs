@@ -189,11 +189,19 @@ impl<S: Source, T> Map<S, T> {
 
 impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     /// The next result, or `None` after the last.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the wait is given up.
     pub async fn next(&mut self) -> Option<Result<T, TaskError>> {
         std::future::poll_fn(|context| self.poll_result(context)).await
     }
 
     /// Waits for all tasks and gives every one's own result, errors among them.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the wait is given up, what is not over is called off.
     pub async fn results(mut self) -> Vec<Result<T, TaskError>> {
         let mut all = Vec::new();
         while let Some(result) = self.next().await {
