@@ -115,7 +115,9 @@ ffi_fn! {
 ffi_fn! {
     /// Cancels a task: queued ones end at once, running asynchronous ones are told.
     ///
-    /// Its outcome still comes, `AIOPOOL_OUTCOME_CANCELLED` unless the task was over before.
+    /// Its outcome still comes, at once, `AIOPOOL_OUTCOME_CANCELLED` unless the task was over
+    /// before. A cancel never kills: a function that goes on keeps its worker busy until it
+    /// returns. What must not run on has a `timeout_ms`, which does kill, after `grace_ms`.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_UNKNOWN` if there is no such task or it is over.
     fn aiopool_pool_cancel(pool: Option<&aiopool_pool>, ticket: u64) -> aiopool_status {

@@ -124,8 +124,14 @@ impl<T> Task<T> {
         }
     }
 
-    /// Calls the task off. The handle then gives [`TaskError::Cancelled`], unless the task was
-    /// over before.
+    /// Calls the task off. The handle then gives [`TaskError::Cancelled`] at once, unless the task
+    /// was over before.
+    ///
+    /// A queued task never runs; of a running one the future is dropped when its worker comes
+    /// round to it. A cancel never kills: a function that does not yield keeps its worker busy,
+    /// and its place in the pool taken, until it does. What must not run on sets a
+    /// [`timeout`](crate::TaskOptions::timeout), which does kill. The end of the pool waits for
+    /// neither.
     pub fn cancel(&mut self) {
         match &self.state {
             State::Unsubmitted(_) => self.state = State::Failed(TaskError::Cancelled),

@@ -11,8 +11,8 @@ use crate::task::{LossCause, WorkerExit};
 
 use super::plan::Plan;
 
-/// Deaths before a seat's worker was ready, after which the seat stays empty.
-const MAX_EARLY_DEATHS: u32 = 6;
+/// Tries in a row that gave a seat no worker that was ready, after which it has no hope of one.
+const HOPELESS: u32 = 6;
 
 /// A worker slot of a queue.
 #[derive(Debug, Default)]
@@ -54,10 +54,10 @@ pub(super) struct Process {
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) queue: u16,
-    /// When a worker is to be ordered for it; `None` while it is taken or given up.
+    /// When a worker is to be ordered for it; `None` while it is taken.
     pub(super) vacant_since: Option<u64>,
-    early_deaths: u32,
-    pub(super) given_up: bool,
+    /// Tries in a row that gave it no worker that was ready.
+    failures: u32,
 }
 
 /// All of them.
@@ -75,8 +75,7 @@ impl Crew {
             .map(|seat| Seat {
                 queue: (seat % plan.queues) as u16,
                 vacant_since: Some(0),
-                early_deaths: 0,
-                given_up: false,
+                failures: 0,
             })
             .collect();
         let slots = (0..plan.queues)
@@ -132,9 +131,14 @@ impl Crew {
         self.slots[usize::from(id.queue)][usize::from(id.slot)].worker.take()
     }
 
-    /// Whether every seat was given up.
+    /// Whether some queue has no worker, and no seat of it has hope of one: its tasks would wait
+    /// for ever. While another seat works, one without hope goes on trying.
     pub(super) fn is_hopeless(&self) -> bool {
-        self.seats.iter().all(|seat| seat.given_up)
+        let queues = 0..self.slots.len();
+        queues.into_iter().any(|queue| {
+            let mut seats = self.seats.iter().filter(|seat| usize::from(seat.queue) == queue);
+            seats.all(|seat| seat.failures >= HOPELESS && seat.vacant_since.is_some())
+        })
     }
 }
 
@@ -146,7 +150,7 @@ impl Seat {
 
     /// Its worker was ready once.
     pub(super) fn proved(&mut self) {
-        self.early_deaths = 0;
+        self.failures = 0;
     }
 
     /// Its worker died; `was_ready` if it had taken tasks, `completed` if it had finished one.
@@ -157,10 +161,14 @@ impl Seat {
             // The task is the likelier culprit; the pool goes on, but does not burn a core.
             Duration::from_millis(1)
         } else {
-            self.early_deaths += 1;
-            self.given_up = self.early_deaths >= MAX_EARLY_DEATHS;
-            Duration::from_millis(20 << self.early_deaths.min(6))
+            self.failures += 1;
+            Duration::from_millis(20 << self.failures.min(6))
         };
-        self.vacant_since = (!self.given_up).then(|| now + pause.as_nanos() as u64);
+        self.vacant_since = Some(now + pause.as_nanos() as u64);
+    }
+
+    /// There was to be one worker only, and there will be none.
+    pub(super) fn give_up(&mut self) {
+        self.failures = HOPELESS;
     }
 }

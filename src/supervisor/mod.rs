@@ -213,7 +213,9 @@ impl Supervisor {
                 self.shared.queues[usize::from(id.queue)].unprepare(usize::from(id.slot));
                 let seat = &mut self.crew.seats[worker.seat as usize];
                 seat.lost(now, false, false);
-                seat.given_up |= !self.shared.plan.replaces;
+                if !self.shared.plan.replaces {
+                    seat.give_up();
+                }
                 self.answer_first_order(Err(reason.clone()));
                 if self.crew.is_hopeless() {
                     self.fail(Error::NoWorkers(reason));

@@ -45,6 +45,11 @@ impl TaskOptions {
     /// How long one attempt may run, from its start in a worker. Then the task ends with
     /// [`TaskError::TimedOut`](crate::TaskError::TimedOut): its future is dropped, and a worker
     /// that does not get round to that within the pool's grace period is killed.
+    ///
+    /// This is the only thing that ends a task whose function never returns, and one whose worker
+    /// is stopped (`SIGSTOP`, a frozen control group): the pool cannot tell either from a long
+    /// computation, and a stopped worker may go on. Without a timeout they wait, until they are
+    /// cancelled or the pool ends; both deliver an outcome at once.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout_ns = nanoseconds(limit);
