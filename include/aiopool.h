@@ -1385,7 +1385,9 @@ aiopool_status aiopool_pool_wait_ticket(const aiopool_pool *pool,
 /**
  * Cancels a task: queued ones end at once, running asynchronous ones are told.
  *
- * Its outcome still comes, `AIOPOOL_OUTCOME_CANCELLED` unless the task was over before.
+ * Its outcome still comes, at once, `AIOPOOL_OUTCOME_CANCELLED` unless the task was over
+ * before. A cancel never kills: a function that goes on keeps its worker busy until it
+ * returns. What must not run on has a `timeout_ms`, which does kill, after `grace_ms`.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_UNKNOWN` if there is no such task or it is over.
  */

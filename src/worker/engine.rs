@@ -22,6 +22,7 @@ use crate::table::{
 use crate::task::Status;
 use crate::task::entry::Input;
 
+use super::last_words::{self, LastWords};
 use super::outputs::Outputs;
 use super::start::WorkerFds;
 
@@ -117,6 +118,17 @@ impl Engine {
             woken: false,
             searching: false,
         })
+    }
+
+    /// What completes a task without this engine.
+    ///
+    /// # Errors
+    ///
+    /// What the system refuses.
+    pub(super) fn last_words(&self) -> io::Result<LastWords> {
+        let (block, outputs) = self.outputs.set_aside(last_words::ROOM)?;
+        outputs.keep_from_children()?;
+        Ok(LastWords { control: Arc::clone(&self.control), outputs, slot: self.slot, block })
     }
 
     /// This worker's doorbell.

@@ -7,6 +7,7 @@ mod attached;
 mod config;
 mod engine;
 mod functions;
+mod last_words;
 mod local;
 mod outputs;
 mod panics;
@@ -47,6 +48,7 @@ use engine::Engine;
 pub(crate) use engine::MAX_FAILURE_TEXT;
 #[cfg(any(test, aiopool_fuzz))]
 pub(crate) use engine::{Asked, Claimed, Engine, Look};
+use last_words::Subject;
 use root::{Leave, Root};
 use spin::Spin;
 
@@ -80,6 +82,9 @@ fn setup(start: WorkerStart) -> Result<i32, String> {
     let mut engine =
         Engine::open(id, lane_start, handback_start, fds).map_err(|e| e.to_string())?;
     panics::install();
+    if last_words::NEEDED {
+        last_words::prepare(engine.last_words().map_err(|e| e.to_string())?);
+    }
     local::enter(seat, engine.outputs().clone());
     if let Some(handler) = config.exception_handler {
         exception::set_handler(handler.function());
@@ -92,7 +97,9 @@ fn setup(start: WorkerStart) -> Result<i32, String> {
     let runtime = builder.build().map_err(|e| e.to_string())?;
     let status = runtime.block_on(async {
         if let Some(Hook { vtable: vtable @ 1.., argument }) = &config.initializer
-            && let Err(reason) = slots::run_hook(functions::hook(*vtable), argument).await
+            && let Err(reason) =
+                slots::run_hook(functions::hook(*vtable), argument, Some(Subject::Initializer))
+                    .await
         {
             engine.set_failure(&reason);
             return Ok(EXIT_INIT_FAILED);
@@ -106,7 +113,7 @@ fn setup(start: WorkerStart) -> Result<i32, String> {
         let leave: Leave = root.instrument(span.clone()).await;
         span.in_scope(|| tracing::debug!(?leave, "the worker leaves"));
         if let Some(Hook { vtable: vtable @ 1.., argument }) = &config.exit_hook
-            && let Err(reason) = slots::run_hook(functions::hook(*vtable), argument).await
+            && let Err(reason) = slots::run_hook(functions::hook(*vtable), argument, None).await
         {
             stderr::line(&format!("aiopool: the exit hook of worker {seat} failed: {reason}"));
         }

@@ -3,6 +3,8 @@
 //! `arena/README.md` has the rules, those of loans included.
 #![forbid(unsafe_code)]
 
+use std::io;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::arena::{AllocError, Allocator, Block};
@@ -23,6 +25,8 @@ struct Arena {
     handback: HandbackReader,
     control: Arc<Control>,
     slot: usize,
+    /// Bytes that are out of use for good.
+    set_aside: usize,
 }
 
 impl Outputs {
@@ -36,7 +40,14 @@ impl Outputs {
     ) -> Self {
         let allocator = Allocator::new(region.len());
         let handback = HandbackReader::at(handback_start);
-        Self(Arc::new(Mutex::new(Arena { region, allocator, handback, control, slot })))
+        Self(Arc::new(Mutex::new(Arena {
+            region,
+            allocator,
+            handback,
+            control,
+            slot,
+            set_aside: 0,
+        })))
     }
 
     /// Puts `bytes` into a block.
@@ -73,7 +84,15 @@ impl Outputs {
         // Acquire: pairs with the Release in `HostQueue::end_loan`. A loan that is not counted any
         // more was handed back, or its block is about to be, with a ring for who waits.
         let lent = arena.control.lent(arena.slot).load(Acquire);
-        arena.allocator.used() as u64 <= lent
+        (arena.allocator.used() - arena.set_aside) as u64 <= lent
+    }
+
+    /// Takes a block of `len` bytes out of use, and gives it with another mapping of the arena.
+    pub(super) fn set_aside(&self, len: usize) -> io::Result<(Block, Region)> {
+        let mut arena = self.lock();
+        let block = arena.allocate(len).map_err(|error| io::Error::other(format!("{error:?}")))?;
+        arena.set_aside += block.size();
+        Ok((block, Region::open(arena.region.as_fd().try_clone_to_owned()?)?))
     }
 
     /// Frees a block that the host never saw.

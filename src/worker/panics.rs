@@ -9,6 +9,8 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use crate::task::entry::Output;
 use crate::task::{Status, TaskPanic};
 
+use super::last_words;
+
 thread_local! {
     /// Whether this thread is in user code whose panics are caught.
     static CATCHING: Cell<bool> = const { Cell::new(false) };
@@ -21,6 +23,9 @@ pub(super) fn install() {
     panic::set_hook(Box::new(move |info| {
         if CATCHING.get() {
             let panic = describe(info);
+            if last_words::NEEDED && !last_words::speak(&panic) {
+                before(info);
+            }
             LAST.with(|last| *last.borrow_mut() = Some(panic));
         } else {
             before(info);
@@ -42,7 +47,7 @@ pub(super) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, TaskPanic> {
 }
 
 /// The panic that this thread recorded last.
-pub(super) fn take() -> TaskPanic {
+fn take() -> TaskPanic {
     LAST.with(|last| last.borrow_mut().take()).unwrap_or_else(|| {
         TaskPanic::new("a panic that no hook saw".to_owned(), String::new(), String::new())
     })

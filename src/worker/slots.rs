@@ -3,7 +3,6 @@
 #![allow(unsafe_code)] // An island: it keeps the promises that `task::entry` asks for.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -13,6 +12,7 @@ use crate::task::exception::{self, LiveError};
 use crate::task::{Status, TaskPanic};
 
 use super::engine::Claimed;
+use super::last_words::{self, Subject};
 use super::panics;
 use super::ready::ReadySet;
 
@@ -28,6 +28,13 @@ pub(crate) struct InFlight {
     /// A status and an output that wait for room in the result arena; the future is gone then.
     /// Boxed: it is rare, and what is in flight is moved for each task.
     pub(crate) unplaced: Option<Box<(Status, Vec<u8>, u64)>>,
+}
+
+impl InFlight {
+    /// Whom a panic of its code is told of.
+    fn subject(&self, vtable: &Vtable) -> Subject {
+        Subject::Task(self.task, self.started, vtable.name)
+    }
 }
 
 /// Memory for one future.
@@ -142,11 +149,15 @@ impl Slots {
     ) -> (usize, Result<(), Status>) {
         let index = self.free.pop().expect("the caller asked has_room");
         let slot = &mut self.slots[index];
-        let _entered = slot.in_flight.insert(in_flight).span.enter();
+        let in_flight = &*slot.in_flight.insert(in_flight);
+        let _entered = in_flight.span.enter();
         slot.place.fit(vtable.layout);
         let memory = slot.place.memory.as_ptr();
         // SAFETY: `fit` made room for the layout, and the place is empty.
-        let built = panics::catch(|| unsafe { (vtable.start)(memory, target, input) });
+        let built = last_words::during(
+            || Some(in_flight.subject(vtable)),
+            || panics::catch(|| unsafe { (vtable.start)(memory, target, input) }),
+        );
         let result = match built {
             Ok(Ok(())) => {
                 slot.place.holds = Some(vtable);
@@ -175,17 +186,20 @@ impl Slots {
         let Some(vtable) = place.holds else { return Polled::Pending };
         let memory = place.memory.as_ptr();
         let mut context = Context::from_waker(waker);
-        // SAFETY: `holds` says that `build` put a future of this kind here; it has not moved.
-        let polled = panics::catch(|| unsafe { (vtable.poll)(memory, &mut context, output) });
-        let mut status = match polled {
-            Ok(Poll::Pending) => return Polled::Pending,
-            Ok(Poll::Ready(status)) => status,
-            Err(panic) => panicked(vtable, &panic, output),
-        };
-        if let Err(panic) = place.clear() {
-            status = panicked(vtable, &panic, output);
-        }
-        Polled::Ready(status)
+        let subject = || in_flight.as_ref().map(|in_flight| in_flight.subject(vtable));
+        last_words::during(subject, || {
+            // SAFETY: `holds` says that `build` put a future of this kind here; it has not moved.
+            let polled = panics::catch(|| unsafe { (vtable.poll)(memory, &mut context, output) });
+            let mut status = match polled {
+                Ok(Poll::Pending) => return Polled::Pending,
+                Ok(Poll::Ready(status)) => status,
+                Err(panic) => panicked(vtable, &panic, output),
+            };
+            if let Err(panic) = place.clear() {
+                status = panicked(vtable, &panic, output);
+            }
+            Polled::Ready(status)
+        })
     }
 
     /// The task in slot `index`, if there is one.
@@ -218,21 +232,25 @@ fn panicked(vtable: &Vtable, panic: &TaskPanic, output: &mut Output) -> Status {
 }
 
 /// Runs a hook to its end: builds its future, polls it with the runtime's own waker.
-pub(crate) async fn run_hook(vtable: &'static Vtable, input: &[u8]) -> Result<(), String> {
+pub(crate) async fn run_hook(
+    vtable: &'static Vtable,
+    input: &[u8],
+    subject: Option<Subject>,
+) -> Result<(), String> {
     let mut place = Place::new();
     place.fit(vtable.layout);
     let memory = place.memory.as_ptr();
     // SAFETY: as in `Slots::build`.
-    let built = catch_unwind(AssertUnwindSafe(|| unsafe {
-        (vtable.start)(memory, Target::default(), Input::passing(input))
-    }));
-    built.map_err(|_| panics::take().to_string())??;
+    let start = || unsafe { (vtable.start)(memory, Target::default(), Input::passing(input)) };
+    let built = last_words::during(|| subject, || panics::catch(start));
+    built.map_err(|panic| panic.to_string())??;
     place.holds = Some(vtable);
     let mut output = Output::default();
     let status = std::future::poll_fn(|context| {
         let memory = place.memory.as_ptr();
         // SAFETY: as in `Slots::poll`.
-        match panics::catch(|| unsafe { (vtable.poll)(memory, context, &mut output) }) {
+        let poll = || unsafe { (vtable.poll)(memory, context, &mut output) };
+        match last_words::during(|| subject, || panics::catch(poll)) {
             Ok(polled) => polled,
             Err(panic) => Poll::Ready(panics::report(&panic, &mut output)),
         }
