@@ -35,6 +35,7 @@ const ISLANDS: &[&str] = &[
     "worker/functions.rs",
     "launch/zygote/",
     "ffi/",
+    "bench/loans.rs",
     "bench/locked.rs",
     "bench/partner.rs",
 ];

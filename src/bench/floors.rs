@@ -5,7 +5,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use crate::sync::atomic::{Ordering::Acquire, Ordering::Release};
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use crate::sync::atomic::fence;
 use crate::sync::spin_hint;
 use crate::sys::eventfd::EventFd;
 use crate::sys::poll::{PollFd, poll};
@@ -43,6 +44,54 @@ impl CacheLine {
                 while word.load(Acquire) == 2 * i + 1 {
                     spin_hint();
                 }
+            }
+        })
+    }
+}
+
+/// The accesses of a round trip through ring, table and lane, and nothing else: a word that says
+/// which record, the record with a word changed three times, a word back.
+pub struct BareAccesses(Partner);
+
+/// Words of the measurement that stand for the ring slot, the record and the lane. What a block
+/// leaves in them is more than 1, with which the next one begins.
+const SLOT: usize = 1;
+const RECORD: usize = 2;
+const LANE: usize = 3;
+
+impl BareAccesses {
+    pub fn new() -> io::Result<Self> {
+        Partner::fork(|shared, operations| {
+            let [slot, record, lane] = [SLOT, RECORD, LANE].map(|index| shared.own(index));
+            for i in 1..=operations {
+                // Acquire and Release, here and below: as the protocol has them.
+                while slot.load(Acquire) != i {
+                    spin_hint();
+                }
+                let mut state = record.load(Acquire);
+                // Claim, start and commit.
+                for _ in 0..3 {
+                    let changed = record.compare_exchange(state, state + 1, AcqRel, Relaxed);
+                    state = changed.expect("nobody else changes it") + 1;
+                }
+                lane.store(i, Release);
+            }
+        })
+        .map(Self)
+    }
+
+    /// So many round trips.
+    pub fn block(&mut self, operations: u64) -> Duration {
+        self.0.block(operations, |shared, operations| {
+            let [slot, record, lane] = [SLOT, RECORD, LANE].map(|index| shared.own(index));
+            for i in 1..=operations {
+                record.store(4 * i, Release);
+                slot.store(i, Release);
+                fence(SeqCst);
+                while lane.load(Acquire) != i {
+                    spin_hint();
+                }
+                assert_eq!(record.load(Acquire), 4 * i + 3);
             }
         })
     }

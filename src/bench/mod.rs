@@ -7,8 +7,10 @@
 
 #![allow(missing_docs, missing_debug_implementations)] // an interface for one caller
 
+mod copies;
 mod cycle;
 mod floors;
+mod loans;
 #[cfg(feature = "rivals")]
 mod locked;
 mod partner;
@@ -16,8 +18,10 @@ mod pinned;
 mod rings;
 mod threads;
 
+pub use copies::CopiesAcross;
 pub use cycle::Cycle;
-pub use floors::{Bells, CacheLine, fork_and_exit};
+pub use floors::{BareAccesses, Bells, CacheLine, fork_and_exit};
+pub use loans::{Loans, register as register_loans};
 #[cfg(feature = "rivals")]
 pub use locked::{Idle, LockedQueue};
 pub use pinned::{Pinned, cpus};

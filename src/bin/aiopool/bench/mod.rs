@@ -112,9 +112,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return partner(name, arguments);
     }
     // Before there is any thread: pools fork their workers from here, as a user's would.
+    let lent = aiopool::bench::register_loans()?;
     aiopool::init()?;
     let wanted = |name: &str| args.row.is_empty() || args.row.iter().any(|r| name.contains(&**r));
-    let setup = rows::Setup { python: args.python.clone() };
+    let setup = rows::Setup { python: args.python.clone(), lent };
     let all = rows::all(args.list || args.python.is_some());
     let chosen: Vec<_> = all.into_iter().filter(|spec| wanted(spec.name)).collect();
     anyhow::ensure!(!chosen.is_empty(), "no row has such a name: see --list");

@@ -7,8 +7,8 @@ use super::super::contest::quantile;
 /// Memory starts at such an address, and so does the first buffer.
 const PAGE: usize = 4096;
 /// How far, beyond whole pages, each buffer lies from the one before. Processors mistake a load
-/// for one that follows a store 4 KiB away, and some copy slowly if the target lies a few bytes
-/// behind the source in that sense; which distance is best is the machine's affair.
+/// for one that follows a store 4 KiB away, so a target that lies a few bytes behind its source in
+/// that sense is copied to more slowly; which distance is best is the machine's affair.
 const DISTANCES: [usize; 5] = [0, 64, 192, 1024, 2048];
 
 /// Buffers in a row, each to be copied to the next.

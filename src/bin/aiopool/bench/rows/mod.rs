@@ -9,7 +9,9 @@ mod payloads;
 mod rings;
 mod scale;
 mod scrape;
+mod spawned;
 mod start;
+mod steps;
 mod verbs;
 
 use std::path::PathBuf;
@@ -21,6 +23,8 @@ use super::python::Python;
 /// What rows need to know to build their contestants.
 pub struct Setup {
     pub python: Option<PathBuf>,
+    /// The number of the C function that borrows its payloads.
+    pub lent: u32,
 }
 
 impl Setup {
@@ -112,6 +116,7 @@ async fn same(x: u64) -> u64 {
 pub fn serve(name: &str, arguments: &[String]) -> Option<anyhow::Result<()>> {
     match (name, arguments) {
         ("compute", tasks) => Some(makespan::serve(tasks)),
+        ("steps", [verb]) => Some(steps::serve(verb)),
         ("parse", [which]) => Some(pages::serve(usize::from(which == "1"))),
         _ => None,
     }

@@ -1,10 +1,11 @@
 //! Large payloads: how much of the time is copying that cannot be helped.
 
+use aiopool::bench::{CopiesAcross, Loans};
 use bytes::Bytes;
 
 use super::super::contest::{Bar, Contest, quantile};
 use super::copies::Copies;
-use super::{BLOCK, Spec};
+use super::{BLOCK, Spec, ns_each};
 
 pub fn rows() -> Vec<Spec> {
     vec![
@@ -17,6 +18,11 @@ pub fn rows() -> Vec<Spec> {
             name: "echo-1m",
             about: "1 MiB there and back as raw bytes, by copies; against as many memcpys",
             build: |_| echo(1 << 20),
+        },
+        Spec {
+            name: "lent-1m",
+            about: "1 MiB there and back without a copy, by the C API; against 64 bytes",
+            build: |setup| lent(setup.lent),
         },
     ]
 }
@@ -32,7 +38,8 @@ async fn echo_bytes(payload: Bytes) -> Bytes {
 fn echo(size: usize) -> anyhow::Result<Contest> {
     let pool = aiopool::Pool::builder().processes(1).build()?;
     let payload = Bytes::from(vec![7; size]);
-    let mut copies = Copies::of(size, COPIES);
+    let (mut copies, mut across) = (Copies::of(size, COPIES), CopiesAcross::new(size)?);
+    let trips = (4 << 20) / size as u64;
     // GB/s of payload: each is counted once a round trip.
     Ok(Contest::new("GB/s", move || {
         let back = pool.apply(echo_bytes, payload.clone()).wait()?;
@@ -47,7 +54,22 @@ fn echo(size: usize) -> anyhow::Result<Contest> {
             copies.once();
             Ok(())
         })
+    })
+    .against("4 memcpys, 2 there", Some(Bar::AtLeast(0.7)), move || {
+        Ok((size as u64 * trips) as f64 / across.block(trips).as_nanos() as f64)
     }))
+}
+
+/// Both sides look at the first byte of what they get: how long filling and reading the rest takes is
+/// the user's affair.
+fn lent(function: u32) -> anyhow::Result<Contest> {
+    const TRIPS: u64 = 1_000;
+    let (mut large, mut small) = (Loans::new(function, 1 << 20)?, Loans::new(function, 64)?);
+    Ok(Contest::new("ns", move || Ok(ns_each(large.block(TRIPS)?, TRIPS))).against(
+        "64 bytes",
+        Some(Bar::AtMost(1.1)),
+        move || Ok(ns_each(small.block(TRIPS)?, TRIPS)),
+    ))
 }
 
 fn gigabytes(size: usize, mut once: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {

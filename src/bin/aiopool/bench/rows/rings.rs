@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use aiopool::bench::{Bells, CacheLine, Cycle, ResultLane, RingCycle, RoundTrip, SubmitClaim};
+use aiopool::bench::{
+    BareAccesses, Bells, CacheLine, Cycle, ResultLane, RingCycle, RoundTrip, SubmitClaim,
+};
 
 use super::super::contest::{Bar, Contest};
 use super::{Setup, Spec, millions, ns_each, pool};
@@ -114,10 +116,11 @@ fn against_line(contest: Contest) -> anyhow::Result<Contest> {
 
 fn round_trip(_: &Setup) -> anyhow::Result<Contest> {
     let (mut ours, mut line) = (RoundTrip::new()?, CacheLine::new()?);
-    let mut whole = Cycle::new()?;
+    let (mut bare, mut whole) = (BareAccesses::new()?, Cycle::new()?);
     #[cfg_attr(not(feature = "rivals"), allow(unused_mut))]
     let mut contest = Contest::new("ns", move || Ok(ns_each(ours.block(FEW), FEW)))
         .against("cache line", Some(Bar::AtMost(2.5)), move || Ok(ns_each(line.block(FEW), FEW)))
+        .against("bare accesses", None, move || Ok(ns_each(bare.block(FEW), FEW)))
         .against("queue and engine", None, move || Ok(ns_each(whole.one_by_one(FEW), FEW)));
     #[cfg(feature = "rivals")]
     {

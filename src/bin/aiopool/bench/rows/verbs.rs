@@ -1,6 +1,5 @@
 //! Tasks that do nothing, through the public verbs and tokio.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use tokio::runtime::Runtime;
 use super::super::contest::{Bar, Contest};
 #[cfg(feature = "rivals")]
 use super::median_us;
+use super::spawned::{self, median_us_async, within_a_task};
 use super::{Setup, Spec, millions, ns_each, pool, runtime, same};
 
 pub fn rows() -> Vec<Spec> {
@@ -49,7 +49,7 @@ fn apply(setup: &Setup) -> anyhow::Result<Contest> {
     let runtime = Arc::new(runtime()?);
     let pool = pool(1)?;
     let tokio = Arc::clone(&runtime);
-    let blocking = Arc::clone(&runtime);
+    let (within, blocking) = (Arc::clone(&runtime), Arc::clone(&runtime));
     let mut contest = Contest::new("us", move || {
         runtime.block_on(async {
             median_us_async(async || {
@@ -60,23 +60,12 @@ fn apply(setup: &Setup) -> anyhow::Result<Contest> {
         })
     })
     .against("tokio spawn + await", Some(Bar::AtMost(0.1)), move || {
-        tokio.block_on(async {
-            median_us_async(async || {
-                std::hint::black_box(tokio::spawn(same(7)).await?);
-                Ok(())
-            })
-            .await
-        })
+        tokio.block_on(spawned::one_by_one())
     })
-    .against("tokio spawn_blocking", None, move || {
-        blocking.block_on(async {
-            median_us_async(async || {
-                std::hint::black_box(tokio::task::spawn_blocking(|| 7).await?);
-                Ok(())
-            })
-            .await
-        })
-    });
+    .against("tokio, within a task", None, move || {
+        within.block_on(within_a_task(spawned::one_by_one()))
+    })
+    .against("tokio spawn_blocking", None, move || blocking.block_on(spawned::blocking()));
     #[cfg(feature = "rivals")]
     {
         use super::super::rivals;
@@ -97,28 +86,18 @@ fn apply(setup: &Setup) -> anyhow::Result<Contest> {
     Ok(contest)
 }
 
-async fn median_us_async(mut once: impl AsyncFnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
-    for _ in 0..3 {
-        once().await?;
-    }
-    let mut times = Vec::new();
-    let start = Instant::now();
-    while start.elapsed() < super::BLOCK {
-        let before = Instant::now();
-        once().await?;
-        times.push(before.elapsed().as_nanos() as f64 / 1e3);
-    }
-    Ok(super::super::contest::quantile(&times, 0.5))
-}
-
 fn map(setup: &Setup, processes: usize) -> anyhow::Result<Contest> {
     let runtime = Arc::new(runtime()?);
     let pool = pool(processes)?;
-    let tokio = Arc::clone(&runtime);
+    let (tokio, within) = (Arc::clone(&runtime), Arc::clone(&runtime));
     let mut contest =
         Contest::new("M/s", move || Ok(millions(ours(&runtime, &pool, WINDOW, TASKS)?, TASKS)))
             .against("tokio spawn + await", Some(Bar::AtLeast(3.0)), move || {
-                Ok(millions(theirs(&tokio, WINDOW, TASKS)?, TASKS))
+                Ok(millions(tokio.block_on(spawned::many(WINDOW, TASKS))?, TASKS))
+            })
+            .against("tokio, within a task", None, move || {
+                let tasks = spawned::many(WINDOW, TASKS);
+                Ok(millions(within.block_on(within_a_task(tasks))?, TASKS))
             });
     #[cfg(feature = "rivals")]
     {
@@ -147,7 +126,7 @@ fn in_flight(window: usize) -> anyhow::Result<Contest> {
     let tasks = (window as u64 * 200).min(TASKS);
     Ok(Contest::new("ns", move || Ok(ns_each(ours(&runtime, &pool, window, tasks)?, tasks)))
         .against("tokio spawn + await", None, move || {
-            Ok(ns_each(theirs(&tokio, window, tasks)?, tasks))
+            Ok(ns_each(tokio.block_on(spawned::many(window, tasks))?, tasks))
         }))
 }
 
@@ -162,32 +141,6 @@ fn ours(runtime: &Runtime, pool: &Pool, window: usize, tasks: u64) -> anyhow::Re
         let mut sum = 0;
         while let Some(result) = results.next().await {
             sum += result?;
-        }
-        let time = start.elapsed();
-        anyhow::ensure!(sum == tasks * (tasks - 1) / 2, "a task gave a wrong result");
-        Ok(time)
-    })
-}
-
-fn theirs(runtime: &Runtime, window: usize, tasks: u64) -> anyhow::Result<Duration> {
-    runtime.block_on(async {
-        for _ in 0..3 {
-            tokio::spawn(same(1)).await?;
-        }
-        let start = Instant::now();
-        let mut sum = 0;
-        let mut in_flight = VecDeque::with_capacity(window);
-        for x in 0..tasks {
-            if in_flight.len() == window
-                && let Some(oldest) = in_flight.pop_front()
-            {
-                let oldest: tokio::task::JoinHandle<u64> = oldest;
-                sum += oldest.await?;
-            }
-            in_flight.push_back(tokio::spawn(same(x)));
-        }
-        for task in in_flight {
-            sum += task.await?;
         }
         let time = start.elapsed();
         anyhow::ensure!(sum == tasks * (tasks - 1) / 2, "a task gave a wrong result");
