@@ -54,7 +54,9 @@ impl<S: Scheduler> Scheduler for Spy<S> {
         assert_eq!(load.queues(), self.1.lock().unwrap().queues.len());
         for queue in 0..load.queues() {
             assert!((1..=self.1.lock().unwrap().processes.len()).contains(&load.processes(queue)));
-            assert!(load.depth_up_to(queue, 0) <= load.depth(queue));
+            // In this order: workers take tasks meanwhile, and nobody else submits.
+            let depth = load.depth(queue);
+            assert!(load.depth_up_to(queue, 0) <= depth);
         }
         let queue = self.0.schedule_task(task, load);
         self.1.lock().unwrap().scheduled.push((task.task, queue));

@@ -10,6 +10,7 @@ mod report;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
 
 use crate::doorbell::{HostFlag, SlotSet, WorkerBells};
 use crate::ring::{TaskRing, has_task};
@@ -25,9 +26,16 @@ pub(crate) use report::{Phase, Report};
 #[derive(Debug)]
 pub(crate) struct Control {
     region: Region,
+    /// Where it begins; its bounds are checked once, not in every step of a task.
+    base: NonNull<AtomicU64>,
     shape: Shape,
     layout: layout::Layout,
 }
+
+// SAFETY: `base` points into the region, which is anybody's; all accesses are atomic.
+unsafe impl Send for Control {}
+// SAFETY: as above.
+unsafe impl Sync for Control {}
 
 const NAME: &CStr = c"aiopool-control";
 
@@ -60,7 +68,7 @@ impl Control {
         let region = Region::create(NAME, layout.len)?;
         region.reserve(0, layout.len)?;
         header::write(&region, shape);
-        Ok(Self { region, shape, layout })
+        Ok(Self::over(region, shape, layout))
     }
 
     /// Maps the control region that `fd` is.
@@ -71,7 +79,13 @@ impl Control {
     pub(crate) fn open(fd: OwnedFd) -> io::Result<Self> {
         let region = Region::open(fd)?;
         let shape = header::read(&region).map_err(io::Error::other)?;
-        Ok(Self { region, shape, layout: shape.layout() })
+        Ok(Self::over(region, shape, shape.layout()))
+    }
+
+    /// The views of `region`, which `layout` fits.
+    fn over(region: Region, shape: Shape, layout: layout::Layout) -> Self {
+        let base = NonNull::from(region.words(0, layout.len / 8)).cast();
+        Self { region, base, shape, layout }
     }
 
     /// Keeps the mapping out of children that this process forks.
@@ -98,7 +112,7 @@ impl Control {
         let capacity = self.shape.capacity as usize;
         assert!(class < self.shape.classes as usize);
         let head = self.word(self.layout.heads + class * layout::LINE);
-        TaskRing::new(head, self.region.words(self.layout.rings + class * capacity * 8, capacity))
+        TaskRing::new(head, self.words(self.layout.rings + class * capacity * 8, capacity))
     }
 
     /// How many priority classes there are.
@@ -117,20 +131,20 @@ impl Control {
     #[inline]
     pub(crate) fn records(&self) -> &[Record] {
         // SAFETY: a `Record` consists of `AtomicU64`s.
-        unsafe { self.region.atomics(self.layout.records, self.shape.capacity as usize) }
+        unsafe { self.atomics(self.layout.records, self.shape.capacity as usize) }
     }
 
     /// The result lane of `slot`.
     #[inline]
     pub(crate) fn lane(&self, slot: usize) -> &[AtomicU64] {
         let words = self.shape.lane_words();
-        self.region.words(self.layout.lanes + self.slot(slot) * words * 8, words)
+        self.words(self.layout.lanes + self.slot(slot) * words * 8, words)
     }
 
     /// The hand-back lane of `slot`.
     pub(crate) fn handback(&self, slot: usize) -> &[AtomicU64] {
         let start = self.layout.handbacks + self.slot(slot) * layout::HANDBACK * 8;
-        self.region.words(start, layout::HANDBACK)
+        self.words(start, layout::HANDBACK)
     }
 
     /// The host's side of the doorbell.
@@ -142,7 +156,7 @@ impl Control {
     /// The workers' side of the doorbell.
     #[inline]
     pub(crate) fn bells(&self) -> WorkerBells<'_> {
-        let set = |offset| SlotSet::new(self.region.words(offset, self.shape.set_words()));
+        let set = |offset| SlotSet::new(self.words(offset, self.shape.set_words()));
         WorkerBells::new(set(self.layout.sleepers), set(self.layout.searchers))
     }
 
@@ -162,13 +176,13 @@ impl Control {
     #[inline]
     pub(crate) fn report(&self, slot: usize) -> Report<'_> {
         let start = self.layout.report + self.slot(slot) * layout::LINE;
-        Report::new(self.region.words(start, layout::LINE / 8))
+        Report::new(self.words(start, layout::LINE / 8))
     }
 
     /// Every word of the region, for tests that damage it.
     #[cfg(any(test, aiopool_fuzz))]
     pub(crate) fn all_words(&self) -> &[AtomicU64] {
-        self.region.words(0, self.region.len() / 8)
+        self.words(0, self.region.len() / 8)
     }
 
     /// The words of one part, likewise.
@@ -188,12 +202,34 @@ impl Control {
             Part::Handbacks => (at.handbacks, at.records),
             Part::Records => (at.records, at.len),
         };
-        self.region.words(start, (end - start) / 8)
+        self.words(start, (end - start) / 8)
+    }
+
+    #[inline]
+    fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
+        debug_assert!(offset.is_multiple_of(8));
+        // SAFETY: words are atomics.
+        unsafe { self.atomics(offset, count) }
+    }
+
+    /// `count` values of a type made of atomic words at `offset`: a part of the layout.
+    ///
+    /// # Safety
+    ///
+    /// `T` consists of [`AtomicU64`]s only.
+    #[inline]
+    unsafe fn atomics<T>(&self, offset: usize, count: usize) -> &[T] {
+        debug_assert!(offset + count * size_of::<T>() <= self.region.len());
+        // SAFETY: each caller asks for a part of the layout, of a slot and a class that it has
+        // checked, and the layout fits the region (`create` made it so, `header::read` checked);
+        // aligned by the layout; the mapping lives as long as `self`, zero pages are initialised,
+        // and every process accesses the words as atomics.
+        unsafe { std::slice::from_raw_parts(self.base.byte_add(offset).cast().as_ptr(), count) }
     }
 
     #[inline]
     fn word(&self, offset: usize) -> &AtomicU64 {
-        &self.region.words(offset, 1)[0]
+        &self.words(offset, 1)[0]
     }
 
     #[inline]

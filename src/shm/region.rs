@@ -107,24 +107,6 @@ impl Region {
         unsafe { std::slice::from_raw_parts(start.cast(), count) }
     }
 
-    /// `count` values of a type made of atomic words, from byte `offset` on.
-    ///
-    /// # Safety
-    ///
-    /// `T` consists of [`AtomicU64`]s only.
-    ///
-    /// # Panics
-    ///
-    /// If they do not lie within the region or are not aligned.
-    #[inline]
-    pub(crate) unsafe fn atomics<T>(&self, offset: usize, count: usize) -> &[T] {
-        assert!(self.writable, "atomic words need a writable mapping");
-        let start = self.check(offset, count * size_of::<T>());
-        assert!(start.align_offset(align_of::<T>()) == 0);
-        // SAFETY: as in `words`; the caller vouches for `T`.
-        unsafe { std::slice::from_raw_parts(start.cast(), count) }
-    }
-
     /// Copies `bytes` to `offset`; the caller is the only one who uses these bytes now.
     ///
     /// # Panics

@@ -36,6 +36,9 @@ impl ReadySet {
 
     /// Takes a ready slot, looking from `start` on and around.
     pub(crate) fn take(&self, start: usize) -> Option<usize> {
+        if !self.any() {
+            return None;
+        }
         let words = self.words.len();
         let first = start / 64 % words;
         for turn in 0..=words {

@@ -155,7 +155,7 @@ impl<S: Source, T> Map<S, T> {
             refused,
             source: Some(source),
             stage: Stage::new(queues),
-            pace: Pace::default(),
+            pace: Pace::new(queues),
             numbers: 0..0,
             buffer: Vec::new(),
             held: None,
@@ -281,7 +281,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     /// for several results at once.
     fn next_at_hand(&mut self) -> Option<Result<T, TaskError>> {
         let missing = self.window.saturating_sub(self.room_taken());
-        let at_hand = missing < (self.window / 8).min(64) || self.source.is_none();
+        let at_hand = missing < self.pace.refill(self.window) || self.source.is_none();
         (at_hand && self.refused.is_none() && self.inner.shared.check_process().is_ok())
             .then(|| self.pop())
             .flatten()

@@ -9,8 +9,9 @@ use std::collections::VecDeque;
 
 use crate::queue::Staged;
 
-/// At most so many items are submitted together.
+/// At most so many items for a queue are submitted together, and for so many queues.
 const MOST: usize = 64;
+const MOST_QUEUES: usize = 4;
 /// A batch may hold back at most this part of the items that lately came quickly.
 const SHARE: usize = 8;
 /// An item that takes longer than this to come is not quick.
@@ -22,15 +23,26 @@ const QUICK_NS: u64 = 2_000;
 /// an eighth of the items that came quickly one after the other: where an iterator gives a burst
 /// and then takes its time, seven eighths of the burst are running by then; where each item takes
 /// its time, each is submitted at once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
     quick: usize,
+    most: usize,
 }
 
 impl Pace {
+    /// For a pool of so many queues.
+    pub(super) fn new(queues: usize) -> Self {
+        Self { quick: 0, most: MOST * queues.min(MOST_QUEUES) }
+    }
+
+    /// Results that make room for a batch worth while, in a window of so many items.
+    pub(super) fn refill(&self, window: usize) -> usize {
+        (window / 4).min(self.most)
+    }
+
     /// How many items make a batch now.
     pub(super) fn batch(&self) -> usize {
-        (self.quick / SHARE).clamp(1, MOST)
+        (self.quick / SHARE).clamp(1, self.most)
     }
 
     /// So many items came within `ns` nanoseconds.
@@ -105,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_batch_holds_back_an_eighth_of_a_burst_at_most() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(1);
         let mut submitted = 0;
         while pace.batch() < MOST {
             let batch = pace.batch();
