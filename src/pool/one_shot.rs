@@ -44,9 +44,11 @@ impl OneShot {
         }
     }
 
-    /// The outcome, if it has come.
-    pub(crate) fn take(&self) -> Option<Outcome> {
-        self.lock().outcome.take()
+    /// The outcome, if it has come, and whether there still was a waker.
+    pub(crate) fn take(&self) -> Option<(Outcome, bool)> {
+        let mut state = self.lock();
+        let outcome = state.outcome.take()?;
+        Some((outcome, state.waker.take().is_some()))
     }
 
     /// Has `waker` woken when the outcome comes; the caller looks again after this. True if there

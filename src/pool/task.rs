@@ -76,9 +76,8 @@ impl<T> Task<T> {
         let inner = Arc::clone(submit.inner);
         let shared = &inner.shared;
         let number = shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
-        let queue = Arc::clone(
-            &shared.queues[shared.queue_for(&function.new_task(number, &submit.options, input))],
-        );
+        let chosen = shared.queue_for(&function.new_task(number, &submit.options, input));
+        let queue = &shared.queues[chosen];
         let outcome = OneShot::lease();
         let submission = Submission {
             task: number,
@@ -95,7 +94,7 @@ impl<T> Task<T> {
                 input: input.to_vec(),
                 options: submit.options,
                 number,
-                queue,
+                queue: Arc::clone(queue),
                 waiting: None,
             })),
             Err(error) => State::Failed(shared.refusal(error)),
@@ -312,25 +311,33 @@ impl<T: DeserializeOwned + 'static> Task<T> {
     }
 
     fn take(&mut self) -> Option<Result<T, TaskError>> {
-        match &self.state {
-            State::Submitted { outcome: arrival, .. } => {
-                let outcome = arrival.take()?;
-                if arrival.clear_waker() {
-                    self.inner.shared.common.unpark(1);
+        self.state.take(&self.inner)
+    }
+}
+
+impl State {
+    /// The task's end, if it has come.
+    fn take<T: DeserializeOwned + 'static>(
+        &mut self,
+        inner: &Inner,
+    ) -> Option<Result<T, TaskError>> {
+        match self {
+            Self::Submitted { outcome: arrival, .. } => {
+                let (outcome, parked) = arrival.take()?;
+                if parked {
+                    inner.shared.common.unpark(1);
                 }
-                if let State::Submitted { outcome, .. } =
-                    std::mem::replace(&mut self.state, State::Over)
-                {
+                if let Self::Submitted { outcome, .. } = std::mem::replace(self, Self::Over) {
                     outcome.give_back();
                 }
                 Some(outcome.decode())
             }
-            State::Failed(_) => match std::mem::replace(&mut self.state, State::Over) {
-                State::Failed(error) => Some(Err(error)),
+            Self::Failed(_) => match std::mem::replace(self, Self::Over) {
+                Self::Failed(error) => Some(Err(error)),
                 _ => unreachable!("just matched"),
             },
-            State::Unsubmitted(_) => None,
-            State::Over => panic!("a task's outcome was asked for twice"),
+            Self::Unsubmitted(_) => None,
+            Self::Over => panic!("a task's outcome was asked for twice"),
         }
     }
 }
@@ -343,14 +350,15 @@ impl<T: DeserializeOwned + 'static> Future for Task<T> {
         if let Some(since) = this.since.take() {
             with_gap(|gap| gap.slept(monotonic_ns() - since));
         }
-        let inner = Arc::clone(&this.inner);
         if this.settle(context.waker()) {
-            if let Some(result) = with_gap(|gap| look(&inner.shared, gap, || this.take())) {
+            let Self { inner, state, .. } = this;
+            if let Some(result) = with_gap(|gap| look(&inner.shared, gap, || state.take(inner))) {
                 return Poll::Ready(result);
             }
             this.park(context.waker());
         }
-        let polled = inner.waiting.poll_wait(&inner.shared, || this.take());
+        let Self { inner, state, .. } = this;
+        let polled = inner.waiting.poll_wait(&inner.shared, || state.take(inner));
         if polled.is_pending() {
             this.since = Some(monotonic_ns());
         }
