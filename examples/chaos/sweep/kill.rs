@@ -14,6 +14,8 @@ use crate::tracer::Tracee;
 const TRIES: u32 = 24;
 /// So long a worker is stepped for a recording.
 const PIECE: Duration = Duration::from_millis(8);
+/// So many instructions at least, however long it took to get there.
+const LEAST: usize = 100;
 
 /// Records `path`, and kills a worker at each of its points.
 pub fn sweep(figures: &mut Figures, path: Path, points: &Points) {
@@ -83,7 +85,11 @@ fn record(figures: &mut Figures, scene: &mut Scene, kills: bool) -> Option<Trace
             hit = so_far == 0 || lead(figures, trace, &tracee, so_far, misses);
             if hit {
                 pieces.push(so_far);
-                done = trace.record(&tracee, |_| began.elapsed() > PIECE);
+                let mut steps = 0;
+                done = trace.record(&tracee, |_| {
+                    steps += 1;
+                    steps > LEAST && began.elapsed() > PIECE
+                });
                 figures.steps += (trace.len() - so_far) as u64;
             }
             if kills {
