@@ -274,7 +274,8 @@ aiopool_status aiopool_output_reserve(const struct aiopool_output *output,
  * `len` is 0; `AIOPOOL_ERR_MISUSE` if the output has bytes or memory already;
  * `AIOPOOL_ERR_FULL` if the memory is taken by outputs now (write this one: it waits for
  * room); `AIOPOOL_ERR_TOO_LARGE` for more than `output_arena` has; `AIOPOOL_ERR_SYSTEM`;
- * `AIOPOOL_ERR_NOT_IN_WORKER` on another thread than the worker's event loop.
+ * `AIOPOOL_ERR_NOT_IN_WORKER` on another thread than the worker's event loop;
+ * `AIOPOOL_ERR_FORKED` in a child of the worker.
  */
 aiopool_status aiopool_output_loan(const struct aiopool_output *output,
                                    size_t len,
@@ -383,7 +384,7 @@ aiopool_status aiopool_function_find(const char *name, uint32_t *function_out);
  * request is for one event; what it is told with may ask again, or complete the task.
  *
  * Thread rule: the worker's event loop, which task functions and callbacks are called on; from
- * elsewhere `AIOPOOL_ERR_NOT_IN_WORKER`. To complete a task from another thread of the worker,
+ * elsewhere `AIOPOOL_ERR_NOT_IN_WORKER`, in a child of the worker `AIOPOOL_ERR_FORKED`. To complete a task from another thread of the worker,
  * call `aiopool_task_complete` there.
  * ------------------------------------------------------------------ */
 
@@ -1059,7 +1060,8 @@ aiopool_status aiopool_pool_loan(const aiopool_pool *pool,
 /**
  * Gives a loan back that is not to be submitted. NULL is taken.
  *
- * Returns `AIOPOOL_OK`, or `AIOPOOL_ERR_HANDLE` if it was submitted or given back before.
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_HANDLE` if it was submitted or given back before;
+ * `AIOPOOL_ERR_FORKED` in a forked child.
  */
 aiopool_status aiopool_loan_return(const struct aiopool_loan *loan);
 
@@ -1318,7 +1320,8 @@ uint64_t aiopool_outcome_ran_ns(const struct aiopool_outcome *outcome);
 /**
  * Gives an outcome back; all that its accessors pointed to is gone. NULL is taken.
  *
- * Returns `AIOPOOL_OK`, or `AIOPOOL_ERR_HANDLE` if it was released before.
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_HANDLE` if it was released before; `AIOPOOL_ERR_FORKED` in
+ * a forked child, whose copy of it goes with the child.
  */
 aiopool_status aiopool_outcome_release(const struct aiopool_outcome *outcome);
 
@@ -1401,7 +1404,7 @@ aiopool_status aiopool_pool_cancel(const aiopool_pool *pool, uint64_t ticket);
  * `aiopool_worker_fd`, and when that is readable takes events with `aiopool_worker_next` until
  * there is none. `aiopool_worker_serve` is the ready-made loop for task functions in C.
  *
- * Thread rule: any thread, one at a time.
+ * Thread rule: any thread, one at a time; in a child of the worker `AIOPOOL_ERR_FORKED`.
  * ------------------------------------------------------------------ */
 
 /**

@@ -16,6 +16,7 @@ use super::status::*;
 use crate::pool::Inner;
 use crate::queue::{Common, Receiver, Ticket};
 use crate::supervisor::Stage;
+use crate::sys::process;
 use crate::task::Outcome;
 
 /// An outcome that has come.
@@ -55,6 +56,8 @@ pub(super) struct Inbox {
     waiting: AtomicUsize,
     /// Outcome handles that are not released.
     pub(super) lent: AtomicUsize,
+    /// The process that has the pool.
+    process: u32,
 }
 
 thread_local! {
@@ -71,7 +74,13 @@ impl Inbox {
             polled: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             lent: AtomicUsize::new(0),
+            process: process::own_pid(),
         })
+    }
+
+    /// Refuses what would give back another process's memory.
+    pub(super) fn check_process(&self) -> Result<(), Failure> {
+        check_process(self.process)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -250,6 +259,15 @@ impl Inbox {
             }
         })
     }
+}
+
+/// Refuses a call outside of `process`.
+pub(super) fn check_process(process: u32) -> Result<(), Failure> {
+    if process::own_pid() == process {
+        return Ok(());
+    }
+    let text = "this handle is of the process that this one was forked from";
+    Err(Failure::new(AIOPOOL_ERR_FORKED, text))
 }
 
 fn no_more() -> Failure {

@@ -113,10 +113,12 @@ ffi_fn! {
 ffi_fn! {
     /// Gives a loan back that is not to be submitted. NULL is taken.
     ///
-    /// Returns `AIOPOOL_OK`, or `AIOPOOL_ERR_HANDLE` if it was submitted or given back before.
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_HANDLE` if it was submitted or given back before;
+    /// `AIOPOOL_ERR_FORKED` in a forked child.
     fn aiopool_loan_return(loan: Option<&'static aiopool_loan>) -> aiopool_status {
         let Some(loan) = loan else { return Ok(()) };
         let inbox = loan.lock().as_ref().map(|loan| Arc::clone(&loan.inbox)).ok_or_else(over)?;
+        inbox.check_process()?;
         let block = loan.take()?;
         inbox.common.inputs.free(block);
         Ok(())

@@ -189,11 +189,16 @@ ffi_fn! {
 ffi_fn! {
     /// Gives an outcome back; all that its accessors pointed to is gone. NULL is taken.
     ///
-    /// Returns `AIOPOOL_OK`, or `AIOPOOL_ERR_HANDLE` if it was released before.
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_HANDLE` if it was released before; `AIOPOOL_ERR_FORKED` in
+    /// a forked child, whose copy of it goes with the child.
     fn aiopool_outcome_release(outcome: Option<&'static aiopool_outcome>) -> aiopool_status {
         let Some(cell) = outcome else { return Ok(()) };
-        let lent = cell.lock().take();
-        let lent = lent.ok_or_else(|| Failure::new(AIOPOOL_ERR_HANDLE, "this outcome was released"))?;
+        let lent = {
+            let mut living = cell.lock();
+            let released = || Failure::new(AIOPOOL_ERR_HANDLE, "this outcome was released");
+            living.as_ref().ok_or_else(released)?.inbox.check_process()?;
+            living.take().ok_or_else(released)?
+        };
         OUTCOMES.give_back(cell);
         lent.inbox.lent.fetch_sub(1, Ordering::Relaxed);
         Ok(())

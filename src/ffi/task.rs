@@ -112,6 +112,15 @@ fn room(work: &mut Work, len: usize) -> Result<&mut Vec<u8>, Failure> {
     Ok(&mut work.bytes)
 }
 
+/// Refuses a call in a child that a task has forked.
+pub(super) fn check_child() -> Result<(), Failure> {
+    if worker::in_child() {
+        let text = "this process was forked by a task, and is not its worker";
+        return Err(Failure::new(AIOPOOL_ERR_FORKED, text));
+    }
+    Ok(())
+}
+
 /// Why `len` bytes of the result arena cannot be borrowed.
 pub(super) fn no_loan(len: usize, error: LoanError) -> Failure {
     match error {
@@ -187,7 +196,8 @@ ffi_fn! {
     /// `len` is 0; `AIOPOOL_ERR_MISUSE` if the output has bytes or memory already;
     /// `AIOPOOL_ERR_FULL` if the memory is taken by outputs now (write this one: it waits for
     /// room); `AIOPOOL_ERR_TOO_LARGE` for more than `output_arena` has; `AIOPOOL_ERR_SYSTEM`;
-    /// `AIOPOOL_ERR_NOT_IN_WORKER` on another thread than the worker's event loop.
+    /// `AIOPOOL_ERR_NOT_IN_WORKER` on another thread than the worker's event loop;
+    /// `AIOPOOL_ERR_FORKED` in a child of the worker.
     fn aiopool_output_loan(
         output: Option<&aiopool_output>,
         len: usize,
@@ -203,6 +213,7 @@ ffi_fn! {
                 let text = "this output has bytes or borrowed memory already";
                 return Err(Failure::new(AIOPOOL_ERR_MISUSE, text));
             }
+            check_child()?;
             let arena = worker::arena_of_this_worker().ok_or_else(|| {
                 let text = "memory for outputs is borrowed on the worker's event loop";
                 Failure::new(AIOPOOL_ERR_NOT_IN_WORKER, text)

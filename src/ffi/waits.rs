@@ -5,7 +5,7 @@
 //! request is for one event; what it is told with may ask again, or complete the task.
 //!
 //! Thread rule: the worker's event loop, which task functions and callbacks are called on; from
-//! elsewhere `AIOPOOL_ERR_NOT_IN_WORKER`. To complete a task from another thread of the worker,
+//! elsewhere `AIOPOOL_ERR_NOT_IN_WORKER`, in a child of the worker `AIOPOOL_ERR_FORKED`. To complete a task from another thread of the worker,
 //! call `aiopool_task_complete` there.
 
 use std::ffi::c_void;
@@ -22,7 +22,7 @@ use tokio::time::Sleep;
 use super::boundary::Failure;
 use super::pointer::out;
 use super::status::*;
-use super::task::{Work, aiopool_task, with_work};
+use super::task::{Work, aiopool_task, check_child, with_work};
 use crate::worker::WorkerContext;
 
 /// What a pending task is told with: what has happened, `AIOPOOL_EVENT_*`, and the `data` that was
@@ -160,6 +160,7 @@ fn wait_for(
 ) -> Result<(), Failure> {
     let task = task.ok_or_else(|| Failure::null("task"))?;
     let told = Told::new(function, data)?;
+    check_child()?;
     if WorkerContext::current().is_none() {
         let text = "this call is for the event loop of a worker: task functions and callbacks";
         return Err(Failure::new(AIOPOOL_ERR_NOT_IN_WORKER, text));

@@ -5,7 +5,7 @@
 //! `aiopool_worker_fd`, and when that is readable takes events with `aiopool_worker_next` until
 //! there is none. `aiopool_worker_serve` is the ready-made loop for task functions in C.
 //!
-//! Thread rule: any thread, one at a time.
+//! Thread rule: any thread, one at a time; in a child of the worker `AIOPOOL_ERR_FORKED`.
 
 use std::ffi::{CString, c_char, c_void};
 use std::mem::MaybeUninit;
@@ -14,9 +14,11 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use super::boundary::Failure;
 use super::handle::{Cell, Cells};
+use super::inbox::check_process;
 use super::pointer::{bytes, out, text};
 use super::status::*;
 use super::task::no_loan;
+use crate::sys::process;
 use crate::worker::{self, AttachedWorker, Completion, Event};
 
 /// There is nothing to do: wait until the descriptor is readable.
@@ -47,6 +49,7 @@ pub struct aiopool_worker(Cell<Serving>);
 #[derive(Debug)]
 pub struct Serving {
     worker: AttachedWorker,
+    process: u32,
     function: CString,
     input: Vec<u8>,
 }
@@ -108,7 +111,9 @@ fn with<T>(
     f: impl FnOnce(&mut Serving) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut serving = worker.ok_or_else(|| Failure::null("worker"))?.lock();
-    f(serving.as_mut().ok_or_else(left)?)
+    let serving = serving.as_mut().ok_or_else(left)?;
+    check_process(serving.process)?;
+    f(serving)
 }
 
 fn left() -> Failure {
@@ -118,7 +123,11 @@ fn left() -> Failure {
 /// Takes the worker out of its handle.
 fn end(worker: Option<&'static aiopool_worker>) -> Result<AttachedWorker, Failure> {
     let cell = worker.ok_or_else(|| Failure::null("worker"))?;
-    let serving = cell.lock().take().ok_or_else(left)?;
+    let serving = {
+        let mut living = cell.lock();
+        check_process(living.as_ref().ok_or_else(left)?.process)?;
+        living.take().ok_or_else(left)?
+    };
     WORKERS.give_back(cell);
     Ok(serving.worker)
 }
@@ -136,7 +145,8 @@ ffi_fn! {
     ) -> aiopool_status {
         let worker_out: &mut _ = out("worker_out", worker_out)?;
         let worker = AttachedWorker::attach()?;
-        let serving = Serving { worker, function: CString::default(), input: Vec::new() };
+        let process = process::own_pid();
+        let serving = Serving { worker, process, function: CString::default(), input: Vec::new() };
         worker_out.write(std::ptr::from_ref(WORKERS.put(serving)).cast_mut());
         Ok(())
     }

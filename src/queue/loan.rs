@@ -9,6 +9,7 @@ use crate::arena::Block;
 use crate::control::Control;
 use crate::shm::Region;
 use crate::sync::atomic::Ordering::Release;
+use crate::sys::process;
 use crate::table::{OutputDesc, Place};
 use crate::task::outcome::Lent;
 use crate::task::{Payload, Status};
@@ -23,6 +24,8 @@ struct OutputLoan {
     slot: usize,
     block: Block,
     len: usize,
+    /// The host: a child that it forks has a copy of this, and no say.
+    process: u32,
 }
 
 impl Lent for OutputLoan {
@@ -39,7 +42,9 @@ impl Lent for OutputLoan {
 
 impl Drop for OutputLoan {
     fn drop(&mut self) {
-        if let Some(queue) = self.queue.upgrade() {
+        if process::own_pid() == self.process
+            && let Some(queue) = self.queue.upgrade()
+        {
             queue.end_loan(self);
         }
     }
@@ -76,7 +81,8 @@ impl HostQueue {
         control.lent(slot).store(lane.lent, Release);
         // It may have been the last block that was not borrowed, and its worker wait for room.
         self.ring_if_waiting(control, slot);
-        Some(Payload::Lent(Arc::new(OutputLoan { queue, arena, slot, block, len })))
+        let process = process::own_pid();
+        Some(Payload::Lent(Arc::new(OutputLoan { queue, arena, slot, block, len, process })))
     }
 
     /// Hands the block of a loan back, if its worker is still there.

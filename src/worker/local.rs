@@ -6,6 +6,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use crate::sys::process;
+
 use super::outputs::Outputs;
 
 thread_local! {
@@ -14,6 +16,9 @@ thread_local! {
 
 struct Local {
     worker_id: u32,
+    /// This process; a child that a task forks has a copy of all this.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
+    process: u32,
     #[cfg_attr(not(feature = "capi"), allow(dead_code))]
     outputs: Outputs,
     state: HashMap<TypeId, Rc<dyn Any>>,
@@ -84,10 +89,20 @@ pub(crate) fn outputs() -> Option<Outputs> {
     LOCAL.with(|local| local.borrow().as_ref().map(|local| local.outputs.clone()))
 }
 
+/// Whether the caller runs in a child that a task has forked, which has none of the worker's
+/// memory.
+#[cfg(feature = "capi")]
+pub(crate) fn in_child() -> bool {
+    LOCAL.with(|local| {
+        local.borrow().as_ref().is_some_and(|local| local.process != process::own_pid())
+    })
+}
+
 /// Makes the calling thread the executor thread of worker `worker_id`, whose tasks can fill blocks
 /// of `outputs` in place.
 pub(super) fn enter(worker_id: u32, outputs: Outputs) {
-    let local = Local { worker_id, outputs, state: HashMap::new() };
+    let process = process::own_pid();
+    let local = Local { worker_id, process, outputs, state: HashMap::new() };
     LOCAL.with(|cell| *cell.borrow_mut() = Some(local));
 }
 

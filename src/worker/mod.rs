@@ -31,7 +31,7 @@ pub(crate) use config::{Hook, WorkerConfig};
 pub(crate) use functions::{set_by_name, set_only_by_name};
 pub use local::WorkerContext;
 #[cfg(feature = "capi")]
-pub(crate) use local::outputs as arena_of_this_worker;
+pub(crate) use local::{in_child, outputs as arena_of_this_worker};
 #[cfg(feature = "capi")]
 pub(crate) use outputs::{LoanError, OutputLoan};
 pub(crate) use start::{WorkerFds, WorkerStart};

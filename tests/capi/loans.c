@@ -104,6 +104,12 @@ static int32_t wrong(aiopool_task *task, const void *input, size_t len, aiopool_
     return 0;
 }
 
+static int messages;
+
+static void count_message(uint32_t level, const char *text, void *user) {
+    if (level <= AIOPOOL_LOG_WARN && strlen(text) > 10) ++*(int *)user;
+}
+
 static aiopool_pool *pool;
 static uint32_t functions[3];
 
@@ -249,10 +255,14 @@ int main(void) {
     /* A worker that dies leaves what is borrowed of it, and the next one has memory of its own. */
     order(MIB, 0, 5, IN_PLACE, borrow);
     is_filled(kept[0] = next(), MIB, 5, 1);
+    CHECK(aiopool_log_set(AIOPOOL_LOG_WARN, count_message, &messages) == AIOPOOL_OK);
     order(MIB, 0, 6, CRASHING, borrow);
     outcome = next();
     CHECK(aiopool_outcome_status(outcome) == AIOPOOL_OUTCOME_WORKER_LOST);
     release(outcome);
+    /* The listener was told, and after this call it is not called any more. */
+    CHECK(aiopool_log_set(AIOPOOL_LOG_WARN, NULL, NULL) == AIOPOOL_OK);
+    CHECK(messages >= 1);
     for (int i = 0; i < 2; i++) {
         order(MIB, 0, i + 6, IN_PLACE, borrow);
         kept[1] = next();

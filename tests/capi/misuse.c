@@ -27,13 +27,32 @@ static int tried;
     } while (0)
 
 static aiopool_pool *host_pool;
+static aiopool_outcome *host_outcome;
+static aiopool_loan *host_loan;
+
+static void nothing(aiopool_task *task, uint32_t events, void *data) {
+    (void)task, (void)events, (void)data;
+}
 
 /* In a worker: the host's calls are refused, and the task's own handles are checked. */
 static int32_t inside(aiopool_task *task, const void *input, size_t len, aiopool_output *output,
                       void *user) {
     aiopool_pool *pool = NULL;
-    int32_t said[6];
+    int32_t said[7], state = -1;
+    void *place;
+    pid_t child = fork();
     (void)input, (void)len;
+    if (child == 0) {
+        /* Neither memory nor event loop are this process's. */
+        _exit(aiopool_output_loan(output, 5000, &place) == AIOPOOL_ERR_FORKED &&
+                      aiopool_task_sleep(task, 1, nothing, NULL) == AIOPOOL_ERR_FORKED &&
+                      aiopool_task_defer(task, nothing, NULL) == AIOPOOL_ERR_FORKED &&
+                      aiopool_pool_start(NULL, &pool) == AIOPOOL_ERR_IN_WORKER
+                  ? 0
+                  : 1);
+    }
+    if (waitpid(child, &state, 0) != child) state = -2;
+    said[6] = state;
     said[0] = aiopool_pool_start(NULL, &pool);
     said[1] = aiopool_init();
     said[2] = aiopool_task_complete(task, AIOPOOL_PENDING);
@@ -88,6 +107,8 @@ static void in_child(void) {
     EXPECT(AIOPOOL_ERR_FORKED, aiopool_pool_close(host_pool));
     EXPECT(AIOPOOL_ERR_FORKED, aiopool_pool_peek(host_pool, &outcome));
     EXPECT(AIOPOOL_ERR_FORKED, aiopool_pool_free(host_pool));
+    EXPECT(AIOPOOL_ERR_FORKED, aiopool_outcome_release(host_outcome));
+    EXPECT(AIOPOOL_ERR_FORKED, aiopool_loan_return(host_loan));
     _exit(0);
 }
 
@@ -119,7 +140,7 @@ int main(void) {
     aiopool_outcome *outcome;
     aiopool_pool *pool;
     aiopool_stats stats;
-    int32_t said[6];
+    int32_t said[7];
     void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     /* Registering. */
@@ -241,6 +262,7 @@ int main(void) {
     EXPECT(AIOPOOL_ERR_NULL, said[3]);
     EXPECT(AIOPOOL_ERR_NULL, said[4]);
     EXPECT(1, said[5]);
+    EXPECT(0, said[6]);
     EXPECT(AIOPOOL_OK, aiopool_outcome_release(outcome));
     for (int i = 0; i < 2; i++) {
         call.name = "keep";
@@ -303,8 +325,12 @@ int main(void) {
     EXPECT(AIOPOOL_OK, aiopool_pool_cancel(pool, ticket));
 
     /* A forked child. */
+    EXPECT(AIOPOOL_OK, aiopool_pool_wait(pool, 60000, &host_outcome));
+    EXPECT(AIOPOOL_OK, aiopool_pool_loan(pool, 500, &place, &host_loan));
     if (fork() == 0) in_child();
     if (wait(&state) < 0 || state != 0) return 1;
+    EXPECT(AIOPOOL_OK, aiopool_outcome_release(host_outcome));
+    EXPECT(AIOPOOL_OK, aiopool_loan_return(host_loan));
 
     /* The end. */
     EXPECT(AIOPOOL_ERR_MISUSE, aiopool_pool_join(pool, 0));
@@ -319,7 +345,7 @@ int main(void) {
     for (count = 0; aiopool_pool_wait(pool, AIOPOOL_FOREVER, &outcome) == AIOPOOL_OK; count++) {
         EXPECT(AIOPOOL_OK, aiopool_outcome_release(outcome));
     }
-    EXPECT(16, (int32_t)count);
+    EXPECT(15, (int32_t)count);
     EXPECT(AIOPOOL_ERR_CLOSED, aiopool_pool_wait(pool, 0, &outcome));
     EXPECT(AIOPOOL_OK, aiopool_pool_free(pool));
     EXPECT(AIOPOOL_ERR_HANDLE, aiopool_pool_free(pool));

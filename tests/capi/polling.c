@@ -110,6 +110,14 @@ static void *waiter(void *unused) {
     }
 }
 
+static void *mistaken(void *unused) {
+    (void)unused;
+    CHECK(*aiopool_last_error() == 0);
+    CHECK(aiopool_pool_close(NULL) == AIOPOOL_ERR_NULL);
+    CHECK(strstr(aiopool_last_error(), "pool is NULL") != NULL);
+    return NULL;
+}
+
 static void *looker(void *unused) {
     (void)unused;
     while (__atomic_load_n(&received, __ATOMIC_SEQ_CST) < TOGETHER) {
@@ -205,6 +213,14 @@ int main(void) {
     CHECK(pthread_join(threads[2], NULL) == 0);
     CHECK(__atomic_load_n(&received, __ATOMIC_SEQ_CST) == TOGETHER);
     CHECK(drain() == 0);
+
+    /* What was wrong is each thread's own. */
+    CHECK(aiopool_pool_wait_ticket(pool, 0, 0, &outcome) == AIOPOOL_ERR_UNKNOWN);
+    char text[200];
+    snprintf(text, sizeof text, "%s", aiopool_last_error());
+    CHECK(pthread_create(&threads[2], NULL, mistaken, NULL) == 0);
+    CHECK(pthread_join(threads[2], NULL) == 0);
+    CHECK(strstr(text, "ticket 0") != NULL && strcmp(text, aiopool_last_error()) == 0);
 
     /* The end: tasks that it overtakes are told, and it is told itself. */
     submit(slow_function, 1, AIOPOOL_CALL_BY_TICKET);
