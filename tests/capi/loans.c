@@ -107,7 +107,9 @@ static int32_t wrong(aiopool_task *task, const void *input, size_t len, aiopool_
 static int messages;
 
 static void count_message(uint32_t level, const char *text, void *user) {
-    if (level <= AIOPOOL_LOG_WARN && strlen(text) > 10) ++*(int *)user;
+    if (level <= AIOPOOL_LOG_WARN && strlen(text) > 10) {
+        __atomic_fetch_add((int *)user, 1, __ATOMIC_SEQ_CST);
+    }
 }
 
 static aiopool_pool *pool;
@@ -260,9 +262,12 @@ int main(void) {
     outcome = next();
     CHECK(aiopool_outcome_status(outcome) == AIOPOOL_OUTCOME_WORKER_LOST);
     release(outcome);
-    /* The listener was told, and after this call it is not called any more. */
+    /* The listener is told by another thread, perhaps after the outcome has come. */
+    for (int i = 0; i < 60000 && __atomic_load_n(&messages, __ATOMIC_SEQ_CST) == 0; i++) {
+        usleep(1000);
+    }
+    CHECK(__atomic_load_n(&messages, __ATOMIC_SEQ_CST) >= 1);
     CHECK(aiopool_log_set(AIOPOOL_LOG_WARN, NULL, NULL) == AIOPOOL_OK);
-    CHECK(messages >= 1);
     for (int i = 0; i < 2; i++) {
         order(MIB, 0, i + 6, IN_PLACE, borrow);
         kept[1] = next();
