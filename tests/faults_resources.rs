@@ -117,6 +117,35 @@ fn no_memory_for_regions_is_an_error_at_build() {
     }
 }
 
+#[test]
+fn limits_of_the_host_itself_are_errors_at_build() {
+    let test = "limits_of_the_host_itself_are_errors_at_build";
+    // Going over this one is a signal, by which nobody is to die.
+    alone_as(test, "file size", || {
+        let pool = Pool::builder().processes(1).build().unwrap();
+        limit(libc::RLIMIT_FSIZE, 1 << 20);
+        let refused = Pool::builder().processes(1).build().unwrap_err().to_string();
+        assert!(refused.contains("ulimit -f"), "{refused}");
+        works(&pool);
+        let small = Pool::builder().processes(1).capacity(16).max_payload(1 << 10).build();
+        works_small(&small.unwrap());
+    });
+    alone_as(test, "address space", || {
+        let pool = Pool::builder().processes(1).build().unwrap();
+        limit(libc::RLIMIT_AS, 1 << 20);
+        let refused = Pool::builder().processes(1).build().unwrap_err().to_string();
+        assert!(refused.contains("memory"), "{refused}");
+        (0..50).for_each(|x| assert_eq!(pool.apply(double, x).wait().unwrap(), 2 * x));
+    });
+}
+
+/// A pool with room for small inputs and sixteen tasks.
+fn works_small(pool: &Pool) {
+    for x in 0..50 {
+        assert_eq!(pool.apply(double, x).wait().unwrap(), 2 * x);
+    }
+}
+
 async fn blob(len: u64) -> Vec<u8> {
     vec![9; len as usize]
 }

@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use super::rlimit::{self, Resource};
 use super::{check, memory, retry};
 
 /// The size cannot change any more: nobody who maps the file can meet a `SIGBUS`.
@@ -34,7 +35,16 @@ fn create_with(name: &CStr, flags: libc::c_uint) -> io::Result<OwnedFd> {
 }
 
 /// Sets the file's length; what is new reads as zeros and takes no memory yet.
+///
+/// # Errors
+///
+/// `FileTooLarge` where this process may not have files of that size (`RLIMIT_FSIZE`): the system's
+/// own answer would be a signal that ends the process.
 pub(crate) fn set_len(file: BorrowedFd<'_>, len: u64) -> io::Result<()> {
+    if len > rlimit::get(Resource::FileSize)?.soft {
+        let text = "larger than a file may be here: raise ulimit -f (RLIMIT_FSIZE)";
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
     let len = offset(len)?;
     // SAFETY: takes no pointers.
     retry(|| check(unsafe { libc::ftruncate(file.as_raw_fd(), len) })).map(drop)

@@ -12,6 +12,8 @@ pub(crate) enum Resource {
     AddressSpace,
     /// Seconds of processor time.
     CpuSeconds,
+    /// Bytes of the largest file, one in memory included.
+    FileSize,
     /// The highest descriptor number, plus one.
     OpenFiles,
 }
@@ -55,6 +57,7 @@ fn code(resource: Resource) -> libc::__rlimit_resource_t {
     match resource {
         Resource::AddressSpace => libc::RLIMIT_AS,
         Resource::CpuSeconds => libc::RLIMIT_CPU,
+        Resource::FileSize => libc::RLIMIT_FSIZE,
         Resource::OpenFiles => libc::RLIMIT_NOFILE,
     }
 }
