@@ -51,7 +51,8 @@ fn mixed_load() {
         let victim = pool.with(options).apply(pid, 0).wait().unwrap();
         let small: Vec<_> = (0..500).map(|x| pool.with(options).apply(double, x)).collect();
         let naps: Vec<_> = (0..20).map(|ms| pool.with(options).apply(nap, ms)).collect();
-        let large = vec![round as u8; 1 << 20];
+        // Taking memory for these can be interrupted, too.
+        let large = vec![round as u8; 4 << 20];
         let echo = pool.with(options).apply(length, large.clone());
         kill(victim, libc::SIGKILL);
         let mapped = aiopool::block_on(async { pool.with(options).map(double, 0..500).await });

@@ -8,7 +8,9 @@ use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use aiopool::{Error, Limits, Pool, PoolBuilder, Process, Sandbox, StartMethod, TaskError};
+use aiopool::{
+    Error, Limits, Pool, PoolBuilder, Process, Sandbox, StartMethod, TaskError, TaskOptions,
+};
 use faults::{alone, double, impossible, length, lost, works};
 
 const METHODS: [StartMethod; 2] = [StartMethod::Fork, StartMethod::Spawn];
@@ -75,7 +77,8 @@ fn an_allocation_over_the_limit_costs_its_own_worker() {
 fn processor_time_over_the_limit_is_named() {
     let limits = Limits::new().cpu_seconds(1);
     let pool = builder().limits(limits).build().unwrap();
-    let lost = lost(pool.apply(burn, 0).wait());
+    let watchdog = TaskOptions::new().timeout(faults::WATCHDOG);
+    let lost = lost(pool.with(watchdog).apply(burn, 0).wait());
     assert_eq!(lost.exit.signal(), Some(libc::SIGXCPU), "{lost}");
     works(&pool);
 }
@@ -264,7 +267,7 @@ fn a_single_process_can_be_confined_too() {
     let burning = |builder: PoolBuilder| builder.limits(Limits::new().cpu_seconds(1));
     let mut process = Process::new(burn, 0).configure(burning);
     process.start().unwrap();
-    process.join_blocking(None).unwrap();
+    process.join_blocking(Some(faults::WATCHDOG)).unwrap();
     assert_eq!(process.exit_code(), Some(-libc::SIGXCPU));
 }
 
