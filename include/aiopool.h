@@ -1083,8 +1083,8 @@ aiopool_status aiopool_loan_return(const struct aiopool_loan *loan);
 
 /**
  * A large payload is not copied: the outcome's data is where the worker has put it, and that
- * memory is the outcome's until its release. A worker whose `output_arena` is all borrowed ends
- * its tasks with `AIOPOOL_ERR_OUTPUT_SPACE`, so release early.
+ * memory is the outcome's until its release. Beyond half of the worker's `output_arena`, payloads
+ * are copied all the same, so release early.
  */
 #define AIOPOOL_CALL_BORROW_OUTPUT 4
 

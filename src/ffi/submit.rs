@@ -28,8 +28,8 @@ pub const AIOPOOL_CALL_BY_TICKET: u32 = 1;
 /// The retries count for an error that the function returns, too, not only for its worker's death.
 pub const AIOPOOL_CALL_RETRY_ON_ERROR: u32 = 2;
 /// A large payload is not copied: the outcome's data is where the worker has put it, and that
-/// memory is the outcome's until its release. A worker whose `output_arena` is all borrowed ends
-/// its tasks with `AIOPOOL_ERR_OUTPUT_SPACE`, so release early.
+/// memory is the outcome's until its release. Beyond half of the worker's `output_arena`, payloads
+/// are copied all the same, so release early.
 pub const AIOPOOL_CALL_BORROW_OUTPUT: u32 = 4;
 
 const FLAGS: u32 =

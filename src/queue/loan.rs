@@ -74,8 +74,14 @@ impl HostQueue {
         if output.status != Status::Ok as u8 || !block.holds(len, arena.len()) {
             return None;
         }
+        let lent = lane.lent + block.size() as u64;
+        // The other half is for outputs that are copied: those that wait in the host to be asked
+        // for, or are kept by a caller, must not stop the worker.
+        if lent > arena.len() as u64 / 2 {
+            return None;
+        }
         let (queue, arena) = (Weak::clone(queue), Arc::clone(arena));
-        lane.lent += block.size() as u64;
+        lane.lent = lent;
         // Release: nothing is carried; it pairs with the Acquire in `Outputs::only_loans` as the
         // store in `end_loan` does.
         control.lent(slot).store(lane.lent, Release);
