@@ -1,13 +1,22 @@
-/* Submits and receives in one event loop: epoll on the pool's descriptor.
+/* Submits and receives in one event loop: epoll on the pool's descriptor. How fast that was, and how
+ * long one task alone takes there and back, goes to stderr.
  * Build: see README.md.
  */
+#define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
 #include <string.h>
 #include <sys/epoll.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { COUNT = 10000, IN_FLIGHT = 256 };
+enum { COUNT = 10000, IN_FLIGHT = 256, ALONE = 1000 };
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
 
 static int32_t square(aiopool_task *task, const void *input, size_t len, aiopool_output *output,
                       void *user) {
@@ -34,6 +43,7 @@ int main(void) {
     aiopool_pool *pool;
     uint64_t submitted = 0, received = 0, sum = 0, square_of;
     struct epoll_event event = {.events = EPOLLIN};
+    double start, middle;
     int fd, loop;
 
     check(aiopool_function_register("square", square, NULL, &function), "register");
@@ -46,6 +56,7 @@ int main(void) {
         return 1;
     }
 
+    start = seconds();
     while (submitted < IN_FLIGHT) submit(pool, function, submitted++);
     while (received < COUNT) {
         aiopool_outcome *outcome;
@@ -68,6 +79,15 @@ int main(void) {
         }
         if (status != AIOPOOL_ERR_EMPTY) check(status, "peek");
     }
+    middle = seconds();
+    for (uint64_t x = 0; x < ALONE; x++) {
+        aiopool_outcome *outcome;
+        submit(pool, function, x);
+        check(aiopool_pool_wait(pool, 60000, &outcome), "wait");
+        check(aiopool_outcome_release(outcome), "release");
+    }
+    fprintf(stderr, "%.0f tasks a second\n%.1f microseconds a round trip\n",
+            COUNT / (middle - start), (seconds() - middle) / ALONE * 1e6);
     close(loop);
     check(aiopool_pool_free(pool), "free");
     printf("loop: %d squares, sum %llu\n", COUNT, (unsigned long long)sum);

@@ -1,6 +1,8 @@
 // Submits and receives in one event loop: epoll on the pool's descriptor.
+// How fast that was, and how long one task alone takes there and back, goes to stderr.
 #include "aiopool.hpp"
 
+#include <chrono>
 #include <cstdio>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -8,7 +10,7 @@
 static std::uint64_t square(std::uint64_t x) { return x * x; }
 
 int main() {
-    constexpr std::uint64_t count = 10000, in_flight = 256;
+    constexpr std::uint64_t count = 10000, in_flight = 256, alone = 1000;
     try {
         const auto function =
             aiopool::register_function("square", aiopool::task<std::uint64_t, square>);
@@ -21,6 +23,7 @@ int main() {
             throw std::runtime_error("epoll");
         }
         std::uint64_t submitted = 0, received = 0, sum = 0;
+        const auto start = std::chrono::steady_clock::now();
         while (submitted < in_flight) pool.submit(function, submitted++);
         while (received < count) {
             if (epoll_wait(loop, &event, 1, 30000) != 1) throw std::runtime_error("nothing came");
@@ -30,6 +33,16 @@ int main() {
                 if (submitted < count) pool.submit(function, submitted++);
             }
         }
+        const auto middle = std::chrono::steady_clock::now();
+        for (std::uint64_t x = 0; x < alone; x++) {
+            pool.submit(function, x);
+            pool.wait();
+        }
+        const auto end = std::chrono::steady_clock::now();
+        using seconds = std::chrono::duration<double>;
+        std::fprintf(stderr, "%.0f tasks a second\n%.1f microseconds a round trip\n",
+                     count / seconds(middle - start).count(),
+                     seconds(end - middle).count() / alone * 1e6);
         close(loop);
         std::printf("loop: %llu squares, sum %llu\n", static_cast<unsigned long long>(count),
                     static_cast<unsigned long long>(sum));

@@ -8,6 +8,7 @@ import (
 	"log"
 	"os"
 	"sync"
+	"time"
 
 	"aiopool-examples/aiopool"
 )
@@ -76,9 +77,11 @@ func squares() {
 }
 
 // loop keeps 256 tasks in flight, each in a goroutine that submits the next when one is over.
+// How fast that was, and how long one task alone takes there and back, goes to stderr.
 func loop() {
-	const count, inFlight = 10000, 256
+	const count, inFlight, alone = 10000, 256, 1000
 	pool := start(2, 16)
+	begun := time.Now()
 	numbers := make(chan uint64)
 	sums := make(chan uint64)
 	for i := 0; i < inFlight; i++ {
@@ -102,6 +105,14 @@ func loop() {
 	for i := 0; i < inFlight; i++ {
 		sum += <-sums
 	}
+	log.Printf("%.0f tasks a second", count/time.Since(begun).Seconds())
+	begun = time.Now()
+	for x := uint64(0); x < alone; x++ {
+		if _, err := pool.Apply("square", aiopool.Number(x)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	log.Printf("%.1f microseconds a round trip", time.Since(begun).Seconds()/alone*1e6)
 	end(pool)
 	fmt.Printf("loop: %d squares, sum %d\n", count, sum)
 }
