@@ -7,8 +7,12 @@ mod host_flag;
 #[cfg(all(test, aiopool_loom))]
 mod model;
 mod slot_set;
+mod turn;
+mod watching;
 mod workers;
 
 pub(crate) use host_flag::HostFlag;
 pub(crate) use slot_set::SlotSet;
+pub(crate) use turn::Turn;
+pub(crate) use watching::Watching;
 pub(crate) use workers::WorkerBells;

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use crate::doorbell::Watching;
 use crate::sys::cpus;
 use crate::sys::eventfd::EventFd;
 use crate::task::Outcome;
@@ -34,7 +35,7 @@ pub(crate) struct Common {
     /// Rung by anybody for the supervisor.
     pub(crate) supervisor_bell: EventFd,
     /// The supervisor looks after pending tasks from time to time; false while the pool is idle.
-    watching: AtomicBool,
+    watching: Watching,
     /// Queues take no more tasks: the supervisor wants to know when the last is over.
     closing: AtomicBool,
     /// Receivers whose waker is to be called when their outcome comes.
@@ -60,7 +61,7 @@ impl Common {
             counters: Counters::default(),
             host_bell,
             supervisor_bell,
-            watching: AtomicBool::new(false),
+            watching: Watching::new(),
             closing: AtomicBool::new(false),
             parked: AtomicUsize::new(0),
             observer: OnceLock::new(),
@@ -128,22 +129,18 @@ impl Common {
     ///
     /// The caller has a SeqCst fence between making the task pending and this.
     pub(crate) fn ensure_watched(&self) {
-        // Relaxed: ordered by the caller's fence against the one in `stop_watching`.
-        if !self.watching.load(Ordering::Relaxed) && !self.watching.swap(true, Ordering::Relaxed) {
+        if self.watching.begin() {
             self.call_supervisor();
         }
     }
 
     /// The supervisor goes to sleep without a timer; it looks for pending tasks after this.
     pub(crate) fn stop_watching(&self) {
-        self.watching.store(false, Ordering::Relaxed);
-        // SeqCst: pairs with the fence before `ensure_watched`. Either the submitter sees the
-        // flag down, or the look that follows sees the task.
-        std::sync::atomic::fence(Ordering::SeqCst);
+        self.watching.stop();
     }
 
     /// The supervisor keeps watching.
     pub(crate) fn keep_watching(&self) {
-        self.watching.store(true, Ordering::Relaxed);
+        self.watching.keep();
     }
 }

@@ -25,11 +25,12 @@ mod timers;
 mod times;
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 
 use crate::control::Control;
+use crate::doorbell::Turn;
 use crate::error::Error;
 use crate::ring::split_place;
 use crate::sys::eventfd::EventFd;
@@ -59,7 +60,7 @@ pub(crate) struct HostQueue {
     state: Mutex<QueueState>,
     lanes: Mutex<Lanes>,
     /// Somebody wanted to drain while somebody else did.
-    again: AtomicBool,
+    turn: Turn,
     /// Tasks whose outcome is not delivered; a copy for readers without the lock.
     pending: AtomicUsize,
     /// Records that are not the host's to fill; a copy too.
@@ -129,7 +130,7 @@ impl HostQueue {
             bells,
             state: Mutex::new(state),
             lanes: Mutex::new(Lanes { control, lanes, deliveries: Deliveries::default() }),
-            again: AtomicBool::new(false),
+            turn: Turn::new(),
             pending: AtomicUsize::new(0),
             out: AtomicUsize::new(0),
             moved: AtomicUsize::new(0),
@@ -277,10 +278,7 @@ impl HostQueue {
     /// Lets go of the lanes; if somebody wanted to drain them meanwhile, they are drained now.
     fn release(&self, lanes: MutexGuard<'_, Lanes>) {
         drop(lanes);
-        // SeqCst: pairs with the fence in `drain`. Either the one who wanted to finds the lock
-        // free, or this finds the wish.
-        fence(Ordering::SeqCst);
-        if self.again.load(Ordering::Relaxed) {
+        if self.turn.is_asked() {
             self.drain();
         }
     }

@@ -42,12 +42,9 @@ impl HostQueue {
     pub(crate) fn drain(&self) -> usize {
         let mut delivered = 0;
         loop {
-            self.again.store(true, Ordering::Relaxed);
-            // SeqCst: pairs with the fences below and in `release`. Whoever fails to get the lock
-            // has said so before its holder lets go and looks.
-            fence(Ordering::SeqCst);
+            self.turn.ask();
             let Ok(mut lanes) = self.lanes.try_lock() else { return delivered };
-            self.again.store(false, Ordering::Relaxed);
+            self.turn.take();
             let mut deliveries = std::mem::take(&mut lanes.deliveries);
             self.drain_lanes(&mut lanes, &mut deliveries);
             if deliveries.len() == 0 {
@@ -62,8 +59,7 @@ impl HostQueue {
                     lanes.deliveries = deliveries;
                 }
             }
-            fence(Ordering::SeqCst);
-            if !self.again.load(Ordering::Relaxed) {
+            if !self.turn.is_asked() {
                 return delivered;
             }
         }
