@@ -157,17 +157,22 @@ fn busy(moves: &mut Moves<'_>, now: &State, client: usize) {
             "helps head to make room"
         }
         Do::Push => {
-            wrong = push(config, &mut to, index);
+            wrong = push(config, &mut to, client, index);
             if config.worker_bells {
                 to.threads[client].at = Do::FindSleeper;
             } else {
+                to.flush_thread(config, client);
                 unlock(&mut to, client);
             }
             "pushes"
         }
         Do::FindSleeper => {
+            if rules.fence_b4 {
+                to.flush_thread(config, client);
+            }
+            let me = &mut to.threads[client];
             if now.sleepers == 0 {
-                unlock(&mut to, client);
+                me.at = Do::Unlock;
             } else {
                 // `seen`: the backlog was counted before, and the sleeper it was for had gone.
                 let again = thread.seen == 1;
@@ -183,11 +188,18 @@ fn busy(moves: &mut Moves<'_>, now: &State, client: usize) {
         Do::CountSearchers => {
             me.at = Do::TakeSleeper;
             if now.tail - thread.head <= now.searchers.count_ones() as u8 {
-                unlock(&mut to, client);
+                me.at = Do::Unlock;
             }
             "counts the searchers"
         }
+        Do::Unlock => {
+            to.flush_thread(config, client);
+            unlock(&mut to, client);
+            "unlocks"
+        }
         Do::TakeSleeper => {
+            to.flush_thread(config, client);
+            let me = &mut to.threads[client];
             if now.sleepers >> thread.other & 1 == 1 {
                 to.sleepers &= !(1 << thread.other);
                 to.queue_lock = NONE;
@@ -311,10 +323,13 @@ pub fn publish(to: &mut State, index: usize) {
 
 /// The ring entry of what was published.
 #[must_use]
-pub fn push(config: &Config, to: &mut State, index: usize) -> Option<&'static str> {
+pub fn push(config: &Config, to: &mut State, thread: usize, index: usize) -> Option<&'static str> {
     let position = to.tail;
     let wrong = (position - to.head >= config.ring() as u8).then_some("the task ring overflowed");
-    *to.slot(config, position) = Word { position, names: index as u8 };
+    to.threads[thread].buffer = Word { position, names: index as u8 };
+    if !config.buffers {
+        to.flush_thread(config, thread);
+    }
     to.tail += 1;
     wrong
 }

@@ -55,6 +55,7 @@ pub fn moves(config: &Config, now: &State, found: Vec<Move>) -> Vec<Move> {
     for client in 0..config.sizes.clients {
         host::step(&mut moves, now, client);
     }
+    arrivals(&mut moves, now);
     supervisor::step(&mut moves, now);
     if config.mends && moves.found.is_empty() && now.is_pending() && !now.audited {
         // Nothing moves because a worker is stopped: this is what the audit is for. Once, until
@@ -69,6 +70,25 @@ pub fn moves(config: &Config, now: &State, found: Vec<Move>) -> Vec<Move> {
     moves.found
 }
 
+/// What waits in a buffer arrives, whatever its process does.
+fn arrivals(moves: &mut Moves<'_>, now: &State) {
+    let config = moves.config;
+    for slot in 0..config.sizes.workers {
+        if now.workers[slot].buffer.position != NONE {
+            let mut to = now.clone();
+            to.flush_worker(config, slot);
+            moves.push(slot, "(its lane word arrives)", to);
+        }
+    }
+    for thread in 0..now.threads.len() {
+        if now.threads[thread].buffer.position != NONE {
+            let mut to = now.clone();
+            to.flush_thread(config, thread);
+            moves.push(10 + thread, "(its ring entry arrives)", to);
+        }
+    }
+}
+
 fn faults(moves: &mut Moves<'_>, now: &State, slot: usize) {
     let worker = now.workers[slot];
     if worker.at == At::Dead {
@@ -79,6 +99,8 @@ fn faults(moves: &mut Moves<'_>, now: &State, slot: usize) {
         to.left[KILLS] -= 1;
         to.dead |= 1 << slot;
         to.stopped &= !(1 << slot);
+        // What it has stored outlives it.
+        to.flush_worker(moves.config, slot);
         to.workers[slot] = Worker { at: At::Dead, ..Worker::new(moves.config, 0, 0) };
         moves.fault(slot, "KILL", to);
     }

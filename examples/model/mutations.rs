@@ -111,6 +111,16 @@ pub fn all() -> Vec<Mutation> {
             "the host's doorbell",
             |rules| rules.supervisor_drains_again = false,
         ),
+        mutation(
+            "no fence between a lane word and the look at the flag",
+            "store buffers and the host's doorbell",
+            |rules| rules.fence_b2 = false,
+        ),
+        mutation(
+            "no fence between a push and the look for a sleeper",
+            "store buffers and the workers' doorbells",
+            |rules| rules.fence_b4 = false,
+        ),
         mutation("a worker out of blocks does not look again", "output blocks", |rules| {
             rules.wants_room_looks_again = false;
         }),

@@ -51,6 +51,9 @@ pub struct Config {
     pub respawn: bool,
     /// An audit mends what is at rest because of a stopped worker.
     pub mends: bool,
+    /// Plain stores wait in a buffer of their process (total store order, as x86 has it), until a
+    /// fence, a read-modify-write operation or chance lets them out.
+    pub buffers: bool,
     /// Client 1 blocks on the doorbell and empties it; else every client listens for edges.
     pub leader: bool,
     pub rules: Rules,
@@ -127,6 +130,10 @@ pub struct Rules {
     pub reads_before_hand_back: bool,
     /// The outcome is delivered by taking the host's own entry.
     pub private_entry: bool,
+    /// A fence between a worker's lane word and its look at the host's flag.
+    pub fence_b2: bool,
+    /// A fence between the host's push and its look for a sleeper.
+    pub fence_b4: bool,
 }
 
 impl Rules {
@@ -158,6 +165,8 @@ impl Rules {
             wants_room_looks_again: true,
             reads_before_hand_back: true,
             private_entry: true,
+            fence_b2: true,
+            fence_b4: true,
         }
     }
 }

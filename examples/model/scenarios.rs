@@ -22,6 +22,7 @@ const FINE: Config = Config {
     respawn: true,
     mends: false,
     leader: false,
+    buffers: false,
     rules: Rules::design(),
 };
 
@@ -122,6 +123,33 @@ pub fn all() -> Vec<Scenario> {
                 host_bell: true,
                 ..COARSE
             },
+        ),
+        scenario(
+            "store buffers and the host's doorbell",
+            false,
+            Config {
+                sizes: sizes(2, 2, 2),
+                faults: faults(1, 0, 0, 0, 0),
+                host_bell: true,
+                buffers: true,
+                ..COARSE
+            },
+        ),
+        scenario(
+            "store buffers and the workers' doorbells",
+            false,
+            Config {
+                sizes: sizes(2, 2, 2),
+                worker_bells: true,
+                search: true,
+                buffers: true,
+                ..COARSE
+            },
+        ),
+        scenario(
+            "store buffers and reuse",
+            false,
+            Config { sizes: sizes(2, 1, 2), faults: faults(1, 0, 1, 0, 0), buffers: true, ..FINE },
         ),
         scenario(
             "two clients that listen",

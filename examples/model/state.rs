@@ -48,6 +48,9 @@ pub struct Word {
     pub names: u8,
 }
 
+/// Of no position.
+pub const EMPTY: Word = Word { position: NONE, names: 0 };
+
 /// Where a worker is in its loop; each is one access of shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum At {
@@ -106,6 +109,8 @@ pub struct Worker {
     pub handback: u8,
     /// The blocks it may write, one bit each.
     pub free: u8,
+    /// A lane word that it has stored and that nobody else can see yet.
+    pub buffer: Word,
 }
 
 /// Where a host thread is.
@@ -123,6 +128,7 @@ pub enum Do {
     Backlog,
     CountSearchers,
     TakeSleeper,
+    Unlock,
     RingWorker,
     // Calling off; the queue is locked.
     CancelLook,
@@ -182,6 +188,8 @@ pub struct Thread {
     pub woken: bool,
     /// The doorbell rang since it last looked.
     pub edge: bool,
+    /// A ring entry that it has stored and that nobody else can see yet.
+    pub buffer: Word,
 }
 
 /// The host's private entry for a record.
@@ -271,6 +279,7 @@ impl Worker {
             lane,
             handback,
             free: (1 << config.sizes.blocks) - 1,
+            buffer: EMPTY,
         }
     }
 
@@ -293,7 +302,7 @@ impl Worker {
 impl State {
     /// Nothing submitted, every worker awake.
     pub fn new(config: &Config) -> Self {
-        let word = Word { position: NONE, names: 0 };
+        let word = EMPTY;
         let thread = Thread {
             at: Do::Idle,
             then: Do::Idle,
@@ -308,6 +317,7 @@ impl State {
             wants_room: false,
             woken: false,
             edge: false,
+            buffer: EMPTY,
         };
         let entry = Entry {
             generation: 0,
@@ -376,6 +386,22 @@ impl State {
         let position = self.read[slot];
         let word = self.lanes[slot][position as usize % config.lane()];
         (word.position == position).then_some(word.names)
+    }
+
+    /// What worker `slot` has stored is there for all to see.
+    pub fn flush_worker(&mut self, config: &Config, slot: usize) {
+        let word = std::mem::replace(&mut self.workers[slot].buffer, EMPTY);
+        if word.position != NONE {
+            self.lanes[slot][word.position as usize % config.lane()] = word;
+        }
+    }
+
+    /// What host thread `thread` has stored is there for all to see.
+    pub fn flush_thread(&mut self, config: &Config, thread: usize) {
+        let word = std::mem::replace(&mut self.threads[thread].buffer, EMPTY);
+        if word.position != NONE {
+            *self.slot(config, word.position) = word;
+        }
     }
 
     /// Moves head past `position` if it stands there.

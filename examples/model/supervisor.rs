@@ -73,7 +73,9 @@ fn busy(moves: &mut Moves<'_>, now: &State) {
             "queues a retry"
         }
         Do::Push => {
-            wrong = push(config, &mut to, index);
+            wrong = push(config, &mut to, thread, index);
+            // The locks that it lets go of order this before whatever follows.
+            to.flush_thread(config, thread);
             to.threads[thread].at = Do::RingAll;
             to.queue_lock = NONE;
             "pushes a retry"
@@ -123,7 +125,9 @@ fn busy(moves: &mut Moves<'_>, now: &State) {
         }
         Do::RequeuePush => {
             me.at = if mine.then == Do::AuditScan { Do::AuditScan } else { Do::Scan };
-            wrong = push(config, &mut to, index);
+            wrong = push(config, &mut to, thread, index);
+            // The locks that it lets go of order this before whatever follows.
+            to.flush_thread(config, thread);
             "pushes it again"
         }
         Do::Bury => {

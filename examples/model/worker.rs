@@ -11,6 +11,9 @@ pub fn step(moves: &mut Moves<'_>, now: &State, slot: usize) {
     let worker = now.workers[slot];
     let bit = 1_u8 << slot;
     let mut to = now.clone();
+    if is_ordering(worker.at, rules) {
+        to.flush_worker(config, slot);
+    }
     let me = &mut to.workers[slot];
     let record = now.records[worker.record as usize];
     let mine = |st| record.st == st && record.owner as usize == slot;
@@ -212,8 +215,10 @@ pub fn step(moves: &mut Moves<'_>, now: &State, slot: usize) {
             if worker.lane - now.read[slot] >= lane as u8 {
                 wrong = Some("a lane overflowed");
             }
-            let word = Word { position: worker.lane, names: worker.record };
-            to.lanes[slot][worker.lane as usize % lane] = word;
+            to.workers[slot].buffer = Word { position: worker.lane, names: worker.record };
+            if !config.buffers {
+                to.flush_worker(config, slot);
+            }
             let me = &mut to.workers[slot];
             me.lane += 1;
             *me = me.at_top();
@@ -298,6 +303,18 @@ pub fn step(moves: &mut Moves<'_>, now: &State, slot: usize) {
         }
     };
     moves.push_wrong(slot, what, to, wrong);
+}
+
+/// Whether what was stored before must be there before this: a fence, a read-modify-write
+/// operation or a system call.
+fn is_ordering(at: At, rules: Rules) -> bool {
+    match at {
+        At::Claim | At::HelpStale | At::HelpOwn | At::Start | At::Commit | At::Confirm => true,
+        At::LeaveSearchers | At::LeaveLate | At::Search | At::Sleep | At::StopSearch => true,
+        At::Wake | At::ClearFlag | At::RingHost | At::RingSleeper | At::FindSleeper => true,
+        At::ReadFlag => rules.fence_b2,
+        _ => false,
+    }
 }
 
 /// Head and the slot it names in one look, where only the rest is of interest.
