@@ -187,7 +187,11 @@ fn no_module_is_a_drawer() {
     for (path, _) in sources() {
         for part in path.iter() {
             let name = part.to_str().unwrap().trim_end_matches(".rs");
-            assert!(!["util", "utils", "helpers", "misc"].contains(&name), "{}", path.display());
+            assert!(
+                !["common", "util", "utils", "helpers", "misc"].contains(&name),
+                "{}",
+                path.display()
+            );
         }
     }
 }

@@ -7,7 +7,6 @@
 
 mod audit;
 mod cancel;
-mod common;
 mod counters;
 mod delivery;
 mod entry;
@@ -20,6 +19,7 @@ mod rebuild;
 mod receive;
 mod recover;
 mod room;
+mod shared;
 mod submit;
 mod timers;
 mod times;
@@ -37,11 +37,11 @@ use crate::sys::eventfd::EventFd;
 use crate::task::TaskError;
 
 pub(crate) use cancel::{Expired, Reason};
-pub(crate) use common::{Common, Observer, searchers};
 pub(crate) use delivery::For;
 pub(crate) use entry::{Receiver, Ticket};
 pub(crate) use inputs::Inputs;
 pub(crate) use recover::Death;
+pub(crate) use shared::{Common, Observer, searchers};
 pub(crate) use submit::{Staged, Submission, Waiting};
 
 use delivery::{Deliveries, Receivers};
