@@ -124,7 +124,7 @@ pub fn run(ask: Ask) -> Figures {
     // Whoever was stopped or is on the way up gets done; then everything must be back.
     settle(&run, &runtime);
     let stats = run.pool.stats();
-    let after = (fds(me), fds(zygote));
+    let after = settled_fds(|| (fds(me), fds(zygote)), &before);
     let (host, zygotes) = warm.unwrap_or_default();
     let grown = anon_kib(me).unwrap_or(0).saturating_sub(host);
     let zygote_grown = anon_kib(zygote).unwrap_or(0).saturating_sub(zygotes);
@@ -194,8 +194,19 @@ fn settle(run: &Arc<Run>, runtime: &tokio::runtime::Runtime) {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    // The descriptors of the last who died are closed a moment after they are gone.
-    std::thread::sleep(Duration::from_millis(500));
+}
+
+/// What `count` says as soon as it is what was there `before`, or after the watchdog's time: the
+/// descriptors of a worker are closed when it is buried, which on a busy machine takes its time.
+fn settled_fds<T: PartialEq>(count: impl Fn() -> T, before: &T) -> T {
+    let end = Instant::now() + WATCHDOG;
+    loop {
+        let now = count();
+        if now == *before || Instant::now() > end {
+            return now;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn audit(figures: &mut Figures, stats: &Stats, handles: u64) {
