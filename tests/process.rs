@@ -163,3 +163,11 @@ async fn dropping_a_process_kills_it() {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
 }
+
+#[tokio::test]
+async fn joining_what_could_not_be_started_says_why() {
+    let mut process = Process::new(double, 1).configure(|pool| pool.max_payload(0));
+    let refused = process.start().unwrap_err();
+    let error = process.join(None).await.unwrap_err();
+    assert!(error.to_string().contains(&refused.to_string()), "{error}");
+}

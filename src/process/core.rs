@@ -21,6 +21,8 @@ pub(super) struct Core<H> {
     /// In a mutex only so that references to a process can be sent to other threads.
     submit: Mutex<Option<Submit<H>>>,
     pub(super) started: Option<Started<H>>,
+    /// Why it could not be started.
+    refused: Option<String>,
 }
 
 type Submit<H> = Box<dyn FnOnce(&Pool) -> H + Send>;
@@ -39,6 +41,7 @@ impl<H> Core<H> {
             builder: Pool::builder(),
             submit: Mutex::new(Some(Box::new(submit))),
             started: None,
+            refused: None,
         }
     }
 
@@ -52,14 +55,21 @@ impl<H> Core<H> {
             return Err(Error::Misuse("the process was started before: make another one"));
         };
         let builder = std::mem::take(&mut self.builder);
-        let pool = builder
+        let built = builder
             .processes(1)
             .queues(1)
             .child_concurrency(1)
             .max_tasks_per_child(1)
             .capacity(CAPACITY)
             .without_replacement()
-            .build()?;
+            .build();
+        let pool = built.inspect_err(|error| {
+            // An initializer may fail before `build` returns, or after: told alike.
+            self.refused = Some(match error {
+                Error::NoWorkers(reason) => reason.clone(),
+                other => other.to_string(),
+            });
+        })?;
         let handle = submit(&pool);
         // No more tasks: the process ends with this one.
         pool.close();
@@ -68,7 +78,10 @@ impl<H> Core<H> {
     }
 
     pub(super) fn started(&self, else_say: &'static str) -> Result<&Started<H>> {
-        self.started.as_ref().ok_or(Error::Misuse(else_say))
+        self.started.as_ref().ok_or_else(|| match &self.refused {
+            Some(reason) => Error::NoWorkers(reason.clone()),
+            None => Error::Misuse(else_say),
+        })
     }
 
     pub(super) async fn join(&self, limit: Option<Duration>) -> Result<()> {
