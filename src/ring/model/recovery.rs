@@ -94,3 +94,23 @@ fn what_a_dead_worker_had_called_off_is_freed() {
 fn a_stopped_worker_holds_up_nothing_but_its_own_task() {
     every_change("stopped", 2, 3, Fate::Stopped);
 }
+
+/// Worker 1 looks at an entry and is slow: its record may be used again before it claims, and it
+/// dies right after. What it claimed is at head or behind it, or recovery could not help.
+#[test]
+fn a_slow_look_does_not_claim_the_next_use() {
+    check("a slow look at a record that is used again", 2, || {
+        let mut scene = Scene::new(2, 2, 3);
+        scene.start(1, NEVER);
+        scene.start(1, 1);
+        scene.receive();
+        scene.submit_next();
+        if scene.reap() {
+            scene.host.recover(&scene.queue, 1);
+        }
+        scene.finish();
+        for task in 0..3 {
+            assert_eq!((scene.host.outcomes(task), scene.queue.ran(task)), (&[Outcome::Ok][..], 1));
+        }
+    });
+}

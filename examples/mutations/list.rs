@@ -1,0 +1,291 @@
+//! The mutations: where, what stands there, what stands there instead, and who has to notice.
+
+/// What the tests that notice are built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Under {
+    /// The loom models.
+    Loom,
+    /// The library's own tests.
+    Test,
+}
+
+/// A weakening of the code.
+pub struct Mutation {
+    pub name: &'static str,
+    /// Below `src/`.
+    pub file: &'static str,
+    /// An expression, or whole statements; once in the file.
+    pub code: &'static str,
+    pub instead: &'static str,
+    pub under: Under,
+    /// Parts of names of tests, one of which fails.
+    pub tests: &'static [&'static str],
+    /// One of the few that are tried each time.
+    pub sample: bool,
+}
+
+const REUSE: &[&str] = &["ring::model::reuse"];
+const HANDBACK: &[&str] = &["ring::model::handback"];
+const TO_HOST: &[&str] = &["doorbell::model::to_host"];
+const HOST_THREADS: &[&str] = &["doorbell::model::host_threads"];
+const FUZZ: &[&str] = &["queue::fuzz::tests::whatever_workers_write"];
+
+/// What stands in the place of a fence.
+const NOTHING: &str = "{}";
+
+/// All of them.
+#[allow(clippy::too_many_lines)] // A list.
+pub fn all() -> Vec<Mutation> {
+    let under = |under| {
+        move |name, file, code, instead, tests| Mutation {
+            name,
+            file,
+            code,
+            instead,
+            under,
+            tests,
+            sample: false,
+        }
+    };
+    let (loom, test) = (under(Under::Loom), under(Under::Test));
+    let sample = |mutation: Mutation| Mutation { sample: true, ..mutation };
+    vec![
+        // Publishing: ring, record, lane, hand-back lane.
+        loom(
+            "a push releases nothing",
+            "ring/task_ring.rs",
+            "self.slot(position).store(word(position, record), Release)",
+            "self.slot(position).store(word(position, record), Relaxed)",
+            REUSE,
+        ),
+        loom(
+            "a look at the ring acquires nothing",
+            "ring/task_ring.rs",
+            "self.slot(position).load(Acquire)",
+            "self.slot(position).load(Relaxed)",
+            REUSE,
+        ),
+        sample(loom(
+            "a publish releases nothing",
+            "table/transition.rs",
+            "self.state.store(word.bits(), Release)",
+            "self.state.store(word.bits(), Relaxed)",
+            REUSE,
+        )),
+        loom(
+            "a change of state releases nothing",
+            "table/transition.rs",
+            "self.state\n            .compare_exchange(seen.bits(), next.bits(), AcqRel, Acquire)",
+            "self.state.compare_exchange(seen.bits(), next.bits(), Acquire, Acquire)",
+            &["cancel_confirmed_in_the_record"],
+        ),
+        loom(
+            "a look at the state acquires nothing",
+            "table/transition.rs",
+            "StateWord::from_bits(self.state.load(Acquire))",
+            "StateWord::from_bits(self.state.load(Relaxed))",
+            &["cancel_confirmed_in_the_record"],
+        ),
+        sample(loom(
+            "a lane word releases nothing",
+            "ring/lane.rs",
+            "at(lane, self.position).store(word(self.position, record), Release)",
+            "at(lane, self.position).store(word(self.position, record), crate::sync::atomic::Ordering::Relaxed)",
+            REUSE,
+        )),
+        loom(
+            "a look at a lane acquires nothing",
+            "ring/lane.rs",
+            "at(lane, self.position).load(Acquire)",
+            "at(lane, self.position).load(crate::sync::atomic::Ordering::Relaxed)",
+            REUSE,
+        ),
+        sample(loom(
+            "a block is handed back and releases nothing",
+            "ring/handback.rs",
+            "at(lane, self.position).store(word, Release)",
+            "at(lane, self.position).store(word, crate::sync::atomic::Ordering::Relaxed)",
+            HANDBACK,
+        )),
+        loom(
+            "a block is taken back and acquires nothing",
+            "ring/handback.rs",
+            "at(lane, self.position).load(Acquire)",
+            "at(lane, self.position).load(crate::sync::atomic::Ordering::Relaxed)",
+            HANDBACK,
+        ),
+        loom(
+            "a hand-back lane is written without a look at how far it was read",
+            "ring/handback.rs",
+            "lag >= lane.len() as u64",
+            "{ let _ = lag; false }",
+            HANDBACK,
+        ),
+        // Claiming.
+        sample(loom(
+            "a claim takes whatever stands there",
+            "table/transition.rs",
+            "self.swap(seen, seen.with(owner, State::Claimed)).is_ok()",
+            "self.swap(self.state(), self.state().with(owner, State::Claimed)).is_ok() || seen.bits() == 0",
+            &["cancel_against_two_workers"],
+        )),
+        loom(
+            "a claim does not compare the position",
+            "ring/claim.rs",
+            "seen.state() == Some(State::Queued) && record.position() == place(class, position)",
+            "{ let _ = (record, class, position); seen.state() == Some(State::Queued) }",
+            &["a_slow_look_does_not_claim_the_next_use"],
+        ),
+        loom(
+            "the host helps head past a queued task",
+            "ring/claim.rs",
+            "if queued {\n            return;\n        }",
+            "let _ = queued;",
+            REUSE,
+        ),
+        test(
+            "a worker does not help past what is stale",
+            "ring/claim.rs",
+            "// Somebody's, called off, or a leftover of an earlier use: the entry has done its work.\n        ring.help(position);",
+            "return Claim::Empty;",
+            &["a_cancelled_entry_is_passed"],
+        ),
+        // The doorbell, to the host.
+        sample(loom(
+            "no fence B1: the host arms and looks",
+            "doorbell/host_flag.rs",
+            "// host's next look sees the worker's lane word.\n        fence(SeqCst);",
+            NOTHING,
+            TO_HOST,
+        )),
+        sample(loom(
+            "no fence B2: a worker completes and looks at the flag",
+            "doorbell/host_flag.rs",
+            "// SeqCst fence, B2: pairs with the one in `arm`.\n        fence(SeqCst);",
+            NOTHING,
+            TO_HOST,
+        )),
+        loom(
+            "a worker clears any arming",
+            "doorbell/host_flag.rs",
+            "// B3: dies before this → still armed, the next completion rings once more.\n        let _ = self.0.compare_exchange(seen, seen & !ARMED, Relaxed, Relaxed);",
+            "let _ = seen; self.0.fetch_and(!ARMED, Relaxed);",
+            TO_HOST,
+        ),
+        // The doorbell, to the workers.
+        loom(
+            "no fence B4: the host pushes and looks for a sleeper",
+            "doorbell/workers.rs",
+            "// set or cleared it sees the entry.\n        fence(SeqCst);",
+            NOTHING,
+            &["one_worker_hears_of_every_task"],
+        ),
+        loom(
+            "no fence B6: a worker lies down and looks once more",
+            "doorbell/workers.rs",
+            "// SeqCst fence, B6: pairs with B4.\n        fence(SeqCst);",
+            NOTHING,
+            &["one_worker_hears_of_every_task"],
+        ),
+        // Between the host's threads.
+        sample(loom(
+            "no fence B9: a thread asks and tries the lock",
+            "doorbell/turn.rs",
+            "// holder lets go and looks.\n        fence(SeqCst);",
+            NOTHING,
+            HOST_THREADS,
+        )),
+        sample(loom(
+            "no fence B10: a thread unlocks and looks who asked",
+            "doorbell/turn.rs",
+            "// SeqCst fence, B10: pairs with B9.\n        fence(SeqCst);",
+            NOTHING,
+            HOST_THREADS,
+        )),
+        loom(
+            "no fence B12: a thread takes its turn and looks",
+            "doorbell/turn.rs",
+            "// the fence the store may still be on its way when the look is over.\n        fence(SeqCst);",
+            NOTHING,
+            HOST_THREADS,
+        ),
+        sample(loom(
+            "no fence B11: the watch ends and looks for tasks",
+            "doorbell/watching.rs",
+            "// flag down, or the look that follows sees the task.\n        fence(SeqCst);",
+            NOTHING,
+            HOST_THREADS,
+        )),
+        // What the host does not believe.
+        test(
+            "a lane word counts whatever the record's generation",
+            "queue/receive.rs",
+            "!state.entries[index].knows(word)",
+            "false",
+            FUZZ,
+        ),
+        test(
+            "a lane word counts whatever the record's state",
+            "queue/receive.rs",
+            "word.state() != Some(State::Done)",
+            "false",
+            &["a_lane_word_of_a_task_that_is_not_done"],
+        ),
+        test(
+            "a large output is received again while it is copied",
+            "queue/receive.rs",
+            "state.entries[index].copying\n",
+            "false",
+            FUZZ,
+        ),
+        test(
+            "an output is copied from anywhere",
+            "queue/lanes.rs",
+            "block.holds(len, arena.len())",
+            "true",
+            FUZZ,
+        ),
+        test(
+            "a dead worker's CANCELLING is freed, whoever called it off",
+            "queue/recover.rs",
+            "self.carry_over(&mut state, index, false, &what, &mut deliveries);",
+            "let _ = what; blocks.extend(state.free_record(index));",
+            &["a_dead_worker_s_task_that_nobody_called_off"],
+        ),
+        test(
+            "recovery leaves what it found of the dead to the next look",
+            "queue/recover.rs",
+            "lock(&self.damage).retain(|(damaged, _)| *damaged != slot);",
+            "{}",
+            &["damage_in_what_is_a_workers_own"],
+        ),
+        test(
+            "the audit asks no worker what it has",
+            "queue/audit.rs",
+            "control.attention(slot).ask();",
+            "{}",
+            &["a_task_that_a_worker_is_said_to_have"],
+        ),
+        test(
+            "the audit lets what was called off run again",
+            "queue/audit.rs",
+            "owner_is_live() && is_pending",
+            "owner_is_live()",
+            &["a_task_that_was_called_off_does_not_come_back"],
+        ),
+        test(
+            "a start counts whenever it is looked at",
+            "queue/cancel.rs",
+            "(after(started, limit), overdue)",
+            "{ let _ = overdue; (after(started, limit), due) }",
+            &["a_worker_that_moves_its_start"],
+        ),
+        test(
+            "whoever has a region may seal it",
+            "shm/region.rs",
+            "memfd::add_seals(region.as_fd(), memfd::SEAL_SEALS)?;",
+            "{}",
+            &["whoever_has_a_region_cannot_seal_it"],
+        ),
+    ]
+}
