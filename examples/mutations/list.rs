@@ -65,13 +65,13 @@ pub fn all() -> Vec<Mutation> {
             "self.slot(position).load(Relaxed)",
             REUSE,
         ),
-        sample(loom(
+        loom(
             "a publish releases nothing",
             "table/transition.rs",
             "self.state.store(word.bits(), Release)",
             "self.state.store(word.bits(), Relaxed)",
             REUSE,
-        )),
+        ),
         loom(
             "a change of state releases nothing",
             "table/transition.rs",
@@ -86,13 +86,13 @@ pub fn all() -> Vec<Mutation> {
             "StateWord::from_bits(self.state.load(Relaxed))",
             &["cancel_confirmed_in_the_record"],
         ),
-        sample(loom(
+        loom(
             "a lane word releases nothing",
             "ring/lane.rs",
             "at(lane, self.position).store(word(self.position, record), Release)",
             "at(lane, self.position).store(word(self.position, record), crate::sync::atomic::Ordering::Relaxed)",
             REUSE,
-        )),
+        ),
         loom(
             "a look at a lane acquires nothing",
             "ring/lane.rs",
