@@ -176,7 +176,8 @@ impl Engine {
                 Claim::Task { record, claimed } => {
                     self.passed_over[class] = 0;
                     for lower in class + 1..classes {
-                        self.passed_over[lower] += 1;
+                        let passed_over = &mut self.passed_over[lower];
+                        *passed_over = passed_over.saturating_add(1);
                     }
                     self.pass_on();
                     return Look::Task(Claimed { record, word: claimed });
