@@ -199,7 +199,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         first
     }
 
-    /// Encodes the next item into memory that is there already, unless it is out of proportion.
+    /// Keeps memory for the next item to be encoded into, unless it is out of proportion.
     fn keep_buffer(&mut self, buffer: Vec<u8>) {
         if buffer.capacity() <= 1 << 20 {
             self.buffer = buffer;
