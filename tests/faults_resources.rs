@@ -66,7 +66,7 @@ fn descriptors_that_run_out_in_the_middle() {
         limit(libc::RLIMIT_NOFILE, 256);
         let pool = Pool::builder().processes(2).build().unwrap();
         let tasks: Vec<_> = (0..50).map(|ms| pool.apply(nap, ms)).collect();
-        let victims = own("aiopool 0");
+        let victims = pool.worker_pids();
         assert_eq!(victims.len(), 2);
         let taken = take_all();
         works(&pool);
@@ -234,13 +234,13 @@ fn fork_that_answers_eagain() {
         // The zygote and two workers fit, and nobody else.
         let pool = Pool::builder().processes(2).build().unwrap();
         let zygote = own("aiopool-zygote");
-        zygote.iter().chain(&own("aiopool 0")).for_each(|&pid| group.take(pid));
+        zygote.iter().chain(&pool.worker_pids()).for_each(|&pid| group.take(pid));
         let refused = Pool::builder().processes(1).build().unwrap_err();
         assert!(refused.to_string().contains("pids limit"), "{refused}");
         works(&pool);
         // One dies, and there is no place for another; later there is.
         std::fs::write(group.0.join("pids.max"), "2").unwrap();
-        kill(own("aiopool 0")[0], libc::SIGKILL);
+        kill(pool.worker_pids()[0], libc::SIGKILL);
         let patient = TaskOptions::new().retries(50);
         for x in 0..50 {
             assert_eq!(pool.with(patient).apply(double, x).wait().unwrap(), 2 * x);
@@ -273,7 +273,8 @@ fn an_out_of_memory_kill_is_named() {
         };
         let small = Pool::builder().processes(2).child_concurrency(2).max_payload(1 << 20);
         let pool = small.build().unwrap();
-        own("aiopool").iter().for_each(|&pid| group.take(pid));
+        let workers = pool.worker_pids();
+        own("aiopool-zygote").iter().chain(&workers).for_each(|&pid| group.take(pid));
         let neighbours: Vec<_> = (0..4).map(|_| pool.apply(nap, 50)).collect();
         for _ in 0..2 {
             let lost = lost(pool.apply(eat, 1 << 30).wait());
@@ -299,7 +300,7 @@ fn sixty_four_workers_on_two_cores() {
         for round in 0..3 {
             let tasks: Vec<_> = (0..2000).map(|x| pool.with(patient).apply(double, x)).collect();
             let naps: Vec<_> = (0..200).map(|_| pool.with(patient).apply(nap, 20)).collect();
-            for victim in own("aiopool ").iter().skip(round).step_by(5) {
+            for victim in pool.worker_pids().iter().skip(round).step_by(5) {
                 kill(*victim, libc::SIGKILL);
             }
             for (x, task) in tasks.into_iter().enumerate() {

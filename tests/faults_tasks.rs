@@ -273,7 +273,7 @@ fn a_stopped_worker_holds_up_its_own_tasks_until_their_time_is_up() {
         let grace = Duration::from_millis(100);
         let pool = builder().child_concurrency(1).grace(grace).build().unwrap();
         let timed = TaskOptions::new().timeout(Duration::from_millis(300));
-        let victims = own("aiopool 0");
+        let victims = pool.worker_pids();
         let held = pool.with(timed).apply(nap, 60_000);
         until("it to run", || pool.stats().running == 1);
         victims.iter().for_each(|&pid| faults::kill(pid, libc::SIGSTOP));
