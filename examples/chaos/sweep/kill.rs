@@ -67,11 +67,16 @@ fn record(figures: &mut Figures, scene: &mut Scene, kills: bool) -> Option<Trace
     let mut trace: Option<Trace> = None;
     let mut pieces = vec![0];
     let (mut done, mut misses, mut tries) = (false, 0, 0);
+    // The farthest point that was reached again, and how many pieces the last step back took away.
+    let (mut farthest, mut back) = (0, 0);
     while !done && tries < 5_000 {
         tries += 1;
         // Nobody gets there again: something has held the worker up in the last piece after all.
+        // If it was in one before that (which some get through by chance), going back further and
+        // further finds it.
         if misses > 12 && pieces.len() > 1 {
-            let start = pieces.pop().unwrap_or(0);
+            back = (2 * back).clamp(1, pieces.len() - 1);
+            let start = pieces.drain(pieces.len() - back..).next().unwrap_or(0);
             trace.iter_mut().for_each(|trace| trace.truncate(start));
             misses = 0;
         }
@@ -84,6 +89,9 @@ fn record(figures: &mut Figures, scene: &mut Scene, kills: bool) -> Option<Trace
             let so_far = trace.len();
             hit = so_far == 0 || lead(figures, trace, &tracee, so_far, misses);
             if hit {
+                if so_far > farthest {
+                    (farthest, back) = (so_far, 0);
+                }
                 pieces.push(so_far);
                 let mut steps = 0;
                 done = trace.record(&tracee, |_| {
