@@ -27,6 +27,7 @@ pub struct Mutation {
 const REUSE: &[&str] = &["ring::model::reuse"];
 const HANDBACK: &[&str] = &["ring::model::handback"];
 const TO_HOST: &[&str] = &["doorbell::model::to_host"];
+const BUSY: &[&str] = &["doorbell::model::busy"];
 const HOST_THREADS: &[&str] = &["doorbell::model::host_threads"];
 const FUZZ: &[&str] = &["queue::fuzz::tests::whatever_workers_write"];
 
@@ -130,6 +131,13 @@ pub fn all() -> Vec<Mutation> {
             &["cancel_against_two_workers"],
         )),
         loom(
+            "a claim does not compare the generation",
+            "table/transition.rs",
+            "self.swap(seen, seen.with(owner, State::Claimed)).is_ok()",
+            "{ let _ = seen; let now = self.state(); now.state() == Some(State::Queued) && self.swap(now, now.with(owner, State::Claimed)).is_ok() }",
+            &["cancel_against_two_workers"],
+        ),
+        loom(
             "a claim does not compare the position",
             "ring/claim.rs",
             "seen.state() == Some(State::Queued) && record.position() == place(class, position)",
@@ -149,6 +157,20 @@ pub fn all() -> Vec<Mutation> {
             "// Somebody's, called off, or a leftover of an earlier use: the entry has done its work.\n        ring.help(position);",
             "return Claim::Empty;",
             &["a_cancelled_entry_is_passed"],
+        ),
+        test(
+            "a record is used again before head has passed its entry",
+            "queue/mod.rs",
+            "self.is_passed(place)",
+            "{ let _ = place; true }",
+            &["a_record_is_used_again_only_when"],
+        ),
+        test(
+            "recovery queues again and leaves the old entry to whoever comes by",
+            "queue/recover.rs",
+            "if ring.head() == position {\n            ring.help(position);\n        }",
+            "let _ = (ring, position);",
+            &["recovery_queues_again_only_when"],
         ),
         // The doorbell, to the host.
         sample(loom(
@@ -172,6 +194,13 @@ pub fn all() -> Vec<Mutation> {
             "let _ = seen; self.0.fetch_and(!ARMED, Relaxed);",
             TO_HOST,
         ),
+        loom(
+            "an arming has no epoch",
+            "doorbell/host_flag.rs",
+            "(seen | ARMED).wrapping_add(2)",
+            "seen | ARMED",
+            TO_HOST,
+        ),
         // The doorbell, to the workers.
         loom(
             "no fence B4: the host pushes and looks for a sleeper",
@@ -180,6 +209,34 @@ pub fn all() -> Vec<Mutation> {
             NOTHING,
             &["one_worker_hears_of_every_task"],
         ),
+        sample(loom(
+            "no fence B5: a searcher leaves and looks for more",
+            "doorbell/workers.rs",
+            "// rang nobody, has its entry seen here.\n        fence(SeqCst);",
+            NOTHING,
+            BUSY,
+        )),
+        loom(
+            "a searcher that claims stays one",
+            "doorbell/workers.rs",
+            "self.searchers.remove(me);\n        self.pass_on(me, backlog)",
+            "self.pass_on(me, backlog)",
+            BUSY,
+        ),
+        sample(loom(
+            "a searcher that claims wakes nobody",
+            "doorbell/workers.rs",
+            "(backlog() > self.searchers.len()).then_some(sleeper)",
+            "{ let _ = (backlog, sleeper); None }",
+            BUSY,
+        )),
+        sample(loom(
+            "a worker that wakes acquires nothing",
+            "doorbell/slot_set.rs",
+            "self.0[slot / 64].fetch_and(!bit, Acquire)",
+            "self.0[slot / 64].fetch_and(!bit, Relaxed)",
+            BUSY,
+        )),
         loom(
             "no fence B6: a worker lies down and looks once more",
             "doorbell/workers.rs",

@@ -2,13 +2,13 @@
 //!
 //! Bits, not counts: what a dead process left set is cleared by name.
 
-use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 
 /// A view of a set of worker slots.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SlotSet<'m>(&'m [AtomicU64]);
 
-// All accesses are Relaxed: the doorbell's fences order them against the rings.
+// All other accesses are Relaxed: the doorbell's fences order them against the rings.
 impl<'m> SlotSet<'m> {
     /// The set whose bits are in `words`, 64 slots a word.
     pub(crate) fn new(words: &'m [AtomicU64]) -> Self {
@@ -23,7 +23,9 @@ impl<'m> SlotSet<'m> {
     /// Removes `slot`; true if it was there.
     pub(crate) fn remove(self, slot: usize) -> bool {
         let bit = 1 << (slot % 64);
-        self.0[slot / 64].fetch_and(!bit, Relaxed) & bit != 0
+        // Acquire: pairs with B4 and the removal after it. A worker whose bit the host has cleared
+        // sees the entry that it was cleared for.
+        self.0[slot / 64].fetch_and(!bit, Acquire) & bit != 0
     }
 
     /// Removes every slot that `keep` does not know.

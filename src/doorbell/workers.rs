@@ -89,7 +89,8 @@ impl<'m> WorkerBells<'m> {
         self.searchers.remove(me);
     }
 
-    /// A worker is awake again, rung or not: it looks at the rings before it polls user code.
+    /// A worker is awake again, rung or not: it looks at the rings before it polls user code, and
+    /// sees what the host has chosen it for, even if it woke by itself.
     pub(crate) fn wake(self, me: usize) {
         self.sleepers.remove(me);
     }
