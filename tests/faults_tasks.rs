@@ -7,7 +7,7 @@ mod faults;
 use std::time::Duration;
 
 use aiopool::{LossCause, Pool, PoolBuilder, Task, TaskError, TaskOptions};
-use faults::{alone, double, lost, nap, own, pid, settles, until, works};
+use faults::{alone, alone_as, double, lost, nap, own, pid, settles, until, works};
 
 fn builder() -> PoolBuilder {
     Pool::builder().processes(2).child_concurrency(4)
@@ -166,6 +166,48 @@ fn a_task_that_closes_all_descriptors() {
         }
         settles(&pool);
     });
+}
+
+/// Does to every eventfd that this worker has what any who shares one can do, and dies.
+async fn spoil_bells((fill, block): (bool, bool)) {
+    for entry in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        let target = std::fs::read_link(entry.path()).unwrap_or_default();
+        if !target.to_string_lossy().contains("[eventfd]") {
+            continue;
+        }
+        let fd: i32 = entry.file_name().to_str().unwrap().parse().unwrap();
+        let mut count = 0_u64;
+        let full = u64::MAX - 1;
+        // SAFETY: the buffers are eight bytes; whose the descriptor is, is the point.
+        unsafe {
+            if fill {
+                libc::read(fd, (&raw mut count).cast(), 8);
+                libc::write(fd, (&raw const full).cast(), 8);
+            }
+            if block {
+                libc::fcntl(fd, libc::F_SETFL, 0);
+            }
+        }
+    }
+    std::process::exit(7);
+}
+
+#[test]
+fn a_task_that_fills_the_bells_and_has_them_block() {
+    for (case, what) in [("fill", (true, false)), ("block", (false, true)), ("both", (true, true))]
+    {
+        alone_as("a_task_that_fills_the_bells_and_has_them_block", case, || {
+            let pool = builder().build().unwrap();
+            for _ in 0..3 {
+                lost(pool.apply(spoil_bells, what).wait());
+                for _ in 0..5 {
+                    // The workers lie down, so that only a ring wakes them.
+                    std::thread::sleep(Duration::from_millis(30));
+                    works(&pool);
+                }
+            }
+        });
+    }
 }
 
 async fn leak_threads(count: u64) -> u64 {

@@ -152,8 +152,9 @@ impl Inbox {
 
     /// Has whoever waits, here or in an event loop, look.
     pub(super) fn ring(&self) {
-        // The bell is this process's own; it cannot be refused.
-        let _ = self.common.host_bell.ring();
+        // The bell is this process's own; it cannot be refused. Warily: it may be the supervisor
+        // that delivers.
+        let _ = self.common.host_bell.ring_warily();
     }
 
     fn is_watched(&self) -> bool {

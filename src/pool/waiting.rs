@@ -275,8 +275,9 @@ pub(crate) fn bell_waker(shared: &Arc<Shared>) -> Waker {
     impl Wake for Bell {
         fn wake(self: Arc<Self>) {
             if let Some(shared) = self.0.upgrade() {
-                // The bell is this process's own; it cannot be refused.
-                let _ = shared.common.host_bell.ring();
+                // The bell is this process's own; it cannot be refused. Warily: it may be the
+                // supervisor that wakes.
+                let _ = shared.common.host_bell.ring_warily();
             }
         }
     }

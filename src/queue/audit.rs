@@ -27,6 +27,7 @@ impl HostQueue {
     /// Looks at every pending task. `incarnation` tells whose word may stand for a slot: that of
     /// its worker, until that is recovered.
     pub(crate) fn audit(&self, incarnation: impl Fn(usize) -> Option<Owner>) -> AuditFinding {
+        self.mend_bells();
         let mut deliveries = Deliveries::default();
         let (mut large, mut blocks) = (Vec::new(), Vec::new());
         let mut finding = AuditFinding::default();

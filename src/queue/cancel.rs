@@ -95,7 +95,8 @@ impl HostQueue {
                     let sleeper = state.sleeper(self.next_start(), self.common.searchers);
                     drop(state);
                     self.time_attempt(ticket, options.run_limit(), attempts, now);
-                    self.wake_for_push(sleeper);
+                    self.common.ensure_watched();
+                    sleeper.into_iter().for_each(|slot| self.ring(slot));
                 }
                 return Expired::Nothing;
             }

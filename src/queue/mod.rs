@@ -227,14 +227,29 @@ impl HostQueue {
     pub(crate) fn ring_all(&self) {
         for bell in &self.bells {
             // A worker that is gone does not hear it; the eventfd itself is ours.
-            let _ = bell.ring();
+            let _ = bell.ring_warily();
         }
     }
 
     /// Rings the worker in `slot`.
     pub(crate) fn ring(&self, slot: usize) {
         if let Some(bell) = self.bells.get(slot) {
+            let _ = bell.ring_warily();
+        }
+    }
+
+    /// The same for a task that was pushed: by a submitter, who may have to wait for the audit if
+    /// a worker has seen to that, which the supervisor must not.
+    fn ring_for_push(&self, slot: usize) {
+        if let Some(bell) = self.bells.get(slot) {
             let _ = bell.ring();
+        }
+    }
+
+    /// Sets right what a worker may have done to the bells, and lets go whom it made wait.
+    fn mend_bells(&self) {
+        for bell in self.bells.iter().chain([&self.common.host_bell]) {
+            let _ = bell.mend();
         }
     }
 

@@ -122,7 +122,8 @@ impl Common {
     /// Wakes the supervisor.
     pub(crate) fn call_supervisor(&self) {
         // The bell is this process's own: ringing it cannot fail while the pool is.
-        let _ = self.supervisor_bell.ring();
+        // Warily: it may be the supervisor that calls itself.
+        let _ = self.supervisor_bell.ring_warily();
     }
 
     /// A task was submitted: has the supervisor begin its watch, if it does not keep one.

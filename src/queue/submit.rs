@@ -144,7 +144,7 @@ impl HostQueue {
         if count > 0 {
             self.common.counters.submitted.add(count);
             self.common.ensure_watched();
-            sleepers.into_iter().flatten().for_each(|slot| self.ring(slot));
+            sleepers.into_iter().flatten().for_each(|slot| self.ring_for_push(slot));
         }
         result
     }
@@ -207,11 +207,11 @@ impl HostQueue {
     }
 
     /// After pushes and outside the lock: rings the worker that was chosen under it.
-    pub(super) fn wake_for_push(&self, sleeper: Option<usize>) {
+    fn wake_for_push(&self, sleeper: Option<usize>) {
         // The fence in `QueueState::sleeper` orders this after the push.
         self.common.ensure_watched();
         if let Some(slot) = sleeper {
-            self.ring(slot);
+            self.ring_for_push(slot);
         }
     }
 

@@ -117,7 +117,7 @@ impl Supervisor {
         self.shared.set_workers(Vec::new());
         self.shared.advance(Stage::Ended);
         // Foreign event loops that watch this bell learn of the end by it.
-        let _ = self.shared.common.host_bell.ring();
+        let _ = self.shared.common.host_bell.ring_warily();
     }
 
     /// Waits for the next event, and takes in what the zygote and the kernel say.

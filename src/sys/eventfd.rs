@@ -3,9 +3,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 
+use super::poll::{PollFd, poll};
 use super::{check, retry};
 
 /// A non-blocking, close-on-exec eventfd.
@@ -21,21 +23,56 @@ impl EventFd {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Makes it readable, for all who share it, until somebody drains it.
+    /// Makes it readable, for all who share it, until somebody drains it; who listens for edges
+    /// hears every ring.
+    ///
+    /// Waits only if somebody has both filled the count and cleared `O_NONBLOCK`, and then until
+    /// it is drained or [mended](Self::mend).
     pub(crate) fn ring(&self) -> io::Result<()> {
         match retry(|| self.add(1)) {
-            // The count is at its maximum, hence not 0: it rings already.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            // Somebody has filled the count. It is readable, but who listens for edges hears only
+            // what is written.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.drain()?;
+                match retry(|| self.add(1)) {
+                    // Filled again, which was an edge, too.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+                    result => result,
+                }
+            }
             result => result,
         }
     }
 
-    /// Takes the count back to 0 and says whether it was rung since the last drain.
+    /// As [`ring`](Self::ring), at the price of one more system call for who must not wait even
+    /// if somebody has done both.
+    pub(crate) fn ring_warily(&self) -> io::Result<()> {
+        self.set_nonblocking()?;
+        self.ring()
+    }
+
+    /// Sets right what others who share it may have changed, and lets go who waits in a ring.
+    pub(crate) fn mend(&self) -> io::Result<()> {
+        self.set_nonblocking()?;
+        let mut full = [PollFd::writable(self.as_fd())];
+        if poll(&mut full, Some(Duration::ZERO))? == 0 {
+            self.drain()?;
+            // Whoever was to hear it may not have.
+            self.ring()?;
+        }
+        Ok(())
+    }
+
+    /// Takes the count back to 0 and says whether it was rung since the last drain. Never waits,
+    /// whatever flags those who share it have set.
     pub(crate) fn drain(&self) -> io::Result<bool> {
         let mut count = [0u8; 8];
+        let buffer = libc::iovec { iov_base: count.as_mut_ptr().cast(), iov_len: count.len() };
         let read = retry(|| {
-            // SAFETY: the buffer is ours and has the length given.
-            let read = unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), 8) };
+            // SAFETY: the one buffer is ours and has the length given.
+            let read = unsafe {
+                libc::preadv2(self.0.as_raw_fd(), &raw const buffer, 1, -1, libc::RWF_NOWAIT)
+            };
             if read == -1 { Err(io::Error::last_os_error()) } else { Ok(read) }
         });
         match read {
@@ -63,6 +100,18 @@ impl EventFd {
         // SAFETY: the descriptor is owned by `self`, which the registration takes along and
         // gives out by shared reference only, so it stays open as long as it is registered.
         unsafe { AsyncFd::register(self) }.map_err(Into::into)
+    }
+
+    /// The flag belongs to all who share the eventfd, and any of them can clear it.
+    fn set_nonblocking(&self) -> io::Result<()> {
+        // SAFETY: takes no pointers.
+        let flags = check(unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_GETFL) })?;
+        if flags & libc::O_NONBLOCK == 0 {
+            let flags = flags | libc::O_NONBLOCK;
+            // SAFETY: as above.
+            check(unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_SETFL, flags) })?;
+        }
+        Ok(())
     }
 
     fn add(&self, count: u64) -> io::Result<()> {
@@ -100,7 +149,19 @@ impl From<EventFd> for OwnedFd {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+    use std::sync::Arc;
+
     use super::EventFd;
+    use crate::sys::check;
+
+    const FULL: u64 = u64::MAX - 1;
+
+    /// What anybody can do who shares it.
+    fn clear_nonblocking(bell: &EventFd) {
+        // SAFETY: takes no pointers.
+        check(unsafe { libc::fcntl(bell.as_raw_fd(), libc::F_SETFL, 0) }).unwrap();
+    }
 
     #[test]
     fn rung_twice_is_drained_once() {
@@ -113,10 +174,50 @@ mod tests {
     }
 
     #[test]
-    fn ringing_a_full_count_is_no_error() {
+    fn a_drain_never_waits_though_the_flag_was_cleared() {
         let bell = EventFd::new().unwrap();
-        bell.add(u64::MAX - 1).unwrap();
+        clear_nonblocking(&bell);
+        assert!(!bell.drain().unwrap());
         bell.ring().unwrap();
+        assert!(bell.drain().unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_listens_for_edges_hears_a_ring_though_the_count_was_filled() {
+        let bell = EventFd::new().unwrap();
+        let heard = bell.try_clone().unwrap().listen().unwrap();
+        for _ in 0..3 {
+            bell.drain().unwrap();
+            bell.add(FULL).unwrap();
+            heard.readable().await.unwrap().clear_ready();
+            bell.ring().unwrap();
+            heard.readable().await.unwrap().clear_ready();
+        }
+    }
+
+    #[test]
+    fn a_wary_ring_never_waits_though_the_flag_was_cleared_and_the_count_filled() {
+        let bell = EventFd::new().unwrap();
+        bell.add(FULL).unwrap();
+        clear_nonblocking(&bell);
+        bell.ring_warily().unwrap();
+        assert!(bell.drain().unwrap());
+    }
+
+    #[test]
+    fn mending_lets_go_who_waits_in_a_ring() {
+        let bell = Arc::new(EventFd::new().unwrap());
+        bell.add(FULL).unwrap();
+        clear_nonblocking(&bell);
+        let ringer = {
+            let bell = Arc::clone(&bell);
+            std::thread::spawn(move || bell.ring().unwrap())
+        };
+        while !ringer.is_finished() {
+            bell.mend().unwrap();
+            std::thread::yield_now();
+        }
+        ringer.join().unwrap();
         assert!(bell.drain().unwrap());
     }
 }
