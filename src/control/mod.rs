@@ -5,6 +5,8 @@
 mod attention;
 mod header;
 mod layout;
+#[cfg(test)]
+mod listing;
 mod report;
 
 use std::ffi::CStr;

@@ -1,0 +1,149 @@
+//! The layout as a text: one of each thing is written, and every word that changed is listed.
+
+use std::fmt::Write;
+
+use super::header::LAYOUT_VERSION;
+use super::{Control, Part, Phase, Shape};
+use crate::arena::Block;
+use crate::ring::{HandbackWriter, LaneWriter, place};
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::table::{Call, InputDesc, OutputDesc, Owner, Place, State, WorkerId};
+
+const PARTS: [Part; 11] = [
+    Part::Header,
+    Part::Heads,
+    Part::HostFlag,
+    Part::Sleepers,
+    Part::Searchers,
+    Part::Attention,
+    Part::Report,
+    Part::Rings,
+    Part::Lanes,
+    Part::Handbacks,
+    Part::Records,
+];
+
+struct Listing {
+    control: Control,
+    before: Vec<u64>,
+    text: String,
+}
+
+impl Listing {
+    /// Does `act`, and lists what it changed.
+    fn list(&mut self, what: &str, act: impl FnOnce(&Control)) {
+        act(&self.control);
+        let mut at = 0;
+        for part in PARTS {
+            for (number, word) in self.control.part(part).iter().enumerate() {
+                let value = word.load(Relaxed);
+                if std::mem::replace(&mut self.before[at], value) != value {
+                    writeln!(self.text, "{what}: {part:?} {number} = {value:#x}").unwrap();
+                }
+                at += 1;
+            }
+        }
+    }
+}
+
+/// Rewritten by `AIOPOOL_REWRITE=1 cargo test --lib control::listing`, together with the version.
+#[test]
+fn the_layout_is_the_one_of_its_version() {
+    let shape = Shape { capacity: 4, slots: 3, classes: 2 };
+    let control = Control::create(shape).unwrap();
+    let before = vec![0; control.all_words().len()];
+    let mut listing = Listing { control, before, text: format!("version {LAYOUT_VERSION}\n") };
+    let text = &mut listing.text;
+    for part in PARTS {
+        let words = listing.control.part(part);
+        let start = words.as_ptr().addr() - listing.control.all_words().as_ptr().addr();
+        writeln!(text, "{part:?} at {start}, {} words", words.len()).unwrap();
+    }
+    listing.list("header", |_| {});
+    let records = |control: &Control, act: &dyn Fn(&crate::table::Record)| {
+        act(&control.records()[2]);
+    };
+    let call = Call { function: 0x11, flags: Call::ALONE | Call::tag(0x22) };
+    let block = Block::from_bits(0x33);
+    let id = WorkerId { queue: 0, slot: 2, incarnation: 0x44 };
+    let input = |place| InputDesc { len: 0x55, place };
+    let output = |place| OutputDesc { status: 6, elapsed_ns: 0x77_0000, len: 0x88, place };
+    listing.list("call, input in the word", |control| {
+        records(control, &|record| record.describe(call, input(Place::Word(0x99)), &[]));
+    });
+    listing.list("input inline", |control| {
+        records(control, &|record| record.describe(call, input(Place::Inline), &[0xAA; 64]));
+    });
+    listing.list("input in a block", |control| {
+        records(control, &|record| record.describe(call, input(Place::Block(block)), &[]));
+    });
+    listing.list("publish", |control| {
+        records(control, &|record| record.publish(0xBB, place(1, 0xCC)));
+    });
+    listing.list("push", |control| control.ring(1).push(0xCC, 2));
+    listing.list("head", |control| control.ring(1).start_at(0xCC));
+    listing.list("claim", |control| {
+        records(control, &|record| assert!(record.try_claim(record.state(), Owner::of(id))));
+    });
+    listing.list("start", |control| {
+        records(control, &|record| {
+            record.set_started(0xDD);
+            record.try_start(record.state()).unwrap();
+        });
+    });
+    listing.list("output in the word", |control| {
+        records(control, &|record| record.describe_output(output(Place::Word(0xEE)), &[]));
+    });
+    listing.list("output inline", |control| {
+        records(control, &|record| record.describe_output(output(Place::Inline), &[0xFF; 128]));
+    });
+    listing.list("output in a block", |control| {
+        records(control, &|record| record.describe_output(output(Place::Block(block)), &[]));
+    });
+    listing.list("commit", |control| {
+        records(control, &|record| assert!(record.try_commit(record.state()).is_ok()));
+    });
+    listing.list("lane", |control| LaneWriter::at(0xC).push(control.lane(2), 2));
+    listing.list("hand-back", |control| {
+        let taken = control.report(2).handback_taken();
+        assert!(HandbackWriter::at(0xD).try_push(control.handback(2), taken, block));
+    });
+    listing.list("arm", |control| control.host_flag().arm());
+    listing.list("search", |control| control.bells().start_search(1));
+    listing.list("sleep", |control| control.bells().sleep(2));
+    listing.list("a task is called off", |control| control.attention(2).call());
+    listing.list("ask", |control| control.attention(2).ask());
+    listing.list("stop", |control| control.attention(2).stop());
+    listing.list("lent", |control| control.lent(2).store(0xE, Relaxed));
+    listing.list("completed", |control| control.report(2).count_completed());
+    listing.list("text", |control| control.report(2).set_text(block, 0xF));
+    listing.list("wants room", |control| control.report(2).set_wants_room(true));
+    let phases =
+        [Phase::Ready, Phase::Retiring, Phase::InitFailed, Phase::Leaving, Phase::Starting];
+    for phase in phases {
+        listing.list(&format!("{phase:?}"), |control| control.report(2).set_phase(phase));
+    }
+    for state in [
+        State::Free,
+        State::Queued,
+        State::Claimed,
+        State::Running,
+        State::Done,
+        State::Cancelled,
+        State::Cancelling,
+        State::Held,
+    ] {
+        writeln!(listing.text, "{state:?} is {}", state as u8).unwrap();
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/control/layout.txt");
+    if std::env::var_os("AIOPOOL_REWRITE").is_some() {
+        std::fs::write(path, &listing.text).unwrap();
+    }
+    let known = std::fs::read_to_string(path).unwrap();
+    let differs = known.lines().zip(listing.text.lines()).find(|(known, now)| known != now);
+    assert!(
+        known == listing.text,
+        "the layout is not the one of layout.txt: raise LAYOUT_VERSION, say why beside it, and \
+         rewrite the file; the first difference (before, now): {differs:?}"
+    );
+}
