@@ -291,3 +291,36 @@ fn an_iterator_that_takes_its_time_holds_back_an_eighth_of_a_burst_at_most() {
     }
     assert_eq!(sum, burst * (burst + 1));
 }
+
+/// What a thread does last, when the thread-locals that came after this one are gone.
+struct Last(std::sync::Arc<Pool>, std::sync::mpsc::Sender<Vec<u64>>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        let Self(pool, values) = self;
+        let one = pool.apply(double, 3).wait().unwrap();
+        let mut all: Vec<u64> =
+            pool.map(double, 0..100).into_blocking_iter().map(Result::unwrap).collect();
+        drop(pool.apply(double, 4));
+        assert!(aiopool::WorkerContext::current().is_none());
+        all.push(one);
+        values.send(all).unwrap();
+    }
+}
+
+#[test]
+fn a_pool_can_be_used_while_its_caller_s_thread_ends() {
+    thread_local! {
+        static LAST: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) };
+    }
+    let pool = std::sync::Arc::new(pool(1));
+    let (sender, values) = std::sync::mpsc::channel();
+    let caller = std::thread::spawn(move || {
+        // Before the pool's own: what is made first goes last.
+        LAST.set(Some(Last(pool.clone(), sender)));
+        pool.apply(double, 1).wait().unwrap();
+    });
+    caller.join().unwrap();
+    let expected: Vec<u64> = (0..100).map(|x| 2 * x).chain([6]).collect();
+    assert_eq!(values.recv_timeout(std::time::Duration::from_secs(60)), Ok(expected));
+}

@@ -29,14 +29,17 @@ const KEPT: usize = 256;
 impl OneShot {
     /// An empty one.
     pub(crate) fn lease() -> Arc<Self> {
-        USED.with_borrow_mut(Vec::pop).unwrap_or_default()
+        // A thread that is ending may have lost its own.
+        let used = USED.try_with(|used| used.borrow_mut().pop());
+        used.ok().flatten().unwrap_or_default()
     }
 
     /// The caller needs it no more; it is used again if nobody else knows it.
     pub(crate) fn give_back(mut self: Arc<Self>) {
         if let Some(one_shot) = Arc::get_mut(&mut self) {
             *one_shot = Self::default();
-            USED.with_borrow_mut(|used| {
+            let _ = USED.try_with(|used| {
+                let mut used = used.borrow_mut();
                 if used.len() < KEPT {
                     used.push(self);
                 }

@@ -316,11 +316,12 @@ pub(super) fn with_encoded<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     thread_local! {
         static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
-    // Taken out, since encoding runs user code, which may submit.
-    let mut buffer = BUFFER.with(|cell| std::mem::take(&mut *cell.borrow_mut()));
+    // Taken out, since encoding runs user code, which may submit. A thread that is ending may
+    // have lost its own, and gets one for this call.
+    let mut buffer = BUFFER.try_with(RefCell::take).unwrap_or_default();
     let result = f(&mut buffer);
     if buffer.capacity() <= 1 << 20 {
-        BUFFER.with(|cell| *cell.borrow_mut() = buffer);
+        let _ = BUFFER.try_with(|cell| cell.replace(buffer));
     }
     result
 }

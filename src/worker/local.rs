@@ -51,7 +51,7 @@ impl WorkerContext {
     /// The worker that the caller runs in, or `None` outside of one.
     #[must_use]
     pub fn current() -> Option<Self> {
-        LOCAL.with(|local| local.borrow().as_ref().map(|l| Self { worker_id: l.worker_id }))
+        with_local(|local| Self { worker_id: local.worker_id })
     }
 
     /// The worker's seat in its pool, from 0 to `processes - 1`; a replacement takes over the
@@ -79,23 +79,26 @@ impl WorkerContext {
     }
 }
 
+/// `None` outside of a worker's executor thread, and where that is ending and has lost its own.
+fn with_local<R>(f: impl FnOnce(&Local) -> R) -> Option<R> {
+    LOCAL.try_with(|local| local.borrow().as_ref().map(f)).ok().flatten()
+}
+
 fn with_state<R>(f: impl FnOnce(&mut HashMap<TypeId, Rc<dyn Any>>) -> Option<R>) -> Option<R> {
-    LOCAL.with(|local| f(&mut local.borrow_mut().as_mut()?.state))
+    LOCAL.try_with(|local| f(&mut local.borrow_mut().as_mut()?.state)).ok().flatten()
 }
 
 /// The result arena of the worker that the caller runs in.
 #[cfg(feature = "capi")]
 pub(crate) fn outputs() -> Option<Outputs> {
-    LOCAL.with(|local| local.borrow().as_ref().map(|local| local.outputs.clone()))
+    with_local(|local| local.outputs.clone())
 }
 
 /// Whether the caller runs in a child that a task has forked, which has none of the worker's
 /// memory.
 #[cfg(feature = "capi")]
 pub(crate) fn in_child() -> bool {
-    LOCAL.with(|local| {
-        local.borrow().as_ref().is_some_and(|local| local.process != process::own_pid())
-    })
+    with_local(|local| local.process != process::own_pid()).unwrap_or(false)
 }
 
 /// Makes the calling thread the executor thread of worker `worker_id`, whose tasks can fill blocks
