@@ -67,6 +67,17 @@ async fn every_worker_is_executed_and_not_only_forked() {
 }
 
 #[tokio::test]
+async fn every_worker_has_its_name_before_its_first_task() {
+    async fn name(_: u64) -> String {
+        std::fs::read_to_string("/proc/self/comm").unwrap()
+    }
+    for method in [StartMethod::Fork, StartMethod::Spawn] {
+        let pool = Pool::builder().processes(1).start_method(method).build().unwrap();
+        assert_eq!(in_time(pool.apply(name, 0)).await.unwrap(), "aiopool 0.0\n");
+    }
+}
+
+#[tokio::test]
 async fn recycling_deaths_and_retries_are_as_with_fork() {
     let pool = spawned(2).max_tasks_per_child(4).build().unwrap();
     let pids = in_time(pool.map(pid, 0..24)).await.unwrap();

@@ -7,7 +7,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
-use super::child::{begin, confine, fail};
+use super::child::{bear_name, begin, confine, fail};
 use super::constructor::{is_for_us, number_of};
 use super::{fd, process, restore_environment, socket};
 use crate::error::{Error, Result};
@@ -37,6 +37,7 @@ pub(super) fn before_main(fd: RawFd) {
                 if let Err(reason) = confine(sandbox.as_ref()) {
                     fail(started.as_fd(), pid, reason);
                 }
+                bear_name(start.id);
                 say_attached(&started, pid);
                 drop(started);
                 begin(start)

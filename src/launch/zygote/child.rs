@@ -15,6 +15,7 @@ use crate::sync::crash::{self, Point};
 use crate::sys::exit::exit_now;
 use crate::sys::rlimit::{self, Resource};
 use crate::sys::{exec, fd, image, memfd, oom, process, signal, socket};
+use crate::table::WorkerId;
 use crate::worker::{self, WorkerFds, WorkerStart};
 
 /// The exit status of a worker that could not start; why is said on the start line.
@@ -122,11 +123,7 @@ impl Plan {
         }
         // A host may be set to be killed last, in a place where that cannot be undone.
         let _ = oom::be_chosen_before(self.origin.oom_score);
-        let name = format!("aiopool {}.{}", self.order.id.queue, self.order.id.slot);
-        if let Ok(name) = CString::new(name) {
-            // Only for `ps`.
-            let _ = process::set_name(&name);
-        }
+        bear_name(self.order.id);
         self.limit().map_err(cannot("set a resource limit"))
     }
 
@@ -199,6 +196,13 @@ impl Plan {
         }
         let error = exec::execute(&program, &arguments, &recipe.environment);
         Err(format!("cannot execute {}: {error}", program.to_string_lossy()))
+    }
+}
+
+/// Gives this process the name of a worker, for `ps`; executing a program takes it away.
+pub(super) fn bear_name(id: WorkerId) {
+    if let Ok(name) = CString::new(format!("aiopool {}.{}", id.queue, id.slot)) {
+        let _ = process::set_name(&name);
     }
 }
 
