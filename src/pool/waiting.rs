@@ -107,8 +107,9 @@ pub(crate) fn look<T>(
     if let Some(found) = done() {
         return Some(found);
     }
-    shared.drain();
-    if let Some(found) = done() {
+    if shared.drain_if_any() > 0
+        && let Some(found) = done()
+    {
         return Some(found);
     }
     if !gap.is_worth_it() {
@@ -118,7 +119,7 @@ pub(crate) fn look<T>(
     loop {
         for _ in 0..16 {
             spin_hint();
-            if shared.drain() > 0
+            if shared.drain_if_any() > 0
                 && let Some(found) = done()
             {
                 gap.found_after(monotonic_ns() - start);

@@ -5,6 +5,7 @@
 //! of one receiver that come together are handed over together.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -86,7 +87,24 @@ impl std::fmt::Debug for Deliveries {
     }
 }
 
+thread_local! {
+    /// The last one that this thread is done with, for its room.
+    static SPARE: Cell<Option<Box<Deliveries>>> = const { Cell::new(None) };
+}
+
 impl Deliveries {
+    /// An empty one, with the room that this thread's last one had.
+    pub(super) fn spare() -> Box<Self> {
+        SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default()
+    }
+
+    /// The caller is done with this one, which is empty.
+    pub(super) fn keep(self: Box<Self>) {
+        debug_assert!(self.len() == 0);
+        // A thread that is about to end keeps nothing.
+        let _ = SPARE.try_with(|spare| spare.set(Some(self)));
+    }
+
     /// `pending` is over, with `outcome`.
     pub(super) fn push(&mut self, receivers: &mut Receivers, pending: &Pending, outcome: Outcome) {
         let key = pending.receiver;

@@ -32,7 +32,7 @@ use std::task::Waker;
 use crate::control::Control;
 use crate::doorbell::Turn;
 use crate::error::Error;
-use crate::ring::split_place;
+use crate::ring::{Next, split_place};
 use crate::sys::eventfd::EventFd;
 use crate::task::TaskError;
 
@@ -97,8 +97,6 @@ struct QueueState {
 struct Lanes {
     control: Arc<Control>,
     lanes: Vec<Lane>,
-    /// Used again from drain to drain.
-    deliveries: Deliveries,
 }
 
 impl HostQueue {
@@ -129,7 +127,7 @@ impl HostQueue {
             common,
             bells,
             state: Mutex::new(state),
-            lanes: Mutex::new(Lanes { control, lanes, deliveries: Deliveries::default() }),
+            lanes: Mutex::new(Lanes { control, lanes }),
             turn: Turn::new(),
             pending: AtomicUsize::new(0),
             out: AtomicUsize::new(0),
@@ -291,11 +289,18 @@ impl HostQueue {
     }
 
     /// Lets go of the lanes; if somebody wanted to drain them meanwhile, they are drained now.
-    fn release(&self, lanes: MutexGuard<'_, Lanes>) {
+    /// The number of outcomes delivered.
+    fn release(&self, lanes: MutexGuard<'_, Lanes>) -> usize {
         drop(lanes);
-        if self.turn.is_asked() {
-            self.drain();
-        }
+        if self.turn.is_asked() { self.drain() } else { 0 }
+    }
+}
+
+impl Lanes {
+    /// Whether no lane has a word for the host now.
+    fn are_empty(&self) -> bool {
+        let mut lanes = self.lanes.iter().enumerate();
+        lanes.all(|(slot, lane)| lane.reader.peek(self.control.lane(slot)) == Next::Empty)
     }
 }
 

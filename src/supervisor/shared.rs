@@ -286,6 +286,12 @@ impl Shared {
         self.queues.iter().map(|queue| queue.drain()).sum()
     }
 
+    /// [`drain`](Self::drain) for who looks again and again, and drains before a sleep.
+    pub(crate) fn drain_if_any(&self) -> usize {
+        let out = self.queues.iter().filter(|queue| queue.has_records_out());
+        out.map(|queue| queue.drain_if_any()).sum()
+    }
+
     /// Has workers ring when they complete; the caller drains once more after this.
     pub(crate) fn arm(&self) {
         self.queues.iter().filter(|queue| queue.has_records_out()).for_each(|queue| queue.arm());

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use loom::sync::Mutex;
+use loom::sync::{Mutex, MutexGuard};
 
 use crate::doorbell::{HostFlag, Turn, Watching};
 use crate::ring::{LaneReader, LaneWriter, Next};
@@ -37,22 +37,39 @@ impl Shared {
     fn drain(&self) {
         loop {
             self.turn.ask();
-            let Ok(mut reader) = self.reader.try_lock() else { return };
-            self.turn.take();
-            let mut found = false;
-            while let Next::Record(_) = reader.peek(&self.lane) {
-                reader.advance();
-                found = true;
-            }
-            drop(reader);
-            if found {
-                // Release: pairs with the Acquire in `came`.
-                self.came.store(1, Release);
-                self.bell.ring();
-            }
+            let Ok(reader) = self.reader.try_lock() else { return };
+            self.drain_held(reader);
             if !self.turn.is_asked() {
                 return;
             }
+        }
+    }
+
+    /// As `HostQueue::drain_if_any`.
+    fn drain_if_any(&self) {
+        let Ok(reader) = self.reader.try_lock() else { return };
+        if reader.peek(&self.lane) == Next::Empty {
+            drop(reader);
+        } else {
+            self.drain_held(reader);
+        }
+        if self.turn.is_asked() {
+            self.drain();
+        }
+    }
+
+    fn drain_held(&self, mut reader: MutexGuard<'_, LaneReader>) {
+        self.turn.take();
+        let mut found = false;
+        while let Next::Record(_) = reader.peek(&self.lane) {
+            reader.advance();
+            found = true;
+        }
+        drop(reader);
+        if found {
+            // Release: pairs with the Acquire in `came`.
+            self.came.store(1, Release);
+            self.bell.ring();
         }
     }
 
@@ -69,14 +86,13 @@ impl Shared {
     }
 }
 
-#[test]
-fn who_cannot_drain_and_waits_is_woken_by_who_drains() {
-    check("drain against drain", 3, || {
+fn waits_beside(name: &str, looks: fn(&Shared)) {
+    check(name, 3, move || {
         let shared = Arc::new(Shared::new());
         let theirs = shared.clone();
         let worker = loom::thread::spawn(move || theirs.complete());
         let theirs = shared.clone();
-        let drainer = loom::thread::spawn(move || theirs.drain());
+        let drainer = loom::thread::spawn(move || looks(&theirs));
         HostFlag::new(&shared.flag).arm();
         shared.drain();
         while !shared.came() {
@@ -86,6 +102,16 @@ fn who_cannot_drain_and_waits_is_woken_by_who_drains() {
         worker.join().unwrap();
         drainer.join().unwrap();
     });
+}
+
+#[test]
+fn who_cannot_drain_and_waits_is_woken_by_who_drains() {
+    waits_beside("drain against drain", Shared::drain);
+}
+
+#[test]
+fn who_cannot_drain_and_waits_is_woken_by_who_looks() {
+    waits_beside("drain against a look", Shared::drain_if_any);
 }
 
 #[test]
