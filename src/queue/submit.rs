@@ -386,4 +386,29 @@ mod tests {
         drop(moved);
         assert!(!second.is_awaited());
     }
+
+    #[test]
+    fn nobody_is_woken_while_as_many_search_as_there_are_processors() {
+        let bell = || EventFd::new().unwrap();
+        let common = Common::new(Inputs::create(2 << 20).unwrap(), bell(), bell(), 0);
+        let control = Control::create(Shape { capacity: 16, slots: 4, classes: 1 }).unwrap();
+        let queue = HostQueue::new(0, control, (0..4).map(|_| bell()).collect(), common);
+        let control = queue.control();
+        let bells = control.bells();
+        bells.sleep(0);
+        bells.sleep(1);
+        bells.start_search(2);
+        bells.start_search(3);
+        let mut state = queue.lock();
+        for _ in 0..8 {
+            state.control.ring(0).push(state.tails[0], 0);
+            state.tails[0] += 1;
+            assert_eq!(state.sleeper(0, 2), None, "two search on two processors");
+        }
+        // A searcher that claims wakes nobody either while another one looks.
+        assert_eq!(bells.found(3, || u64::from(control.has_task())), None);
+        assert_eq!(state.sleeper(0, 2), Some(0), "a processor is idle, and there is work");
+        bells.stop_search(2);
+        assert_eq!(bells.pass_on(3, || u64::from(control.has_task())), Some(1));
+    }
 }
