@@ -2,7 +2,9 @@
 //!
 //! The pool's descriptor is the doorbell itself. It stays readable until a look finds nothing;
 //! that look drains it, arms the flags of all queues and looks again, so that whatever comes
-//! later rings. A call that takes an outcome and may have drained the bell rings it again.
+//! later rings. A call that takes an outcome and may have drained the bell rings it again. Threads
+//! in a wait sleep beside the bell (`pool::beside`) and leave it as it is; what they deliver to
+//! others they ring for.
 
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
@@ -60,9 +62,19 @@ pub(super) struct Inbox {
     process: u32,
 }
 
+/// What a thread is about that delivers outcomes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Looking {
+    /// It is not of this API's.
+    No,
+    /// It takes any outcome, and rings for what it leaves.
+    ForAny,
+    /// It waits for something else: one task, room, the end.
+    ForOther,
+}
+
 thread_local! {
-    /// This thread is in a call that looks for itself at what it delivers.
-    static LOOKING: Cell<bool> = const { Cell::new(false) };
+    static LOOKING: Cell<Looking> = const { Cell::new(Looking::No) };
 }
 
 impl Inbox {
@@ -163,7 +175,11 @@ impl Inbox {
 
     /// Runs `look` in a call that may deliver outcomes of other callers; rings for them.
     pub(super) fn looking<T>(&self, look: impl FnOnce() -> T) -> T {
-        let before = LOOKING.replace(true);
+        self.looking_for(Looking::ForOther, look)
+    }
+
+    fn looking_for<T>(&self, what: Looking, look: impl FnOnce() -> T) -> T {
+        let before = LOOKING.replace(what);
         let result = look();
         LOOKING.set(before);
         let more = !self.lock().ready.is_empty();
@@ -178,7 +194,7 @@ impl Inbox {
         if let Some(arrived) = self.pop() {
             return Some(arrived);
         }
-        let before = LOOKING.replace(true);
+        let before = LOOKING.replace(Looking::ForAny);
         let arrived = self.peek_lanes(inner);
         LOOKING.set(before);
         if arrived.is_some() && self.waiting.load(Ordering::SeqCst) > 0 {
@@ -193,7 +209,9 @@ impl Inbox {
         if found.is_some() || !self.polled.load(Ordering::SeqCst) {
             return found;
         }
-        let _ = self.common.host_bell.drain();
+        if self.common.host_bell.drain().unwrap_or(false) {
+            inner.waiting.bell_was_emptied();
+        }
         // Also the queues that have nothing pending: what is submitted next is to ring, too.
         inner.shared.queues.iter().for_each(|queue| queue.arm());
         inner.shared.drain();
@@ -209,11 +227,12 @@ impl Inbox {
     fn wait_for(
         &self,
         inner: &Inner,
+        what: Looking,
         deadline: Option<Instant>,
         mut take: impl FnMut(&Self) -> Option<Result<Arrived, Failure>>,
     ) -> Result<Arrived, Failure> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        let found = self.looking(|| {
+        let found = self.looking_for(what, || {
             let found = inner.waiting.block(&inner.shared, deadline, || take(self));
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             found
@@ -228,13 +247,15 @@ impl Inbox {
         if let Some(arrived) = self.peek(inner) {
             return Ok(arrived);
         }
-        self.wait_for(inner, deadline(timeout_ms), |inbox| {
+        let found = self.wait_for(inner, Looking::ForAny, deadline(timeout_ms), |inbox| {
             if let Some(arrived) = inbox.pop() {
                 return Some(Ok(arrived));
             }
             let over = inner.shared.stage() != Stage::Open && inbox.lock().jobs.is_empty();
             over.then(|| inbox.pop().ok_or_else(no_more))
-        })
+        });
+        // The look that leaves the descriptor unreadable: the wait itself does not.
+        found.or_else(|failure| self.peek(inner).ok_or(failure))
     }
 
     /// Waits for the outcome of task `task`.
@@ -248,7 +269,7 @@ impl Inbox {
             let text = format!("no task has the ticket {task}, or its outcome was received");
             return Err(Failure::new(AIOPOOL_ERR_UNKNOWN, text));
         }
-        self.wait_for(inner, deadline(timeout_ms), |inbox| {
+        self.wait_for(inner, Looking::ForOther, deadline(timeout_ms), |inbox| {
             let mut state = inbox.lock();
             match state.kept.remove(&task) {
                 Some(arrived) => Some(Ok(arrived)),
@@ -295,7 +316,12 @@ impl Receiver for Inbox {
             state.ready.push_back(arrived);
         }
         drop(state);
-        if !LOOKING.get() && self.is_watched() {
+        let others = match LOOKING.get() {
+            Looking::No => self.is_watched(),
+            Looking::ForAny => false,
+            Looking::ForOther => !kept && self.polled.load(Ordering::SeqCst),
+        };
+        if others {
             self.ring();
         }
         // Who polls or waits here arms the doorbell for itself.

@@ -21,7 +21,8 @@ use super::inbox::{Inbox, deadline};
 use super::pointer::{Sized32, out, sized};
 use super::status::*;
 use super::{AIOPOOL_START_FORK, aiopool_pool_options, function, init};
-use crate::pool::{Inner, Pool};
+use crate::error::Error;
+use crate::pool::{Inner, Pool, PoolBuilder};
 use crate::supervisor::Stage;
 
 /// A pool of worker processes.
@@ -63,6 +64,32 @@ pub(super) struct Numbered {
 static POOLS: Cells<aiopool_pool> = Cells::new();
 
 impl HostPool {
+    /// Starts a pool of `options`, which `adjust` has the last word about.
+    ///
+    /// # Safety
+    ///
+    /// The pointers of `options` are what its fields say.
+    pub(super) unsafe fn start(
+        options: &aiopool_pool_options,
+        adjust: impl FnOnce(PoolBuilder) -> PoolBuilder,
+    ) -> Result<Self, Failure> {
+        // SAFETY: the caller vouches for the pointers.
+        let builder = adjust(unsafe { options.builder() }?);
+        let forked = options.start_method == AIOPOOL_START_FORK;
+        if forked && function::any_registered() && !init::is_done() {
+            let text = "functions are registered but aiopool_init() was not called: call it after \
+                        registering them and before the first pool";
+            return Err(Failure::new(AIOPOOL_ERR_TOO_EARLY, text));
+        }
+        let pool = builder.needs_snapshot(forked && function::any_registered()).build()?;
+        let shared = &pool.inner.shared;
+        let shares = pool.inner.waiting.share_bell(&shared.common.host_bell);
+        shares.map_err(|error| Error::system("watch the pool's doorbell", error))?;
+        let limit = shared.plan.capacity as usize * shared.queues.len();
+        let inbox = Inbox::new(Arc::clone(&shared.common), limit);
+        Ok(Self { pool, inbox, forked, numbers: Mutex::default() })
+    }
+
     /// The engine below.
     pub(super) fn inner(&self) -> &Arc<Inner> {
         &self.pool.inner
@@ -93,6 +120,21 @@ impl HostPool {
     }
 }
 
+/// Options that begin with their size, or the defaults for NULL.
+///
+/// # Safety
+///
+/// As [`sized`].
+pub(super) unsafe fn options_or_defaults(
+    options: *const aiopool_pool_options,
+) -> Result<aiopool_pool_options, Failure> {
+    if options.is_null() {
+        return Ok(aiopool_pool_options::defaults());
+    }
+    // SAFETY: the caller vouches for it.
+    unsafe { sized(options) }
+}
+
 /// The pool that a handle stands for, to be used by this call.
 pub(super) fn pool_of(pool: Option<&aiopool_pool>) -> Result<Arc<HostPool>, Failure> {
     let cell = pool.ok_or_else(|| Failure::null("pool"))?;
@@ -121,25 +163,10 @@ ffi_fn! {
     ) -> aiopool_status {
         let pool_out: &mut _ = out("pool_out", pool_out)?;
         init::check_host()?;
-        let options = if options.is_null() {
-            aiopool_pool_options::defaults()
-        } else {
-            // SAFETY: the caller gives options that begin with their size.
-            unsafe { sized(options) }?
-        };
-        // SAFETY: the caller gives NULL or an array that NULL ends.
-        let builder = unsafe { options.builder() }?;
-        let forked = options.start_method == AIOPOOL_START_FORK;
-        if forked && function::any_registered() && !init::is_done() {
-            let text = "functions are registered but aiopool_init() was not called: call it after \
-                        registering them and before the first pool";
-            return Err(Failure::new(AIOPOOL_ERR_TOO_EARLY, text));
-        }
-        let pool = builder.needs_snapshot(forked && function::any_registered()).build()?;
-        let shared = &pool.inner.shared;
-        let limit = shared.plan.capacity as usize * shared.queues.len();
-        let inbox = Inbox::new(Arc::clone(&shared.common), limit);
-        let pool = HostPool { pool, inbox, forked, numbers: Mutex::default() };
+        // SAFETY: the caller gives NULL or options that begin with their size.
+        let options = unsafe { options_or_defaults(options) }?;
+        // SAFETY: the caller vouches for the options' pointers.
+        let pool = unsafe { HostPool::start(&options, |builder| builder) }?;
         let handle = POOLS.put(Arc::new(pool));
         pool_out.write(std::ptr::from_ref(handle).cast_mut());
         Ok(())

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+#[cfg(feature = "capi")]
+mod beside;
 mod builder;
 mod hooks;
 mod map;

@@ -9,6 +9,8 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::fd::AsFd;
+#[cfg(feature = "capi")]
+use std::sync::OnceLock;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -16,6 +18,8 @@ use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, Id};
 
+#[cfg(feature = "capi")]
+use super::beside::Beside;
 use crate::supervisor::Shared;
 use crate::sync::spin_hint;
 use crate::sys::clock::monotonic_ns;
@@ -29,6 +33,9 @@ pub(crate) struct Waiting {
     runtimes: Mutex<HashMap<Id, Weak<()>>>,
     callers: Mutex<Callers>,
     led: Condvar,
+    /// There if an event loop of the user's may empty the doorbell, too.
+    #[cfg(feature = "capi")]
+    beside: OnceLock<Beside>,
 }
 
 /// The blocking callers.
@@ -179,6 +186,25 @@ impl Waiting {
         }
     }
 
+    /// Before anybody waits: an event loop of the user's will watch the doorbell and empty it.
+    #[cfg(feature = "capi")]
+    pub(crate) fn share_bell(&self, bell: &EventFd) -> std::io::Result<()> {
+        let beside = Beside::new(bell)?;
+        self.beside.get_or_init(|| beside);
+        Ok(())
+    }
+
+    /// The doorbell was emptied: whoever sleeps on it looks.
+    #[cfg(feature = "capi")]
+    pub(crate) fn bell_was_emptied(&self) {
+        // Who is not asleep yet looks at everything after this lock.
+        if lock(&self.callers).led
+            && let Some(beside) = self.beside.get()
+        {
+            beside.nudge();
+        }
+    }
+
     /// Blocks until `done` has something, at most until `deadline`.
     pub(crate) fn block<T>(
         &self,
@@ -243,6 +269,10 @@ impl Waiting {
         gap: &mut Gap,
         done: &mut impl FnMut(bool) -> Option<T>,
     ) -> Option<T> {
+        #[cfg(feature = "capi")]
+        if let Some(beside) = self.beside.get() {
+            return lead_beside(shared, beside, left, gap, done);
+        }
         let bell = &shared.common.host_bell;
         // Emptied before the looks, so that a ring after them is seen by the poll. A ring that
         // was there may have been for another blocking caller: its turn comes at once.
@@ -267,6 +297,33 @@ impl Waiting {
         shared.drain();
         done(false)
     }
+}
+
+/// [`Waiting::lead`] that leaves the doorbell to those who watch it.
+#[cfg(feature = "capi")]
+fn lead_beside<T>(
+    shared: &Arc<Shared>,
+    beside: &Beside,
+    left: Option<Duration>,
+    gap: &mut Gap,
+    done: &mut impl FnMut(bool) -> Option<T>,
+) -> Option<T> {
+    // Before the looks, so that a ring after them is heard.
+    beside.forget();
+    if let Some(found) = done(true) {
+        return Some(found);
+    }
+    // All queues: in C, who waits for any outcome may do so before there is a task.
+    shared.queues.iter().for_each(|queue| queue.arm());
+    shared.drain();
+    if let Some(found) = done(true) {
+        return Some(found);
+    }
+    let start = monotonic_ns();
+    beside.sleep(left);
+    gap.slept(monotonic_ns() - start);
+    shared.drain();
+    done(false)
 }
 
 /// A waker for blocking callers: rings the doorbell that one of them waits on.

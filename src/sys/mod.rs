@@ -7,6 +7,8 @@
 pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod cpus;
+#[cfg(feature = "capi")]
+pub(crate) mod epoll;
 pub(crate) mod eventfd;
 pub(crate) mod exec;
 pub(crate) mod exit;

@@ -2,25 +2,13 @@
  * Prints how many checks were made.
  */
 #define _GNU_SOURCE
-#include <aiopool.h>
+#include "check.h"
+
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 enum { MIB = 1 << 20 };
-
-static int checks;
-
-#define CHECK(that)                                                                                \
-    do {                                                                                           \
-        checks++;                                                                                  \
-        if (!(that)) {                                                                             \
-            fprintf(stderr, "line %d: not %s: %s\n", __LINE__, #that, aiopool_last_error());       \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
 
 /* Whether an address lies in a mapping of the memory called `name`. */
 static int lies_in(const void *address, const char *name) {

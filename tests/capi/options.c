@@ -2,25 +2,13 @@
  * page of numbers; and what can be asked of a pool. Prints how many checks were made.
  */
 #define _GNU_SOURCE
-#include <aiopool.h>
+#include "check.h"
+
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static int checks;
-
-#define CHECK(that)                                                                                \
-    do {                                                                                           \
-        checks++;                                                                                  \
-        if (!(that)) {                                                                             \
-            fprintf(stderr, "line %d: not %s: %s\n", __LINE__, #that, aiopool_last_error());       \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
 
 /* Memory that the workers share with this process, which it made before aiopool_init. */
 static struct shared {

@@ -3,22 +3,10 @@
  * Usage: quiet tests/abi/aiopool.symbols
  */
 #define _GNU_SOURCE
-#include <aiopool.h>
+#include "check.h"
+
 #include <dlfcn.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-static int checks;
-
-#define CHECK(that)                                                                                \
-    do {                                                                                           \
-        checks++;                                                                                  \
-        if (!(that)) {                                                                             \
-            fprintf(stderr, "line %d: not %s: %s\n", __LINE__, #that, aiopool_last_error());       \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
 
 static int32_t nothing(aiopool_task *task, const void *input, size_t len, aiopool_output *output,
                        void *user) {

@@ -1,0 +1,46 @@
+//! Blocking callers beside an event loop that empties the pool's doorbell itself.
+//!
+//! Both sleep on the same bell: a caller must not take away a ring that the loop has not heard,
+//! and the loop, which has to empty it, may take away one that a caller has not heard. So the
+//! callers sleep on the bell's edges and leave it as it is, and who has emptied it nudges them.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use crate::sys::epoll::Edges;
+use crate::sys::eventfd::EventFd;
+use crate::sys::poll::{PollFd, poll};
+
+/// What blocking callers sleep on.
+#[derive(Debug)]
+pub(super) struct Beside {
+    edges: Edges,
+    /// Never drained: each ring is an edge.
+    nudge: EventFd,
+}
+
+impl Beside {
+    pub(super) fn new(bell: &EventFd) -> io::Result<Self> {
+        let nudge = EventFd::new()?;
+        Ok(Self { edges: Edges::of(&[bell.as_fd(), nudge.as_fd()])?, nudge })
+    }
+
+    /// The caller looks at everything after this, so what was rung before need not wake it.
+    pub(super) fn forget(&self) {
+        // Descriptors of our own: at worst the caller looks once more.
+        let _ = self.edges.take();
+    }
+
+    /// Sleeps until the bell rings or somebody nudges, at most for `left`.
+    pub(super) fn sleep(&self, left: Option<Duration>) {
+        let _ = poll(&mut [PollFd::readable(self.edges.as_fd())], left);
+    }
+
+    /// The bell was emptied: has the sleeper look, whose ring it may have been.
+    pub(super) fn nudge(&self) {
+        // Our own; it cannot be refused.
+        let _ = self.nudge.ring();
+    }
+}
