@@ -57,7 +57,7 @@ const char *aiopool_version_text(void);
  * Whether the library has the feature `name`; false for one it does not know.
  *
  * Features of this version: `async` (asynchronous task functions), `command` (workers that
- * are other programs), `hooks`, `loan` (zero-copy), `log`.
+ * are other programs), `hooks`, `loan` (zero-copy), `log`, `process`.
  */
 bool aiopool_has_feature(const char *name);
 
@@ -1395,6 +1395,126 @@ aiopool_status aiopool_pool_wait_ticket(const aiopool_pool *pool,
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_UNKNOWN` if there is no such task or it is over.
  */
 aiopool_status aiopool_pool_cancel(const aiopool_pool *pool, uint64_t ticket);
+
+/* ---------------------------------------------------------------------
+ * Processes.
+ *
+ * One task function in a process of its own, which ends with it: what a pool of one worker and one
+ * task is, without the pool. All that holds for workers holds here: how they start, what they are
+ * forbidden, that none is left behind.
+ *
+ * Thread rule: as for pools. In a forked child every call returns `AIOPOOL_ERR_FORKED`, in a task
+ * function `AIOPOOL_ERR_IN_WORKER`; a freed handle is `AIOPOOL_ERR_HANDLE`.
+ * ------------------------------------------------------------------ */
+
+/**
+ * A task function in a process of its own.
+ */
+typedef struct aiopool_process aiopool_process;
+
+/**
+ * Starts a process that runs `call` and ends.
+ *
+ * `call` is as for `aiopool_pool_submit`; it has no retries, since there is nobody to run it
+ * again. `options` are those of a pool, or NULL for the defaults; `processes`, `queues`,
+ * `child_concurrency`, `max_tasks_per_child` and `capacity` are not looked at. `name` is for
+ * logs, and copied; NULL for "Process-" and a number. The caller owns `process_out` and frees
+ * it with `aiopool_process_free`.
+ *
+ * Returns `AIOPOOL_OK`; else as `aiopool_pool_start` and `aiopool_pool_submit`, and nothing
+ * is left of the process.
+ */
+aiopool_status aiopool_process_start(const aiopool_call *call,
+                                     const aiopool_pool_options *options,
+                                     const char *name,
+                                     struct aiopool_process **process_out);
+
+/**
+ * Waits at most `timeout_ms` for the outcome of the function, and lends it.
+ *
+ * A process that died has one, too: `AIOPOOL_OUTCOME_WORKER_LOST`. The caller releases it with
+ * `aiopool_outcome_release`. The process itself may be there a moment longer: join it.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_UNKNOWN` if the outcome was
+ * received before.
+ */
+aiopool_status aiopool_process_wait(const struct aiopool_process *process,
+                                    uint64_t timeout_ms,
+                                    aiopool_outcome **outcome_out);
+
+/**
+ * The process's descriptor, to be watched for reading by any event loop.
+ *
+ * It is readable when there may be an outcome, until `aiopool_process_wait` has found none;
+ * with a `timeout_ms` of 0 that does not block. Do not read, write or close it; it is valid
+ * until the process is freed.
+ *
+ * Returns `AIOPOOL_OK`.
+ */
+aiopool_status aiopool_process_fd(const struct aiopool_process *process, int32_t *fd_out);
+
+/**
+ * Waits until the process is gone, at most `timeout_ms`.
+ *
+ * That its function failed or that it was killed is no error here: see
+ * `aiopool_process_exit_code`. The outcome can be received before and after.
+ *
+ * Returns `AIOPOOL_OK`, also the second time; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_FAILED` if
+ * its init function failed.
+ */
+aiopool_status aiopool_process_join(const struct aiopool_process *process, uint64_t timeout_ms);
+
+/**
+ * Whether the process has not ended.
+ *
+ * Returns `AIOPOOL_OK`.
+ */
+aiopool_status aiopool_process_is_alive(const struct aiopool_process *process, bool *alive_out);
+
+/**
+ * Its process id, which another process may have once it has ended.
+ *
+ * Returns `AIOPOOL_OK`.
+ */
+aiopool_status aiopool_process_pid(const struct aiopool_process *process, uint32_t *pid_out);
+
+/**
+ * What it exited with: 0 if the function was successful, 1 if it failed, minus the signal's
+ * number if one killed it, else the number that the process itself gave to `exit`.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_EMPTY` while it is alive; `AIOPOOL_ERR_UNKNOWN` if nobody
+ * can tell, or it has never come to run anything.
+ */
+aiopool_status aiopool_process_exit_code(const struct aiopool_process *process, int32_t *code_out);
+
+/**
+ * Sends the process `SIGTERM`, which ends it unless its code handles that.
+ *
+ * Returns `AIOPOOL_OK`, also if it has ended; `AIOPOOL_ERR_SYSTEM`.
+ */
+aiopool_status aiopool_process_terminate(const struct aiopool_process *process);
+
+/**
+ * Sends the process `SIGKILL`.
+ *
+ * Returns `AIOPOOL_OK`, also if it has ended; `AIOPOOL_ERR_SYSTEM`.
+ */
+aiopool_status aiopool_process_kill(const struct aiopool_process *process);
+
+/**
+ * Its name, valid until it is freed; empty for no process; never NULL.
+ */
+const char *aiopool_process_name(const struct aiopool_process *process);
+
+/**
+ * Frees a process: kills it if it has not ended, and waits for that.
+ *
+ * NULL is freed without doing anything.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_BUSY`, and does nothing, while its outcome is not
+ * released or another thread is in a call with it.
+ */
+aiopool_status aiopool_process_free(const struct aiopool_process *process);
 
 /* ---------------------------------------------------------------------
  * Workers in other programs.

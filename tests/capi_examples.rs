@@ -41,6 +41,12 @@ fn a_crash_is_contained() {
 }
 
 #[test]
+fn a_process_gives_a_value_or_is_stopped() {
+    let Some(said) = example("c", "process.c", &[]) else { return };
+    assert_eq!(said, "process: sum 499500; server ended with -15\n");
+}
+
+#[test]
 fn many_tasks_are_answered_right_and_once() {
     let Some(said) = example("c", "million.c", &["50000", "2"]) else { return };
     assert_eq!(said, "million: 50000 tasks, every answer right\n");
@@ -98,6 +104,12 @@ fn nothing_is_a_status_too() {
 fn loans_are_where_they_should_be_and_end() {
     let Some(said) = program("loans", &[]) else { return };
     assert!(said.ends_with("checks of loans\n"), "{said}");
+}
+
+#[test]
+fn a_function_has_a_process_of_its_own() {
+    let Some(said) = program("processes", &[]) else { return };
+    assert!(said.ends_with("checks of processes\n"), "{said}");
 }
 
 #[test]

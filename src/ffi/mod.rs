@@ -47,6 +47,8 @@ mod outcome;
 
 mod wait;
 
+mod process;
+
 mod worker;
 
 mod stats;
@@ -62,6 +64,7 @@ pub use log::*;
 pub use options::*;
 pub use outcome::*;
 pub use pool::*;
+pub use process::*;
 pub use scheduler::*;
 pub use stats::*;
 pub use status::*;

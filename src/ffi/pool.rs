@@ -95,6 +95,17 @@ impl HostPool {
         &self.pool.inner
     }
 
+    /// The same as a program in Rust has it.
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Takes no more tasks.
+    pub(super) fn close(&self) {
+        self.pool.close();
+        self.inbox.ring();
+    }
+
     /// What it has counted.
     pub(super) fn stats(&self) -> crate::pool::Stats {
         self.pool.stats()
@@ -210,9 +221,7 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK`, also the second time.
     fn aiopool_pool_close(pool: Option<&aiopool_pool>) -> aiopool_status {
-        let pool = pool_of(pool)?;
-        pool.pool.close();
-        pool.inbox.ring();
+        pool_of(pool)?.close();
         Ok(())
     }
 }

@@ -260,6 +260,16 @@ impl<'i> Checked<'i> {
     }
 }
 
+/// Submits the one call of a process, which has room for it.
+///
+/// # Safety
+///
+/// The call's pointers are what its fields say.
+pub(super) unsafe fn submit_one(pool: &HostPool, call: &aiopool_call) -> Result<u64, Failure> {
+    // SAFETY: the caller vouches for them.
+    unsafe { Checked::new(pool, call) }?.submit(pool, None)
+}
+
 /// Why a pool takes no more tasks.
 fn closed(shared: &Shared) -> Failure {
     match shared.reason() {

@@ -50,9 +50,10 @@ ffi_fn! {
     /// Whether the library has the feature `name`; false for one it does not know.
     ///
     /// Features of this version: `async` (asynchronous task functions), `command` (workers that
-    /// are other programs), `hooks`, `loan` (zero-copy), `log`.
+    /// are other programs), `hooks`, `loan` (zero-copy), `log`, `process`.
     fn aiopool_has_feature(name: *const c_char) -> bool = false => {
-        const FEATURES: [&CStr; 5] = [c"async", c"command", c"hooks", c"loan", c"log"];
+        const FEATURES: [&CStr; 6] =
+            [c"async", c"command", c"hooks", c"loan", c"log", c"process"];
         // SAFETY: the caller gives a C string or NULL.
         let name = unsafe { text("name", name) };
         name.is_ok_and(|name| FEATURES.iter().any(|known| known.to_bytes() == name.as_bytes()))

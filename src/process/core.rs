@@ -35,9 +35,8 @@ pub(super) struct Started<H> {
 
 impl<H> Core<H> {
     pub(super) fn new(kind: &str, submit: impl FnOnce(&Pool) -> H + Send + 'static) -> Self {
-        let number = NEXT_NAME.fetch_add(1, Ordering::Relaxed);
         Self {
-            name: format!("{kind}-{number}"),
+            name: next_name(kind),
             builder: Pool::builder(),
             submit: Mutex::new(Some(Box::new(submit))),
             started: None,
@@ -55,15 +54,7 @@ impl<H> Core<H> {
             return Err(Error::Misuse("the process was started before: make another one"));
         };
         let builder = std::mem::take(&mut self.builder);
-        let built = builder
-            .processes(1)
-            .queues(1)
-            .child_concurrency(1)
-            .max_tasks_per_child(1)
-            .capacity(CAPACITY)
-            .without_replacement()
-            .build();
-        let pool = built.inspect_err(|error| {
+        let pool = of_one(builder).build().inspect_err(|error| {
             // An initializer may fail before `build` returns, or after: told alike.
             self.refused = Some(match error {
                 Error::NoWorkers(reason) => reason.clone(),
@@ -113,18 +104,36 @@ impl<H> Core<H> {
     }
 
     pub(super) fn exit_code(&self) -> Option<i32> {
-        let exit = self.exit()?;
-        if let Some(signal) = exit.signal() {
-            return Some(-signal);
-        }
-        match exit {
-            WorkerExit::Exited(0) => {
-                let ok = self.started.as_ref().is_some_and(|s| s.pool.stats().ok == 1);
-                Some(i32::from(!ok))
-            }
-            WorkerExit::Exited(status) => Some(status),
-            _ => None,
-        }
+        exit_code(&self.started.as_ref()?.pool)
+    }
+}
+
+/// A name for a process that was given none.
+pub(crate) fn next_name(kind: &str) -> String {
+    format!("{kind}-{}", NEXT_NAME.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A pool of one process, which runs one task and is not replaced.
+pub(crate) fn of_one(builder: PoolBuilder) -> PoolBuilder {
+    builder
+        .processes(1)
+        .queues(1)
+        .child_concurrency(1)
+        .max_tasks_per_child(1)
+        .capacity(CAPACITY)
+        .without_replacement()
+}
+
+/// What the process of a pool of one exited with, if it has.
+pub(crate) fn exit_code(pool: &Pool) -> Option<i32> {
+    let exit = pool.inner.shared.single()?.exit?;
+    if let Some(signal) = exit.signal() {
+        return Some(-signal);
+    }
+    match exit {
+        WorkerExit::Exited(0) => Some(i32::from(pool.stats().ok != 1)),
+        WorkerExit::Exited(status) => Some(status),
+        _ => None,
     }
 }
 

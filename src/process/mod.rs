@@ -8,5 +8,8 @@ mod core;
 mod run;
 mod worker;
 
+#[cfg(feature = "capi")]
+pub(crate) use core::{exit_code, next_name, of_one};
+
 pub use run::Process;
 pub use worker::Worker;

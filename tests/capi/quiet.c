@@ -30,6 +30,7 @@ static const struct expected EXPECTED[] = {
     {"aiopool_loan_return", AIOPOOL_OK},
     {"aiopool_outcome_release", AIOPOOL_OK},
     {"aiopool_pool_free", AIOPOOL_OK},
+    {"aiopool_process_free", AIOPOOL_OK},
     /* Values. */
     {"aiopool_has_feature", 0},
     {"aiopool_outcome_attempts", 0},
@@ -57,7 +58,8 @@ static int32_t expected(const char *name) {
 /* Texts are never NULL; these are not looked at as numbers. Init starts a process. */
 static int is_other(const char *name) {
     const char *others[] = {"aiopool_init",       "aiopool_last_error",   "aiopool_outcome_text",
-                            "aiopool_status_str", "aiopool_version_text", "aiopool_version"};
+                            "aiopool_status_str", "aiopool_version_text", "aiopool_version",
+                            "aiopool_process_name"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         if (strcmp(others[i], name) == 0) return 1;
     }

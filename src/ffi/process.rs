@@ -1,0 +1,310 @@
+//! Processes.
+//!
+//! One task function in a process of its own, which ends with it: what a pool of one worker and one
+//! task is, without the pool. All that holds for workers holds here: how they start, what they are
+//! forbidden, that none is left behind.
+//!
+//! Thread rule: as for pools. In a forked child every call returns `AIOPOOL_ERR_FORKED`, in a task
+//! function `AIOPOOL_ERR_IN_WORKER`; a freed handle is `AIOPOOL_ERR_HANDLE`.
+
+use std::ffi::{CString, c_char};
+use std::mem::MaybeUninit;
+use std::ops::Deref;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::aiopool_pool_options;
+use super::boundary::Failure;
+use super::handle::{Cell, Cells};
+use super::inbox::deadline;
+use super::init;
+use super::outcome::{aiopool_outcome, lend};
+use super::pointer::{out, sized, text};
+use super::pool::{HostPool, options_or_defaults};
+use super::status::*;
+use super::submit::{AIOPOOL_CALL_BY_TICKET, aiopool_call, submit_one};
+use crate::process::{exit_code, next_name, of_one};
+use crate::supervisor::Shared;
+
+/// A task function in a process of its own.
+#[derive(Debug)]
+pub struct aiopool_process(Cell<Arc<HostProcess>>);
+
+impl Default for aiopool_process {
+    fn default() -> Self {
+        Self(Cell::empty())
+    }
+}
+
+impl Deref for aiopool_process {
+    type Target = Cell<Arc<HostProcess>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// What a process handle stands for: a pool that takes no more tasks.
+#[derive(Debug)]
+pub struct HostProcess {
+    pool: HostPool,
+    name: CString,
+}
+
+static PROCESSES: Cells<aiopool_process> = Cells::new();
+
+impl HostProcess {
+    fn shared(&self) -> &Arc<Shared> {
+        &self.pool.inner().shared
+    }
+
+    fn signal(&self, signal: i32) -> Result<(), Failure> {
+        Ok(self.shared().signal_single(signal)?)
+    }
+}
+
+/// The process that a handle stands for, to be used by this call.
+fn process_of(process: Option<&aiopool_process>) -> Result<Arc<HostProcess>, Failure> {
+    let cell = process.ok_or_else(|| Failure::null("process"))?;
+    init::check_host()?;
+    let process = cell.lock().as_ref().map(Arc::clone).ok_or_else(freed)?;
+    process.shared().check_process()?;
+    Ok(process)
+}
+
+fn freed() -> Failure {
+    Failure::new(AIOPOOL_ERR_HANDLE, "this process was freed")
+}
+
+ffi_fn! {
+    /// Starts a process that runs `call` and ends.
+    ///
+    /// `call` is as for `aiopool_pool_submit`; it has no retries, since there is nobody to run it
+    /// again. `options` are those of a pool, or NULL for the defaults; `processes`, `queues`,
+    /// `child_concurrency`, `max_tasks_per_child` and `capacity` are not looked at. `name` is for
+    /// logs, and copied; NULL for "Process-" and a number. The caller owns `process_out` and frees
+    /// it with `aiopool_process_free`.
+    ///
+    /// Returns `AIOPOOL_OK`; else as `aiopool_pool_start` and `aiopool_pool_submit`, and nothing
+    /// is left of the process.
+    fn aiopool_process_start(
+        call: *const aiopool_call,
+        options: *const aiopool_pool_options,
+        name: *const c_char,
+        process_out: Option<&mut MaybeUninit<*mut aiopool_process>>,
+    ) -> aiopool_status {
+        let process_out: &mut _ = out("process_out", process_out)?;
+        init::check_host()?;
+        // SAFETY: the caller gives a call and options that begin with their size, or NULL.
+        let (mut call, options) = unsafe { (sized(call)?, options_or_defaults(options)?) };
+        let name = if name.is_null() {
+            next_name("Process")
+        } else {
+            // SAFETY: the caller gives a C string.
+            unsafe { text("name", name) }?.to_owned()
+        };
+        if call.retries != 0 {
+            let text = "retries: a process runs its function once";
+            return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
+        }
+        // There is one outcome, and one call that asks for it.
+        call.flags &= !AIOPOOL_CALL_BY_TICKET;
+        // SAFETY: the caller vouches for the options' pointers.
+        let pool = unsafe { HostPool::start(&options, of_one) }?;
+        // SAFETY: the caller vouches for the call's pointers.
+        unsafe { submit_one(&pool, &call) }?;
+        pool.close();
+        let name = CString::new(name).unwrap_or_default();
+        let handle = PROCESSES.put(Arc::new(HostProcess { pool, name }));
+        process_out.write(std::ptr::from_ref(handle).cast_mut());
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Waits at most `timeout_ms` for the outcome of the function, and lends it.
+    ///
+    /// A process that died has one, too: `AIOPOOL_OUTCOME_WORKER_LOST`. The caller releases it with
+    /// `aiopool_outcome_release`. The process itself may be there a moment longer: join it.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_UNKNOWN` if the outcome was
+    /// received before.
+    fn aiopool_process_wait(
+        process: Option<&aiopool_process>,
+        timeout_ms: u64,
+        outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
+    ) -> aiopool_status {
+        let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
+        let process = process_of(process)?;
+        let inbox = &process.pool.inbox;
+        let arrived = inbox.wait(process.pool.inner(), timeout_ms).map_err(|failure| {
+            match failure.status {
+                AIOPOOL_ERR_CLOSED => {
+                    Failure::new(AIOPOOL_ERR_UNKNOWN, "the process's outcome was received before")
+                }
+                _ => failure,
+            }
+        })?;
+        outcome_out.write(lend(inbox, arrived));
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// The process's descriptor, to be watched for reading by any event loop.
+    ///
+    /// It is readable when there may be an outcome, until `aiopool_process_wait` has found none;
+    /// with a `timeout_ms` of 0 that does not block. Do not read, write or close it; it is valid
+    /// until the process is freed.
+    ///
+    /// Returns `AIOPOOL_OK`.
+    fn aiopool_process_fd(
+        process: Option<&aiopool_process>,
+        fd_out: Option<&mut MaybeUninit<i32>>,
+    ) -> aiopool_status {
+        let fd_out = out("fd_out", fd_out)?;
+        let process = process_of(process)?;
+        process.pool.inbox.set_polled();
+        fd_out.write(process.shared().common.host_bell.as_fd().as_raw_fd());
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Waits until the process is gone, at most `timeout_ms`.
+    ///
+    /// That its function failed or that it was killed is no error here: see
+    /// `aiopool_process_exit_code`. The outcome can be received before and after.
+    ///
+    /// Returns `AIOPOOL_OK`, also the second time; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_FAILED` if
+    /// its init function failed.
+    fn aiopool_process_join(
+        process: Option<&aiopool_process>,
+        timeout_ms: u64,
+    ) -> aiopool_status {
+        let process = process_of(process)?;
+        let shared = process.shared();
+        let left = deadline(timeout_ms).map(|at| at.saturating_duration_since(Instant::now()));
+        if !shared.wait_ended(left) {
+            return Err(Failure::new(AIOPOOL_ERR_TIMEOUT, "the process has not ended in that time"));
+        }
+        match shared.reason() {
+            None => Ok(()),
+            Some(reason) => Err(Failure::new(AIOPOOL_ERR_FAILED, reason.to_string())),
+        }
+    }
+}
+
+ffi_fn! {
+    /// Whether the process has not ended.
+    ///
+    /// Returns `AIOPOOL_OK`.
+    fn aiopool_process_is_alive(
+        process: Option<&aiopool_process>,
+        alive_out: Option<&mut MaybeUninit<bool>>,
+    ) -> aiopool_status {
+        let alive_out = out("alive_out", alive_out)?;
+        let single = process_of(process)?.shared().single();
+        alive_out.write(single.is_some_and(|single| single.exit.is_none()));
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Its process id, which another process may have once it has ended.
+    ///
+    /// Returns `AIOPOOL_OK`.
+    fn aiopool_process_pid(
+        process: Option<&aiopool_process>,
+        pid_out: Option<&mut MaybeUninit<u32>>,
+    ) -> aiopool_status {
+        let pid_out = out("pid_out", pid_out)?;
+        pid_out.write(process_of(process)?.shared().single().map_or(0, |single| single.pid));
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// What it exited with: 0 if the function was successful, 1 if it failed, minus the signal's
+    /// number if one killed it, else the number that the process itself gave to `exit`.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_EMPTY` while it is alive; `AIOPOOL_ERR_UNKNOWN` if nobody
+    /// can tell, or it has never come to run anything.
+    fn aiopool_process_exit_code(
+        process: Option<&aiopool_process>,
+        code_out: Option<&mut MaybeUninit<i32>>,
+    ) -> aiopool_status {
+        let code_out: &mut _ = out("code_out", code_out)?;
+        let process = process_of(process)?;
+        match (exit_code(process.pool.pool()), process.shared().single().and_then(|single| single.exit)) {
+            (Some(code), _) => {
+                code_out.write(code);
+                Ok(())
+            }
+            (None, None) => Err(Failure::new(AIOPOOL_ERR_EMPTY, "the process is alive")),
+            (None, Some(exit)) => {
+                let text = format!("there is no exit code: the process {exit}");
+                Err(Failure::new(AIOPOOL_ERR_UNKNOWN, text))
+            }
+        }
+    }
+}
+
+ffi_fn! {
+    /// Sends the process `SIGTERM`, which ends it unless its code handles that.
+    ///
+    /// Returns `AIOPOOL_OK`, also if it has ended; `AIOPOOL_ERR_SYSTEM`.
+    fn aiopool_process_terminate(process: Option<&aiopool_process>) -> aiopool_status {
+        process_of(process)?.signal(libc::SIGTERM)
+    }
+}
+
+ffi_fn! {
+    /// Sends the process `SIGKILL`.
+    ///
+    /// Returns `AIOPOOL_OK`, also if it has ended; `AIOPOOL_ERR_SYSTEM`.
+    fn aiopool_process_kill(process: Option<&aiopool_process>) -> aiopool_status {
+        process_of(process)?.signal(libc::SIGKILL)
+    }
+}
+
+ffi_fn! {
+    /// Its name, valid until it is freed; empty for no process; never NULL.
+    fn aiopool_process_name(process: Option<&aiopool_process>) -> *const c_char = c"".as_ptr() => {
+        process.and_then(|cell| cell.lock().as_ref().map(|process| process.name.as_ptr()))
+            .unwrap_or(c"".as_ptr())
+    }
+}
+
+ffi_fn! {
+    /// Frees a process: kills it if it has not ended, and waits for that.
+    ///
+    /// NULL is freed without doing anything.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_BUSY`, and does nothing, while its outcome is not
+    /// released or another thread is in a call with it.
+    fn aiopool_process_free(process: Option<&'static aiopool_process>) -> aiopool_status {
+        let Some(cell) = process else { return Ok(()) };
+        init::check_host()?;
+        let process = {
+            let mut living = cell.lock();
+            let process = living.as_ref().ok_or_else(freed)?;
+            process.shared().check_process()?;
+            if process.pool.inbox.lent.load(Ordering::Relaxed) > 0 {
+                let text = "the process's outcome is not given back: release it first";
+                return Err(Failure::new(AIOPOOL_ERR_BUSY, text));
+            }
+            if Arc::strong_count(process) > 1 {
+                let text = "another thread is in a call with this process: kill it first";
+                return Err(Failure::new(AIOPOOL_ERR_BUSY, text));
+            }
+            living.take()
+        };
+        PROCESSES.give_back(cell);
+        // Kills and waits.
+        drop(process);
+        Ok(())
+    }
+}
