@@ -18,9 +18,7 @@ pub(crate) fn encode<T: Serialize + 'static>(value: &T, into: &mut Vec<u8>) -> R
         into.extend_from_slice(raw);
         return Ok(());
     }
-    let mut sink = Appender(into);
-    postcard::to_io(value, &mut sink)
-        .map(drop)
+    postcard::serialize_with_flavor(value, Appender(into))
         .map_err(|error| named::<T>(&error, reason::of_encode(value)))
 }
 
@@ -67,16 +65,23 @@ fn as_raw<T: 'static>(raw: impl FnOnce() -> Bytes) -> Option<T> {
     value
 }
 
-/// `Vec` as a writer whose `write` is one copy.
+/// Appends what the codec gives it.
 struct Appender<'v>(&'v mut Vec<u8>);
 
-impl std::io::Write for Appender<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
+impl postcard::ser_flavors::Flavor for Appender<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
         Ok(())
     }
 }
