@@ -29,6 +29,9 @@ const HANDBACK: &[&str] = &["ring::model::handback"];
 const TO_HOST: &[&str] = &["doorbell::model::to_host"];
 const BUSY: &[&str] = &["doorbell::model::busy"];
 const HOST_THREADS: &[&str] = &["doorbell::model::host_threads"];
+const ROOM: &[&str] = &["doorbell::model::room"];
+const PARK: &[&str] = &["doorbell::model::park"];
+const LISTENER: &[&str] = &["doorbell::model::listener"];
 const FUZZ: &[&str] = &["queue::fuzz::tests::whatever_workers_write"];
 
 /// What stands in the place of a fence.
@@ -273,6 +276,79 @@ pub fn all() -> Vec<Mutation> {
             NOTHING,
             HOST_THREADS,
         )),
+        loom(
+            "a receiver that parks is not counted",
+            "doorbell/parked.rs",
+            "self.0.fetch_add(1, Relaxed);",
+            NOTHING,
+            LISTENER,
+        ),
+        // A worker that parks.
+        sample(loom(
+            "a call for attention releases nothing",
+            "doorbell/attention.rs",
+            "self.0.fetch_add(CALL, Release)",
+            "self.0.fetch_add(CALL, Relaxed)",
+            PARK,
+        )),
+        loom(
+            "a look at the attention acquires nothing",
+            "doorbell/attention.rs",
+            "self.0.load(Acquire)",
+            "self.0.load(Relaxed)",
+            PARK,
+        ),
+        loom(
+            "the order to leave is not written",
+            "doorbell/attention.rs",
+            "self.0.fetch_or(STOP, Release);",
+            NOTHING,
+            PARK,
+        ),
+        loom(
+            "whoever wakes a future releases nothing",
+            "doorbell/ready.rs",
+            "self.set.words[self.slot / 64].fetch_or(bit, AcqRel)",
+            "self.set.words[self.slot / 64].fetch_or(bit, Acquire)",
+            PARK,
+        ),
+        test(
+            "who takes a ready future takes them all",
+            "doorbell/ready.rs",
+            "self.words[index].fetch_and(!bit, AcqRel);",
+            "self.words[index].fetch_and(0, AcqRel);",
+            &["each_wake_is_taken_once_and_in_turn"],
+        ),
+        // Submitters that wait.
+        loom(
+            "closing wakes nobody who waits for room",
+            "doorbell/room.rs",
+            "std::mem::take(&mut self.waiting).into_values().collect()",
+            "Vec::new()",
+            ROOM,
+        ),
+        sample(loom(
+            "closing keeps nobody out",
+            "doorbell/room.rs",
+            "self.closed = true;",
+            NOTHING,
+            ROOM,
+        )),
+        loom(
+            "a submitter that gives up keeps its turn",
+            "doorbell/room.rs",
+            "self.waiting.remove(&number).is_none()",
+            "{ self.waiting.remove(&number); false }",
+            ROOM,
+        ),
+        // The audit.
+        loom(
+            "the audit queues again what somebody may have claimed",
+            "table/transition.rs",
+            "self.swap(seen, StateWord::new(generation, Owner::NOBODY, State::Queued)).is_ok()",
+            "{ let _ = seen; self.publish(generation, position); true }",
+            &["ring::model::passed"],
+        ),
         // What the host does not believe.
         test(
             "a lane word counts whatever the record's generation",

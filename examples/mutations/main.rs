@@ -4,7 +4,7 @@
 //! ```sh
 //! cargo run --release --example mutations               # all of them
 //! cargo run --release --example mutations -- --sample   # a few that take seconds
-//! cargo run --release --example mutations -- --only fence
+//! cargo run --release --example mutations -- --only fence --only epoch
 //! ```
 //!
 //! All mutations are compiled at once into a copy of the tree, each behind a switch that
@@ -34,11 +34,11 @@ enum Ran {
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
-    let (mut sample, mut only) = (false, None);
+    let (mut sample, mut only) = (false, Vec::new());
     while let Some(word) = words.next() {
         match word.as_str() {
             "--sample" => sample = true,
-            "--only" => only = words.next(),
+            "--only" => only.extend(words.next()),
             other => {
                 eprintln!("{other}: known are --sample and --only NAME");
                 return ExitCode::from(2);
@@ -48,7 +48,9 @@ fn main() -> ExitCode {
     let all = list::all();
     let wanted: Vec<&Mutation> = all
         .iter()
-        .filter(|mutation| only.as_deref().is_none_or(|only| mutation.name.contains(only)))
+        .filter(|mutation| {
+            only.is_empty() || only.iter().any(|part| mutation.name.contains(part.as_str()))
+        })
         .filter(|mutation| !sample || mutation.sample)
         .collect();
     if wanted.is_empty() {

@@ -2,7 +2,6 @@
 
 #![allow(unsafe_code)] // An island: the records are cast from mapped words.
 
-mod attention;
 mod header;
 mod layout;
 #[cfg(test)]
@@ -14,13 +13,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
-use crate::doorbell::{HostFlag, SlotSet, WorkerBells};
+use crate::doorbell::{Attention, HostFlag, SlotSet, WorkerBells};
 use crate::ring::{TaskRing, has_task};
 use crate::shm::Region;
 use crate::sync::atomic::AtomicU64;
 use crate::table::Record;
 
-pub(crate) use attention::Attention;
 pub(crate) use layout::Shape;
 pub(crate) use report::{Phase, Report};
 

@@ -6,7 +6,9 @@
 //! clear loses a wake-up), and one that dies between them leaves the flag set, which costs a
 //! second ring and nothing else.
 
-use crate::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
+use crate::sync::atomic::{
+    AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Ordering::SeqCst, fence,
+};
 
 const ARMED: u64 = 1;
 /// More than there are workers and threads that change the flag at one time.
@@ -33,12 +35,13 @@ impl<'m> HostFlag<'m> {
         let mut turns = 0;
         loop {
             let next = (seen | ARMED).wrapping_add(2);
-            // Relaxed: the fence below orders it before the look that follows.
-            match self.0.compare_exchange(seen, next, Relaxed, Relaxed) {
+            // Release: pairs with the Acquire in `armed`, so that whom the worker rings sees who
+            // parked before this. The fence below orders it before the look that follows.
+            match self.0.compare_exchange(seen, next, Release, Relaxed) {
                 Ok(_) => break,
                 Err(now) if turns < TURNS => seen = now,
                 // Each worker clears an arming once: only who scribbles comes between so often.
-                Err(_) => break self.0.store(next, Relaxed),
+                Err(_) => break self.0.store(next, Release),
             }
             turns += 1;
         }
@@ -61,7 +64,8 @@ impl<'m> HostFlag<'m> {
     pub(crate) fn armed(self) -> Option<Armed> {
         // SeqCst fence, B2: pairs with the one in `arm`.
         fence(SeqCst);
-        let seen = self.0.load(Relaxed);
+        // Acquire: pairs with the Release in `arm`.
+        let seen = self.0.load(Acquire);
         (seen & ARMED != 0).then_some(Armed(seen))
     }
 

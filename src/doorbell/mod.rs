@@ -3,15 +3,23 @@
 //! Nothing here makes a system call: these types say *whether* to ring, the floors above own the
 //! eventfds.
 
+mod attention;
 mod host_flag;
 #[cfg(all(test, aiopool_loom))]
 mod model;
+mod parked;
+mod ready;
+mod room;
 mod slot_set;
 mod turn;
 mod watching;
 mod workers;
 
+pub(crate) use attention::Attention;
 pub(crate) use host_flag::HostFlag;
+pub(crate) use parked::Parked;
+pub(crate) use ready::ReadySet;
+pub(crate) use room::Room;
 pub(crate) use slot_set::SlotSet;
 pub(crate) use turn::Turn;
 pub(crate) use watching::Watching;

@@ -18,7 +18,6 @@ mod loan;
 mod rebuild;
 mod receive;
 mod recover;
-mod room;
 mod shared;
 mod submit;
 mod timers;
@@ -30,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 
 use crate::control::Control;
-use crate::doorbell::Turn;
+use crate::doorbell::{Room, Turn};
 use crate::error::Error;
 use crate::ring::{Next, split_place};
 use crate::sys::eventfd::EventFd;
@@ -47,7 +46,6 @@ pub(crate) use submit::{Staged, Submission, Waiting};
 use delivery::{Deliveries, Receivers};
 use entry::{Entry, Pending};
 use lanes::Lane;
-use room::Room;
 use times::{AllTimes, Times};
 
 /// The host's side of one queue.
@@ -89,7 +87,6 @@ struct QueueState {
     heads: [u64; 4],
     receivers: Receivers,
     room: Room,
-    closed: bool,
     pending: usize,
 }
 
@@ -118,7 +115,6 @@ impl HostQueue {
             heads: [0; 4],
             receivers: Receivers::default(),
             room: Room::default(),
-            closed: false,
             pending: 0,
         };
         let lanes = (0..shape.slots).map(|_| Lane::new()).collect();
@@ -195,9 +191,8 @@ impl HostQueue {
     /// Takes no more tasks; submitters that wait are told.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
-        state.closed = true;
+        let woken = state.room.close();
         self.common.set_closing();
-        let woken = state.room.take_all();
         drop(state);
         woken.into_iter().for_each(Waker::wake);
     }

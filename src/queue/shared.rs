@@ -1,10 +1,10 @@
 //! What the queues of a pool share with each other and with the supervisor.
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::doorbell::Watching;
+use crate::doorbell::{Parked, Watching};
 use crate::sys::cpus;
 use crate::sys::eventfd::EventFd;
 use crate::task::Outcome;
@@ -39,7 +39,7 @@ pub(crate) struct Common {
     /// Queues take no more tasks: the supervisor wants to know when the last is over.
     closing: AtomicBool,
     /// Receivers whose waker is to be called when their outcome comes.
-    parked: AtomicUsize,
+    parked: Parked,
     observer: OnceLock<Box<dyn Observer>>,
     /// Time between a cooperative deadline and the end of the worker, and between a stop and it.
     pub(crate) grace_ns: u64,
@@ -63,7 +63,7 @@ impl Common {
             supervisor_bell,
             watching: Watching::new(),
             closing: AtomicBool::new(false),
-            parked: AtomicUsize::new(0),
+            parked: Parked::new(),
             observer: OnceLock::new(),
             grace_ns,
             searchers: searchers(),
@@ -90,21 +90,17 @@ impl Common {
     /// A receiver has a waker now that it did not have before. The caller arms the doorbell after
     /// this, and then looks.
     pub(crate) fn park(&self) {
-        // SeqCst, as in `is_parked`: a listener that was rung for an arming sees what was parked
-        // before that arming.
-        self.parked.fetch_add(1, Ordering::SeqCst);
+        self.parked.park();
     }
 
     /// The wakers of so many receivers were called or are wanted no more.
     pub(crate) fn unpark(&self, receivers: usize) {
-        if receivers > 0 {
-            self.parked.fetch_sub(receivers, Ordering::SeqCst);
-        }
+        self.parked.unpark(receivers);
     }
 
     /// Whether anybody needs to be woken for an outcome.
     pub(crate) fn is_parked(&self) -> bool {
-        self.parked.load(Ordering::SeqCst) > 0
+        self.parked.any()
     }
 
     /// A queue was closed.

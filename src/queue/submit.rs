@@ -246,7 +246,7 @@ impl QueueState {
         input: InputDesc,
         now: u64,
     ) -> Result<(u64, u32)> {
-        if self.closed {
+        if self.room.is_closed() {
             return Err(Error::Closed);
         }
         if self.make_room() {

@@ -26,6 +26,11 @@ pub(crate) mod atomic {
     pub(crate) use loom::sync::atomic::{Ordering, fence};
 }
 
+#[cfg(aiopool_loom)]
+pub(crate) use loom::sync::Mutex;
+#[cfg(not(aiopool_loom))]
+pub(crate) use std::sync::Mutex;
+
 /// A busy-wait step: tells the core, and under loom the scheduler, that nothing is to be done.
 pub(crate) fn spin_hint() {
     #[cfg(not(aiopool_loom))]

@@ -4,6 +4,8 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::task::{Wake, Waker};
 
 use loom::sync::{Condvar, Mutex};
 
@@ -12,7 +14,7 @@ use super::atomic::Ordering;
 /// Runs `model` in every interleaving with at most `preemptions` preemptions, and says how many
 /// there were. `LOOM_MAX_PREEMPTIONS` overrides the bound.
 pub(crate) fn check(what: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
-    let runs = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let runs = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = runs.clone();
     let mut loom = loom::model::Builder::new();
     loom.preemption_bound = loom.preemption_bound.or(Some(preemptions));
@@ -93,6 +95,16 @@ impl AtomicU64 {
         self.word.compare_exchange(seen, next, success, failure)
     }
 
+    pub(crate) fn fetch_add(&self, more: u64, order: Ordering) -> u64 {
+        about_to_change();
+        self.word.fetch_add(more, order)
+    }
+
+    pub(crate) fn fetch_sub(&self, less: u64, order: Ordering) -> u64 {
+        about_to_change();
+        self.word.fetch_sub(less, order)
+    }
+
     pub(crate) fn fetch_or(&self, bits: u64, order: Ordering) -> u64 {
         about_to_change();
         self.word.fetch_or(bits, order)
@@ -147,6 +159,11 @@ impl Bell {
         self.readable.notify_all();
     }
 
+    /// A waker that rings it.
+    pub(crate) fn waker(self: &Arc<Self>) -> Waker {
+        Waker::from(Arc::new(Wakes(Arc::clone(self))))
+    }
+
     /// Sleeps until it is rung, and drains it. Nobody else left to ring is a deadlock to loom.
     pub(crate) fn wait(&self) {
         let mut rung = self.rung.lock().unwrap();
@@ -157,10 +174,23 @@ impl Bell {
     }
 }
 
+/// A thread that is woken by its bell.
+struct Wakes(Arc<Bell>);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.ring();
+    }
+}
+
 #[test]
 fn both_orders_of_a_load_and_a_change_are_tried_whatever_was_loaded_before() {
     use loom::sync::atomic::Ordering::{AcqRel, Acquire};
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     let seen = Arc::new(Mutex::new(std::collections::BTreeSet::new()));
     let sees = seen.clone();

@@ -67,6 +67,10 @@ impl AtomicU64 {
         self.0.fetch_add(more, order)
     }
 
+    pub(crate) fn fetch_sub(&self, less: u64, order: Ordering) -> u64 {
+        self.0.fetch_sub(less, order)
+    }
+
     pub(crate) fn fetch_or(&self, bits: u64, order: Ordering) -> u64 {
         self.0.fetch_or(bits, order)
     }

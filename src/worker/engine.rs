@@ -8,7 +8,8 @@ use std::io;
 use std::sync::Arc;
 
 use crate::arena::{AllocError, Block};
-use crate::control::{Attention, Control, Phase};
+use crate::control::{Control, Phase};
+use crate::doorbell::Attention;
 use crate::ring::{Claim, LaneWriter, claim};
 use crate::shm::Region;
 use crate::sync::atomic::{Ordering::SeqCst, fence};

@@ -11,7 +11,6 @@ mod last_words;
 mod local;
 mod outputs;
 mod panics;
-mod ready;
 mod root;
 mod slots;
 mod spin;

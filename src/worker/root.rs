@@ -15,13 +15,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::coop;
 
 use crate::control::Phase;
+use crate::doorbell::ReadySet;
 use crate::sys::eventfd::EventFd;
 use crate::task::Status;
 use crate::task::entry::Output;
 
 use super::engine::{Asked, Claimed, Engine, Look, NoRoom, now};
 use super::functions::Functions;
-use super::ready::ReadySet;
 use super::slots::{InFlight, Polled, Slots};
 use super::spin::Spin;
 

@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use crate::doorbell::ReadySet;
 use crate::task::entry::{Input, Output, Target, Vtable};
 use crate::task::exception::{self, LiveError};
 use crate::task::{Status, TaskPanic};
@@ -14,7 +15,6 @@ use crate::task::{Status, TaskPanic};
 use super::engine::Claimed;
 use super::last_words::{self, Subject};
 use super::panics;
-use super::ready::ReadySet;
 
 /// A task in flight.
 #[derive(Debug)]

@@ -2,5 +2,8 @@
 
 mod busy;
 mod host_threads;
+mod listener;
+mod park;
+mod room;
 mod to_host;
 mod to_workers;

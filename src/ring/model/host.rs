@@ -117,6 +117,22 @@ impl Host {
         }
     }
 
+    /// The audit of a record that is QUEUED behind head: as `QueueState::enqueue_passed`.
+    pub(super) fn republish(&mut self, queue: &Queue, index: usize) {
+        let seen = queue.records[index].state();
+        let (entry, position) = (&mut self.entries[index], self.tail);
+        let passed = entry.position.is_some_and(|at| at < queue.ring().head());
+        if !passed || seen.state() != Some(State::Queued) {
+            return;
+        }
+        let (generation, at) = (entry.generation + 1, place(0, position));
+        if queue.records[index].try_republish(seen, generation, at) {
+            (entry.generation, entry.position) = (generation, Some(position));
+            queue.ring().push(position, index as u32);
+            self.tail += 1;
+        }
+    }
+
     fn take_if_done(&mut self, queue: &Queue, index: usize) {
         if self.is_done(index, queue.records[index].state()) {
             self.deliver(queue, index);

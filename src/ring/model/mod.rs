@@ -1,5 +1,6 @@
 //! loom models of a queue on the heap: submit, claim, help, complete and receive with records
-//! used again; cancel; recovery beside living workers; several host threads; blocks handed back.
+//! used again; cancel; recovery and audit beside living workers; several host threads; blocks
+//! handed back.
 //!
 //! The memory and the code that touches it are the product's; the host and the worker around them
 //! keep the rules of `ring/README.md` and nothing more. Run by `.ci/run`; `examples/model` breaks the
@@ -8,6 +9,7 @@
 mod cancel;
 mod handback;
 mod host;
+mod passed;
 mod recovery;
 mod reuse;
 mod scene;

@@ -1,4 +1,7 @@
-//! Submitters that wait for a free record.
+//! Whether a queue takes tasks, and the submitters that wait until it has a free record for theirs.
+//!
+//! The host's own, under the queue's mutex. A submitter tries, takes a place, and tries once more;
+//! then whoever frees a record or closes the queue wakes it.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -6,14 +9,16 @@ use std::task::Waker;
 
 /// The waiting submitters of a queue, first come first woken.
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(crate) struct Room {
     waiting: BTreeMap<u64, Waker>,
     next: u64,
+    closed: bool,
 }
 
 impl Room {
-    /// Has `waker` woken when there may be room; `known` is the caller's last number.
-    pub(super) fn wait(&mut self, known: Option<u64>, waker: &Waker) -> u64 {
+    /// Has `waker` woken when there may be room; `known` is the caller's last number. The caller
+    /// tries once more after this.
+    pub(crate) fn wait(&mut self, known: Option<u64>, waker: &Waker) -> u64 {
         let number = known.unwrap_or_else(|| {
             self.next += 1;
             self.next
@@ -23,17 +28,17 @@ impl Room {
     }
 
     /// Whether nobody waits.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// The caller waits no more. True if it had been woken: the wake-up is for the next one then.
-    pub(super) fn leave(&mut self, number: u64) -> bool {
+    pub(crate) fn leave(&mut self, number: u64) -> bool {
         self.waiting.remove(&number).is_none()
     }
 
     /// The first `count` submitters, to be woken outside the lock.
-    pub(super) fn take(&mut self, count: usize) -> Vec<Waker> {
+    pub(crate) fn take(&mut self, count: usize) -> Vec<Waker> {
         let mut woken = Vec::new();
         while woken.len() < count
             && let Some((_, waker)) = self.waiting.pop_first()
@@ -43,8 +48,14 @@ impl Room {
         woken
     }
 
-    /// All of them.
-    pub(super) fn take_all(&mut self) -> Vec<Waker> {
+    /// There is room for nobody any more: all of them, to be woken outside the lock.
+    pub(crate) fn close(&mut self) -> Vec<Waker> {
+        self.closed = true;
         std::mem::take(&mut self.waiting).into_values().collect()
+    }
+
+    /// Whether the queue takes no more tasks.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
     }
 }

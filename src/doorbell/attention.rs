@@ -14,7 +14,8 @@ const CALL: u64 = 1 << 24;
 pub(crate) struct Attention<'m>(&'m AtomicU64);
 
 impl<'m> Attention<'m> {
-    pub(super) fn new(word: &'m AtomicU64) -> Self {
+    /// The attention that is `word`.
+    pub(crate) fn new(word: &'m AtomicU64) -> Self {
         Self(word)
     }
 
