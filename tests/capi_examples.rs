@@ -107,6 +107,12 @@ fn loans_are_where_they_should_be_and_end() {
 }
 
 #[test]
+fn a_worker_of_another_program_lends_its_outputs() {
+    let Some(said) = program("worker", &[]) else { return };
+    assert!(said.ends_with("checks of a worker's loans\n"), "{said}");
+}
+
+#[test]
 fn a_function_has_a_process_of_its_own() {
     let Some(said) = program("processes", &[]) else { return };
     assert!(said.ends_with("checks of processes\n"), "{said}");

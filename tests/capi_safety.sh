@@ -42,7 +42,7 @@ run() { # source, arguments…
 }
 
 run tests/capi/quiet.c tests/abi/aiopool.symbols
-for test in misuse loans options polling processes; do run "tests/capi/$test.c"; done
+for test in misuse loans options polling processes worker; do run "tests/capi/$test.c"; done
 for example in map loop async zero-copy crash; do run "ffi-examples/c/$example.c"; done
 run ffi-examples/c/million.c 20000 2
 run tests/capi/fuzz.c "$seed" "$seconds"

@@ -255,6 +255,9 @@ impl AttachedWorker {
                 // after the host knows that somebody waits.
                 if let Some(in_flight) = self.tasks.get_mut(&task) {
                     in_flight.unplaced = Some((status, bytes.to_vec(), elapsed));
+                    // What the task has borrowed and not used may be what is in the way.
+                    #[cfg(feature = "capi")]
+                    drop(in_flight.loan.take());
                     self.unplaced += 1;
                 }
                 self.engine.set_wants_room(true);
