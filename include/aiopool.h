@@ -746,7 +746,8 @@ aiopool_status aiopool_scheduler_init(struct aiopool_scheduler *scheduler_out);
 #define AIOPOOL_START_FORK 0
 
 /**
- * Workers execute this program anew; only functions declared by name are of use then.
+ * Workers execute this program anew and never reach its `main`. They have the functions that it
+ * registers before any library begins, from its `.preinit_array` section, and no others.
  */
 #define AIOPOOL_START_SPAWN 1
 

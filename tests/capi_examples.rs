@@ -113,6 +113,12 @@ fn a_worker_of_another_program_lends_its_outputs() {
 }
 
 #[test]
+fn executed_workers_have_the_functions_of_the_programs_first_moment() {
+    let Some(said) = program("spawn", &[]) else { return };
+    assert!(said.ends_with("checks of executed workers\n"), "{said}");
+}
+
+#[test]
 fn a_function_has_a_process_of_its_own() {
     let Some(said) = program("processes", &[]) else { return };
     assert!(said.ends_with("checks of processes\n"), "{said}");

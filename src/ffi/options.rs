@@ -19,7 +19,8 @@ use crate::worker::Hook;
 
 /// Workers are forked from the process that called `aiopool_init`.
 pub const AIOPOOL_START_FORK: u32 = 0;
-/// Workers execute this program anew; only functions declared by name are of use then.
+/// Workers execute this program anew and never reach its `main`. They have the functions that it
+/// registers before any library begins, from its `.preinit_array` section, and no others.
 pub const AIOPOOL_START_SPAWN: u32 = 1;
 /// Workers are another program: `command`.
 pub const AIOPOOL_START_COMMAND: u32 = 2;
@@ -336,7 +337,14 @@ impl aiopool_pool_options {
             if function != 0 {
                 return refuse(format!("{name}: only forked workers have registered functions"));
             }
-            return Ok((!input.is_empty()).then(|| Hook { vtable: 0, argument: input.to_vec() }));
+            if input.is_empty() {
+                return Ok(None);
+            }
+            if self.start_method != AIOPOOL_START_COMMAND || name != "init_function" {
+                return refuse(format!("there is an input for {name}, but no function"));
+            }
+            // For the program to find at its attachment.
+            return Ok(Some(Hook { vtable: 0, argument: input.to_vec() }));
         }
         if function == 0 {
             if !input.is_empty() {
@@ -352,6 +360,10 @@ impl aiopool_pool_options {
     }
 
     unsafe fn start_method(&self) -> Result<StartMethod, Failure> {
+        if self.start_method != AIOPOOL_START_COMMAND && !self.command.is_null() {
+            let text = "there is a command, but start_method is not AIOPOOL_START_COMMAND";
+            return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
+        }
         match self.start_method {
             AIOPOOL_START_FORK => Ok(StartMethod::Fork),
             AIOPOOL_START_SPAWN => Ok(StartMethod::Spawn),
