@@ -351,6 +351,52 @@ static void ask(int pool) {
     free(pids);
 }
 
+/* One process beside the pools, its outcome received at most once. */
+static aiopool_process *process, *dead_process;
+static int received;
+
+static void use_process(int pool) {
+    aiopool_process *handle = once_in(20) ? NULL : once_in(20) ? dead_process : process;
+    aiopool_outcome *outcome;
+    struct lent *loan;
+    void *input;
+    aiopool_call *call;
+    uint32_t pid;
+    int32_t code;
+    bool alive;
+    if (process == NULL && once_in(8)) {
+        call = some_call(pool, &input, &loan);
+        if (is(aiopool_process_start(call, NULL, once_in(9) ? "\xfe" : NULL, &process))) {
+            process = NULL;
+        }
+        received = 0;
+        free(call);
+        free(input);
+        return;
+    }
+    switch (below(9)) {
+    case 0: is(aiopool_process_join(handle, below(4))); break;
+    case 1: is(aiopool_process_is_alive(handle, &alive)); break;
+    case 2: is(aiopool_process_pid(handle, &pid)); break;
+    case 3: is(aiopool_process_exit_code(handle, &code)); break;
+    case 4: is(aiopool_process_fd(handle, &code)); break;
+    case 5: is(once_in(2) ? aiopool_process_kill(handle) : aiopool_process_terminate(handle)); break;
+    case 6:
+        if (is(aiopool_process_free(handle)) != AIOPOOL_OK || handle == NULL) break;
+        CHECK(handle == process);
+        dead_process = process;
+        process = NULL;
+        break;
+    case 7: CHECK(strlen(aiopool_process_name(handle)) < 100); break;
+    default:
+        if (is(aiopool_process_wait(handle, below(4), &outcome)) != AIOPOOL_OK) break;
+        CHECK(handle == process && !received);
+        received = 1;
+        look_at(outcome);
+        CHECK(is(aiopool_outcome_release(outcome)) == AIOPOOL_OK);
+    }
+}
+
 /* Ends a pool and counts: each of its tasks had one outcome. */
 static void retire(int pool) {
     struct pool *self = &pools[pool];
@@ -430,7 +476,7 @@ int main(int argc, char **argv) {
             start(pool);
             continue;
         }
-        switch (below(12)) {
+        switch (below(13)) {
         case 0: case 1: case 2: submit(pool); break;
         case 3: submit_many(pool); break;
         case 4: case 5: case 6: receive(pool); break;
@@ -441,10 +487,12 @@ int main(int argc, char **argv) {
             if (once_in(90)) pools[pool].closed = 1, is(aiopool_pool_drain(handle_of(pool), 2));
             is(aiopool_pool_join(handle_of(pool), below(3)));
             break;
+        case 9: use_process(pool); break;
         default: ask(pool);
         }
     }
     for (int pool = 0; pool < POOLS; pool++) retire(pool);
+    CHECK(is(aiopool_process_free(process)) == AIOPOOL_OK);
     printf("fuzz: %llu calls and %llu tasks, seed %llu\n", (unsigned long long)steps,
            (unsigned long long)tasks, (unsigned long long)seed);
     return 0;

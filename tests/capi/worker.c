@@ -201,6 +201,9 @@ int main(int argc, char **argv) {
     command[0] = self;
     CHECK(aiopool_worker_attach(&worker) == AIOPOOL_ERR_MISUSE);
     CHECK(aiopool_worker_loan(NULL, 1, 1, &loan) == AIOPOOL_ERR_NULL);
+    /* Not needed for workers of another program; a zygote that is executed is no place for
+     * AddressSanitizer. */
+    CHECK(aiopool_init() == AIOPOOL_OK);
     CHECK(aiopool_function_declare("fill", &fill_function) == AIOPOOL_OK);
     CHECK(aiopool_function_declare("misuse", &misuse_function) == AIOPOOL_OK);
     CHECK(aiopool_pool_options_init(&options) == AIOPOOL_OK);
