@@ -72,6 +72,7 @@ pub(crate) const HISTOGRAM: usize = BUCKETS + 1;
 pub(crate) const WORDS: usize = HEADER + NUMBERS.len() + 2 * HISTOGRAM;
 
 /// All that a page says besides its header.
+#[cfg(feature = "stats-page")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Numbers {
     pub(crate) numbers: [u64; NUMBERS.len()],

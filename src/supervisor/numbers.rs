@@ -1,6 +1,7 @@
 //! The numbers of a pool, for its owner and for the stats page.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "stats-page")]
 use crate::stats::{HISTOGRAM, Numbers};
 use crate::sys::clock::cpu_ns_of;
 
@@ -22,6 +23,7 @@ impl Shared {
     }
 
     /// All numbers, as the page has them.
+    #[cfg(feature = "stats-page")]
     pub(crate) fn numbers(&self) -> Numbers {
         let counters = &self.common.counters;
         let (pending, queued) = (self.pending() as u64, self.queued());

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::cgroup::{self, Version};
+#[cfg(any(test, feature = "bench"))]
 use super::check;
 
 /// Processors of the affinity mask, less where a control group's quota is lower; at least 1.
@@ -51,6 +52,7 @@ impl Mask {
     }
 
     /// Processor `number` alone.
+    #[cfg(any(test, feature = "bench"))]
     pub(crate) fn single(number: usize) -> Self {
         let mut mask = vec![0; (number / BITS + 1).max(16)];
         mask[number / BITS] = 1 << (number % BITS);
@@ -63,6 +65,7 @@ impl Mask {
     }
 
     /// Has the calling thread run on these only.
+    #[cfg(any(test, feature = "bench"))]
     pub(crate) fn apply(&self) -> io::Result<()> {
         let size = size_of_val(self.0.as_slice());
         // SAFETY: the mask is readable for `size` bytes.

@@ -85,7 +85,8 @@ const _: () = assert!(size_of::<Outcome>() <= 64);
 pub(crate) struct Outcome {
     /// The encoded value, or why there is none.
     pub(crate) result: Result<Payload, TaskError>,
-    /// Attempts made.
+    /// Attempts made; C is told, Rust only of those that went wrong, in the error.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
     pub(crate) attempts: u32,
     /// From the submission to the start of the last attempt, in nanoseconds.
     pub(crate) waited_ns: u64,
