@@ -75,3 +75,16 @@ impl<'m> HostFlag<'m> {
         let _ = self.0.compare_exchange(seen, seen & !ARMED, Relaxed, Relaxed);
     }
 }
+
+#[cfg(all(test, not(aiopool_loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::racing::restless;
+
+    #[test]
+    fn a_flag_that_never_stands_still_is_armed_all_the_same() {
+        let word = AtomicU64::new(0);
+        restless(1 << 40, || HostFlag::new(&word).arm());
+        assert!(HostFlag::new(&word).armed().is_some());
+    }
+}

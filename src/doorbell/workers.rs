@@ -107,3 +107,18 @@ impl<'m> WorkerBells<'m> {
         self.searchers.remove(dead);
     }
 }
+
+#[cfg(all(test, not(aiopool_loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::atomic::AtomicU64;
+    use crate::sync::racing::restless;
+
+    #[test]
+    fn a_search_for_a_sleeper_that_never_stands_still_ends() {
+        let (sleepers, searchers) = (AtomicU64::new(0b01), AtomicU64::new(0));
+        let set = |word| SlotSet::new(std::slice::from_ref(word));
+        let bells = WorkerBells::new(set(&sleepers), set(&searchers));
+        assert_eq!(restless(0b11, || bells.to_wake(|| 9, 0)), None);
+    }
+}

@@ -105,3 +105,17 @@ impl<'m> TaskRing<'m> {
         &self.slots[(position & (self.slots.len() as u64 - 1)) as usize]
     }
 }
+
+#[cfg(all(test, not(aiopool_loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::racing::restless;
+
+    #[test]
+    fn a_look_at_a_head_that_never_stands_still_ends() {
+        let slots: Vec<AtomicU64> = (0..4).map(|_| AtomicU64::new(0)).collect();
+        let head = AtomicU64::new(0);
+        let ring = TaskRing::new(&head, &slots);
+        assert_eq!(restless(1 << 60, || ring.peek()), Head::Empty);
+    }
+}

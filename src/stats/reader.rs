@@ -145,6 +145,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_whatever_stands_there_no_more_is_read_than_a_page_has() {
+        let path = path_of(&format!("test-large-{}", std::process::id())).unwrap();
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(64 << 20).unwrap();
+        let read = read_words(&path);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(read.unwrap().len(), WORDS);
+    }
+
+    #[test]
     fn of_a_dead_host_what_it_made_is_removed_and_what_it_had_half_made() {
         let path = path_of(&format!("test-remove-{}", std::process::id())).unwrap();
         let made = |made: u64| {

@@ -14,8 +14,13 @@ pub(crate) struct Flip {
     pub(crate) mask: u64,
 }
 
+/// More than anything looks at that ends.
+const MANY: u32 = 1_000_000;
+
 thread_local! {
     static FLIP: Cell<Option<Flip>> = const { Cell::new(None) };
+    /// Bits that change all the time, and how often they have; 0 for none.
+    static RESTLESS: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
 }
 
 /// Has a word change right after this thread has loaded it.
@@ -26,6 +31,20 @@ pub(crate) fn start(flip: Flip) {
 /// No more changes.
 pub(crate) fn stop() {
     FLIP.set(None);
+}
+
+/// Runs `look`, for which every word has other `bits` after each load, and before each exchange
+/// that would go well.
+///
+/// # Panics
+///
+/// If that never ends.
+#[cfg(test)]
+pub(crate) fn restless<R>(bits: u64, look: impl FnOnce() -> R) -> R {
+    RESTLESS.set((bits, 0));
+    let result = look();
+    RESTLESS.set((0, 0));
+    result
 }
 
 /// An atomic word that can change between two looks of one thread.
@@ -46,7 +65,18 @@ impl AtomicU64 {
                 self.0.fetch_xor(if mask == 0 { u64::MAX } else { mask }, Ordering::Relaxed);
             }
         }
+        self.stir();
         value
+    }
+
+    /// Changes if words are restless.
+    fn stir(&self) {
+        let (bits, times) = RESTLESS.get();
+        if bits != 0 {
+            assert!(times < MANY, "it looks at words that change for ever");
+            RESTLESS.set((bits, times + 1));
+            self.0.fetch_xor(bits, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn store(&self, value: u64, order: Ordering) {
@@ -60,6 +90,9 @@ impl AtomicU64 {
         success: Ordering,
         failure: Ordering,
     ) -> Result<u64, u64> {
+        if self.0.load(Ordering::Relaxed) == seen {
+            self.stir();
+        }
         self.0.compare_exchange(seen, next, success, failure)
     }
 

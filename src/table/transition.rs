@@ -158,6 +158,15 @@ mod tests {
     }
 
     #[test]
+    fn a_cancel_of_a_word_that_never_stands_still_ends() {
+        let record = Record::default();
+        record.publish(1, 0);
+        // QUEUED and RUNNING by turns.
+        let result = crate::sync::racing::restless(0b10, || record.cancel(1));
+        assert!(matches!(result, CancelResult::TooLate(_)), "{result:?}");
+    }
+
+    #[test]
     fn cancel_hits_each_state_as_the_table_says() {
         let record = Record::default();
         record.publish(1, 0);

@@ -4,11 +4,11 @@
 use std::fs::{File, read_dir, read_link};
 use std::time::{Duration, Instant};
 
-use crate::control::{Control, Part};
+use crate::control::{Control, Part, Phase};
 use crate::supervisor::WorkerInfo;
 use crate::sync::atomic::Ordering::Relaxed;
-use crate::table::State;
-use crate::{Pool, TaskError, TaskOptions};
+use crate::table::{Record, State};
+use crate::{Pool, Task, TaskError, TaskOptions};
 
 /// Far above what any of this takes.
 const WATCHDOG: Duration = Duration::from_secs(30);
@@ -125,4 +125,65 @@ fn damage_in_what_is_a_workers_own_costs_that_worker() {
 #[test]
 fn damage_in_what_is_everybodys_costs_the_queue_its_workers_and_nobody_else() {
     [2, 3, 4].into_iter().for_each(|part| damaged(part, true));
+}
+
+/// Says that its initializer has failed, and dies; once another task waits.
+async fn pretend(_: u8) {
+    let control = own_control();
+    let is_queued = |record: &Record| record.state().state() == Some(State::Queued);
+    while !control.records().iter().any(is_queued) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let slots = control.shape().slots as usize;
+    let ready = (0..slots).find(|&slot| control.report(slot).phase() == Some(Phase::Ready));
+    control.report(ready.expect("this worker is ready")).set_phase(Phase::InitFailed);
+    std::process::abort();
+}
+
+#[test]
+fn a_worker_that_was_ready_cannot_fail_the_pool_as_if_its_initializer_had() {
+    // Such a pool fails at the first initializer that does.
+    let builder = Pool::builder().processes(1).child_concurrency(1).without_replacement();
+    let pool = builder.build().unwrap();
+    // By the supervisor, which has read by then that the worker is ready.
+    let options = TaskOptions::new().timeout(Duration::from_millis(1));
+    let late = pool.with(options).apply(nap, 0).wait();
+    assert!(matches!(late, Err(TaskError::TimedOut { .. })), "{late:?}");
+    let tasks = [pool.apply(pretend, 0), pool.apply(pretend, 1)];
+    for lost in tasks.map(Task::wait) {
+        assert!(matches!(lost, Err(TaskError::WorkerLost(_))), "{lost:?}");
+    }
+}
+
+/// Once all tasks are taken, one takes head back, and all end.
+async fn take_head_back(number: u8) {
+    let control = own_control();
+    let head = &control.part(Part::Heads)[0];
+    if number == 0 {
+        while head.load(Relaxed) < 32 {
+            tokio::time::sleep(Duration::from_micros(100)).await;
+        }
+        head.store(3, Relaxed);
+    }
+    while head.load(Relaxed) != 3 {
+        tokio::time::sleep(Duration::from_micros(100)).await;
+    }
+}
+
+#[test]
+fn a_submitter_that_waits_for_records_that_never_come_back_has_the_damage_found() {
+    let (sender, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let builder = Pool::builder().processes(1).child_concurrency(16).capacity(16);
+        let pool = builder.build().unwrap();
+        for n in 0..16 {
+            assert_eq!(pool.apply(double, n).wait().unwrap(), 2 * n);
+        }
+        let all: Vec<_> = (0..16).map(|n| pool.apply(take_head_back, n)).collect();
+        // An audit that comes between has the queue's worker killed.
+        all.into_iter().for_each(|task| drop(task.wait()));
+        // Nothing is pending, and no record can be used again.
+        sender.send(pool.apply(double, 8).wait().unwrap()).unwrap();
+    });
+    assert_eq!(ended.recv_timeout(WATCHDOG), Ok(16));
 }
