@@ -125,6 +125,20 @@ pub fn all() -> Vec<Mutation> {
             "{ let _ = lag; false }",
             HANDBACK,
         ),
+        loom(
+            "no fence B13: a worker wants room and looks once more",
+            "doorbell/wants_room.rs",
+            "// SeqCst fence, B13: pairs with B14.\n        fence(SeqCst);",
+            NOTHING,
+            HANDBACK,
+        ),
+        sample(loom(
+            "no fence B14: the host hands back and looks who wants room",
+            "doorbell/wants_room.rs",
+            "// this sees that it waits.\n        fence(SeqCst);",
+            NOTHING,
+            HANDBACK,
+        )),
         // Claiming.
         sample(loom(
             "a claim takes whatever stands there",

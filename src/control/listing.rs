@@ -117,7 +117,7 @@ fn the_layout_is_the_one_of_its_version() {
     listing.list("lent", |control| control.lent(2).store(0xE, Relaxed));
     listing.list("completed", |control| control.report(2).count_completed());
     listing.list("text", |control| control.report(2).set_text(block, 0xF));
-    listing.list("wants room", |control| control.report(2).set_wants_room(true));
+    listing.list("wants room", |control| control.report(2).wants_room().say(true));
     let phases =
         [Phase::Ready, Phase::Retiring, Phase::InitFailed, Phase::Leaving, Phase::Starting];
     for phase in phases {

@@ -1,6 +1,7 @@
 //! A worker's own line: what it tells the host about itself. Only that worker writes it.
 
 use crate::arena::Block;
+use crate::doorbell::WantsRoom;
 use crate::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 /// How far a worker has come. The numbers are part of the layout.
@@ -86,14 +87,8 @@ impl<'m> Report<'m> {
         &self.0[HANDBACK_TAKEN]
     }
 
-    /// Whether outputs wait for room in the result arena; the worker looks once more, behind a
-    /// SeqCst fence, after it has said so.
-    pub(crate) fn set_wants_room(self, yes: bool) {
-        self.0[WANTS_ROOM].store(u64::from(yes), Relaxed);
-    }
-
-    /// Whether the worker waits for room; asked behind a SeqCst fence after handing back.
-    pub(crate) fn wants_room(self) -> bool {
-        self.0[WANTS_ROOM].load(Relaxed) != 0
+    /// Whether outputs wait for room in the result arena.
+    pub(crate) fn wants_room(self) -> WantsRoom<'m> {
+        WantsRoom::new(&self.0[WANTS_ROOM])
     }
 }

@@ -12,6 +12,7 @@ mod ready;
 mod room;
 mod slot_set;
 mod turn;
+mod wants_room;
 mod watching;
 mod workers;
 
@@ -22,5 +23,6 @@ pub(crate) use ready::ReadySet;
 pub(crate) use room::Room;
 pub(crate) use slot_set::SlotSet;
 pub(crate) use turn::Turn;
+pub(crate) use wants_room::WantsRoom;
 pub(crate) use watching::Watching;
 pub(crate) use workers::WorkerBells;

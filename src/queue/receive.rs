@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 
 use std::sync::MutexGuard;
-use std::sync::atomic::{Ordering, fence};
 use std::task::Waker;
 
 use crate::arena::Block;
@@ -307,10 +306,7 @@ impl HostQueue {
 
     /// Rings a worker that waits for room in its result arena.
     pub(super) fn ring_if_waiting(&self, control: &crate::control::Control, slot: usize) {
-        // SeqCst: pairs with the fence after `set_wants_room`. Either the worker's next look sees
-        // the block, or this sees that it waits.
-        fence(Ordering::SeqCst);
-        if control.report(slot).wants_room() {
+        if control.report(slot).wants_room().is_said() {
             self.ring(slot);
         }
     }

@@ -12,7 +12,6 @@ use crate::control::{Control, Phase};
 use crate::doorbell::Attention;
 use crate::ring::{Claim, LaneWriter, claim};
 use crate::shm::Region;
-use crate::sync::atomic::{Ordering::SeqCst, fence};
 use crate::sync::crash::{self, Point};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::eventfd::EventFd;
@@ -307,9 +306,7 @@ impl Engine {
 
     /// Tells the host whether outputs wait for room; the caller tries once more after `true`.
     pub(crate) fn set_wants_room(&self, yes: bool) {
-        self.control.report(self.slot).set_wants_room(yes);
-        // SeqCst: pairs with the fence before `wants_room` in the host.
-        fence(SeqCst);
+        self.control.report(self.slot).wants_room().say(yes);
     }
 
     /// Whether the host has called `task` off.

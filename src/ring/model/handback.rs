@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::arena::Block;
+use crate::doorbell::WantsRoom;
 use crate::ring::{HandbackReader, HandbackWriter, LaneReader, LaneWriter, Next};
 use crate::sync::atomic::AtomicU64;
 use crate::sync::model::{Bell, Bytes, check};
@@ -13,6 +14,7 @@ struct Shared {
     lane: Vec<AtomicU64>,
     handback: Vec<AtomicU64>,
     taken: AtomicU64,
+    wants_room: AtomicU64,
     blocks: Vec<Bytes>,
     worker_bell: Bell,
     host_bell: Bell,
@@ -24,6 +26,7 @@ fn outputs(blocks: usize, words: usize, outputs: u64) {
         lane: (0..4).map(|_| AtomicU64::new(0)).collect(),
         handback: (0..words).map(|_| AtomicU64::new(0)).collect(),
         taken: AtomicU64::new(0),
+        wants_room: AtomicU64::new(0),
         blocks: (0..blocks).map(|_| Bytes::new()).collect(),
         worker_bell: Bell::new(),
         host_bell: Bell::new(),
@@ -46,12 +49,14 @@ fn outputs(blocks: usize, words: usize, outputs: u64) {
             Next::Empty => shared.host_bell.wait(),
             Next::Corrupt(word) => panic!("{word:#x}"),
         }
-        // What does not fit waits in the host; a worker that waits for space rings for it.
+        // What does not fit waits in the host, until the next one comes back.
         while let Some(&block) = over.front()
             && handback.try_push(&shared.handback, &shared.taken, Block::from_bits(block))
         {
             over.pop_front();
-            shared.worker_bell.ring();
+            if WantsRoom::new(&shared.wants_room).is_said() {
+                shared.worker_bell.ring();
+            }
         }
     }
     let (mut free, mut reader) = worker.join().unwrap();
@@ -68,6 +73,7 @@ fn give(shared: &Shared, outputs: u64) -> (Vec<u32>, HandbackReader) {
     let mut lane = LaneWriter::at(0);
     let mut handback = HandbackReader::at(0);
     let mut free: Vec<u32> = (0..shared.blocks.len() as u32).collect();
+    let mut wants = false;
     for output in 0..outputs {
         let block = loop {
             while let Some(block) = handback.take(&shared.handback, &shared.taken) {
@@ -75,13 +81,17 @@ fn give(shared: &Shared, outputs: u64) -> (Vec<u32>, HandbackReader) {
             }
             match free.pop() {
                 Some(block) => break block,
+                None if wants => shared.worker_bell.wait(),
+                // It looks once more before it waits.
                 None => {
-                    // Out of space: the host may hold blocks that did not fit before.
-                    shared.host_bell.ring();
-                    shared.worker_bell.wait();
+                    WantsRoom::new(&shared.wants_room).say(true);
+                    wants = true;
                 }
             }
         };
+        if std::mem::take(&mut wants) {
+            WantsRoom::new(&shared.wants_room).say(false);
+        }
         shared.blocks[block as usize].write(output);
         lane.push(&shared.lane, block);
         shared.host_bell.ring();
