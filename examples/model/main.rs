@@ -97,7 +97,7 @@ fn mutants(wanted: impl Fn(&str) -> bool) -> bool {
 fn name(who: u8) -> String {
     match who {
         0..10 => format!("worker {who}"),
-        12 => "supervisor".to_owned(),
+        _ if usize::from(who) == 10 + rules::MAX.clients => "supervisor".to_owned(),
         _ => format!("client {}", who - 10),
     }
 }

@@ -1,7 +1,7 @@
 //! What is modelled: the sizes, what may go wrong, and the rules, each of which can be broken.
 
 /// Most workers, records, tasks, clients and output blocks of a worker.
-pub const MAX: Sizes = Sizes { workers: 3, records: 3, tasks: 5, clients: 2, blocks: 2 };
+pub const MAX: Sizes = Sizes { workers: 3, records: 3, tasks: 5, clients: 3, blocks: 2 };
 /// Words of the longest lane.
 pub const MAX_LANE: usize = 8;
 

@@ -167,6 +167,30 @@ pub fn all() -> Vec<Scenario> {
             },
         ),
         scenario(
+            "three clients, one record",
+            false,
+            Config {
+                sizes: Sizes { clients: 3, ..sizes(1, 1, 3) },
+                faults: faults(0, 0, 1, 0, 0),
+                ..COARSE
+            },
+        ),
+        scenario(
+            "three clients that listen",
+            true,
+            Config { sizes: Sizes { clients: 3, ..sizes(1, 1, 3) }, host_bell: true, ..COARSE },
+        ),
+        scenario(
+            "two clients that listen and one that blocks",
+            true,
+            Config {
+                sizes: Sizes { clients: 3, ..sizes(1, 1, 3) },
+                host_bell: true,
+                leader: true,
+                ..COARSE
+            },
+        ),
+        scenario(
             "a busy worker and another",
             false,
             Config {
