@@ -1,4 +1,4 @@
-// The example programs: map, loop, async, zero-copy and crash, by the name given as argument.
+// The example programs: map, loop, async, zero-copy, crash and confined, by the name given as argument.
 package main
 
 import (
@@ -17,16 +17,17 @@ func main() {
 	log.SetFlags(0)
 	examples := map[string]func(){
 		"map": squares, "loop": loop, "async": async, "zero-copy": zeroCopy, "crash": crash,
+		"confined": confined,
 	}
 	if len(os.Args) != 2 || examples[os.Args[1]] == nil {
-		log.Fatal("usage: examples map|loop|async|zero-copy|crash")
+		log.Fatal("usage: examples map|loop|async|zero-copy|crash|confined")
 	}
 	examples[os.Args[1]]()
 }
 
 // all applies a function to the numbers below count, each in a goroutine of its own.
 func all(function string, count int, processes, concurrency uint32) ([]uint64, []error) {
-	pool := start(processes, concurrency)
+	pool := start(aiopool.Options{Processes: processes, ChildConcurrency: concurrency})
 	values, errs := make([]uint64, count), make([]error, count)
 	var group sync.WaitGroup
 	for i := 0; i < count; i++ {
@@ -44,8 +45,8 @@ func all(function string, count int, processes, concurrency uint32) ([]uint64, [
 	return values, errs
 }
 
-func start(processes, concurrency uint32) *aiopool.Pool {
-	pool, err := aiopool.Start(aiopool.Worker(), processes, concurrency)
+func start(options aiopool.Options) *aiopool.Pool {
+	pool, err := aiopool.Start(aiopool.Worker(), options)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -80,7 +81,7 @@ func squares() {
 // How fast that was, and how long one task alone takes there and back, goes to stderr.
 func loop() {
 	const count, inFlight, alone = 10000, 256, 1000
-	pool := start(2, 16)
+	pool := start(aiopool.Options{Processes: 2})
 	begun := time.Now()
 	numbers := make(chan uint64)
 	sums := make(chan uint64)
@@ -120,7 +121,7 @@ func loop() {
 // zeroCopy writes large inputs where the workers read them, and reads outputs where they are written.
 func zeroCopy() {
 	const count, size = 8, 4 << 20
-	pool := start(2, 16)
+	pool := start(aiopool.Options{Processes: 2})
 	sums := make(chan uint64)
 	for i := 1; i <= count; i++ {
 		go func(value byte) {
@@ -168,4 +169,23 @@ func crash() {
 func async() {
 	values, errs := all("slow_double", 200, 1, 200)
 	fmt.Printf("async: %d tasks in one worker, sum %d\n", len(values), sum(values, errs, func(x uint64) uint64 { return 2 * x }))
+}
+
+// confined has a worker try what an unconfined one may.
+func confined() {
+	trespass := func(options aiopool.Options) string {
+		pool := start(options)
+		said, err := pool.Apply("trespass", nil)
+		if err != nil {
+			log.Fatal(err)
+		}
+		end(pool)
+		return string(said)
+	}
+	if free := trespass(aiopool.Options{Processes: 1}); free != "files Success, socket Success, writing Success" {
+		log.Fatal(free)
+	}
+	fmt.Println("confined:", trespass(aiopool.Options{
+		Processes: 1, OpenFiles: 64, ReadOnly: []string{"/"}, ReadWrite: []string{"/dev"}, NoNetwork: true,
+	}))
 }

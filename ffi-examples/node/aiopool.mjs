@@ -48,6 +48,7 @@ const release = lib.func('int aiopool_outcome_release(void *outcome)');
 
 const [OK, TIMEOUT, EMPTY, FULL] = [0, -6, -7, -8];
 const START_COMMAND = 2;
+const [NO_NEW_PRIVS, NO_NETWORK, NO_SIGNALS, BEST_EFFORT] = [2, 4, 16, 32];
 const BORROW_OUTPUT = 4;
 export const WORKER_LOST = 5;
 
@@ -78,6 +79,28 @@ export class Borrowed {
   }
 }
 
+/** The options that `limits` and `sandbox` are. */
+function confined(limits, sandbox) {
+  only(limits, 'addressSpace', 'cpuSeconds', 'openFiles');
+  only(sandbox, 'readOnly', 'readWrite', 'noNetwork', 'noSignals', 'noNewPrivs', 'deniedCalls', 'bestEffort');
+  const paths = (list) => (list ? [...list, null] : null);
+  const calls = BigInt64Array.from(sandbox.deniedCalls ?? [], BigInt);
+  return {
+    limit_address_space: limits.addressSpace ?? 0, limit_cpu_seconds: limits.cpuSeconds ?? 0,
+    limit_open_files: limits.openFiles ?? 0,
+    flags: (sandbox.noNewPrivs ? NO_NEW_PRIVS : 0) | (sandbox.noNetwork ? NO_NETWORK : 0)
+      | (sandbox.noSignals ? NO_SIGNALS : 0) | (sandbox.bestEffort ? BEST_EFFORT : 0),
+    read_only: paths(sandbox.readOnly), read_write: paths(sandbox.readWrite),
+    denied_calls: calls.length ? calls : null, denied_calls_len: calls.length,
+  };
+}
+
+/** A rule that nobody knows must not go by unseen. */
+function only(object, ...names) {
+  const unknown = Object.keys(object).find((name) => !names.includes(name));
+  if (unknown) throw new TypeError(`${unknown}: ${names.join(', ')} are possible`);
+}
+
 export class Pool {
   #pool;
   #poll;
@@ -88,13 +111,20 @@ export class Pool {
   #next = 1;
   #ended;
 
-  /** Starts worker processes of `command`, an array of words. */
-  constructor(command, { processes = 2, childConcurrency = 16 } = {}) {
+  /**
+   * Starts worker processes of `command`, an array of words.
+   *
+   * `limits`: `addressSpace` (bytes), `cpuSeconds`, `openFiles` of each worker. `sandbox`:
+   * `readOnly` and `readWrite` (the only paths that workers can open), `noNetwork`, `noSignals`,
+   * `noNewPrivs`, `deniedCalls` (numbers of system calls), `bestEffort` (go without what the kernel
+   * cannot enforce).
+   */
+  constructor(command, { processes = 2, childConcurrency = 16, limits = {}, sandbox = {} } = {}) {
     const options = {};
     check(initOptions(options));
     Object.assign(options, {
       processes, child_concurrency: childConcurrency, start_method: START_COMMAND,
-      command: [...command, null],
+      command: [...command, null], ...confined(limits, sandbox),
     });
     const out = [null];
     check(start(options, out));

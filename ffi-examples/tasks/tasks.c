@@ -2,9 +2,14 @@
  * A worker is `aiopool worker --load libtasks.so`. Build: see README.md.
  */
 #include <aiopool.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 static int32_t read_number(aiopool_task *task, const void *input, size_t len, uint64_t *x) {
     if (len != sizeof *x) {
@@ -80,6 +85,28 @@ static int32_t invert(aiopool_task *task, const void *input, size_t len, aiopool
     return 0;
 }
 
+/* Says what becomes of 100 open files, a socket, and a new file. */
+static int32_t trespass(aiopool_task *task, const void *input, size_t len, aiopool_output *output,
+                        void *user) {
+    static const char path[] = "/tmp/aiopool-trespass";
+    int fds[100], count = 0, files = 0, network = 0, writing = 0, fd;
+    char text[256], texts[3][64];
+    (void)task, (void)input, (void)len, (void)user;
+    while (count < 100 && (fds[count] = open("/dev/null", O_RDONLY)) >= 0) count++;
+    if (count < 100) files = errno;
+    while (count > 0) close(fds[--count]);
+    if ((fd = socket(AF_INET, SOCK_STREAM, 0)) < 0) network = errno;
+    if (fd >= 0) close(fd);
+    if ((fd = open(path, O_WRONLY | O_CREAT, 0600)) < 0) writing = errno;
+    if (fd >= 0) close(fd), unlink(path);
+    snprintf(texts[0], sizeof texts[0], "%s", strerror(files));
+    snprintf(texts[1], sizeof texts[1], "%s", strerror(network));
+    snprintf(texts[2], sizeof texts[2], "%s", strerror(writing));
+    snprintf(text, sizeof text, "files %s, socket %s, writing %s", texts[0], texts[1], texts[2]);
+    aiopool_output_write(output, text, strlen(text));
+    return 0;
+}
+
 int aiopool_register_tasks(void) {
     uint32_t function;
     aiopool_status status = aiopool_function_register("square", square, NULL, &function);
@@ -91,6 +118,9 @@ int aiopool_register_tasks(void) {
     }
     if (status == AIOPOOL_OK) {
         status = aiopool_function_register("invert", invert, NULL, &function);
+    }
+    if (status == AIOPOOL_OK) {
+        status = aiopool_function_register("trespass", trespass, NULL, &function);
     }
     return status;
 }

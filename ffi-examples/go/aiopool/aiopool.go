@@ -103,16 +103,64 @@ func call(f func() C.aiopool_status) error {
 	return nil
 }
 
-// Start starts worker processes of a command.
-func Start(command []string, processes, childConcurrency uint32) (*Pool, error) {
-	words := C.malloc(C.size_t(len(command)+1) * C.size_t(unsafe.Sizeof(uintptr(0))))
-	defer C.free(words)
-	list := unsafe.Slice((**C.char)(words), len(command)+1)
-	for i, word := range command {
-		list[i] = C.CString(word)
-		defer C.free(unsafe.Pointer(list[i]))
+// Options of a pool. What is 0, false or nil is as without it.
+type Options struct {
+	Processes, ChildConcurrency uint32
+	// Limits of each worker: bytes of address space, seconds of processor time, descriptors.
+	AddressSpace, CPUSeconds, OpenFiles uint64
+	// The only paths that workers can open; ReadOnly can also be executed.
+	ReadOnly, ReadWrite []string
+	// NoNetwork forbids sockets, NoSignals signals to others than a worker's own children.
+	NoNetwork, NoSignals, NoNewPrivs bool
+	// Numbers of system calls that answer EPERM.
+	DeniedCalls []int64
+	// BestEffort goes without the rules that the kernel cannot enforce.
+	BestEffort bool
+}
+
+func (o *Options) flags() (flags C.uint32_t) {
+	for flag, set := range map[C.uint32_t]bool{
+		C.AIOPOOL_POOL_NO_NEW_PRIVS: o.NoNewPrivs, C.AIOPOOL_POOL_NO_NETWORK: o.NoNetwork,
+		C.AIOPOOL_POOL_NO_SIGNALS: o.NoSignals, C.AIOPOOL_POOL_BEST_EFFORT: o.BestEffort,
+	} {
+		if set {
+			flags |= flag
+		}
 	}
-	list[len(command)] = nil
+	return flags
+}
+
+// words is a copy of a list of strings in C's memory, ended by NULL; NULL for nil.
+func words(list []string) **C.char {
+	if list == nil {
+		return nil
+	}
+	copies := (**C.char)(C.malloc(C.size_t(len(list)+1) * C.size_t(unsafe.Sizeof(uintptr(0)))))
+	for i, word := range list {
+		unsafe.Slice(copies, len(list)+1)[i] = C.CString(word)
+	}
+	unsafe.Slice(copies, len(list)+1)[len(list)] = nil
+	return copies
+}
+
+func freeWords(copies **C.char, len int) {
+	if copies != nil {
+		for _, word := range unsafe.Slice(copies, len) {
+			C.free(unsafe.Pointer(word))
+		}
+		C.free(unsafe.Pointer(copies))
+	}
+}
+
+// Start starts worker processes of a command.
+func Start(command []string, o Options) (*Pool, error) {
+	program, readOnly, readWrite := words(command), words(o.ReadOnly), words(o.ReadWrite)
+	defer freeWords(program, len(command))
+	defer freeWords(readOnly, len(o.ReadOnly))
+	defer freeWords(readWrite, len(o.ReadWrite))
+	denied := C.malloc(C.size_t(8*len(o.DeniedCalls) + 1))
+	defer C.free(denied)
+	copy(unsafe.Slice((*int64)(denied), len(o.DeniedCalls)), o.DeniedCalls)
 	p := &Pool{tasks: map[uint64]chan end{}, done: make(chan error, 1)}
 	var fd C.int32_t
 	err := call(func() C.aiopool_status {
@@ -120,10 +168,19 @@ func Start(command []string, processes, childConcurrency uint32) (*Pool, error) 
 		if status := C.aiopool_pool_options_init(&options); status != C.AIOPOOL_OK {
 			return status
 		}
-		options.processes = C.uint32_t(processes)
-		options.child_concurrency = C.uint32_t(childConcurrency)
+		options.processes = C.uint32_t(o.Processes)
+		if o.ChildConcurrency != 0 {
+			options.child_concurrency = C.uint32_t(o.ChildConcurrency)
+		}
 		options.start_method = C.AIOPOOL_START_COMMAND
-		options.command = &list[0]
+		options.command = program
+		options.flags = o.flags()
+		options.limit_address_space = C.uint64_t(o.AddressSpace)
+		options.limit_cpu_seconds = C.uint64_t(o.CPUSeconds)
+		options.limit_open_files = C.uint64_t(o.OpenFiles)
+		options.read_only, options.read_write = readOnly, readWrite
+		options.denied_calls = (*C.int64_t)(denied)
+		options.denied_calls_len = C.size_t(len(o.DeniedCalls))
 		if status := C.aiopool_pool_start(&options, &p.pool); status != C.AIOPOOL_OK {
 			return status
 		}

@@ -4,6 +4,7 @@ Follows the interface of aiomultiprocess: `import aiopool as aiomultiprocess` is
 """
 
 from .core import Process, Worker, set_context, set_start_method
+from .isolation import Limits, Sandbox
 from .pool import Pool, PoolResult
 from .scheduler import RoundRobin, Scheduler
 from .types import (
@@ -16,6 +17,7 @@ from .types import (
 )
 
 __all__ = [
+    "Limits",
     "Pool",
     "PoolClosed",
     "PoolResult",
@@ -23,6 +25,7 @@ __all__ = [
     "ProxyException",
     "QueueID",
     "RoundRobin",
+    "Sandbox",
     "Scheduler",
     "TaskID",
     "TaskTimeout",

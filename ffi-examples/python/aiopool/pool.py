@@ -7,13 +7,14 @@ import pickle
 import subprocess
 import sys
 from collections import deque
-from ctypes import byref, c_char_p, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import byref, c_char_p, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from multiprocessing import spawn
 from typing import Any, AsyncIterator, Callable, Deque, Dict, Generic, Iterable, List, Optional
 from typing import Sequence, Tuple, TypeVar
 
 from . import _native as native
 from .core import check_sync
+from .isolation import Limits, Sandbox
 from .scheduler import RoundRobin, Scheduler
 from .types import PoolClosed, ProxyException, QueueID, TaskID, TaskTimeout, WorkerLost
 
@@ -83,6 +84,9 @@ class Pool:
         scheduler: Optional[Scheduler] = None,
         loop_initializer: Optional[Callable[[], asyncio.AbstractEventLoop]] = None,
         exception_handler: Optional[Callable[[BaseException], None]] = None,
+        *,
+        limits: Optional[Limits] = None,
+        sandbox: Optional[Sandbox] = None,
     ) -> None:
         check_sync("initializer", initializer)
         check_sync("loop_initializer", loop_initializer)
@@ -98,7 +102,7 @@ class Pool:
         self._ended: Optional[asyncio.Future] = None
         self._closed_below = False
         self._setup = _setup(initializer, initargs, loop_initializer, exception_handler)
-        self._pool = self._start(maxtasksperchild, childconcurrency)
+        self._pool = self._start(maxtasksperchild, childconcurrency, limits, sandbox)
         self._fd = native.give(native.lib.aiopool_pool_fd, self._pool, of=c_int32)
         self.scheduler = scheduler or RoundRobin()
         queues = [self.scheduler.register_queue(None) for _ in range(self.queue_count)]
@@ -112,7 +116,13 @@ class Pool:
         )
         self._ticket, self._outcome = c_uint64(), c_void_p()
 
-    def _start(self, max_tasks: int, concurrency: int) -> c_void_p:
+    def _start(
+        self,
+        max_tasks: int,
+        concurrency: int,
+        limits: Optional[Limits],
+        sandbox: Optional[Sandbox],
+    ) -> c_void_p:
         options = native.PoolOptions()
         native.check(native.lib.aiopool_pool_options_init(byref(options)))
         options.processes, options.queues = self.process_count, self.queue_count
@@ -120,9 +130,8 @@ class Pool:
         options.max_tasks_per_child = max(0, max_tasks)
         options.capacity = _CAPACITY
         options.start_method = native.START_COMMAND
-        words = [os.fsencode(word) for word in _command()]
-        # NULL ends it: the last element stays as it is made.
-        options.command = (c_char_p * (len(words) + 1))(*words)
+        options.command = _words(_command())
+        _confine(options, limits or Limits(), sandbox)
         options.init_input, options.init_input_len = self._setup, len(self._setup)
         return c_void_p(
             native.give(native.lib.aiopool_pool_start, byref(options), of=c_void_p)
@@ -332,6 +341,30 @@ class Pool:
             self._ended.set_result(None)
         else:
             self._ended.set_exception(reason)
+
+
+def _words(words: Sequence[Any]):
+    """An array of C strings that NULL ends: the last element stays as it is made."""
+    return (c_char_p * (len(words) + 1))(*map(os.fsencode, words))
+
+
+def _confine(options: native.PoolOptions, limits: Limits, sandbox: Optional[Sandbox]) -> None:
+    options.limit_address_space = limits.address_space
+    options.limit_cpu_seconds = limits.cpu_seconds
+    options.limit_open_files = limits.open_files
+    if sandbox is None:
+        return
+    options.flags |= native.NO_NEW_PRIVS
+    options.flags |= 0 if sandbox.network else native.NO_NETWORK
+    options.flags |= 0 if sandbox.signals else native.NO_SIGNALS
+    options.flags |= native.BEST_EFFORT if sandbox.best_effort else 0
+    if sandbox.read_only:
+        options.read_only = _words(sandbox.read_only)
+    if sandbox.read_write:
+        options.read_write = _words(sandbox.read_write)
+    numbers = (c_int64 * len(sandbox.denied_calls))(*sandbox.denied_calls)
+    options.denied_calls = ctypes.cast(numbers, c_void_p)
+    options.denied_calls_len = len(numbers)
 
 
 def _command() -> List[str]:

@@ -7,7 +7,7 @@ import threading
 import unittest
 
 import aiopool
-from aiopool import Pool, ProxyException, Scheduler, WorkerLost
+from aiopool import Limits, Pool, ProxyException, Sandbox, Scheduler, WorkerLost
 
 from tests import jobs
 
@@ -226,6 +226,25 @@ class Queues(Case):
     async def test_round_robin_uses_every_queue(self):
         async with Pool(3, queuecount=3) as pool:
             self.assertEqual(len(set(await self.within(pool.map(jobs.pid, range(60))))), 3)
+
+
+class Isolation(Case):
+    async def test_memory_beyond_the_limit_is_an_error_of_the_task(self):
+        async with Pool(1, limits=Limits(address_space=2 << 30)) as pool:
+            self.assertEqual(await self.within(pool.apply(jobs.allocate, (1 << 20,))), 1 << 20)
+            with self.assertRaisesRegex(ProxyException, "MemoryError"):
+                await self.within(pool.apply(jobs.allocate, (3 << 30,)))
+            self.assertEqual(await self.within(pool.apply(jobs.double, (2,))), 4)
+
+    async def test_denied_calls_are_refused(self):
+        uname = {"x86_64": 63, "aarch64": 160}[os.uname().machine]
+        async with Pool(1, sandbox=Sandbox(denied_calls=[uname])) as pool:
+            with self.assertRaisesRegex(ProxyException, "PermissionError"):
+                await self.within(pool.apply(os.uname))
+
+    async def test_a_path_that_is_not_there_is_refused_at_the_start(self):
+        with self.assertRaisesRegex(RuntimeError, "no/such/path"):
+            Pool(1, sandbox=Sandbox(read_only=["/no/such/path"]))
 
 
 async def until_there(path):
