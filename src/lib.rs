@@ -59,8 +59,14 @@ pub use process::{Process, Worker};
 #[cfg(aiopool_fuzz)]
 #[doc(hidden)]
 pub use queue::fuzz::live as fuzz_queue;
+#[cfg(aiopool_fuzz)]
+#[doc(hidden)]
+pub use stats::fuzz_page;
 #[cfg(not(aiopool_loom))]
 pub use stats::{Histogram, PageStats, observe};
+#[cfg(aiopool_fuzz)]
+#[doc(hidden)]
+pub use supervisor::fuzz::live as fuzz_supervisor;
 #[cfg(not(aiopool_loom))]
 pub use task::{
     Fallible, Finish, LiveError, LossCause, Plain, TaskError, TaskFailure, TaskOptions, TaskPanic,

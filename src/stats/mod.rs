@@ -25,6 +25,8 @@ pub(crate) use histogram::BUCKETS;
 pub use histogram::Histogram;
 #[cfg(feature = "stats-page")]
 pub(crate) use page::{Page, Promise};
+#[cfg(aiopool_fuzz)]
+pub use reader::read_anything as fuzz_page;
 pub(crate) use reader::remove;
 pub use reader::{PageStats, observe};
 

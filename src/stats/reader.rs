@@ -140,9 +140,46 @@ fn read_words(path: &str) -> io::Result<Vec<u64>> {
     Ok(bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("8"))).collect())
 }
 
+/// Reads a page of which `bytes` are the words from the first on, behind a right beginning or as
+/// they are, and asks it everything. True if it was taken for a page.
+#[cfg(any(test, aiopool_fuzz))]
+pub fn read_anything(bytes: &[u8]) -> bool {
+    let Some((&begins_right, bytes)) = bytes.split_first() else { return false };
+    let mut words: Vec<u64> =
+        bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().expect("8"))).collect();
+    if begins_right & 1 == 1 {
+        words.resize(WORDS, 0);
+        words[..2].copy_from_slice(&[MAGIC, (NUMBERS.len() as u64) << 32 | LAYOUT_VERSION]);
+    }
+    if check(&words).is_err() {
+        return false;
+    }
+    let page = stats(&words);
+    assert_eq!(page.iter().count(), NUMBERS.len());
+    assert!(NUMBERS.iter().all(|name| page.get(name).is_some()));
+    for histogram in [&page.waited, &page.ran] {
+        let (half, most) = (histogram.quantile(0.5), histogram.quantile(1.0));
+        assert!(half <= most, "{histogram:?}");
+        let _ = (histogram.sum(), histogram.mean(), histogram.quantile(f64::NAN));
+        assert_eq!(histogram.buckets().count(), BUCKETS);
+    }
+    let _ = format!("{page:?}");
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_words_can_be_read() {
+        let page = |byte, len| std::iter::repeat_n(byte, len).collect::<Vec<u8>>();
+        for len in [0, 1, 8, 9, 8 * WORDS, 8 * WORDS + 1, 9 * WORDS] {
+            assert!(!read_anything(&page(0, len)));
+            assert_eq!(read_anything(&page(0xFF, len)), len > 0);
+            assert_eq!(read_anything(&page(0x31, len)), len > 0);
+        }
+    }
 
     #[test]
     fn of_whatever_stands_there_no_more_is_read_than_a_page_has() {

@@ -8,6 +8,8 @@
 mod burial;
 mod crew;
 mod damage;
+#[cfg(any(test, aiopool_fuzz))]
+pub(crate) mod fuzz;
 mod numbers;
 mod plan;
 #[cfg(feature = "stats-page")]

@@ -87,7 +87,7 @@ impl Supervisor {
         self.watch.next = Some(next.unwrap_or(now).clamp(now + FIRST, now + LAST));
     }
 
-    fn audit(&mut self, queue: usize) {
+    pub(super) fn audit(&mut self, queue: usize) {
         let slots = &self.crew.slots[queue];
         let incarnation = |slot: usize| {
             slots.get(slot).and_then(|slot| slot.worker.as_ref()).map(|w| Owner::of(w.id))

@@ -3,23 +3,23 @@
 
 /// A source of decisions.
 #[derive(Debug)]
-pub(super) struct Choices<'b> {
+pub(crate) struct Choices<'b> {
     bytes: &'b [u8],
     random: u64,
 }
 
 impl<'b> Choices<'b> {
-    pub(super) fn new(bytes: &'b [u8]) -> Self {
+    pub(crate) fn new(bytes: &'b [u8]) -> Self {
         Self { bytes, random: 0x9E37_79B9_7F4A_7C15 }
     }
 
     /// Whether the bytes decide no more.
-    pub(super) fn is_spent(&self) -> bool {
+    pub(crate) fn is_spent(&self) -> bool {
         self.bytes.is_empty()
     }
 
     /// A number below `limit`, of as many bytes as it needs.
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         let mut value = 0;
         let mut span = 1_u64;
         while span < limit {
@@ -30,7 +30,7 @@ impl<'b> Choices<'b> {
     }
 
     /// Any word.
-    pub(super) fn word(&mut self) -> u64 {
+    pub(crate) fn word(&mut self) -> u64 {
         (0..8).fold(0, |word, _| word << 8 | u64::from(self.byte()))
     }
 

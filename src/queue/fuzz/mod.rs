@@ -14,7 +14,10 @@ mod tests;
 use std::cell::Cell;
 use std::sync::Once;
 
+pub(crate) use choices::Choices;
 use life::Life;
+#[cfg(test)]
+pub(crate) use tests::random_bytes;
 
 thread_local! {
     /// A worker runs here: it may die of what it reads.

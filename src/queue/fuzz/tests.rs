@@ -10,7 +10,7 @@ use crate::ring::LaneWriter;
 use crate::table::{Owner, State, StateWord};
 use crate::task::TaskOptions;
 
-fn random_bytes(seed: u64, len: u64) -> Vec<u8> {
+pub(crate) fn random_bytes(seed: u64, len: u64) -> Vec<u8> {
     let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     (0..len).map(|_| (choices::next(&mut random) >> 32) as u8).collect()
 }
