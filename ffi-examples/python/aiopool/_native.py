@@ -1,10 +1,8 @@
 """libaiopool through ctypes: the part of `aiopool.h` that the package uses."""
 
 import ctypes
-import ctypes.util
 import os
 from ctypes import POINTER, byref, c_char_p, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
-from pathlib import Path
 
 OK, TIMEOUT, EMPTY, FULL, CLOSED = 0, -6, -7, -8, -9
 START_COMMAND = 2
@@ -101,13 +99,16 @@ def find_library() -> str:
     named = os.environ.get("AIOPOOL_LIBRARY")
     if named:
         return named
-    here = Path(__file__).resolve()
-    places = [here.with_name("libaiopool.so")]
-    for target in ("release", "debug"):
-        places += [parent / "target" / target / "libaiopool.so" for parent in here.parents[2:5]]
-    for place in places:
-        if place.exists():
-            return str(place)
+    # Not pathlib, and ctypes.util only where it is needed: each worker begins by this.
+    here = os.path.dirname(os.path.realpath(__file__))
+    roots = [os.path.join(here, *[".."] * up) for up in (2, 3, 4)]
+    builds = [os.path.join(root, "target", kind) for kind in ("release", "debug") for root in roots]
+    for folder in (here, *builds):
+        place = os.path.join(folder, "libaiopool.so")
+        if os.path.exists(place):
+            return place
+    import ctypes.util
+
     installed = ctypes.util.find_library("aiopool")
     if installed:
         return installed
@@ -162,13 +163,24 @@ if os.sep in PATH:
     # Workers may be in another directory than this process was.
     PATH = os.path.realpath(PATH)
 lib = ctypes.CDLL(PATH)
+# The same for calls that never wait: without giving up the interpreter's lock for each.
+quick = ctypes.PyDLL(PATH)
 for _name, (_result, _arguments) in _PROTOTYPES.items():
-    _function = getattr(lib, _name)
-    _function.restype, _function.argtypes = _result, _arguments
+    for _library in (lib, quick):
+        _function = getattr(_library, _name)
+        _function.restype, _function.argtypes = _result, _arguments
 
 
 def last_error() -> str:
     return lib.aiopool_last_error().decode(errors="replace")
+
+
+def bytes_at(address: int, size: int) -> bytes:
+    """A copy of memory; quicker than `ctypes.string_at` for what is small."""
+    if size > 4096:
+        # A type for each size is made and kept.
+        return ctypes.string_at(address, size)
+    return (ctypes.c_char * size).from_address(address).raw if size else b""
 
 
 def check(status: int) -> None:

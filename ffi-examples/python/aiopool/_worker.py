@@ -13,7 +13,8 @@ from multiprocessing import spawn
 from . import _native as native
 from .core import new_loop
 
-_EAGER = sys.version_info >= (3, 12)
+# A coroutine's first step is at once where that is possible.
+_OPTIONS = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 # Tasks begun in a row before the event loop's other work has its turn.
 _PER_TURN = 61
 
@@ -24,27 +25,30 @@ class Served:
     def __init__(self, worker, loop, exception_handler) -> None:
         self.worker, self.loop, self.exception_handler = worker, loop, exception_handler
         self.tasks = {}
+        # What tasks will await that have not had their first step.
+        self.unbegun = {}
         self.called_off = set()
         self.event = native.WorkerEvent()
+        self.event_out = byref(self.event)
         self.scheduled = False
 
     def look(self) -> None:
         """Takes tasks one by one, each begun before the next is taken."""
         self.scheduled = False
+        event = self.event
         for _ in range(_PER_TURN):
-            native.check(native.lib.aiopool_worker_next(self.worker, byref(self.event)))
-            kind, number = self.event.kind, self.event.task
+            native.check(native.quick.aiopool_worker_next(self.worker, self.event_out))
+            kind, number = event.kind, event.task
             if kind == native.EVENT_NOTHING:
                 return
             if kind == native.EVENT_LEAVE:
                 self.loop.stop()
                 return
             if kind == native.EVENT_CANCEL:
-                self.called_off.add(number)
-                self.tasks[number].cancel()
+                self.call_off(number)
                 continue
-            data = ctypes.string_at(self.event.input, self.event.input_len)
-            if not self.run(number, self.event.function, data):
+            data = native.bytes_at(event.input, event.input_len)
+            if not self.run(number, event.function, data):
                 # Its first step is due before the next look: a task that computes must not
                 # have others behind it that a sibling could run.
                 break
@@ -69,29 +73,48 @@ class Served:
         if not inspect.isawaitable(result):
             self.succeed(number, result)
             return True
-        if not inspect.iscoroutine(result):
-            result = _await(result)
-        options = {"eager_start": True} if _EAGER else {}
-        task = asyncio.Task(result, loop=self.loop, **options)
-        if task.done():
-            self.over(number, task)
-            return True
-        self.tasks[number] = task
-        task.add_done_callback(lambda task: self.over(number, task))
-        return _EAGER
+        self.unbegun[number] = result
+        task = asyncio.Task(self.finish(number, result), loop=self.loop, **_OPTIONS)
+        if not task.done():
+            self.tasks[number] = task
+        return bool(_OPTIONS)
 
-    def over(self, number: int, task: asyncio.Task) -> None:
+    async def finish(self, number: int, awaitable) -> None:
+        """The life of a task in the event loop."""
+        del self.unbegun[number]
+        result = failed = None
+        try:
+            result = await awaitable
+        except asyncio.CancelledError:
+            failed = asyncio.CancelledError("the coroutine cancelled itself")
+        except GeneratorExit:
+            # The event loop is gone.
+            raise
+        except BaseException as error:
+            # Its story begins in the task's own code.
+            failed = error.with_traceback(error.__traceback__.tb_next)
         self.tasks.pop(number, None)
         if number in self.called_off:
             # Its caller knows already; whatever it ended with, nobody waits for it.
             self.called_off.discard(number)
             self.end(number, native.END_CANCELLED, b"")
-        elif task.cancelled():
-            self.fail(number, asyncio.CancelledError("the coroutine cancelled itself"))
-        elif task.exception() is not None:
-            self.fail(number, task.exception())
+        elif failed is not None:
+            self.fail(number, failed)
         else:
-            self.succeed(number, task.result())
+            self.succeed(number, result)
+
+    def call_off(self, number: int) -> None:
+        task = self.tasks[number]
+        if number in self.unbegun:
+            # Cancelled now, `finish` never runs.
+            awaitable = self.unbegun.pop(number)
+            if inspect.iscoroutine(awaitable):
+                awaitable.close()
+            del self.tasks[number]
+            self.end(number, native.END_CANCELLED, b"")
+        else:
+            self.called_off.add(number)
+        task.cancel()
 
     def succeed(self, number: int, result) -> None:
         try:
@@ -113,12 +136,8 @@ class Served:
 
     def end(self, number: int, how: int, data: bytes) -> None:
         native.check(
-            native.lib.aiopool_worker_complete(self.worker, number, how, data, len(data))
+            native.quick.aiopool_worker_complete(self.worker, number, how, data, len(data))
         )
-
-
-async def _await(awaitable):
-    return await awaitable
 
 
 def main() -> None:

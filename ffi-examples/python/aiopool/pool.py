@@ -115,6 +115,7 @@ class Pool:
             native.lib.aiopool_function_declare, b"aiopool.call", of=c_uint32
         )
         self._ticket, self._outcome = c_uint64(), c_void_p()
+        self._call_in, self._ticket_out = byref(self._call), byref(self._ticket)
 
     def _start(
         self,
@@ -246,7 +247,9 @@ class Pool:
         call = self._call
         call.input, call.input_len = task.payload, len(task.payload)
         call.user_data, call.queue = task.number, task.queue
-        status = native.lib.aiopool_pool_try_submit(self._pool, byref(call), byref(self._ticket))
+        status = native.quick.aiopool_pool_try_submit(
+            self._pool, self._call_in, self._ticket_out
+        )
         if status == native.FULL:
             return False
         if status != native.OK:
@@ -266,11 +269,11 @@ class Pool:
 
     def _readable(self) -> None:
         """There may be outcomes: takes them all, and submits what waited for room."""
-        pool, lib, outcome = self._pool, native.lib, self._outcome
+        pool, peek, outcome = self._pool, native.quick.aiopool_pool_peek, self._outcome
         if pool is None:
             return
-        taken = 0
-        while (status := lib.aiopool_pool_peek(pool, byref(outcome))) == native.OK:
+        taken, out = 0, byref(outcome)
+        while (status := peek(pool, out)) == native.OK:
             self._receive(outcome)
             taken += 1
             if taken >= 512:
@@ -289,14 +292,14 @@ class Pool:
             self._look_for_end()
 
     def _receive(self, outcome: c_void_p) -> None:
-        lib = native.lib
+        lib = native.quick
         status = lib.aiopool_outcome_status(outcome)
         task = self._tasks.pop(lib.aiopool_outcome_user_data(outcome), None)
         error = value = None
         if status == native.OUTCOME_OK:
             data, size = lib.aiopool_outcome_data(outcome), lib.aiopool_outcome_len(outcome)
             try:
-                value = pickle.loads(ctypes.string_at(data, size))
+                value = pickle.loads(native.bytes_at(data, size))
             except Exception as failed:
                 error = ProxyException(f"the result cannot be unpickled here: {failed!r}")
         elif status == native.OUTCOME_CANCELLED:
