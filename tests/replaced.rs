@@ -65,23 +65,20 @@ int main(void) {
 }
 "#;
 
-/// The same library with another build number, where it has one; another file in any case.
-fn rebuilt(library: &[u8]) -> Vec<u8> {
-    let mut other = library.to_vec();
-    // A note of 20 bytes, type 3, named "GNU".
+/// Where the number of the build is, if the linker gave one: in a note of 20 bytes, type 3, named
+/// "GNU".
+fn build_number(library: &[u8]) -> Option<usize> {
     let note = [4, 0, 0, 0, 20, 0, 0, 0, 3, 0, 0, 0, b'G', b'N', b'U', 0];
-    if let Some(at) = other.windows(note.len()).position(|window| window == note) {
-        other[at + note.len()] ^= 0xFF;
-    }
-    other
+    library.windows(note.len()).position(|window| window == note).map(|at| at + note.len())
 }
 
-#[test]
-fn a_library_that_was_replaced_is_told_and_what_runs_goes_on() {
+/// What a host is told that starts a pool of executed workers after `replace` did something to the
+/// file of its library.
+fn told_after(name: &str, replace: impl FnOnce(&Path)) -> Option<String> {
     if missing("cc") {
-        return;
+        return None;
     }
-    let dir = scratch("replaced");
+    let dir = scratch(name);
     let (source, binary) = (dir.join("replaced.c"), dir.join("replaced"));
     let copy = dir.join("libaiopool.so");
     fs::write(&source, PROGRAM).unwrap();
@@ -102,15 +99,48 @@ fn a_library_that_was_replaced_is_told_and_what_runs_goes_on() {
         .unwrap();
     let mut lines = BufReader::new(host.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert_eq!(lines.next().as_deref(), Some("hello"));
-    let new = dir.join("new");
-    fs::write(&new, rebuilt(&fs::read(&copy).unwrap())).unwrap();
-    fs::rename(&new, &copy).unwrap();
+    replace(&copy);
     host.stdin.take().unwrap().write_all(b"\n").unwrap();
     let told = lines.next().unwrap_or_default();
-    assert!(told.starts_with("error: "), "{told}");
-    let said = "was replaced since it was loaded: restart the program";
-    assert!(told.contains(said), "{told}");
     // Workers that are forked are of the library that was loaded.
     assert_eq!(lines.next().as_deref(), Some("hello"));
     assert!(host.wait().unwrap().success());
+    Some(told)
+}
+
+#[test]
+fn a_library_that_was_replaced_is_told_and_what_runs_goes_on() {
+    let told = told_after("replaced", |copy| {
+        let mut other = fs::read(copy).unwrap();
+        if let Some(at) = build_number(&other) {
+            other[at] ^= 0xFF;
+        }
+        let new = copy.with_extension("new");
+        fs::write(&new, other).unwrap();
+        fs::rename(&new, copy).unwrap();
+    });
+    let Some(told) = told else { return };
+    assert!(told.starts_with("error: "), "{told}");
+    // By the zygote, which does not find its own file any more.
+    assert!(
+        told.contains("its file was replaced since it was loaded: restart the program"),
+        "{told}"
+    );
+}
+
+#[test]
+fn an_executed_worker_of_another_build_refuses() {
+    let told = told_after("rebuilt", |copy| {
+        use std::os::unix::fs::FileExt;
+        // The same file with another build in it, so that only who is executed can tell.
+        let at = build_number(&fs::read(copy).unwrap()).expect("linked with a build id");
+        let file = fs::File::options().read(true).write(true).open(copy).unwrap();
+        let mut number = [0];
+        file.read_exact_at(&mut number, at as u64).unwrap();
+        file.write_all_at(&[!number[0]], at as u64).unwrap();
+    });
+    let Some(told) = told else { return };
+    assert!(told.starts_with("error: "), "{told}");
+    let said = "the file of this library was replaced since it was loaded: restart the program";
+    assert!(told.contains(said), "{told}");
 }
