@@ -1,27 +1,15 @@
 //! The complaints of users of the pools we replace: a test named after each, which fails on the
 //! behaviour complained of.
 
+mod waits;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aiopool::{Error, Pool, TaskError};
-
-/// A hang is a failure, and not a stuck test.
-async fn in_time<F: IntoFuture>(what: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(120), what.into_future()).await.expect("it hangs")
-}
-
-/// Waits for what comes about without anybody telling.
-async fn until(mut condition: impl FnMut() -> bool) {
-    in_time(async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-}
+use waits::{in_time, until};
 
 fn pool(processes: usize) -> Pool {
     Pool::builder().processes(processes).build().unwrap()

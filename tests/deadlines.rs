@@ -1,47 +1,28 @@
 //! Deadlines in two steps, and who else is touched by them; whose code runs again, and whose not.
 
-use std::path::{Path, PathBuf};
+mod waits;
+
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use aiopool::{LossCause, Pool, Task, TaskError, TaskOptions};
-
-async fn in_time<F: IntoFuture>(what: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(120), what.into_future()).await.expect("it hangs")
-}
-
-async fn until(mut condition: impl FnMut() -> bool) {
-    in_time(async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
-}
+use waits::{Folder, in_time, until};
 
 /// Which tasks ran, a file each with a line a run.
-struct Runs(PathBuf);
+struct Runs(Folder);
 
 impl Runs {
     fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("aiopool-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
+        Self(Folder::new(name))
     }
 
     fn call(&self, name: &str) -> (String, String) {
-        (self.0.to_str().unwrap().to_owned(), name.to_owned())
+        (self.0.text(), name.to_owned())
     }
 
     fn of(&self, name: &str) -> usize {
-        runs(&self.0, name)
-    }
-}
-
-impl Drop for Runs {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        runs(self.0.path(), name)
     }
 }
 

@@ -1,20 +1,18 @@
 //! `tracing` at the places a user debugs, with ids; and workers' lines arrive whole.
 
+mod waits;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use aiopool::{Pool, TaskOptions};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
-
-async fn in_time<F: IntoFuture>(what: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(120), what.into_future()).await.expect("it hangs")
-}
+use waits::in_time;
 
 /// Writes each event with the spans around it to a file, a line with one call.
 struct ToFile {

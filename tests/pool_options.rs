@@ -1,12 +1,11 @@
 //! Options and verbs of a pool beyond the everyday ones.
 
+mod waits;
+
 use std::time::Duration;
 
 use aiopool::{Error, LiveError, Pool, TaskError, TaskOptions, WorkerContext};
-
-async fn in_time<F: IntoFuture>(what: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(120), what.into_future()).await.expect("it hangs")
-}
+use waits::in_time;
 
 async fn double(x: u64) -> u64 {
     x * 2

@@ -1,12 +1,11 @@
 //! `Process` and `Worker`: one function in a process of its own.
 
+mod waits;
+
 use std::time::Duration;
 
 use aiopool::{Error, Process, TaskError, Worker, WorkerContext, WorkerExit};
-
-async fn in_time<F: IntoFuture>(what: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(120), what.into_future()).await.expect("it hangs")
-}
+use waits::in_time;
 
 async fn double(x: u64) -> u64 {
     x * 2

@@ -1,5 +1,7 @@
 //! One conformance set for every scheduler: those that are shipped and one of a user's own.
 
+mod waits;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,10 +10,7 @@ use aiopool::scheduler::{
     CompletedTask, LeastLoaded, Load, NewTask, Priority, ProcessInfo, RoundRobin, Scheduler,
 };
 use aiopool::{Pool, TaskOptions};
-
-async fn in_time<F: IntoFuture>(what: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(120), what.into_future()).await.expect("it hangs")
-}
+use waits::in_time;
 
 async fn pid(_: u64) -> u32 {
     std::process::id()

@@ -1,12 +1,11 @@
 //! Start method `Spawn`: workers are executed anew; same verbs, from a host with threads.
 
+mod waits;
+
 use std::time::Duration;
 
 use aiopool::{Pool, StartMethod, TaskOptions, WorkerContext};
-
-async fn in_time<F: IntoFuture>(what: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(120), what.into_future()).await.expect("it hangs")
-}
+use waits::in_time;
 
 fn spawned(processes: usize) -> aiopool::PoolBuilder {
     Pool::builder().processes(processes).start_method(StartMethod::Spawn)

@@ -1,21 +1,11 @@
 //! What a pool counts, and the page on which it publishes that.
 
+mod waits;
+
 use std::time::Duration;
 
 use aiopool::{Pool, TaskOptions};
-
-async fn in_time<F: IntoFuture>(what: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(120), what.into_future()).await.expect("it hangs")
-}
-
-async fn until(mut condition: impl FnMut() -> bool) {
-    in_time(async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-}
+use waits::{in_time, until};
 
 async fn double(x: u64) -> u64 {
     x * 2

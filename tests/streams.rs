@@ -1,5 +1,7 @@
 //! Streams of results, batches, and work that is added while others run.
 
+mod waits;
+
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,19 +11,7 @@ use std::time::Duration;
 use aiopool::{Pool, TaskError, TaskOptions};
 use futures_core::Stream;
 use tokio::sync::mpsc;
-
-async fn in_time<F: IntoFuture>(what: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(120), what.into_future()).await.expect("it hangs")
-}
-
-async fn until(mut condition: impl FnMut() -> bool) {
-    in_time(async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
-}
+use waits::{Folder, in_time, until};
 
 async fn double(x: u64) -> u64 {
     x * 2
@@ -31,32 +21,11 @@ async fn odd_is_an_error(x: u64) -> Result<u64, String> {
     if x % 2 == 1 { Err(format!("{x} is odd")) } else { Ok(x) }
 }
 
-/// A directory of one test's own.
-struct Marks(PathBuf);
-
-impl Marks {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("aiopool-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self) -> String {
-        self.0.to_str().unwrap().to_owned()
-    }
-
-    fn count(&self, prefix: &str) -> usize {
-        let names = std::fs::read_dir(&self.0).unwrap();
-        let names = names.map(|entry| entry.unwrap().file_name());
-        names.filter(|name| name.to_str().unwrap().starts_with(prefix)).count()
-    }
-}
-
-impl Drop for Marks {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// How many files have names with that beginning.
+fn count(folder: &Folder, prefix: &str) -> usize {
+    let names = std::fs::read_dir(folder.path()).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_str().unwrap().starts_with(prefix)).count()
 }
 
 /// Leaves a file when it is dropped, which takes longer than the pool looks after what is over.
@@ -124,27 +93,27 @@ async fn one_stage_feeds_the_next() {
 
 #[tokio::test]
 async fn a_stream_dropped_half_way_calls_off_what_runs_and_frees_the_rest() {
-    let marks = Marks::new("half-way");
+    let marks = Folder::new("half-way");
     let pool = Pool::builder().processes(2).child_concurrency(4).capacity(64).build().unwrap();
     for ordered in [true, false] {
-        let items = (0..).map(|number| (number, marks.path()));
+        let items = (0..).map(|number| (number, marks.text()));
         let mut stream = pool.map(linger, items).window(20);
         if !ordered {
             stream = stream.as_completed();
         }
         let waits = tokio::time::timeout(Duration::from_millis(5), stream.next()).await;
         assert!(waits.is_err(), "what never ends has ended");
-        until(|| marks.count("began") == 8).await;
+        until(|| count(&marks, "began") == 8).await;
         assert_eq!(pool.stats().pending, 20);
         drop(stream);
         assert_eq!(pool.stats().pending, 0);
         // The futures themselves are dropped, and what never began never does.
-        until(|| marks.count("dropped") == 8).await;
+        until(|| count(&marks, "dropped") == 8).await;
         // Records and blocks come back although nobody uses the pool meanwhile.
         until(|| pool.stats().free_records == 64).await;
-        assert_eq!((marks.count("began"), pool.stats().input_bytes), (8, 0));
-        std::fs::remove_dir_all(&marks.0).unwrap();
-        std::fs::create_dir(&marks.0).unwrap();
+        assert_eq!((count(&marks, "began"), pool.stats().input_bytes), (8, 0));
+        std::fs::remove_dir_all(marks.path()).unwrap();
+        std::fs::create_dir(marks.path()).unwrap();
     }
     assert_eq!(in_time(pool.map(double, 0..3)).await.unwrap(), [0, 2, 4]);
     assert_eq!(pool.stats().deaths, 0);
@@ -229,32 +198,32 @@ async fn linger_at((at, marks): (NotThirteen, String)) {
 
 #[tokio::test]
 async fn a_batch_that_cannot_be_submitted_whole_calls_off_the_part_that_was() {
-    let marks = Marks::new("batch");
+    let marks = Folder::new("batch");
     let pool = Pool::builder().processes(1).child_concurrency(4).capacity(64).build().unwrap();
-    let items = (0..20).map(|number| (NotThirteen(number), marks.path()));
+    let items = (0..20).map(|number| (NotThirteen(number), marks.text()));
     let refused = in_time(pool.submit_many(linger_at, items)).await.unwrap_err();
     assert!(matches!(refused, TaskError::NotSubmitted(_)), "{refused:?}");
     assert!(refused.to_string().contains("13 brings bad luck"), "{refused}");
     assert_eq!(pool.stats().pending, 0);
     // Those that had begun by then are dropped, the others do not begin.
-    until(|| marks.count("dropped") == marks.count("began")).await;
+    until(|| count(&marks, "dropped") == count(&marks, "began")).await;
     until(|| pool.stats().free_records == 64 && pool.stats().input_bytes == 0).await;
     assert_eq!(in_time(pool.apply(double, 2)).await.unwrap(), 4);
 }
 
 #[tokio::test]
 async fn a_batch_that_waits_for_room_ends_with_the_pool() {
-    let marks = Marks::new("batch-close");
+    let marks = Folder::new("batch-close");
     for end in [Pool::close as fn(&Pool), Pool::terminate] {
         let pool = Pool::builder().processes(1).child_concurrency(4).capacity(16).build().unwrap();
         let pool = Arc::new(pool);
-        let items: Vec<_> = (0..40).map(|number| (number, marks.path())).collect();
+        let items: Vec<_> = (0..40).map(|number| (number, marks.text())).collect();
         let batch = tokio::spawn({
             let pool = Arc::clone(&pool);
             async move { pool.submit_many(linger, items).await.map(|tasks| tasks.len()) }
         });
         // Sixteen are in, and the next one waits.
-        until(|| pool.stats().pending == 16 && marks.count("began") >= 4).await;
+        until(|| pool.stats().pending == 16 && count(&marks, "began") >= 4).await;
         assert!(!batch.is_finished());
         end(&pool);
         let refused = in_time(batch).await.unwrap().unwrap_err();
@@ -267,9 +236,9 @@ async fn a_batch_that_waits_for_room_ends_with_the_pool() {
 
 #[tokio::test]
 async fn a_batch_that_is_given_up_takes_back_what_it_submitted() {
-    let marks = Marks::new("batch-given-up");
+    let marks = Folder::new("batch-given-up");
     let pool = Pool::builder().processes(1).child_concurrency(4).capacity(16).build().unwrap();
-    let items = (0..40).map(|number| (number, marks.path()));
+    let items = (0..40).map(|number| (number, marks.text()));
     let limit = Duration::from_millis(20);
     let batch = tokio::time::timeout(limit, pool.submit_many(linger, items)).await;
     assert!(batch.is_err(), "forty tasks found room where there is room for sixteen");
