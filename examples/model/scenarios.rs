@@ -181,16 +181,6 @@ pub fn all() -> Vec<Scenario> {
             Config { sizes: Sizes { clients: 3, ..sizes(1, 1, 3) }, host_bell: true, ..COARSE },
         ),
         scenario(
-            "two clients that listen and one that blocks",
-            true,
-            Config {
-                sizes: Sizes { clients: 3, ..sizes(1, 1, 3) },
-                host_bell: true,
-                leader: true,
-                ..COARSE
-            },
-        ),
-        scenario(
             "a busy worker and another",
             false,
             Config {

@@ -54,9 +54,9 @@ impl Receiver for Book {
 /// A worker without a process.
 pub(super) struct Hand {
     pub(super) id: WorkerId,
-    engine: Engine,
+    pub(super) engine: Engine,
     pub(super) arena: Arc<Region>,
-    running: Vec<Claimed>,
+    pub(super) running: Vec<Claimed>,
 }
 
 impl Hand {
@@ -90,7 +90,7 @@ pub(super) struct Life<'b> {
     book: Arc<Book>,
     pub(super) hands: Vec<Option<Hand>>,
     incarnation: u32,
-    tickets: Vec<Ticket>,
+    pub(super) tickets: Vec<Ticket>,
     /// Damages that the host has found.
     pub(super) damages: u64,
 }

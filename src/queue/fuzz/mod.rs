@@ -9,6 +9,8 @@ mod choices;
 mod damage;
 mod life;
 #[cfg(test)]
+mod rules;
+#[cfg(test)]
 mod tests;
 
 use std::cell::Cell;

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::life::{Life, SHAPE};
+use super::life::Life;
 use super::{choices, live};
 use crate::control::Part;
 use crate::queue::lock;
@@ -146,37 +146,4 @@ fn a_worker_that_moves_its_start_or_never_starts_is_timed_out_all_the_same() {
         }
         assert_eq!(life.queue.pending(), 0, "{state:?}");
     }
-}
-
-/// As many tasks as there are records: the ring is full.
-fn with_a_full_ring() -> Life<'static> {
-    // What is called off, if anything, is the first.
-    let mut life = Life::new(&[0; 2]);
-    (0..SHAPE.capacity).for_each(|_| life.submit_with(&[7; 8], TaskOptions::new()));
-    assert_eq!(life.queue.free_records(), 0);
-    life
-}
-
-#[test]
-fn a_record_is_used_again_only_when_head_has_passed_its_entry() {
-    let mut life = with_a_full_ring();
-    // Its entry stands at head, and the next one's would be in the same slot.
-    life.cancel();
-    life.submit_with(&[7; 8], TaskOptions::new());
-    assert_eq!(life.queue.pending(), SHAPE.capacity as usize);
-    life.end();
-    assert_eq!(life.damages, 0);
-}
-
-#[test]
-fn recovery_queues_again_only_when_head_has_passed_the_old_entry() {
-    let mut life = with_a_full_ring();
-    let control = life.queue.control();
-    // C2: it dies between the claim and the help.
-    let owner = Owner::of(life.hands[0].as_ref().unwrap().id);
-    assert!(control.records()[0].try_claim(control.records()[0].state(), owner));
-    life.bury(0, crate::task::LossCause::Death);
-    life.hire(0);
-    life.end();
-    assert_eq!(life.damages, 0);
 }

@@ -1,0 +1,175 @@
+//! Lives without damage, for the rules that an audit, a death or luck would make good for when they
+//! are broken: so a test with processes passes all the same.
+
+use super::life::{Life, SHAPE};
+use crate::arena::Block;
+use crate::control::Part;
+use crate::queue::{Reason, lock};
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sys::eventfd::EventFd;
+use crate::table::{Owner, State, StateWord};
+use crate::task::{LossCause, Status, TaskOptions};
+use crate::worker::{Claimed, Look};
+
+/// With so many small tasks.
+fn with_tasks(tasks: u32) -> Life<'static> {
+    // What is called off, if anything is, is the first.
+    let mut life = Life::new(&[0; 16]);
+    (0..tasks).for_each(|_| life.submit_with(&[7; 8], TaskOptions::new()));
+    life
+}
+
+/// The worker in slot 0 claims the next task.
+fn claim(life: &mut Life<'_>) -> Claimed {
+    match life.hands[0].as_mut().unwrap().engine.claim(true) {
+        Look::Task(task) => task,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The same, and starts it.
+fn start(life: &mut Life<'_>) -> Claimed {
+    let mut task = claim(life);
+    let hand = life.hands[0].as_mut().unwrap();
+    assert!(hand.engine.start(&mut task, 1));
+    hand.running.push(task);
+    task
+}
+
+/// Whether somebody has rung `slot`'s bell since this was asked last.
+fn is_rung(life: &Life<'_>, slot: usize) -> bool {
+    let bell = life.queue.bells().nth(slot).unwrap().try_clone_to_owned().unwrap();
+    EventFd::from(bell).drain().unwrap()
+}
+
+#[test]
+fn a_record_is_used_again_only_when_head_has_passed_its_entry() {
+    let mut life = with_tasks(SHAPE.capacity);
+    assert_eq!(life.queue.free_records(), 0);
+    // Its entry stands at head, and the next one's would be in the same slot.
+    life.cancel();
+    life.submit_with(&[7; 8], TaskOptions::new());
+    assert_eq!(life.queue.pending(), SHAPE.capacity as usize);
+    life.end();
+    assert_eq!(life.damages, 0);
+}
+
+#[test]
+fn a_record_that_a_worker_has_is_not_free_when_its_task_is_called_off() {
+    let mut life = with_tasks(SHAPE.capacity);
+    start(&mut life);
+    life.cancel();
+    assert_eq!(life.queue.pending(), SHAPE.capacity as usize - 1);
+    assert_eq!(life.queue.free_records(), 0);
+    life.end();
+    assert_eq!(life.damages, 0);
+}
+
+#[test]
+fn who_has_a_task_that_is_called_off_is_told_and_rung() {
+    let mut life = with_tasks(1);
+    start(&mut life);
+    is_rung(&life, 0);
+    let before = life.queue.control().attention(0).get();
+    life.cancel();
+    assert_ne!(life.queue.control().attention(0).get(), before);
+    assert!(is_rung(&life, 0));
+    life.end();
+}
+
+#[test]
+fn an_output_that_comes_too_late_leaves_its_block() {
+    let mut life = with_tasks(0);
+    // Far more than the arena has room for at once.
+    for _ in 0..600 {
+        life.submit_with(&[7; 8], TaskOptions::new());
+        let task = start(&mut life);
+        assert!(life.queue.cancel(*life.tickets.last().unwrap(), Reason::Cancel));
+        let hand = life.hands[0].as_mut().unwrap();
+        hand.running.clear();
+        assert!(hand.engine.complete(task, Status::Ok, &[1; 5_000], 1).is_ok(), "a block leaked");
+        life.queue.drain();
+    }
+}
+
+#[test]
+fn recovery_queues_again_only_when_head_has_passed_the_old_entry() {
+    let mut life = with_tasks(SHAPE.capacity);
+    let control = life.queue.control();
+    // C2: it dies between the claim and the help.
+    let owner = Owner::of(life.hands[0].as_ref().unwrap().id);
+    assert!(control.records()[0].try_claim(control.records()[0].state(), owner));
+    life.bury(0, LossCause::Death);
+    life.hire(0);
+    life.end();
+    assert_eq!(life.damages, 0);
+}
+
+#[test]
+fn recovery_forgets_that_the_dead_slept_and_rings_the_others() {
+    let mut life = with_tasks(0);
+    let control = life.queue.control();
+    (0..2).for_each(|slot| control.bells().sleep(slot));
+    is_rung(&life, 1);
+    life.bury(0, LossCause::Death);
+    assert!(is_rung(&life, 1), "what the dead one was rung for is nobody's");
+    assert_eq!(control.bells().to_wake(|| 1, 0), Some(1), "the dead one was chosen");
+}
+
+#[test]
+fn blocks_of_the_dead_are_not_handed_to_the_next() {
+    let mut life = with_tasks(0);
+    let position = |life: &Life<'_>| lock(&life.queue.lanes).lanes[0].handback.position();
+    let before = position(&life);
+    lock(&life.queue.lanes).lanes[0].backlog.push_back(Block::from_bits(0));
+    life.bury(0, LossCause::Death);
+    life.hire(0);
+    life.supervise();
+    assert_eq!(position(&life), before);
+}
+
+#[test]
+fn an_audit_rings_everybody_while_a_task_waits() {
+    let mut life = with_tasks(1);
+    let _ = [0, 1].map(|slot| is_rung(&life, slot));
+    life.supervise();
+    assert!(is_rung(&life, 0) && is_rung(&life, 1));
+}
+
+#[test]
+fn the_last_outcome_of_a_closed_queue_calls_the_supervisor() {
+    let mut life = with_tasks(1);
+    life.queue.close();
+    life.common.supervisor_bell.drain().unwrap();
+    let task = start(&mut life);
+    let hand = life.hands[0].as_mut().unwrap();
+    assert!(hand.engine.complete(task, Status::Ok, &[], 1).is_ok());
+    life.queue.drain();
+    assert_eq!(life.queue.pending(), 0);
+    assert!(life.common.supervisor_bell.drain().unwrap());
+}
+
+/// Nobody but the host gives a record another generation.
+#[test]
+fn another_generation_than_the_hosts_is_damage() {
+    let mut life = with_tasks(1);
+    let control = life.queue.control();
+    let seen = control.records()[0].state();
+    let other = StateWord::new(seen.generation() + 1, Owner::NOBODY, State::Queued);
+    control.part(Part::Records)[0].store(other.bits(), Relaxed);
+    life.supervise();
+    assert_eq!(life.damages, 1);
+    life.end();
+}
+
+#[test]
+fn a_worker_confirms_only_what_it_had() {
+    let mut life = with_tasks(1);
+    let mut task = claim(&mut life);
+    let control = life.queue.control();
+    let other = StateWord::new(task.word.generation() + 1, task.word.owner(), State::Cancelling);
+    control.part(Part::Records)[0].store(other.bits(), Relaxed);
+    let hand = life.hands[0].as_mut().unwrap();
+    assert!(!hand.engine.start(&mut task, 1));
+    assert_eq!(control.records()[0].state(), other);
+}
