@@ -297,6 +297,13 @@ pub fn all() -> Vec<Mutation> {
             NOTHING,
             LISTENER,
         ),
+        loom(
+            "an arming releases nothing",
+            "doorbell/host_flag.rs",
+            "self.0.compare_exchange(seen, next, Release, Relaxed)",
+            "self.0.compare_exchange(seen, next, Relaxed, Relaxed)",
+            LISTENER,
+        ),
         // A worker that parks.
         sample(loom(
             "a call for attention releases nothing",

@@ -45,6 +45,10 @@ impl<'m> HostFlag<'m> {
             }
             turns += 1;
         }
+        // In truth others come between the change and the fence, too; without a step between them
+        // loom takes the two for one.
+        #[cfg(aiopool_loom)]
+        let _ = self.0.load(Relaxed);
         // SeqCst fence, B1: pairs with the one in `armed`. Either the worker sees the flag or the
         // host's next look sees the worker's lane word.
         fence(SeqCst);
