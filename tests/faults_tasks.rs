@@ -168,6 +168,24 @@ fn a_task_that_closes_all_descriptors() {
     });
 }
 
+/// The same, and then a panic, which may as well be the runtime's own in another task.
+async fn close_all_and_panic(_: u64) {
+    close_all(0).await;
+    panic!("on purpose");
+}
+
+#[test]
+fn a_panic_in_a_worker_without_descriptors_is_its_death() {
+    alone("a_panic_in_a_worker_without_descriptors_is_its_death", || {
+        let pool = builder().build().unwrap();
+        for _ in 0..2 {
+            // Whose turn comes after that of who closed them was promised another attempt.
+            lost(pool.apply(close_all_and_panic, 0).wait());
+            works(&pool);
+        }
+    });
+}
+
 /// Does to every eventfd that this worker has what any who shares one can do, and dies.
 async fn spoil_bells((fill, block): (bool, bool)) {
     for entry in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {

@@ -9,6 +9,12 @@ use super::check;
 /// The descriptors that every program takes for its input, output and error output.
 const STDIO: std::ops::RangeInclusive<RawFd> = 0..=2;
 
+/// Whether the descriptor is still there: code that owns nothing of it may have closed its number.
+pub(crate) fn is_open(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: takes no pointers.
+    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) != -1 }
+}
+
 /// Whether the descriptor is closed when this process executes a program.
 #[cfg(test)]
 pub(crate) fn is_close_on_exec(fd: BorrowedFd<'_>) -> io::Result<bool> {

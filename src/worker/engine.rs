@@ -274,6 +274,16 @@ impl Engine {
         Ok(())
     }
 
+    /// Before a panic becomes a task's outcome: it may have been the runtime's.
+    ///
+    /// # Panics
+    ///
+    /// If a task has closed the descriptors of this worker, which then cannot go on: whoever is in
+    /// it is lost, and may have another attempt.
+    pub(crate) fn check_descriptors(&self) {
+        assert!(self.outputs.are_open(), "a task has closed the descriptors of this worker");
+    }
+
     /// The same with an output of `len` bytes that stands in `block` already.
     pub(crate) fn complete_placed(
         &mut self,

@@ -13,6 +13,7 @@ use crate::ring::HandbackReader;
 use crate::shm::Region;
 use crate::sync::atomic::Ordering::Acquire;
 use crate::sync::crash::{self, Point};
+use crate::sys::fd;
 
 /// The result arena of this incarnation, which its engine and its tasks allocate from.
 #[derive(Clone, Debug)]
@@ -75,6 +76,11 @@ impl Outputs {
         let mut arena = self.lock();
         let block = arena.allocate(len)?;
         Ok(OutputLoan { outputs: self.clone(), block, len, published: false })
+    }
+
+    /// Whether the arena's descriptor is still this process's.
+    pub(super) fn are_open(&self) -> bool {
+        fd::is_open(self.lock().region.as_fd())
     }
 
     /// Whether all blocks that are out are borrowed by receivers: waiting for room may be for

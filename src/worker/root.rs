@@ -166,6 +166,10 @@ impl<'e> Root<'e> {
     fn finish(&mut self, index: usize, status: Status) {
         let ended = now();
         self.spin.set_now(ended);
+        if status == Status::Panicked {
+            // Perhaps for want of descriptors that a task before it has closed.
+            self.engine.check_descriptors();
+        }
         let Some(in_flight) = self.slots.get_mut(index) else { return };
         let (task, elapsed) = (in_flight.task, ended.saturating_sub(in_flight.started));
         match self.output.block.take() {
