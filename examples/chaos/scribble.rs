@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use aiopool::{Pool, TaskError, TaskOptions};
+use bytes::Bytes;
 
 use crate::figures::Figures;
 use crate::random::Random;
@@ -21,6 +22,8 @@ use crate::{Ask, books, tasks};
 const WATCHDOG: Duration = Duration::from_secs(60);
 const CAPACITY: usize = 256;
 const QUEUES: usize = 2;
+/// Words of a scribble, at most.
+const MOST_WORDS: u32 = 32;
 
 #[derive(Default)]
 struct Counts {
@@ -154,50 +157,61 @@ async fn client(pool: Arc<Pool>, counts: Arc<Counts>, number: u64, end: Instant)
             0 => {
                 let task = submit.apply(storm, (random.below(u64::MAX), 5 + random.below(60)));
                 counts.storms.fetch_add(1, Relaxed);
-                take(&counts, task, |_| true).await;
+                take(&pool, &counts, id, task, |_| true).await;
             }
             1 | 2 => {
-                let words = 1 + random.below(32) as u32;
+                let words = 1 + random.below(MOST_WORDS.into()) as u32;
                 let task = submit.apply(scribble, (random.below(u64::MAX), words));
                 counts.scribbles.fetch_add(1, Relaxed);
-                take(&counts, task, |_| true).await;
+                take(&pool, &counts, id, task, |_| true).await;
             }
             3..40 => {
                 let len = random.below(200_000) as usize;
-                let task = submit.apply(tasks::make, (id, len));
-                take(&counts, task, |out| *out == tasks::pattern(id, len)).await;
+                let task = submit.apply(fill, (id, len));
+                take(&pool, &counts, id, task, |out| *out == tasks::pattern(id, len)).await;
             }
             40..80 => {
                 let bytes = tasks::pattern(id, random.below(100_000) as usize);
                 let len = bytes.len();
                 let task = submit.apply(tasks::weigh, (id, bytes));
-                take(&counts, task, |out| out.0 == len).await;
+                take(&pool, &counts, id, task, |out| out.0 == len).await;
             }
             80..120 => {
-                let mut task = submit.apply(tasks::nap, (id, random.below(20)));
+                let mut task = submit.apply(doze, (id, random.below(20)));
                 task.cancel();
-                take(&counts, task, |_| true).await;
+                take(&pool, &counts, id, task, |_| true).await;
             }
             120..160 => {
                 let limit = Duration::from_millis(5);
-                let task = pool.with(retries.timeout(limit)).apply(tasks::nap, (id, 30));
-                take(&counts, task, |_| true).await;
+                let task = pool.with(retries.timeout(limit)).apply(doze, (id, 30));
+                take(&pool, &counts, id, task, |_| true).await;
             }
             _ => {
                 let task = submit.apply(tasks::small, id);
-                take(&counts, task, |out| *out == tasks::answer(id)).await;
+                take(&pool, &counts, id, task, |out| *out == tasks::answer(id)).await;
             }
         }
     }
 }
 
 async fn take<T: serde::de::DeserializeOwned + 'static>(
+    pool: &Pool,
     counts: &Counts,
+    id: u32,
     task: aiopool::Task<T>,
     right: impl Fn(&T) -> bool,
 ) {
     let count = match tokio::time::timeout(WATCHDOG, task).await {
-        Err(_) => &counts.wedged,
+        Err(_) => {
+            let (runs, output) = (books::runs(id), std::any::type_name::<T>());
+            let stats = pool.stats();
+            eprintln!(
+                "chaos: task {id} (of a {output}) has no outcome; its function ran {runs} times; \
+                 {} pending, {} running",
+                stats.pending, stats.running
+            );
+            &counts.wedged
+        }
         Ok(Ok(value)) if right(&value) => &counts.ok,
         Ok(Err(TaskError::Corrupt(_))) => &counts.corrupt,
         Ok(Err(TaskError::WorkerLost(_))) => &counts.lost_workers,
@@ -205,6 +219,20 @@ async fn take<T: serde::de::DeserializeOwned + 'static>(
         Ok(_) => &counts.spoiled,
     };
     count.fetch_add(1, Relaxed);
+}
+
+// What a task is told may be scribbled over, the number of its function as well: `fill` with a
+// length that `doze` takes for milliseconds. So none of them believes that it is to run for long;
+// a task without an outcome is the pool's fault then.
+
+/// [`tasks::make`], not for long.
+async fn fill((number, len): (u32, usize)) -> Bytes {
+    tasks::make((number, len.min(200_000))).await
+}
+
+/// [`tasks::nap`], not for long.
+async fn doze((number, millis): (u32, u64)) -> u64 {
+    tasks::nap((number, millis.min(30))).await
 }
 
 /// A mapping that this worker can write.
@@ -277,7 +305,7 @@ fn regions() -> Vec<Region> {
 async fn scribble((seed, words): (u64, u32)) -> u32 {
     let regions = regions();
     let mut random = Random(seed | 1);
-    for _ in 0..words {
+    for _ in 0..words.min(MOST_WORDS) {
         let region = regions[random.below(regions.len() as u64) as usize];
         let (word, value) = region.pick(&mut random);
         word.store(value, Relaxed);
@@ -292,7 +320,7 @@ async fn storm((seed, millis): (u64, u64)) -> u64 {
     let picked: Vec<_> = (0..6).map(|_| regions[0].pick(&mut random)).collect();
     // A thread that outlives the task, as a hostile one would.
     std::thread::spawn(move || {
-        let end = Instant::now() + Duration::from_millis(millis);
+        let end = Instant::now() + Duration::from_millis(millis.min(65));
         while Instant::now() < end {
             for (word, value) in &picked {
                 let seen = word.load(Relaxed);

@@ -42,10 +42,12 @@ impl HostQueue {
             if lane.flush(&control, slot) {
                 self.ring(slot);
             }
-            let taken = control.report(slot).handback_taken().load(Relaxed);
-            let lag = lane.handback.position().wrapping_sub(taken);
-            if incarnation(slot).is_some() && lag > control.handback(slot).len() as u64 {
-                let what = format!("{taken} as the hand-back position of slot {slot}");
+            let taken = control.report(slot).handback_taken();
+            if incarnation(slot).is_some()
+                && !lane.handback.is_intact(control.handback(slot), taken)
+            {
+                let taken = taken.load(Relaxed);
+                let what = format!("the hand-back lane of slot {slot}, read up to {taken}");
                 self.report_damage(slot, what);
             }
         }

@@ -4,7 +4,7 @@
 //! far it has read in a word of its own.
 
 use crate::arena::Block;
-use crate::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
+use crate::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 /// The host's end of a hand-back lane.
 #[derive(Debug)]
@@ -21,6 +21,17 @@ impl HandbackWriter {
     /// Where the next word goes.
     pub(crate) fn position(&self) -> u64 {
         self.position
+    }
+
+    /// Whether what the worker has not taken yet still stands there; only the host writes it.
+    ///
+    /// A word that is gone would have the worker wait for it, and for all behind it, for ever.
+    /// The caller keeps others from handing back meanwhile.
+    pub(crate) fn is_intact(&self, lane: &[AtomicU64], taken: &AtomicU64) -> bool {
+        let taken = taken.load(Relaxed);
+        let lag = self.position.wrapping_sub(taken);
+        let stands = |position| at(lane, position).load(Relaxed) >> 32 == tag(position);
+        lag <= lane.len() as u64 && (0..lag).all(|n| stands(taken.wrapping_add(n)))
     }
 
     /// Hands `block` back, unless the lane is full; `taken` is the word the worker publishes.
@@ -93,5 +104,27 @@ mod tests {
             }
             assert_eq!(worker.take(&lane, &taken), None);
         }
+    }
+
+    #[test]
+    fn a_word_that_is_gone_before_it_was_taken_is_noticed() {
+        let lane: Vec<AtomicU64> = (0..4).map(|_| AtomicU64::new(0)).collect();
+        let taken = AtomicU64::new(0);
+        let (mut host, mut worker) = (HandbackWriter::at(0), HandbackReader::at(0));
+        for n in 0..6 {
+            assert!(host.is_intact(&lane, &taken));
+            assert!(host.try_push(&lane, &taken, Block::from_bits(n)));
+            assert!(host.is_intact(&lane, &taken));
+            assert!(worker.take(&lane, &taken).is_some());
+        }
+        assert!(host.try_push(&lane, &taken, Block::from_bits(6)));
+        assert!(host.try_push(&lane, &taken, Block::from_bits(7)));
+        lane[7 % 4].store(0, Relaxed);
+        assert!(!host.is_intact(&lane, &taken), "a word is gone");
+        lane[6 % 4].store(0, Relaxed);
+        taken.store(8, Relaxed);
+        assert!(host.is_intact(&lane, &taken), "what was taken may be anything");
+        taken.store(9, Relaxed);
+        assert!(!host.is_intact(&lane, &taken), "more was taken than there was");
     }
 }

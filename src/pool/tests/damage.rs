@@ -39,6 +39,7 @@ async fn spoil(part: u8) -> u32 {
         1 => control.report(slot).handback_taken().store(12_345, Relaxed),
         2 => control.part(Part::Header)[2].store(5, Relaxed),
         3 => control.part(Part::Heads)[0].store(1 << 40, Relaxed),
+        9 => control.handback(slot).iter().for_each(|word| word.store(0, Relaxed)),
         // Its own too: it commits nothing.
         _ => control.records().iter().for_each(|record| record.release(77)),
     }
@@ -115,6 +116,31 @@ fn damaged(part: u8, costs_the_queue: bool) {
     }
     pool.close();
     pool.join_blocking().unwrap();
+}
+
+/// An output that needs a block.
+async fn large(n: u64) -> Vec<u64> {
+    vec![n; 20_000]
+}
+
+#[test]
+fn blocks_that_never_come_back_cost_the_worker_that_lost_them() {
+    let pool = Pool::builder().processes(1).capacity(CAPACITY as usize);
+    let pool = pool.output_arena(1 << 20).max_payload(256 << 10).build().unwrap();
+    let options = TaskOptions::new().retries(3);
+    let check = |count: u64| {
+        let tasks: Vec<_> = (0..count).map(|n| pool.with(options).apply(large, n)).collect();
+        for (n, mut task) in tasks.into_iter().enumerate() {
+            let ended = task.wait_timeout(WATCHDOG).expect("no task waits for ever for room");
+            assert_eq!(ended.unwrap(), vec![n as u64; 20_000]);
+        }
+    };
+    // The last of these blocks are in the lane when the next task empties it.
+    check(3);
+    let _ = pool.apply(spoil, 9).wait();
+    check(40);
+    let stats = pool.stats();
+    assert_eq!((stats.damages, stats.deaths), (1, 1), "{stats:?}");
 }
 
 #[test]
