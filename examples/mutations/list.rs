@@ -448,6 +448,13 @@ pub fn all() -> Vec<Mutation> {
             &["an_audit_rings_everybody"],
         ),
         test(
+            "the audit does not look at the words of a hand-back lane",
+            "queue/audit.rs",
+            "!lane.handback.is_intact(control.handback(slot), taken)",
+            "false",
+            &["blocks_that_never_come_back"],
+        ),
+        test(
             "closing tells the last outcome nothing",
             "queue/mod.rs",
             "self.common.set_closing();",
