@@ -9,19 +9,10 @@ use crate::ring::{HandbackWriter, LaneWriter, place};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::table::{Call, InputDesc, OutputDesc, Owner, Place, State, WorkerId};
 
-const PARTS: [Part; 11] = [
-    Part::Header,
-    Part::Heads,
-    Part::HostFlag,
-    Part::Sleepers,
-    Part::Searchers,
-    Part::Attention,
-    Part::Report,
-    Part::Rings,
-    Part::Lanes,
-    Part::Handbacks,
-    Part::Records,
-];
+/// All, in the order of the region.
+fn parts() -> impl Iterator<Item = Part> {
+    Part::BEFORE_RECORDS.into_iter().chain([Part::Records])
+}
 
 struct Listing {
     control: Control,
@@ -34,7 +25,7 @@ impl Listing {
     fn list(&mut self, what: &str, act: impl FnOnce(&Control)) {
         act(&self.control);
         let mut at = 0;
-        for part in PARTS {
+        for part in parts() {
             for (number, word) in self.control.part(part).iter().enumerate() {
                 let value = word.load(Relaxed);
                 if std::mem::replace(&mut self.before[at], value) != value {
@@ -54,7 +45,7 @@ fn the_layout_is_the_one_of_its_version() {
     let before = vec![0; control.all_words().len()];
     let mut listing = Listing { control, before, text: format!("version {LAYOUT_VERSION}\n") };
     let text = &mut listing.text;
-    for part in PARTS {
+    for part in parts() {
         let words = listing.control.part(part);
         let start = words.as_ptr().addr() - listing.control.all_words().as_ptr().addr();
         writeln!(text, "{part:?} at {start}, {} words", words.len()).unwrap();

@@ -56,6 +56,23 @@ pub(crate) enum Part {
     Records,
 }
 
+#[cfg(any(test, aiopool_fuzz))]
+impl Part {
+    /// Those that are no records.
+    pub(crate) const BEFORE_RECORDS: [Self; 10] = [
+        Self::Header,
+        Self::Heads,
+        Self::HostFlag,
+        Self::Sleepers,
+        Self::Searchers,
+        Self::Attention,
+        Self::Report,
+        Self::Rings,
+        Self::Lanes,
+        Self::Handbacks,
+    ];
+}
+
 impl Control {
     /// A new control region, its pages reserved, every record FREE and every ring empty.
     ///

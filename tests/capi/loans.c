@@ -3,28 +3,13 @@
  */
 #define _GNU_SOURCE
 #include "check.h"
+#include "mapping.h"
 
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
 enum { MIB = 1 << 20 };
-
-/* Whether an address lies in a mapping of the memory called `name`. */
-static int lies_in(const void *address, const char *name) {
-    char line[512];
-    int found = 0;
-    FILE *maps = fopen("/proc/self/maps", "r");
-    while (maps != NULL && !found && fgets(line, sizeof line, maps) != NULL) {
-        unsigned long start, end;
-        if (sscanf(line, "%lx-%lx", &start, &end) == 2 && (unsigned long)address >= start &&
-            (unsigned long)address < end) {
-            found = strstr(line, name) != NULL;
-        }
-    }
-    if (maps != NULL) fclose(maps);
-    return found;
-}
 
 /* Whether the input is read where the host has written it. */
 static int32_t where(aiopool_task *task, const void *input, size_t len, aiopool_output *output,

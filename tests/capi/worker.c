@@ -3,6 +3,7 @@
  */
 #define _GNU_SOURCE
 #include "check.h"
+#include "mapping.h"
 
 #include <poll.h>
 #include <string.h>
@@ -18,22 +19,6 @@ struct order {
 
 /* What the worker does with its loan, or instead. */
 enum { COMPLETES, FAILS, COPIES_OTHER, COPIES_MIDDLE, HOLDS, CRASHES };
-
-/* Whether an address lies in a mapping of the memory called `name`. */
-static int lies_in(const void *address, const char *name) {
-    char line[512];
-    int found = 0;
-    FILE *maps = fopen("/proc/self/maps", "r");
-    while (maps != NULL && !found && fgets(line, sizeof line, maps) != NULL) {
-        unsigned long start, end;
-        if (sscanf(line, "%lx-%lx", &start, &end) == 2 && (unsigned long)address >= start &&
-            (unsigned long)address < end) {
-            found = strstr(line, name) != NULL;
-        }
-    }
-    if (maps != NULL) fclose(maps);
-    return found;
-}
 
 /* ---- The worker. ---- */
 

@@ -101,18 +101,7 @@ impl Life<'_> {
     /// A small change of a word that is no record's.
     fn nudge(&mut self) {
         let control = self.queue.control();
-        let parts = [
-            Part::Header,
-            Part::Heads,
-            Part::HostFlag,
-            Part::Sleepers,
-            Part::Searchers,
-            Part::Attention,
-            Part::Report,
-            Part::Rings,
-            Part::Lanes,
-            Part::Handbacks,
-        ];
+        let parts = Part::BEFORE_RECORDS;
         let part = parts[self.choices.below(parts.len() as u64) as usize];
         let words: &[AtomicU64] = control.part(part);
         let at = self.choices.below(words.len() as u64) as usize;
