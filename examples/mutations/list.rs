@@ -455,6 +455,13 @@ pub fn all() -> Vec<Mutation> {
             &["blocks_that_never_come_back"],
         ),
         test(
+            "who is asked does not say again how far its hand-back lane is read",
+            "worker/engine.rs",
+            "self.outputs.say_taken();",
+            "{}",
+            &["a_hand_back_position_that"],
+        ),
+        test(
             "closing tells the last outcome nothing",
             "queue/mod.rs",
             "self.common.set_closing();",

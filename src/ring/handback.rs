@@ -70,9 +70,14 @@ impl HandbackReader {
             return None;
         }
         self.position = self.position.wrapping_add(1);
+        self.say(taken);
+        Some(Block::from_bits(word as u32))
+    }
+
+    /// Says how far it has read; once more when it is asked, for who wrote something else there.
+    pub(crate) fn say(&self, taken: &AtomicU64) {
         // Release: pairs with the Acquire in `HandbackWriter::try_push`.
         taken.store(self.position, Release);
-        Some(Block::from_bits(word as u32))
     }
 }
 

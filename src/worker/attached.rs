@@ -423,7 +423,7 @@ impl AttachedWorker {
         let Some(Asked(what_it_has)) = self.engine.attention() else { return };
         if what_it_has {
             let Self { engine, tasks, .. } = self;
-            engine.disown(|record| tasks.values().any(|has| has.task.record == record));
+            engine.answer(|record| tasks.values().any(|has| has.task.record == record));
         }
         let mut confirmed = Vec::new();
         for (&task, in_flight) in &mut self.tasks {

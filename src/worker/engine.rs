@@ -341,16 +341,18 @@ impl Engine {
     }
 
     /// Whether the host has said something since the last look, and whether it asked for
-    /// [`disown`](Self::disown).
+    /// an [`answer`](Self::answer).
     pub(crate) fn attention(&mut self) -> Option<Asked> {
         let word = self.control.attention(self.slot).get();
         let before = std::mem::replace(&mut self.seen_attention, word);
         (word != before).then(|| Asked(Attention::asked(before, word)))
     }
 
-    /// Ends the tasks that the records say this worker has and that it does not `have`: words
-    /// that no correct process wrote, and that nobody else can tell from a task that takes long.
-    pub(crate) fn disown(&mut self, have: impl Fn(u32) -> bool) {
+    /// Says what only this worker knows, over words that no correct process wrote and that nobody
+    /// else can tell from true ones: how far it has read its hand-back lane, and which of the
+    /// tasks that it has by the records it does not `have`. Those end.
+    pub(crate) fn answer(&mut self, have: impl Fn(u32) -> bool) {
+        self.outputs.say_taken();
         for index in 0..self.control.records().len() as u32 {
             let word = self.control.records()[index as usize].state();
             if word.owner() != self.me || have(index) {

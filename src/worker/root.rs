@@ -234,7 +234,7 @@ impl<'e> Root<'e> {
         let Some(Asked(what_it_has)) = self.engine.attention() else { return };
         if what_it_has {
             let Self { engine, slots, .. } = self;
-            engine.disown(|record| slots.occupied().any(|(_, has)| has.task.record == record));
+            engine.answer(|record| slots.occupied().any(|(_, has)| has.task.record == record));
         }
         let called_off: Vec<usize> = self
             .slots

@@ -66,11 +66,11 @@ impl Hand {
     }
 
     /// What the worker's root does when it was rung. True if it is to leave.
-    fn attend(&mut self) -> bool {
+    pub(super) fn attend(&mut self) -> bool {
         let Some(Asked(what_it_has)) = self.engine.attention() else { return false };
         let Self { engine, running, .. } = self;
         if what_it_has {
-            engine.disown(|record| running.iter().any(|task| task.record == record));
+            engine.answer(|record| running.iter().any(|task| task.record == record));
         }
         running.retain(|task| match engine.is_called_off(task) {
             Some(word) => {

@@ -173,3 +173,73 @@ fn a_worker_confirms_only_what_it_had() {
     assert!(!hand.engine.start(&mut task, 1));
     assert_eq!(control.records()[0].state(), other);
 }
+
+/// The worker in slot 0 ends a task with `len` bytes, and the host has the outcome.
+fn give(life: &mut Life<'_>, len: usize) {
+    life.submit_with(&[7; 8], TaskOptions::new());
+    let task = start(life);
+    let hand = life.hands[0].as_mut().unwrap();
+    hand.running.clear();
+    assert!(hand.engine.complete(task, Status::Ok, &vec![1; len], 1).is_ok());
+    life.queue.drain();
+}
+
+/// The host takes all blocks for unread that the worker has read, and has no room for more.
+#[test]
+fn a_hand_back_position_that_is_a_lane_too_low_is_said_again() {
+    let mut life = with_tasks(0);
+    (0..300).for_each(|_| give(&mut life, 300));
+    let control = life.queue.control();
+    let taken = control.report(0).handback_taken();
+    // Its block is not back when the worker has read all that are.
+    life.submit_with(&[7; 8], TaskOptions::new());
+    let task = start(&mut life);
+    let hand = life.hands[0].as_mut().unwrap();
+    hand.running.clear();
+    assert!(hand.engine.complete(task, Status::Ok, &[1; 300], 1).is_ok());
+    taken.fetch_sub(control.handback(0).len() as u64, Relaxed);
+    life.queue.drain();
+    // Far more than the arena has room for at once.
+    for _ in 0..100 {
+        life.submit_with(&[7; 8], TaskOptions::new());
+        let task = start(&mut life);
+        let has_room = (0..4).any(|_| {
+            let hand = life.hands[0].as_mut().unwrap();
+            let placed = hand.engine.complete(task, Status::Ok, &[1; 40_000], 1);
+            if placed.is_err() {
+                life.supervise();
+                life.hands[0].as_mut().unwrap().attend();
+            }
+            placed.is_ok()
+        });
+        assert!(has_room, "no block comes back");
+        life.hands[0].as_mut().unwrap().running.clear();
+        life.queue.drain();
+    }
+    assert_eq!(life.damages, 0);
+    life.end();
+}
+
+/// The host takes blocks for read that the worker has not, and writes over them.
+#[test]
+fn a_hand_back_position_that_is_too_high_costs_the_worker_what_it_did() {
+    let mut life = with_tasks(0);
+    let control = life.queue.control();
+    let words = control.handback(0).len();
+    let store = |life: &Life<'_>| life.hands[0].as_ref().unwrap().engine.outputs().store(&[1; 200]);
+    let blocks: Vec<Block> = (0..words + 9).map(|_| store(&life).unwrap()).collect();
+    for (n, block) in blocks.into_iter().enumerate() {
+        if n == words {
+            control.report(0).handback_taken().store(words as u64, Relaxed);
+        }
+        lock(&life.queue.lanes).lanes[0].hand_back(&control, 0, block);
+    }
+    life.submit_with(&[7; 8], TaskOptions::new());
+    start(&mut life);
+    life.supervise();
+    assert_eq!(life.damages, 0, "nothing shows it yet");
+    life.hands[0].as_mut().unwrap().attend();
+    life.supervise();
+    assert_eq!(life.damages, 1);
+    life.end();
+}
