@@ -14,6 +14,7 @@ use crate::table::{Owner, Record, State};
 
 use super::delivery::Deliveries;
 use super::entry::Entry;
+use super::receive::Received;
 use super::{HostQueue, lock};
 
 /// What an audit came to.
@@ -29,7 +30,6 @@ impl HostQueue {
     pub(crate) fn audit(&self, incarnation: impl Fn(usize) -> Option<Owner>) -> AuditFinding {
         self.mend_bells();
         let mut deliveries = Deliveries::default();
-        let (mut large, mut blocks) = (Vec::new(), Vec::new());
         let mut finding = AuditFinding::default();
         // Slots whose workers must have something, by what the records say.
         let mut claimed_to_have = Vec::new();
@@ -51,6 +51,7 @@ impl HostQueue {
                 self.report_damage(slot, what);
             }
         }
+        let mut received = Received::new(&mut deliveries);
         let mut state = self.lock();
         let control = Arc::clone(&state.control);
         let capacity = u64::from(control.shape().capacity);
@@ -103,16 +104,7 @@ impl HostQueue {
                 Some(State::Done) if owner_is_live() && seen == word.bits() => {
                     let slot = word.owner().slot();
                     let lane = &mut lanes.lanes[slot];
-                    self.receive(
-                        &control,
-                        &mut state,
-                        lane,
-                        slot,
-                        index,
-                        &mut deliveries,
-                        &mut large,
-                        &mut blocks,
-                    );
+                    self.receive(&control, &mut state, lane, slot, index, &mut received);
                 }
                 Some(State::Done) if owner_is_live() => {}
                 Some(State::Claimed | State::Running) if owner_is_live() && is_pending => {
@@ -136,13 +128,14 @@ impl HostQueue {
             // task.
             control.attention(slot).ask();
         }
+        let Received { deliveries, large, blocks } = received;
         for (slot, record) in large {
-            self.receive_large(&control, &mut lanes.lanes[slot], slot, record, &mut deliveries);
+            self.receive_large(&control, &mut lanes.lanes[slot], slot, record, deliveries);
         }
         self.release(lanes);
-        blocks.drain(..).for_each(|block| self.common.inputs.free(block));
+        blocks.into_iter().for_each(|block| self.common.inputs.free(block));
         woken.into_iter().for_each(Waker::wake);
-        self.deliver(&mut deliveries);
+        self.deliver(deliveries);
         if self.pending() > 0 || !claimed_to_have.is_empty() {
             // A wake-up may have gone to a worker that is stopped, or a worker's wish for room or
             // for attention may have been overwritten.

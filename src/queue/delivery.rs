@@ -43,29 +43,33 @@ impl std::fmt::Debug for Receivers {
 }
 
 impl Receivers {
-    /// One more pending task is `whom`'s; its key until then.
-    pub(super) fn join(&mut self, whom: For<'_>) -> usize {
+    /// So many more pending tasks are `whom`'s; its key until then.
+    pub(super) fn join(&mut self, whom: For<'_>, tasks: usize) -> usize {
         let receiver = match whom {
             For::One(receiver) => receiver,
             For::Many(receiver) => {
                 if let Some(last) = self.counted.get_mut(self.last)
                     && Arc::ptr_eq(&last.receiver, receiver)
                 {
-                    last.tasks += 1;
+                    last.tasks += tasks;
                     return self.last;
                 }
                 self.last = self.counted.vacant_key();
                 Arc::clone(receiver)
             }
         };
-        self.counted.insert(Counted { receiver, tasks: 1 })
+        self.counted.insert(Counted { receiver, tasks })
     }
 
-    /// A task of `key`'s is over.
-    fn leave(&mut self, key: usize) -> Option<Arc<dyn Receiver>> {
+    /// So many tasks of `key`'s are over; whose that is.
+    pub(super) fn leave(&mut self, key: usize, tasks: usize) -> Arc<dyn Receiver> {
         let counted = &mut self.counted[key];
-        counted.tasks -= 1;
-        (counted.tasks == 0).then(|| self.counted.remove(key).receiver)
+        counted.tasks -= tasks;
+        if counted.tasks == 0 {
+            self.counted.remove(key).receiver
+        } else {
+            Arc::clone(&counted.receiver)
+        }
     }
 }
 
@@ -106,23 +110,28 @@ impl Deliveries {
     }
 
     /// `pending` is over, with `outcome`.
+    #[inline(always)] // once a task: as a call, `outcome` is moved through memory
     pub(super) fn push(&mut self, receivers: &mut Receivers, pending: &Pending, outcome: Outcome) {
-        let key = pending.receiver;
+        let counted = &mut receivers.counted[pending.receiver];
         match self.runs.last_mut() {
-            Some((receiver, count)) if Arc::ptr_eq(receiver, &receivers.counted[key].receiver) => {
+            Some((receiver, count))
+                if counted.tasks > 1 && Arc::ptr_eq(receiver, &counted.receiver) =>
+            {
                 *count += 1;
-                receivers.leave(key);
+                counted.tasks -= 1;
             }
-            _ => {
-                let receiver = match receivers.leave(key) {
-                    Some(receiver) => receiver,
-                    None => Arc::clone(&receivers.counted[key].receiver),
-                };
-                self.runs.push((receiver, 1));
-            }
+            _ => self.push_run(receivers.leave(pending.receiver, 1)),
         }
         self.tasks.push(pending.task);
         self.outcomes.push((pending.token, outcome));
+    }
+
+    /// The next outcome is `receiver`'s.
+    fn push_run(&mut self, receiver: Arc<dyn Receiver>) {
+        match self.runs.last_mut() {
+            Some((last, count)) if Arc::ptr_eq(last, &receiver) => *count += 1,
+            _ => self.runs.push((receiver, 1)),
+        }
     }
 
     /// `pending` is over, with `error`.

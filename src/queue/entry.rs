@@ -42,6 +42,33 @@ pub(crate) struct Pending {
     pub(crate) story: Story,
 }
 
+impl Pending {
+    /// A task at its first attempt.
+    #[inline]
+    pub(super) fn new(
+        receiver: usize,
+        token: u64,
+        task: u64,
+        function: u32,
+        options: TaskOptions,
+        submitted_ns: u64,
+    ) -> Self {
+        Self {
+            receiver,
+            token,
+            task,
+            function,
+            options,
+            submitted_ns,
+            attempts: 1,
+            failures: 0,
+            spared: 0,
+            claim_losses: 0,
+            story: Story::default(),
+        }
+    }
+}
+
 /// What ended earlier attempts, oldest first: none of them, for most tasks.
 // Boxed: a vector's three words would be moved with each task, for the few that have a story.
 #[allow(clippy::box_collection)]

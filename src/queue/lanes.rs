@@ -10,7 +10,7 @@ use crate::ring::{HandbackWriter, LaneReader};
 use crate::shm::Region;
 use crate::table::{INLINE_OUTPUT, OutputDesc, Place, Record};
 use crate::task::Payload;
-use crate::task::outcome::INLINE;
+use crate::task::outcome::{Eight, INLINE};
 
 /// One worker slot's lanes, as the host has them.
 #[derive(Debug)]
@@ -36,18 +36,16 @@ impl Lane {
         }
     }
 
-    /// Copies an output out of `record`, or says what is wrong with its descriptor.
+    /// Copies what `output` names out of `record`, or says what is wrong with the descriptor.
     ///
     /// Everything is read once and checked before it is used; see invariant I4. The block is
     /// handed back by the caller.
-    pub(super) fn copy_out(&self, record: &Record) -> (OutputDesc, Result<Payload, String>) {
-        let output = record.output();
+    #[inline(always)] // as `HostQueue::copy_out`
+    pub(super) fn copy_out(&self, record: &Record, output: OutputDesc) -> Result<Payload, String> {
         let len = output.len as usize;
-        let payload = match output.place {
+        match output.place {
             Place::Word(word) if len <= 8 => {
-                let mut bytes = [0; INLINE];
-                bytes[..8].copy_from_slice(&word.to_le_bytes());
-                Ok(Payload::Inline { len: len as u8, bytes })
+                Ok(Payload::Word { len: len as u8, bytes: Eight(word.to_le_bytes()) })
             }
             Place::Inline if len <= INLINE => {
                 let mut bytes = [0; INLINE];
@@ -68,8 +66,7 @@ impl Lane {
                 _ => Err(format!("an output of {len} bytes in {block:?}")),
             },
             place => Err(format!("an output of {len} bytes in {place:?}")),
-        };
-        (output, payload)
+        }
     }
 
     /// Hands `block` back to the worker, now or when its lane has room.

@@ -41,7 +41,7 @@ pub(crate) use entry::{Receiver, Ticket};
 pub(crate) use inputs::Inputs;
 pub(crate) use recover::Death;
 pub(crate) use shared::{Common, Observer, searchers};
-pub(crate) use submit::{Staged, Submission, Waiting};
+pub(crate) use submit::{Kind, Staged, Submission, Waiting};
 
 use delivery::{Deliveries, Receivers};
 use entry::{Entry, Pending};
@@ -305,6 +305,13 @@ impl QueueState {
         let pending = self.entries[index].pending.take()?;
         self.pending -= 1;
         Some(pending)
+    }
+
+    /// Gives entry `index` a task whose outcome is to be delivered.
+    #[inline(always)] // once a task: as a call, `pending` is moved through memory
+    fn set_pending(&mut self, index: usize, pending: Pending) {
+        self.entries[index].pending = Some(pending);
+        self.pending += 1;
     }
 
     /// Makes record `index` FREE. Returns the block of its input, for the caller to free.

@@ -6,9 +6,10 @@ use std::sync::MutexGuard;
 use std::task::Waker;
 
 use crate::arena::Block;
+use crate::control::Control;
 use crate::ring::Next;
 use crate::sys::clock::monotonic_ns;
-use crate::table::{OutputDesc, Place, State};
+use crate::table::{OutputDesc, Place, Record, State};
 use crate::task::outcome::interpret;
 use crate::task::{Outcome, Payload, Status, TaskError};
 
@@ -16,7 +17,7 @@ use super::delivery::Deliveries;
 use super::entry::{Pending, Ticket};
 use super::submit::after;
 use super::timers::Due;
-use super::{HostQueue, Lanes, QueueState};
+use super::{HostQueue, Lane, Lanes, QueueState};
 
 /// Payloads above this many bytes are copied without the queue's mutex.
 const LARGE: u32 = 16 << 10;
@@ -29,12 +30,33 @@ struct Large {
     started: u64,
 }
 
-/// A DONE record, and its output's bytes or what is wrong with them.
+/// What a DONE record says, and its output's bytes or what is wrong with them.
 struct Done {
-    pending: Pending,
     output: OutputDesc,
     started: u64,
     payload: Result<Payload, String>,
+}
+
+/// What was taken under the queue's mutex and is finished without it.
+pub(super) struct Received<'d> {
+    pub(super) deliveries: &'d mut Deliveries,
+    /// Large outputs by worker slot, not copied yet.
+    pub(super) large: Vec<(usize, LargeRecord)>,
+    /// Blocks of inputs that nobody needs any more.
+    pub(super) blocks: Vec<Block>,
+}
+
+impl<'d> Received<'d> {
+    /// Nothing yet; outcomes go to `deliveries`.
+    pub(super) fn new(deliveries: &'d mut Deliveries) -> Self {
+        Self { deliveries, large: Vec::new(), blocks: Vec::new() }
+    }
+
+    fn free(&mut self, block: Option<Block>) {
+        if let Some(block) = block {
+            self.blocks.push(block);
+        }
+    }
 }
 
 impl HostQueue {
@@ -80,10 +102,9 @@ impl HostQueue {
 
     /// Takes everything that the lanes hold.
     pub(super) fn drain_lanes(&self, lanes: &mut Lanes, deliveries: &mut Deliveries) {
-        let mut large = Vec::new();
         let Lanes { control, lanes, .. } = lanes;
+        let mut received = Received::new(deliveries);
         let mut guard = None;
-        let mut blocks = Vec::new();
         for (slot, lane) in lanes.iter_mut().enumerate() {
             let words = control.lane(slot);
             let mut stale = 0;
@@ -105,16 +126,7 @@ impl HostQueue {
                         }
                         let state = guard.get_or_insert_with(|| self.lock());
                         let index = index as usize;
-                        let so = self.receive(
-                            control,
-                            state,
-                            lane,
-                            slot,
-                            index,
-                            deliveries,
-                            &mut large,
-                            &mut blocks,
-                        );
+                        let so = self.receive(control, state, lane, slot, index, &mut received);
                         stale += usize::from(!so);
                         if stale > words.len() {
                             // Somebody writes here faster than this reads.
@@ -133,150 +145,150 @@ impl HostQueue {
         });
         drop(guard);
         woken.into_iter().flatten().for_each(Waker::wake);
-        blocks.drain(..).for_each(|block| self.common.inputs.free(block));
+        let Received { deliveries, large, blocks } = received;
+        blocks.into_iter().for_each(|block| self.common.inputs.free(block));
         for (slot, large) in large {
             self.receive_large(control, &mut lanes[slot], slot, large, deliveries);
         }
     }
 
     /// Takes what `slot`'s worker says of record `index`, if it is so; false if it is not.
-    #[allow(clippy::too_many_arguments)] // one call site beside recovery's; the parts are borrowed
     pub(super) fn receive(
         &self,
-        control: &crate::control::Control,
+        control: &Control,
         state: &mut QueueState,
-        lane: &mut super::Lane,
+        lane: &mut Lane,
         slot: usize,
         index: usize,
-        deliveries: &mut Deliveries,
-        large: &mut Vec<(usize, LargeRecord)>,
-        blocks: &mut Vec<Block>,
+        received: &mut Received<'_>,
     ) -> bool {
         let Some(record) = control.records().get(index) else {
             self.report_damage(slot, format!("record {index} in the lane of slot {slot}"));
             return false;
         };
         let word = record.state();
-        if !state.entries[index].knows(word)
-            || state.entries[index].copying
+        let entry = &state.entries[index];
+        if !entry.knows(word)
+            || entry.copying
             || word.state() != Some(State::Done)
             || word.owner().slot() != slot
         {
             // A leftover: the outcome was taken by an audit or a recovery before the word came.
             return false;
         }
-        let Some(pending) = state.take_pending(index) else {
+        let Some(pending) = &entry.pending else {
             // Called off while it ran, and now confirmed. Whatever output there is goes back.
-            blocks.extend(state.free_record(index));
+            received.free(state.free_record(index));
             return true;
         };
-        let started = record.started();
-        let output = record.output();
-        if pending.options.lend_output
-            && let Some(payload) = self.lend(control, lane, slot, output)
-        {
-            // A value, so it is never held for another attempt.
-            let done = Done { pending, output, started, payload: Ok(payload) };
-            self.end(state, index, done, deliveries);
-            blocks.extend(state.free_record(index));
-            return true;
-        }
-        if output.len > LARGE && matches!(output.place, Place::Block(_)) {
-            state.entries[index].copying = true;
-            large.push((slot, LargeRecord(Large { index, pending, output, started })));
-            return true;
-        }
-        let (output, payload) = lane.copy_out(record);
-        if let Place::Block(block) = output.place
-            && payload.is_ok()
-        {
-            lane.hand_back(control, slot, block);
-            self.ring_if_waiting(control, slot);
-        }
-        let payload = payload.inspect_err(|what| self.report_damage(slot, what.clone()));
-        if self.end(state, index, Done { pending, output, started, payload }, deliveries) {
-            blocks.extend(state.free_record(index));
-        } else {
-            self.note_pending(state);
-        }
+        // Read once: what is checked below is what is used.
+        let (output, started) = (record.output(), record.started());
+        let lends = pending.options.lend_output;
+        let lent = if lends { self.lend(control, lane, slot, output) } else { None };
+        let payload = match lent {
+            Some(payload) => Ok(payload),
+            None if output.len > LARGE && matches!(output.place, Place::Block(_)) => {
+                state.entries[index].copying = true;
+                if let Some(pending) = state.take_pending(index) {
+                    let large = LargeRecord(Large { index, pending, output, started });
+                    received.large.push((slot, large));
+                }
+                return true;
+            }
+            None => self.copy_out(control, lane, slot, record, output),
+        };
+        self.end(state, index, Done { output, started, payload }, received);
         true
     }
 
     /// The same for a large output: copied with the lanes held, but not the queue.
     pub(super) fn receive_large(
         &self,
-        control: &crate::control::Control,
-        lane: &mut super::Lane,
+        control: &Control,
+        lane: &mut Lane,
         slot: usize,
         LargeRecord(Large { index, pending, output, started }): LargeRecord,
         deliveries: &mut Deliveries,
     ) {
-        let (copied, payload) = lane.copy_out(&control.records()[index]);
-        // Read twice, so compared: the second reading is the one that was checked.
-        let payload = if copied == output {
-            payload
-        } else {
-            Err(format!("an output's descriptor that changes after DONE in slot {slot}"))
-        };
-        if let Place::Block(block) = copied.place
-            && payload.is_ok()
-        {
-            lane.hand_back(control, slot, block);
-            self.ring_if_waiting(control, slot);
-        }
-        let payload = payload.inspect_err(|what| self.report_damage(slot, what.clone()));
+        let payload = self.copy_out(control, lane, slot, &control.records()[index], output);
+        let mut received = Received::new(deliveries);
         let mut state = self.lock();
         state.entries[index].copying = false;
-        let done = Done { pending, output, started, payload };
-        let over = self.end(&mut state, index, done, deliveries);
-        let input = over.then(|| state.free_record(index)).flatten();
+        state.set_pending(index, pending);
+        self.end(&mut state, index, Done { output, started, payload }, &mut received);
         let woken = state.room.take(1);
         self.note_pending(&state);
         drop(state);
         woken.into_iter().for_each(Waker::wake);
-        if let Some(block) = input {
-            self.common.inputs.free(block);
-        }
+        received.blocks.into_iter().for_each(|block| self.common.inputs.free(block));
     }
 
-    /// Ends the task of a DONE record; false if it is held for another attempt.
+    /// Copies what `output` names out of shared memory and hands its block back.
+    #[inline(always)] // once a task: as a call, what it returns is moved through memory
+    fn copy_out(
+        &self,
+        control: &Control,
+        lane: &mut Lane,
+        slot: usize,
+        record: &Record,
+        output: OutputDesc,
+    ) -> Result<Payload, String> {
+        let payload = lane.copy_out(record, output);
+        match (&payload, output.place) {
+            (Ok(_), Place::Block(block)) => {
+                lane.hand_back(control, slot, block);
+                self.ring_if_waiting(control, slot);
+            }
+            (Ok(_), _) => {}
+            (Err(what), _) => self.report_damage(slot, what.clone()),
+        }
+        payload
+    }
+
+    /// Ends the task of a DONE record and frees the record, or holds it for another attempt.
+    #[inline(always)] // as above
     fn end(
         &self,
         state: &mut QueueState,
         index: usize,
-        Done { mut pending, output, started, payload }: Done,
-        deliveries: &mut Deliveries,
-    ) -> bool {
-        let status = Status::from_bits(output.status);
-        let options = pending.options;
-        if options.retry_on_error
-            && matches!(status, Some(Status::Failed | Status::Panicked))
-            && pending.failures < options.retries
-        {
-            pending.failures += 1;
-            pending.attempts += 1;
-            if let Ok(payload) = payload
-                && let Err(error) = interpret(output.status, payload)
-            {
-                pending.story.push(error.to_string());
-            }
-            self.common.counters.retries.add(1);
-            self.hold(state, index, pending);
-            return false;
+        Done { output, started, payload }: Done,
+        received: &mut Received<'_>,
+    ) {
+        let Some(pending) = &state.entries[index].pending else { return };
+        if output.status != Status::Ok as u8 && may_try_again(pending, output.status) {
+            let why = payload.and_then(|payload| {
+                interpret(output.status, payload).map_err(|error| error.to_string())
+            });
+            self.try_again(state, index, why.err());
+            self.note_pending(state);
+            return;
         }
-        let result = match payload {
-            Ok(payload) => interpret(output.status, payload),
-            Err(what) => Err(TaskError::Corrupt(what)),
-        };
         let outcome = Outcome {
-            result,
+            result: match payload {
+                Ok(payload) => interpret(output.status, payload),
+                Err(what) => Err(TaskError::Corrupt(what)),
+            },
             attempts: pending.attempts,
             waited_ns: started.saturating_sub(pending.submitted_ns),
             ran_ns: output.elapsed_ns,
         };
         self.times.note(pending.function, &outcome);
-        deliveries.push(&mut state.receivers, &pending, outcome);
-        true
+        received.deliveries.push(&mut state.receivers, pending, outcome);
+        state.take_pending(index);
+        received.free(state.free_record(index));
+    }
+
+    /// A DONE(Err) that counts as an attempt is held for the next one.
+    #[cold]
+    fn try_again(&self, state: &mut QueueState, index: usize, why: Option<String>) {
+        let Some(mut pending) = state.take_pending(index) else { return };
+        pending.failures += 1;
+        pending.attempts += 1;
+        if let Some(why) = why {
+            pending.story.push(why);
+        }
+        self.common.counters.retries.add(1);
+        self.hold(state, index, pending);
     }
 
     /// DONE(Err) or a dead worker's word → HELD until the retry is due.
@@ -286,8 +298,7 @@ impl HostQueue {
         let at = after(monotonic_ns(), pending.options.pause_before(pending.attempts));
         let ticket = Ticket { queue: self.index, record: index as u32, task: pending.task };
         entry.held = true;
-        entry.pending = Some(pending);
-        state.pending += 1;
+        state.set_pending(index, pending);
         if self.common.timers.add(at, ticket, Due::Retry) {
             self.common.call_supervisor();
         }
@@ -305,11 +316,18 @@ impl HostQueue {
     }
 
     /// Rings a worker that waits for room in its result arena.
-    pub(super) fn ring_if_waiting(&self, control: &crate::control::Control, slot: usize) {
+    pub(super) fn ring_if_waiting(&self, control: &Control, slot: usize) {
         if control.report(slot).wants_room().is_said() {
             self.ring(slot);
         }
     }
+}
+
+/// Whether a task that ended so in its worker gets another attempt.
+fn may_try_again(pending: &Pending, status: u8) -> bool {
+    pending.options.retry_on_error
+        && pending.failures < pending.options.retries
+        && matches!(Status::from_bits(status), Some(Status::Failed | Status::Panicked))
 }
 
 /// See [`Large`].

@@ -16,6 +16,7 @@ use crate::worker::MAX_FAILURE_TEXT;
 
 use super::delivery::Deliveries;
 use super::entry::{Pending, Ticket};
+use super::receive::Received;
 use super::{HostQueue, QueueState, lock};
 
 /// A task that is claimed this often by workers that die at once is not tried again.
@@ -50,33 +51,23 @@ impl HostQueue {
         let control = Arc::clone(&state.control);
         let owned = state.owned_by(slot);
         let running = owned.iter().filter(|(_, word)| word.state() == Some(State::Running)).count();
-        let mut large = Vec::new();
-        let mut blocks = Vec::new();
+        let mut received = Received::new(&mut deliveries);
         for (index, word) in owned {
             match word.state() {
                 Some(State::Claimed) => {
-                    self.requeue_claimed(&mut state, index, death, &mut deliveries)
+                    self.requeue_claimed(&mut state, index, death, received.deliveries)
                 }
                 Some(State::Running) => {
-                    self.lose_running(&mut state, index, death, running, &mut deliveries);
+                    self.lose_running(&mut state, index, death, running, received.deliveries);
                 }
                 Some(State::Done) => {
                     let lane = &mut lanes.lanes[slot];
-                    self.receive(
-                        &control,
-                        &mut state,
-                        lane,
-                        slot,
-                        index,
-                        &mut deliveries,
-                        &mut large,
-                        &mut blocks,
-                    );
+                    self.receive(&control, &mut state, lane, slot, index, &mut received);
                 }
                 // CANCELLING: delivered when it was called off, or somebody's scribble.
                 _ => {
                     let what = format!("CANCELLING as the state of record {index}");
-                    self.carry_over(&mut state, index, false, &what, &mut deliveries);
+                    self.carry_over(&mut state, index, false, &what, received.deliveries);
                 }
             }
         }
@@ -85,8 +76,9 @@ impl HostQueue {
         let woken = state.room.take(free);
         let control = Arc::clone(&state.control);
         drop(state);
+        let Received { deliveries, large, blocks } = received;
         for (slot, large) in large {
-            self.receive_large(&control, &mut lanes.lanes[slot], slot, large, &mut deliveries);
+            self.receive_large(&control, &mut lanes.lanes[slot], slot, large, deliveries);
         }
         let lane = &mut lanes.lanes[slot];
         lane.arena = None;
@@ -98,9 +90,9 @@ impl HostQueue {
         // Nor is what it had spoiled, which the drain above may have met once more.
         lock(&self.damage).retain(|(damaged, _)| *damaged != slot);
         self.release(lanes);
-        blocks.drain(..).for_each(|block| self.common.inputs.free(block));
+        blocks.into_iter().for_each(|block| self.common.inputs.free(block));
         woken.into_iter().for_each(Waker::wake);
-        self.deliver(&mut deliveries);
+        self.deliver(deliveries);
         // The dead worker may have been rung for a task, or may have had to ring somebody.
         self.ring_all();
     }
@@ -235,8 +227,7 @@ impl HostQueue {
         let (limit, attempt) = (pending.options.run_limit(), pending.attempts);
         let ticket = Ticket { queue: self.index, record: index as u32, task: pending.task };
         state.describe_again(index, pending.function, flags | Call::tag(pending.task));
-        state.entries[index].pending = Some(pending);
-        state.pending += 1;
+        state.set_pending(index, pending);
         state.enqueue(index, class);
         self.time_attempt(ticket, limit, attempt, monotonic_ns());
     }

@@ -1,8 +1,6 @@
 //! Submitting: a free record is described, published and pushed, and a worker woken if need be.
 #![forbid(unsafe_code)]
 
-use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::Waker;
@@ -15,7 +13,7 @@ use crate::table::{Call, INLINE_INPUT, InputDesc, Place, StateWord};
 use crate::task::TaskOptions;
 
 use super::delivery::For;
-use super::entry::{Entry, Pending, Receiver, Story, Ticket};
+use super::entry::{Entry, Pending, Receiver, Ticket};
 use super::timers::Due;
 use super::{HostQueue, QueueState};
 
@@ -33,22 +31,43 @@ pub(crate) struct Submission<'i> {
 }
 
 /// A task with a small input that is submitted together with others.
+#[derive(Debug)]
 pub(crate) struct Staged {
     pub(crate) task: u64,
     pub(crate) token: u64,
-    /// Where its input is in the bytes of all of them; at most [`Staged::MAX_INPUT`] long.
-    pub(crate) input: Range<usize>,
+    input: InputDesc,
+    /// Where its input is in the bytes of all of them, unless the descriptor holds it.
+    start: usize,
 }
 
 impl Staged {
     /// Inputs up to this many bytes travel in the record.
     pub(crate) const MAX_INPUT: usize = INLINE_INPUT;
+
+    /// Task `task` with `input`, which is added to the `bytes` of all of them if need be.
+    #[inline]
+    pub(crate) fn new(task: u64, token: u64, input: &[u8], bytes: &mut Vec<u8>) -> Self {
+        debug_assert!(input.len() <= Self::MAX_INPUT);
+        let start = bytes.len();
+        let place = Place::in_word(input).unwrap_or_else(|| {
+            bytes.extend_from_slice(input);
+            Place::Inline
+        });
+        Self { task, token, input: InputDesc { len: input.len() as u32, place }, start }
+    }
+
+    /// Its input, unless the descriptor holds it.
+    fn inline<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
+        let InputDesc { len, place } = self.input;
+        if place == Place::Inline { &bytes[self.start..][..len as usize] } else { &[] }
+    }
 }
 
-impl std::fmt::Debug for Staged {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Staged(task {})", self.task)
-    }
+/// What tasks that are submitted together have in common.
+pub(crate) struct Kind<'r> {
+    pub(crate) function: u32,
+    pub(crate) options: TaskOptions,
+    pub(crate) receiver: &'r Arc<dyn Receiver>,
 }
 
 /// A submitter's place among those who wait for room; leaving it passes its turn on.
@@ -92,35 +111,34 @@ impl HostQueue {
     }
 
     /// Submits as many of `tasks` as there is room for, from the front, whose inputs are in
-    /// `bytes`: under one lock, with one fence and one look for workers to wake. Those that are
-    /// submitted leave `tasks`, and `accepted` is told their tokens and tickets.
+    /// `bytes`: under one lock, with one fence and one look for workers to wake. The records of
+    /// those that are submitted are added to `records`, which is empty before.
     ///
     /// # Errors
     ///
-    /// As [`try_submit`](Self::try_submit), for the first that is still in `tasks` then.
+    /// As [`try_submit`](Self::try_submit), for the first that is not in `records` then.
     pub(crate) fn try_submit_staged(
         &self,
-        tasks: &mut VecDeque<Staged>,
+        tasks: &[Staged],
         bytes: &[u8],
-        (function, options, receiver): (u32, TaskOptions, &Arc<dyn Receiver>),
-        mut accepted: impl FnMut(u64, Ticket),
+        Kind { function, options, receiver }: Kind<'_>,
+        records: &mut Vec<u32>,
     ) -> Result<()> {
+        if tasks.is_empty() {
+            return Ok(());
+        }
         let now = monotonic_ns();
         let start = self.next_start();
-        let (mut result, mut count) = (Ok(()), 0);
+        let mut result = Ok(());
         let mut state = self.lock();
-        for Staged { task, token, input } in &*tasks {
-            let (task, token, input) = (*task, *token, &bytes[input.clone()]);
-            let desc = InputDesc {
-                len: input.len() as u32,
-                place: Place::in_word(input).unwrap_or(Place::Inline),
-            };
-            let receiver = For::Many(receiver);
-            let submission = Submission { task, function, input, options, receiver, token };
-            match state.push(submission, desc, now) {
-                Ok((task, record)) => {
-                    accepted(token, Ticket { queue: self.index, record, task });
-                    count += 1;
+        let receiver = state.receivers.join(For::Many(receiver), tasks.len());
+        for staged in tasks {
+            let Staged { task, token, input, .. } = *staged;
+            match state.take_free() {
+                Ok(index) => {
+                    let pending = Pending::new(receiver, token, task, function, options, now);
+                    state.push(index, input, staged.inline(bytes), pending);
+                    records.push(index);
                 }
                 Err(error) => {
                     result = Err(error);
@@ -128,7 +146,10 @@ impl HostQueue {
                 }
             }
         }
-        tasks.drain(..count);
+        let count = records.len();
+        if count < tasks.len() {
+            state.receivers.leave(receiver, tasks.len() - count);
+        }
         let mut sleepers = [None; WAKES];
         if count > 0 {
             self.note_pending(&state);
@@ -171,17 +192,19 @@ impl HostQueue {
         desc: InputDesc,
         block: Option<Block>,
     ) -> Result<Ticket> {
+        let Submission { task, function, input, options, receiver, token } = submission;
         let now = monotonic_ns();
-        let options = submission.options;
         let start = self.next_start();
         let mut state = self.lock();
-        let result = state.push(submission, desc, now).map(|(task, record)| {
-            state.entries[record as usize].input = block;
-            self.note_pending(&state);
-            (task, record, state.sleeper(start, self.common.searchers))
-        });
+        let record = state.take_free()?;
+        let receiver = state.receivers.join(receiver, 1);
+        let inline = if desc.place == Place::Inline { input } else { &[] };
+        let pending = Pending::new(receiver, token, task, function, options, now);
+        state.push(record, desc, inline, pending);
+        state.entries[record as usize].input = block;
+        self.note_pending(&state);
+        let sleeper = state.sleeper(start, self.common.searchers);
         drop(state);
-        let (task, record, sleeper) = result?;
         self.common.counters.submitted.add(1);
         let ticket = Ticket { queue: self.index, record, task };
         self.set_timers(ticket, options, now);
@@ -240,47 +263,31 @@ pub(super) fn after(now_ns: u64, duration: std::time::Duration) -> u64 {
 }
 
 impl QueueState {
-    fn push(
-        &mut self,
-        submission: Submission<'_>,
-        input: InputDesc,
-        now: u64,
-    ) -> Result<(u64, u32)> {
+    /// A free record for a new task.
+    #[inline]
+    fn take_free(&mut self) -> Result<u32> {
         if self.room.is_closed() {
             return Err(Error::Closed);
         }
         if self.make_room() {
             return Err(Error::Full);
         }
-        let class = usize::from(submission.options.priority);
-        let index = self.free.pop().expect("make_room found one");
-        let Submission { task, function, input: bytes, options, receiver, token } = submission;
-        let inline = if input.place == Place::Inline { bytes } else { &[] };
-        self.control.records()[index as usize].describe(
-            Call { function, flags: Call::tag(task) },
-            input,
-            inline,
-        );
-        let entry = &mut self.entries[index as usize];
-        entry.copy.set(input, inline);
+        Ok(self.free.pop().expect("make_room found one"))
+    }
+
+    /// Describes a new task in record `index`, which was free, publishes and pushes it.
+    #[inline(always)] // once a task: as a call, `pending` is moved through memory
+    fn push(&mut self, index: u32, input: InputDesc, inline: &[u8], pending: Pending) {
+        let index = index as usize;
+        let class = usize::from(pending.options.priority);
+        let call = Call { function: pending.function, flags: Call::tag(pending.task) };
+        self.control.records()[index].describe(call, input, inline);
         // The private entry first, then the record, then the ring.
+        let entry = &mut self.entries[index];
+        entry.copy.set(input, inline);
         entry.in_use = true;
-        entry.pending = Some(Pending {
-            receiver: self.receivers.join(receiver),
-            token,
-            task,
-            function,
-            options,
-            submitted_ns: now,
-            attempts: 1,
-            failures: 0,
-            spared: 0,
-            claim_losses: 0,
-            story: Story::default(),
-        });
-        self.pending += 1;
-        self.enqueue(index as usize, class);
-        Ok((task, index))
+        self.set_pending(index, pending);
+        self.enqueue(index, class);
     }
 
     /// FREE, HELD or a dead worker's word → QUEUED with a new generation, and a ring entry.

@@ -316,6 +316,7 @@ impl Shared {
     }
 
     /// The number of the queue for `task`.
+    #[inline]
     pub(crate) fn queue_for(&self, task: &NewTask<'_>) -> usize {
         let chosen = self.scheduler.schedule_task(task, self);
         if chosen < self.queues.len() { chosen } else { 0 }
@@ -329,8 +330,7 @@ impl Shared {
     /// Calls a task off because its owner wants it no more. False if it was over already, or if
     /// the caller is a forked child that dropped its copy of a handle.
     pub(crate) fn cancel(&self, ticket: Ticket) -> bool {
-        self.check_process().is_ok()
-            && self.queues[usize::from(ticket.queue)].cancel(ticket, Reason::Cancel)
+        self.is_owner() && self.queues[usize::from(ticket.queue)].cancel(ticket, Reason::Cancel)
     }
 
     /// What a task ends with that the pool refused.
@@ -342,11 +342,22 @@ impl Shared {
     }
 
     /// Whether the calling process built the pool.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forked`] if it is a child of the one that did.
+    #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
-        if forked::generation() == self.generation {
+        if self.is_owner() {
             return Ok(());
         }
         Err(Error::Forked { owner: self.pid, here: std::process::id() })
+    }
+
+    /// The same, as a truth.
+    #[inline]
+    pub(crate) fn is_owner(&self) -> bool {
+        forked::generation() == self.generation
     }
 
     fn announce(&self, mut life: MutexGuard<'_, Life>) {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
 /// A number that differs between a process and the children that `fork` made of it.
+#[inline]
 pub(crate) fn generation() -> u32 {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {

@@ -48,11 +48,14 @@ impl Place {
     /// The place for `bytes` if they fit into the descriptor.
     #[inline]
     pub(crate) fn in_word(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() > IN_WORD {
-            return None;
-        }
-        // Byte by byte in a register: a copy of unknown length would go through memory.
-        let word = bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+        let half = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four"));
+        // In registers: a copy of unknown length would be a call. Halves may overlap, and give the
+        // same bits there.
+        let word = match bytes.len() {
+            0..4 => bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
+            len @ 4..=IN_WORD => u64::from(half(0)) | u64::from(half(len - 4)) << (8 * (len - 4)),
+            _ => return None,
+        };
         Some(Self::Word(word))
     }
 }
@@ -143,6 +146,18 @@ mod tests {
             let output = OutputDesc { status: 15, elapsed_ns: 12_345, len: u32::MAX, place };
             assert_eq!(OutputDesc::from_words(output.words()), output);
         }
+    }
+
+    #[test]
+    fn up_to_eight_bytes_fit_into_the_descriptor() {
+        let bytes = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+        for len in 0..=8 {
+            let mut eight = [0; 8];
+            eight[..len].copy_from_slice(&bytes[..len]);
+            let word = Place::Word(u64::from_le_bytes(eight));
+            assert_eq!(Place::in_word(&bytes[..len]), Some(word), "{len} bytes");
+        }
+        assert_eq!(Place::in_word(&bytes), None);
     }
 
     #[test]

@@ -26,9 +26,21 @@ pub(crate) trait Lent: Send + Sync {
     fn copy(&self) -> Vec<u8>;
 }
 
+/// Eight bytes, where one instruction can move them.
+#[derive(Clone, Copy)]
+#[repr(align(8))]
+pub(crate) struct Eight(pub(crate) [u8; 8]);
+
 /// An output's bytes.
 #[derive(Clone)]
 pub(crate) enum Payload {
+    /// Up to eight bytes.
+    Word {
+        /// How many of them count.
+        len: u8,
+        /// The bytes.
+        bytes: Eight,
+    },
     /// Few bytes, without an allocation.
     Inline {
         /// How many of them count.
@@ -46,6 +58,7 @@ impl Payload {
     /// The bytes; a copy of those that are lent.
     pub(crate) fn bytes(&self) -> Cow<'_, [u8]> {
         match self {
+            Self::Word { len, bytes } => Cow::Borrowed(&bytes.0[..usize::from(*len)]),
             Self::Inline { len, bytes } => Cow::Borrowed(&bytes[..usize::from(*len)]),
             Self::Heap(bytes) => Cow::Borrowed(bytes),
             Self::Lent(lent) => Cow::Owned(lent.copy()),
@@ -55,6 +68,7 @@ impl Payload {
     /// Where the bytes are, and how many; valid as long as this is.
     pub(crate) fn address(&self) -> (*const u8, usize) {
         match self {
+            Self::Word { len, bytes } => (bytes.0.as_ptr(), usize::from(*len)),
             Self::Inline { len, bytes } => (bytes.as_ptr(), usize::from(*len)),
             Self::Heap(bytes) => (bytes.as_ptr(), bytes.len()),
             Self::Lent(lent) => lent.address(),
@@ -66,7 +80,8 @@ impl Payload {
         match self {
             Self::Heap(bytes) => codec::decode_owned(bytes),
             Self::Lent(lent) => codec::decode_owned(lent.copy()),
-            Self::Inline { .. } => codec::decode(&self.bytes()),
+            Self::Word { len, bytes } => codec::decode(&bytes.0[..usize::from(len)]),
+            Self::Inline { len, bytes } => codec::decode(&bytes[..usize::from(len)]),
         }
     }
 }
@@ -117,10 +132,15 @@ impl Outcome {
 }
 
 /// What a worker's status and bytes say about a task.
+#[inline]
 pub(crate) fn interpret(status: u8, payload: Payload) -> Result<Payload, TaskError> {
+    if status == Status::Ok as u8 { Ok(payload) } else { Err(error_of(status, payload)) }
+}
+
+#[cold]
+fn error_of(status: u8, payload: Payload) -> TaskError {
     let text = |payload: &Payload| String::from_utf8_lossy(&payload.bytes()).into_owned();
-    Err(match Status::from_bits(status) {
-        Some(Status::Ok) => return Ok(payload),
+    match Status::from_bits(status) {
         Some(Status::Failed) => match payload.decode() {
             Ok(failure) => TaskError::Failed(failure),
             Err(reason) => TaskError::Corrupt(format!("an error that cannot be read: {reason}")),
@@ -134,6 +154,6 @@ pub(crate) fn interpret(status: u8, payload: Payload) -> Result<Payload, TaskErr
         Some(Status::OutputSpace) => TaskError::OutputSpace(text(&payload)),
         Some(Status::Cancelled) => TaskError::Cancelled,
         Some(Status::Damaged) => TaskError::Corrupt(format!("a worker: {}", text(&payload))),
-        None => TaskError::Corrupt(format!("status {status} of an output")),
-    })
+        Some(Status::Ok) | None => TaskError::Corrupt(format!("status {status} of an output")),
+    }
 }

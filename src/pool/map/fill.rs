@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result};
 use crate::pool::source::Source;
 use crate::pool::submit::{Function, Submit};
-use crate::queue::{For, HostQueue, Staged, Submission};
+use crate::queue::{For, HostQueue, Kind, Staged, Submission, Ticket};
 use crate::sys::clock::monotonic_ns;
 use crate::task::TaskError;
 
@@ -67,15 +67,17 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         for (number, queue) in inner.shared.queues.iter().enumerate() {
             let done = self.submit_to(queue, context, |this| {
                 let (staged, bytes) = this.stage.of(number);
-                let before = staged.len();
-                let tasks = &mut this.tasks;
-                let kind = (function.number, this.submit.0, &this.receiver);
-                let result = queue.try_submit_staged(staged, bytes, kind, |token, ticket| {
-                    tasks[token as usize].ticket = Some(ticket);
-                });
-                let refused = staged.front().map(|staged| staged.token);
-                let gone = before - staged.len();
-                this.stage.done(gone);
+                let (options, receiver) = (this.submit.0, &this.receiver);
+                let kind = Kind { function: function.number, options, receiver };
+                this.records.clear();
+                let result = queue.try_submit_staged(staged, bytes, kind, &mut this.records);
+                let submitted = this.records.len();
+                for (staged, &record) in staged.iter().zip(&this.records) {
+                    let ticket = Ticket { queue: number as u16, record, task: staged.task };
+                    this.tasks[staged.token as usize].ticket = Some(ticket);
+                }
+                let refused = staged.get(submitted).map(|staged| staged.token);
+                this.stage.done(number, submitted);
                 (result, refused)
             });
             if !done {
@@ -148,7 +150,9 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         if self.room_taken() >= self.window {
             return false;
         }
-        let Some(source) = &mut self.source else { return false };
+        let (Some(source), Some(function)) = (&mut self.source, self.submit.1) else {
+            return false;
+        };
         let item = match source.poll_item(context) {
             Poll::Ready(Some(item)) => item,
             Poll::Ready(None) => {
@@ -157,33 +161,32 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             }
             Poll::Pending => return false,
         };
-        let Some(function) = self.submit.1 else { return false };
-        let mut input = std::mem::take(&mut self.buffer);
         let submit = Submit { inner: &self.inner, options: self.submit.0 };
-        match submit.encode(function, &item, &mut input) {
-            Ok(()) => self.keep(function, input),
+        match submit.encode(function, &item, &mut self.buffer) {
+            Ok(()) => self.keep(function),
             Err(error) => {
-                self.keep_buffer(input);
+                let buffer = std::mem::take(&mut self.buffer);
+                self.keep_buffer(buffer);
                 self.settle_now(Err(TaskError::not_submitted(error)));
             }
         }
         true
     }
 
-    /// Gives an encoded item its number, its queue and its place among the results.
-    fn keep(&mut self, function: Function, input: Vec<u8>) {
+    /// Gives the item in the buffer its number, its queue and its place among the results.
+    fn keep(&mut self, function: Function) {
         let task = self.next_number();
-        let shared = &self.inner.shared;
-        let queue = shared.queue_for(&function.new_task(task, &self.submit.0, &input));
+        let (input, options) = (&self.buffer, &self.submit.0);
+        let queue = self.inner.shared.queue_for(&function.new_task(task, options, input));
         let item = self.first + self.places.len() as u64;
         let token = self.tasks.insert(InFlight { ticket: None, item }) as u64;
         if self.ordered {
             self.places.push_back(None);
         }
-        if input.len() <= Staged::MAX_INPUT && self.submit.0.has_no_timers() {
-            self.stage.add(queue, task, token, &input);
-            self.keep_buffer(input);
+        if input.len() <= Staged::MAX_INPUT && options.has_no_timers() {
+            self.stage.add(queue, task, token, input);
         } else {
+            let input = std::mem::take(&mut self.buffer);
             self.held = Some(Held { task, token, queue, input });
         }
     }

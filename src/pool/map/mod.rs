@@ -43,6 +43,8 @@ pub struct Map<S: Source, T> {
     source: Option<S>,
     /// Small items that are encoded and not submitted yet.
     stage: Stage,
+    /// The records of those that were just submitted.
+    records: Vec<u32>,
     pace: Pace,
     /// Numbers for tasks to come.
     numbers: Range<u64>,
@@ -155,6 +157,7 @@ impl<S: Source, T> Map<S, T> {
             refused,
             source: Some(source),
             stage: Stage::new(queues),
+            records: Vec::new(),
             pace: Pace::new(queues),
             numbers: 0..0,
             buffer: Vec::new(),
@@ -282,9 +285,8 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     fn next_at_hand(&mut self) -> Option<Result<T, TaskError>> {
         let missing = self.window.saturating_sub(self.room_taken());
         let at_hand = missing < self.pace.refill(self.window) || self.source.is_none();
-        (at_hand && self.refused.is_none() && self.inner.shared.check_process().is_ok())
-            .then(|| self.pop())
-            .flatten()
+        let ours = self.refused.is_none() && self.inner.shared.is_owner();
+        if at_hand && ours { self.pop() } else { None }
     }
 
     /// How many items were taken whose results were not given. In order, a slow item holds up

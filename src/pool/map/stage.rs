@@ -5,8 +5,6 @@
 //! iterator that is slow must not hold up the items that came before: see [`Pace`].
 #![forbid(unsafe_code)]
 
-use std::collections::VecDeque;
-
 use crate::queue::Staged;
 
 /// At most so many items for a queue are submitted together, and for so many queues.
@@ -36,6 +34,7 @@ impl Pace {
     }
 
     /// Results that make room for a batch worth while, in a window of so many items.
+    #[inline]
     pub(super) fn refill(&self, window: usize) -> usize {
         (window / 4).min(self.most)
     }
@@ -55,16 +54,30 @@ impl Pace {
 /// The items of a batch, by queue.
 #[derive(Debug)]
 pub(super) struct Stage {
-    queues: Vec<VecDeque<Staged>>,
-    /// Their encoded inputs, one behind the other.
+    queues: Vec<Line>,
+    /// Those encoded inputs that need it, one behind the other.
     bytes: Vec<u8>,
     items: usize,
+}
+
+/// The items for one queue, first come first.
+#[derive(Debug, Default)]
+struct Line {
+    tasks: Vec<Staged>,
+    /// So many of them, from the front, are gone.
+    gone: usize,
+}
+
+impl Line {
+    fn left(&self) -> &[Staged] {
+        &self.tasks[self.gone..]
+    }
 }
 
 impl Stage {
     /// An empty one for a pool of so many queues.
     pub(super) fn new(queues: usize) -> Self {
-        Self { queues: (0..queues).map(|_| VecDeque::new()).collect(), bytes: Vec::new(), items: 0 }
+        Self { queues: (0..queues).map(|_| Line::default()).collect(), bytes: Vec::new(), items: 0 }
     }
 
     /// How many items are in it.
@@ -73,21 +86,25 @@ impl Stage {
     }
 
     /// Adds task `task` with `input`, whose outcome comes with `token`.
+    #[inline]
     pub(super) fn add(&mut self, queue: usize, task: u64, token: u64, input: &[u8]) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(input);
-        let input = start..self.bytes.len();
-        self.queues[queue].push_back(Staged { task, token, input });
+        self.queues[queue].tasks.push(Staged::new(task, token, input, &mut self.bytes));
         self.items += 1;
     }
 
-    /// The items for `queue`, first come first, and the bytes that hold their inputs.
-    pub(super) fn of(&mut self, queue: usize) -> (&mut VecDeque<Staged>, &[u8]) {
-        (&mut self.queues[queue], &self.bytes)
+    /// The items for `queue`, first come first, and the bytes that hold inputs of them.
+    pub(super) fn of(&self, queue: usize) -> (&[Staged], &[u8]) {
+        (self.queues[queue].left(), &self.bytes)
     }
 
-    /// So many items were submitted or given up.
-    pub(super) fn done(&mut self, items: usize) {
+    /// So many items for `queue`, from the front, were submitted or given up.
+    pub(super) fn done(&mut self, queue: usize, items: usize) {
+        let line = &mut self.queues[queue];
+        line.gone += items;
+        if line.gone == line.tasks.len() {
+            line.tasks.clear();
+            line.gone = 0;
+        }
         self.items -= items;
         if self.items == 0 {
             self.bytes.clear();
@@ -96,18 +113,17 @@ impl Stage {
 
     /// Takes the task with this token out, which is the first for its queue.
     pub(super) fn give_up(&mut self, token: u64) {
-        for queue in &mut self.queues {
-            if queue.front().is_some_and(|staged| staged.token == token) {
-                queue.pop_front();
-                return self.done(1);
-            }
+        let first = |line: &Line| line.left().first().map(|staged| staged.token);
+        if let Some(queue) = self.queues.iter().position(|line| first(line) == Some(token)) {
+            self.done(queue, 1);
         }
     }
 
     /// Forgets all of them.
     pub(super) fn clear(&mut self) {
-        self.queues.iter_mut().for_each(VecDeque::clear);
-        self.done(self.items);
+        for queue in 0..self.queues.len() {
+            self.done(queue, self.queues[queue].left().len());
+        }
     }
 }
 
