@@ -13,13 +13,14 @@ use super::reason;
 /// # Errors
 ///
 /// What the value's `Serialize` says; `into` then holds a part of it.
+#[inline]
 pub(crate) fn encode<T: Serialize + 'static>(value: &T, into: &mut Vec<u8>) -> Result<(), String> {
     if let Some(raw) = (value as &dyn Any).downcast_ref::<Bytes>() {
         into.extend_from_slice(raw);
         return Ok(());
     }
     postcard::serialize_with_flavor(value, Appender(into))
-        .map_err(|error| named::<T>(&error, reason::of_encode(value)))
+        .map_err(|error| unencodable(&error, value))
 }
 
 /// The value that `bytes` are.
@@ -27,15 +28,32 @@ pub(crate) fn encode<T: Serialize + 'static>(value: &T, into: &mut Vec<u8>) -> R
 /// # Errors
 ///
 /// When they are not what `encode` makes of a `T`, trailing bytes included.
+#[inline]
 pub(crate) fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, String> {
     if let Some(raw) = as_raw(|| Bytes::copy_from_slice(bytes)) {
         return Ok(raw);
     }
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
-        Ok((_, rest)) => Err(format!("{} bytes are left over", rest.len())),
-        Err(error) => Err(named::<T>(&error, reason::of_decode::<T>(bytes))),
+        Ok((_, rest)) => Err(left_over(rest.len())),
+        Err(error) => Err(undecodable::<T>(&error, bytes)),
     }
+}
+
+// Out of the way of what is decoded.
+#[cold]
+fn left_over(bytes: usize) -> String {
+    format!("{bytes} bytes are left over")
+}
+
+#[cold]
+fn undecodable<T: DeserializeOwned>(error: &postcard::Error, bytes: &[u8]) -> String {
+    named::<T>(error, reason::of_decode::<T>(bytes))
+}
+
+#[cold]
+fn unencodable<T: Serialize>(error: &postcard::Error, value: &T) -> String {
+    named::<T>(error, reason::of_encode(value))
 }
 
 /// Which type it was, and what that or else the codec says.
@@ -71,16 +89,19 @@ struct Appender<'v>(&'v mut Vec<u8>);
 impl postcard::ser_flavors::Flavor for Appender<'_> {
     type Output = ();
 
+    #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
         self.0.push(byte);
         Ok(())
     }
 
+    #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
         self.0.extend_from_slice(bytes);
         Ok(())
     }
 
+    #[inline]
     fn finalize(self) -> postcard::Result<()> {
         Ok(())
     }

@@ -61,6 +61,7 @@ pub(crate) struct Output {
 
 impl Output {
     /// Empties the output, keeping its memory unless that has grown out of proportion.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         self.raw = None;
         if self.bytes.capacity() > 1 << 20 {
@@ -70,11 +71,13 @@ impl Output {
     }
 
     /// What it holds.
+    #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
         self.raw.as_deref().unwrap_or(&self.bytes)
     }
 
     /// Makes it hold `value`, whatever it held.
+    #[inline]
     pub(crate) fn set<T: Serialize + 'static>(&mut self, value: &T) -> Result<(), String> {
         self.clear();
         if let Some(raw) = (value as &dyn std::any::Any).downcast_ref::<Bytes>() {
@@ -98,6 +101,7 @@ impl Output {
     }
 
     /// Makes it hold `value` with `status`, or the text of why it cannot be encoded.
+    #[inline]
     fn finish<T: Serialize + 'static>(&mut self, value: &T, status: Status) -> Status {
         match self.set(value) {
             Ok(()) => status,
@@ -185,6 +189,7 @@ pub(crate) mod sealed {
 impl<T: Serialize + DeserializeOwned + 'static> Finish<T> for Plain {
     type Value = T;
 
+    #[inline]
     fn finish(returned: T, sink: sealed::Sink<'_>) -> sealed::Ended {
         sealed::Ended(sink.0.finish(&returned, Status::Ok))
     }
@@ -197,6 +202,7 @@ where
 {
     type Value = T;
 
+    #[inline]
     fn finish(returned: Result<T, E>, sink: sealed::Sink<'_>) -> sealed::Ended {
         sealed::Ended(match returned {
             Ok(value) => sink.0.finish(&value, Status::Ok),
