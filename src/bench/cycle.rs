@@ -70,7 +70,7 @@ impl Cycle {
         };
         let id = WorkerId { queue: 0, slot: 0, incarnation: 1 };
         let (mut fds, mut engine) = (Some(fds), None);
-        let mut input = Vec::new();
+        let mut input = [0; 64];
         let partner = Partner::fork(move |_, operations| {
             let engine = engine.get_or_insert_with(|| {
                 let fds = fds.take().expect("taken once");
@@ -141,7 +141,7 @@ fn submit(queue: &HostQueue, received: &Arc<Received>, task: u64) -> crate::Resu
     queue.try_submit(submission).map(drop)
 }
 
-fn serve_one(engine: &mut Engine, input: &mut Vec<u8>) {
+fn serve_one(engine: &mut Engine, input: &mut [u8; 64]) {
     let mut task = loop {
         match engine.claim(true) {
             Look::Task(task) => break task,
@@ -153,6 +153,7 @@ fn serve_one(engine: &mut Engine, input: &mut Vec<u8>) {
     assert!(engine.start(&mut task, started), "nobody calls it off");
     let read = engine.input(&task, input).expect("a sound input");
     assert!(!read.stays, "a small input is copied to where it can be used again");
+    let len = read.bytes.len();
     let elapsed = crate::worker::bench::now() - started;
-    engine.complete(task, Status::Ok, input, elapsed).expect("8 bytes fit the record");
+    engine.complete(task, Status::Ok, &input[..len], elapsed).expect("8 bytes fit the record");
 }

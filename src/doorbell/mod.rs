@@ -17,7 +17,7 @@ mod watching;
 mod workers;
 
 pub(crate) use attention::Attention;
-pub(crate) use host_flag::HostFlag;
+pub(crate) use host_flag::{Armed, HostFlag};
 pub(crate) use parked::Parked;
 pub(crate) use ready::ReadySet;
 pub(crate) use room::Room;

@@ -72,7 +72,7 @@ impl<'m> TaskRing<'m> {
         // Head moves on by what was in the ring when this began, or was pushed after it: who
         // begins to wait after so many turns has whoever pushed those ring. More turns than that
         // are somebody's who scribbles on head.
-        for _ in 0..=self.slots.len() {
+        for _ in 0..self.slots.len() + 1 {
             let position = self.head();
             // Acquire: pairs with the Release of `push`.
             let (found, record) = split(self.slot(position).load(Acquire));

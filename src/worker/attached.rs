@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use crate::arena::Block;
 use crate::control::Phase;
 use crate::error::{Error, Result};
-use crate::table::Call;
+use crate::table::{Call, INLINE_INPUT};
 use crate::task::{Status, TaskFailure, codec};
 
 use super::config::WorkerConfig;
@@ -366,7 +366,7 @@ impl AttachedWorker {
             loan: None,
         };
         self.tasks.insert(number, in_flight);
-        let mut scratch = Vec::new();
+        let mut scratch = [0; INLINE_INPUT];
         let refused = match self.engine.input(&task, &mut scratch) {
             Err(reason) => reason,
             Ok(input) => match self.names.get(self.engine.requests(), call.function) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::arena::{AllocError, Block};
 use crate::control::{Control, Phase};
-use crate::doorbell::Attention;
+use crate::doorbell::{Armed, Attention};
 use crate::ring::{Claim, LaneWriter, claim};
 use crate::shm::Region;
 use crate::sync::crash::{self, Point};
@@ -165,31 +165,43 @@ impl Engine {
     }
 
     /// Claims the next task. `alone`: nothing is in flight, so a suspect may be taken.
+    #[inline]
     pub(crate) fn claim(&mut self, alone: bool) -> Look {
-        let records = self.control.records();
         let classes = self.control.classes();
-        let aged = (1..classes).find(|&class| self.passed_over[class] >= AGEING);
-        let order = aged.into_iter().chain((0..classes).filter(|&class| Some(class) != aged));
-        for class in order {
-            let admits = |call: Call| alone || call.flags & Call::ALONE == 0;
-            match claim(self.control.ring(class), class, records, self.me, admits) {
-                Claim::Task { record, claimed } => {
-                    self.passed_over[class] = 0;
-                    for lower in class + 1..classes {
-                        let passed_over = &mut self.passed_over[lower];
-                        *passed_over = passed_over.saturating_add(1);
-                    }
-                    self.pass_on();
-                    return Look::Task(Claimed { record, word: claimed });
-                }
-                Claim::Empty => {}
-                Claim::Refused => {
-                    self.ring_somebody_else();
-                    return Look::MustBeAlone;
-                }
+        if let Some(aged) = (1..classes).find(|&class| self.passed_over[class] >= AGEING) {
+            match self.claim_of(aged, alone) {
+                Look::Nothing => {}
+                look => return look,
+            }
+        }
+        for class in 0..classes {
+            match self.claim_of(class, alone) {
+                Look::Nothing => {}
+                look => return look,
             }
         }
         Look::Nothing
+    }
+
+    fn claim_of(&mut self, class: usize, alone: bool) -> Look {
+        let records = self.control.records();
+        let admits = |call: Call| alone || call.flags & Call::ALONE == 0;
+        match claim(self.control.ring(class), class, records, self.me, admits) {
+            Claim::Task { record, claimed } => {
+                self.passed_over[class] = 0;
+                for lower in class + 1..self.control.classes() {
+                    let passed_over = &mut self.passed_over[lower];
+                    *passed_over = passed_over.saturating_add(1);
+                }
+                self.pass_on();
+                Look::Task(Claimed { record, word: claimed })
+            }
+            Claim::Empty => Look::Nothing,
+            Claim::Refused => {
+                self.ring_somebody_else();
+                Look::MustBeAlone
+            }
+        }
     }
 
     /// CLAIMED → RUNNING; false if the task was called off, which is then confirmed.
@@ -220,27 +232,29 @@ impl Engine {
     /// # Errors
     ///
     /// The text of what is wrong with its descriptor.
+    #[inline(always)]
     pub(crate) fn input<'i>(
         &'i self,
         task: &Claimed,
-        scratch: &'i mut Vec<u8>,
+        scratch: &'i mut [u8; INLINE_INPUT],
     ) -> Result<Input<'i>, String> {
-        scratch.clear();
         let record = self.record(task);
         let InputDesc { len, place } = record.input();
         let len = len as usize;
         match place {
-            Place::Word(word) if len <= 8 => scratch.extend_from_slice(&word.to_le_bytes()[..len]),
+            Place::Word(word) if len <= 8 => {
+                scratch[..8].copy_from_slice(&word.to_le_bytes());
+                Ok(Input::passing(&scratch[..len]))
+            }
             Place::Inline if len <= INLINE_INPUT => {
-                scratch.resize(len, 0);
-                record.read_inline_input(scratch);
+                record.read_inline_input(&mut scratch[..len]);
+                Ok(Input::passing(&scratch[..len]))
             }
             Place::Block(block) if block.holds(len, self.requests.len()) => {
-                return Ok(Input::in_place(self.requests.bytes(block.offset(), len)));
+                Ok(Input::in_place(self.requests.bytes(block.offset(), len)))
             }
-            _ => return Err(format!("the input's descriptor names {len} bytes at {place:?}")),
+            _ => Err(no_input(len, place)),
         }
-        Ok(Input::passing(scratch))
     }
 
     /// RUNNING → DONE with `bytes` as the output, and tells the host.
@@ -255,23 +269,35 @@ impl Engine {
         bytes: &[u8],
         elapsed_ns: u64,
     ) -> Result<(), NoRoom> {
-        let place = match Place::in_word(bytes) {
-            Some(word) => word,
-            None if bytes.len() <= INLINE_OUTPUT => Place::Inline,
-            None => match self.outputs.store(bytes) {
-                Ok(block) => Place::Block(block),
-                Err(AllocError::Full) if !self.outputs.only_loans() => return Err(NoRoom),
-                Err(error) => {
-                    let text = no_space(bytes.len(), &error);
-                    return self.complete(task, Status::OutputSpace, text.as_bytes(), elapsed_ns);
-                }
-            },
+        let (place, inline) = match Place::in_word(bytes) {
+            Some(word) => (word, &[][..]),
+            None if bytes.len() <= INLINE_OUTPUT => (Place::Inline, bytes),
+            None => return self.complete_large(task, status, bytes, elapsed_ns),
         };
-        let inline = if place == Place::Inline { bytes } else { &[] };
-        let output =
-            OutputDesc { status: status as u8, elapsed_ns, len: bytes.len() as u32, place };
-        self.commit(task, output, inline);
+        let len = bytes.len() as u32;
+        self.commit(task, OutputDesc { status: status as u8, elapsed_ns, len, place }, inline);
         Ok(())
+    }
+
+    /// The same with more bytes than a record holds.
+    fn complete_large(
+        &mut self,
+        task: Claimed,
+        status: Status,
+        bytes: &[u8],
+        elapsed_ns: u64,
+    ) -> Result<(), NoRoom> {
+        match self.outputs.store(bytes) {
+            Ok(block) => {
+                self.complete_placed(task, status, (block, bytes.len() as u32), elapsed_ns);
+                Ok(())
+            }
+            Err(AllocError::Full) if !self.outputs.only_loans() => Err(NoRoom),
+            Err(error) => {
+                let text = no_space(bytes.len(), &error);
+                self.complete(task, Status::OutputSpace, text.as_bytes(), elapsed_ns)
+            }
+        }
     }
 
     /// Before a panic becomes a task's outcome: it may have been the runtime's.
@@ -298,6 +324,7 @@ impl Engine {
     }
 
     /// RUNNING → DONE with `output`, whose bytes are written.
+    #[inline(always)]
     fn commit(&mut self, task: Claimed, output: OutputDesc, inline: &[u8]) {
         let record = self.record(&task);
         record.describe_output(output, inline);
@@ -305,13 +332,17 @@ impl Engine {
         crash::here(Point::C5);
         match record.try_commit(task.word) {
             Ok(_) => self.publish(task.record),
-            Err(now) => {
-                if let Place::Block(block) = output.place {
-                    self.outputs.discard(block);
-                }
-                self.confirm(task, now);
-            }
+            Err(now) => self.come_too_late(task, output.place, now),
         }
+    }
+
+    /// The host has called the task off, and wants none of its output.
+    #[cold]
+    fn come_too_late(&mut self, task: Claimed, place: Place, now: StateWord) {
+        if let Place::Block(block) = place {
+            self.outputs.discard(block);
+        }
+        self.confirm(task, now);
     }
 
     /// Tells the host whether outputs wait for room; the caller tries once more after `true`.
@@ -344,8 +375,11 @@ impl Engine {
     /// an [`answer`](Self::answer).
     pub(crate) fn attention(&mut self) -> Option<Asked> {
         let word = self.control.attention(self.slot).get();
+        if word == self.seen_attention {
+            return None;
+        }
         let before = std::mem::replace(&mut self.seen_attention, word);
-        (word != before).then(|| Asked(Attention::asked(before, word)))
+        Some(Asked(Attention::asked(before, word)))
     }
 
     /// Says what only this worker knows, over words that no correct process wrote and that nobody
@@ -422,12 +456,11 @@ impl Engine {
 
     /// After a claim: wakes a sibling if there is more to do than searchers will find.
     fn pass_on(&mut self) {
-        let bells = self.control.bells();
         let backlog = || u64::from(self.control.has_task());
         let next = if std::mem::take(&mut self.searching) {
-            bells.found(self.slot, backlog)
+            self.control.bells().found(self.slot, backlog)
         } else if std::mem::take(&mut self.woken) {
-            bells.pass_on(self.slot, backlog)
+            self.control.bells().pass_on(self.slot, backlog)
         } else {
             None
         };
@@ -448,6 +481,7 @@ impl Engine {
     }
 
     /// Puts a DONE record into this worker's lane and rings the host if it waits.
+    #[inline]
     fn publish(&mut self, record: u32) {
         // C6: dies here → DONE, no lane word; recovery finds it by its owner.
         crash::here(Point::C6);
@@ -455,13 +489,17 @@ impl Engine {
         self.control.report(self.slot).count_completed();
         // C7: dies here → DONE and in the lane; the death itself wakes the supervisor.
         crash::here(Point::C7);
-        let flag = self.control.host_flag();
-        if let Some(armed) = flag.armed() {
-            // B3 in `doorbell`: ring first, clear after.
-            let _ = self.host_bell.ring();
-            crash::here(Point::B3);
-            flag.rung(armed);
+        if let Some(armed) = self.control.host_flag().armed() {
+            self.ring_host(armed);
         }
+    }
+
+    #[cold]
+    fn ring_host(&self, armed: Armed) {
+        // B3 in `doorbell`: ring first, clear after.
+        let _ = self.host_bell.ring();
+        crash::here(Point::B3);
+        self.control.host_flag().rung(armed);
     }
 
     fn record(&self, task: &Claimed) -> &Record {
@@ -469,6 +507,12 @@ impl Engine {
     }
 }
 
+#[cold]
+fn no_input(len: usize, place: Place) -> String {
+    format!("the input's descriptor names {len} bytes at {place:?}")
+}
+
+#[cold]
 fn no_space(len: usize, error: &AllocError) -> String {
     match error {
         AllocError::TooLarge => {

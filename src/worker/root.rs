@@ -17,12 +17,13 @@ use tokio::task::coop;
 use crate::control::Phase;
 use crate::doorbell::ReadySet;
 use crate::sys::eventfd::EventFd;
+use crate::table::{Call, INLINE_INPUT};
 use crate::task::Status;
 use crate::task::entry::Output;
 
 use super::engine::{Asked, Claimed, Engine, Look, NoRoom, now};
 use super::functions::Functions;
-use super::slots::{InFlight, Polled, Slots};
+use super::slots::{InFlight, Slots, Unplaced};
 use super::spin::Spin;
 
 /// Polls between two looks of tokio at its own tasks, timers and sockets; tokio's own number.
@@ -44,7 +45,7 @@ pub(super) struct Root<'e> {
     ready: Arc<ReadySet>,
     functions: Functions,
     output: Output,
-    input: Vec<u8>,
+    input: [u8; INLINE_INPUT],
     spin: Spin,
     /// Tasks it may still claim; `None` for no limit.
     claims_left: Option<u64>,
@@ -75,7 +76,7 @@ impl<'e> Root<'e> {
             ready,
             functions: Functions::default(),
             output: Output { takes_block: true, ..Output::default() },
-            input: Vec::new(),
+            input: [0; INLINE_INPUT],
             spin,
             claims_left: (max_tasks > 0).then_some(max_tasks),
             alone: false,
@@ -128,72 +129,85 @@ impl<'e> Root<'e> {
 
     fn run(&mut self, task: Claimed, started: u64) {
         let call = self.engine.call(&task);
-        self.alone = call.flags & crate::table::Call::ALONE != 0;
         let input = self.engine.input(&task, &mut self.input);
         let function = self.functions.get(self.engine.requests(), call.function);
         let name = || function.as_ref().map_or("unknown", |(vtable, _)| (vtable.name)());
-        let span = tracing::info_span!("task", task = call.task(), function = name());
-        let in_flight = InFlight { task, started, span, unplaced: None };
-        let (index, built) = match (input, function) {
+        let mut in_flight = InFlight {
+            task,
+            started,
+            span: tracing::info_span!("task", task = call.task(), function = name()),
+            unplaced: None,
+        };
+        let polled = match (input, function) {
             (Ok(input), Ok(function)) => {
-                self.slots.build(in_flight, function, input, &mut self.output)
+                self.slots.start(&in_flight, function, input, &mut self.output)
             }
             (Err(reason), _) => {
                 self.output.set_text(&reason);
-                (self.slots.occupy(in_flight), Err(Status::Undecodable))
+                Poll::Ready(Status::Undecodable)
             }
             (_, Err(reason)) => {
                 self.output.set_text(&reason);
-                (self.slots.occupy(in_flight), Err(Status::UnknownFunction))
+                Poll::Ready(Status::UnknownFunction)
             }
         };
-        if self.input.capacity() > 1 << 20 {
-            self.input = Vec::new();
+        if let Poll::Ready(status) = polled {
+            in_flight.unplaced = self.finish(task, started, status);
+            if in_flight.unplaced.is_none() {
+                return;
+            }
         }
-        match built {
-            Ok(()) => self.poll_slot(index),
-            Err(status) => self.finish(index, status),
-        }
+        self.alone = call.flags & Call::ALONE != 0;
+        self.slots.keep(in_flight);
     }
 
     fn poll_slot(&mut self, index: usize) {
-        if let Polled::Ready(status) = self.slots.poll(index, &mut self.output) {
-            self.finish(index, status);
+        let Poll::Ready(status) = self.slots.poll(index, &mut self.output) else { return };
+        let Some(&mut InFlight { task, started, .. }) = self.slots.get_mut(index) else { return };
+        match self.finish(task, started, status) {
+            None => self.vacate(index),
+            unplaced => {
+                if let Some(in_flight) = self.slots.get_mut(index) {
+                    in_flight.unplaced = unplaced;
+                }
+            }
         }
     }
 
-    /// The task in slot `index` is over: its outcome is in `self.output`.
-    fn finish(&mut self, index: usize, status: Status) {
+    /// The task is over: its outcome is in `self.output`. What finds no room comes back, and waits
+    /// with the task.
+    #[inline]
+    fn finish(&mut self, task: Claimed, started: u64, status: Status) -> Option<Box<Unplaced>> {
         let ended = now();
         self.spin.set_now(ended);
         if status == Status::Panicked {
             // Perhaps for want of descriptors that a task before it has closed.
             self.engine.check_descriptors();
         }
-        let Some(in_flight) = self.slots.get_mut(index) else { return };
-        let (task, elapsed) = (in_flight.task, ended.saturating_sub(in_flight.started));
+        let elapsed = ended.saturating_sub(started);
         match self.output.block.take() {
             Some(placed) if status == Status::Ok => {
                 self.engine.complete_placed(task, status, placed, elapsed);
                 self.output.clear();
-                return self.vacate(index);
+                return None;
             }
             // A panic came after it, in a drop.
             Some((block, _)) => self.engine.outputs().discard(block),
             None => {}
         }
-        match self.engine.complete(task, status, self.output.as_slice(), elapsed) {
-            Ok(()) => self.vacate(index),
+        let bytes = self.output.as_slice();
+        let unplaced = match self.engine.complete(task, status, bytes, elapsed) {
+            Ok(()) => None,
             Err(NoRoom) => {
                 // It stays RUNNING, without its future, until the host hands blocks back.
-                let bytes = self.output.as_slice().to_vec();
-                in_flight.unplaced = Some(Box::new((status, bytes, elapsed)));
                 self.unplaced += 1;
                 // The next turn of the loop tries again, after this.
                 self.engine.set_wants_room(true);
+                Some(Box::new((status, bytes.to_vec(), elapsed)))
             }
-        }
+        };
         self.output.clear();
+        unplaced
     }
 
     fn vacate(&mut self, index: usize) {

@@ -25,10 +25,12 @@ pub(crate) struct InFlight {
     pub(crate) started: u64,
     /// What its events belong to.
     pub(crate) span: tracing::Span,
-    /// A status and an output that wait for room in the result arena; the future is gone then.
-    /// Boxed: it is rare, and what is in flight is moved for each task.
-    pub(crate) unplaced: Option<Box<(Status, Vec<u8>, u64)>>,
+    /// An outcome that waits for room in the result arena; the future is gone then.
+    pub(crate) unplaced: Option<Box<Unplaced>>,
 }
+
+/// A status, an output and how long the task ran. Boxed where it is: it is rare.
+pub(crate) type Unplaced = (Status, Vec<u8>, u64);
 
 impl InFlight {
     /// Whom a panic of its code is told of.
@@ -56,11 +58,16 @@ impl Place {
     }
 
     /// Makes room for `layout`, keeping what is large enough.
+    #[inline]
     fn fit(&mut self, layout: Layout) {
         assert!(self.holds.is_none());
-        if layout.size() <= self.layout.size() && layout.align() <= self.layout.align() {
-            return;
+        if layout.size() > self.layout.size() || layout.align() > self.layout.align() {
+            self.grow(layout);
         }
+    }
+
+    #[cold]
+    fn grow(&mut self, layout: Layout) {
         self.release();
         // A power of two, so that a few kinds of task settle on one size.
         let size = layout.size().next_power_of_two().max(256);
@@ -80,13 +87,86 @@ impl Place {
         }
     }
 
+    /// Builds the future of a call and polls it for the first time.
+    fn start(
+        &mut self,
+        (vtable, target): (&'static Vtable, Target),
+        input: Input<'_>,
+        context: &mut Context<'_>,
+        output: &mut Output,
+    ) -> Poll<Status> {
+        self.fit(vtable.layout);
+        self.run(vtable, output, |place, output| {
+            // SAFETY: `fit` made room for the layout, and the place is empty.
+            match unsafe { (vtable.start)(place.memory.as_ptr(), target, input) } {
+                Ok(()) => place.holds = Some(vtable),
+                Err(reason) => {
+                    output.set_text(&reason);
+                    return Poll::Ready(Status::Undecodable);
+                }
+            }
+            place.poll_held(vtable, context, output)
+        })
+    }
+
+    /// Polls the future, if there is one.
+    fn poll(&mut self, context: &mut Context<'_>, output: &mut Output) -> Poll<Status> {
+        let Some(vtable) = self.holds else { return Poll::Pending };
+        self.run(vtable, output, |place, output| place.poll_held(vtable, context, output))
+    }
+
+    /// Polls the future, which is a `vtable`'s, and drops it when it is done.
+    fn poll_held(
+        &mut self,
+        vtable: &Vtable,
+        context: &mut Context<'_>,
+        output: &mut Output,
+    ) -> Poll<Status> {
+        // SAFETY: `holds` says that `start` put a future of this kind here; it has not moved.
+        let polled = unsafe { (vtable.poll)(self.memory.as_ptr(), context, output) };
+        if polled.is_ready() {
+            self.drop_held();
+        }
+        polled
+    }
+
+    /// Drops the future, if there is one.
+    fn drop_held(&mut self) {
+        if let Some(vtable) = self.holds.take() {
+            // SAFETY: `holds` said that a future of this kind is here; it is taken, so this is the
+            // last use of it even if the drop panics.
+            unsafe { (vtable.drop)(self.memory.as_ptr()) }
+        }
+    }
+
+    /// Runs `code` of a task; should it panic, that is the task's output, and nothing is left here.
+    fn run(
+        &mut self,
+        vtable: &Vtable,
+        output: &mut Output,
+        code: impl FnOnce(&mut Self, &mut Output) -> Poll<Status>,
+    ) -> Poll<Status> {
+        match panics::catch(|| code(self, output)) {
+            Ok(polled) => polled,
+            Err(panic) => Poll::Ready(self.fail(vtable, &panic, output)),
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, vtable: &Vtable, panic: &TaskPanic, output: &mut Output) -> Status {
+        let mut status = panicked(vtable, panic, output);
+        if let Err(panic) = self.clear() {
+            status = panicked(vtable, &panic, output);
+        }
+        status
+    }
+
     /// Drops the future, if there is one; the panic if that panicked.
     fn clear(&mut self) -> Result<(), TaskPanic> {
-        let Some(vtable) = self.holds.take() else { return Ok(()) };
-        let memory = self.memory.as_ptr();
-        // SAFETY: `holds` said that a future of this kind is here; it is taken, so this is the
-        // last use of it even if the drop panics.
-        panics::catch(|| unsafe { (vtable.drop)(memory) })
+        if self.holds.is_none() {
+            return Ok(());
+        }
+        panics::catch(|| self.drop_held())
     }
 }
 
@@ -109,15 +189,6 @@ pub(crate) struct Slots {
     free: Vec<usize>,
 }
 
-/// What came of a poll.
-#[derive(Debug)]
-pub(crate) enum Polled {
-    /// Not ready, or nobody is there any more (a stale wake).
-    Pending,
-    /// The future is done and dropped; the output holds what the status says.
-    Ready(Status),
-}
-
 impl Slots {
     /// `count` empty slots, woken through `ready`.
     pub(crate) fn new(count: usize, ready: &Arc<ReadySet>) -> Self {
@@ -135,71 +206,42 @@ impl Slots {
         !self.free.is_empty()
     }
 
-    /// Takes a free slot for `in_flight` and builds its future there.
+    /// Builds the future of a task in a free slot and polls it for the first time.
     ///
-    /// # Errors
-    ///
-    /// The status and the text or panic to end the task with, in `output`; the slot stays taken.
-    pub(crate) fn build(
+    /// A task that is over after that needs no slot; one that is not is to be [kept](Self::keep)
+    /// before anything else is started.
+    pub(crate) fn start(
         &mut self,
-        in_flight: InFlight,
-        (vtable, target): (&'static Vtable, Target),
+        in_flight: &InFlight,
+        function: (&'static Vtable, Target),
         input: Input<'_>,
         output: &mut Output,
-    ) -> (usize, Result<(), Status>) {
-        let index = self.free.pop().expect("the caller asked has_room");
-        let slot = &mut self.slots[index];
-        let in_flight = &*slot.in_flight.insert(in_flight);
+    ) -> Poll<Status> {
+        let index = *self.free.last().expect("the caller asked has_room");
+        let Slot { place, waker, .. } = &mut self.slots[index];
         let _entered = in_flight.span.enter();
-        slot.place.fit(vtable.layout);
-        let memory = slot.place.memory.as_ptr();
-        // SAFETY: `fit` made room for the layout, and the place is empty.
-        let built = last_words::during(
-            || Some(in_flight.subject(vtable)),
-            || panics::catch(|| unsafe { (vtable.start)(memory, target, input) }),
-        );
-        let result = match built {
-            Ok(Ok(())) => {
-                slot.place.holds = Some(vtable);
-                Ok(())
-            }
-            Ok(Err(reason)) => {
-                output.set_text(&reason);
-                Err(Status::Undecodable)
-            }
-            Err(panic) => Err(panicked(vtable, &panic, output)),
-        };
-        (index, result)
+        let mut context = Context::from_waker(waker);
+        last_words::during(
+            || Some(in_flight.subject(function.0)),
+            || place.start(function, input, &mut context, output),
+        )
     }
 
-    /// Takes a free slot for a task that has no future: it is ended by the caller.
-    pub(crate) fn occupy(&mut self, in_flight: InFlight) -> usize {
+    /// Gives the slot that `start` has used to its task, which goes on or waits for room.
+    pub(crate) fn keep(&mut self, in_flight: InFlight) {
         let index = self.free.pop().expect("the caller asked has_room");
         self.slots[index].in_flight = Some(in_flight);
-        index
     }
 
-    /// Polls the future in slot `index`.
-    pub(crate) fn poll(&mut self, index: usize, output: &mut Output) -> Polled {
+    /// Polls the future in slot `index`; pending, too, if nobody is there any more (a stale wake).
+    pub(crate) fn poll(&mut self, index: usize, output: &mut Output) -> Poll<Status> {
         let Slot { place, waker, in_flight } = &mut self.slots[index];
-        let _entered = in_flight.as_ref().map(|in_flight| in_flight.span.enter());
-        let Some(vtable) = place.holds else { return Polled::Pending };
-        let memory = place.memory.as_ptr();
+        let (Some(in_flight), Some(vtable)) = (in_flight, place.holds) else {
+            return Poll::Pending;
+        };
+        let _entered = in_flight.span.enter();
         let mut context = Context::from_waker(waker);
-        let subject = || in_flight.as_ref().map(|in_flight| in_flight.subject(vtable));
-        last_words::during(subject, || {
-            // SAFETY: `holds` says that `build` put a future of this kind here; it has not moved.
-            let polled = panics::catch(|| unsafe { (vtable.poll)(memory, &mut context, output) });
-            let mut status = match polled {
-                Ok(Poll::Pending) => return Polled::Pending,
-                Ok(Poll::Ready(status)) => status,
-                Err(panic) => panicked(vtable, &panic, output),
-            };
-            if let Err(panic) = place.clear() {
-                status = panicked(vtable, &panic, output);
-            }
-            Polled::Ready(status)
-        })
+        last_words::during(|| Some(in_flight.subject(vtable)), || place.poll(&mut context, output))
     }
 
     /// The task in slot `index`, if there is one.

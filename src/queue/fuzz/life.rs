@@ -202,7 +202,7 @@ impl<'b> Life<'b> {
                 // Some die between the claim and the start.
                 assert!(pick != 0, "dies with a claim");
                 if hand.engine.start(&mut task, 1) {
-                    let mut input = Vec::new();
+                    let mut input = [0; 64];
                     let _ = hand.engine.call(&task);
                     let _ = hand.engine.input(&task, &mut input);
                     hand.running.push(task);
