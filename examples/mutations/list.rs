@@ -436,9 +436,23 @@ pub fn all() -> Vec<Mutation> {
         test(
             "a new worker finds the lane of the dead",
             "queue/recover.rs",
-            "control.lane(slot).iter().for_each(|word| {\n            word.store(0, crate::sync::atomic::Ordering::Relaxed);\n        });",
-            "{}",
+            "control.lane(slot).iter().chain(control.handback(slot))",
+            "control.lane(slot)[..0].iter().chain(control.handback(slot))",
             &["damage_in_what_is_a_workers_own"],
+        ),
+        test(
+            "a new worker finds the hand-back lane of the dead",
+            "queue/recover.rs",
+            "control.lane(slot).iter().chain(control.handback(slot))",
+            "control.lane(slot).iter().chain(&control.handback(slot)[..0])",
+            &["what_the_dead_wrote_into_a_hand_back_lane"],
+        ),
+        test(
+            "a worker takes whatever is handed back",
+            "worker/outputs.rs",
+            "!self.allocator.may_have_given(block)",
+            "false",
+            &["a_hand_back_word_that_names_no_block"],
         ),
         test(
             "an audit rings nobody",
@@ -494,7 +508,7 @@ pub fn all() -> Vec<Mutation> {
         test(
             "a lane word counts whatever the record's generation",
             "queue/receive.rs",
-            "!state.entries[index].knows(word)",
+            "!entry.knows(word)",
             "false",
             FUZZ,
         ),
@@ -508,7 +522,7 @@ pub fn all() -> Vec<Mutation> {
         test(
             "a large output is received again while it is copied",
             "queue/receive.rs",
-            "state.entries[index].copying\n",
+            "entry.copying\n",
             "false",
             FUZZ,
         ),
@@ -522,8 +536,8 @@ pub fn all() -> Vec<Mutation> {
         test(
             "a dead worker's CANCELLING is freed, whoever called it off",
             "queue/recover.rs",
-            "self.carry_over(&mut state, index, false, &what, &mut deliveries);",
-            "let _ = what; blocks.extend(state.free_record(index));",
+            "self.carry_over(&mut state, index, false, &what, received.deliveries);",
+            "let _ = what; received.blocks.extend(state.free_record(index));",
             &["a_dead_worker_s_task_that_nobody_called_off"],
         ),
         test(

@@ -89,6 +89,13 @@ impl Allocator {
         Ok(block)
     }
 
+    /// Whether `block` can be one that is handed out: the check of what another process names.
+    pub(crate) fn may_have_given(&self, block: Block) -> bool {
+        block.holds(0, self.len)
+            && block.unit().is_multiple_of(1 << block.order())
+            && block.size() <= self.used
+    }
+
     /// Takes `block` back, which `allocate` gave and nobody uses any more.
     pub(crate) fn free(&mut self, block: Block) {
         self.free[block.order() as usize].push(block.unit());

@@ -84,9 +84,8 @@ impl HostQueue {
         lane.arena = None;
         lane.backlog.clear();
         // A word that the dead worker spoiled is no concern of the next incarnation.
-        control.lane(slot).iter().for_each(|word| {
-            word.store(0, crate::sync::atomic::Ordering::Relaxed);
-        });
+        let lanes_of = |slot| control.lane(slot).iter().chain(control.handback(slot));
+        lanes_of(slot).for_each(|word| word.store(0, crate::sync::atomic::Ordering::Relaxed));
         // Nor is what it had spoiled, which the drain above may have met once more.
         lock(&self.damage).retain(|(damaged, _)| *damaged != slot);
         self.release(lanes);

@@ -74,6 +74,13 @@ impl HandbackReader {
         Some(Block::from_bits(word as u32))
     }
 
+    /// What was taken last is no block of this worker's: nothing more is taken, and the position
+    /// that is said from here on is one that cannot be, by which the host knows.
+    pub(crate) fn refuse(&mut self, taken: &AtomicU64) {
+        self.position = self.position.wrapping_sub(1 << 63);
+        self.say(taken);
+    }
+
     /// Says how far it has read; once more when it is asked, for who wrote something else there.
     pub(crate) fn say(&self, taken: &AtomicU64) {
         // Release: pairs with the Acquire in `HandbackWriter::try_push`.

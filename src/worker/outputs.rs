@@ -124,6 +124,10 @@ impl Arena {
         while let Some(block) = self.handback.take(control.handback(self.slot), taken) {
             // A3: dies here → as A1; the host's next position is sent with the next fork order.
             crash::here(Point::A3);
+            if !self.allocator.may_have_given(block) {
+                self.handback.refuse(taken);
+                break;
+            }
             self.allocator.free(block);
         }
         if u32::try_from(len).is_err() {

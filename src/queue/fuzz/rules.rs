@@ -1,7 +1,7 @@
 //! Lives without damage, for the rules that an audit, a death or luck would make good for when they
 //! are broken: so a test with processes passes all the same.
 
-use super::life::{Life, SHAPE};
+use super::life::{ARENA, Life, SHAPE};
 use crate::arena::Block;
 use crate::control::Part;
 use crate::queue::{Reason, lock};
@@ -241,5 +241,46 @@ fn a_hand_back_position_that_is_too_high_costs_the_worker_what_it_did() {
     life.hands[0].as_mut().unwrap().attend();
     life.supervise();
     assert_eq!(life.damages, 1);
+    life.end();
+}
+
+/// Something in the place of the next word of the worker in slot 0, with the tag that it is read by.
+fn forge(life: &Life<'_>, block: u64) {
+    let position = lock(&life.queue.lanes).lanes[0].handback.position();
+    let control = life.queue.control();
+    let lane = control.handback(0);
+    lane[position as usize % lane.len()].store((position + 1) << 32 | block, Relaxed);
+}
+
+#[test]
+fn a_hand_back_word_that_names_no_block_costs_the_worker() {
+    let whole = (ARENA / 256).ilog2().into();
+    // Beyond the arena, off its place, and more than the worker has out.
+    for block in [u64::from(u32::MAX), 1 << 5 | 1, whole] {
+        let mut life = with_tasks(0);
+        give(&mut life, 300);
+        for _ in 0..4 {
+            assert!(life.hands[0].as_ref().unwrap().engine.outputs().store(&[1; 300]).is_ok());
+        }
+        forge(&life, block);
+        // It takes two words, of which the second is not the host's.
+        life.submit_with(&[7; 8], TaskOptions::new());
+        let task = start(&mut life);
+        let _ = life.hands[0].as_mut().unwrap().engine.complete(task, Status::Ok, &[1; 300], 1);
+        life.supervise();
+        assert_eq!(life.damages, 1, "{block:#x}");
+        life.end();
+    }
+}
+
+#[test]
+fn what_the_dead_wrote_into_a_hand_back_lane_is_not_read_by_the_next() {
+    let mut life = with_tasks(0);
+    forge(&life, 1 << 5);
+    life.bury(0, LossCause::Death);
+    life.hire(0);
+    (0..3).for_each(|_| give(&mut life, 300));
+    life.supervise();
+    assert_eq!(life.damages, 0);
     life.end();
 }
