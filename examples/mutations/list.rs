@@ -434,6 +434,20 @@ pub fn all() -> Vec<Mutation> {
             &["damage_in_what_is_a_workers_own"],
         ),
         test(
+            "a worker believes the header",
+            "control/mod.rs",
+            "shape.layout().len > region.len()",
+            "header::read(&region).is_err()",
+            &["a_worker_starts_whatever_the_header_says"],
+        ),
+        test(
+            "a worker that had tasks counts as one that could not start",
+            "supervisor/burial.rs",
+            "worker.ready || completed || held_any",
+            "{ let _ = held_any; worker.ready }",
+            &["a_worker_that_had_a_task_was_ready"],
+        ),
+        test(
             "a new worker finds the lane of the dead",
             "queue/recover.rs",
             "control.lane(slot).iter().chain(control.handback(slot))",

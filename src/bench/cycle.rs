@@ -54,7 +54,8 @@ impl Receiver for Received {
 
 impl Cycle {
     pub fn new() -> io::Result<Self> {
-        let control = Control::create(Shape { capacity: CAPACITY, slots: 2, classes: 1 })?;
+        let shape = Shape { capacity: CAPACITY, slots: 2, classes: 1 };
+        let control = Control::create(shape)?;
         let inputs = Inputs::create(1 << 20)?;
         let outputs = Region::create(c"aiopool-bench", 1 << 20)?;
         let (host_bell, supervisor_bell) = (EventFd::new()?, EventFd::new()?);
@@ -74,7 +75,7 @@ impl Cycle {
         let partner = Partner::fork(move |_, operations| {
             let engine = engine.get_or_insert_with(|| {
                 let fds = fds.take().expect("taken once");
-                Engine::open(id, 0, 0, fds).expect("the regions are there")
+                Engine::open(id, 0, 0, shape, fds).expect("the regions are there")
             });
             for _ in 0..operations {
                 serve_one(engine, &mut input);

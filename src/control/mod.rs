@@ -19,6 +19,7 @@ use crate::shm::Region;
 use crate::sync::atomic::AtomicU64;
 use crate::table::Record;
 
+pub(crate) use header::LAYOUT_VERSION;
 pub(crate) use layout::Shape;
 pub(crate) use report::{Phase, Report};
 
@@ -88,12 +89,24 @@ impl Control {
         Ok(Self::over(region, shape, layout))
     }
 
-    /// Maps the control region that `fd` is.
+    /// Maps the control region that `fd` is, and that has `shape` by the word of who made it:
+    /// what stands in the region itself may be anything.
     ///
     /// # Errors
     ///
-    /// What mmap refuses, or a header that this build does not know.
-    pub(crate) fn open(fd: OwnedFd) -> io::Result<Self> {
+    /// What mmap refuses, or a region that has no room for `shape`.
+    pub(crate) fn open(fd: OwnedFd, shape: Shape) -> io::Result<Self> {
+        let region = Region::open(fd)?;
+        if !shape.is_sound() || shape.layout().len > region.len() {
+            let text = format!("{shape:?} for a region of {} bytes", region.len());
+            return Err(io::Error::other(text));
+        }
+        Ok(Self::over(region, shape, shape.layout()))
+    }
+
+    /// The same by what the region itself says.
+    #[cfg(test)]
+    pub(crate) fn open_by_header(fd: OwnedFd) -> io::Result<Self> {
         let region = Region::open(fd)?;
         let shape = header::read(&region).map_err(io::Error::other)?;
         Ok(Self::over(region, shape, shape.layout()))
@@ -301,7 +314,7 @@ mod tests {
     fn another_mapping_finds_the_same_parts_and_a_foreign_file_is_refused() {
         let shape = Shape { capacity: 16, slots: 3, classes: 2 };
         let host = Control::create(shape).unwrap();
-        let worker = Control::open(host.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        let worker = Control::open(host.as_fd().try_clone_to_owned().unwrap(), shape).unwrap();
         assert_eq!(worker.shape(), shape);
         host.attention(2).stop();
         assert!(Attention::says_stop(worker.attention(2).get()));
@@ -309,7 +322,8 @@ mod tests {
         assert_eq!(host.bells().to_wake(|| 1, 0), Some(1));
 
         let foreign = Region::create(c"test", 4096).unwrap();
-        let error = Control::open(foreign.as_fd().try_clone_to_owned().unwrap()).unwrap_err();
-        assert!(error.to_string().contains("magic"), "{error}");
+        let foreign = foreign.as_fd().try_clone_to_owned().unwrap();
+        let error = Control::open(foreign, shape).unwrap_err();
+        assert!(error.to_string().contains("a region of 4096 bytes"), "{error}");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::control::Control;
+use crate::control::{Control, LAYOUT_VERSION};
 use crate::error::{Error, Result};
 use crate::launch::{Launcher, Limits, PoolFds, PoolSpec, Sandbox, StartMethod};
 use crate::queue::{Common, HostQueue, Inputs, searchers};
@@ -470,6 +470,9 @@ impl PoolBuilder {
             no_new_privs: self.no_new_privs,
             sandbox: self.checked_sandbox()?,
             worker: WorkerConfig {
+                layout: LAYOUT_VERSION,
+                capacity: self.capacity as u32,
+                classes: self.priorities as u32,
                 child_concurrency: self.child_concurrency as u32,
                 max_tasks: self.max_tasks_per_child,
                 initializer: self.initializer.take().transpose()?,

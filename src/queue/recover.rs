@@ -40,7 +40,8 @@ pub(super) enum Fate {
 
 impl HostQueue {
     /// Recovers what the dead worker held. The worker is reaped: nobody writes as it any more.
-    pub(crate) fn recover(&self, death: &Death) {
+    /// True if it held anything: only a worker that was ready does.
+    pub(crate) fn recover(&self, death: &Death) -> bool {
         let slot = usize::from(death.id.slot);
         let mut deliveries = Deliveries::default();
         let mut lanes = lock(&self.lanes);
@@ -50,6 +51,7 @@ impl HostQueue {
         let mut state = self.lock();
         let control = Arc::clone(&state.control);
         let owned = state.owned_by(slot);
+        let held_any = !owned.is_empty();
         let running = owned.iter().filter(|(_, word)| word.state() == Some(State::Running)).count();
         let mut received = Received::new(&mut deliveries);
         for (index, word) in owned {
@@ -94,6 +96,7 @@ impl HostQueue {
         self.deliver(deliveries);
         // The dead worker may have been rung for a task, or may have had to ring somebody.
         self.ring_all();
+        held_any
     }
 
     /// Ends every task that is left with the death of the only worker there was to be.

@@ -38,19 +38,14 @@ impl Supervisor {
         let report = control.report(slot);
         let (phase, completed) = (report.phase(), report.completed() > 0);
         let exit = worker.exit.clone().unwrap_or(WorkerExit::Unknown);
-        let failure = (phase == Some(Phase::InitFailed) && !worker.ready)
-            .then(|| queue.failure_text(slot))
-            .flatten();
+        let text = (phase == Some(Phase::InitFailed)).then(|| queue.failure_text(slot)).flatten();
         let cause = worker.killed.unwrap_or(LossCause::Death);
         let pid = worker.process.as_ref().map_or(0, |process| process.pid);
         let death = Death { id, seat: worker.seat, pid, exit: exit.clone(), cause };
-        queue.recover(&death);
-        if !worker.ready
-            && let Err(what) = control.check_header()
-        {
-            // What it could not start with, its replacements cannot either.
-            self.condemn(usize::from(id.queue), what);
-        }
+        let held_any = queue.recover(&death);
+        // Its phase may never have been read as it was: somebody may have written over it.
+        let was_ready = worker.ready || completed || held_any;
+        let failure = text.filter(|_| !was_ready);
         let common = &self.shared.common;
         common.counters.cpu_ns.add(worker.cpu_ns as usize);
         let counters = &common.counters;
@@ -76,7 +71,7 @@ impl Supervisor {
                 // The pool's own doing: it says nothing about the next one.
                 seat.vacate(now);
             } else {
-                seat.lost(now, worker.ready, completed);
+                seat.lost(now, was_ready, completed);
             }
         }
         if !self.shared.plan.replaces {

@@ -153,8 +153,11 @@ impl Seat {
         self.failures = 0;
     }
 
-    /// Its worker died; `was_ready` if it had taken tasks, `completed` if it had finished one.
+    /// Its worker died; `was_ready` if it could take tasks, `completed` if it had finished one.
     pub(super) fn lost(&mut self, now: u64, was_ready: bool, completed: bool) {
+        if was_ready {
+            self.proved();
+        }
         let pause = if completed {
             Duration::ZERO
         } else if was_ready {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::watch::Watch;
 use super::{Plan, Shared, Stage, Supervisor, crew::Crew};
-use crate::control::{Control, Part};
+use crate::control::{Control, LAYOUT_VERSION, Part};
 use crate::launch::{Limits, StartMethod};
 use crate::queue::fuzz::Choices;
 use crate::queue::{Common, For, HostQueue, Inputs, Receiver, Submission};
@@ -53,6 +53,9 @@ fn plan(replaces: bool) -> Plan {
         no_new_privs: false,
         sandbox: None,
         worker: WorkerConfig {
+            layout: LAYOUT_VERSION,
+            capacity: 16,
+            classes: 1,
             child_concurrency: 4,
             max_tasks: 0,
             initializer: None,
@@ -275,6 +278,30 @@ pub fn live(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use crate::queue::fuzz::random_bytes;
+
+    /// Who takes tasks was ready, and such deaths do not make a queue hopeless.
+    #[test]
+    fn a_worker_that_had_a_task_was_ready_whatever_its_phase_says() {
+        let mut life = Life::new(&[u8::MAX; 64]);
+        assert!(life.supervisor.shared.plan.replaces);
+        for _ in 0..20 {
+            let ids: Vec<WorkerId> = life.supervisor.crew.workers().map(|w| w.id).collect();
+            assert!(!ids.is_empty());
+            for id in ids {
+                life.submit();
+                let control = life.queue.control();
+                let records = control.records();
+                let queued = |index: &usize| records[*index].state().state() == Some(State::Queued);
+                let index = (0..records.len()).find(queued).unwrap();
+                let generation = records[index].state().generation();
+                let word = StateWord::new(generation, Owner::of(id), State::Running);
+                control.part(Part::Records)[index * RECORD].store(word.bits(), Relaxed);
+                life.die(id, WorkerExit::Signalled { signal: 6, core_dumped: false });
+                assert_eq!(life.supervisor.shared.stage(), Stage::Open);
+            }
+            life.fill_seats();
+        }
+    }
 
     /// As `queue::fuzz` has it: `AIOPOOL_FUZZ_ROUNDS` sets how many.
     #[test]

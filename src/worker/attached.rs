@@ -128,9 +128,9 @@ impl AttachedWorker {
     pub(crate) fn over(start: WorkerStart) -> Result<Self> {
         let WorkerStart { id, seat, lane_start, handback_start, config, fds } = start;
         let system = |error| Error::system("attach to the pool", error);
-        let config: WorkerConfig = postcard::from_bytes(&config)
-            .map_err(|error| Error::Corrupt(format!("the worker's configuration: {error}")))?;
-        let engine = Engine::open(id, lane_start, handback_start, fds).map_err(system)?;
+        let config = WorkerConfig::decode(&config).map_err(Error::Corrupt)?;
+        let shape = config.shape(fds.bells.len());
+        let engine = Engine::open(id, lane_start, handback_start, shape, fds).map_err(system)?;
         // A hook with a vtable is a function of a Rust host, which this program may not have.
         let foreign = config.initializer.filter(|hook| hook.vtable == 0);
         Ok(Self {

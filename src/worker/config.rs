@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::{LAYOUT_VERSION, Shape};
 use crate::task::callback::{Callback, Exception, Runtime};
 
 /// A function that runs in a worker outside any task: its vtable and its encoded argument.
@@ -17,6 +18,13 @@ pub(crate) struct Hook {
 /// A pool's worker configuration; travels encoded, the zygote does not look at it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WorkerConfig {
+    /// The layout of control regions and arenas that the host knows; the first, so that a worker
+    /// of another build sees it whatever the rest is there.
+    pub(crate) layout: u64,
+    /// Records of a queue.
+    pub(crate) capacity: u32,
+    /// Priority classes.
+    pub(crate) classes: u32,
     /// Tasks in flight at once, at most.
     pub(crate) child_concurrency: u32,
     /// Tasks to claim before the worker is recycled; 0 for no limit.
@@ -35,4 +43,43 @@ pub(crate) struct WorkerConfig {
     pub(crate) searchers: u32,
     /// There are more workers than processors for them: who spins gives way to who works.
     pub(crate) crowded: bool,
+}
+
+impl WorkerConfig {
+    /// Reads what the host wrote.
+    ///
+    /// # Errors
+    ///
+    /// The text of what is wrong with it: that it is another build's, above all.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let not_ours = |error| format!("the worker's configuration: {error}");
+        let (layout, _) = postcard::take_from_bytes::<u64>(bytes).map_err(not_ours)?;
+        if layout != LAYOUT_VERSION {
+            return Err(format!(
+                "the pool's shared memory has layout {layout}, this worker's build knows \
+                 {LAYOUT_VERSION}: use one build"
+            ));
+        }
+        postcard::from_bytes(bytes).map_err(not_ours)
+    }
+
+    /// The shape of the control region of a queue with so many worker slots.
+    pub(crate) fn shape(&self, slots: usize) -> Shape {
+        Shape { capacity: self.capacity, slots: slots as u32, classes: self.classes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_layout_is_refused_by_its_number_whatever_comes_after() {
+        let bytes = postcard::to_stdvec(&(LAYOUT_VERSION + 1, "something else")).unwrap();
+        let refused = WorkerConfig::decode(&bytes).unwrap_err();
+        assert!(refused.contains(&format!("layout {}", LAYOUT_VERSION + 1)), "{refused}");
+        let bytes = postcard::to_stdvec(&(LAYOUT_VERSION, u64::MAX)).unwrap();
+        let refused = WorkerConfig::decode(&bytes).unwrap_err();
+        assert!(refused.contains("configuration"), "{refused}");
+    }
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::arena::{AllocError, Block};
-use crate::control::{Control, Phase};
+use crate::control::{Control, Phase, Shape};
 use crate::doorbell::{Armed, Attention};
 use crate::ring::{Claim, LaneWriter, claim};
 use crate::shm::Region;
@@ -86,14 +86,15 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// What the system refuses, or a control region of another build.
+    /// What the system refuses, or a control region that has no room for `shape`.
     pub(crate) fn open(
         id: WorkerId,
         lane_start: u64,
         handback_start: u64,
+        shape: Shape,
         fds: WorkerFds,
     ) -> io::Result<Self> {
-        let control = Arc::new(Control::open(fds.control)?);
+        let control = Arc::new(Control::open(fds.control, shape)?);
         let requests = Region::open_read_only(fds.requests)?;
         let outputs = Region::open(fds.outputs)?;
         // A child that a task forks must not write here after this worker is dead.

@@ -77,9 +77,10 @@ fn serve(start: WorkerStart) -> i32 {
 
 fn setup(start: WorkerStart) -> Result<i32, String> {
     let WorkerStart { id, seat, lane_start, handback_start, config, fds } = start;
-    let config: WorkerConfig = postcard::from_bytes(&config).map_err(|e| e.to_string())?;
+    let config = WorkerConfig::decode(&config)?;
+    let shape = config.shape(fds.bells.len());
     let mut engine =
-        Engine::open(id, lane_start, handback_start, fds).map_err(|e| e.to_string())?;
+        Engine::open(id, lane_start, handback_start, shape, fds).map_err(|e| e.to_string())?;
     panics::install();
     if last_words::NEEDED {
         last_words::prepare(engine.last_words().map_err(|e| e.to_string())?);

@@ -2,6 +2,7 @@
 //! costs that worker, what is everybody's costs the queue its workers, and never the pool.
 
 use std::fs::{File, read_dir, read_link};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::control::{Control, Part, Phase};
@@ -22,7 +23,7 @@ fn own_control() -> Control {
         let file = File::options().read(true).write(true).open(&path);
         target.to_str()?.contains("aiopool-control").then(|| file.unwrap())
     });
-    Control::open(found.expect("a worker has its control region").into()).unwrap()
+    Control::open_by_header(found.expect("a worker has its control region").into()).unwrap()
 }
 
 /// Damages, and says who did.
@@ -151,6 +152,41 @@ fn damage_in_what_is_a_workers_own_costs_that_worker() {
 #[test]
 fn damage_in_what_is_everybodys_costs_the_queue_its_workers_and_nobody_else() {
     [2, 3, 4].into_iter().for_each(|part| damaged(part, true));
+}
+
+#[test]
+fn a_worker_starts_whatever_the_header_says_meanwhile() {
+    let pool = Pool::builder().processes(1).capacity(CAPACITY as usize).build().unwrap();
+    let control = pool.inner.shared.queues[0].control();
+    let end = Instant::now() + WATCHDOG;
+    let until = |deaths: u64, condition: &dyn Fn() -> bool| {
+        while !condition() {
+            let stats = pool.stats();
+            assert!(Instant::now() < end && stats.deaths <= deaths, "{stats:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let is_ready = || control.report(0).phase() == Some(Phase::Ready);
+    until(0, &is_ready);
+    // No control region, another layout, and a region that could be one, of another shape.
+    let lies = [(0, 5), (1, 5), (2, 1), (3, 1), (4, 2)];
+    for (n, (word, lie)) in lies.into_iter().enumerate() {
+        let word = &control.part(Part::Header)[word];
+        let truth = word.load(Relaxed);
+        word.store(lie, Relaxed);
+        let before = workers(&pool)[0].pid;
+        let killed = Command::new("kill").args(["-9", &before.to_string()]).status().unwrap();
+        assert!(killed.success());
+        let is_replaced = || workers(&pool).first().is_some_and(|worker| worker.pid != before);
+        let deaths = n as u64 + 1;
+        until(deaths, &is_replaced);
+        until(deaths, &is_ready);
+        word.store(truth, Relaxed);
+        let ended = pool.apply(double, 4).wait_timeout(WATCHDOG).expect("the worker works");
+        assert_eq!(ended.unwrap(), 8);
+        let stats = pool.stats();
+        assert_eq!((stats.deaths, stats.damages), (deaths, 0), "{stats:?}");
+    }
 }
 
 /// Says that its initializer has failed, and dies; once another task waits.

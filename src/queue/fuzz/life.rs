@@ -132,11 +132,8 @@ impl<'b> Life<'b> {
             bells: self.queue.bells().map(own).collect(),
         };
         let id = WorkerId { queue: 0, slot: slot as u16, incarnation: self.incarnation };
-        match Engine::open(id, lane, handback, fds) {
-            Ok(engine) => self.hands[slot] = Some(Hand { id, engine, arena, running: Vec::new() }),
-            // The header is damaged, as the supervisor finds when the worker does not start.
-            Err(_) => self.replace("a header".to_owned()),
-        }
+        let engine = Engine::open(id, lane, handback, SHAPE, fds).expect("whatever stands there");
+        self.hands[slot] = Some(Hand { id, engine, arena, running: Vec::new() });
     }
 
     pub(super) fn bury(&mut self, slot: usize, cause: LossCause) {
