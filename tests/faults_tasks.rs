@@ -186,6 +186,23 @@ fn a_panic_in_a_worker_without_descriptors_is_its_death() {
     });
 }
 
+/// The same, and then an output that needs new memory, as another task's may.
+async fn close_all_and_fill(_: u64) -> Vec<u64> {
+    close_all(0).await;
+    vec![u64::MAX; 100_000]
+}
+
+#[test]
+fn an_output_in_a_worker_without_descriptors_is_its_death() {
+    alone("an_output_in_a_worker_without_descriptors_is_its_death", || {
+        let pool = builder().build().unwrap();
+        for _ in 0..2 {
+            lost(pool.apply(close_all_and_fill, 0).wait());
+            works(&pool);
+        }
+    });
+}
+
 /// Does to every eventfd that this worker has what any who shares one can do, and dies.
 async fn spoil_bells((fill, block): (bool, bool)) {
     for entry in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {

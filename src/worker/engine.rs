@@ -79,6 +79,8 @@ pub(crate) struct Engine {
     /// Awake after a sleep, and nothing claimed since: the first claim wakes the next sleeper.
     woken: bool,
     searching: bool,
+    /// See [`may_end`](Self::may_end).
+    may_end: bool,
 }
 
 impl Engine {
@@ -118,7 +120,14 @@ impl Engine {
             asleep: false,
             woken: false,
             searching: false,
+            may_end: false,
         })
+    }
+
+    /// This process is the pool's own: if it cannot go on, it ends. Who has attached his program
+    /// is told of outcomes instead.
+    pub(super) fn may_end(&mut self) {
+        self.may_end = true;
     }
 
     /// What completes a task without this engine.
@@ -263,6 +272,11 @@ impl Engine {
     /// # Errors
     ///
     /// [`NoRoom`] if the result arena is full for now; nothing has changed then.
+    ///
+    /// # Panics
+    ///
+    /// As [`check_descriptors`](Self::check_descriptors), if the system refuses memory and this
+    /// process [may end](Self::may_end).
     pub(crate) fn complete(
         &mut self,
         task: Claimed,
@@ -295,13 +309,17 @@ impl Engine {
             }
             Err(AllocError::Full) if !self.outputs.only_loans() => Err(NoRoom),
             Err(error) => {
+                if self.may_end && matches!(error, AllocError::Reserve(_)) {
+                    self.check_descriptors();
+                }
                 let text = no_space(bytes.len(), &error);
                 self.complete(task, Status::OutputSpace, text.as_bytes(), elapsed_ns)
             }
         }
     }
 
-    /// Before a panic becomes a task's outcome: it may have been the runtime's.
+    /// Before a panic becomes a task's outcome, which may have been the runtime's, or memory that
+    /// the system refused.
     ///
     /// # Panics
     ///

@@ -81,6 +81,7 @@ fn setup(start: WorkerStart) -> Result<i32, String> {
     let shape = config.shape(fds.bells.len());
     let mut engine =
         Engine::open(id, lane_start, handback_start, shape, fds).map_err(|e| e.to_string())?;
+    engine.may_end();
     panics::install();
     if last_words::NEEDED {
         last_words::prepare(engine.last_words().map_err(|e| e.to_string())?);
