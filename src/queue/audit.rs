@@ -120,8 +120,7 @@ impl HostQueue {
             }
         }
         self.note_counts(&state);
-        let free = state.free.len();
-        let woken = state.room.take(free);
+        let woken = state.take_waiting();
         drop(state);
         for &slot in &claimed_to_have {
             // It ends what it does not have: nobody else can tell a scribbled word from a long

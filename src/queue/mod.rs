@@ -48,6 +48,10 @@ use entry::{Entry, Pending};
 use lanes::Lane;
 use times::{AllTimes, Times};
 
+/// So many records wait to be usable again before the heads are read: each reading takes a line
+/// away from the workers that claim.
+const DEFERRED: usize = 64;
+
 /// The host's side of one queue.
 #[derive(Debug)]
 pub(crate) struct HostQueue {
@@ -80,10 +84,10 @@ struct QueueState {
     control: Arc<Control>,
     entries: Vec<Entry>,
     free: Vec<u32>,
-    /// FREE records whose ring entry head has not passed yet.
+    /// FREE records whose ring entry head has perhaps not passed yet.
     deferred: Vec<u32>,
     tails: [u64; 4],
-    /// The heads as last read, so that a freed record rarely costs a look at a contended line.
+    /// The heads as last read.
     heads: [u64; 4],
     receivers: Receivers,
     room: Room,
@@ -325,23 +329,48 @@ impl QueueState {
         entry.in_use = false;
         entry.held = false;
         let (input, place) = (entry.input.take(), entry.place);
-        if self.is_passed(place) {
+        if self.was_passed(place) {
             self.free.push(index as u32);
         } else {
             self.deferred.push(index as u32);
+            if self.deferred.len() >= DEFERRED {
+                self.look_at_heads();
+            }
         }
         input
     }
 
-    /// Whether head has passed the ring entry at `place`.
-    fn is_passed(&mut self, place: u64) -> bool {
+    /// The submitters that may have found room, to be woken outside the lock.
+    fn take_waiting(&mut self) -> Vec<Waker> {
+        if self.room.is_empty() {
+            return Vec::new();
+        }
+        self.look_at_heads();
+        self.room.take(self.free.len())
+    }
+
+    /// Whether head had passed the ring entry at `place` when it was last looked at.
+    fn was_passed(&self, place: u64) -> bool {
         let (class, position) = split_place(place);
-        if self.heads[class] <= position {
+        self.heads[class] > position
+    }
+
+    /// Reads the heads, and makes those deferred records usable whose entries they have passed.
+    fn look_at_heads(&mut self) {
+        for class in 0..self.control.classes() {
             // Heads only move on, so what was passed once stays so. Never beyond the tail,
             // whatever a scribbling worker wrote.
             self.heads[class] = self.control.ring(class).head().min(self.tails[class]);
         }
-        self.heads[class] > position
+        let mut deferred = std::mem::take(&mut self.deferred);
+        deferred.retain(|&index| {
+            let passed = self.was_passed(self.entries[index as usize].place);
+            if passed {
+                self.free.push(index);
+            }
+            !passed
+        });
+        self.deferred = deferred;
     }
 }
 

@@ -47,8 +47,7 @@ impl HostQueue {
         let QueueState { deferred, free, .. } = &mut *state;
         free.append(deferred);
         self.note_pending(&state);
-        let count = state.free.len();
-        let woken = state.room.take(count);
+        let woken = state.take_waiting();
         drop(state);
         self.release(lanes);
         // Whoever waits armed the old region.

@@ -140,8 +140,7 @@ impl HostQueue {
         }
         let woken = guard.as_mut().map(|state| {
             self.note_pending(state);
-            let free = state.free.len();
-            if state.room.is_empty() { Vec::new() } else { state.room.take(free) }
+            state.take_waiting()
         });
         drop(guard);
         woken.into_iter().flatten().for_each(Waker::wake);
@@ -183,7 +182,7 @@ impl HostQueue {
         };
         // Read once: what is checked below is what is used.
         let (output, started) = (record.output(), record.started());
-        let lends = pending.options.lend_output;
+        let lends = pending.options.lends_output();
         let lent = if lends { self.lend(control, lane, slot, output) } else { None };
         let payload = match lent {
             Some(payload) => Ok(payload),
@@ -325,7 +324,7 @@ impl HostQueue {
 
 /// Whether a task that ended so in its worker gets another attempt.
 fn may_try_again(pending: &Pending, status: u8) -> bool {
-    pending.options.retry_on_error
+    pending.options.retries_on_error()
         && pending.failures < pending.options.retries
         && matches!(Status::from_bits(status), Some(Status::Failed | Status::Panicked))
 }

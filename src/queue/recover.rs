@@ -74,8 +74,7 @@ impl HostQueue {
             }
         }
         self.note_pending(&state);
-        let free = state.free.len();
-        let woken = state.room.take(free);
+        let woken = state.take_waiting();
         let control = Arc::clone(&state.control);
         drop(state);
         let Received { deliveries, large, blocks } = received;

@@ -354,25 +354,23 @@ impl QueueState {
         for class in 0..self.control.classes() {
             help_past_stale(self.control.ring(class), class, self.control.records());
         }
-        let mut deferred = std::mem::take(&mut self.deferred);
-        deferred.retain(|&index| {
-            let passed = self.is_passed(self.entries[index as usize].place);
-            if passed {
-                self.free.push(index);
-            }
-            !passed
-        });
-        self.deferred = deferred;
+        self.look_at_heads();
         self.free.is_empty()
     }
 }
 
 #[cfg(all(test, not(aiopool_loom)))]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::task::Wake;
+
     use super::*;
     use crate::control::{Control, Shape};
     use crate::queue::{Common, Inputs};
+    use crate::ring::{Claim, LaneWriter, claim};
     use crate::sys::eventfd::EventFd;
+    use crate::table::{OutputDesc, Owner, WorkerId};
+    use crate::task::Outcome;
 
     fn queue(index: u16) -> Arc<HostQueue> {
         let bell = || EventFd::new().unwrap();
@@ -392,6 +390,54 @@ mod tests {
         assert!(second.is_awaited(), "one's leaving took the other's place");
         drop(moved);
         assert!(!second.is_awaited());
+    }
+
+    #[test]
+    fn a_record_that_comes_home_wakes_who_waits_for_one() {
+        struct Nobody;
+        impl Receiver for Nobody {
+            fn deliver(&self, _: u64, _: Outcome) -> bool {
+                false
+            }
+        }
+        struct Woken(AtomicBool);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let queue = queue(0);
+        let receiver: Arc<dyn Receiver> = Arc::new(Nobody);
+        let submit = |task| {
+            queue.try_submit(Submission {
+                task,
+                function: 0,
+                input: &[],
+                options: TaskOptions::default(),
+                receiver: For::Many(&receiver),
+                token: task,
+            })
+        };
+        for task in 0..16 {
+            submit(task).unwrap();
+        }
+        assert!(matches!(submit(16), Err(Error::Full)));
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waiting = queue.wait_for_room(None, &Waker::from(Arc::clone(&woken)));
+
+        let control = queue.control();
+        let me = Owner::of(WorkerId { queue: 0, slot: 0, incarnation: 1 });
+        let claimed = claim(control.ring(0), 0, control.records(), me, |_| true);
+        let Claim::Task { record, claimed } = claimed else { panic!("{claimed:?}") };
+        let described = &control.records()[record as usize];
+        let output = OutputDesc { status: 0, elapsed_ns: 0, len: 0, place: Place::Word(0) };
+        described.describe_output(output, &[]);
+        described.try_commit(described.try_start(claimed).unwrap()).unwrap();
+        LaneWriter::at(0).push(control.lane(0), record);
+        queue.drain();
+        assert!(woken.0.load(Ordering::Relaxed), "there is a free record, and nobody was told");
+        drop(waiting);
+        submit(16).unwrap();
     }
 
     #[test]

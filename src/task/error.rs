@@ -11,8 +11,11 @@ use super::failure::{TaskFailure, TaskPanic};
 /// Why a task has no value.
 ///
 /// Every submitted task ends exactly once: with its value or with one of these.
+// A word says which it is, not a byte: a value beside it is then copied word by word, not in pieces
+// that a later load has to wait for.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
+#[repr(u64)]
 pub enum TaskError {
     /// The task function returned an error.
     #[error("{0}")]

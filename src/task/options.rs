@@ -13,24 +13,26 @@ pub struct TaskOptions {
     // In nanoseconds, [`NEVER`] for none: options are copied for each task.
     timeout_ns: u64,
     queue_ttl_ns: u64,
-    pub(crate) retries: u32,
-    pub(crate) retry_on_error: bool,
     backoff_ns: u64,
+    pub(crate) retries: u32,
     pub(crate) priority: u8,
-    /// A large output stays in the worker's result arena for its receiver to borrow.
-    pub(crate) lend_output: bool,
+    // Bits: two truths, with values that they never have for an `Option` to use, would have a copy
+    // of what holds them go in pieces, and a load across pieces waits for all of them.
+    flags: u8,
 }
+
+const RETRY_ON_ERROR: u8 = 1;
+const LEND_OUTPUT: u8 = 2;
 
 impl Default for TaskOptions {
     fn default() -> Self {
         Self {
             timeout_ns: NEVER,
             queue_ttl_ns: NEVER,
-            retries: 0,
-            retry_on_error: false,
             backoff_ns: 0,
+            retries: 0,
             priority: 0,
-            lend_output: false,
+            flags: 0,
         }
     }
 }
@@ -74,7 +76,7 @@ impl TaskOptions {
     /// Lets the retries count for an error returned by the task function and a panic, too.
     #[must_use]
     pub fn retry_on_error(mut self, yes: bool) -> Self {
-        self.retry_on_error = yes;
+        self.set(RETRY_ON_ERROR, yes);
         self
     }
 
@@ -95,8 +97,22 @@ impl TaskOptions {
     /// Has a large output lent to its receiver instead of copied out.
     #[cfg(feature = "capi")]
     pub(crate) fn lend_output(mut self, yes: bool) -> Self {
-        self.lend_output = yes;
+        self.set(LEND_OUTPUT, yes);
         self
+    }
+
+    fn set(&mut self, flag: u8, yes: bool) {
+        self.flags = if yes { self.flags | flag } else { self.flags & !flag };
+    }
+
+    /// Whether an error and a panic count as an attempt.
+    pub(crate) fn retries_on_error(&self) -> bool {
+        self.flags & RETRY_ON_ERROR != 0
+    }
+
+    /// Whether a large output stays in the worker's result arena for its receiver to borrow.
+    pub(crate) fn lends_output(&self) -> bool {
+        self.flags & LEND_OUTPUT != 0
     }
 
     /// How long an attempt may run.

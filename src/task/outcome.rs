@@ -12,7 +12,7 @@ use super::failure::Status;
 
 /// Bytes that are carried without an allocation. An outcome is moved a few times on its way to its
 /// receiver: more would cost every task what few of them need.
-pub(crate) const INLINE: usize = 30;
+pub(crate) const INLINE: usize = 23;
 
 /// Bytes that stay in shared memory until this is dropped.
 ///
@@ -32,7 +32,9 @@ pub(crate) trait Lent: Send + Sync {
 pub(crate) struct Eight(pub(crate) [u8; 8]);
 
 /// An output's bytes.
+// A word says which, as in `TaskError`.
 #[derive(Clone)]
+#[repr(u64)]
 pub(crate) enum Payload {
     /// Up to eight bytes.
     Word {
