@@ -57,7 +57,7 @@ fn the_layout_is_the_one_of_its_version() {
     let call = Call { function: 0x11, flags: Call::ALONE | Call::tag(0x22) };
     let block = Block::from_bits(0x33);
     let id = WorkerId { queue: 0, slot: 2, incarnation: 0x44 };
-    let input = |place| InputDesc { len: 0x55, place };
+    let input = |place| InputDesc { len: 0x55, place }.words();
     let output = |place| OutputDesc { status: 6, elapsed_ns: 0x77_0000, len: 0x88, place };
     listing.list("call, input in the word", |control| {
         records(control, &|record| record.describe(call, input(Place::Word(0x99)), &[]));

@@ -94,29 +94,28 @@ impl std::fmt::Debug for Pending {
 /// A host's own copy of what a record says about its input.
 #[derive(Clone, Debug)]
 pub(crate) struct InputCopy {
-    pub(crate) desc: InputDesc,
+    /// The descriptor, as it stands in the record.
+    pub(crate) words: [u64; 2],
     inline: [u8; INLINE_INPUT],
 }
 
 impl Default for InputCopy {
     fn default() -> Self {
-        let desc = InputDesc { len: 0, place: Place::Word(0) };
-        Self { desc, inline: [0; INLINE_INPUT] }
+        Self { words: [0; 2], inline: [0; INLINE_INPUT] }
     }
 }
 
 impl InputCopy {
-    /// Takes over `desc` and, where it says so, the inline `bytes`.
-    pub(crate) fn set(&mut self, desc: InputDesc, bytes: &[u8]) {
-        self.desc = desc;
-        if desc.place == Place::Inline {
-            self.inline[..bytes.len()].copy_from_slice(bytes);
-        }
+    /// Takes over the descriptor and the inline `bytes`, if there are some.
+    pub(crate) fn set(&mut self, words: [u64; 2], bytes: &[u8]) {
+        self.words = words;
+        self.inline[..bytes.len()].copy_from_slice(bytes);
     }
 
     /// The inline bytes; none if the input is elsewhere.
     pub(crate) fn inline(&self) -> &[u8] {
-        let len = if self.desc.place == Place::Inline { self.desc.len as usize } else { 0 };
+        let InputDesc { len, place } = InputDesc::from_words(self.words);
+        let len = if place == Place::Inline { len as usize } else { 0 };
         &self.inline[..len.min(INLINE_INPUT)]
     }
 }

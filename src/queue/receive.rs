@@ -22,6 +22,9 @@ use super::{HostQueue, Lane, Lanes, QueueState};
 /// Payloads above this many bytes are copied without the queue's mutex.
 const LARGE: u32 = 16 << 10;
 
+/// So many records ahead their lines are fetched.
+const AHEAD: u64 = 3;
+
 /// A DONE record whose output is too large to be copied under the mutex.
 struct Large {
     index: usize,
@@ -116,14 +119,14 @@ impl HostQueue {
                         break;
                     }
                     Next::Record(index) => {
-                        lane.reader.advance();
-                        if let Next::Record(next) = lane.reader.peek(words)
-                            && let Some(next) = control.records().get(next as usize)
+                        if let Some(later) = lane.reader.hint(words, AHEAD)
+                            && let Some(later) = control.records().get(later as usize)
                         {
-                            // Its line is in the worker's cache: let it come while this one is
-                            // dealt with.
-                            next.prefetch();
+                            // Its line is in the worker's cache: let it come while those before
+                            // it are dealt with.
+                            later.prefetch();
                         }
+                        lane.reader.advance();
                         let state = guard.get_or_insert_with(|| self.lock());
                         let index = index as usize;
                         let so = self.receive(control, state, lane, slot, index, &mut received);

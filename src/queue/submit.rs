@@ -35,7 +35,8 @@ pub(crate) struct Submission<'i> {
 pub(crate) struct Staged {
     pub(crate) task: u64,
     pub(crate) token: u64,
-    input: InputDesc,
+    /// Its input's descriptor, as it will stand in the record.
+    words: [u64; 2],
     /// Where its input is in the bytes of all of them, unless the descriptor holds it.
     start: usize,
 }
@@ -53,12 +54,13 @@ impl Staged {
             bytes.extend_from_slice(input);
             Place::Inline
         });
-        Self { task, token, input: InputDesc { len: input.len() as u32, place }, start }
+        let words = InputDesc { len: input.len() as u32, place }.words();
+        Self { task, token, words, start }
     }
 
     /// Its input, unless the descriptor holds it.
     fn inline<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
-        let InputDesc { len, place } = self.input;
+        let InputDesc { len, place } = InputDesc::from_words(self.words);
         if place == Place::Inline { &bytes[self.start..][..len as usize] } else { &[] }
     }
 }
@@ -133,11 +135,11 @@ impl HostQueue {
         let mut state = self.lock();
         let receiver = state.receivers.join(For::Many(receiver), tasks.len());
         for staged in tasks {
-            let Staged { task, token, input, .. } = *staged;
+            let Staged { task, token, words, .. } = *staged;
             match state.take_free() {
                 Ok(index) => {
                     let pending = Pending::new(receiver, token, task, function, options, now);
-                    state.push(index, input, staged.inline(bytes), pending);
+                    state.push(index, words, staged.inline(bytes), pending);
                     records.push(index);
                 }
                 Err(error) => {
@@ -200,7 +202,7 @@ impl HostQueue {
         let receiver = state.receivers.join(receiver, 1);
         let inline = if desc.place == Place::Inline { input } else { &[] };
         let pending = Pending::new(receiver, token, task, function, options, now);
-        state.push(record, desc, inline, pending);
+        state.push(record, desc.words(), inline, pending);
         state.entries[record as usize].input = block;
         self.note_pending(&state);
         let sleeper = state.sleeper(start, self.common.searchers);
@@ -277,14 +279,14 @@ impl QueueState {
 
     /// Describes a new task in record `index`, which was free, publishes and pushes it.
     #[inline(always)] // once a task: as a call, `pending` is moved through memory
-    fn push(&mut self, index: u32, input: InputDesc, inline: &[u8], pending: Pending) {
+    fn push(&mut self, index: u32, words: [u64; 2], inline: &[u8], pending: Pending) {
         let index = index as usize;
         let class = usize::from(pending.options.priority);
         let call = Call { function: pending.function, flags: Call::tag(pending.task) };
-        self.control.records()[index].describe(call, input, inline);
+        self.control.records()[index].describe(call, words, inline);
         // The private entry first, then the record, then the ring.
         let entry = &mut self.entries[index];
-        entry.copy.set(input, inline);
+        entry.copy.set(words, inline);
         entry.in_use = true;
         self.set_pending(index, pending);
         self.enqueue(index, class);
@@ -308,7 +310,7 @@ impl QueueState {
     /// Describes the call and its input once more, from the host's own copy.
     pub(super) fn describe_again(&self, index: usize, function: u32, flags: u32) {
         let copy = &self.entries[index].copy;
-        self.control.records()[index].describe(Call { function, flags }, copy.desc, copy.inline());
+        self.control.records()[index].describe(Call { function, flags }, copy.words, copy.inline());
     }
 
     /// QUEUED behind head → QUEUED with a new entry, unless a worker has claimed it since `seen`.

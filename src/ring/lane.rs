@@ -4,7 +4,8 @@
 //! shared memory that a death could leave wrong. The lane has twice as many words as the table
 //! has records, so it cannot be full (`README.md` has the count).
 
-use crate::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::word::{split, tag, word};
 
@@ -70,6 +71,14 @@ impl LaneReader {
         }
     }
 
+    /// The record that the word so many further on names, if it is there: no more than a hint.
+    pub(crate) fn hint(&self, lane: &[AtomicU64], ahead: u64) -> Option<u32> {
+        let position = self.position.wrapping_add(ahead);
+        // Relaxed: nothing is read on the strength of it.
+        let (found, record) = split(at(lane, position).load(Relaxed));
+        (found == tag(position)).then_some(record)
+    }
+
     /// Takes the word that `peek` showed.
     pub(crate) fn advance(&mut self) {
         self.position = self.position.wrapping_add(1);
@@ -84,7 +93,6 @@ fn at(lane: &[AtomicU64], position: u64) -> &AtomicU64 {
 #[cfg(all(test, not(aiopool_loom)))]
 mod tests {
     use super::*;
-    use crate::sync::atomic::Ordering::Relaxed;
 
     fn lane() -> Vec<AtomicU64> {
         (0..4).map(|_| AtomicU64::new(0)).collect()

@@ -70,12 +70,16 @@ pub(crate) struct InputDesc {
 }
 
 impl InputDesc {
-    pub(super) fn words(self) -> [u64; 2] {
+    /// The same as it stands in the record.
+    #[inline]
+    pub(crate) fn words(self) -> [u64; 2] {
         let (kind, rest) = self.place.words();
         [u64::from(self.len) << 32 | kind, rest]
     }
 
-    pub(super) fn from_words([first, rest]: [u64; 2]) -> Self {
+    /// What such words say.
+    #[inline]
+    pub(crate) fn from_words([first, rest]: [u64; 2]) -> Self {
         Self { len: (first >> 32) as u32, place: Place::from_words(first, rest) }
     }
 }

@@ -101,10 +101,10 @@ impl Record {
         }
     }
 
-    /// The host describes the task; inline bytes go along.
-    pub(crate) fn describe(&self, call: Call, input: InputDesc, inline: &[u8]) {
+    /// The host describes the task, with its input's [`words`](InputDesc::words); inline bytes go
+    /// along.
+    pub(crate) fn describe(&self, call: Call, [place, rest]: [u64; 2], inline: &[u8]) {
         self.call.store(u64::from(call.flags) << 32 | u64::from(call.function), Relaxed);
-        let [place, rest] = input.words();
         self.input[0].store(place, Relaxed);
         self.input[1].store(rest, Relaxed);
         store_bytes(&self.inline_input, inline);
@@ -180,7 +180,7 @@ mod tests {
         for len in 0..=INLINE_INPUT {
             let bytes: Vec<u8> = (0..len).map(|i| i as u8 ^ 0xA5).collect();
             let input = InputDesc { len: len as u32, place: Place::Inline };
-            record.describe(Call { function: 7, flags: Call::ALONE }, input, &bytes);
+            record.describe(Call { function: 7, flags: Call::ALONE }, input.words(), &bytes);
             let mut back = vec![0; len];
             record.read_inline_input(&mut back);
             assert_eq!(back, bytes);
@@ -194,7 +194,7 @@ mod tests {
         let record = Record::default();
         let flags = Call::ALONE | Call::tag((5 << 32) + 77);
         let input = InputDesc { len: 0, place: Place::Inline };
-        record.describe(Call { function: 3, flags }, input, &[]);
+        record.describe(Call { function: 3, flags }, input.words(), &[]);
         assert_eq!((record.call().task(), record.call().flags & 1), (77, Call::ALONE));
     }
 
@@ -202,7 +202,7 @@ mod tests {
     fn input_and_output_share_no_bytes() {
         let record = Record::default();
         let input = InputDesc { len: 64, place: Place::Inline };
-        record.describe(Call { function: 0, flags: 0 }, input, &[1; INLINE_INPUT]);
+        record.describe(Call { function: 0, flags: 0 }, input.words(), &[1; INLINE_INPUT]);
         record.describe_output(
             OutputDesc { status: 1, elapsed_ns: 0, len: 128, place: Place::Inline },
             &[2; INLINE_OUTPUT],

@@ -16,6 +16,7 @@ use slab::Slab;
 
 use crate::error::{Error, Result};
 use crate::queue::{Receiver, Ticket, Waiting as RoomWaiting};
+use crate::sync::spin_hint;
 use crate::sys::clock::monotonic_ns;
 use crate::task::{Outcome, TaskError};
 
@@ -71,7 +72,16 @@ pub struct Map<S: Source, T> {
     since: Option<u64>,
     /// How long results take; one's own, since the wait for a single task says nothing of it.
     gap: Gap,
+    /// The last look brought a few results and not many.
+    few: bool,
 }
+
+/// With so many tasks on their way, a look that brings fewer results than `FEW` comes too early:
+/// it costs as much as one that brings many, and takes the line that a worker writes to.
+const MANY: usize = 256;
+const FEW: usize = 32;
+/// So long the next look waits then.
+const GATHER_NS: u64 = 3_000;
 
 struct InFlight {
     /// `None` while it is not submitted.
@@ -174,6 +184,7 @@ impl<S: Source, T> Map<S, T> {
             ordered: true,
             since: None,
             gap: Gap::default(),
+            few: false,
         }
     }
 
@@ -222,6 +233,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         if let Some(result) = self.next_at_hand() {
             return Some(result);
         }
+        self.let_some_gather();
         let inner = Arc::clone(&self.inner);
         let waker = bell_waker(&inner.shared);
         let mut gap = self.gap;
@@ -254,6 +266,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             Poll::Pending => None,
         };
         if !self.tasks.is_empty() {
+            self.let_some_gather();
             let mut gap = self.gap;
             let found = look(&inner.shared, &mut gap, || ready(self));
             self.gap = gap;
@@ -271,6 +284,17 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             self.since = Some(monotonic_ns());
         }
         polled
+    }
+
+    /// Before a look: waits a little where the last one came too early.
+    fn let_some_gather(&self) {
+        let crowded = self.inner.shared.plan.worker.crowded;
+        if self.few && self.tasks.len() >= MANY && !crowded {
+            let until = monotonic_ns() + GATHER_NS;
+            while monotonic_ns() < until {
+                spin_hint();
+            }
+        }
     }
 
     /// Has `waker` woken when outcomes come.
@@ -333,6 +357,9 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         }
         let mut taken = std::mem::take(&mut self.taken);
         std::mem::swap(&mut taken, &mut self.arrivals.lock().outcomes);
+        if !taken.is_empty() {
+            self.few = taken.len() < FEW;
+        }
         for (token, outcome) in taken.drain(..) {
             self.settle(token, outcome.decode());
         }
