@@ -127,9 +127,5 @@ fn finish(result: i32, target: Target, work: Work, output: &mut Output) -> Statu
     let message = work.error.unwrap_or_else(|| format!("the task function returned {result}"));
     let failure = TaskFailure::from_c(message, result);
     exception::tell_failure(target, &failure);
-    if let Err(reason) = output.set(&failure) {
-        output.set_text(&reason);
-        return Status::Unencodable;
-    }
-    Status::Failed
+    output.finish(&failure, Status::Failed)
 }

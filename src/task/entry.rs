@@ -94,21 +94,20 @@ impl Output {
         self.bytes = bytes;
     }
 
-    /// Makes it hold `text`.
-    pub(crate) fn set_text(&mut self, text: &str) {
+    /// Makes it hold `reason`, which is what goes with `status`.
+    #[cold]
+    pub(crate) fn refuse(&mut self, status: Status, reason: &str) -> Status {
         self.clear();
-        self.bytes.extend_from_slice(text.as_bytes());
+        self.bytes.extend_from_slice(reason.as_bytes());
+        status
     }
 
     /// Makes it hold `value` with `status`, or the text of why it cannot be encoded.
-    #[inline]
-    fn finish<T: Serialize + 'static>(&mut self, value: &T, status: Status) -> Status {
+    #[inline(always)]
+    pub(crate) fn finish<T: Serialize + 'static>(&mut self, value: &T, status: Status) -> Status {
         match self.set(value) {
             Ok(()) => status,
-            Err(reason) => {
-                self.set_text(&reason);
-                Status::Unencodable
-            }
+            Err(reason) => self.refuse(Status::Unencodable, &reason),
         }
     }
 }
@@ -189,7 +188,7 @@ pub(crate) mod sealed {
 impl<T: Serialize + DeserializeOwned + 'static> Finish<T> for Plain {
     type Value = T;
 
-    #[inline]
+    #[inline(always)]
     fn finish(returned: T, sink: sealed::Sink<'_>) -> sealed::Ended {
         sealed::Ended(sink.0.finish(&returned, Status::Ok))
     }

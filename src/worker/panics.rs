@@ -55,13 +55,7 @@ fn take() -> TaskPanic {
 
 /// Makes `panic` a task's output.
 pub(super) fn report(panic: &TaskPanic, output: &mut Output) -> Status {
-    match output.set(panic) {
-        Ok(()) => Status::Panicked,
-        Err(reason) => {
-            output.set_text(&reason);
-            Status::Unencodable
-        }
-    }
+    output.finish(panic, Status::Panicked)
 }
 
 fn describe(info: &PanicHookInfo<'_>) -> TaskPanic {

@@ -19,10 +19,11 @@ use crate::doorbell::ReadySet;
 use crate::sys::eventfd::EventFd;
 use crate::table::{Call, INLINE_INPUT};
 use crate::task::Status;
-use crate::task::entry::Output;
+use crate::task::entry::{Output, Target, Vtable};
 
 use super::engine::{Asked, Claimed, Engine, Look, NoRoom, now};
 use super::functions::Functions;
+use super::last_words::{self, Subject};
 use super::slots::{InFlight, Slots, Unplaced};
 use super::spin::Spin;
 
@@ -129,36 +130,33 @@ impl<'e> Root<'e> {
 
     fn run(&mut self, task: Claimed, started: u64) {
         let call = self.engine.call(&task);
-        let input = self.engine.input(&task, &mut self.input);
         let function = self.functions.get(self.engine.requests(), call.function);
         let name = || function.as_ref().map_or("unknown", |(vtable, _)| (vtable.name)());
-        let mut in_flight = InFlight {
-            task,
-            started,
-            span: tracing::info_span!("task", task = call.task(), function = name()),
-            unplaced: None,
+        let span = tracing::info_span!("task", task = call.task(), function = name());
+        let polled = match function {
+            Ok(function) => {
+                let _entered = span.enter();
+                let subject = || Some(Subject::Task(task, started, function.0.name));
+                last_words::during(subject, || self.first_poll(&task, function))
+            }
+            Err(reason) => Poll::Ready(self.output.refuse(Status::UnknownFunction, &reason)),
         };
-        let polled = match (input, function) {
-            (Ok(input), Ok(function)) => {
-                self.slots.start(&in_flight, function, input, &mut self.output)
-            }
-            (Err(reason), _) => {
-                self.output.set_text(&reason);
-                Poll::Ready(Status::Undecodable)
-            }
-            (_, Err(reason)) => {
-                self.output.set_text(&reason);
-                Poll::Ready(Status::UnknownFunction)
-            }
+        let unplaced = match polled {
+            Poll::Pending => None,
+            Poll::Ready(status) => match self.finish(task, started, status) {
+                None => return,
+                unplaced => unplaced,
+            },
         };
-        if let Poll::Ready(status) = polled {
-            in_flight.unplaced = self.finish(task, started, status);
-            if in_flight.unplaced.is_none() {
-                return;
-            }
-        }
         self.alone = call.flags & Call::ALONE != 0;
-        self.slots.keep(in_flight);
+        self.slots.keep(InFlight { task, started, span, unplaced });
+    }
+
+    fn first_poll(&mut self, task: &Claimed, function: (&'static Vtable, Target)) -> Poll<Status> {
+        match self.engine.input(task, &mut self.input) {
+            Ok(input) => self.slots.start(function, input, &mut self.output),
+            Err(reason) => Poll::Ready(self.output.refuse(Status::Undecodable, &reason)),
+        }
     }
 
     fn poll_slot(&mut self, index: usize) {
@@ -176,7 +174,7 @@ impl<'e> Root<'e> {
 
     /// The task is over: its outcome is in `self.output`. What finds no room comes back, and waits
     /// with the task.
-    #[inline]
+    #[inline(always)]
     fn finish(&mut self, task: Claimed, started: u64, status: Status) -> Option<Box<Unplaced>> {
         let ended = now();
         self.spin.set_now(ended);

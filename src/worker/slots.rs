@@ -32,13 +32,6 @@ pub(crate) struct InFlight {
 /// A status, an output and how long the task ran. Boxed where it is: it is rare.
 pub(crate) type Unplaced = (Status, Vec<u8>, u64);
 
-impl InFlight {
-    /// Whom a panic of its code is told of.
-    fn subject(&self, vtable: &Vtable) -> Subject {
-        Subject::Task(self.task, self.started, vtable.name)
-    }
-}
-
 /// Memory for one future.
 #[derive(Debug)]
 struct Place {
@@ -101,8 +94,7 @@ impl Place {
             match unsafe { (vtable.start)(place.memory.as_ptr(), target, input) } {
                 Ok(()) => place.holds = Some(vtable),
                 Err(reason) => {
-                    output.set_text(&reason);
-                    return Poll::Ready(Status::Undecodable);
+                    return Poll::Ready(output.refuse(Status::Undecodable, &reason));
                 }
             }
             place.poll_held(vtable, context, output)
@@ -212,19 +204,13 @@ impl Slots {
     /// before anything else is started.
     pub(crate) fn start(
         &mut self,
-        in_flight: &InFlight,
         function: (&'static Vtable, Target),
         input: Input<'_>,
         output: &mut Output,
     ) -> Poll<Status> {
         let index = *self.free.last().expect("the caller asked has_room");
         let Slot { place, waker, .. } = &mut self.slots[index];
-        let _entered = in_flight.span.enter();
-        let mut context = Context::from_waker(waker);
-        last_words::during(
-            || Some(in_flight.subject(function.0)),
-            || place.start(function, input, &mut context, output),
-        )
+        place.start(function, input, &mut Context::from_waker(waker), output)
     }
 
     /// Gives the slot that `start` has used to its task, which goes on or waits for room.
@@ -240,8 +226,9 @@ impl Slots {
             return Poll::Pending;
         };
         let _entered = in_flight.span.enter();
+        let subject = || Some(Subject::Task(in_flight.task, in_flight.started, vtable.name));
         let mut context = Context::from_waker(waker);
-        last_words::during(|| Some(in_flight.subject(vtable)), || place.poll(&mut context, output))
+        last_words::during(subject, || place.poll(&mut context, output))
     }
 
     /// The task in slot `index`, if there is one.
