@@ -483,6 +483,13 @@ pub fn all() -> Vec<Mutation> {
             &["blocks_that_never_come_back"],
         ),
         test(
+            "an audit does not say again what is lent",
+            "queue/audit.rs",
+            "control.lent(slot).store(lane.lent, Release);",
+            "{}",
+            &["what_is_lent_is_said_again"],
+        ),
+        test(
             "who is asked does not say again how far its hand-back lane is read",
             "worker/engine.rs",
             "self.outputs.say_taken();",

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::ring::{Head, split_place};
-use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::Ordering::{Relaxed, Release};
 use crate::table::{Owner, Record, State};
 
 use super::delivery::Deliveries;
@@ -42,6 +42,8 @@ impl HostQueue {
             if lane.flush(&control, slot) {
                 self.ring(slot);
             }
+            // Release: as in `lend`. Somebody may have written over it.
+            control.lent(slot).store(lane.lent, Release);
             let taken = control.report(slot).handback_taken();
             if incarnation(slot).is_some()
                 && !lane.handback.is_intact(control.handback(slot), taken)

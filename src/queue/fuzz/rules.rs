@@ -273,6 +273,28 @@ fn a_hand_back_word_that_names_no_block_costs_the_worker() {
     }
 }
 
+/// A worker would wait for room that only loans can give, for as long as their receivers like.
+#[test]
+fn what_is_lent_is_said_again() {
+    let mut life = with_tasks(0);
+    for _ in 0..2 {
+        assert!(life.hands[0].as_ref().unwrap().engine.outputs().store(&[1; ARENA / 2]).is_ok());
+    }
+    // As if all of it were lent, and somebody had written over the word that says so.
+    lock(&life.queue.lanes).lanes[0].lent = ARENA as u64;
+    life.submit_with(&[7; 8], TaskOptions::new());
+    let task = start(&mut life);
+    let has_ended = |life: &mut Life<'_>| {
+        let engine = &mut life.hands[0].as_mut().unwrap().engine;
+        engine.complete(task, Status::Ok, &[1; 300], 1).is_ok()
+    };
+    assert!(!has_ended(&mut life), "it waits for blocks");
+    life.supervise();
+    assert!(has_ended(&mut life), "no block will come");
+    life.hands[0].as_mut().unwrap().running.clear();
+    life.end();
+}
+
 #[test]
 fn what_the_dead_wrote_into_a_hand_back_lane_is_not_read_by_the_next() {
     let mut life = with_tasks(0);
