@@ -61,6 +61,12 @@ fn cpp_handles_free_themselves() {
 }
 
 #[test]
+fn cpp_processes_free_themselves() {
+    let Some(said) = example("cpp", "process.cpp", &[]) else { return };
+    assert_eq!(said, "process: sum 499500; server ended with -15\n");
+}
+
+#[test]
 fn large_inputs_are_not_copied() {
     let Some(said) = example("c", "zero-copy.c", &[]) else { return };
     assert_eq!(said, "zero-copy: 8 inputs and outputs of 4 MiB, sum 8405385216\n");

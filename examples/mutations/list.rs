@@ -178,7 +178,7 @@ pub fn all() -> Vec<Mutation> {
         test(
             "a record is used again before head has passed its entry",
             "queue/mod.rs",
-            "self.is_passed(place)",
+            "self.was_passed(place)",
             "{ let _ = place; true }",
             &["a_record_is_used_again_only_when"],
         ),

@@ -174,6 +174,72 @@ private:
     std::unique_ptr<aiopool_pool, free> handle;
 };
 
+/// One task function in a process of its own; killed, if it has not ended, and freed at the end of
+/// its scope, after its outcome.
+class process {
+public:
+    template <typename T>
+    process(std::uint32_t function, const T &input, const options &options = {},
+            const char *name = nullptr) {
+        aiopool_call call;
+        aiopool_process *started = nullptr;
+        check(aiopool_call_init(&call));
+        call.function = function;
+        call.input = &input;
+        call.input_len = sizeof input;
+        check(aiopool_process_start(&call, &options, name, &started));
+        handle.reset(started);
+    }
+
+    outcome wait(std::uint64_t timeout_ms = AIOPOOL_FOREVER) {
+        aiopool_outcome *lent = nullptr;
+        check(aiopool_process_wait(handle.get(), timeout_ms, &lent));
+        return outcome(lent);
+    }
+
+    /// The descriptor to watch: readable until `wait(0)` finds nothing.
+    int fd() const {
+        std::int32_t number;
+        check(aiopool_process_fd(handle.get(), &number));
+        return number;
+    }
+
+    void join(std::uint64_t timeout_ms = AIOPOOL_FOREVER) {
+        check(aiopool_process_join(handle.get(), timeout_ms));
+    }
+
+    bool is_alive() const {
+        bool alive;
+        check(aiopool_process_is_alive(handle.get(), &alive));
+        return alive;
+    }
+
+    std::uint32_t pid() const {
+        std::uint32_t number;
+        check(aiopool_process_pid(handle.get(), &number));
+        return number;
+    }
+
+    /// None while it is alive.
+    std::optional<std::int32_t> exit_code() const {
+        std::int32_t code;
+        aiopool_status status = aiopool_process_exit_code(handle.get(), &code);
+        if (status == AIOPOOL_ERR_EMPTY) return std::nullopt;
+        check(status);
+        return code;
+    }
+
+    void terminate() { check(aiopool_process_terminate(handle.get())); }
+    void kill() { check(aiopool_process_kill(handle.get())); }
+    std::string_view name() const { return aiopool_process_name(handle.get()); }
+
+private:
+    struct free {
+        void operator()(aiopool_process *handle) const { aiopool_process_free(handle); }
+    };
+    std::unique_ptr<aiopool_process, free> handle;
+};
+
 /// A function that takes a `T` and gives a value, as a task function; an exception is its error.
 template <typename T, auto function>
 std::int32_t task(aiopool_task *task, const void *input, std::size_t len, aiopool_output *output,
