@@ -23,7 +23,7 @@ use crate::task::Status;
 use crate::task::entry::Input;
 
 use super::last_words::{self, LastWords};
-use super::outputs::Outputs;
+use super::outputs::{Outputs, no_space};
 use super::start::WorkerFds;
 
 /// A lower class is served first once it was passed over this many times.
@@ -529,20 +529,6 @@ impl Engine {
 #[cold]
 fn no_input(len: usize, place: Place) -> String {
     format!("the input's descriptor names {len} bytes at {place:?}")
-}
-
-#[cold]
-fn no_space(len: usize, error: &AllocError) -> String {
-    match error {
-        AllocError::TooLarge => {
-            format!("{len} bytes are more than a result arena has: raise output_arena")
-        }
-        AllocError::Reserve(error) => format!("the system has no memory for {len} bytes: {error}"),
-        AllocError::Full => format!(
-            "{len} bytes found no room beside outputs that are borrowed: release some, or raise \
-             output_arena"
-        ),
-    }
 }
 
 /// The time now, for starts and elapsed times.

@@ -142,6 +142,21 @@ impl Arena {
     }
 }
 
+/// Why an output of `len` bytes has no place.
+#[cold]
+pub(super) fn no_space(len: usize, error: &AllocError) -> String {
+    match error {
+        AllocError::TooLarge => {
+            format!("{len} bytes are more than a result arena has: raise output_arena")
+        }
+        AllocError::Reserve(error) => format!("the system has no memory for {len} bytes: {error}"),
+        AllocError::Full => format!(
+            "{len} bytes found no room beside outputs that are borrowed: release some, or raise \
+             output_arena"
+        ),
+    }
+}
+
 /// Why a task is given no block to fill.
 #[cfg(feature = "capi")]
 #[derive(Debug)]
