@@ -8,9 +8,9 @@ use crate::arena::Block;
 use crate::control::Control;
 use crate::ring::{HandbackWriter, LaneReader};
 use crate::shm::Region;
-use crate::table::{INLINE_OUTPUT, OutputDesc, Place, Record};
+use crate::table::{IN_WORD, INLINE_OUTPUT, OutputDesc, Place, Record};
 use crate::task::Payload;
-use crate::task::outcome::{Eight, INLINE};
+use crate::task::outcome::INLINE;
 
 /// One worker slot's lanes, as the host has them.
 #[derive(Debug)]
@@ -44,9 +44,7 @@ impl Lane {
     pub(super) fn copy_out(&self, record: &Record, output: OutputDesc) -> Result<Payload, String> {
         let len = output.len as usize;
         match output.place {
-            Place::Word(word) if len <= 8 => {
-                Ok(Payload::Word { len: len as u8, bytes: Eight(word.to_le_bytes()) })
-            }
+            Place::Word(_) if len <= IN_WORD => Ok(Payload::in_word(output).expect("it is short")),
             Place::Inline if len <= INLINE => {
                 let mut bytes = [0; INLINE];
                 record.read_inline_output(&mut bytes[..len]);

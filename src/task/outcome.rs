@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+use crate::table::{OutputDesc, Place};
+
 use super::codec;
 use super::error::TaskError;
 use super::failure::Status;
@@ -57,6 +59,17 @@ pub(crate) enum Payload {
 }
 
 impl Payload {
+    /// What `output` holds itself.
+    #[inline]
+    pub(crate) fn in_word(output: OutputDesc) -> Option<Self> {
+        match output.place {
+            Place::Word(word) if output.len as usize <= size_of_val(&word) => {
+                Some(Self::Word { len: output.len as u8, bytes: Eight(word.to_le_bytes()) })
+            }
+            _ => None,
+        }
+    }
+
     /// The bytes; a copy of those that are lent.
     pub(crate) fn bytes(&self) -> Cow<'_, [u8]> {
         match self {

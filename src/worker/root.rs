@@ -16,12 +16,13 @@ use tokio::task::coop;
 
 use crate::control::Phase;
 use crate::doorbell::ReadySet;
+use crate::sys::clock::QuickClock;
 use crate::sys::eventfd::EventFd;
 use crate::table::{Call, INLINE_INPUT};
 use crate::task::Status;
 use crate::task::entry::{Output, Target, Vtable};
 
-use super::engine::{Asked, Claimed, Engine, Look, NoRoom, now};
+use super::engine::{Asked, Claimed, Engine, Look, NoRoom};
 use super::functions::Functions;
 use super::last_words::{self, Subject};
 use super::slots::{InFlight, Slots, Unplaced};
@@ -48,6 +49,7 @@ pub(super) struct Root<'e> {
     output: Output,
     input: [u8; INLINE_INPUT],
     spin: Spin,
+    clock: QuickClock,
     /// Tasks it may still claim; `None` for no limit.
     claims_left: Option<u64>,
     /// A suspect is in flight: nothing else may be.
@@ -79,6 +81,7 @@ impl<'e> Root<'e> {
             output: Output { takes_block: true, ..Output::default() },
             input: [0; INLINE_INPUT],
             spin,
+            clock: QuickClock::new(),
             claims_left: (max_tasks > 0).then_some(max_tasks),
             alone: false,
             refused: false,
@@ -176,7 +179,7 @@ impl<'e> Root<'e> {
     /// with the task.
     #[inline(always)]
     fn finish(&mut self, task: Claimed, started: u64, status: Status) -> Option<Box<Unplaced>> {
-        let ended = now();
+        let ended = self.clock.now();
         self.spin.set_now(ended);
         if status == Status::Panicked {
             // Perhaps for want of descriptors that a task before it has closed.
