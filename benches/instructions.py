@@ -226,7 +226,8 @@ def count(verb, arguments):
             nonlocal steps
             while host.marks < marks:
                 now = start + steps // INSTRUCTIONS_PER_NS
-                host.step(now)
+                for _ in range(arguments.host_steps):
+                    host.step(now)
                 worker.step(now)
                 if host.asleep and worker.asleep:
                     time.sleep(PAUSE)
@@ -247,6 +248,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("verb", nargs="*", default=["apply", "map"], help="apply or map; both")
     parser.add_argument("--tasks", type=int, default=200, help="to count over; 200")
+    parser.add_argument(
+        "--host-steps", type=int, default=1, help="for one of the worker, which waits for less then; 1"
+    )
     parser.add_argument("--functions", action="store_true", help="by functions instead of files")
     parser.add_argument("--program", default=PROGRAM, help="another aiopool than the release build")
     arguments = parser.parse_args()
