@@ -431,7 +431,7 @@ pub fn all() -> Vec<Mutation> {
             "queue/recover.rs",
             "control.report(slot).reset(lane.handback.position());",
             "{}",
-            &["damage_in_what_is_a_workers_own"],
+            &["what_the_dead_said_of_itself"],
         ),
         test(
             "a worker believes the header",
@@ -552,7 +552,7 @@ pub fn all() -> Vec<Mutation> {
             "queue/lanes.rs",
             "block.holds(len, arena.len())",
             "true",
-            FUZZ,
+            &["an_output_beyond_the_arena"],
         ),
         test(
             "a dead worker's CANCELLING is freed, whoever called it off",

@@ -7,7 +7,7 @@ use crate::control::Part;
 use crate::queue::{Reason, lock};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sys::eventfd::EventFd;
-use crate::table::{Owner, State, StateWord};
+use crate::table::{Owner, Place, State, StateWord};
 use crate::task::{LossCause, Status, TaskOptions};
 use crate::worker::{Claimed, Look};
 
@@ -269,6 +269,35 @@ fn a_hand_back_word_that_names_no_block_costs_the_worker() {
         let _ = life.hands[0].as_mut().unwrap().engine.complete(task, Status::Ok, &[1; 300], 1);
         life.supervise();
         assert_eq!(life.damages, 1, "{block:#x}");
+        life.end();
+    }
+}
+
+#[test]
+fn what_the_dead_said_of_itself_is_not_read_as_the_next_one_s() {
+    let mut life = with_tasks(0);
+    life.queue.control().report(0).handback_taken().store(12_345, Relaxed);
+    life.bury(0, LossCause::Death);
+    life.hire(0);
+    life.supervise();
+    assert_eq!(life.damages, 0);
+}
+
+#[test]
+fn an_output_beyond_the_arena_is_not_copied() {
+    for len in [300, 5_000, ARENA / 2] {
+        let mut life = with_tasks(1);
+        let task = start(&mut life);
+        let hand = life.hands[0].as_mut().unwrap();
+        hand.running.clear();
+        assert!(hand.engine.complete(task, Status::Ok, &vec![1; len], 1).is_ok());
+        let control = life.queue.control();
+        let mut output = control.records()[task.record as usize].output();
+        output.place = Place::Block(Block::from_bits(u32::MAX));
+        control.records()[task.record as usize].describe_output(output, &[]);
+        life.queue.drain();
+        life.supervise();
+        assert_eq!(life.damages, 1, "{len}");
         life.end();
     }
 }
