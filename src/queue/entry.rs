@@ -50,7 +50,7 @@ impl Pending {
         token: u64,
         task: u64,
         function: u32,
-        options: TaskOptions,
+        options: &TaskOptions,
         submitted_ns: u64,
     ) -> Self {
         Self {
@@ -58,7 +58,7 @@ impl Pending {
             token,
             task,
             function,
-            options,
+            options: *options,
             submitted_ns,
             attempts: 1,
             failures: 0,

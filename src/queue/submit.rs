@@ -67,9 +67,21 @@ impl Staged {
 
 /// What tasks that are submitted together have in common.
 pub(crate) struct Kind<'r> {
-    pub(crate) function: u32,
-    pub(crate) options: TaskOptions,
-    pub(crate) receiver: &'r Arc<dyn Receiver>,
+    function: u32,
+    options: TaskOptions,
+    /// The options' own, by itself: whoever looks into a copy of them has it made in pieces.
+    class: u8,
+    receiver: &'r Arc<dyn Receiver>,
+}
+
+impl<'r> Kind<'r> {
+    pub(crate) fn new(
+        function: u32,
+        options: &TaskOptions,
+        receiver: &'r Arc<dyn Receiver>,
+    ) -> Self {
+        Self { function, options: *options, class: options.priority, receiver }
+    }
 }
 
 /// A submitter's place among those who wait for room; leaving it passes its turn on.
@@ -123,7 +135,7 @@ impl HostQueue {
         &self,
         tasks: &[Staged],
         bytes: &[u8],
-        Kind { function, options, receiver }: Kind<'_>,
+        kind: &Kind<'_>,
         records: &mut Vec<u32>,
     ) -> Result<()> {
         if tasks.is_empty() {
@@ -133,13 +145,14 @@ impl HostQueue {
         let start = self.next_start();
         let mut result = Ok(());
         let mut state = self.lock();
-        let receiver = state.receivers.join(For::Many(receiver), tasks.len());
+        let receiver = state.receivers.join(For::Many(kind.receiver), tasks.len());
         for staged in tasks {
             let Staged { task, token, words, .. } = *staged;
             match state.take_free() {
                 Ok(index) => {
+                    let Kind { function, ref options, class, .. } = *kind;
                     let pending = Pending::new(receiver, token, task, function, options, now);
-                    state.push(index, words, staged.inline(bytes), pending);
+                    state.push((index, class), words, staged.inline(bytes), pending);
                     records.push(index);
                 }
                 Err(error) => {
@@ -201,8 +214,8 @@ impl HostQueue {
         let record = state.take_free()?;
         let receiver = state.receivers.join(receiver, 1);
         let inline = if desc.place == Place::Inline { input } else { &[] };
-        let pending = Pending::new(receiver, token, task, function, options, now);
-        state.push(record, desc.words(), inline, pending);
+        let pending = Pending::new(receiver, token, task, function, &options, now);
+        state.push((record, options.priority), desc.words(), inline, pending);
         state.entries[record as usize].input = block;
         self.note_pending(&state);
         let sleeper = state.sleeper(start, self.common.searchers);
@@ -279,9 +292,14 @@ impl QueueState {
 
     /// Describes a new task in record `index`, which was free, publishes and pushes it.
     #[inline(always)] // once a task: as a call, `pending` is moved through memory
-    fn push(&mut self, index: u32, words: [u64; 2], inline: &[u8], pending: Pending) {
-        let index = index as usize;
-        let class = usize::from(pending.options.priority);
+    fn push(
+        &mut self,
+        (index, class): (u32, u8),
+        words: [u64; 2],
+        inline: &[u8],
+        pending: Pending,
+    ) {
+        let (index, class) = (index as usize, usize::from(class));
         let call = Call { function: pending.function, flags: Call::tag(pending.task) };
         self.control.records()[index].describe(call, words, inline);
         // The private entry first, then the record, then the ring.

@@ -67,10 +67,9 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         for (number, queue) in inner.shared.queues.iter().enumerate() {
             let done = self.submit_to(queue, context, |this| {
                 let (staged, bytes) = this.stage.of(number);
-                let (options, receiver) = (this.submit.0, &this.receiver);
-                let kind = Kind { function: function.number, options, receiver };
+                let kind = Kind::new(function.number, &this.submit.0, &this.receiver);
                 this.records.clear();
-                let result = queue.try_submit_staged(staged, bytes, kind, &mut this.records);
+                let result = queue.try_submit_staged(staged, bytes, &kind, &mut this.records);
                 let submitted = this.records.len();
                 for (staged, &record) in staged.iter().zip(&this.records) {
                     let ticket = Ticket { queue: number as u16, record, task: staged.task };
