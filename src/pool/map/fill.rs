@@ -12,7 +12,7 @@ use crate::pool::source::Source;
 use crate::pool::submit::{Function, Submit};
 use crate::queue::{For, HostQueue, Kind, Staged, Submission, Ticket};
 use crate::sys::clock::monotonic_ns;
-use crate::task::TaskError;
+use crate::task::{Outcome, TaskError};
 
 use super::{Held, InFlight, Map};
 
@@ -21,7 +21,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     pub(super) fn fill(&mut self, context: &mut Context<'_>) {
         if let Some(error) = self.refused.take() {
             self.source = None;
-            self.settle_now(Err(TaskError::not_submitted(error)));
+            self.settle_now(TaskError::not_submitted(error));
         }
         if let Err(error) = self.inner.shared.check_process() {
             // A forked child's copy of the stream: nothing in it is the child's.
@@ -31,7 +31,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             if !self.tasks.is_empty() {
                 self.tasks.clear();
                 self.places.clear();
-                self.settle_now(Err(TaskError::not_submitted(error)));
+                self.settle_now(TaskError::not_submitted(error));
             }
             return;
         }
@@ -132,7 +132,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
                     }
                     let error = self.inner.shared.refusal(error);
                     let Some(token) = refused else { break };
-                    self.settle(token, Err(error));
+                    self.settle(token, Outcome::error(error, 0));
                     if self.held.as_ref().is_some_and(|held| held.token == token) {
                         break;
                     }
@@ -166,7 +166,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             Err(error) => {
                 let buffer = std::mem::take(&mut self.buffer);
                 self.keep_buffer(buffer);
-                self.settle_now(Err(TaskError::not_submitted(error)));
+                self.settle_now(TaskError::not_submitted(error));
             }
         }
         true

@@ -5,6 +5,7 @@ mod fill;
 mod stage;
 
 use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,10 +64,10 @@ pub struct Map<S: Source, T> {
     /// Tasks in flight; the key is the token that their outcome comes with.
     tasks: Slab<InFlight>,
     /// In order: a place for each item from number `first` on, filled as results come.
-    places: VecDeque<Option<Result<T, TaskError>>>,
+    places: VecDeque<Option<Outcome>>,
     first: u64,
     /// As completed: results to be given next.
-    completed: VecDeque<Result<T, TaskError>>,
+    completed: VecDeque<Outcome>,
     window: usize,
     ordered: bool,
     since: Option<u64>,
@@ -74,6 +75,7 @@ pub struct Map<S: Source, T> {
     gap: Gap,
     /// The last look brought a few results and not many.
     few: bool,
+    value: PhantomData<fn() -> T>,
 }
 
 /// With so many tasks on their way, a look that brings fewer results than `FEW` comes too early:
@@ -185,6 +187,7 @@ impl<S: Source, T> Map<S, T> {
             since: None,
             gap: Gap::default(),
             few: false,
+            value: PhantomData,
         }
     }
 
@@ -321,32 +324,33 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
 
     /// The next result to be given, if it is sorted in.
     fn pop(&mut self) -> Option<Result<T, TaskError>> {
-        if let Some(result) = self.completed.pop_front() {
-            return Some(result);
+        if let Some(outcome) = self.completed.pop_front() {
+            return Some(outcome.decode());
         }
         if let Some(Some(_)) = self.places.front() {
             self.first += 1;
-            return self.places.pop_front().flatten();
+            return Some(self.places.pop_front().flatten()?.decode());
         }
         None
     }
 
     /// The task with this token has its result.
-    fn settle(&mut self, token: u64, result: Result<T, TaskError>) {
+    fn settle(&mut self, token: u64, outcome: Outcome) {
         let Some(InFlight { item, .. }) = self.tasks.try_remove(token as usize) else { return };
         if !self.ordered {
-            self.completed.push_back(result);
+            self.completed.push_back(outcome);
         } else if let Some(place) = self.places.get_mut((item - self.first) as usize) {
-            *place = Some(result);
+            *place = Some(outcome);
         }
     }
 
     /// An item that never was submitted has its result at once.
-    fn settle_now(&mut self, result: Result<T, TaskError>) {
+    fn settle_now(&mut self, error: TaskError) {
+        let outcome = Outcome::error(error, 0);
         if self.ordered {
-            self.places.push_back(Some(result));
+            self.places.push_back(Some(outcome));
         } else {
-            self.completed.push_back(result);
+            self.completed.push_back(outcome);
         }
     }
 
@@ -361,7 +365,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             self.few = taken.len() < FEW;
         }
         for (token, outcome) in taken.drain(..) {
-            self.settle(token, outcome.decode());
+            self.settle(token, outcome);
         }
         self.taken = taken;
         if let Some(result) = self.pop() {
