@@ -227,3 +227,23 @@ async fn a_suspect_runs_alone_and_an_innocent_one_goes_free() {
     let lost = runs_of_crowd(crowd).await;
     assert!(lost <= 2 * 3, "{lost} of the crowd were lost");
 }
+
+async fn compute_then_wait(ms: u64) -> u64 {
+    let end = std::time::Instant::now() + Duration::from_millis(ms);
+    while std::time::Instant::now() < end {
+        std::hint::spin_loop();
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    ms
+}
+
+#[test]
+fn the_time_that_a_neighbour_computed_is_not_a_tasks_own() {
+    let pool = Pool::builder().processes(1).child_concurrency(2).build().unwrap();
+    // Claimed when the first one has computed: its limit begins then, not before that.
+    let first = pool.apply(compute_then_wait, 400);
+    let options = TaskOptions::new().timeout(Duration::from_millis(600));
+    let second = pool.with(options).apply(compute_then_wait, 300);
+    assert_eq!(first.wait().unwrap(), 400);
+    assert_eq!(second.wait().unwrap(), 300);
+}

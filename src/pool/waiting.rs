@@ -78,6 +78,11 @@ impl Gap {
         true
     }
 
+    /// Whether waits have lately been shorter than `ns`.
+    pub(crate) fn is_below(&self, ns: u64) -> bool {
+        self.average < ns
+    }
+
     /// A wait took `ns`.
     fn learn(&mut self, ns: u64) {
         self.average = (self.average * 3 + ns) / 4;

@@ -136,7 +136,7 @@ pub(crate) struct Entry {
     pub(crate) copying: bool,
     /// The block its input is in, until the record is freed.
     pub(crate) input: Option<Block>,
-    /// Whether the record is in use: not FREE, or FREE but not yet passed by head.
+    /// Whether the record is in use: not FREE.
     pub(crate) in_use: bool,
     /// HELD for a retry.
     pub(crate) held: bool,

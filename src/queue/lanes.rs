@@ -8,7 +8,7 @@ use crate::arena::Block;
 use crate::control::Control;
 use crate::ring::{HandbackWriter, LaneReader};
 use crate::shm::Region;
-use crate::table::{IN_WORD, INLINE_OUTPUT, OutputDesc, Place, Record};
+use crate::table::{INLINE_OUTPUT, OutputDesc, Place, Record};
 use crate::task::Payload;
 use crate::task::outcome::INLINE;
 
@@ -36,7 +36,7 @@ impl Lane {
         }
     }
 
-    /// Copies what `output` names out of `record`, or says what is wrong with the descriptor.
+    /// Copies what `output` names, and does not hold itself, out of `record`, or says what is wrong with the descriptor.
     ///
     /// Everything is read once and checked before it is used; see invariant I4. The block is
     /// handed back by the caller.
@@ -44,7 +44,6 @@ impl Lane {
     pub(super) fn copy_out(&self, record: &Record, output: OutputDesc) -> Result<Payload, String> {
         let len = output.len as usize;
         match output.place {
-            Place::Word(_) if len <= IN_WORD => Ok(Payload::in_word(output).expect("it is short")),
             Place::Inline if len <= INLINE => {
                 let mut bytes = [0; INLINE];
                 record.read_inline_output(&mut bytes[..len]);

@@ -20,6 +20,8 @@ mod receive;
 mod recover;
 mod shared;
 mod submit;
+#[cfg(all(test, not(aiopool_loom)))]
+mod tests;
 mod timers;
 mod times;
 
@@ -333,7 +335,9 @@ impl QueueState {
             self.free.push(index as u32);
         } else {
             self.deferred.push(index as u32);
-            if self.deferred.len() >= DEFERRED {
+            // Where head stands still, at 128 next, and so on: each look goes through all of them.
+            let deferred = self.deferred.len();
+            if deferred >= DEFERRED && deferred.is_power_of_two() {
                 self.look_at_heads();
             }
         }

@@ -73,7 +73,8 @@ impl HostQueue {
             return;
         }
         let Some(mut pending) = state.take_pending(index) else {
-            // Called off, and its worker is gone.
+            // Called off, and its worker is gone, perhaps before it had moved head.
+            state.help_past(index);
             let block = state.free_record(index);
             block.into_iter().for_each(|block| self.common.inputs.free(block));
             return;

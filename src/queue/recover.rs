@@ -160,6 +160,7 @@ impl HostQueue {
         deliveries: &mut Deliveries,
     ) {
         let Some(mut pending) = state.take_pending(index) else {
+            state.help_past(index);
             let block = state.free_record(index);
             block.into_iter().for_each(|block| self.common.inputs.free(block));
             return;
@@ -187,6 +188,7 @@ impl HostQueue {
     ) {
         let started = state.control.records()[index].started();
         let Some(mut pending) = state.take_pending(index) else {
+            state.help_past(index);
             let block = state.free_record(index);
             block.into_iter().for_each(|block| self.common.inputs.free(block));
             return;

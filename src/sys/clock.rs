@@ -1,5 +1,7 @@
 //! The clock that all processes of one machine share.
-#![allow(unsafe_code)] // calls into libc
+#![allow(unsafe_code)] // calls into libc, and one instruction
+
+use std::ops::RangeInclusive;
 
 /// Nanoseconds of `CLOCK_MONOTONIC`: the same in every process of this machine, never backwards.
 pub(crate) fn monotonic_ns() -> u64 {
@@ -29,15 +31,18 @@ fn read(clock: libc::clockid_t) -> Option<u64> {
 /// An exact reading waits until all instructions before it are done, those among them that need a
 /// line of another processor's; the counter is read at once, and so perhaps some tens of
 /// nanoseconds before what stands before it. It counts for 100 µs and no more, so that whatever
-/// becomes of it (another processor, a machine that is moved) is soon set right: a time is wrong
-/// by 100 µs at most, and may by that be before one that was given earlier.
+/// becomes of it (another processor, a machine that sleeps or is moved) is soon set right; and its
+/// rate is believed while two measurements in a row agree. So a time is wrong by little more than
+/// 100 µs at most, and may by that be before one that was given earlier.
 #[derive(Debug)]
 pub(crate) struct QuickClock {
     /// The last exact reading, and the counter then.
     exact: (u64, u64),
     /// Where the rate is measured from.
     since: (u64, u64),
-    /// Nanoseconds a tick, times 2^32; 0 while that is not known.
+    /// Nanoseconds a tick, times 2^32, as last measured.
+    measured: u64,
+    /// The same while it is believed; else 0.
     rate: u64,
 }
 
@@ -45,6 +50,8 @@ pub(crate) struct QuickClock {
 const BELIEVED_NS: u64 = 100_000;
 /// Over so many nanoseconds at least the rate is measured.
 const RATE_NS: u64 = 10_000_000;
+/// Rates that there can be: of 0.5 to 16 GHz.
+const RATES: RangeInclusive<u64> = 1 << 28..=1 << 33;
 /// Ticks within which both clocks are read if nothing comes between: some microseconds.
 const AT_ONCE: u64 = 10_000;
 
@@ -52,7 +59,7 @@ impl QuickClock {
     /// Exact until the rate is known, some milliseconds from now.
     pub(crate) fn new() -> Self {
         let now = (monotonic_ns(), ticks());
-        Self { exact: now, since: now, rate: 0 }
+        Self { exact: now, since: now, measured: 0, rate: 0 }
     }
 
     /// The time now, in nanoseconds.
@@ -74,9 +81,13 @@ impl QuickClock {
         self.exact = (ns, before);
         let passed = ns - self.since.0;
         if passed >= RATE_NS && after.wrapping_sub(before) < AT_ONCE {
-            let counted = before.wrapping_sub(self.since.1).max(1);
-            let rate = (u128::from(passed) << 32) / u128::from(counted);
-            self.rate = if ticks_are_even() { u64::try_from(rate).unwrap_or(0) } else { 0 };
+            let counted = before.saturating_sub(self.since.1).max(1);
+            let rate = u64::try_from((u128::from(passed) << 32) / u128::from(counted));
+            let rate = rate.unwrap_or(u64::MAX);
+            let agrees = rate.abs_diff(self.measured) <= rate >> 10;
+            let believed = agrees && RATES.contains(&rate) && ticks_are_even();
+            self.rate = if believed { rate } else { 0 };
+            self.measured = rate;
             self.since = self.exact;
         }
         ns
@@ -147,6 +158,13 @@ mod tests {
             check(&mut quick);
             quick.exact.1 = quick.exact.1.wrapping_add(jump);
             check(&mut quick);
+            // It was another one when the rate was last measured, and when it is measured next.
+            quick.since.1 = quick.since.1.wrapping_sub(jump);
+            std::thread::sleep(std::time::Duration::from_millis(12));
+            for _ in 0..100 {
+                check(&mut quick);
+                std::thread::sleep(std::time::Duration::from_micros(50));
+            }
         }
     }
 

@@ -7,7 +7,7 @@ mod state;
 mod transition;
 
 pub(crate) use owner::WorkerId;
-pub(crate) use payload::{IN_WORD, INLINE_INPUT, INLINE_OUTPUT, InputDesc, OutputDesc, Place};
+pub(crate) use payload::{INLINE_INPUT, INLINE_OUTPUT, InputDesc, OutputDesc, Place};
 pub(crate) use record::{Call, Record};
 pub(crate) use state::{Owner, State, StateWord};
 pub(crate) use transition::CancelResult;

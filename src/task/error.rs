@@ -12,7 +12,7 @@ use super::failure::{TaskFailure, TaskPanic};
 ///
 /// Every submitted task ends exactly once: with its value or with one of these.
 // A word says which it is, not a byte: a value beside it is then copied word by word, not in pieces
-// that a later load has to wait for.
+// that a later load has to wait for. For speed only; which number a variant has is no promise.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 #[repr(u64)]

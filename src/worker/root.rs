@@ -145,7 +145,10 @@ impl<'e> Root<'e> {
             Err(reason) => Poll::Ready(self.output.refuse(Status::UnknownFunction, &reason)),
         };
         let unplaced = match polled {
-            Poll::Pending => None,
+            Poll::Pending => {
+                self.spin.forget_now();
+                None
+            }
             Poll::Ready(status) => match self.finish(task, started, status) {
                 None => return,
                 unplaced => unplaced,
@@ -163,7 +166,9 @@ impl<'e> Root<'e> {
     }
 
     fn poll_slot(&mut self, index: usize) {
-        let Poll::Ready(status) = self.slots.poll(index, &mut self.output) else { return };
+        let Poll::Ready(status) = self.slots.poll(index, &mut self.output) else {
+            return self.spin.forget_now();
+        };
         let Some(&mut InFlight { task, started, .. }) = self.slots.get_mut(index) else { return };
         match self.finish(task, started, status) {
             None => self.vacate(index),

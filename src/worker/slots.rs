@@ -74,7 +74,7 @@ impl Place {
 
     fn release(&mut self) {
         if self.layout.size() != 0 {
-            // SAFETY: allocated with this layout in `fit`, and empty.
+            // SAFETY: allocated with this layout in `grow`, and empty.
             unsafe { dealloc(self.memory.as_ptr(), self.layout) };
             self.layout = Layout::new::<()>();
         }
@@ -269,7 +269,7 @@ pub(crate) async fn run_hook(
     let mut place = Place::new();
     place.fit(vtable.layout);
     let memory = place.memory.as_ptr();
-    // SAFETY: as in `Slots::build`.
+    // SAFETY: as in `Place::start`.
     let start = || unsafe { (vtable.start)(memory, Target::default(), Input::passing(input)) };
     let built = last_words::during(|| subject, || panics::catch(start));
     built.map_err(|panic| panic.to_string())??;
@@ -277,7 +277,7 @@ pub(crate) async fn run_hook(
     let mut output = Output::default();
     let status = std::future::poll_fn(|context| {
         let memory = place.memory.as_ptr();
-        // SAFETY: as in `Slots::poll`.
+        // SAFETY: as in `Place::poll_held`.
         let poll = || unsafe { (vtable.poll)(memory, context, &mut output) };
         match last_words::during(|| subject, || panics::catch(poll)) {
             Ok(polled) => polled,

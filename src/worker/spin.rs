@@ -49,6 +49,11 @@ impl Spin {
         self.now = Some(time);
     }
 
+    /// User code has just run, and nobody knows for how long.
+    pub(super) fn forget_now(&mut self) {
+        self.now = None;
+    }
+
     /// Whether work has lately come soon enough. Now and then yes whatever the average: a gap in
     /// which worker and caller sleep is mostly wake-ups, so sleeping alone would never show that
     /// spinning has come to be worth it again.

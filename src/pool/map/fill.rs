@@ -45,14 +45,17 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
 
     /// Takes and encodes items until there are enough to submit. False if there are no more now.
     fn gather(&mut self, context: &mut Context<'_>) -> bool {
+        if self.stage.len() > 0 {
+            // There was no room for all of the last batch: first the rest of it.
+            return true;
+        }
         let batch = if self.inner.shared.can_stage() { self.pace.batch() } else { 1 };
-        let before = self.stage.len();
         let start = monotonic_ns();
         let mut more = true;
         while more && self.held.is_none() && self.stage.len() < batch {
             more = self.take_item(context);
         }
-        let taken = self.stage.len() - before;
+        let taken = self.stage.len();
         if taken > 0 {
             self.pace.learn(taken, monotonic_ns() - start);
         }

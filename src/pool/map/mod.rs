@@ -82,7 +82,7 @@ pub struct Map<S: Source, T> {
 /// it costs as much as one that brings many, and takes the line that a worker writes to.
 const MANY: usize = 256;
 const FEW: usize = 32;
-/// So long the next look waits then.
+/// So long the next look waits then, where waits have lately not been longer.
 const GATHER_NS: u64 = 3_000;
 
 struct InFlight {
@@ -292,7 +292,8 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     /// Before a look: waits a little where the last one came too early.
     fn let_some_gather(&self) {
         let crowded = self.inner.shared.plan.worker.crowded;
-        if self.few && self.tasks.len() >= MANY && !crowded {
+        let soon = self.gap.is_below(GATHER_NS);
+        if self.few && self.tasks.len() >= MANY && soon && !crowded {
             let until = monotonic_ns() + GATHER_NS;
             while monotonic_ns() < until {
                 spin_hint();

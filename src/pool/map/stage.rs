@@ -127,9 +127,31 @@ impl Stage {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(aiopool_loom)))]
 mod tests {
     use super::*;
+    use crate::Pool;
+
+    async fn same(x: u64) -> u64 {
+        x
+    }
+
+    #[test]
+    fn what_is_kept_of_the_items_does_not_grow_with_their_number() {
+        // Never room for all that the window allows: something is always left of a batch.
+        let pool = Pool::builder().processes(1).capacity(16).build().unwrap();
+        let mut results = pool.map(same, 0..5_000).window(64);
+        let (mut most, mut count) = (0, 0);
+        crate::block_on(async {
+            while let Some(result) = results.next().await {
+                assert_eq!(result.unwrap(), count);
+                count += 1;
+                most = most.max(results.stage.queues[0].tasks.len());
+            }
+        });
+        assert_eq!(count, 5_000);
+        assert!(most <= 64, "{most} items are kept for a window of 64");
+    }
 
     #[test]
     fn a_batch_holds_back_an_eighth_of_a_burst_at_most() {
