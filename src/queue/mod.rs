@@ -43,7 +43,7 @@ pub(crate) use entry::{Receiver, Ticket};
 pub(crate) use inputs::Inputs;
 pub(crate) use recover::Death;
 pub(crate) use shared::{Common, Observer, searchers};
-pub(crate) use submit::{Kind, Staged, Submission, Waiting};
+pub(crate) use submit::{Batch, Staged, Submission, Waiting};
 
 use delivery::{Deliveries, Receivers};
 use entry::{Entry, Pending};

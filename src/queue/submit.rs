@@ -65,8 +65,8 @@ impl Staged {
     }
 }
 
-/// What tasks that are submitted together have in common.
-pub(crate) struct Kind<'r> {
+/// What the tasks of a batch have in common.
+pub(crate) struct Batch<'r> {
     function: u32,
     options: TaskOptions,
     /// The options' own, by itself: whoever looks into a copy of them has it made in pieces.
@@ -74,7 +74,7 @@ pub(crate) struct Kind<'r> {
     receiver: &'r Arc<dyn Receiver>,
 }
 
-impl<'r> Kind<'r> {
+impl<'r> Batch<'r> {
     pub(crate) fn new(
         function: u32,
         options: &TaskOptions,
@@ -135,7 +135,7 @@ impl HostQueue {
         &self,
         tasks: &[Staged],
         bytes: &[u8],
-        kind: &Kind<'_>,
+        batch: &Batch<'_>,
         records: &mut Vec<u32>,
     ) -> Result<()> {
         if tasks.is_empty() {
@@ -145,12 +145,12 @@ impl HostQueue {
         let start = self.next_start();
         let mut result = Ok(());
         let mut state = self.lock();
-        let receiver = state.receivers.join(For::Many(kind.receiver), tasks.len());
+        let receiver = state.receivers.join(For::Many(batch.receiver), tasks.len());
         for staged in tasks {
             let Staged { task, token, words, .. } = *staged;
             match state.take_free() {
                 Ok(index) => {
-                    let Kind { function, ref options, class, .. } = *kind;
+                    let Batch { function, ref options, class, .. } = *batch;
                     let pending = Pending::new(receiver, token, task, function, options, now);
                     state.push((index, class), words, staged.inline(bytes), pending);
                     records.push(index);

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result};
 use crate::pool::source::Source;
 use crate::pool::submit::{Function, Submit};
-use crate::queue::{For, HostQueue, Kind, Staged, Submission, Ticket};
+use crate::queue::{Batch, For, HostQueue, Staged, Submission, Ticket};
 use crate::sys::clock::monotonic_ns;
 use crate::task::{Outcome, TaskError};
 
@@ -70,9 +70,9 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         for (number, queue) in inner.shared.queues.iter().enumerate() {
             let done = self.submit_to(queue, context, |this| {
                 let (staged, bytes) = this.stage.of(number);
-                let kind = Kind::new(function.number, &this.submit.0, &this.receiver);
+                let batch = Batch::new(function.number, &this.submit.0, &this.receiver);
                 this.records.clear();
-                let result = queue.try_submit_staged(staged, bytes, &kind, &mut this.records);
+                let result = queue.try_submit_staged(staged, bytes, &batch, &mut this.records);
                 let submitted = this.records.len();
                 for (staged, &record) in staged.iter().zip(&this.records) {
                     let ticket = Ticket { queue: number as u16, record, task: staged.task };
