@@ -183,6 +183,20 @@ pub fn all() -> Vec<Mutation> {
             &["a_record_is_used_again_only_when"],
         ),
         test(
+            "who waits for a record is told only of those that are known to be free",
+            "queue/mod.rs",
+            "self.look_at_heads();\n        self.room.take(self.free.len())",
+            "self.room.take(self.free.len())",
+            &["a_record_that_comes_home_wakes"],
+        ),
+        test(
+            "the record of a dead claimer whose task was called off stays behind head",
+            "queue/rebuild.rs",
+            "state.help_past(index);",
+            NOTHING,
+            &["the_record_of_a_dead_claimer"],
+        ),
+        test(
             "recovery queues again and leaves the old entry to whoever comes by",
             "queue/recover.rs",
             "if ring.head() == position {\n            ring.help(position);\n        }",
