@@ -109,6 +109,19 @@ pub fn no_random_addresses() {
     unsafe { libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong) };
 }
 
+/// What this process has allocated and not freed, in KiB. Not what the kernel counts: the allocator
+/// keeps tens of MiB of freed buffers for itself where outputs are as large as here.
+pub fn allocated_kib() -> u64 {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: reads the allocator's own counts, under its locks.
+        let counts = unsafe { libc::mallinfo2() };
+        (counts.uordblks + counts.hblkhd) as u64 >> 10
+    }
+    #[cfg(not(target_env = "gnu"))]
+    anon_kib(std::process::id()).unwrap_or(0)
+}
+
 /// Memory of `pid` that is its own, in KiB.
 pub fn anon_kib(pid: u32) -> Option<u64> {
     status_field(pid, "RssAnon:").map(u64::from)
