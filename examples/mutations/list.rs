@@ -191,9 +191,9 @@ pub fn all() -> Vec<Mutation> {
         ),
         test(
             "the record of a dead claimer whose task was called off stays behind head",
-            "queue/rebuild.rs",
-            "state.help_past(index);",
-            NOTHING,
+            "queue/recover.rs",
+            "state.help_past(index);\n        self.free(state, index);",
+            "self.free(state, index);",
             &["the_record_of_a_dead_claimer"],
         ),
         test(
@@ -450,8 +450,8 @@ pub fn all() -> Vec<Mutation> {
         test(
             "a worker believes the header",
             "control/mod.rs",
-            "shape.layout().len > region.len()",
-            "header::read(&region).is_err()",
+            "shape.check(region.len())",
+            "header::read(&region).map(drop)",
             &["a_worker_starts_whatever_the_header_says"],
         ),
         test(

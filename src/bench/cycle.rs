@@ -13,7 +13,7 @@ use crate::queue::{Common, For, HostQueue, Inputs, Receiver, Submission};
 use crate::shm::Region;
 use crate::sync::spin_hint;
 use crate::sys::eventfd::EventFd;
-use crate::table::WorkerId;
+use crate::table::{INLINE_INPUT, WorkerId};
 use crate::task::{Outcome, Status, TaskOptions};
 use crate::worker::bench::{Engine, Look, WorkerFds};
 
@@ -71,7 +71,7 @@ impl Cycle {
         };
         let id = WorkerId { queue: 0, slot: 0, incarnation: 1 };
         let (mut fds, mut engine) = (Some(fds), None);
-        let mut input = [0; 64];
+        let mut input = [0; INLINE_INPUT];
         let partner = Partner::fork(move |_, operations| {
             let engine = engine.get_or_insert_with(|| {
                 let fds = fds.take().expect("taken once");
@@ -142,7 +142,7 @@ fn submit(queue: &HostQueue, received: &Arc<Received>, task: u64) -> crate::Resu
     queue.try_submit(submission).map(drop)
 }
 
-fn serve_one(engine: &mut Engine, input: &mut [u8; 64]) {
+fn serve_one(engine: &mut Engine, input: &mut [u8; INLINE_INPUT]) {
     let mut task = loop {
         match engine.claim(true) {
             Look::Task(task) => break task,

@@ -49,8 +49,6 @@ pub(super) fn read(region: &Region) -> Result<Shape, String> {
         return Err(format!("layout version {version} where {LAYOUT_VERSION} is expected"));
     }
     let shape = Shape { capacity: capacity as u32, slots: slots as u32, classes: classes as u32 };
-    if !shape.is_sound() || shape.layout().len > region.len() {
-        return Err(format!("{shape:?} does not fit a region of {} bytes", region.len()));
-    }
+    shape.check(region.len())?;
     Ok(shape)
 }

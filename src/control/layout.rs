@@ -47,6 +47,14 @@ impl Shape {
             && (1..=4).contains(&self.classes)
     }
 
+    /// Whether a region of `len` bytes can have this shape; else why not.
+    pub(super) fn check(&self, len: usize) -> Result<(), String> {
+        if self.is_sound() && self.layout().len <= len {
+            return Ok(());
+        }
+        Err(format!("{self:?} does not fit a region of {len} bytes"))
+    }
+
     /// Words of a set of worker slots.
     pub(super) fn set_words(&self) -> usize {
         (self.slots as usize).div_ceil(64)

@@ -97,10 +97,7 @@ impl Control {
     /// What mmap refuses, or a region that has no room for `shape`.
     pub(crate) fn open(fd: OwnedFd, shape: Shape) -> io::Result<Self> {
         let region = Region::open(fd)?;
-        if !shape.is_sound() || shape.layout().len > region.len() {
-            let text = format!("{shape:?} for a region of {} bytes", region.len());
-            return Err(io::Error::other(text));
-        }
+        shape.check(region.len()).map_err(io::Error::other)?;
         Ok(Self::over(region, shape, shape.layout()))
     }
 

@@ -190,8 +190,7 @@ impl HostQueue {
         let generation = state.entries[index].generation;
         let owner = if state.entries[index].held {
             let pending = state.take_pending(index).expect("has_task");
-            let block = state.free_record(index);
-            block.into_iter().for_each(|block| self.common.inputs.free(block));
+            self.free(state, index);
             deliveries.push_error(&mut state.receivers, &pending, reason.error(None, true));
             return Some(None);
         } else {
@@ -205,8 +204,7 @@ impl HostQueue {
         let pending = state.take_pending(index).expect("has_task");
         let options = pending.options;
         if owner.is_none() {
-            let block = state.free_record(index);
-            block.into_iter().for_each(|block| self.common.inputs.free(block));
+            self.free(state, index);
         } else if reason == Reason::Deadline {
             let at = monotonic_ns().saturating_add(self.common.grace_ns);
             if self.common.timers.add(at, ticket, Due::Grace(generation)) {

@@ -36,7 +36,8 @@ impl Lane {
         }
     }
 
-    /// Copies what `output` names, and does not hold itself, out of `record`, or says what is wrong with the descriptor.
+    /// Copies what `output` names, and does not hold itself, out of `record`, or says what is wrong
+    /// with the descriptor.
     ///
     /// Everything is read once and checked before it is used; see invariant I4. The block is
     /// handed back by the caller.

@@ -289,6 +289,13 @@ impl HostQueue {
         self.pending.store(state.pending, Ordering::Relaxed);
     }
 
+    /// Makes record `index` FREE, and the block of its input.
+    fn free(&self, state: &mut QueueState, index: usize) {
+        if let Some(block) = state.free_record(index) {
+            self.common.inputs.free(block);
+        }
+    }
+
     /// Lets go of the lanes; if somebody wanted to drain them meanwhile, they are drained now.
     /// The number of outcomes delivered.
     fn release(&self, lanes: MutexGuard<'_, Lanes>) -> usize {

@@ -73,11 +73,8 @@ impl HostQueue {
             return;
         }
         let Some(mut pending) = state.take_pending(index) else {
-            // Called off, and its worker is gone, perhaps before it had moved head.
-            state.help_past(index);
-            let block = state.free_record(index);
-            block.into_iter().for_each(|block| self.common.inputs.free(block));
-            return;
+            // Called off, and its worker is gone.
+            return self.free_of_dead(state, index);
         };
         if untouched {
             self.common.counters.requeued.add(1);
@@ -87,8 +84,7 @@ impl HostQueue {
             pending.story.push(format!("shared memory was damaged: {what}"));
             self.common.counters.retries.add(1);
         } else {
-            let block = state.free_record(index);
-            block.into_iter().for_each(|block| self.common.inputs.free(block));
+            self.free_of_dead(state, index);
             let error = TaskError::Corrupt(what.to_owned());
             deliveries.push_error(&mut state.receivers, &pending, error);
             return;

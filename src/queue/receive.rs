@@ -262,7 +262,7 @@ impl HostQueue {
         received: &mut Received<'_>,
     ) {
         let Some(pending) = &state.entries[index].pending else { return };
-        if output.status != Status::Ok as u8 && may_try_again(pending, output.status) {
+        if may_try_again(pending, output.status) {
             let why = payload.and_then(|payload| {
                 interpret(output.status, payload).map_err(|error| error.to_string())
             });

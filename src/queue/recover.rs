@@ -85,8 +85,8 @@ impl HostQueue {
         lane.arena = None;
         lane.backlog.clear();
         // A word that the dead worker spoiled is no concern of the next incarnation.
-        let lanes_of = |slot| control.lane(slot).iter().chain(control.handback(slot));
-        lanes_of(slot).for_each(|word| word.store(0, crate::sync::atomic::Ordering::Relaxed));
+        let words = control.lane(slot).iter().chain(control.handback(slot));
+        words.for_each(|word| word.store(0, crate::sync::atomic::Ordering::Relaxed));
         // Nor is what it had spoiled, which the drain above may have met once more.
         lock(&self.damage).retain(|(damaged, _)| *damaged != slot);
         self.release(lanes);
@@ -160,10 +160,7 @@ impl HostQueue {
         deliveries: &mut Deliveries,
     ) {
         let Some(mut pending) = state.take_pending(index) else {
-            state.help_past(index);
-            let block = state.free_record(index);
-            block.into_iter().for_each(|block| self.common.inputs.free(block));
-            return;
+            return self.free_of_dead(state, index);
         };
         pending.claim_losses += 1;
         if pending.claim_losses >= MAX_CLAIM_LOSSES && death.cause == LossCause::Death {
@@ -188,10 +185,7 @@ impl HostQueue {
     ) {
         let started = state.control.records()[index].started();
         let Some(mut pending) = state.take_pending(index) else {
-            state.help_past(index);
-            let block = state.free_record(index);
-            block.into_iter().for_each(|block| self.common.inputs.free(block));
-            return;
+            return self.free_of_dead(state, index);
         };
         let ran = Duration::from_nanos(monotonic_ns().saturating_sub(started));
         let alone = running == 1;
@@ -235,6 +229,13 @@ impl HostQueue {
         self.time_attempt(ticket, limit, attempt, monotonic_ns());
     }
 
+    /// Frees the record of a worker that is gone, perhaps before it had moved head: head past its
+    /// entry first, so that the record is usable at once.
+    pub(super) fn free_of_dead(&self, state: &mut QueueState, index: usize) {
+        state.help_past(index);
+        self.free(state, index);
+    }
+
     fn lose(
         &self,
         state: &mut QueueState,
@@ -244,9 +245,7 @@ impl HostQueue {
         running: Duration,
         deliveries: &mut Deliveries,
     ) {
-        state.help_past(index);
-        let block = state.free_record(index);
-        block.into_iter().for_each(|block| self.common.inputs.free(block));
+        self.free_of_dead(state, index);
         let error = self.lost(&pending, death, running);
         deliveries.push_error(&mut state.receivers, &pending, error);
     }

@@ -7,7 +7,7 @@
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::word::{split, tag, word};
+use super::word::{index_at, split, tag, word};
 
 /// The worker's end.
 #[derive(Debug)]
@@ -75,8 +75,7 @@ impl LaneReader {
     pub(crate) fn hint(&self, lane: &[AtomicU64], ahead: u64) -> Option<u32> {
         let position = self.position.wrapping_add(ahead);
         // Relaxed: nothing is read on the strength of it.
-        let (found, record) = split(at(lane, position).load(Relaxed));
-        (found == tag(position)).then_some(record)
+        index_at(position, at(lane, position).load(Relaxed))
     }
 
     /// Takes the word that `peek` showed.

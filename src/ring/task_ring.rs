@@ -8,7 +8,7 @@
 use crate::sync::atomic::Ordering::Release;
 use crate::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 
-use super::word::{split, tag, word};
+use super::word::{index_at, word};
 
 /// A view of one task ring in memory that somebody else holds.
 #[derive(Clone, Copy, Debug)]
@@ -75,8 +75,7 @@ impl<'m> TaskRing<'m> {
         for _ in 0..self.slots.len() + 1 {
             let position = self.head();
             // Acquire: pairs with the Release of `push`.
-            let (found, record) = split(self.slot(position).load(Acquire));
-            if found == tag(position) {
+            if let Some(record) = index_at(position, self.slot(position).load(Acquire)) {
                 return Head::Entry { position, record };
             }
             // The slot holds the lap before, or one ahead because head is stale. Relaxed: only
@@ -91,8 +90,7 @@ impl<'m> TaskRing<'m> {
     /// The record that the entry at `position` names, if it is there: no more than a hint.
     pub(crate) fn hint(&self, position: u64) -> Option<u32> {
         // Relaxed: nothing is read on the strength of it.
-        let (found, record) = split(self.slot(position).load(Relaxed));
-        (found == tag(position)).then_some(record)
+        index_at(position, self.slot(position).load(Relaxed))
     }
 
     /// Moves head past `position` if it still stands there.

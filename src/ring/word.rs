@@ -20,6 +20,12 @@ pub(super) fn tag(position: u64) -> u64 {
     position.wrapping_add(1) & TAG_MASK
 }
 
+/// The index in `found`, if that is the word of `position`.
+pub(super) fn index_at(position: u64, found: u64) -> Option<u32> {
+    let (found_tag, index) = split(found);
+    (found_tag == tag(position)).then_some(index)
+}
+
 /// Takes a word apart: its tag and its index.
 pub(super) fn split(word: u64) -> (u64, u32) {
     (word >> INDEX_BITS, word as u32 & (MAX_RECORDS - 1))

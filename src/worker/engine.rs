@@ -178,13 +178,8 @@ impl Engine {
     #[inline]
     pub(crate) fn claim(&mut self, alone: bool) -> Look {
         let classes = self.control.classes();
-        if let Some(aged) = (1..classes).find(|&class| self.passed_over[class] >= AGEING) {
-            match self.claim_of(aged, alone) {
-                Look::Nothing => {}
-                look => return look,
-            }
-        }
-        for class in 0..classes {
+        let aged = (1..classes).find(|&class| self.passed_over[class] >= AGEING);
+        for class in aged.into_iter().chain(0..classes) {
             match self.claim_of(class, alone) {
                 Look::Nothing => {}
                 look => return look,

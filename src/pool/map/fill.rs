@@ -104,7 +104,8 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             (result, Some(held.token))
         });
         if done && let Some(held) = self.held.take() {
-            self.keep_buffer(held.input);
+            self.buffer = held.input;
+            self.trim_buffer();
         }
         done
     }
@@ -167,8 +168,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         match submit.encode(function, &item, &mut self.buffer) {
             Ok(()) => self.keep(function),
             Err(error) => {
-                let buffer = std::mem::take(&mut self.buffer);
-                self.keep_buffer(buffer);
+                self.trim_buffer();
                 self.settle_now(TaskError::not_submitted(error));
             }
         }
@@ -204,10 +204,10 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         first
     }
 
-    /// Keeps memory for the next item to be encoded into, unless it is out of proportion.
-    fn keep_buffer(&mut self, buffer: Vec<u8>) {
-        if buffer.capacity() <= 1 << 20 {
-            self.buffer = buffer;
+    /// Keeps the memory for the next item to be encoded into, unless it is out of proportion.
+    fn trim_buffer(&mut self) {
+        if self.buffer.capacity() > 1 << 20 {
+            self.buffer = Vec::new();
         }
     }
 }

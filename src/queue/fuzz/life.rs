@@ -14,7 +14,7 @@ use crate::queue::{
 };
 use crate::shm::Region;
 use crate::sys::eventfd::EventFd;
-use crate::table::{Owner, State, StateWord, WorkerId};
+use crate::table::{INLINE_INPUT, Owner, State, StateWord, WorkerId};
 use crate::task::{LossCause, Outcome, Status, TaskError, TaskOptions, WorkerExit};
 use crate::worker::{Asked, Claimed, Engine, Look, WorkerFds};
 
@@ -199,7 +199,7 @@ impl<'b> Life<'b> {
                 // Some die between the claim and the start.
                 assert!(pick != 0, "dies with a claim");
                 if hand.engine.start(&mut task, 1) {
-                    let mut input = [0; 64];
+                    let mut input = [0; INLINE_INPUT];
                     let _ = hand.engine.call(&task);
                     let _ = hand.engine.input(&task, &mut input);
                     hand.running.push(task);
