@@ -180,7 +180,7 @@ impl Launcher {
                 Err(error) => return Err(Error::system("hear from the zygote", error)),
             };
             let answer = wire::decode(&buffer[..got.len])
-                .ok_or_else(|| Error::Corrupt("the zygote's report is not one".into()))?;
+                .ok_or_else(|| Error::Corrupt("a report of the zygote cannot be decoded".into()))?;
             if let Some(report) = self.report(answer, got.fds.pop())? {
                 return Ok(Some(report));
             }

@@ -151,8 +151,9 @@ impl Line {
             match socket::recv(socket, &mut buffer) {
                 Ok(Some(got)) => {
                     let message = wire::decode(&buffer[..got.len]);
-                    return message
-                        .ok_or_else(|| Error::Corrupt("the zygote's answer is not one".into()));
+                    return message.ok_or_else(|| {
+                        Error::Corrupt("an answer of the zygote cannot be decoded".into())
+                    });
                 }
                 Ok(None) => return Err(self.lost()),
                 Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => {

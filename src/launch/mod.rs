@@ -11,6 +11,7 @@ mod home;
 mod launcher;
 mod limits;
 mod line;
+mod recipe;
 #[cfg_attr(not(feature = "sandbox"), path = "no_sandbox.rs")]
 mod sandbox;
 mod spec;

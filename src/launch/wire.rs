@@ -4,12 +4,14 @@
 //! Both ends are one build: the framing only has to tell that it is so.
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{ForkOrder, Sandbox};
+use crate::sys::image::Image;
 use crate::table::WorkerId;
 use crate::task::WorkerExit;
 
@@ -40,6 +42,17 @@ pub(super) struct Build {
     pub path: PathBuf,
     /// What tells that file from every other.
     pub identity: String,
+}
+
+impl Build {
+    /// Returns the build that `image` is, which is this very one.
+    pub(super) fn own(image: &Image) -> io::Result<Self> {
+        Ok(Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            path: image.path.clone(),
+            identity: image.identity()?,
+        })
+    }
 }
 
 /// Host → executed zygote, with the host's pidfd: the first message on its line.
@@ -76,7 +89,8 @@ pub(super) enum Call {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Order {
     /// The pool, as a memfd with its [`PoolSpec`](super::PoolSpec), request arena, host's and
-    /// supervisor's doorbells, control regions, workers' doorbells: `fds` in all, the first of them beside this.
+    /// supervisor's doorbells, control regions, workers' doorbells: `fds` in all, the first of
+    /// them beside this.
     Open {
         /// How many descriptors there are.
         fds: u32,

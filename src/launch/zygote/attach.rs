@@ -8,12 +8,12 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
 use super::child::{bear_name, begin, confine, fail};
-use super::constructor::{is_for_us, number_of};
-use super::{fd, process, restore_environment, socket};
+use super::identity::{is_for_us, number_of, restore_environment};
 use crate::error::{Error, Result};
 use crate::launch::ForkOrder;
 use crate::launch::wire::{self, Handover, Started, WORKER_MAGIC, WORKER_VARIABLE};
 use crate::sys::exit::exit_now;
+use crate::sys::{fd, process, socket};
 use crate::worker::{WorkerFds, WorkerStart};
 
 /// Takes over this process if `fd` has the handover of a worker that starts before `main`.

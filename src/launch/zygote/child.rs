@@ -6,11 +6,11 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
-use super::super::exec::{PROGRAM, Recipe, inherit};
+use super::super::recipe::{PROGRAM, Recipe, inherit};
 use super::super::wire::{self, Handover, Started, WORKER_MAGIC, WORKER_VARIABLE};
 use super::super::{ForkOrder, Limits, Sandbox, StartMethod};
-use super::Origin;
-use super::pool::Kept;
+use super::origin::Origin;
+use super::pool::KeptPool;
 use crate::sync::crash::{self, Point};
 use crate::sys::exit::exit_now;
 use crate::sys::rlimit::{self, Resource};
@@ -39,7 +39,7 @@ pub(super) struct Plan {
 impl Plan {
     /// Takes out of a pool what one worker gets; the rest is closed.
     pub(super) fn new(
-        mut kept: Kept,
+        mut kept: KeptPool,
         order: ForkOrder,
         outputs: OwnedFd,
         started: io::Result<OwnedFd>,

@@ -9,9 +9,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{attach, fd, image, process, refuse, restore_environment, run, socket};
+use super::identity::{is_for_us, number_of, restore_environment};
+use super::{attach, refuse, run};
 use crate::error::{Error, Result};
-use crate::launch::wire::{self, Build, Greeting, ZYGOTE_MAGIC, ZYGOTE_VARIABLE};
+use crate::launch::wire::{self, Greeting, ZYGOTE_MAGIC, ZYGOTE_VARIABLE};
+use crate::sys::{fd, process, socket};
 
 /// Set by the constructor: proof that it is part of this image and that it runs.
 static RAN: AtomicBool = AtomicBool::new(false);
@@ -63,30 +65,12 @@ pub(in crate::launch) fn check_catchable() -> Result<()> {
     Ok(())
 }
 
-/// The descriptor that a variable names.
-pub(super) fn number_of(variable: &str) -> Option<RawFd> {
-    std::env::var_os(variable)?.to_str()?.parse().ok().filter(|&fd: &RawFd| fd > 2)
-}
-
 fn greeting_on(fd: RawFd) -> Option<Greeting> {
     let mut buffer = [0; wire::LONGEST];
     // SAFETY: borrowed for one system call, which answers `EBADF` or `ENOTSOCK` if it is nothing.
     let socket = unsafe { BorrowedFd::borrow_raw(fd) };
     let len = socket::peek(socket, &mut buffer).ok()?;
     wire::decode_first(ZYGOTE_MAGIC, &buffer[..len])
-}
-
-/// Whether a message for `build` is for this copy of the library: a process may have others.
-///
-/// An error says that it is, but that the file is not any more what the sender was loaded from.
-pub(super) fn is_for_us(build: &Build) -> Result<bool, &'static str> {
-    match image::own().and_then(|image| Build::own(&image)) {
-        Ok(own) if own == *build => Ok(true),
-        Ok(own) if own.version == build.version && own.path == build.path => {
-            Err("the file of this library was replaced since it was loaded: restart the program")
-        }
-        _ => Ok(false),
-    }
 }
 
 /// Takes over this process if `fd` is the line of a zygote that is to be.
@@ -147,17 +131,5 @@ mod tests {
         let mut left = String::new();
         io::Read::read_to_string(&mut &theirs, &mut left).unwrap();
         assert_eq!(left, "aiopoolZ but not really");
-    }
-
-    #[test]
-    fn only_this_very_build_is_for_us() {
-        let own = Build::own(&image::own().unwrap()).unwrap();
-        assert_eq!(is_for_us(&own), Ok(true));
-        let replaced = Build { identity: "other".into(), ..own.clone() };
-        assert!(is_for_us(&replaced).unwrap_err().contains("replaced"));
-        let another = Build { path: "/lib/another.so".into(), ..replaced };
-        assert_eq!(is_for_us(&another), Ok(false));
-        let older = Build { version: "0.0.1".into(), ..own };
-        assert_eq!(is_for_us(&older), Ok(false));
     }
 }

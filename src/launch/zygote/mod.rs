@@ -8,8 +8,11 @@
 
 mod attach;
 mod child;
+mod child_table;
 mod constructor;
+mod identity;
 mod oom_watch;
+mod origin;
 mod pool;
 mod reap;
 mod serve;
@@ -23,36 +26,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(crate) use attach::attach;
 pub(super) use constructor::check_catchable;
 
+use self::origin::{Origin, StartLine};
 use self::serve::Zygote;
-use super::exec::{PRELOAD_VARIABLE, preload_before};
 use super::wire::{self, Build, Hello};
 use crate::sync::crash::{self, Point};
 use crate::sys::exit::{exit_now, orderly_exit};
 use crate::sys::process::{self, Side};
 use crate::sys::rlimit::{self, Limit, Resource};
 use crate::sys::{fd, image, oom, signal, socket};
-
-/// What a zygote found about itself when it started, and its workers need.
-#[derive(Debug, Clone)]
-struct Origin {
-    /// This very build, which executed workers must be too.
-    build: Build,
-    /// The limit on descriptors that the host had; the zygote raises its own.
-    open_files: Limit,
-    /// How likely the host is chosen when memory runs out.
-    oom_score: i32,
-    /// The zygote's own process id.
-    pid: u32,
-}
-
-/// Where starting workers say how it went.
-#[derive(Debug)]
-struct StartLine {
-    /// The zygote's end.
-    ours: OwnedFd,
-    /// The end that every worker has until it runs.
-    theirs: OwnedFd,
-}
 
 /// Forks the zygote from the host, which has one thread, and says its pid.
 ///
@@ -132,22 +113,4 @@ fn refuse(line: &OwnedFd, reason: impl ToString) -> ! {
     // Who cannot be told sees the line close.
     let _ = socket::send(line.as_fd(), &wire::encode(&hello), &[]);
     exit_now(1)
-}
-
-/// Takes back what was changed so that the library came into this program.
-///
-/// # Safety
-///
-/// This process has no other thread that could look at the environment.
-unsafe fn restore_environment(variable: &str, preloaded: bool) {
-    let now = std::env::var_os(PRELOAD_VARIABLE).filter(|_| preloaded);
-    // SAFETY: the caller vouches that nobody else looks.
-    unsafe {
-        std::env::remove_var(variable);
-        match now.map(|now| preload_before(&now)) {
-            Some(Some(before)) => std::env::set_var(PRELOAD_VARIABLE, before),
-            Some(None) => std::env::remove_var(PRELOAD_VARIABLE),
-            None => {}
-        }
-    }
 }

@@ -21,7 +21,7 @@ pub(super) struct Pool {
     arriving: Vec<OwnedFd>,
     expected: usize,
     /// What workers are made from, once all is there.
-    pub kept: Option<Kept>,
+    pub kept: Option<KeptPool>,
     answers: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
     /// The next answer did not go out, and not for want of room on the line.
     pub held_up: bool,
@@ -29,7 +29,7 @@ pub(super) struct Pool {
 
 /// What workers are made from.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct KeptPool {
     pub spec: PoolSpec,
     pub requests: OwnedFd,
     pub host_bell: OwnedFd,
@@ -132,7 +132,7 @@ impl Pool {
         if self.arriving.len() < self.expected {
             return Ok(false);
         }
-        self.kept = Some(Kept::new(std::mem::take(&mut self.arriving))?);
+        self.kept = Some(KeptPool::new(std::mem::take(&mut self.arriving))?);
         Ok(true)
     }
 }
@@ -141,7 +141,7 @@ impl Pool {
 pub(super) const TOO_MANY_FDS: &str =
     "the zygote may not open so many descriptors: raise the hard limit (RLIMIT_NOFILE)";
 
-impl Kept {
+impl KeptPool {
     fn new(fds: Vec<OwnedFd>) -> Result<Self, String> {
         const MISSING: &str = "fewer descriptors came than the pool has";
         let mut fds = fds.into_iter();
@@ -176,5 +176,7 @@ fn read_spec(file: OwnedFd) -> io::Result<PoolSpec> {
     // The position is shared with the host's descriptor, which has just written it all.
     file.rewind()?;
     file.read_to_end(&mut bytes)?;
-    wire::decode(&bytes).ok_or_else(|| io::Error::other("it is not one"))
+    wire::decode(&bytes).ok_or_else(|| {
+        io::Error::other("its description cannot be decoded: the host is another build of aiopool")
+    })
 }

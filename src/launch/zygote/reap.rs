@@ -1,47 +1,18 @@
-//! What the zygote knows of a worker, and what it does when one is dead.
+//! What the zygote does when a worker is dead.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use super::super::wire::{self, Answer};
+use super::child_table::Child;
 use super::serve::Zygote;
 use crate::sync::crash::{self, Point};
 use crate::sys::wait::{self, Ended};
 use crate::sys::{clock, process};
-use crate::table::WorkerId;
 use crate::task::WorkerExit;
 
-/// A child that is not reaped yet: its pid, and the group it leads, are its own.
-#[derive(Debug)]
-pub(super) struct Worker {
-    pub id: WorkerId,
-    /// The key of its pool.
-    pub pool: u64,
-    pub pid: u32,
-    pub pidfd: OwnedFd,
-    /// It executes a program, which has to say that it attached.
-    executed: bool,
-    /// What it said about its start.
-    pub started: Option<Result<(), String>>,
-    /// `SIGKILL` was ordered.
-    killed: bool,
-}
-
-impl Worker {
-    pub(super) fn new(id: WorkerId, pool: u64, pid: u32, pidfd: OwnedFd, executed: bool) -> Self {
-        Self { id, pool, pid, pidfd, executed, started: None, killed: false }
-    }
-
-    /// Kills its process group.
-    pub(super) fn kill(&mut self) {
-        self.killed = true;
-        // It can only be that nobody is left in it.
-        let _ = process::signal_group(self.pid, libc::SIGKILL);
-    }
-}
-
 impl Zygote {
-    /// Buries a dead worker: looks, kills what is left of its group, reaps, reports.
-    pub(super) fn bury(&mut self, index: usize) {
+    /// Reaps a dead worker: reads its status, kills what is left of its group, reaps, reports.
+    pub(super) fn reap(&mut self, index: usize) {
         let worker = self.workers.remove(index);
         let ended = wait::look(worker.pidfd.as_fd());
         if let Ok(None) = ended {
@@ -64,7 +35,7 @@ impl Zygote {
         }
     }
 
-    fn cause(&mut self, worker: &Worker, ended: Option<Ended>) -> WorkerExit {
+    fn cause(&mut self, worker: &Child, ended: Option<Ended>) -> WorkerExit {
         let Some(ended) = ended else { return WorkerExit::Unknown };
         if let Some(Err(reason)) = &worker.started {
             return WorkerExit::NotStarted { reason: reason.clone() };

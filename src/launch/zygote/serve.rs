@@ -10,10 +10,10 @@ use std::time::Duration;
 use super::super::wire::{self, Answer, Call, Order, Started};
 use super::super::{ForkOrder, StartMethod};
 use super::child::Plan;
+use super::child_table::Child;
 use super::oom_watch::OomWatch;
+use super::origin::{Origin, StartLine};
 use super::pool::{Heard, Pool, TOO_MANY_FDS};
-use super::reap::Worker;
-use super::{Origin, StartLine};
 use crate::sync::crash::{self, Point};
 use crate::sys::poll::{PollFd, poll};
 use crate::sys::process::{self, Side};
@@ -31,7 +31,7 @@ pub(super) struct Zygote {
     host: OwnedFd,
     origin: Origin,
     pub(super) pools: Vec<Pool>,
-    pub(super) workers: Vec<Worker>,
+    pub(super) workers: Vec<Child>,
     last_key: u64,
     pub(super) oom: OomWatch,
     start_line: StartLine,
@@ -64,7 +64,7 @@ impl Zygote {
             }
             self.hear_started();
             for index in (0..ready.workers.len()).rev().filter(|&index| ready.workers[index]) {
-                self.bury(index);
+                self.reap(index);
             }
             // One order each, then the host is looked at again.
             for index in (0..ready.pools.len()).rev().filter(|&index| ready.pools[index]) {
@@ -187,7 +187,7 @@ impl Zygote {
 
     /// The host is gone. What of a worker's group is its own dies with it, too.
     fn kill_all(&mut self) {
-        self.workers.iter_mut().for_each(Worker::kill);
+        self.workers.iter_mut().for_each(Child::kill);
         self.pools.iter().for_each(Pool::remove_page);
     }
 
@@ -237,7 +237,7 @@ impl Zygote {
         // Z4: dies here → a worker that the host never heard of dies by its death signal.
         crash::here(Point::Z4);
         let pool = self.pools[index].key;
-        Ok(Forked::Parent(Worker::new(order.id, pool, pid, pidfd, executed), copy))
+        Ok(Forked::Parent(Child::new(order.id, pool, pid, pidfd, executed), copy))
     }
 
     /// Takes note of how workers started.
@@ -254,7 +254,7 @@ impl Zygote {
 
 /// What a fork made of this process.
 enum Forked {
-    Parent(Worker, OwnedFd),
+    Parent(Child, OwnedFd),
     Child(Box<Plan>),
 }
 

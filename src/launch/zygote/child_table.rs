@@ -1,0 +1,36 @@
+//! What the zygote knows of each worker that it has forked and not reaped.
+#![forbid(unsafe_code)]
+
+use std::os::fd::OwnedFd;
+
+use crate::sys::process;
+use crate::table::WorkerId;
+
+/// A child that is not reaped yet: its pid, and the group it leads, are its own.
+#[derive(Debug)]
+pub(super) struct Child {
+    pub id: WorkerId,
+    /// The key of its pool.
+    pub pool: u64,
+    pub pid: u32,
+    pub pidfd: OwnedFd,
+    /// It executes a program, which has to say that it attached.
+    pub executed: bool,
+    /// What it said about its start.
+    pub started: Option<Result<(), String>>,
+    /// `SIGKILL` was ordered.
+    pub killed: bool,
+}
+
+impl Child {
+    pub(super) fn new(id: WorkerId, pool: u64, pid: u32, pidfd: OwnedFd, executed: bool) -> Self {
+        Self { id, pool, pid, pidfd, executed, started: None, killed: false }
+    }
+
+    /// Kills its process group.
+    pub(super) fn kill(&mut self) {
+        self.killed = true;
+        // It can only be that nobody is left in it.
+        let _ = process::signal_group(self.pid, libc::SIGKILL);
+    }
+}
