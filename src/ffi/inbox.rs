@@ -3,7 +3,7 @@
 //! The pool's descriptor is the doorbell itself. It stays readable until a look finds nothing;
 //! that look drains it, arms the flags of all queues and looks again, so that whatever comes
 //! later rings. A call that takes an outcome and may have drained the bell rings it again. Threads
-//! in a wait sleep beside the bell (`pool::beside`) and leave it as it is; what they deliver to
+//! in a wait sleep beside the bell (`supervisor::shared_bell`) and leave it as it is; what they deliver to
 //! others they ring for.
 
 use std::cell::Cell;
@@ -15,9 +15,8 @@ use std::time::{Duration, Instant};
 
 use super::boundary::Failure;
 use super::status::*;
-use crate::pool::Inner;
 use crate::queue::{Common, Receiver, Ticket};
-use crate::supervisor::Stage;
+use crate::supervisor::{Shared, Stage};
 use crate::sys::process;
 use crate::task::Outcome;
 
@@ -190,12 +189,12 @@ impl Inbox {
     }
 
     /// Takes an outcome without waiting.
-    pub(super) fn peek(&self, inner: &Inner) -> Option<Arrived> {
+    pub(super) fn peek(&self, shared: &Arc<Shared>) -> Option<Arrived> {
         if let Some(arrived) = self.pop() {
             return Some(arrived);
         }
         let before = LOOKING.replace(Looking::ForAny);
-        let arrived = self.peek_lanes(inner);
+        let arrived = self.peek_lanes(shared);
         LOOKING.set(before);
         if arrived.is_some() && self.waiting.load(Ordering::SeqCst) > 0 {
             self.ring();
@@ -203,18 +202,18 @@ impl Inbox {
         arrived
     }
 
-    fn peek_lanes(&self, inner: &Inner) -> Option<Arrived> {
-        inner.shared.drain();
+    fn peek_lanes(&self, shared: &Arc<Shared>) -> Option<Arrived> {
+        shared.drain();
         let found = self.pop();
         if found.is_some() || !self.polled.load(Ordering::SeqCst) {
             return found;
         }
         if self.common.host_bell.drain().unwrap_or(false) {
-            inner.waiting.bell_was_emptied();
+            shared.bell_was_emptied();
         }
         // Also the queues that have nothing pending: what is submitted next is to ring, too.
-        inner.shared.queues.iter().for_each(|queue| queue.arm());
-        inner.shared.drain();
+        shared.queues.iter().for_each(|queue| queue.arm());
+        shared.drain();
         let found = self.pop();
         if found.is_some() {
             // Not the one that found nothing: the next look is.
@@ -226,14 +225,14 @@ impl Inbox {
     /// Waits for an outcome that `take` takes, at most until `deadline`.
     fn wait_for(
         &self,
-        inner: &Inner,
+        shared: &Arc<Shared>,
         what: Looking,
         deadline: Option<Instant>,
         mut take: impl FnMut(&Self) -> Option<Result<Arrived, Failure>>,
     ) -> Result<Arrived, Failure> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let found = self.looking_for(what, || {
-            let found = inner.waiting.block(&inner.shared, deadline, || take(self));
+            let found = shared.block(deadline, || take(self));
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             found
         });
@@ -243,25 +242,25 @@ impl Inbox {
     }
 
     /// Waits for any outcome that nobody asked for by ticket.
-    pub(super) fn wait(&self, inner: &Inner, timeout_ms: u64) -> Result<Arrived, Failure> {
-        if let Some(arrived) = self.peek(inner) {
+    pub(super) fn wait(&self, shared: &Arc<Shared>, timeout_ms: u64) -> Result<Arrived, Failure> {
+        if let Some(arrived) = self.peek(shared) {
             return Ok(arrived);
         }
-        let found = self.wait_for(inner, Looking::ForAny, deadline(timeout_ms), |inbox| {
+        let found = self.wait_for(shared, Looking::ForAny, deadline(timeout_ms), |inbox| {
             if let Some(arrived) = inbox.pop() {
                 return Some(Ok(arrived));
             }
-            let over = inner.shared.stage() != Stage::Open && inbox.lock().jobs.is_empty();
+            let over = shared.stage() != Stage::Open && inbox.lock().jobs.is_empty();
             over.then(|| inbox.pop().ok_or_else(no_more))
         });
         // The look that leaves the descriptor unreadable: the wait itself does not.
-        found.or_else(|failure| self.peek(inner).ok_or(failure))
+        found.or_else(|failure| self.peek(shared).ok_or(failure))
     }
 
     /// Waits for the outcome of task `task`.
     pub(super) fn wait_task(
         &self,
-        inner: &Inner,
+        shared: &Arc<Shared>,
         task: u64,
         timeout_ms: u64,
     ) -> Result<Arrived, Failure> {
@@ -269,7 +268,7 @@ impl Inbox {
             let text = format!("no task has the ticket {task}, or its outcome was received");
             return Err(Failure::new(AIOPOOL_ERR_UNKNOWN, text));
         }
-        self.wait_for(inner, Looking::ForOther, deadline(timeout_ms), |inbox| {
+        self.wait_for(shared, Looking::ForOther, deadline(timeout_ms), |inbox| {
             let mut state = inbox.lock();
             match state.kept.remove(&task) {
                 Some(arrived) => Some(Ok(arrived)),

@@ -96,7 +96,7 @@ ffi_fn! {
         if len == 0 {
             return Err(Failure::new(AIOPOOL_ERR_INVALID, "len = 0: nothing can be borrowed"));
         }
-        let max = pool.inner().shared.plan.max_payload;
+        let max = pool.shared().plan.max_payload;
         if len > max {
             return Err(Error::PayloadTooLarge { size: len, max }.into());
         }

@@ -22,8 +22,8 @@ use super::pointer::{Sized32, out, sized};
 use super::status::*;
 use super::{AIOPOOL_START_FORK, aiopool_pool_options, function, init};
 use crate::error::Error;
-use crate::pool::{Inner, Pool, PoolBuilder};
-use crate::supervisor::Stage;
+use crate::pool::{Pool, PoolBuilder};
+use crate::supervisor::{Shared, Stage};
 
 /// A pool of worker processes.
 #[derive(Debug)]
@@ -82,8 +82,8 @@ impl HostPool {
             return Err(Failure::new(AIOPOOL_ERR_TOO_EARLY, text));
         }
         let pool = builder.needs_snapshot(forked && function::any_registered()).build()?;
-        let shared = &pool.inner.shared;
-        let shares = pool.inner.waiting.share_bell(&shared.common.host_bell);
+        let shared = &pool.shared;
+        let shares = shared.share_bell();
         shares.map_err(|error| Error::system("watch the pool's doorbell", error))?;
         let limit = shared.plan.capacity as usize * shared.queues.len();
         let inbox = Inbox::new(Arc::clone(&shared.common), limit);
@@ -91,8 +91,8 @@ impl HostPool {
     }
 
     /// The engine below.
-    pub(super) fn inner(&self) -> &Arc<Inner> {
-        &self.pool.inner
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.pool.shared
     }
 
     /// The same as a program in Rust has it.
@@ -123,7 +123,7 @@ impl HostPool {
             return Ok(known);
         }
         let (entry, name) = function::entry_of(function, self.forked)?;
-        let number = self.inner().shared.common.inputs.function(entry, name)?;
+        let number = self.shared().common.inputs.function(entry, name)?;
         if numbers.len() <= function as usize {
             numbers.resize(function as usize + 1, None);
         }
@@ -151,7 +151,7 @@ pub(super) fn pool_of(pool: Option<&aiopool_pool>) -> Result<Arc<HostPool>, Fail
     let cell = pool.ok_or_else(|| Failure::null("pool"))?;
     init::check_host()?;
     let pool = cell.lock().as_ref().map(Arc::clone).ok_or_else(freed)?;
-    pool.inner().shared.check_process()?;
+    pool.shared().check_process()?;
     Ok(pool)
 }
 
@@ -197,7 +197,7 @@ ffi_fn! {
         let pool = {
             let mut living = cell.lock();
             let pool = living.as_ref().ok_or_else(freed)?;
-            pool.inner().shared.check_process()?;
+            pool.shared().check_process()?;
             let lent = pool.inbox.lent.load(Ordering::Relaxed);
             if lent > 0 {
                 let text = format!("{lent} outcomes or loans are not given back: release them first");
@@ -263,7 +263,7 @@ ffi_fn! {
     /// `AIOPOOL_ERR_FAILED` if it has ended by another hand than its owner's.
     fn aiopool_pool_join(pool: Option<&aiopool_pool>, timeout_ms: u64) -> aiopool_status {
         let pool = pool_of(pool)?;
-        let shared = &pool.inner().shared;
+        let shared = &pool.shared();
         if shared.stage() == Stage::Open {
             let text = "the pool is open: close or terminate it before you join it";
             return Err(Failure::new(AIOPOOL_ERR_MISUSE, text));
@@ -282,14 +282,12 @@ ffi_fn! {
 }
 
 fn drained(pool: &HostPool, until: Option<Instant>) -> Result<(), Failure> {
-    let inner = pool.inner();
-    if inner.shared.pending() == 0 {
+    let shared = pool.shared();
+    if shared.pending() == 0 {
         // Nothing is looked at, so nobody's wake-up is taken that would have to be given back.
         return Ok(());
     }
-    let over = pool.inbox.looking(|| {
-        inner.waiting.block(&inner.shared, until, || (inner.shared.pending() == 0).then_some(()))
-    });
+    let over = pool.inbox.looking(|| shared.block(until, || (shared.pending() == 0).then_some(())));
     over.ok_or_else(|| Failure::new(AIOPOOL_ERR_TIMEOUT, "tasks are still running"))
 }
 
@@ -308,7 +306,7 @@ ffi_fn! {
         let fd_out = out("fd_out", fd_out)?;
         let pool = pool_of(pool)?;
         pool.inbox.set_polled();
-        fd_out.write(pool.inner().shared.common.host_bell.as_fd().as_raw_fd());
+        fd_out.write(pool.shared().common.host_bell.as_fd().as_raw_fd());
         Ok(())
     }
 }

@@ -57,7 +57,7 @@ static PROCESSES: Cells<aiopool_process> = Cells::new();
 
 impl HostProcess {
     fn shared(&self) -> &Arc<Shared> {
-        &self.pool.inner().shared
+        self.pool.shared()
     }
 
     fn signal(&self, signal: i32) -> Result<(), Failure> {
@@ -139,7 +139,7 @@ ffi_fn! {
         let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
         let process = process_of(process)?;
         let inbox = &process.pool.inbox;
-        let arrived = inbox.wait(process.pool.inner(), timeout_ms).map_err(|failure| {
+        let arrived = inbox.wait(process.pool.shared(), timeout_ms).map_err(|failure| {
             match failure.status {
                 AIOPOOL_ERR_CLOSED => {
                     Failure::new(AIOPOOL_ERR_UNKNOWN, "the process's outcome was received before")

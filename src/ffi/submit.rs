@@ -17,7 +17,6 @@ use super::pool::{HostPool, Numbered, aiopool_pool, pool_of};
 use super::status::*;
 use crate::arena::Block;
 use crate::error::{Error, Result as EngineResult};
-use crate::pool::bell_waker;
 use crate::queue::{For, HostQueue, Receiver, Submission, Ticket};
 use crate::scheduler::NewTask;
 use crate::supervisor::{Shared, Stage};
@@ -126,7 +125,7 @@ impl<'i> Checked<'i> {
         if call.flags & !FLAGS != 0 {
             return invalid(format!("flags = {:#x} has bits that nobody knows", call.flags));
         }
-        let plan = &pool.inner().shared.plan;
+        let plan = &pool.shared().plan;
         if call.priority >= plan.classes {
             let classes = plan.classes;
             let text = format!("priority = {}: 0 to {} are possible", call.priority, classes - 1);
@@ -204,8 +203,7 @@ impl<'i> Checked<'i> {
 
     /// Submits, and waits for room until `until`; `Some(None)` for as long as it takes.
     fn submit(&self, pool: &HostPool, until: Option<Option<Instant>>) -> Result<u64, Failure> {
-        let (inner, inbox) = (pool.inner(), &pool.inbox);
-        let shared = &inner.shared;
+        let (shared, inbox) = (pool.shared(), &pool.inbox);
         if shared.stage() != Stage::Open {
             return Err(closed(shared));
         }
@@ -228,9 +226,9 @@ impl<'i> Checked<'i> {
                 shared.drain();
                 let mut pushed = self.push(inbox, queue, task);
                 if let (Err(Error::Full), Some(until)) = (&pushed, until) {
-                    let waker = bell_waker(shared);
+                    let waker = shared.bell_waker();
                     let mut turn = None;
-                    let waited = inner.waiting.block(shared, until, || {
+                    let waited = shared.block(until, || {
                         turn = Some(queue.wait_for_room(turn.take(), &waker));
                         match self.push(inbox, queue, task) {
                             Err(Error::Full) => None,

@@ -28,7 +28,7 @@ ffi_fn! {
         let pool = pool_of(pool)?;
         let arrived = pool
             .inbox
-            .peek(pool.inner())
+            .peek(pool.shared())
             .ok_or_else(|| Failure::new(AIOPOOL_ERR_EMPTY, "there is no outcome now"))?;
         outcome_out.write(lend(&pool.inbox, arrived));
         Ok(())
@@ -49,7 +49,7 @@ ffi_fn! {
     ) -> aiopool_status {
         let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
         let pool = pool_of(pool)?;
-        let arrived = pool.inbox.wait(pool.inner(), timeout_ms)?;
+        let arrived = pool.inbox.wait(pool.shared(), timeout_ms)?;
         outcome_out.write(lend(&pool.inbox, arrived));
         Ok(())
     }
@@ -77,7 +77,7 @@ ffi_fn! {
             return Err(Failure::new(AIOPOOL_ERR_INVALID, "max = 0: no outcome can be lent"));
         }
         let pool = pool_of(pool)?;
-        let mut arrived = vec![pool.inbox.wait(pool.inner(), timeout_ms)?];
+        let mut arrived = vec![pool.inbox.wait(pool.shared(), timeout_ms)?];
         pool.inbox.pop_many(max - 1, &mut arrived);
         let count = arrived.len();
         for (at, arrived) in arrived.into_iter().enumerate() {
@@ -106,7 +106,7 @@ ffi_fn! {
     ) -> aiopool_status {
         let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
         let pool = pool_of(pool)?;
-        let arrived = pool.inbox.wait_task(pool.inner(), ticket, timeout_ms)?;
+        let arrived = pool.inbox.wait_task(pool.shared(), ticket, timeout_ms)?;
         outcome_out.write(lend(&pool.inbox, arrived));
         Ok(())
     }
@@ -123,7 +123,7 @@ ffi_fn! {
     fn aiopool_pool_cancel(pool: Option<&aiopool_pool>, ticket: u64) -> aiopool_status {
         let pool = pool_of(pool)?;
         let known = pool.inbox.ticket(ticket);
-        if known.is_some_and(|ticket| pool.inner().shared.cancel(ticket)) {
+        if known.is_some_and(|ticket| pool.shared().cancel(ticket)) {
             return Ok(());
         }
         let text = format!("no task has the ticket {ticket}, or it is over");

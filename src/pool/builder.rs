@@ -23,10 +23,9 @@ use crate::task::LiveError;
 use crate::task::callback::{Callback, Exception, Runtime};
 use crate::worker::{Hook, WorkerConfig};
 
+use super::Pool;
 use super::hooks::{self, hook};
 use super::ranges::{arena, check_fds, check_limits, within};
-use super::waiting::Waiting;
-use super::{Inner, Pool};
 
 /// What a wake-up costs, about: tens of microseconds on a virtual machine.
 const SPIN_NS: u64 = 100_000;
@@ -409,8 +408,8 @@ impl PoolBuilder {
             page,
         );
         started.map_err(system("start the supervisor thread"))?;
-        let pool = Pool { inner: Arc::new(Inner { shared, waiting: Waiting::default() }) };
-        pool.inner.shared.wait_started()?;
+        let pool = Pool { shared };
+        pool.shared.wait_started()?;
         Ok(pool)
     }
 

@@ -2,8 +2,6 @@
 #![forbid(unsafe_code)]
 
 mod batch;
-#[cfg(feature = "capi")]
-mod beside;
 mod builder;
 mod hooks;
 mod map;
@@ -16,7 +14,6 @@ mod submit;
 mod task;
 #[cfg(test)]
 mod tests;
-mod waiting;
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -28,7 +25,6 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 use crate::supervisor::{Shared, Stage};
-use crate::sys::clock::monotonic_ns;
 use crate::task::{Finish, Plain, TaskOptions};
 
 pub use builder::PoolBuilder;
@@ -38,11 +34,6 @@ pub use star::{StarFunction, StarValue};
 pub use stats::{FunctionStats, Stats};
 pub use submit::Submit;
 pub use task::Task;
-
-#[cfg(feature = "capi")]
-pub(crate) use waiting::bell_waker;
-
-use waiting::Waiting;
 
 /// A pool of worker processes that run async functions.
 ///
@@ -63,14 +54,7 @@ use waiting::Waiting;
 /// ```
 #[derive(Debug)]
 pub struct Pool {
-    pub(crate) inner: Arc<Inner>,
-}
-
-/// What a pool and the handles of its tasks share.
-#[derive(Debug)]
-pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) waiting: Waiting,
 }
 
 impl Pool {
@@ -92,7 +76,7 @@ impl Pool {
     /// The verbs below with `options` for the tasks they submit.
     #[must_use]
     pub fn with(&self, options: TaskOptions) -> Submit<'_> {
-        Submit { inner: &self.inner, options }
+        Submit { shared: &self.shared, options }
     }
 
     /// As [`Submit::apply_named`], with the default options.
@@ -219,21 +203,21 @@ impl Pool {
 
     /// Takes no more tasks; those that were submitted are finished. Then [`join`](Self::join).
     pub fn close(&self) {
-        if self.inner.shared.check_process().is_err() {
+        if self.shared.check_process().is_err() {
             return;
         }
-        self.inner.shared.queues.iter().for_each(|queue| queue.close());
-        self.inner.shared.advance(Stage::Closed);
+        self.shared.queues.iter().for_each(|queue| queue.close());
+        self.shared.advance(Stage::Closed);
     }
 
     /// Ends every task that is not over with [`TaskError::PoolClosed`](crate::TaskError::PoolClosed)
     /// and has the workers leave; those that do not within the grace period are killed.
     pub fn terminate(&self) {
-        if self.inner.shared.check_process().is_err() {
+        if self.shared.check_process().is_err() {
             return;
         }
-        self.inner.shared.queues.iter().for_each(|queue| queue.end_all(None));
-        self.inner.shared.advance(Stage::Terminating);
+        self.shared.queues.iter().for_each(|queue| queue.end_all(None));
+        self.shared.advance(Stage::Terminating);
     }
 
     /// Closes the pool and waits until every task is over, at most `limit`. True if all are;
@@ -244,8 +228,8 @@ impl Pool {
     /// The pool stays closed; otherwise giving up the wait changes nothing.
     pub async fn drain(&self, limit: Duration) -> bool {
         self.close();
-        self.inner.ended_within(Some(limit)).await;
-        let shared = &self.inner.shared;
+        self.shared.ended_within(Some(limit)).await;
+        let shared = &self.shared;
         shared.drain();
         shared.pending() == 0
     }
@@ -253,7 +237,7 @@ impl Pool {
     /// [`drain`](Self::drain) for code that is not async.
     pub fn drain_blocking(&self, limit: Duration) -> bool {
         self.close();
-        let shared = &self.inner.shared;
+        let shared = &self.shared;
         shared.wait_ended(Some(limit));
         shared.drain();
         shared.pending() == 0
@@ -271,7 +255,7 @@ impl Pool {
     /// Giving up the wait changes nothing.
     pub async fn join(&self) -> Result<()> {
         self.check_closed()?;
-        self.inner.ended_within(None).await;
+        self.shared.ended_within(None).await;
         self.ended()
     }
 
@@ -282,31 +266,31 @@ impl Pool {
     /// As [`join`](Self::join).
     pub fn join_blocking(&self) -> Result<()> {
         self.check_closed()?;
-        self.inner.shared.wait_ended(None);
+        self.shared.wait_ended(None);
         self.ended()
     }
 
     /// What the pool has counted.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats::of(&self.inner.shared)
+        Stats::of(&self.shared)
     }
 
     /// How many workers the pool keeps.
     #[must_use]
     pub fn processes(&self) -> usize {
-        self.inner.shared.plan.processes as usize
+        self.shared.plan.processes as usize
     }
 
     /// The process ids of the workers that are alive.
     #[must_use]
     pub fn worker_pids(&self) -> Vec<u32> {
-        self.inner.shared.workers().iter().map(|worker| worker.pid).collect()
+        self.shared.workers().iter().map(|worker| worker.pid).collect()
     }
 
     fn check_closed(&self) -> Result<()> {
-        self.inner.shared.check_process()?;
-        if self.inner.shared.stage() == Stage::Open {
+        self.shared.check_process()?;
+        if self.shared.stage() == Stage::Open {
             return Err(Error::Misuse(
                 "the pool is still open: close() or terminate() it before join()",
             ));
@@ -315,36 +299,16 @@ impl Pool {
     }
 
     pub(crate) fn ended(&self) -> Result<()> {
-        match self.inner.shared.reason() {
+        match self.shared.reason() {
             None => Ok(()),
             Some(reason) => Err(Error::Failed(reason)),
         }
     }
 }
 
-impl Inner {
-    /// Waits for the pool's end, at most `limit`; whether it has come.
-    pub(crate) async fn ended_within(&self, limit: Option<Duration>) -> bool {
-        let shared = &self.shared;
-        let deadline = limit.map_or(u64::MAX, |limit| {
-            monotonic_ns().saturating_add(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX))
-        });
-        if limit.is_some() {
-            // The supervisor keeps the time, so that this works without a runtime, too.
-            shared.wake_all_at(deadline);
-        }
-        std::future::poll_fn(|context| {
-            let ended = shared.poll_ended(context.waker());
-            let over = ended || limit.is_some() && monotonic_ns() >= deadline;
-            if over { std::task::Poll::Ready(ended) } else { std::task::Poll::Pending }
-        })
-        .await
-    }
-}
-
 impl Drop for Pool {
     fn drop(&mut self) {
-        let shared = &self.inner.shared;
+        let shared = &self.shared;
         if shared.check_process().is_err() {
             // A forked child of the host: the pool is the host's to end.
             return;

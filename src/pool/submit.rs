@@ -13,11 +13,11 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 use crate::scheduler::NewTask;
+use crate::supervisor::Shared;
 use crate::task::entry::{self, Target, Vtable};
 use crate::task::function::FunctionEntry;
 use crate::task::{Fallible, Finish, Plain, TaskError, TaskOptions, codec};
 
-use super::Inner;
 use super::map::Map;
 use super::source::{FromIter, FromStream};
 use super::star::{StarFunction, StarValue};
@@ -46,7 +46,7 @@ impl Function {
 /// A pool's verbs with options for the tasks they submit; see [`Pool::with`](super::Pool::with).
 #[derive(Clone, Copy, Debug)]
 pub struct Submit<'p> {
-    pub(super) inner: &'p Arc<Inner>,
+    pub(super) shared: &'p Arc<Shared>,
     pub(super) options: TaskOptions,
 }
 
@@ -218,7 +218,7 @@ impl<'p> Submit<'p> {
     /// As [`apply`](Self::apply).
     pub fn apply_named(self, name: &str, input: impl Into<Bytes>) -> Task<Bytes> {
         let known = self.check().and_then(|()| {
-            let inputs = &self.inner.shared.common.inputs;
+            let inputs = &self.shared.common.inputs;
             let number = inputs.function_by_name(name)?;
             Ok(Function { number, name: inputs.function_name(number) })
         });
@@ -226,14 +226,14 @@ impl<'p> Submit<'p> {
     }
 
     fn check(self) -> Result<()> {
-        self.inner.shared.check_process()?;
-        if usize::from(self.options.priority) >= self.inner.shared.plan.classes as usize {
+        self.shared.check_process()?;
+        if usize::from(self.options.priority) >= self.shared.plan.classes as usize {
             return Err(Error::InvalidOption {
                 name: "priority",
                 value: self.options.priority.to_string(),
                 allowed: format!(
                     "the pool has {} priority classes, numbered from 0; see priorities()",
-                    self.inner.shared.plan.classes
+                    self.shared.plan.classes
                 ),
             });
         }
@@ -247,13 +247,13 @@ impl<'p> Submit<'p> {
         }
         self.check()?;
         let name = std::any::type_name::<F>();
-        let (pool, vtable) = (self.inner.shared.id, entry::relative(vtable));
+        let (pool, vtable) = (self.shared.id, entry::relative(vtable));
         let (last_pool, last_vtable, number) = LAST.get();
         if (last_pool, last_vtable) == (pool, vtable) {
             return Ok(Function { number, name });
         }
         let entry = FunctionEntry { vtable, target: Target::default(), name: String::new() };
-        let number = self.inner.shared.common.inputs.function(entry, name)?;
+        let number = self.shared.common.inputs.function(entry, name)?;
         LAST.set((pool, vtable, number));
         Ok(Function { number, name })
     }
@@ -296,7 +296,7 @@ impl<'p> Submit<'p> {
     }
 
     fn check_size(&self, size: usize) -> Result<()> {
-        let max = self.inner.shared.plan.max_payload;
+        let max = self.shared.plan.max_payload;
         if size > max { Err(Error::PayloadTooLarge { size, max }) } else { Ok(()) }
     }
 }

@@ -12,13 +12,12 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::queue::{For, HostQueue, Submission, Ticket, Waiting as RoomWaiting};
+use crate::supervisor::{Shared, look, with_gap};
 use crate::sys::clock::monotonic_ns;
 use crate::task::{TaskError, TaskOptions};
 
-use super::Inner;
 use super::one_shot::OneShot;
 use super::submit::{Function, Submit};
-use super::waiting::{bell_waker, look, with_gap};
 
 /// A submitted task; awaiting it gives its value or its [`TaskError`].
 ///
@@ -30,7 +29,7 @@ use super::waiting::{bell_waker, look, with_gap};
 /// Polling it through a reference and giving up the wait loses nothing.
 #[must_use = "dropping the handle calls the task off; see detach()"]
 pub struct Task<T> {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
     state: State,
     since: Option<u64>,
     value: PhantomData<fn() -> T>,
@@ -73,8 +72,7 @@ impl<T> Unpin for Task<T> {}
 
 impl<T> Task<T> {
     pub(super) fn submit(submit: Submit<'_>, function: Function, input: &[u8]) -> Self {
-        let inner = Arc::clone(submit.inner);
-        let shared = &inner.shared;
+        let shared = submit.shared;
         let number = shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
         let chosen = shared.queue_for(&function.new_task(number, &submit.options, input));
         let queue = &shared.queues[chosen];
@@ -100,17 +98,17 @@ impl<T> Task<T> {
             Err(error) => State::Failed(shared.refusal(error)),
         };
         tracing::trace!(
-            pool = inner.shared.id,
+            pool = shared.id,
             task = number,
             function = function.name,
             "a task is submitted"
         );
-        Self { inner, state, since: None, value: PhantomData }
+        Self { shared: Arc::clone(shared), state, since: None, value: PhantomData }
     }
 
     pub(super) fn failed(submit: Submit<'_>, error: TaskError) -> Self {
-        let inner = Arc::clone(submit.inner);
-        Self { inner, state: State::Failed(error), since: None, value: PhantomData }
+        let shared = Arc::clone(submit.shared);
+        Self { shared, state: State::Failed(error), since: None, value: PhantomData }
     }
 
     /// The task's number in its pool, or `None` if it was refused or is over.
@@ -135,7 +133,7 @@ impl<T> Task<T> {
         match &self.state {
             State::Unsubmitted(_) => self.state = State::Failed(TaskError::Cancelled),
             State::Submitted { ticket, .. } => {
-                self.inner.shared.cancel(*ticket);
+                self.shared.cancel(*ticket);
             }
             State::Failed(_) | State::Over => {}
         }
@@ -176,8 +174,8 @@ impl<T> Task<T> {
             if self.settle(context.waker()) {
                 return Poll::Ready(());
             }
-            let inner = Arc::clone(&self.inner);
-            inner.waiting.poll_wait(&inner.shared, || self.settle(context.waker()).then_some(()))
+            let shared = Arc::clone(&self.shared);
+            shared.poll_wait(|| self.settle(context.waker()).then_some(()))
         })
         .await;
         self.refused_or_self()
@@ -201,9 +199,9 @@ impl<T> Task<T> {
     ///
     /// Why the task was not submitted.
     pub fn submitted_blocking(mut self) -> Result<Self, TaskError> {
-        let inner = Arc::clone(&self.inner);
-        let waker = bell_waker(&inner.shared);
-        let _ = inner.waiting.block(&inner.shared, None, || self.settle(&waker).then_some(()));
+        let shared = Arc::clone(&self.shared);
+        let waker = shared.bell_waker();
+        let _ = shared.block(None, || self.settle(&waker).then_some(()));
         self.refused_or_self()
     }
 
@@ -232,7 +230,7 @@ impl<T> Task<T> {
     /// Submits what waits for room, if there is some. True if it waits no more.
     fn settle(&mut self, waker: &std::task::Waker) -> bool {
         if let (State::Submitted { .. } | State::Unsubmitted(_), Err(error)) =
-            (&self.state, self.inner.shared.check_process())
+            (&self.state, self.shared.check_process())
         {
             self.state = State::Failed(TaskError::not_submitted(error));
         }
@@ -244,13 +242,13 @@ impl<T> Task<T> {
                 Ok(ticket) => break State::Submitted { ticket, outcome },
                 Err(Error::Full) if !registered => {
                     // Outcomes that wait to be received hold records: receive them.
-                    self.inner.shared.drain();
+                    self.shared.drain();
                     let waiting = unsubmitted.waiting.take();
                     unsubmitted.waiting = Some(unsubmitted.queue.wait_for_room(waiting, waker));
                     registered = true;
                 }
                 Err(Error::Full) => return false,
-                Err(error) => break State::Failed(self.inner.shared.refusal(error)),
+                Err(error) => break State::Failed(self.shared.refusal(error)),
             }
         };
         self.state = next;
@@ -287,8 +285,8 @@ impl<T: DeserializeOwned + 'static> Task<T> {
     }
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<T, TaskError>> {
-        let inner = Arc::clone(&self.inner);
-        let waker = bell_waker(&inner.shared);
+        let shared = Arc::clone(&self.shared);
+        let waker = shared.bell_waker();
         let look = |sleeps| {
             if !self.settle(&waker) {
                 return None;
@@ -298,7 +296,7 @@ impl<T: DeserializeOwned + 'static> Task<T> {
             }
             self.take()
         };
-        with_gap(|gap| inner.waiting.block_parking(&inner.shared, deadline, gap, look))
+        with_gap(|gap| shared.block_parking(deadline, gap, look))
     }
 
     /// Has `waker` woken when the outcome comes.
@@ -306,12 +304,12 @@ impl<T: DeserializeOwned + 'static> Task<T> {
         if let State::Submitted { outcome, .. } = &self.state
             && outcome.set_waker(waker)
         {
-            self.inner.shared.common.park();
+            self.shared.common.park();
         }
     }
 
     fn take(&mut self) -> Option<Result<T, TaskError>> {
-        self.state.take(&self.inner)
+        self.state.take(&self.shared)
     }
 }
 
@@ -319,13 +317,13 @@ impl State {
     /// The task's end, if it has come.
     fn take<T: DeserializeOwned + 'static>(
         &mut self,
-        inner: &Inner,
+        shared: &Arc<Shared>,
     ) -> Option<Result<T, TaskError>> {
         match self {
             Self::Submitted { outcome: arrival, .. } => {
                 let (outcome, parked) = arrival.take()?;
                 if parked {
-                    inner.shared.common.unpark(1);
+                    shared.common.unpark(1);
                 }
                 if let Self::Submitted { outcome, .. } = std::mem::replace(self, Self::Over) {
                     outcome.give_back();
@@ -351,14 +349,14 @@ impl<T: DeserializeOwned + 'static> Future for Task<T> {
             with_gap(|gap| gap.slept(monotonic_ns() - since));
         }
         if this.settle(context.waker()) {
-            let Self { inner, state, .. } = this;
-            if let Some(result) = with_gap(|gap| look(&inner.shared, gap, || state.take(inner))) {
+            let Self { shared, state, .. } = this;
+            if let Some(result) = with_gap(|gap| look(shared, gap, || state.take(shared))) {
                 return Poll::Ready(result);
             }
             this.park(context.waker());
         }
-        let Self { inner, state, .. } = this;
-        let polled = inner.waiting.poll_wait(&inner.shared, || state.take(inner));
+        let Self { shared, state, .. } = this;
+        let polled = shared.poll_wait(|| state.take(shared));
         if polled.is_pending() {
             this.since = Some(monotonic_ns());
         }
@@ -369,9 +367,9 @@ impl<T: DeserializeOwned + 'static> Future for Task<T> {
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         if let State::Submitted { ticket, outcome } = &self.state {
-            self.inner.shared.cancel(*ticket);
+            self.shared.cancel(*ticket);
             if outcome.clear_waker() {
-                self.inner.shared.common.unpark(1);
+                self.shared.common.unpark(1);
             }
         }
     }

@@ -77,30 +77,30 @@ impl<H> Core<H> {
 
     pub(super) async fn join(&self, limit: Option<Duration>) -> Result<()> {
         let pool = &self.started("must start process before joining it")?.pool;
-        if pool.inner.ended_within(limit).await { pool.ended() } else { Err(timed_out(limit)) }
+        if pool.shared.ended_within(limit).await { pool.ended() } else { Err(timed_out(limit)) }
     }
 
     pub(super) fn join_blocking(&self, limit: Option<Duration>) -> Result<()> {
         let pool = &self.started("must start process before joining it")?.pool;
-        if pool.inner.shared.wait_ended(limit) { pool.ended() } else { Err(timed_out(limit)) }
+        if pool.shared.wait_ended(limit) { pool.ended() } else { Err(timed_out(limit)) }
     }
 
     pub(super) fn signal(&self, signal: i32) -> Result<()> {
         let pool = &self.started("must start process before ending it")?.pool;
-        pool.inner.shared.signal_single(signal)
+        pool.shared.signal_single(signal)
     }
 
     pub(super) fn pid(&self) -> Option<u32> {
-        self.started.as_ref()?.pool.inner.shared.single().map(|single| single.pid)
+        self.started.as_ref()?.pool.shared.single().map(|single| single.pid)
     }
 
     pub(super) fn is_alive(&self) -> bool {
-        let single = self.started.as_ref().and_then(|s| s.pool.inner.shared.single());
+        let single = self.started.as_ref().and_then(|s| s.pool.shared.single());
         single.is_some_and(|single| single.exit.is_none())
     }
 
     pub(super) fn exit(&self) -> Option<WorkerExit> {
-        self.started.as_ref()?.pool.inner.shared.single()?.exit
+        self.started.as_ref()?.pool.shared.single()?.exit
     }
 
     pub(super) fn exit_code(&self) -> Option<i32> {
@@ -126,7 +126,7 @@ pub(crate) fn of_one(builder: PoolBuilder) -> PoolBuilder {
 
 /// What the process of a pool of one exited with, if it has.
 pub(crate) fn exit_code(pool: &Pool) -> Option<i32> {
-    let exit = pool.inner.shared.single()?.exit?;
+    let exit = pool.shared.single()?.exit?;
     if let Some(signal) = exit.signal() {
         return Some(-signal);
     }

@@ -15,7 +15,10 @@ mod plan;
 #[cfg(feature = "stats-page")]
 mod publish;
 mod shared;
+#[cfg(feature = "capi")]
+mod shared_bell;
 mod told;
+mod waiting;
 mod watch;
 
 use std::io;
@@ -42,6 +45,7 @@ use watch::Watch;
 
 pub(crate) use plan::Plan;
 pub(crate) use shared::{Shared, Stage, WorkerInfo};
+pub(crate) use waiting::{Gap, look, with_gap};
 
 /// How long the zygote's word on a death is waited for.
 const REPORT_NS: u64 = 100_000_000;

@@ -10,12 +10,14 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::queue::{Common, HostQueue, Reason, Ticket};
 use crate::scheduler::{NewTask, Scheduler};
+use crate::sys::clock::monotonic_ns;
 use crate::sys::forked;
 use crate::sys::pidfd;
 use crate::task::{TaskError, WorkerExit};
 
 use super::plan::Plan;
 use super::told::Told;
+use super::waiting::Waiting;
 
 /// How far a pool is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) next_task: AtomicUsize,
     /// Somebody waits whom no event loop of theirs wakes: the supervisor listens for the host.
     pub(crate) listen: AtomicBool,
+    /// How callers wait for outcomes.
+    pub(super) waiting: Waiting,
     life: Mutex<Life>,
     changed: Condvar,
 }
@@ -122,6 +126,7 @@ impl Shared {
             alive,
             next_task: AtomicUsize::new(1),
             listen: AtomicBool::new(false),
+            waiting: Waiting::default(),
             life: Mutex::new(Life {
                 stage: Stage::Open,
                 reason: None,
@@ -215,6 +220,23 @@ impl Shared {
             life.waiting.push(waker.clone());
         }
         false
+    }
+
+    /// Waits for the pool's end, at most `limit`; whether it has come.
+    pub(crate) async fn ended_within(&self, limit: Option<Duration>) -> bool {
+        let deadline = limit.map_or(u64::MAX, |limit| {
+            monotonic_ns().saturating_add(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX))
+        });
+        if limit.is_some() {
+            // The supervisor keeps the time, so that this works without a runtime, too.
+            self.wake_all_at(deadline);
+        }
+        std::future::poll_fn(|context| {
+            let ended = self.poll_ended(context.waker());
+            let over = ended || limit.is_some() && monotonic_ns() >= deadline;
+            if over { std::task::Poll::Ready(ended) } else { std::task::Poll::Pending }
+        })
+        .await
     }
 
     /// Has those who wait for the end woken at `at` even if it has not come.

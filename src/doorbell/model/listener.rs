@@ -82,7 +82,7 @@ impl Host {
         }
     }
 
-    /// As `listen` in `src/pool/waiting.rs`.
+    /// As `listen` in `src/supervisor/waiting.rs`.
     fn listen(&self) {
         loop {
             self.bell.wait();

@@ -23,7 +23,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             self.source = None;
             self.settle_now(TaskError::not_submitted(error));
         }
-        if let Err(error) = self.inner.shared.check_process() {
+        if let Err(error) = self.shared.check_process() {
             // A forked child's copy of the stream: nothing in it is the child's.
             self.source = None;
             self.held = None;
@@ -49,7 +49,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             // There was no room for all of the last batch: first the rest of it.
             return true;
         }
-        let batch = if self.inner.shared.can_stage() { self.pace.batch() } else { 1 };
+        let batch = if self.shared.can_stage() { self.pace.batch() } else { 1 };
         let start = monotonic_ns();
         let mut more = true;
         while more && self.held.is_none() && self.stage.len() < batch {
@@ -66,8 +66,8 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     /// when there may be.
     fn submit_gathered(&mut self, context: &mut Context<'_>) -> bool {
         let Some(function) = self.submit.1 else { return false };
-        let inner = Arc::clone(&self.inner);
-        for (number, queue) in inner.shared.queues.iter().enumerate() {
+        let shared = Arc::clone(&self.shared);
+        for (number, queue) in shared.queues.iter().enumerate() {
             let done = self.submit_to(queue, context, |this| {
                 let (staged, bytes) = this.stage.of(number);
                 let batch = Batch::new(function.number, &this.submit.0, &this.receiver);
@@ -87,7 +87,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             }
         }
         let Some(held) = &self.held else { return true };
-        let queue = &inner.shared.queues[held.queue];
+        let queue = &shared.queues[held.queue];
         let done = self.submit_to(queue, context, |this| {
             let Some(held) = &this.held else { return (Ok(()), None) };
             let submission = Submission {
@@ -124,7 +124,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
                 (Ok(()), _) => break,
                 (Err(Error::Full), _) if registered => return false,
                 (Err(Error::Full), _) => {
-                    self.inner.shared.drain();
+                    self.shared.drain();
                     let waiting = self.waiting.take();
                     self.waiting = Some(queue.wait_for_room(waiting, context.waker()));
                     registered = true;
@@ -134,7 +134,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
                         // Nothing more can come of the items that are left.
                         self.source = None;
                     }
-                    let error = self.inner.shared.refusal(error);
+                    let error = self.shared.refusal(error);
                     let Some(token) = refused else { break };
                     self.settle(token, Outcome::error(error, 0));
                     if self.held.as_ref().is_some_and(|held| held.token == token) {
@@ -164,7 +164,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             }
             Poll::Pending => return false,
         };
-        let submit = Submit { inner: &self.inner, options: self.submit.0 };
+        let submit = Submit { shared: &self.shared, options: self.submit.0 };
         match submit.encode(function, &item, &mut self.buffer) {
             Ok(()) => self.keep(function),
             Err(error) => {
@@ -179,7 +179,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     fn keep(&mut self, function: Function) {
         let task = self.next_number();
         let (input, options) = (&self.buffer, &self.submit.0);
-        let queue = self.inner.shared.queue_for(&function.new_task(task, options, input));
+        let queue = self.shared.queue_for(&function.new_task(task, options, input));
         let item = self.first + self.places.len() as u64;
         let token = self.tasks.insert(InFlight { ticket: None, item }) as u64;
         if self.ordered {
@@ -199,7 +199,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             return number;
         }
         let count = self.pace.batch();
-        let first = self.inner.shared.next_task.fetch_add(count, Ordering::Relaxed) as u64;
+        let first = self.shared.next_task.fetch_add(count, Ordering::Relaxed) as u64;
         self.numbers = first + 1..first + count as u64;
         first
     }

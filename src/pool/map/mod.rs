@@ -17,14 +17,14 @@ use slab::Slab;
 
 use crate::error::{Error, Result};
 use crate::queue::{Receiver, Ticket, Waiting as RoomWaiting};
+use crate::supervisor::{Gap, Shared, look};
 use crate::sync::spin_hint;
 use crate::sys::clock::monotonic_ns;
 use crate::task::{Outcome, TaskError};
 
+use super::one_shot;
 use super::source::Source;
 use super::submit::{Function, Submit};
-use super::waiting::{Gap, bell_waker, look};
-use super::{Inner, one_shot};
 use stage::{Pace, Stage};
 
 /// The results of a `map`, a stream of `Result<T, TaskError>`.
@@ -38,7 +38,7 @@ use stage::{Pace, Stage};
 /// [`next`](Self::next) loses nothing when its future is dropped.
 #[must_use = "a map does nothing until it is polled or awaited"]
 pub struct Map<S: Source, T> {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
     submit: (crate::TaskOptions, Option<Function>),
     /// Why nothing can be submitted at all.
     refused: Option<Error>,
@@ -155,16 +155,16 @@ impl<S: Source, T> Unpin for Map<S, T> {}
 
 impl<S: Source, T> Map<S, T> {
     pub(super) fn new(submit: Submit<'_>, function: Result<Function>, source: S) -> Self {
-        let inner = Arc::clone(submit.inner);
-        let window = inner.shared.plan.default_window();
-        let queues = inner.shared.queues.len();
+        let shared = Arc::clone(submit.shared);
+        let window = shared.plan.default_window();
+        let queues = shared.queues.len();
         let arrivals: Arc<Arrivals> = Arc::default();
         let (function, refused) = match function {
             Ok(function) => (Some(function), None),
             Err(error) => (None, Some(error)),
         };
         Self {
-            inner,
+            shared,
             submit: (submit.options, function),
             refused,
             source: Some(source),
@@ -237,10 +237,10 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             return Some(result);
         }
         self.let_some_gather();
-        let inner = Arc::clone(&self.inner);
-        let waker = bell_waker(&inner.shared);
+        let shared = Arc::clone(&self.shared);
+        let waker = shared.bell_waker();
         let mut gap = self.gap;
-        let found = inner.waiting.block_parking(&inner.shared, None, &mut gap, |sleeps| {
+        let found = shared.block_parking(None, &mut gap, |sleeps| {
             let mut context = Context::from_waker(&waker);
             self.fill(&mut context);
             if sleeps {
@@ -263,7 +263,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             return Poll::Ready(Some(result));
         }
         self.fill(context);
-        let inner = Arc::clone(&self.inner);
+        let shared = Arc::clone(&self.shared);
         let ready = |this: &mut Self| match this.take() {
             Poll::Ready(result) => Some(result),
             Poll::Pending => None,
@@ -271,7 +271,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         if !self.tasks.is_empty() {
             self.let_some_gather();
             let mut gap = self.gap;
-            let found = look(&inner.shared, &mut gap, || ready(self));
+            let found = look(&shared, &mut gap, || ready(self));
             self.gap = gap;
             if let Some(result) = found {
                 return Poll::Ready(result);
@@ -280,7 +280,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             return Poll::Ready(result);
         }
         self.park(context.waker());
-        let polled = inner.waiting.poll_wait(&inner.shared, || ready(self));
+        let polled = shared.poll_wait(|| ready(self));
         if polled.is_pending() {
             // What was received made room: use it before going to sleep.
             self.fill(context);
@@ -291,7 +291,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
 
     /// Before a look: waits a little where the last one came too early.
     fn let_some_gather(&self) {
-        let crowded = self.inner.shared.plan.worker.crowded;
+        let crowded = self.shared.plan.worker.crowded;
         let soon = self.gap.is_below(GATHER_NS);
         if self.few && self.tasks.len() >= MANY && soon && !crowded {
             let until = monotonic_ns() + GATHER_NS;
@@ -304,7 +304,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     /// Has `waker` woken when outcomes come.
     fn park(&self, waker: &Waker) {
         if self.arrivals.set_waker(waker) {
-            self.inner.shared.common.park();
+            self.shared.common.park();
         }
     }
 
@@ -313,7 +313,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     fn next_at_hand(&mut self) -> Option<Result<T, TaskError>> {
         let missing = self.window.saturating_sub(self.room_taken());
         let at_hand = missing < self.pace.refill(self.window) || self.source.is_none();
-        let ours = self.refused.is_none() && self.inner.shared.is_owner();
+        let ours = self.refused.is_none() && self.shared.is_owner();
         if at_hand && ours { self.pop() } else { None }
     }
 
@@ -431,11 +431,11 @@ impl<S: Source, T> Drop for Map<S, T> {
     fn drop(&mut self) {
         for (_, task) in &self.tasks {
             if let Some(ticket) = task.ticket {
-                self.inner.shared.cancel(ticket);
+                self.shared.cancel(ticket);
             }
         }
         if self.arrivals.lock().waker.take().is_some() {
-            self.inner.shared.common.unpark(1);
+            self.shared.common.unpark(1);
         }
     }
 }

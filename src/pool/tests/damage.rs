@@ -58,7 +58,7 @@ async fn nap(n: u64) -> u64 {
 }
 
 fn workers(pool: &Pool) -> Vec<WorkerInfo> {
-    pool.inner.shared.workers()
+    pool.shared.workers()
 }
 
 fn damaged(part: u8, costs_the_queue: bool) {
@@ -157,7 +157,7 @@ fn damage_in_what_is_everybodys_costs_the_queue_its_workers_and_nobody_else() {
 #[test]
 fn a_worker_starts_whatever_the_header_says_meanwhile() {
     let pool = Pool::builder().processes(1).capacity(CAPACITY as usize).build().unwrap();
-    let control = pool.inner.shared.queues[0].control();
+    let control = pool.shared.queues[0].control();
     let end = Instant::now() + WATCHDOG;
     let until = |deaths: u64, condition: &dyn Fn() -> bool| {
         while !condition() {

@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, Id};
 
+use super::Shared;
 #[cfg(feature = "capi")]
-use super::beside::Beside;
-use crate::supervisor::Shared;
+use super::shared_bell::Beside;
 use crate::sync::spin_hint;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::eventfd::EventFd;
@@ -154,48 +154,44 @@ pub(crate) fn look<T>(
     }
 }
 
-impl Waiting {
+impl Shared {
     /// After the caller's waker is in place: has it woken when something comes. `Ready` if
     /// something has come meanwhile.
-    pub(crate) fn poll_wait<T>(
-        &self,
-        shared: &Arc<Shared>,
-        mut done: impl FnMut() -> Option<T>,
-    ) -> Poll<T> {
+    pub(crate) fn poll_wait<T>(self: &Arc<Self>, mut done: impl FnMut() -> Option<T>) -> Poll<T> {
         match Handle::try_current() {
-            Ok(handle) => self.ensure_listener(shared, &handle),
-            Err(_) => shared.have_supervisor_listen(),
+            Ok(handle) => self.ensure_listener(&handle),
+            Err(_) => self.have_supervisor_listen(),
         }
         // Armed first, looked at after: the doorbell's rule.
-        shared.arm();
-        shared.drain();
+        self.arm();
+        self.drain();
         done().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Sees to it that `handle`'s runtime listens to the doorbell.
-    fn ensure_listener(&self, shared: &Arc<Shared>, handle: &Handle) {
-        let mut runtimes = lock(&self.runtimes);
+    fn ensure_listener(self: &Arc<Self>, handle: &Handle) {
+        let mut runtimes = lock(&self.waiting.runtimes);
         if runtimes.get(&handle.id()).is_some_and(|listener| listener.strong_count() > 0) {
             return;
         }
         runtimes.retain(|_, listener| listener.strong_count() > 0);
-        let bell = shared.common.host_bell.try_clone().and_then(EventFd::listen);
+        let bell = self.common.host_bell.try_clone().and_then(EventFd::listen);
         match bell {
             Ok(bell) => {
                 let alive = Arc::new(());
                 runtimes.insert(handle.id(), Arc::downgrade(&alive));
-                handle.spawn(listen(Arc::downgrade(shared), bell, alive));
+                handle.spawn(listen(Arc::downgrade(self), bell, alive));
             }
             // A runtime without an I/O driver, or no descriptor to be had.
-            Err(_) => shared.have_supervisor_listen(),
+            Err(_) => self.have_supervisor_listen(),
         }
     }
 
     /// Before anybody waits: an event loop of the user's will watch the doorbell and empty it.
     #[cfg(feature = "capi")]
-    pub(crate) fn share_bell(&self, bell: &EventFd) -> std::io::Result<()> {
-        let beside = Beside::new(bell)?;
-        self.beside.get_or_init(|| beside);
+    pub(crate) fn share_bell(&self) -> std::io::Result<()> {
+        let beside = Beside::new(&self.common.host_bell)?;
+        self.waiting.beside.get_or_init(|| beside);
         Ok(())
     }
 
@@ -203,41 +199,55 @@ impl Waiting {
     #[cfg(feature = "capi")]
     pub(crate) fn bell_was_emptied(&self) {
         // Who is not asleep yet looks at everything after this lock.
-        if lock(&self.callers).led
-            && let Some(beside) = self.beside.get()
+        if lock(&self.waiting.callers).led
+            && let Some(beside) = self.waiting.beside.get()
         {
             beside.nudge();
         }
     }
 
+    /// A waker for blocking callers: rings the doorbell that one of them waits on.
+    pub(crate) fn bell_waker(self: &Arc<Self>) -> Waker {
+        // Weak: the pool itself keeps wakers, of callers that gave up, until it has room again.
+        struct Bell(Weak<Shared>);
+        impl Wake for Bell {
+            fn wake(self: Arc<Self>) {
+                if let Some(shared) = self.0.upgrade() {
+                    // The bell is this process's own; it cannot be refused. Warily: it may be the
+                    // supervisor that wakes.
+                    let _ = shared.common.host_bell.ring_warily();
+                }
+            }
+        }
+        Waker::from(Arc::new(Bell(Arc::downgrade(self))))
+    }
+
     /// Blocks until `done` has something, at most until `deadline`.
     pub(crate) fn block<T>(
         &self,
-        shared: &Arc<Shared>,
         deadline: Option<Instant>,
         mut done: impl FnMut() -> Option<T>,
     ) -> Option<T> {
-        with_gap(|gap| self.block_parking(shared, deadline, gap, |_| done()))
+        with_gap(|gap| self.block_parking(deadline, gap, |_| done()))
     }
 
     /// The same for a `done` that is told when the caller is about to sleep, so that it sets its
     /// waker only then: one that is set costs the delivery a system call.
     pub(crate) fn block_parking<T>(
         &self,
-        shared: &Arc<Shared>,
         deadline: Option<Instant>,
         gap: &mut Gap,
         mut done: impl FnMut(bool) -> Option<T>,
     ) -> Option<T> {
         loop {
-            if let Some(found) = look(shared, gap, || done(false)) {
+            if let Some(found) = look(self, gap, || done(false)) {
                 return Some(found);
             }
             let left = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
                 Some(Duration::ZERO) => return None,
                 left => left,
             };
-            let mut callers = lock(&self.callers);
+            let mut callers = lock(&self.waiting.callers);
             if callers.led {
                 // Somebody else listens, and tells all when it was rung. Under the lock, so that
                 // it cannot tell between this look and the wait.
@@ -246,18 +256,18 @@ impl Waiting {
                 }
                 let left = left.unwrap_or(Duration::from_secs(3600));
                 callers.followers += 1;
-                let waited = self.led.wait_timeout(callers, left);
+                let waited = self.waiting.led.wait_timeout(callers, left);
                 waited.unwrap_or_else(PoisonError::into_inner).0.followers -= 1;
                 continue;
             }
             callers.led = true;
             drop(callers);
-            let found = self.lead(shared, left, gap, &mut done);
-            let mut callers = lock(&self.callers);
+            let found = self.lead(left, gap, &mut done);
+            let mut callers = lock(&self.waiting.callers);
             callers.led = false;
             // A call into the system, so only where somebody hears it.
             if callers.followers > 0 {
-                self.led.notify_all();
+                self.waiting.led.notify_all();
             }
             drop(callers);
             if found.is_some() {
@@ -269,45 +279,44 @@ impl Waiting {
     /// Waits on the doorbell once, for all blocking callers.
     fn lead<T>(
         &self,
-        shared: &Arc<Shared>,
         left: Option<Duration>,
         gap: &mut Gap,
         done: &mut impl FnMut(bool) -> Option<T>,
     ) -> Option<T> {
         #[cfg(feature = "capi")]
-        if let Some(beside) = self.beside.get() {
-            return lead_beside(shared, beside, left, gap, done);
+        if let Some(beside) = self.waiting.beside.get() {
+            return lead_beside(self, beside, left, gap, done);
         }
-        let bell = &shared.common.host_bell;
+        let bell = &self.common.host_bell;
         // Emptied before the looks, so that a ring after them is seen by the poll. A ring that
         // was there may have been for another blocking caller: its turn comes at once.
         if bell.drain().unwrap_or(false) {
             // An event loop that listens may not have heard the ring that was taken away here:
             // the next completion is to ring again, even if this caller goes.
-            shared.arm();
-            shared.drain();
+            self.arm();
+            self.drain();
             return done(false);
         }
         if let Some(found) = done(true) {
             return Some(found);
         }
-        shared.arm();
-        shared.drain();
+        self.arm();
+        self.drain();
         if let Some(found) = done(true) {
             return Some(found);
         }
         let start = monotonic_ns();
         let _ = poll(&mut [PollFd::readable(bell.as_fd())], left);
         gap.slept(monotonic_ns() - start);
-        shared.drain();
+        self.drain();
         done(false)
     }
 }
 
-/// [`Waiting::lead`] that leaves the doorbell to those who watch it.
+/// [`Shared::lead`] that leaves the doorbell to those who watch it.
 #[cfg(feature = "capi")]
 fn lead_beside<T>(
-    shared: &Arc<Shared>,
+    shared: &Shared,
     beside: &Beside,
     left: Option<Duration>,
     gap: &mut Gap,
@@ -329,22 +338,6 @@ fn lead_beside<T>(
     gap.slept(monotonic_ns() - start);
     shared.drain();
     done(false)
-}
-
-/// A waker for blocking callers: rings the doorbell that one of them waits on.
-pub(crate) fn bell_waker(shared: &Arc<Shared>) -> Waker {
-    // Weak: the pool itself keeps wakers, of callers that gave up, until it has room again.
-    struct Bell(Weak<Shared>);
-    impl Wake for Bell {
-        fn wake(self: Arc<Self>) {
-            if let Some(shared) = self.0.upgrade() {
-                // The bell is this process's own; it cannot be refused. Warily: it may be the
-                // supervisor that wakes.
-                let _ = shared.common.host_bell.ring_warily();
-            }
-        }
-    }
-    Waker::from(Arc::new(Bell(Arc::downgrade(shared))))
 }
 
 /// A runtime's listener: wakes up at each ring, drains, and arms the bell again for those who wait.
