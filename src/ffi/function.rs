@@ -14,7 +14,8 @@ use super::status::*;
 use super::task::{aiopool_output, aiopool_task};
 use super::{entry, init};
 use crate::sys::image;
-use crate::task::entry::{Target, relative};
+use crate::task::address::ImageAddress;
+use crate::task::entry::Target;
 use crate::task::function::{FunctionEntry, MAX_NAME};
 use crate::worker;
 
@@ -105,8 +106,11 @@ pub(super) fn entry_of(
         })?;
     let name = known.name.to_owned();
     let entry = match known.target {
-        Some(target) if forked => FunctionEntry { vtable: relative(&entry::C_TASK), target, name },
-        _ => FunctionEntry { vtable: 0, target: Target::default(), name },
+        Some(target) if forked => {
+            let vtable = Some(ImageAddress::of(&entry::C_TASK));
+            FunctionEntry { vtable, target, name }
+        }
+        _ => FunctionEntry { vtable: None, target: Target::default(), name },
     };
     Ok((entry, known.name))
 }
@@ -114,7 +118,7 @@ pub(super) fn entry_of(
 /// Where function `number` is, for hooks: in forks of this process only.
 pub(super) fn target_of(number: u32) -> Result<Target, Failure> {
     let (entry, name) = entry_of(number, true)?;
-    if entry.vtable == 0 {
+    if entry.vtable.is_none() {
         let text = format!("the function {name:?} is only declared: hooks have to be registered");
         return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
     }

@@ -14,7 +14,8 @@ use super::{entry, exception, function};
 use crate::launch::Sandbox;
 use crate::launch::{Limits, StartMethod};
 use crate::pool::{Pool, PoolBuilder};
-use crate::task::entry::{Target, relative};
+use crate::task::address::ImageAddress;
+use crate::task::entry::Target;
 use crate::worker::Hook;
 
 /// Workers are forked from the process that called `aiopool_init`.
@@ -344,7 +345,7 @@ impl aiopool_pool_options {
                 return refuse(format!("there is an input for {name}, but no function"));
             }
             // For the program to find at its attachment.
-            return Ok(Some(Hook { vtable: 0, argument: input.to_vec() }));
+            return Ok(Some(Hook { vtable: None, argument: input.to_vec() }));
         }
         if function == 0 {
             if !input.is_empty() {
@@ -356,7 +357,7 @@ impl aiopool_pool_options {
         }
         let target = if function == 0 { None } else { Some(function::target_of(function)?) };
         let argument = entry::hook_argument(handler, target, input);
-        Ok(Some(Hook { vtable: relative(&entry::C_HOOK), argument }))
+        Ok(Some(Hook { vtable: Some(ImageAddress::of(&entry::C_HOOK)), argument }))
     }
 
     unsafe fn start_method(&self) -> Result<StartMethod, Failure> {

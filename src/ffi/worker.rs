@@ -345,7 +345,6 @@ ffi_fn! {
     /// Returns only if that is impossible, and as `aiopool_worker_attach`.
     fn aiopool_worker_serve() -> aiopool_status {
         let start = crate::launch::attach()?;
-        worker::set_only_by_name();
-        worker::run(start)
+        worker::run_by_name(start)
     }
 }

@@ -20,7 +20,8 @@ use crate::supervisor::{Plan, Shared, Supervisor};
 use crate::sys::cpus;
 use crate::sys::eventfd::EventFd;
 use crate::task::LiveError;
-use crate::task::callback::{Callback, Exception, Runtime};
+use crate::task::address::ImageAddress;
+use crate::task::callback::{self, ConfigureRuntime, HandleException};
 use crate::worker::{Hook, WorkerConfig};
 
 use super::Pool;
@@ -50,8 +51,8 @@ pub struct PoolBuilder {
     sandbox: Option<Sandbox>,
     initializer: Option<Result<Hook>>,
     exit_hook: Option<Result<Hook>>,
-    runtime_initializer: Option<Callback<Runtime>>,
-    exception_handler: Option<Callback<Exception>>,
+    runtime_initializer: Option<ImageAddress<ConfigureRuntime>>,
+    exception_handler: Option<ImageAddress<HandleException>>,
     scheduler: Box<dyn Scheduler>,
     replaces: bool,
     #[cfg(feature = "stats-page")]
@@ -234,7 +235,7 @@ impl PoolBuilder {
     /// before its first task.
     #[must_use]
     pub fn initializer_bytes(mut self, argument: impl Into<Vec<u8>>) -> Self {
-        self.initializer = Some(Ok(Hook { vtable: 0, argument: argument.into() }));
+        self.initializer = Some(Ok(Hook { vtable: None, argument: argument.into() }));
         self
     }
 
@@ -280,7 +281,7 @@ impl PoolBuilder {
     where
         F: Fn(&mut tokio::runtime::Builder) + Copy + 'static,
     {
-        self.runtime_initializer = Some(Callback::configure_runtime(configure));
+        self.runtime_initializer = Some(callback::configure_runtime(configure));
         self
     }
 
@@ -294,7 +295,7 @@ impl PoolBuilder {
     where
         F: Fn(&LiveError<'_>) + Copy + 'static,
     {
-        self.exception_handler = Some(Callback::handle_exception(handler));
+        self.exception_handler = Some(callback::handle_exception(handler));
         self
     }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::task::address::ImageAddress;
 use crate::task::{Fallible, codec, entry};
 use crate::worker::Hook;
 
@@ -21,7 +22,7 @@ where
     let mut encoded = Vec::new();
     codec::encode(argument, &mut encoded)
         .map_err(|reason| Error::Encode { function: std::any::type_name::<F>(), reason })?;
-    let vtable = entry::relative(entry::vtable::<F, A, Fut, Fallible>());
+    let vtable = Some(ImageAddress::of(entry::vtable::<F, A, Fut, Fallible>()));
     Ok(Hook { vtable, argument: encoded })
 }
 
@@ -46,7 +47,7 @@ pub(super) fn check(
     }
     for (name, hook) in hooks {
         let Some(Ok(hook)) = hook else { continue };
-        match (other_program, hook.vtable == 0) {
+        match (other_program, hook.vtable.is_none()) {
             (true, false) => {
                 return refuse(name, "workers that run a command are given initializer_bytes");
             }

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result};
 use crate::scheduler::NewTask;
 use crate::supervisor::Shared;
+use crate::task::address::ImageAddress;
 use crate::task::entry::{self, Target, Vtable};
 use crate::task::function::FunctionEntry;
 use crate::task::{Fallible, Finish, Plain, TaskError, TaskOptions, codec};
@@ -243,11 +244,12 @@ impl<'p> Submit<'p> {
     fn know<F>(self, vtable: &'static Vtable) -> Result<Function> {
         thread_local! {
             /// The function that this thread submitted last: `(pool, vtable, number)`.
-            static LAST: Cell<(usize, u64, u32)> = const { Cell::new((0, 0, 0)) };
+            static LAST: Cell<(usize, Option<ImageAddress<Vtable>>, u32)> =
+                const { Cell::new((0, None, 0)) };
         }
         self.check()?;
         let name = std::any::type_name::<F>();
-        let (pool, vtable) = (self.shared.id, entry::relative(vtable));
+        let (pool, vtable) = (self.shared.id, Some(ImageAddress::of(vtable)));
         let (last_pool, last_vtable, number) = LAST.get();
         if (last_pool, last_vtable) == (pool, vtable) {
             return Ok(Function { number, name });

@@ -11,7 +11,8 @@ use std::task::Waker;
 use crate::arena::{AllocError, Allocator, Block};
 use crate::error::{Error, Result};
 use crate::shm::Region;
-use crate::task::entry::Target;
+use crate::task::address::ImageAddress;
+use crate::task::entry::{Target, Vtable};
 use crate::task::function::{self, FunctionEntry};
 
 /// A pool's request arena; only the host writes it.
@@ -27,7 +28,7 @@ pub(crate) struct Inputs {
 
 #[derive(Debug, Default)]
 struct Functions {
-    by_key: HashMap<(u64, u64, u64, String), u32>,
+    by_key: HashMap<(Option<ImageAddress<Vtable>>, u64, u64, String), u32>,
     names: Vec<&'static str>,
 }
 
@@ -154,8 +155,9 @@ impl Inputs {
         if name.is_empty() || name.len() > function::MAX_NAME {
             return Err(Error::Misuse("a function's name has 1 to 224 bytes"));
         }
-        let entry = FunctionEntry { vtable: 0, target: Target::default(), name: name.to_owned() };
-        let key = (0, 0, 0, entry.name.clone());
+        let entry =
+            FunctionEntry { vtable: None, target: Target::default(), name: name.to_owned() };
+        let key = (None, 0, 0, entry.name.clone());
         if let Some(&number) = lock(&self.functions).by_key.get(&key) {
             return Ok(number);
         }

@@ -1,94 +1,49 @@
-//! Plain functions that a worker calls outside any task, told by address relative to the image.
+//! Plain functions that a worker calls outside any task.
 
-#![allow(unsafe_code)] // An island: a relative address becomes a function.
+#![allow(unsafe_code)] // An island: a value of a type without size is made out of nothing.
 
 use std::marker::PhantomData;
 
-use serde::{Deserialize, Serialize};
-
+use super::address::ImageAddress;
 use super::exception::LiveError;
 
-/// A function without captures, by its address relative to the anchor; travels to the workers.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(bound = "")]
-pub(crate) struct Callback<T> {
-    relative: u64,
-    takes: PhantomData<fn(T)>,
+/// Configures a worker's runtime.
+pub(crate) type ConfigureRuntime = fn(&mut tokio::runtime::Builder);
+/// Is given the error of a task.
+pub(crate) type HandleException = for<'e> fn(&LiveError<'e>);
+
+/// Returns the address of the callback that `configure` is.
+pub(crate) fn configure_runtime<F>(_configure: F) -> ImageAddress<ConfigureRuntime>
+where
+    F: Fn(&mut tokio::runtime::Builder) + Copy + 'static,
+{
+    ImageAddress::of(&Of::<F>::CONFIGURE_RUNTIME)
 }
 
-impl<T> Clone for Callback<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
+/// Returns the address of the callback that `handler` is.
+pub(crate) fn handle_exception<F>(_handler: F) -> ImageAddress<HandleException>
+where
+    F: Fn(&LiveError<'_>) + Copy + 'static,
+{
+    ImageAddress::of(&Of::<F>::HANDLE_EXCEPTION)
 }
 
-impl<T> Copy for Callback<T> {}
+/// The callbacks of one function type. Private, and named above only: where there was a value.
+struct Of<F>(PhantomData<F>);
 
-/// Marks callbacks that configure a worker's runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Runtime;
-
-/// Marks callbacks that are told of a task's error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Exception;
-
-type ConfigureRuntime = fn(&mut tokio::runtime::Builder);
-type HandleException = for<'e> fn(&LiveError<'e>);
-
-/// Where relative addresses count from.
-static ANCHOR: u8 = 0;
-
-fn relative(address: usize) -> u64 {
-    (address as u64).wrapping_sub(&raw const ANCHOR as u64)
+impl<F: Fn(&mut tokio::runtime::Builder) + Copy + 'static> Of<F> {
+    const CONFIGURE_RUNTIME: ConfigureRuntime = |builder| Self::function()(builder);
 }
 
-fn absolute(relative: u64) -> usize {
-    relative.wrapping_add(&raw const ANCHOR as u64) as usize
+impl<F: Fn(&LiveError<'_>) + Copy + 'static> Of<F> {
+    const HANDLE_EXCEPTION: HandleException = |error| Self::function()(error);
 }
 
-/// Makes a value of a function's type out of no bytes.
-fn the<F: Copy>() -> F {
-    const { assert!(size_of::<F>() == 0, "a function for workers must not capture anything") };
-    // SAFETY: `F` is zero-sized and `Copy`, and whoever named the type here had a value of it.
-    unsafe { std::ptr::NonNull::<F>::dangling().read() }
-}
-
-impl Callback<Runtime> {
-    /// The callback that `F` is.
-    pub(crate) fn configure_runtime<F>(_: F) -> Self
-    where
-        F: Fn(&mut tokio::runtime::Builder) + Copy + 'static,
-    {
-        fn call<F: Fn(&mut tokio::runtime::Builder) + Copy>(builder: &mut tokio::runtime::Builder) {
-            the::<F>()(builder);
-        }
-        let function: ConfigureRuntime = call::<F>;
-        Self { relative: relative(function as usize), takes: PhantomData }
-    }
-
-    /// The function, in this process.
-    pub(crate) fn function(self) -> ConfigureRuntime {
-        // SAFETY: made by `configure_runtime` in the host, whose image this process runs.
-        unsafe { std::mem::transmute::<usize, ConfigureRuntime>(absolute(self.relative)) }
-    }
-}
-
-impl Callback<Exception> {
-    /// The callback that `F` is.
-    pub(crate) fn handle_exception<F>(_: F) -> Self
-    where
-        F: Fn(&LiveError<'_>) + Copy + 'static,
-    {
-        fn call<F: Fn(&LiveError<'_>) + Copy>(error: &LiveError<'_>) {
-            the::<F>()(error);
-        }
-        let function: HandleException = call::<F>;
-        Self { relative: relative(function as usize), takes: PhantomData }
-    }
-
-    /// The function, in this process.
-    pub(crate) fn function(self) -> HandleException {
-        // SAFETY: made by `handle_exception` in the host, whose image this process runs.
-        unsafe { std::mem::transmute::<usize, HandleException>(absolute(self.relative)) }
+impl<F: Copy> Of<F> {
+    fn function() -> F {
+        const { assert!(size_of::<F>() == 0, "a function for workers must not capture anything") };
+        // SAFETY: `F` has no bytes and is `Copy`, and the two functions above, which alone name
+        // this type, were given a value of it: this is a copy of that value.
+        unsafe { std::ptr::NonNull::<F>::dangling().read() }
     }
 }

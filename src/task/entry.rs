@@ -1,8 +1,7 @@
 //! Task functions as the engine sees them: a table of functions over a place for the future.
 //!
-//! A plain `async fn` is a zero-sized type, so all that has to travel is *which* one: the address
-//! of its vtable relative to an anchor in the same image, which is the same in every fork and
-//! every exec of one binary.
+//! A plain `async fn` is a zero-sized type, so all that has to travel is *which* one: the
+//! [`ImageAddress`](super::address::ImageAddress) of its vtable.
 
 #![allow(unsafe_code)] // An island: futures of erased type in given memory.
 
@@ -267,31 +266,13 @@ where
     }
 }
 
-/// Where all relative addresses count from: something in the same image as every vtable.
-static ANCHOR: u8 = 0;
-
-/// The address of `vtable` relative to the anchor.
-pub(crate) fn relative(vtable: &'static Vtable) -> u64 {
-    (std::ptr::from_ref(vtable) as u64).wrapping_sub(&raw const ANCHOR as u64)
-}
-
-/// The vtable at a relative address.
-///
-/// # Safety
-///
-/// `relative` was made by [`relative`] in a process that runs the same image.
-pub(crate) unsafe fn absolute(relative: u64) -> &'static Vtable {
-    let address = relative.wrapping_add(&raw const ANCHOR as u64);
-    // SAFETY: the caller vouches for the origin of the number; statics never move or go away.
-    unsafe { &*(address as *const Vtable) }
-}
-
 #[cfg(test)]
 mod tests {
     use std::mem::MaybeUninit;
     use std::task::Waker;
 
     use super::*;
+    use crate::task::address::ImageAddress;
 
     async fn double(x: u64) -> u64 {
         x * 2
@@ -327,10 +308,10 @@ mod tests {
     }
 
     #[test]
-    fn a_function_is_found_again_by_its_relative_address_and_runs() {
+    fn a_function_is_found_again_by_its_address_in_the_image_and_runs() {
         let direct = of(double, Plain);
-        // SAFETY: made by `relative` just here.
-        let found = unsafe { absolute(relative(direct)) };
+        // SAFETY: made by `of` just here, in this process.
+        let found = unsafe { ImageAddress::of(direct).get() };
         assert_eq!(run(found, &[21]).unwrap(), (Status::Ok, vec![42]));
         assert!((found.name)().ends_with("double"));
     }

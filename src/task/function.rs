@@ -3,7 +3,8 @@
 
 use crate::shm::Region;
 
-use super::entry::Target;
+use super::address::ImageAddress;
+use super::entry::{Target, Vtable};
 
 /// Bytes at the start of the request arena that the table takes.
 pub(crate) const TABLE: usize = 256 << 10;
@@ -20,8 +21,8 @@ const NAME_AT: usize = 32;
 /// One function as it stands in the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FunctionEntry {
-    /// Its vtable relative to the anchor; 0 if workers know it by name only.
-    pub(crate) vtable: u64,
+    /// Its vtable; none if workers know it by name only.
+    pub(crate) vtable: Option<ImageAddress<Vtable>>,
     /// For functions of other languages.
     pub(crate) target: Target,
     /// Its name; may be cut off where the vtable is known.
@@ -34,7 +35,8 @@ pub(crate) fn write(requests: &Region, number: u32, entry: &FunctionEntry) {
     assert!(at + ENTRY <= TABLE);
     let name = cut(&entry.name);
     let mut bytes = [0; ENTRY];
-    let head = [entry.vtable, entry.target.address, entry.target.user, name.len() as u64 | PRESENT];
+    let vtable = entry.vtable.map_or(0, ImageAddress::to_raw);
+    let head = [vtable, entry.target.address, entry.target.user, name.len() as u64 | PRESENT];
     for (slot, field) in bytes.chunks_mut(8).zip(head) {
         slot.copy_from_slice(&field.to_le_bytes());
     }
@@ -56,7 +58,7 @@ pub(crate) fn read(requests: &Region, number: u32) -> Option<FunctionEntry> {
     let len = (field(3) & !PRESENT) as usize;
     let name = bytes.get(NAME_AT..NAME_AT + len)?;
     Some(FunctionEntry {
-        vtable: field(0),
+        vtable: ImageAddress::from_raw(field(0)),
         target: Target { address: field(1), user: field(2) },
         name: String::from_utf8_lossy(name).into_owned(),
     })
@@ -80,7 +82,7 @@ mod tests {
     fn entries_come_back_and_missing_ones_are_none() {
         let region = Region::create(c"test", 1 << 20).unwrap();
         let entry = FunctionEntry {
-            vtable: u64::MAX,
+            vtable: ImageAddress::from_raw(u64::MAX),
             target: Target { address: 1, user: 2 },
             name: "fetch".to_owned(),
         };
@@ -94,7 +96,7 @@ mod tests {
     fn a_long_name_is_cut_at_a_character() {
         let region = Region::create(c"test", 1 << 20).unwrap();
         let entry =
-            FunctionEntry { vtable: 1, target: Target::default(), name: "£".repeat(MAX_NAME) };
+            FunctionEntry { vtable: None, target: Target::default(), name: "£".repeat(MAX_NAME) };
         write(&region, MAX_FUNCTIONS - 1, &entry);
         let back = read(&region, MAX_FUNCTIONS - 1).unwrap();
         assert_eq!(back.name, "£".repeat(MAX_NAME / 2));

@@ -1,5 +1,6 @@
 //! Floor 3: what a task is: its function, its options, its bytes and its outcome.
 
+pub(crate) mod address;
 pub(crate) mod callback;
 pub(crate) mod codec;
 pub(crate) mod entry;

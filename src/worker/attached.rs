@@ -132,7 +132,7 @@ impl AttachedWorker {
         let shape = config.shape(fds.bells.len());
         let engine = Engine::open(id, lane_start, handback_start, shape, fds).map_err(system)?;
         // A hook with a vtable is a function of a Rust host, which this program may not have.
-        let foreign = config.initializer.filter(|hook| hook.vtable == 0);
+        let foreign = config.initializer.filter(|hook| hook.vtable.is_none());
         Ok(Self {
             engine,
             seat,

@@ -4,13 +4,15 @@
 use serde::{Deserialize, Serialize};
 
 use crate::control::{LAYOUT_VERSION, Shape};
-use crate::task::callback::{Callback, Exception, Runtime};
+use crate::task::address::ImageAddress;
+use crate::task::callback::{ConfigureRuntime, HandleException};
+use crate::task::entry::Vtable;
 
 /// A function that runs in a worker outside any task: its vtable and its encoded argument.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hook {
-    /// Relative address of the vtable; see `task/entry.rs`.
-    pub(crate) vtable: u64,
+    /// The vtable; none if the argument is for a worker that is another program.
+    pub(crate) vtable: Option<ImageAddress<Vtable>>,
     /// The encoded argument.
     pub(crate) argument: Vec<u8>,
 }
@@ -34,9 +36,9 @@ pub(crate) struct WorkerConfig {
     /// Runs once after the last task.
     pub(crate) exit_hook: Option<Hook>,
     /// Configures the worker's runtime before it is built.
-    pub(crate) runtime_initializer: Option<Callback<Runtime>>,
+    pub(crate) runtime_initializer: Option<ImageAddress<ConfigureRuntime>>,
     /// Told of each task's error before it becomes text.
-    pub(crate) exception_handler: Option<Callback<Exception>>,
+    pub(crate) exception_handler: Option<ImageAddress<HandleException>>,
     /// How long a look for work may spin, in nanoseconds: about what a wake-up costs.
     pub(crate) spin_ns: u64,
     /// How many workers of a queue may spin at once.
@@ -63,7 +65,26 @@ impl WorkerConfig {
         postcard::from_bytes(bytes).map_err(not_ours)
     }
 
-    /// The shape of the control region of a queue with so many worker slots.
+    /// Returns the configuration of a pool without options.
+    #[cfg(test)]
+    pub(crate) fn for_test() -> Self {
+        Self {
+            layout: LAYOUT_VERSION,
+            capacity: 64,
+            classes: 1,
+            child_concurrency: 1,
+            max_tasks: 0,
+            initializer: None,
+            exit_hook: None,
+            runtime_initializer: None,
+            exception_handler: None,
+            spin_ns: 0,
+            searchers: 1,
+            crowded: false,
+        }
+    }
+
+    /// Returns the shape of the control region of a queue with `slots` worker slots.
     pub(crate) fn shape(&self, slots: usize) -> Shape {
         Shape { capacity: self.capacity, slots: slots as u32, classes: self.classes }
     }

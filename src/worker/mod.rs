@@ -3,6 +3,8 @@
 //! `engine` is the protocol without an executor, `root` the executor, `slots` the memory of the
 //! futures, `local` what user code sees of all this.
 
+#![allow(unsafe_code)] // An island: whose addresses a worker follows is decided at its start.
+
 mod attached;
 mod config;
 mod engine;
@@ -27,7 +29,7 @@ use crate::task::exception;
 pub use attached::{AttachedWorker, Completion, Event};
 pub(crate) use config::{Hook, WorkerConfig};
 #[cfg(feature = "capi")]
-pub(crate) use functions::{set_by_name, set_only_by_name};
+pub(crate) use functions::set_by_name;
 pub use local::WorkerContext;
 #[cfg(feature = "capi")]
 pub(crate) use local::{in_child, outputs as arena_of_this_worker};
@@ -47,6 +49,7 @@ use engine::Engine;
 pub(crate) use engine::MAX_FAILURE_TEXT;
 #[cfg(any(test, aiopool_fuzz))]
 pub(crate) use engine::{Asked, Claimed, Engine, Look};
+use functions::{Functions, Hooks};
 use last_words::Subject;
 use root::{Leave, Root};
 use spin::Spin;
@@ -59,25 +62,46 @@ pub(crate) const EXIT_INIT_FAILED: i32 = 64;
 pub(crate) const EXIT_SETUP: i32 = 65;
 
 /// Serves the queue until the pool ends, the worker is recycled, or something goes wrong.
-pub(crate) fn run(start: WorkerStart) -> ! {
-    // Nothing may unwind into the zygote's frames below.
-    let status = std::panic::catch_unwind(AssertUnwindSafe(|| serve(start))).unwrap_or(EXIT_SETUP);
-    exit::orderly_exit(status)
+///
+/// # Safety
+///
+/// `start` is what a host gave this process, and that host runs the image of this process.
+pub(crate) unsafe fn run(start: WorkerStart) -> ! {
+    end_with(|| {
+        let config = WorkerConfig::decode(&start.config)?;
+        // SAFETY: the caller vouches for `start`, so for its configuration and for its regions.
+        let (functions, hooks) = unsafe { functions::of_host(&config) };
+        serve(&config, start, functions, &hooks)
+    })
 }
 
-fn serve(start: WorkerStart) -> i32 {
-    match setup(start) {
-        Ok(status) => status,
-        Err(reason) => {
+/// Like [`run`], in a program of its own, which serves the functions that it registered by name.
+pub(crate) fn run_by_name(start: WorkerStart) -> ! {
+    end_with(|| {
+        let config = WorkerConfig::decode(&start.config)?;
+        let (functions, hooks) = functions::by_name(&config)?;
+        serve(&config, start, functions, &hooks)
+    })
+}
+
+/// Ends the process with the status of `served`. Nothing unwinds into the zygote's frames below.
+fn end_with(served: impl FnOnce() -> Result<i32, String>) -> ! {
+    let status = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        served().unwrap_or_else(|reason| {
             stderr::line(&format!("aiopool: a worker could not be set up: {reason}"));
             EXIT_SETUP
-        }
-    }
+        })
+    }));
+    exit::orderly_exit(status.unwrap_or(EXIT_SETUP))
 }
 
-fn setup(start: WorkerStart) -> Result<i32, String> {
-    let WorkerStart { id, seat, lane_start, handback_start, config, fds } = start;
-    let config = WorkerConfig::decode(&config)?;
+fn serve(
+    config: &WorkerConfig,
+    start: WorkerStart,
+    functions: Functions,
+    hooks: &Hooks<'_>,
+) -> Result<i32, String> {
+    let WorkerStart { id, seat, lane_start, handback_start, config: _, fds } = start;
     let shape = config.shape(fds.bells.len());
     let mut engine =
         Engine::open(id, lane_start, handback_start, shape, fds).map_err(|e| e.to_string())?;
@@ -87,34 +111,33 @@ fn setup(start: WorkerStart) -> Result<i32, String> {
         last_words::prepare(engine.last_words().map_err(|e| e.to_string())?);
     }
     local::enter(seat, engine.outputs().clone());
-    if let Some(handler) = config.exception_handler {
-        exception::set_handler(handler.function());
+    if let Some(handler) = hooks.exception_handler {
+        exception::set_handler(handler);
     }
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all();
-    if let Some(configure) = config.runtime_initializer {
-        configure.function()(&mut builder);
+    if let Some(configure) = hooks.runtime_initializer {
+        configure(&mut builder);
     }
     let runtime = builder.build().map_err(|e| e.to_string())?;
     let status = runtime.block_on(async {
-        if let Some(Hook { vtable: vtable @ 1.., argument }) = &config.initializer
-            && let Err(reason) =
-                slots::run_hook(functions::hook(*vtable), argument, Some(Subject::Initializer))
-                    .await
+        if let Some((vtable, argument)) = hooks.initializer
+            && let Err(reason) = slots::run_hook(vtable, argument, Some(Subject::Initializer)).await
         {
             engine.set_failure(&reason);
             return Ok(EXIT_INIT_FAILED);
         }
         engine.set_phase(Phase::Ready);
         let spin = Spin::new(config.spin_ns, config.searchers, config.crowded);
-        let root = Root::new(&mut engine, config.child_concurrency, config.max_tasks, spin)
-            .map_err(|e| e.to_string())?;
+        let root =
+            Root::new(&mut engine, config.child_concurrency, config.max_tasks, functions, spin)
+                .map_err(|e| e.to_string())?;
         // Made now, since it may have been the initializer that set the subscriber.
         let span = tracing::info_span!("worker", worker = seat, pid = std::process::id());
         let leave: Leave = root.instrument(span.clone()).await;
         span.in_scope(|| tracing::debug!(?leave, "the worker leaves"));
-        if let Some(Hook { vtable: vtable @ 1.., argument }) = &config.exit_hook
-            && let Err(reason) = slots::run_hook(functions::hook(*vtable), argument, None).await
+        if let Some((vtable, argument)) = hooks.exit_hook
+            && let Err(reason) = slots::run_hook(vtable, argument, None).await
         {
             stderr::line(&format!("aiopool: the exit hook of worker {seat} failed: {reason}"));
         }

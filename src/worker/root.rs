@@ -68,6 +68,7 @@ impl<'e> Root<'e> {
         engine: &'e mut Engine,
         concurrency: u32,
         max_tasks: u64,
+        functions: Functions,
         spin: Spin,
     ) -> io::Result<Self> {
         let bell = engine.own_bell().try_clone()?.listen()?;
@@ -77,7 +78,7 @@ impl<'e> Root<'e> {
             bell,
             slots: Slots::new(concurrency as usize, &ready),
             ready,
-            functions: Functions::default(),
+            functions,
             output: Output { takes_block: true, ..Output::default() },
             input: [0; INLINE_INPUT],
             spin,

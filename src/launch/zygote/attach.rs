@@ -40,7 +40,9 @@ pub(super) fn before_main(fd: RawFd) {
                 bear_name(start.id);
                 say_attached(&started, pid);
                 drop(started);
-                begin(start)
+                // SAFETY: the zygote left it for this process, with the host's configuration, and
+                // `is_for_us` has compared its build with the image that runs here.
+                unsafe { begin(start) }
             }
         },
         // The zygote reports that nobody attached.

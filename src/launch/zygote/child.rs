@@ -90,14 +90,10 @@ impl Plan {
         }
         drop(started);
         let ForkOrder { id, seat, lane_start, handback_start } = self.order;
-        begin(WorkerStart {
-            id,
-            seat,
-            lane_start,
-            handback_start,
-            config: self.config,
-            fds: self.fds,
-        })
+        let (config, fds) = (self.config, self.fds);
+        // SAFETY: forked, so this process has the zygote's image, and that is the host's: the
+        // zygote was forked from the host, or it compared the build in the host's greeting.
+        unsafe { begin(WorkerStart { id, seat, lane_start, handback_start, config, fds }) }
     }
 
     fn prepare(&self, started: &OwnedFd) -> Result<(), String> {
@@ -212,10 +208,15 @@ pub(super) fn confine(sandbox: Option<&Sandbox>) -> Result<(), String> {
 }
 
 /// Enters the worker's loop.
-pub(super) fn begin(start: WorkerStart) -> ! {
+///
+/// # Safety
+///
+/// As [`worker::run`].
+pub(super) unsafe fn begin(start: WorkerStart) -> ! {
     #[cfg(test)]
     super::super::tests::act(&start);
-    worker::run(start)
+    // SAFETY: the caller vouches for it.
+    unsafe { worker::run(start) }
 }
 
 /// Ends a worker that cannot start, and says why.
