@@ -5,6 +5,8 @@
 
 // Under the model checker there are only the facade and the protocols of floor 2, without users.
 #![cfg_attr(aiopool_loom, allow(dead_code, unused_imports))]
+// What only the C API uses is compiled without it, too: one code for both builds.
+#![cfg_attr(not(feature = "capi"), allow(dead_code, unused_imports))]
 
 pub(crate) mod arena;
 #[cfg(all(feature = "bench", not(aiopool_loom)))]

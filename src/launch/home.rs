@@ -109,7 +109,6 @@ pub fn init() -> Result<()> {
 }
 
 /// Whether [`init`] was called in this process: what is loaded later is not in its workers.
-#[cfg(feature = "capi")]
 pub(crate) fn has_snapshot() -> bool {
     unpoisoned(&here().line).as_ref().is_some_and(|line| line.forked)
 }

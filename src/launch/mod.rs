@@ -20,7 +20,6 @@ mod tests;
 mod wire;
 mod zygote;
 
-#[cfg(feature = "capi")]
 pub(crate) use home::has_snapshot;
 pub use home::init;
 pub(crate) use launcher::{Launcher, Report};

@@ -254,7 +254,6 @@ impl PoolBuilder {
     }
 
     /// Hooks that are made already.
-    #[cfg(feature = "capi")]
     pub(crate) fn hooks(mut self, initializer: Option<Hook>, exit_hook: Option<Hook>) -> Self {
         self.initializer = initializer.map(Ok);
         self.exit_hook = exit_hook.map(Ok);
@@ -320,7 +319,6 @@ impl PoolBuilder {
     }
 
     /// The workers have to share what this process had at [`init`](crate::init).
-    #[cfg(feature = "capi")]
     pub(crate) fn needs_snapshot(mut self, yes: bool) -> Self {
         self.snapshot = yes;
         self

@@ -8,7 +8,6 @@ mod core;
 mod run;
 mod worker;
 
-#[cfg(feature = "capi")]
 pub(crate) use core::{exit_code, next_name, of_one};
 
 pub use run::Process;

@@ -11,8 +11,7 @@ use std::task::Waker;
 use crate::arena::{AllocError, Allocator, Block};
 use crate::error::{Error, Result};
 use crate::shm::Region;
-use crate::task::address::ImageAddress;
-use crate::task::entry::{Target, Vtable};
+use crate::task::entry::Target;
 use crate::task::function::{self, FunctionEntry};
 
 /// A pool's request arena; only the host writes it.
@@ -28,7 +27,7 @@ pub(crate) struct Inputs {
 
 #[derive(Debug, Default)]
 struct Functions {
-    by_key: HashMap<(Option<ImageAddress<Vtable>>, u64, u64, String), u32>,
+    by_entry: HashMap<FunctionEntry, u32>,
     names: Vec<&'static str>,
 }
 
@@ -76,7 +75,6 @@ impl Inputs {
     /// # Errors
     ///
     /// As [`store`](Self::store).
-    #[cfg(feature = "capi")]
     pub(crate) fn loan(&self, len: usize) -> Result<(Block, *mut u8)> {
         let block = self.allocate(len)?;
         Ok((block, self.region.address(block.offset(), len)))
@@ -132,8 +130,7 @@ impl Inputs {
     /// [`Error::Misuse`] when the pool has met more functions than its table holds.
     pub(crate) fn function(&self, entry: FunctionEntry, name: &'static str) -> Result<u32> {
         let mut known = lock(&self.functions);
-        let key = (entry.vtable, entry.target.address, entry.target.user, entry.name.clone());
-        if let Some(&number) = known.by_key.get(&key) {
+        if let Some(&number) = known.by_entry.get(&entry) {
             return Ok(number);
         }
         let number = known.names.len() as u32;
@@ -141,7 +138,7 @@ impl Inputs {
             return Err(Error::Misuse("a pool cannot be given more than 1024 task functions"));
         }
         function::write(&self.region, number, &entry);
-        known.by_key.insert(key, number);
+        known.by_entry.insert(entry, number);
         known.names.push(name);
         Ok(number)
     }
@@ -157,8 +154,7 @@ impl Inputs {
         }
         let entry =
             FunctionEntry { vtable: None, target: Target::default(), name: name.to_owned() };
-        let key = (None, 0, 0, entry.name.clone());
-        if let Some(&number) = lock(&self.functions).by_key.get(&key) {
+        if let Some(&number) = lock(&self.functions).by_entry.get(&entry) {
             return Ok(number);
         }
         // Kept for the life of the process; the table bounds how many there can be in a pool.

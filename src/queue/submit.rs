@@ -190,7 +190,6 @@ impl HostQueue {
     /// # Errors
     ///
     /// As [`try_submit`](Self::try_submit); the block stays the caller's then.
-    #[cfg(feature = "capi")]
     pub(crate) fn try_submit_block(
         &self,
         submission: Submission<'_>,

@@ -15,7 +15,6 @@ mod plan;
 #[cfg(feature = "stats-page")]
 mod publish;
 mod shared;
-#[cfg(feature = "capi")]
 mod shared_bell;
 mod told;
 mod waiting;

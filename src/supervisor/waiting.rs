@@ -9,7 +9,6 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::fd::AsFd;
-#[cfg(feature = "capi")]
 use std::sync::OnceLock;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Poll, Wake, Waker};
@@ -19,7 +18,6 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, Id};
 
 use super::Shared;
-#[cfg(feature = "capi")]
 use super::shared_bell::Beside;
 use crate::sync::spin_hint;
 use crate::sys::clock::monotonic_ns;
@@ -34,7 +32,6 @@ pub(crate) struct Waiting {
     callers: Mutex<Callers>,
     led: Condvar,
     /// There if an event loop of the user's may empty the doorbell, too.
-    #[cfg(feature = "capi")]
     beside: OnceLock<Beside>,
 }
 
@@ -188,7 +185,6 @@ impl Shared {
     }
 
     /// Before anybody waits: an event loop of the user's will watch the doorbell and empty it.
-    #[cfg(feature = "capi")]
     pub(crate) fn share_bell(&self) -> std::io::Result<()> {
         let beside = Beside::new(&self.common.host_bell)?;
         self.waiting.beside.get_or_init(|| beside);
@@ -196,7 +192,6 @@ impl Shared {
     }
 
     /// The doorbell was emptied: whoever sleeps on it looks.
-    #[cfg(feature = "capi")]
     pub(crate) fn bell_was_emptied(&self) {
         // Who is not asleep yet looks at everything after this lock.
         if lock(&self.waiting.callers).led
@@ -283,7 +278,6 @@ impl Shared {
         gap: &mut Gap,
         done: &mut impl FnMut(bool) -> Option<T>,
     ) -> Option<T> {
-        #[cfg(feature = "capi")]
         if let Some(beside) = self.waiting.beside.get() {
             return lead_beside(self, beside, left, gap, done);
         }
@@ -314,7 +308,6 @@ impl Shared {
 }
 
 /// [`Shared::lead`] that leaves the doorbell to those who watch it.
-#[cfg(feature = "capi")]
 fn lead_beside<T>(
     shared: &Shared,
     beside: &Beside,

@@ -53,7 +53,6 @@ impl Image {
 }
 
 /// Whether `address` lies in the code of an image that is mapped now.
-#[cfg(any(test, feature = "capi"))]
 pub(crate) fn is_code(address: usize) -> bool {
     unsafe extern "C" fn visit(
         image: *mut libc::dl_phdr_info,

@@ -7,7 +7,6 @@
 pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod cpus;
-#[cfg(feature = "capi")]
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
 pub(crate) mod exec;
@@ -17,7 +16,6 @@ pub(crate) mod forked;
 pub(crate) mod image;
 #[cfg(feature = "sandbox")]
 pub(crate) mod landlock;
-#[cfg(feature = "capi")]
 pub(crate) mod library;
 pub(crate) mod memfd;
 pub(crate) mod memory;

@@ -27,7 +27,6 @@ pub(crate) struct Input<'i> {
     /// The encoded bytes.
     pub(crate) bytes: &'i [u8],
     /// They stay where they are until the task is over, not only for the call.
-    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
     pub(crate) stays: bool,
 }
 
@@ -54,7 +53,6 @@ pub(crate) struct Output {
     /// the output publishes or frees it.
     pub(crate) block: Option<(Block, u32)>,
     /// Whether the one who takes the output looks at `block`.
-    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
     pub(crate) takes_block: bool,
 }
 
@@ -87,7 +85,6 @@ impl Output {
     }
 
     /// Makes it hold `bytes` as they are.
-    #[cfg(feature = "capi")]
     pub(crate) fn set_bytes(&mut self, bytes: Vec<u8>) {
         self.clear();
         self.bytes = bytes;
@@ -112,7 +109,7 @@ impl Output {
 }
 
 /// What the table of function entries says besides the vtable: for functions of other languages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Target {
     /// The function's address.
     pub(crate) address: u64,

@@ -61,7 +61,6 @@ struct Failure {
 }
 
 /// What stands for a type where a C function returned a number.
-#[cfg(feature = "capi")]
 const C_TYPE: &str = "int32_t ";
 
 impl TaskFailure {
@@ -82,13 +81,11 @@ impl TaskFailure {
     }
 
     /// The error of a C function: its text and the number that it returned.
-    #[cfg(feature = "capi")]
     pub(crate) fn from_c(message: String, code: i32) -> Self {
         Self::new(message, Vec::new(), format!("{C_TYPE}{code}"))
     }
 
     /// The number that a C function returned.
-    #[cfg(feature = "capi")]
     pub(crate) fn c_code(&self) -> Option<i32> {
         self.0.type_name.strip_prefix(C_TYPE)?.parse().ok()
     }

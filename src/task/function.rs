@@ -19,7 +19,7 @@ const ENTRY: usize = 256;
 const NAME_AT: usize = 32;
 
 /// One function as it stands in the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FunctionEntry {
     /// Its vtable; none if workers know it by name only.
     pub(crate) vtable: Option<ImageAddress<Vtable>>,

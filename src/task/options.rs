@@ -95,7 +95,6 @@ impl TaskOptions {
     }
 
     /// Has a large output lent to its receiver instead of copied out.
-    #[cfg(feature = "capi")]
     pub(crate) fn lend_output(mut self, yes: bool) -> Self {
         self.set(LEND_OUTPUT, yes);
         self

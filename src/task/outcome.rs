@@ -116,7 +116,6 @@ pub(crate) struct Outcome {
     /// The encoded value, or why there is none.
     pub(crate) result: Result<Payload, TaskError>,
     /// Attempts made; C is told, Rust only of those that went wrong, in the error.
-    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
     pub(crate) attempts: u32,
     /// From the submission to the start of the last attempt, in nanoseconds.
     pub(crate) waited_ns: u64,

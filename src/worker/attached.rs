@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
 
-#[cfg(feature = "capi")]
 use crate::arena::Block;
 use crate::control::Phase;
 use crate::error::{Error, Result};
@@ -17,7 +16,6 @@ use crate::task::{Status, TaskFailure, codec};
 use super::config::WorkerConfig;
 use super::engine::{Asked, Claimed, Engine, Look, NoRoom, now};
 use super::functions::Names;
-#[cfg(feature = "capi")]
 use super::outputs::{LoanError, OutputLoan};
 use super::start::WorkerStart;
 
@@ -71,7 +69,6 @@ struct InFlight {
     /// The end of a task whose output found no room yet.
     unplaced: Option<(Status, Vec<u8>, u64)>,
     /// A block that the program fills in place.
-    #[cfg(feature = "capi")]
     loan: Option<OutputLoan>,
 }
 
@@ -242,7 +239,6 @@ impl AttachedWorker {
             return Err(Error::Misuse("there is no such task in this worker, or it is over"));
         };
         let elapsed = now().saturating_sub(started);
-        #[cfg(feature = "capi")]
         if let Some(placed) = self.placed(task, status, bytes) {
             self.engine.complete_placed(claimed, status, placed, elapsed);
             self.vacate(task);
@@ -256,7 +252,6 @@ impl AttachedWorker {
                 if let Some(in_flight) = self.tasks.get_mut(&task) {
                     in_flight.unplaced = Some((status, bytes.to_vec(), elapsed));
                     // What the task has borrowed and not used may be what is in the way.
-                    #[cfg(feature = "capi")]
                     drop(in_flight.loan.take());
                     self.unplaced += 1;
                 }
@@ -273,7 +268,6 @@ impl AttachedWorker {
     /// # Errors
     ///
     /// When there is no such task, or it has a block; what the allocator says.
-    #[cfg(feature = "capi")]
     pub(crate) fn loan_output(
         &mut self,
         task: u64,
@@ -291,7 +285,6 @@ impl AttachedWorker {
     }
 
     /// The block that the bytes of an output stand in, if they do.
-    #[cfg(feature = "capi")]
     fn placed(&mut self, task: u64, status: Status, bytes: &[u8]) -> Option<(Block, u32)> {
         let loan = &mut self.tasks.get_mut(&task)?.loan;
         loan.take_if(|loan| {
@@ -357,14 +350,7 @@ impl AttachedWorker {
         self.alone = call.flags & Call::ALONE != 0;
         let number = self.next_task;
         self.next_task += 1;
-        let in_flight = InFlight {
-            task,
-            started,
-            cancel_told: false,
-            unplaced: None,
-            #[cfg(feature = "capi")]
-            loan: None,
-        };
+        let in_flight = InFlight { task, started, cancel_told: false, unplaced: None, loan: None };
         self.tasks.insert(number, in_flight);
         let mut scratch = [0; INLINE_INPUT];
         let refused = match self.engine.input(&task, &mut scratch) {

@@ -17,9 +17,7 @@ thread_local! {
 struct Local {
     worker_id: u32,
     /// This process; a child that a task forks has a copy of all this.
-    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
     process: u32,
-    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
     outputs: Outputs,
     state: HashMap<TypeId, Rc<dyn Any>>,
 }
@@ -89,14 +87,12 @@ fn with_state<R>(f: impl FnOnce(&mut HashMap<TypeId, Rc<dyn Any>>) -> Option<R>)
 }
 
 /// The result arena of the worker that the caller runs in.
-#[cfg(feature = "capi")]
 pub(crate) fn outputs() -> Option<Outputs> {
     with_local(|local| local.outputs.clone())
 }
 
 /// Whether the caller runs in a child that a task has forked, which has none of the worker's
 /// memory.
-#[cfg(feature = "capi")]
 pub(crate) fn in_child() -> bool {
     with_local(|local| local.process != process::own_pid()).unwrap_or(false)
 }

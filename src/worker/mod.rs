@@ -28,12 +28,9 @@ use crate::task::exception;
 
 pub use attached::{AttachedWorker, Completion, Event};
 pub(crate) use config::{Hook, WorkerConfig};
-#[cfg(feature = "capi")]
 pub(crate) use functions::set_by_name;
 pub use local::WorkerContext;
-#[cfg(feature = "capi")]
 pub(crate) use local::{in_child, outputs as arena_of_this_worker};
-#[cfg(feature = "capi")]
 pub(crate) use outputs::{LoanError, OutputLoan};
 pub(crate) use start::{WorkerFds, WorkerStart};
 

@@ -71,7 +71,6 @@ impl Outputs {
     /// # Errors
     ///
     /// As [`store`](Self::store).
-    #[cfg(feature = "capi")]
     pub(crate) fn loan(&self, len: usize) -> Result<OutputLoan, AllocError> {
         let mut arena = self.lock();
         let block = arena.allocate(len)?;
@@ -158,7 +157,6 @@ pub(super) fn no_space(len: usize, error: &AllocError) -> String {
 }
 
 /// Why a task is given no block to fill.
-#[cfg(feature = "capi")]
 #[derive(Debug)]
 pub(crate) enum LoanError {
     /// It cannot have one at this moment.
@@ -168,7 +166,6 @@ pub(crate) enum LoanError {
 }
 
 /// A block that a task fills in place; it goes back if it does not become an output.
-#[cfg(feature = "capi")]
 #[derive(Debug)]
 pub(crate) struct OutputLoan {
     outputs: Outputs,
@@ -178,7 +175,6 @@ pub(crate) struct OutputLoan {
     published: bool,
 }
 
-#[cfg(feature = "capi")]
 impl OutputLoan {
     /// Where it is in this process.
     pub(crate) fn data(&self) -> *mut u8 {
@@ -202,7 +198,6 @@ impl OutputLoan {
     }
 }
 
-#[cfg(feature = "capi")]
 impl Drop for OutputLoan {
     fn drop(&mut self) {
         if !self.published {
