@@ -9,15 +9,15 @@
 #![cfg_attr(not(feature = "capi"), allow(dead_code, unused_imports))]
 
 pub(crate) mod arena;
-#[cfg(all(feature = "bench", not(aiopool_loom)))]
-#[doc(hidden)]
-pub mod bench;
 #[cfg(not(aiopool_loom))]
 pub(crate) mod control;
 pub(crate) mod doorbell;
 mod error;
 #[cfg(all(feature = "capi", not(aiopool_loom)))]
 pub mod ffi;
+#[cfg(all(feature = "internals", not(aiopool_loom)))]
+#[doc(hidden)]
+pub mod internals;
 #[cfg(not(aiopool_loom))]
 pub(crate) mod launch;
 #[cfg(not(aiopool_loom))]
@@ -29,8 +29,6 @@ pub(crate) mod queue;
 pub(crate) mod ring;
 #[cfg(not(aiopool_loom))]
 pub mod scheduler;
-#[cfg(all(feature = "scrape", not(aiopool_loom)))]
-pub mod scrape;
 #[cfg(not(aiopool_loom))]
 pub(crate) mod shm;
 #[cfg(not(aiopool_loom))]

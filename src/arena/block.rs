@@ -7,7 +7,7 @@ const ORDER_BITS: u32 = 5;
 
 /// `{ offset:27, order:5 }`: the offset in units of [`MIN_BLOCK`], the size class `MIN_BLOCK << order`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Block(u32);
+pub struct Block(u32);
 
 impl Block {
     /// The block of size class `order` at `unit` × [`MIN_BLOCK`] bytes.

@@ -4,4 +4,4 @@ mod allocator;
 mod block;
 
 pub(crate) use allocator::{AllocError, Allocator, CHUNK};
-pub(crate) use block::Block;
+pub use block::Block;

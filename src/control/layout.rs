@@ -13,13 +13,13 @@ pub(super) const HANDBACK: usize = 256;
 
 /// What a queue's control region has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Shape {
+pub struct Shape {
     /// Records in the task table: a power of two.
-    pub(crate) capacity: u32,
+    pub capacity: u32,
     /// Worker slots.
-    pub(crate) slots: u32,
+    pub slots: u32,
     /// Task rings, one per priority class: 1 to 4.
-    pub(crate) classes: u32,
+    pub classes: u32,
 }
 
 /// Byte offsets of the parts of a control region.

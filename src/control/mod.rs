@@ -20,12 +20,12 @@ use crate::sync::atomic::AtomicU64;
 use crate::table::Record;
 
 pub(crate) use header::LAYOUT_VERSION;
-pub(crate) use layout::Shape;
+pub use layout::Shape;
 pub(crate) use report::{Phase, Report};
 
 /// A mapped control region and the views of its parts.
 #[derive(Debug)]
-pub(crate) struct Control {
+pub struct Control {
     region: Region,
     /// Where it begins; its bounds are checked once, not in every step of a task.
     base: NonNull<AtomicU64>,
@@ -80,7 +80,7 @@ impl Control {
     /// # Errors
     ///
     /// Whatever the system refuses; `shape` is the caller's to have checked.
-    pub(crate) fn create(shape: Shape) -> io::Result<Self> {
+    pub fn create(shape: Shape) -> io::Result<Self> {
         assert!(shape.is_sound(), "{shape:?}");
         let layout = shape.layout();
         let region = Region::create(NAME, layout.len)?;
@@ -135,7 +135,7 @@ impl Control {
 
     /// The task ring of priority class `class`, 0 the most urgent.
     #[inline]
-    pub(crate) fn ring(&self, class: usize) -> TaskRing<'_> {
+    pub fn ring(&self, class: usize) -> TaskRing<'_> {
         let capacity = self.shape.capacity as usize;
         assert!(class < self.shape.classes as usize);
         let head = self.word(self.layout.heads + class * layout::LINE);
@@ -156,14 +156,14 @@ impl Control {
 
     /// The task table.
     #[inline]
-    pub(crate) fn records(&self) -> &[Record] {
+    pub fn records(&self) -> &[Record] {
         // SAFETY: a `Record` consists of `AtomicU64`s.
         unsafe { self.atomics(self.layout.records, self.shape.capacity as usize) }
     }
 
     /// The result lane of `slot`.
     #[inline]
-    pub(crate) fn lane(&self, slot: usize) -> &[AtomicU64] {
+    pub fn lane(&self, slot: usize) -> &[AtomicU64] {
         let words = self.shape.lane_words();
         self.words(self.layout.lanes + self.slot(slot) * words * 8, words)
     }

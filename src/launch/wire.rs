@@ -80,7 +80,7 @@ pub(super) enum Hello {
 
 /// Host → zygote, on its line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Call {
+pub enum Call {
     /// A new pool; with the zygote's end of its line.
     NewPool,
 }

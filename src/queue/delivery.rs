@@ -14,8 +14,9 @@ use crate::task::{Outcome, TaskError};
 
 use super::entry::{Pending, Receiver};
 
-/// Whom a submission is for.
-pub(crate) enum For<'r> {
+/// The receiver of a submission's outcome.
+#[allow(missing_debug_implementations, reason = "a receiver has none")]
+pub enum For<'r> {
     /// One that receives this outcome only.
     One(Arc<dyn Receiver>),
     /// One that receives many.

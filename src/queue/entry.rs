@@ -8,7 +8,7 @@ use crate::task::{Outcome, TaskOptions};
 /// Who is told of a task's outcome.
 ///
 /// `deliver` is called once a task, without any lock of the queue held; it must not wait.
-pub(crate) trait Receiver: Send + Sync {
+pub trait Receiver: Send + Sync {
     /// The task that was submitted with `token` ended with `outcome`. True if that woke somebody
     /// who had been counted in [`Common::park`](super::Common::park).
     fn deliver(&self, token: u64, outcome: Outcome) -> bool;
@@ -151,7 +151,7 @@ impl Entry {
 
 /// One use of a record, to find the task again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ticket {
+pub struct Ticket {
     pub(crate) queue: u16,
     pub(crate) record: u32,
     /// The task's number, which no other task of the pool has.

@@ -16,7 +16,7 @@ use crate::task::function::{self, FunctionEntry};
 
 /// A pool's request arena; only the host writes it.
 #[derive(Debug)]
-pub(crate) struct Inputs {
+pub struct Inputs {
     region: Region,
     allocator: Mutex<Allocator>,
     functions: Mutex<Functions>,
@@ -37,7 +37,7 @@ impl Inputs {
     /// # Errors
     ///
     /// What the system refuses.
-    pub(crate) fn create(len: usize) -> io::Result<Self> {
+    pub fn create(len: usize) -> io::Result<Self> {
         let region = Region::create_to_be_sealed(c"aiopool-requests", len)?;
         let mut allocator = Allocator::new(len);
         let table = allocator

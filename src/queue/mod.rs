@@ -38,12 +38,12 @@ use crate::sys::eventfd::EventFd;
 use crate::task::TaskError;
 
 pub(crate) use cancel::{Expired, Reason};
-pub(crate) use delivery::For;
-pub(crate) use entry::{Receiver, Ticket};
-pub(crate) use inputs::Inputs;
+pub use delivery::For;
+pub use entry::{Receiver, Ticket};
+pub use inputs::Inputs;
 pub(crate) use recover::Death;
-pub(crate) use shared::{Common, Observer, searchers};
-pub(crate) use submit::{Batch, Staged, Submission, Waiting};
+pub use shared::{Common, Observer, searchers};
+pub use submit::{Batch, Staged, Submission, Waiting};
 
 use delivery::{Deliveries, Receivers};
 use entry::{Entry, Pending};
@@ -56,7 +56,7 @@ const DEFERRED: usize = 64;
 
 /// The host's side of one queue.
 #[derive(Debug)]
-pub(crate) struct HostQueue {
+pub struct HostQueue {
     index: u16,
     common: Arc<Common>,
     /// One doorbell per worker slot.
@@ -104,12 +104,7 @@ struct Lanes {
 
 impl HostQueue {
     /// The host's side of the queue that `control` is.
-    pub(crate) fn new(
-        index: u16,
-        control: Control,
-        bells: Vec<EventFd>,
-        common: Arc<Common>,
-    ) -> Self {
+    pub fn new(index: u16, control: Control, bells: Vec<EventFd>, common: Arc<Common>) -> Self {
         let control = Arc::new(control);
         let shape = control.shape();
         let state = QueueState {

@@ -14,19 +14,19 @@ use super::inputs::Inputs;
 use super::timers::Timers;
 
 /// Workers of a queue that may look for tasks at once: the host needs a processor, too.
-pub(crate) fn searchers() -> u64 {
+pub fn searchers() -> u64 {
     (cpus::available() as u64).saturating_sub(1).max(1)
 }
 
 /// Who is told of every outcome, besides the task's own receiver.
-pub(crate) trait Observer: std::fmt::Debug + Send + Sync {
+pub trait Observer: std::fmt::Debug + Send + Sync {
     /// Task number `task`, which was on `queue`, ended with `outcome`. No lock is held.
     fn completed(&self, queue: u16, task: u64, outcome: &Outcome);
 }
 
 /// Shared by all queues of a pool.
 #[derive(Debug)]
-pub(crate) struct Common {
+pub struct Common {
     pub(crate) inputs: Inputs,
     pub(crate) timers: Timers,
     pub(crate) counters: Counters,
@@ -49,7 +49,7 @@ pub(crate) struct Common {
 
 impl Common {
     /// For a new pool.
-    pub(crate) fn new(
+    pub fn new(
         inputs: Inputs,
         host_bell: EventFd,
         supervisor_bell: EventFd,

@@ -21,18 +21,25 @@ use super::{HostQueue, QueueState};
 const WAKES: usize = 8;
 
 /// A task to be submitted.
-pub(crate) struct Submission<'i> {
-    pub(crate) task: u64,
-    pub(crate) function: u32,
-    pub(crate) input: &'i [u8],
-    pub(crate) options: TaskOptions,
-    pub(crate) receiver: For<'i>,
-    pub(crate) token: u64,
+#[allow(missing_debug_implementations, reason = "a receiver has none")]
+pub struct Submission<'i> {
+    /// The task's number in its pool.
+    pub task: u64,
+    /// The number under which the pool knows its function.
+    pub function: u32,
+    /// Its encoded input.
+    pub input: &'i [u8],
+    /// Timeouts, retries and priority class.
+    pub options: TaskOptions,
+    /// The receiver of its outcome.
+    pub receiver: For<'i>,
+    /// A word of the receiver's, handed back with the outcome.
+    pub token: u64,
 }
 
 /// A task with a small input that is submitted together with others.
 #[derive(Debug)]
-pub(crate) struct Staged {
+pub struct Staged {
     pub(crate) task: u64,
     pub(crate) token: u64,
     /// Its input's descriptor, as it will stand in the record.
@@ -66,7 +73,7 @@ impl Staged {
 }
 
 /// What the tasks of a batch have in common.
-pub(crate) struct Batch<'r> {
+pub struct Batch<'r> {
     function: u32,
     options: TaskOptions,
     /// The options' own, by itself: whoever looks into a copy of them has it made in pieces.
@@ -86,7 +93,7 @@ impl<'r> Batch<'r> {
 
 /// A submitter's place among those who wait for room; leaving it passes its turn on.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub struct Waiting {
     queue: Arc<HostQueue>,
     number: u64,
 }
@@ -106,7 +113,7 @@ impl HostQueue {
     /// # Errors
     ///
     /// [`Error::Full`], [`Error::Closed`], or what the request arena says; nothing is taken then.
-    pub(crate) fn try_submit(&self, submission: Submission<'_>) -> Result<Ticket> {
+    pub fn try_submit(&self, submission: Submission<'_>) -> Result<Ticket> {
         let input = submission.input;
         let (desc, block) = match Place::in_word(input) {
             Some(word) => (word, None),

@@ -6,20 +6,20 @@ use crate::table::{Call, Owner, Record, State, StateWord};
 use super::task_ring::{Head, TaskRing};
 
 /// A place in one of a queue's task rings: `{ class:2, position:62 }`.
-pub(crate) fn place(class: usize, position: u64) -> u64 {
+pub fn place(class: usize, position: u64) -> u64 {
     debug_assert!(class < 4);
     (class as u64) << 62 | (position & (u64::MAX >> 2))
 }
 
 /// The class and the position of a [`place`].
-pub(crate) fn split_place(place: u64) -> (usize, u64) {
+pub fn split_place(place: u64) -> (usize, u64) {
     ((place >> 62) as usize, place & (u64::MAX >> 2))
 }
 
 /// What a worker's look at a task ring came to.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
-pub(crate) enum Claim {
+pub enum Claim {
     /// The record is the worker's; its word now is `claimed`.
     Task {
         /// The record's index.
@@ -36,7 +36,7 @@ pub(crate) enum Claim {
 /// Claims the first task of `ring` for `owner`, helping head past whatever is stale there.
 ///
 /// `admits` looks at the call before the claim. C1…C4 are in `table/README.md`.
-pub(crate) fn claim(
+pub fn claim(
     ring: TaskRing<'_>,
     class: usize,
     records: &[Record],
@@ -80,13 +80,13 @@ pub(crate) fn claim(
 }
 
 /// Whether something claimable stands at the head of `ring`; helps nothing.
-pub(crate) fn has_task(ring: TaskRing<'_>) -> bool {
+pub fn has_task(ring: TaskRing<'_>) -> bool {
     ring.peek() != Head::Empty
 }
 
 /// Helps head past every entry at the front that no worker can claim any more; the host's way to
 /// get room when all workers are busy, dead or stopped.
-pub(crate) fn help_past_stale(ring: TaskRing<'_>, class: usize, records: &[Record]) {
+pub fn help_past_stale(ring: TaskRing<'_>, class: usize, records: &[Record]) {
     // At most one lap: whatever a scribbling worker writes, this ends.
     for _ in 0..records.len() {
         let Head::Entry { position, record } = ring.peek() else { return };

@@ -11,18 +11,18 @@ use super::word::{index_at, split, tag, word};
 
 /// The worker's end.
 #[derive(Debug)]
-pub(crate) struct LaneWriter {
+pub struct LaneWriter {
     position: u64,
 }
 
 impl LaneWriter {
     /// Starts at `position`, the host's read position when the worker was ordered.
-    pub(crate) fn at(position: u64) -> Self {
+    pub fn at(position: u64) -> Self {
         Self { position }
     }
 
     /// Publishes `record`; wait-free.
-    pub(crate) fn push(&mut self, lane: &[AtomicU64], record: u32) {
+    pub fn push(&mut self, lane: &[AtomicU64], record: u32) {
         // Release: pairs with the Acquire in `LaneReader::peek` (the record's commit).
         at(lane, self.position).store(word(self.position, record), Release);
         self.position = self.position.wrapping_add(1);
@@ -31,13 +31,13 @@ impl LaneWriter {
 
 /// The host's end.
 #[derive(Debug)]
-pub(crate) struct LaneReader {
+pub struct LaneReader {
     position: u64,
 }
 
 /// What the host finds in a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub enum Next {
     /// The lane is read to its end.
     Empty,
     /// A record that its worker says is DONE: a hint, to be checked against the record.
@@ -48,7 +48,7 @@ pub(crate) enum Next {
 
 impl LaneReader {
     /// Starts at `position`.
-    pub(crate) fn at(position: u64) -> Self {
+    pub fn at(position: u64) -> Self {
         Self { position }
     }
 
@@ -58,7 +58,7 @@ impl LaneReader {
     }
 
     /// Looks at the next word without taking it.
-    pub(crate) fn peek(&self, lane: &[AtomicU64]) -> Next {
+    pub fn peek(&self, lane: &[AtomicU64]) -> Next {
         // Acquire: pairs with the Release in `LaneWriter::push`.
         let found = at(lane, self.position).load(Acquire);
         let (found_tag, record) = split(found);
@@ -79,7 +79,7 @@ impl LaneReader {
     }
 
     /// Takes the word that `peek` showed.
-    pub(crate) fn advance(&mut self) {
+    pub fn advance(&mut self) {
         self.position = self.position.wrapping_add(1);
     }
 }

@@ -8,8 +8,8 @@ mod model;
 mod task_ring;
 mod word;
 
-pub(crate) use claim::{Claim, claim, has_task, help_past_stale, place, split_place};
+pub use claim::{Claim, claim, has_task, help_past_stale, place, split_place};
 pub(crate) use handback::{HandbackReader, HandbackWriter};
-pub(crate) use lane::{LaneReader, LaneWriter, Next};
-pub(crate) use task_ring::{Head, TaskRing};
+pub use lane::{LaneReader, LaneWriter, Next};
+pub use task_ring::{Head, TaskRing};
 pub(crate) use word::MAX_RECORDS;

@@ -12,7 +12,7 @@ use super::word::{index_at, word};
 
 /// A view of one task ring in memory that somebody else holds.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TaskRing<'m> {
+pub struct TaskRing<'m> {
     head: &'m AtomicU64,
     /// A power of two of them, at least as many as the table has records.
     slots: &'m [AtomicU64],
@@ -20,7 +20,7 @@ pub(crate) struct TaskRing<'m> {
 
 /// What stands at the head of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Head {
+pub enum Head {
     /// Nothing.
     Empty,
     /// An entry at `position` that names `record`: a hint, to be checked against the record.
@@ -43,7 +43,7 @@ impl<'m> TaskRing<'m> {
     ///
     /// The caller knows that `position - head < capacity`: a record has at most one entry in
     /// `[head, tail)`, and is free again only when head has passed it.
-    pub(crate) fn push(&self, position: u64, record: u32) {
+    pub fn push(&self, position: u64, record: u32) {
         // Release: pairs with the Acquire of the slot in `peek` (the record's publish).
         self.slot(position).store(word(position, record), Release);
     }
@@ -61,7 +61,7 @@ impl<'m> TaskRing<'m> {
     }
 
     /// The first position that is not known to be taken.
-    pub(crate) fn head(&self) -> u64 {
+    pub fn head(&self) -> u64 {
         // Acquire: pairs with the Release of `help`, so that a record whose entry was passed is
         // seen as its claimer left it.
         self.head.load(Acquire)

@@ -2,4 +2,4 @@
 
 mod region;
 
-pub(crate) use region::Region;
+pub use region::Region;

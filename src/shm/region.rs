@@ -16,7 +16,7 @@ use crate::sys::memfd;
 /// Other processes may write to it at any time, so nothing here gives out a reference to plain
 /// bytes: words are atomics, bytes are copied in and out.
 #[derive(Debug)]
-pub(crate) struct Region {
+pub struct Region {
     fd: OwnedFd,
     map: MmapRaw,
     writable: bool,
@@ -31,7 +31,7 @@ impl Region {
     /// # Errors
     ///
     /// Whatever memfd_create, ftruncate, fcntl or mmap refuse.
-    pub(crate) fn create(name: &CStr, len: usize) -> io::Result<Self> {
+    pub fn create(name: &CStr, len: usize) -> io::Result<Self> {
         let region = Self::create_to_be_sealed(name, len)?;
         memfd::add_seals(region.as_fd(), memfd::SEAL_SEALS)?;
         Ok(region)
@@ -78,7 +78,7 @@ impl Region {
     }
 
     /// Has the system set `len` bytes from `offset` on aside, so that touching them cannot fail.
-    pub(crate) fn reserve(&self, offset: usize, len: usize) -> io::Result<()> {
+    pub fn reserve(&self, offset: usize, len: usize) -> io::Result<()> {
         memfd::reserve(self.fd.as_fd(), offset as u64, len as u64)
     }
 
@@ -98,7 +98,7 @@ impl Region {
     ///
     /// If they do not lie within the region or `offset` is not a multiple of 8.
     #[inline]
-    pub(crate) fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
+    pub fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
         assert!(self.writable, "atomic words need a writable mapping");
         let start = self.check(offset, count * size_of::<AtomicU64>());
         assert!(offset.is_multiple_of(8));
@@ -112,7 +112,7 @@ impl Region {
     /// # Panics
     ///
     /// If they do not fit into the region or it is mapped read-only.
-    pub(crate) fn write(&self, offset: usize, bytes: &[u8]) {
+    pub fn write(&self, offset: usize, bytes: &[u8]) {
         assert!(self.writable, "the region is mapped read-only");
         let to = self.check(offset, bytes.len());
         // SAFETY: in bounds; `bytes` cannot overlap, since no reference into a region exists.
@@ -124,7 +124,7 @@ impl Region {
     /// # Panics
     ///
     /// If they do not lie within the region.
-    pub(crate) fn read(&self, offset: usize, into: &mut [u8]) {
+    pub fn read(&self, offset: usize, into: &mut [u8]) {
         let from = self.check(offset, into.len());
         // SAFETY: in bounds; `into` cannot overlap. A process that writes here meanwhile, against
         // the protocol, changes what is copied and nothing else.

@@ -12,18 +12,18 @@ pub(crate) mod racing;
 pub(crate) mod atomic {
     //! Atomic words and fences.
     #[cfg(all(any(test, aiopool_fuzz), not(aiopool_loom)))]
-    pub(crate) use super::racing::AtomicU64;
+    pub use super::racing::AtomicU64;
     #[cfg(not(any(test, aiopool_fuzz, aiopool_loom)))]
-    pub(crate) use std::sync::atomic::AtomicU64;
+    pub use std::sync::atomic::AtomicU64;
     #[cfg(not(aiopool_loom))]
-    pub(crate) use std::sync::atomic::{Ordering, fence};
+    pub use std::sync::atomic::{Ordering, fence};
 
     #[cfg(all(test, aiopool_loom))]
-    pub(crate) use super::model::AtomicU64;
+    pub use super::model::AtomicU64;
     #[cfg(all(not(test), aiopool_loom))]
-    pub(crate) use loom::sync::atomic::AtomicU64;
+    pub use loom::sync::atomic::AtomicU64;
     #[cfg(aiopool_loom)]
-    pub(crate) use loom::sync::atomic::{Ordering, fence};
+    pub use loom::sync::atomic::{Ordering, fence};
 }
 
 #[cfg(aiopool_loom)]
@@ -32,7 +32,7 @@ pub(crate) use loom::sync::Mutex;
 pub(crate) use std::sync::Mutex;
 
 /// A busy-wait step: tells the core, and under loom the scheduler, that nothing is to be done.
-pub(crate) fn spin_hint() {
+pub fn spin_hint() {
     #[cfg(not(aiopool_loom))]
     std::hint::spin_loop();
     #[cfg(aiopool_loom)]

@@ -64,7 +64,7 @@ fn about_to_change() {
 /// other order is never tried (tokio-rs/loom issues 166 and 392). A `Notify` that nobody waits for
 /// orders the schedule and carries nothing.
 #[derive(Debug)]
-pub(crate) struct AtomicU64 {
+pub struct AtomicU64 {
     word: loom::sync::atomic::AtomicU64,
     turn: loom::sync::Notify,
 }

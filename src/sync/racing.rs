@@ -50,7 +50,7 @@ pub(crate) fn restless<R>(bits: u64, look: impl FnOnce() -> R) -> R {
 /// An atomic word that can change between two looks of one thread.
 #[derive(Debug, Default)]
 #[repr(transparent)]
-pub(crate) struct AtomicU64(Word);
+pub struct AtomicU64(Word);
 
 impl AtomicU64 {
     pub(crate) const fn new(value: u64) -> Self {

@@ -5,13 +5,13 @@ use std::io;
 use std::path::Path;
 
 use super::cgroup::{self, Version};
-#[cfg(any(test, feature = "bench"))]
+#[cfg(any(test, feature = "internals"))]
 use super::check;
 
 /// Processors of the affinity mask, less where a control group's quota is lower; at least 1.
 ///
 /// A quota of two and a half processors counts as three. What cannot be read does not limit.
-pub(crate) fn available() -> usize {
+pub fn available() -> usize {
     let allowed = affinity().unwrap_or(1);
     let groups = cgroup::of("cpu").unwrap_or_default();
     let quotas = groups.iter().flat_map(|group| {
@@ -27,13 +27,13 @@ fn affinity() -> io::Result<usize> {
 
 /// A set of processors, as the kernel has it.
 #[derive(Debug)]
-pub(crate) struct Mask(Vec<u64>);
+pub struct Mask(Vec<u64>);
 
 const BITS: usize = u64::BITS as usize;
 
 impl Mask {
     /// Those that the calling thread may run on.
-    pub(crate) fn of_this_thread() -> io::Result<Self> {
+    pub fn of_this_thread() -> io::Result<Self> {
         // The kernel refuses a mask that is shorter than its own, so grow until it fits.
         let mut mask = vec![0u64; 16];
         loop {
@@ -52,21 +52,21 @@ impl Mask {
     }
 
     /// Processor `number` alone.
-    #[cfg(any(test, feature = "bench"))]
-    pub(crate) fn single(number: usize) -> Self {
+    #[cfg(any(test, feature = "internals"))]
+    pub fn single(number: usize) -> Self {
         let mut mask = vec![0; (number / BITS + 1).max(16)];
         mask[number / BITS] = 1 << (number % BITS);
         Self(mask)
     }
 
     /// The processors' numbers.
-    pub(crate) fn processors(&self) -> Vec<usize> {
+    pub fn processors(&self) -> Vec<usize> {
         (0..self.0.len() * BITS).filter(|n| self.0[n / BITS] >> (n % BITS) & 1 == 1).collect()
     }
 
     /// Has the calling thread run on these only.
-    #[cfg(any(test, feature = "bench"))]
-    pub(crate) fn apply(&self) -> io::Result<()> {
+    #[cfg(any(test, feature = "internals"))]
+    pub fn apply(&self) -> io::Result<()> {
         let size = size_of_val(self.0.as_slice());
         // SAFETY: the mask is readable for `size` bytes.
         check(unsafe { libc::sched_setaffinity(0, size, self.0.as_ptr().cast()) }).map(drop)

@@ -12,11 +12,11 @@ use super::{check, retry};
 
 /// A non-blocking, close-on-exec eventfd.
 #[derive(Debug)]
-pub(crate) struct EventFd(OwnedFd);
+pub struct EventFd(OwnedFd);
 
 impl EventFd {
     /// A new one with the count 0: not readable until it is rung.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         // SAFETY: takes no pointers.
         let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
         // SAFETY: the call just made this descriptor and nobody else knows it.
@@ -28,7 +28,7 @@ impl EventFd {
     ///
     /// Waits only if somebody has both filled the count and cleared `O_NONBLOCK`, and then until
     /// it is drained or [mended](Self::mend).
-    pub(crate) fn ring(&self) -> io::Result<()> {
+    pub fn ring(&self) -> io::Result<()> {
         match retry(|| self.add(1)) {
             // Somebody has filled the count. It is readable, but who listens for edges hears only
             // what is written.
@@ -65,7 +65,7 @@ impl EventFd {
 
     /// Takes the count back to 0 and says whether it was rung since the last drain. Never waits,
     /// whatever flags those who share it have set.
-    pub(crate) fn drain(&self) -> io::Result<bool> {
+    pub fn drain(&self) -> io::Result<bool> {
         let mut count = [0u8; 8];
         let buffer = libc::iovec { iov_base: count.as_mut_ptr().cast(), iov_len: count.len() };
         let read = retry(|| {
@@ -83,7 +83,7 @@ impl EventFd {
     }
 
     /// Another descriptor of the same counter.
-    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+    pub fn try_clone(&self) -> io::Result<Self> {
         self.0.try_clone().map(Self)
     }
 

@@ -60,7 +60,7 @@ pub(crate) fn flush_c() {
 }
 
 /// Ends this process with `status`, at once.
-pub(crate) fn exit_now(status: i32) -> ! {
+pub fn exit_now(status: i32) -> ! {
     // SAFETY: takes a number and does not come back.
     unsafe { libc::_exit(status) }
 }

@@ -10,7 +10,7 @@ use super::cgroup::{self, Version};
 /// limit is nearer.
 ///
 /// An estimate of this moment, and no reservation.
-pub(crate) fn available() -> io::Result<u64> {
+pub fn available() -> io::Result<u64> {
     let machine = match std::fs::read_to_string("/proc/meminfo") {
         // A sandbox: there is no look, and the kernel's own limits must do.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(u64::MAX),

@@ -11,14 +11,14 @@ use super::check;
 /// One descriptor to wait for, and after [`poll`] what was found there.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
-pub(crate) struct PollFd<'fd> {
+pub struct PollFd<'fd> {
     raw: libc::pollfd,
     fd: PhantomData<BorrowedFd<'fd>>,
 }
 
 impl<'fd> PollFd<'fd> {
     /// Waits until something can be read, or the other end is gone.
-    pub(crate) fn readable(fd: BorrowedFd<'fd>) -> Self {
+    pub fn readable(fd: BorrowedFd<'fd>) -> Self {
         Self::new(fd, libc::POLLIN)
     }
 
@@ -55,7 +55,7 @@ impl std::fmt::Debug for PollFd<'_> {
 /// Waits until one of `fds` is ready or `timeout` is over (`None`: no limit).
 ///
 /// Says how many are ready, 0 after the timeout. A signal does not end the wait, nor lengthen it.
-pub(crate) fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usize> {
+pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usize> {
     // A time-out past the end of the clock is as good as none.
     let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     loop {

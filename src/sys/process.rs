@@ -8,7 +8,7 @@ use super::check;
 
 /// Which side of a [`fork`] this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
+pub enum Side {
     /// The new process.
     Child,
     /// The process that called, with the child's pid.
@@ -25,7 +25,7 @@ pub(crate) enum Side {
 ///
 /// This process has one thread only: the copy has no other, and what others had locked would stay
 /// locked in it.
-pub(crate) unsafe fn fork() -> io::Result<Side> {
+pub unsafe fn fork() -> io::Result<Side> {
     // SAFETY: takes no pointers; the caller vouches for the single thread.
     match check(unsafe { libc::fork() })? {
         0 => Ok(Side::Child),
@@ -64,7 +64,7 @@ pub(crate) fn signal_group(leader: u32, signal: i32) -> io::Result<()> {
 /// From now on this process is killed when the thread that made it ends.
 ///
 /// Does nothing about a parent that is gone already: compare [`parent_pid`] afterwards.
-pub(crate) fn die_with_parent() -> io::Result<()> {
+pub fn die_with_parent() -> io::Result<()> {
     // SAFETY: the option takes one number.
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) }).map(drop)
 }

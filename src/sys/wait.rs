@@ -8,7 +8,7 @@ use super::{check, retry};
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub enum Ended {
     /// With this exit status.
     Exited(i32),
     /// By this signal.
@@ -35,7 +35,7 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
 /// Waits until the child `pid` is dead and reaps it.
 ///
 /// For a child that was sent `SIGKILL`, or ends by itself, and that nobody else reaps.
-pub(crate) fn reap_waiting(pid: u32) -> io::Result<Option<Ended>> {
+pub fn reap_waiting(pid: u32) -> io::Result<Option<Ended>> {
     wait(libc::P_PID, pid, 0)
 }
 

@@ -6,8 +6,8 @@ mod record;
 mod state;
 mod transition;
 
-pub(crate) use owner::WorkerId;
-pub(crate) use payload::{INLINE_INPUT, INLINE_OUTPUT, InputDesc, OutputDesc, Place};
-pub(crate) use record::{Call, Record};
-pub(crate) use state::{Owner, State, StateWord};
+pub use owner::WorkerId;
+pub use payload::{INLINE_INPUT, INLINE_OUTPUT, InputDesc, OutputDesc, Place};
+pub use record::{Call, Record};
+pub use state::{Owner, State, StateWord};
 pub(crate) use transition::CancelResult;

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 /// A worker process, told apart from every other that had or will have the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct WorkerId {
+pub struct WorkerId {
     /// The queue it serves.
-    pub(crate) queue: u16,
+    pub queue: u16,
     /// Its worker slot within the queue, 0-based.
-    pub(crate) slot: u16,
+    pub slot: u16,
     /// A new number at each respawn, from 1; a pid alone can be reused.
-    pub(crate) incarnation: u32,
+    pub incarnation: u32,
 }
 
 impl fmt::Display for WorkerId {

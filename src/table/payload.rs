@@ -3,15 +3,15 @@
 use crate::arena::Block;
 
 /// Input bytes that fit behind the record's first line.
-pub(crate) const INLINE_INPUT: usize = 64;
+pub const INLINE_INPUT: usize = 64;
 /// Output bytes that fit into the record's second half.
-pub(crate) const INLINE_OUTPUT: usize = 128;
+pub const INLINE_OUTPUT: usize = 128;
 /// Bytes that fit into the descriptor itself, and so into the record's first line.
 pub(crate) const IN_WORD: usize = 8;
 
 /// Where the bytes of a payload are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub enum Place {
     /// In the descriptor: at most [`IN_WORD`] bytes, little-endian.
     Word(u64),
     /// In the record.
@@ -62,17 +62,17 @@ impl Place {
 
 /// An input's descriptor: `{ len:32, -:28, place:4 }` and the place's own word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct InputDesc {
+pub struct InputDesc {
     /// Length in bytes.
-    pub(crate) len: u32,
+    pub len: u32,
     /// Where they are.
-    pub(crate) place: Place,
+    pub place: Place,
 }
 
 impl InputDesc {
     /// The same as it stands in the record.
     #[inline]
-    pub(crate) fn words(self) -> [u64; 2] {
+    pub fn words(self) -> [u64; 2] {
         let (kind, rest) = self.place.words();
         [u64::from(self.len) << 32 | kind, rest]
     }
@@ -86,15 +86,15 @@ impl InputDesc {
 
 /// An output's descriptor: `{ elapsed:24, len:32, status:4, place:4 }` and the place's own word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OutputDesc {
+pub struct OutputDesc {
     /// How the task ended, as the worker saw it: a number of floor 3, 0..16.
-    pub(crate) status: u8,
+    pub status: u8,
     /// How long it ran, to about one part in 500,000.
-    pub(crate) elapsed_ns: u64,
+    pub elapsed_ns: u64,
     /// Length in bytes.
-    pub(crate) len: u32,
+    pub len: u32,
     /// Where they are.
-    pub(crate) place: Place,
+    pub place: Place,
 }
 
 impl OutputDesc {

@@ -24,7 +24,7 @@ const OUTPUT_WORDS: usize = 1;
 /// bytes touches.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub(crate) struct Record {
+pub struct Record {
     /// `{ generation, owner, state }`; see `state.rs`.
     pub(super) state: AtomicU64,
     /// Where its newest ring entry is: `{ class:2, position:62 }`.
@@ -50,11 +50,11 @@ const _: () = {
 
 /// What the host says about a task besides its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Call {
+pub struct Call {
     /// The task function's number in the table of function entries.
-    pub(crate) function: u32,
+    pub function: u32,
     /// [`Call::ALONE`] or nothing, and the task's [`tag`](Call::tag).
-    pub(crate) flags: u32,
+    pub flags: u32,
 }
 
 impl Call {
@@ -92,7 +92,7 @@ impl Default for Record {
 // commit) and Acquire (claim, receive).
 impl Record {
     /// Has the processor fetch the record's first line, for a look at it soon.
-    pub(crate) fn prefetch(&self) {
+    pub fn prefetch(&self) {
         #[cfg(all(target_arch = "x86_64", not(aiopool_loom), not(miri)))]
         // SAFETY: a hint; the address is of `self`, and any would do.
         unsafe {
@@ -103,7 +103,7 @@ impl Record {
 
     /// The host describes the task, with its input's [`words`](InputDesc::words); inline bytes go
     /// along.
-    pub(crate) fn describe(&self, call: Call, [place, rest]: [u64; 2], inline: &[u8]) {
+    pub fn describe(&self, call: Call, [place, rest]: [u64; 2], inline: &[u8]) {
         self.call.store(u64::from(call.flags) << 32 | u64::from(call.function), Relaxed);
         self.input[0].store(place, Relaxed);
         self.input[1].store(rest, Relaxed);
@@ -117,7 +117,7 @@ impl Record {
     }
 
     /// Where the input is.
-    pub(crate) fn input(&self) -> InputDesc {
+    pub fn input(&self) -> InputDesc {
         InputDesc::from_words([self.input[0].load(Relaxed), self.input[1].load(Relaxed)])
     }
 
@@ -127,7 +127,7 @@ impl Record {
     }
 
     /// The owner describes its output; inline bytes go along.
-    pub(crate) fn describe_output(&self, output: OutputDesc, inline: &[u8]) {
+    pub fn describe_output(&self, output: OutputDesc, inline: &[u8]) {
         let [place, rest] = output.words();
         self.output[0].store(place, Relaxed);
         self.output[1].store(rest, Relaxed);
@@ -135,7 +135,7 @@ impl Record {
     }
 
     /// Where the output is, as the owner says; not to be trusted.
-    pub(crate) fn output(&self) -> OutputDesc {
+    pub fn output(&self) -> OutputDesc {
         OutputDesc::from_words([self.output[0].load(Relaxed), self.output[1].load(Relaxed)])
     }
 

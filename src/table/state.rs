@@ -9,7 +9,7 @@ use super::owner::WorkerId;
 /// Where a task is in its life. The numbers are part of the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum State {
+pub enum State {
     /// Nobody's: the host may fill it.
     Free = 0,
     /// Filled and in a task ring, for any worker of the queue to claim.
@@ -50,7 +50,7 @@ impl State {
 /// incarnation here is a second lock on the same door: it makes a stray store by a process that
 /// was declared dead visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Owner(u32);
+pub struct Owner(u32);
 
 const SLOT_BITS: u32 = 12;
 const OWNER_MASK: u32 = (1 << 24) - 1;
@@ -62,7 +62,7 @@ impl Owner {
     pub(crate) const MAX_SLOTS: u32 = 1 << SLOT_BITS;
 
     /// The owner that stands for `id` in its queue's state words.
-    pub(crate) fn of(id: WorkerId) -> Self {
+    pub fn of(id: WorkerId) -> Self {
         Self(((id.incarnation << SLOT_BITS) | u32::from(id.slot)) & OWNER_MASK)
     }
 
@@ -74,7 +74,7 @@ impl Owner {
 
 /// One value of a record's state word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StateWord(u64);
+pub struct StateWord(u64);
 
 impl StateWord {
     /// `{ generation, owner, state }` as a word.
@@ -93,7 +93,7 @@ impl StateWord {
     }
 
     /// The number of this use of the record; each QUEUED has a new one.
-    pub(crate) fn generation(self) -> u32 {
+    pub fn generation(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
@@ -103,7 +103,7 @@ impl StateWord {
     }
 
     /// The state, or `None` for a byte that no correct process writes.
-    pub(crate) fn state(self) -> Option<State> {
+    pub fn state(self) -> Option<State> {
         State::from_bits(self.0 as u8)
     }
 

@@ -24,7 +24,7 @@ impl Record {
     /// The state word now.
     ///
     /// Acquire: pairs with the Release of `publish` (input) and of `try_commit` (output).
-    pub(crate) fn state(&self) -> StateWord {
+    pub fn state(&self) -> StateWord {
         StateWord::from_bits(self.state.load(Acquire))
     }
 
@@ -37,7 +37,7 @@ impl Record {
     /// FREE or HELD or a dead worker's word → QUEUED with a new generation, by the host alone.
     ///
     /// The ring entry for `position` is pushed *after* this.
-    pub(crate) fn publish(&self, generation: u32, position: u64) {
+    pub fn publish(&self, generation: u32, position: u64) {
         self.position.store(position, Relaxed);
         let word = StateWord::new(generation, Owner::NOBODY, State::Queued);
         // Release: pairs with the Acquire of `state` in a claim (call, input, position).
@@ -59,13 +59,13 @@ impl Record {
     }
 
     /// CLAIMED → RUNNING, before any user code; else the word that stands there instead.
-    pub(crate) fn try_start(&self, claimed: StateWord) -> Result<StateWord, StateWord> {
+    pub fn try_start(&self, claimed: StateWord) -> Result<StateWord, StateWord> {
         let running = claimed.with(claimed.owner(), State::Running);
         self.swap(claimed, running).map(|()| running)
     }
 
     /// RUNNING → DONE, after the output is written: *the commit*; else the word there instead.
-    pub(crate) fn try_commit(&self, running: StateWord) -> Result<StateWord, StateWord> {
+    pub fn try_commit(&self, running: StateWord) -> Result<StateWord, StateWord> {
         let done = running.with(running.owner(), State::Done);
         self.swap(running, done).map(|()| done)
     }
@@ -112,7 +112,7 @@ impl Record {
     }
 
     /// DONE or CANCELLED, or a dead worker's word → FREE, by the host alone.
-    pub(crate) fn release(&self, generation: u32) {
+    pub fn release(&self, generation: u32) {
         let word = StateWord::new(generation, Owner::NOBODY, State::Free);
         // Relaxed: only the host acts on FREE; workers see the next QUEUED or nothing.
         self.state.store(word.bits(), Relaxed);

@@ -23,11 +23,11 @@ use super::failure::{Status, TaskFailure};
 
 /// What a task is called with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Input<'i> {
+pub struct Input<'i> {
     /// The encoded bytes.
-    pub(crate) bytes: &'i [u8],
+    pub bytes: &'i [u8],
     /// They stay where they are until the task is over, not only for the call.
-    pub(crate) stays: bool,
+    pub stays: bool,
 }
 
 impl<'i> Input<'i> {

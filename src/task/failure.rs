@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// How a task ended, as its worker saw it: the `status` of an output descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Status {
+pub enum Status {
     /// The output is the encoded value.
     Ok = 0,
     /// The function returned an error; the output is an encoded [`TaskFailure`].

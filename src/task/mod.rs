@@ -20,5 +20,5 @@ pub use exit::WorkerExit;
 pub use failure::{TaskFailure, TaskPanic};
 pub use options::TaskOptions;
 
-pub(crate) use failure::Status;
-pub(crate) use outcome::{Outcome, Payload};
+pub use failure::Status;
+pub use outcome::{Outcome, Payload};

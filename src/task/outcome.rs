@@ -20,7 +20,7 @@ pub(crate) const INLINE: usize = 23;
 ///
 /// Who looks at them looks at memory that a worker can write, and should not: so there is an
 /// address for programs in other languages, and a copy for everybody else.
-pub(crate) trait Lent: Send + Sync {
+pub trait Lent: Send + Sync {
     /// Where they are in this process, and how many.
     fn address(&self) -> (*const u8, usize);
 
@@ -29,15 +29,15 @@ pub(crate) trait Lent: Send + Sync {
 }
 
 /// Eight bytes, where one instruction can move them.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(align(8))]
-pub(crate) struct Eight(pub(crate) [u8; 8]);
+pub struct Eight(pub [u8; 8]);
 
 /// An output's bytes.
 // A word says which, as in `TaskError`.
 #[derive(Clone)]
 #[repr(u64)]
-pub(crate) enum Payload {
+pub enum Payload {
     /// Up to eight bytes.
     Word {
         /// How many of them count.
@@ -112,9 +112,9 @@ const _: () = assert!(size_of::<Outcome>() <= 64);
 
 /// What a task ended with, and what is known about the way there.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub struct Outcome {
     /// The encoded value, or why there is none.
-    pub(crate) result: Result<Payload, TaskError>,
+    pub result: Result<Payload, TaskError>,
     /// Attempts made; C is told, Rust only of those that went wrong, in the error.
     pub(crate) attempts: u32,
     /// From the submission to the start of the last attempt, in nanoseconds.

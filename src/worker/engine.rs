@@ -34,7 +34,7 @@ pub(crate) const MAX_FAILURE_TEXT: usize = 64 << 10;
 
 /// A task that this worker has claimed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Claimed {
+pub struct Claimed {
     /// The record's index.
     pub(crate) record: u32,
     /// The record's word, as this worker last wrote it.
@@ -43,7 +43,7 @@ pub(crate) struct Claimed {
 
 /// What became of a look for work.
 #[derive(Debug)]
-pub(crate) enum Look {
+pub enum Look {
     /// A task, claimed.
     Task(Claimed),
     /// There is none.
@@ -58,11 +58,11 @@ pub(crate) struct Asked(pub(crate) bool);
 
 /// An output that found no room yet.
 #[derive(Debug)]
-pub(crate) struct NoRoom;
+pub struct NoRoom;
 
 /// The worker's view of its queue.
 #[derive(Debug)]
-pub(crate) struct Engine {
+pub struct Engine {
     control: Arc<Control>,
     requests: Region,
     outputs: Outputs,
@@ -89,7 +89,7 @@ impl Engine {
     /// # Errors
     ///
     /// What the system refuses, or a control region that has no room for `shape`.
-    pub(crate) fn open(
+    pub fn open(
         id: WorkerId,
         lane_start: u64,
         handback_start: u64,
@@ -176,7 +176,7 @@ impl Engine {
 
     /// Claims the next task. `alone`: nothing is in flight, so a suspect may be taken.
     #[inline]
-    pub(crate) fn claim(&mut self, alone: bool) -> Look {
+    pub fn claim(&mut self, alone: bool) -> Look {
         let classes = self.control.classes();
         let aged = (1..classes).find(|&class| self.passed_over[class] >= AGEING);
         for class in aged.into_iter().chain(0..classes) {
@@ -210,7 +210,7 @@ impl Engine {
     }
 
     /// CLAIMED → RUNNING; false if the task was called off, which is then confirmed.
-    pub(crate) fn start(&mut self, task: &mut Claimed, now: u64) -> bool {
+    pub fn start(&mut self, task: &mut Claimed, now: u64) -> bool {
         let record = self.record(task);
         record.set_started(now);
         match record.try_start(task.word) {
@@ -238,7 +238,7 @@ impl Engine {
     ///
     /// The text of what is wrong with its descriptor.
     #[inline(always)]
-    pub(crate) fn input<'i>(
+    pub fn input<'i>(
         &'i self,
         task: &Claimed,
         scratch: &'i mut [u8; INLINE_INPUT],
@@ -272,7 +272,7 @@ impl Engine {
     ///
     /// As [`check_descriptors`](Self::check_descriptors), if the system refuses memory and this
     /// process [may end](Self::may_end).
-    pub(crate) fn complete(
+    pub fn complete(
         &mut self,
         task: Claimed,
         status: Status,
@@ -527,6 +527,6 @@ fn no_input(len: usize, place: Place) -> String {
 }
 
 /// The time now, for starts and elapsed times.
-pub(crate) fn now() -> u64 {
+pub fn now() -> u64 {
     monotonic_ns()
 }

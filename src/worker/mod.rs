@@ -32,13 +32,13 @@ pub(crate) use functions::set_by_name;
 pub use local::WorkerContext;
 pub(crate) use local::{in_child, outputs as arena_of_this_worker};
 pub(crate) use outputs::{LoanError, OutputLoan};
-pub(crate) use start::{WorkerFds, WorkerStart};
+pub use start::{WorkerFds, WorkerStart};
 
 /// What a worker is made of, for measurements of the parts.
-#[cfg(feature = "bench")]
-pub(crate) mod bench {
-    pub(crate) use super::engine::{Engine, Look, now};
-    pub(crate) use super::start::WorkerFds;
+#[cfg(feature = "internals")]
+pub mod internals {
+    pub use super::engine::{Engine, Look, now};
+    pub use super::start::WorkerFds;
 }
 
 #[cfg(not(any(test, aiopool_fuzz)))]

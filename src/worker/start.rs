@@ -10,7 +10,7 @@ use crate::table::WorkerId;
 
 /// One incarnation's orders.
 #[derive(Debug)]
-pub(crate) struct WorkerStart {
+pub struct WorkerStart {
     /// Which worker this process is.
     pub id: WorkerId,
     /// Its number among all workers of the pool.
@@ -27,7 +27,7 @@ pub(crate) struct WorkerStart {
 
 /// The descriptors a worker owns, all close-on-exec.
 #[derive(Debug)]
-pub(crate) struct WorkerFds {
+pub struct WorkerFds {
     /// The control region of its queue.
     pub control: OwnedFd,
     /// The host's request arena.

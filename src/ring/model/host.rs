@@ -8,7 +8,7 @@ use super::worker::output_of;
 
 /// What a task ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub enum Outcome {
     Ok,
     Cancelled,
     WorkerLost,

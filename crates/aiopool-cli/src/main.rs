@@ -1,0 +1,62 @@
+//! The `aiopool` command: one file per subcommand.
+#![forbid(unsafe_code)]
+
+mod engine;
+mod interrupt;
+mod output;
+mod progress;
+mod scrape;
+mod site;
+mod stats;
+mod summary;
+mod worker;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A crash-proof process pool for async tasks.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about = None)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Bench(aiopool_bench::Args),
+    Scrape(scrape::Args),
+    Site(site::Args),
+    Stats(stats::Args),
+    Worker(worker::Args),
+}
+
+fn main() -> ExitCode {
+    // Wrong usage ends here with status 2.
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Bench(args) => aiopool_bench::run(args),
+        Command::Scrape(args) => scrape::run(args),
+        Command::Site(args) => site::run(args),
+        Command::Stats(args) => stats::run(args),
+        Command::Worker(args) => worker::run(args),
+    };
+    match result {
+        Ok(status) => status,
+        // Whoever read our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<io::Error>();
+        io.is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
