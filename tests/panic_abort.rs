@@ -15,7 +15,7 @@ fn build() -> std::path::PathBuf {
     let manifest = format!(
         "[package]\nname = \"panic-abort\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
          [[bin]]\nname = \"panic-abort\"\npath = \"{ROOT}/tests/programs/panic_abort.rs\"\n\n\
-         [dependencies]\naiopool = {{ path = \"{ROOT}\", default-features = false }}\n\
+         [dependencies]\naiopool = {{ path = \"{ROOT}\" }}\n\
          tokio = {{ version = \"1\", features = [\"rt\", \"time\"] }}\n\n\
          [profile.dev]\npanic = \"abort\"\ndebug = \"line-tables-only\"\n\n[workspace]\n"
     );

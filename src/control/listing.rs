@@ -37,7 +37,7 @@ impl Listing {
     }
 }
 
-/// Rewritten by `AIOPOOL_REWRITE=1 cargo test --lib control::listing`, together with the version.
+/// Rewritten by `AIOPOOL_BLESS=1 cargo test --lib control::listing`, together with the version.
 #[test]
 fn the_layout_is_the_one_of_its_version() {
     let shape = Shape { capacity: 4, slots: 3, classes: 2 };
@@ -127,7 +127,7 @@ fn the_layout_is_the_one_of_its_version() {
         writeln!(listing.text, "{state:?} is {}", state as u8).unwrap();
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/control/layout.txt");
-    if std::env::var_os("AIOPOOL_REWRITE").is_some() {
+    if std::env::var_os("AIOPOOL_BLESS").is_some() {
         std::fs::write(path, &listing.text).unwrap();
     }
     let known = std::fs::read_to_string(path).unwrap();

@@ -3,10 +3,10 @@
 //! blocks and records used again. It knows no weak memory; for that there are the loom models.
 //!
 //! ```sh
-//! cargo run --release --example model                  # every run: no violation
-//! cargo run --release --example model -- --quick       # those that take seconds
-//! cargo run --release --example model -- --mutations   # every rule broken once: each is noticed
-//! cargo run --release --example model -- --only reuse  # one of them, with the way to a violation
+//! cargo run --release -p aiopool-model                  # every run: no violation
+//! cargo run --release -p aiopool-model -- --quick       # those that take seconds
+//! cargo run --release -p aiopool-model -- --mutations   # every rule broken once: each is noticed
+//! cargo run --release -p aiopool-model -- --only reuse  # one of them, with the way to a violation
 //! ```
 
 mod host;

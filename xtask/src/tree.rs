@@ -17,7 +17,17 @@ pub(crate) fn mutated(name: &str) -> bool {
 /// Lays the tree at `to`, writing only what has changed.
 pub fn lay(root: &Path, to: &Path, all: &[Mutation]) -> Result<(), String> {
     let mut files = vec![PathBuf::from("Cargo.toml"), "Cargo.lock".into(), "README.md".into()];
-    for dir in ["src", "tests", "benches", "examples", "include", "ffi-examples", "docs"] {
+    for dir in [
+        "src",
+        "tests",
+        "benches",
+        "examples",
+        "include",
+        "crates",
+        "xtask",
+        "ffi-examples",
+        "docs",
+    ] {
         walk(&root.join(dir), &mut files).map_err(|error| format!("{dir}: {error}"))?;
     }
     for file in files {
@@ -77,6 +87,7 @@ pub fn build(root: &Path, tree: &Path, under: Under) -> Result<PathBuf, String> 
     let mut cargo = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
     cargo.current_dir(tree).args([
         "test",
+        "--package=aiopool",
         "--lib",
         "--no-run",
         "--message-format=json-render-diagnostics",

@@ -1,6 +1,6 @@
 /* Workers with limits and rules, as a C program asks for them. */
 #define _GNU_SOURCE
-#include "../../ffi-examples/c/check.h"
+#include "../../../../ffi-examples/c/check.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,14 +3,16 @@
 # random calls under it; and under valgrind the calls that start no process (Debian 12's valgrind
 # knows neither clone3 nor pidfd_open). Both sides are instrumented, C by gcc, Rust by rustc.
 #
-# Usage: tests/capi_safety.sh [seconds of random calls] [seed]
+# Usage: crates/aiopool-capi/tests/safety.sh [seconds of random calls] [seed]
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../../.."
 seconds=${1:-25}
 seed=${2:-$(date +%s)}
 triple=$(rustc -vV | sed -n 's/^host: //p')
 out=$PWD/target/asan
-features="--no-default-features --features capi,stats-page"
+features="--package aiopool-capi --no-default-features --features stats-page"
+programs=crates/aiopool-capi/tests/programs
+symbols=crates/aiopool-capi/tests/abi/aiopool.symbols
 
 # shellcheck disable=SC2086 # words are wanted
 RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
@@ -41,17 +43,17 @@ run() { # source, arguments…
     echo "$said"
 }
 
-run tests/capi/quiet.c tests/abi/aiopool.symbols
-for test in misuse loans options polling processes worker; do run "tests/capi/$test.c"; done
+run $programs/quiet.c $symbols
+for test in misuse loans options polling processes worker; do run "$programs/$test.c"; done
 for example in map loop async zero-copy crash; do run "ffi-examples/c/$example.c"; done
 run ffi-examples/c/million.c 20000 2
-run tests/capi/fuzz.c "$seed" "$seconds"
+run $programs/fuzz.c "$seed" "$seconds"
 
 command -v valgrind >/dev/null || { [ -z "${AIOPOOL_CI:-}" ] && echo "no valgrind here" && exit 0; }
 # shellcheck disable=SC2086 # words are wanted
 cargo build --quiet --lib $features --target "$triple" --target-dir "$out/plain"
 lib=$out/plain/$triple/debug
-gcc -std=c11 -g -Iinclude tests/capi/quiet.c -o "$out/quiet-plain" -L"$lib" -laiopool -ldl
+gcc -std=c11 -g -Iinclude $programs/quiet.c -o "$out/quiet-plain" -L"$lib" -laiopool -ldl
 LD_LIBRARY_PATH=$lib timeout 300 valgrind --quiet --error-exitcode=9 --leak-check=full \
-    --show-leak-kinds=definite --errors-for-leak-kinds=definite "$out/quiet-plain" tests/abi/aiopool.symbols
+    --show-leak-kinds=definite --errors-for-leak-kinds=definite "$out/quiet-plain" $symbols
 echo "nothing found by AddressSanitizer, its leak check and valgrind"

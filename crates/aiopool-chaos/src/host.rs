@@ -97,10 +97,9 @@ pub fn victim(kind: &str) -> ! {
         .queues(2)
         .max_payload(1 << 20)
         .max_tasks_per_child(20)
-        .start_method(method);
-    // A name in /dev/shm, to be gone with the host.
-    #[cfg(feature = "stats-page")]
-    let pool = pool.stats_page(format!("chaos-{}", std::process::id()));
+        .start_method(method)
+        // A name in /dev/shm, to be gone with the host.
+        .stats_page(format!("chaos-{}", std::process::id()));
     let pool = pool.build().expect("the pool starts");
     let mut random = Random(std::process::id().into());
     let mut kept = Vec::new();

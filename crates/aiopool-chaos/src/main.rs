@@ -1,6 +1,6 @@
 //! Death, hang and hostile memory on purpose, and the books checked after it.
 //!
-//! `cargo run --release --example chaos -- sweep|stop|host|scribble|soak [--quick] [--seconds N]
+//! `cargo run --release -p aiopool-chaos -- sweep|stop|host|scribble|soak [--quick] [--seconds N]
 //! [--json]` prints its figures and exits 1 when a task was lost, doubled or left hanging, or
 //! something leaked. `docs/reliability.md` says what each mode proves.
 

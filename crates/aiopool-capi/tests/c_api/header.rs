@@ -1,17 +1,12 @@
 //! `include/aiopool.h`: it is what `src/ffi` says, compiles as C and C++, and the library exports
-//! what it declares. `AIOPOOL_BLESS=1` writes the committed files anew.
-#![cfg(feature = "capi")]
-
-mod capi;
+//! what it declares. `cargo xtask bless` writes the committed files anew.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use capi::{missing, run, scratch};
-
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+use aiopool_testing::{library, missing, root, run, scratch};
 
 const PROLOGUE: &str = "\
 /* aiopool: a process pool for tasks. The C API.
@@ -46,11 +41,11 @@ const EPILOGUE: &str = "
 
 /// The files of `src/ffi` that are sections of the header, in their order.
 fn sections() -> Vec<(String, String)> {
-    let module = fs::read_to_string(Path::new(ROOT).join("src/ffi/mod.rs")).unwrap();
+    let module = fs::read_to_string(root().join("src/ffi/mod.rs")).unwrap();
     let names = module.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
     names
         .map(|name| {
-            let path = Path::new(ROOT).join(format!("src/ffi/{name}.rs"));
+            let path = root().join(format!("src/ffi/{name}.rs"));
             (name.to_owned(), fs::read_to_string(path).unwrap())
         })
         .filter(|(name, text)| {
@@ -100,7 +95,8 @@ fn render() -> String {
     for (name, text) in sections() {
         let source = dir.join(format!("{name}.rs"));
         fs::write(&source, expanded(&text)).unwrap();
-        let config = cbindgen::Config::from_file(Path::new(ROOT).join("cbindgen.toml")).unwrap();
+        let config =
+            cbindgen::Config::from_file(root().join("crates/aiopool-capi/cbindgen.toml")).unwrap();
         let bindings = cbindgen::Builder::new().with_config(config).with_src(&source).generate();
         let mut section = Vec::new();
         bindings.unwrap_or_else(|error| panic!("{name}: {error}")).write(&mut section);
@@ -121,7 +117,7 @@ fn render() -> String {
 }
 
 fn check_committed(path: &str, now: &str) {
-    let path = Path::new(ROOT).join(path);
+    let path = root().join(path);
     if std::env::var_os("AIOPOOL_BLESS").is_some() {
         fs::write(&path, now).unwrap();
     }
@@ -132,7 +128,7 @@ fn check_committed(path: &str, now: &str) {
     let line = committed.lines().zip(now.lines()).position(|(a, b)| a != b);
     panic!(
         "{} is not what the source says (line {:?} on): look at the difference, then write it \
-         with AIOPOOL_BLESS=1 cargo test --test capi_header",
+         with cargo xtask bless",
         path.display(),
         line.map(|line| line + 1)
     );
@@ -155,7 +151,7 @@ fn the_header_compiles_as_c_and_as_cpp() {
         }
         let file = dir.join(name);
         fs::write(&file, source).unwrap();
-        let include = Path::new(ROOT).join("include");
+        let include = root().join("include");
         run(Command::new(compiler)
             .arg(format!("-std={standard}"))
             .args(["-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only", "-I"])
@@ -168,12 +164,12 @@ fn every_exported_function_is_made_by_the_macro_and_listed() {
     let names = made_by_macro();
     assert!(names.len() > 40, "only {} functions were found", names.len());
     let list: String = names.iter().map(|name| format!("{name}\n")).collect();
-    check_committed("tests/abi/aiopool.symbols", &list);
+    check_committed("crates/aiopool-capi/tests/abi/aiopool.symbols", &list);
     if missing("nm") {
         return;
     }
-    let library = capi::library();
-    let output = run(Command::new("nm").args(["-D", "--defined-only"]).arg(&library));
+    let library = library();
+    let output = run(Command::new("nm").args(["-D", "--defined-only"]).arg(library));
     let exported: BTreeSet<String> = output
         .lines()
         .filter_map(|line| line.split(" T ").nth(1))
@@ -188,7 +184,7 @@ fn the_sizes_of_the_structs_are_the_listed_ones() {
     if missing("cc") {
         return;
     }
-    let header = fs::read_to_string(Path::new(ROOT).join("include/aiopool.h")).unwrap();
+    let header = fs::read_to_string(root().join("include/aiopool.h")).unwrap();
     let structs: Vec<&str> = header
         .lines()
         .filter_map(|line| line.strip_prefix("typedef struct ")?.strip_suffix(" {"))
@@ -212,7 +208,7 @@ fn the_sizes_of_the_structs_are_the_listed_ones() {
     let source = dir.join("sizes.c");
     fs::write(&source, program).unwrap();
     let binary: PathBuf = dir.join("sizes");
-    let include = Path::new(ROOT).join("include");
+    let include = root().join("include");
     run(Command::new("cc")
         .arg("-std=c11")
         .arg("-I")
@@ -220,5 +216,5 @@ fn the_sizes_of_the_structs_are_the_listed_ones() {
         .arg(source)
         .arg("-o")
         .arg(&binary));
-    check_committed("tests/abi/aiopool.sizes", &run(&mut Command::new(binary)));
+    check_committed("crates/aiopool-capi/tests/abi/aiopool.sizes", &run(&mut Command::new(binary)));
 }

@@ -2,25 +2,23 @@
 //! notices. One that nobody notices is a model that is missing.
 //!
 //! ```sh
-//! cargo run --release --example mutations               # all of them
-//! cargo run --release --example mutations -- --sample   # a few that take seconds
-//! cargo run --release --example mutations -- --only fence --only epoch
+//! cargo xtask mutate                             # all of them
+//! cargo xtask mutate --sample                    # a few that take seconds
+//! cargo xtask mutate --only fence --only epoch
 //! ```
 //!
 //! All mutations are compiled at once into a copy of the tree, each behind a switch that
 //! `AIOPOOL_MUTATION` names; the product's own tree knows nothing of them. A snippet that is not
 //! in the code exactly once is an error, so the list keeps up with the code. The rules of the
-//! explicit-state model are broken by `--example model -- --mutations`.
-
-mod list;
-mod tree;
+//! explicit-state model are broken by `cargo run --release -p aiopool-model -- --mutations`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use list::{Mutation, Under};
+use crate::list::{self, Mutation, Under};
+use crate::tree;
 
 /// Nothing that notices takes nearly as long; what hangs has been noticed.
 const WATCHDOG: Duration = Duration::from_secs(300);
@@ -32,8 +30,8 @@ enum Ran {
     Hung,
 }
 
-fn main() -> ExitCode {
-    let mut words = std::env::args().skip(1);
+/// `cargo xtask mutate`: exits 1 if a weakening goes unnoticed, 2 if it cannot tell.
+pub fn run(mut words: impl Iterator<Item = String>) -> ExitCode {
     let (mut sample, mut only) = (false, Vec::new());
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -72,9 +70,9 @@ fn main() -> ExitCode {
 
 /// Tries the `wanted` mutations; the number of those that nobody noticed.
 fn check(all: &[Mutation], wanted: &[&Mutation]) -> Result<usize, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = crate::root();
     let tree = root.join("target/mutations/tree");
-    tree::lay(root, &tree, all)?;
+    tree::lay(&root, &tree, all)?;
     let mut programs = BTreeMap::new();
     let mut sound = BTreeSet::new();
     let mut missed = 0;
@@ -82,17 +80,17 @@ fn check(all: &[Mutation], wanted: &[&Mutation]) -> Result<usize, String> {
         let program = match programs.get(&mutation.under) {
             Some(program) => program,
             None => {
-                programs.entry(mutation.under).or_insert(tree::build(root, &tree, mutation.under)?)
+                programs.entry(mutation.under).or_insert(tree::build(&root, &tree, mutation.under)?)
             }
         };
         // A test that fails anyhow notices nothing.
         if sound.insert((mutation.under, mutation.tests))
-            && !matches!(run(program, "", mutation.tests), Ran::Passed)
+            && !matches!(run_tests(program, "", mutation.tests), Ran::Passed)
         {
             return Err(format!("{:?} fails without a mutation", mutation.tests));
         }
         let start = Instant::now();
-        let found = match run(program, mutation.name, mutation.tests) {
+        let found = match run_tests(program, mutation.name, mutation.tests) {
             Ran::Passed => {
                 missed += 1;
                 "NOBODY".to_owned()
@@ -108,7 +106,7 @@ fn check(all: &[Mutation], wanted: &[&Mutation]) -> Result<usize, String> {
 }
 
 /// Runs tests until one fails.
-fn run(program: &Path, mutation: &str, tests: &[&str]) -> Ran {
+fn run_tests(program: &Path, mutation: &str, tests: &[&str]) -> Ran {
     let mut command = Command::new(program);
     command.args(tests).arg("--test-threads=1").env("AIOPOOL_MUTATION", mutation);
     // A weakened protocol is found long before every order was tried.

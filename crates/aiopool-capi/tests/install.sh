@@ -3,9 +3,9 @@
 #
 # By `cargo cinstall` where cargo-c is there, or with AIOPOOL_CI set, when it is installed first.
 # Else, or with a directory, by hand, the way docs/c-api.md describes: same files, same soname.
-# Usage: tests/capi_install.sh [directory with a built libaiopool.so and libaiopool.a]
+# Usage: crates/aiopool-capi/tests/install.sh [directory with a built libaiopool.so and libaiopool.a]
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../../.."
 prefix=$(mktemp -d)
 trap 'rm -rf "$prefix"' EXIT
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
@@ -45,11 +45,11 @@ if [ $# -eq 0 ] && command -v cargo-cinstall >/dev/null; then
     way="cargo cinstall"
     profile=--release
     [ -z "${AIOPOOL_CI:-}" ] || profile=--debug
-    cargo cinstall $profile --no-default-features --features capi,sandbox,stats-page \
+    cargo cinstall $profile --package aiopool-capi \
         --target-dir target/cinstall --prefix "$prefix" --libdir "$prefix/lib"
 else
     way="by hand"
-    [ $# -gt 0 ] || cargo build --release --lib
+    [ $# -gt 0 ] || cargo build --release --package aiopool-capi
     by_hand "${1:-target/release}"
 fi
 

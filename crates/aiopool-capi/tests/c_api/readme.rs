@@ -1,16 +1,12 @@
 //! What the README shows works as it stands there. Its Rust is compiled as a doctest of the crate.
-#![cfg(feature = "capi")]
-
-mod capi;
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
-use capi::{ROOT, library, missing, run, scratch, watched};
+use aiopool_testing::{library, missing, root, run, scratch, watched};
 
 fn readme() -> String {
-    fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap()
+    fs::read_to_string(root().join("README.md")).unwrap()
 }
 
 /// The first block of code in `language`.
@@ -37,7 +33,7 @@ fn the_c_program_compiles_without_a_warning_and_prints_what_it_says() {
     let dir = scratch("readme");
     let (source, binary) = (dir.join("square.c"), dir.join("square"));
     fs::write(&source, block(&readme(), "c")).unwrap();
-    let include = format!("-I{ROOT}/include");
+    let include = format!("-I{}/include", root().display());
     let libraries = library().parent().unwrap().display().to_string();
     run(Command::new("cc")
         .args(["-Wall", "-Werror", &include, "-o"])

@@ -1,15 +1,12 @@
 //! The library's file is replaced while a program runs that has loaded it: what is started with
 //! the new one says so, and what runs goes on.
-#![cfg(feature = "capi")]
-
-mod capi;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use capi::{ROOT, library, missing, run, scratch};
+use aiopool_testing::{library, missing, root, run, scratch};
 
 /// A pool before and after; the second one's workers are executed.
 const PROGRAM: &str = r#"
@@ -84,7 +81,7 @@ fn told_after(name: &str, replace: impl FnOnce(&Path)) -> Option<String> {
     fs::write(&source, PROGRAM).unwrap();
     let _ = fs::remove_file(&copy);
     fs::copy(library(), &copy).unwrap();
-    let (include, libraries) = (format!("-I{ROOT}/include"), dir.display());
+    let (include, libraries) = (format!("-I{}/include", root().display()), dir.display());
     run(Command::new("cc").arg(include).arg("-o").args([&binary, &source]).args([
         &format!("-L{libraries}"),
         "-laiopool",

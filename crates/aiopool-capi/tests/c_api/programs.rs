@@ -1,17 +1,12 @@
 //! The programs of `ffi-examples/c` and `ffi-examples/cpp`, built against the library and run.
-#![cfg(feature = "capi")]
 
-mod capi;
-
-use std::path::Path;
-
-use capi::{ROOT, compile, missing, watched};
+use aiopool_testing::{compile, missing, root, watched};
 
 fn example(language: &str, file: &str, arguments: &[&str]) -> Option<String> {
     if missing("cc") || missing("c++") {
         return None;
     }
-    let source = Path::new(ROOT).join("ffi-examples").join(language).join(file);
+    let source = root().join("ffi-examples").join(language).join(file);
     let binary = compile(&source, &format!("{language}-{file}"));
     Some(watched(&binary, arguments))
 }
@@ -50,7 +45,7 @@ fn a_process_gives_a_value_or_is_stopped() {
 fn many_tasks_are_answered_right_and_once() {
     let Some(said) = example("c", "million.c", &["50000", "2"]) else { return };
     assert_eq!(said, "million: 50000 tasks, every answer right\n");
-    let source = std::fs::read_to_string(Path::new(ROOT).join("ffi-examples/c/million.c")).unwrap();
+    let source = std::fs::read_to_string(root().join("ffi-examples/c/million.c")).unwrap();
     assert!(source.lines().count() <= 200);
 }
 
@@ -72,12 +67,13 @@ fn large_inputs_are_not_copied() {
     assert_eq!(said, "zero-copy: 8 inputs and outputs of 4 MiB, sum 8405385216\n");
 }
 
-/// A program of `tests/capi`, built against the library and run.
+/// A program of `tests/programs`, built against the library and run.
 fn program(name: &str, arguments: &[&str]) -> Option<String> {
     if missing("cc") {
         return None;
     }
-    let binary = compile(&Path::new(ROOT).join(format!("tests/capi/{name}.c")), name);
+    let binary =
+        compile(&root().join(format!("crates/aiopool-capi/tests/programs/{name}.c")), name);
     Some(watched(&binary, arguments))
 }
 
@@ -87,7 +83,6 @@ fn every_mistake_is_a_status() {
     assert!(said.ends_with("were statuses\n"), "{said}");
 }
 
-#[cfg(feature = "sandbox")]
 #[test]
 fn workers_are_confined_as_c_asks_for_it() {
     let Some(said) = program("isolation", &[]) else { return };
@@ -101,7 +96,7 @@ fn workers_are_confined_as_c_asks_for_it() {
 
 #[test]
 fn nothing_is_a_status_too() {
-    let symbols = Path::new(ROOT).join("tests/abi/aiopool.symbols");
+    let symbols = root().join("crates/aiopool-capi/tests/abi/aiopool.symbols");
     let Some(said) = program("quiet", &[symbols.to_str().unwrap()]) else { return };
     assert!(said.ends_with("start no process\n"), "{said}");
 }

@@ -1,0 +1,6 @@
+//! The C interface, from the header to programs in C and C++ that run pools.
+
+mod header;
+mod programs;
+mod readme;
+mod replaced;

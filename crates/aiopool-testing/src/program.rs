@@ -1,0 +1,38 @@
+//! Programs that must succeed.
+
+use std::process::Command;
+
+/// Whether `tool` is in no folder of `PATH`.
+///
+/// # Panics
+///
+/// When it is missing and `AIOPOOL_CI` is set: on CI no test may be skipped.
+pub fn missing(tool: &str) -> bool {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file()));
+    assert!(
+        found || std::env::var_os("AIOPOOL_CI").is_none(),
+        "{tool} is not installed, and on CI nothing may be skipped"
+    );
+    if !found {
+        eprintln!("skipped what needs {tool}, which is not installed");
+    }
+    !found
+}
+
+/// Runs `command` to its end and gives what it wrote to stdout.
+///
+/// # Panics
+///
+/// When it cannot be started or does not exit with 0.
+pub fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{stdout}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    stdout
+}

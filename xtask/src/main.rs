@@ -1,0 +1,41 @@
+//! What the developers of this repository run: `cargo xtask` lists it.
+
+mod bless;
+mod ci;
+mod list;
+mod mutate;
+mod steps;
+mod tree;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+  ci                          all that CI runs, with a table of the steps at the end
+  mutate [--sample] [--only NAME]   the code weakened in one place at a time: what notices it
+  bless                       writes the header, the lists of symbols and sizes and the layout anew
+  figures [PYTHON]            measures, and brings the table and the plots in docs/ up to date;
+                              PYTHON is made by `benches/python_rivals.py --setup DIR`
+  docs                        builds the rustdoc pages with warnings as errors, and checks every
+                              path, feature, type and command that the documents name";
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    match words.next().as_deref() {
+        Some("ci") => ci::run(),
+        Some("mutate") => mutate::run(words),
+        Some("bless") => bless::run(),
+        Some("figures") => steps::figures(words.next()),
+        Some("docs") => steps::docs(),
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The top of the repository.
+fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().expect("xtask is in the repository").to_owned()
+}
