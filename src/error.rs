@@ -1,7 +1,6 @@
 //! Errors of the calls a host makes: building a pool, submitting, shutting down.
 //!
-//! What a *task* ended with is an [`Outcome`](crate::task); its error side is
-//! [`TaskError`](crate::TaskError).
+//! What a *task* ended with is another matter: see [`TaskError`](crate::TaskError).
 
 use std::io;
 
@@ -80,7 +79,7 @@ pub enum Error {
     /// Shared memory holds something that no correct process writes.
     #[error("shared memory is corrupt: {0}")]
     Corrupt(String),
-    /// The pool has ended, and not by its owner's hand.
+    /// The pool has ended for another reason than its owner's call.
     #[error("the pool has failed: {0}")]
     Failed(std::sync::Arc<Error>),
     /// The call came from a process that was forked from the pool's host.
@@ -94,7 +93,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The error of a system call, with what it was for.
+    /// Makes the error of a system call, with what it was for.
     pub(crate) fn system(what: impl Into<String>, source: io::Error) -> Self {
         Self::System { what: what.into(), source }
     }

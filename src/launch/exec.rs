@@ -29,7 +29,7 @@ pub(super) fn start(keep_fds: bool) -> Result<Line> {
     let recipe = Recipe::new(&image, ZYGOTE_VARIABLE, number)
         .map_err(system("prepare the zygote's environment"))?;
     let greeting = Greeting { build, preloaded: recipe.preloaded, keep_fds };
-    // Said before anybody listens: the socket keeps it, and the constructor need not wait.
+    // Sent before the zygote listens: the socket keeps it, so the constructor need not wait.
     let bytes = wire::encode_first(ZYGOTE_MAGIC, &greeting);
     socket::send(ours.as_fd(), &bytes, &[host.as_fd()]).map_err(system("greet the zygote"))?;
 

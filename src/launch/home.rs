@@ -35,12 +35,12 @@ fn here() -> &'static Home {
     }
 }
 
-/// Nothing below leaves half a change behind when it panics.
+/// Locks, also after a panic: no code here leaves half a change behind when it panics.
 fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The zygote's line; starts a zygote where there is none, or only a dead one.
+/// Returns the zygote's line; starts a zygote where there is none, or only a dead one.
 ///
 /// `keep_fds` holds for one that is started now. `snapshot`: only one that [`init`] has forked will
 /// do.
@@ -108,7 +108,7 @@ pub fn init() -> Result<()> {
     Ok(())
 }
 
-/// Whether [`init`] was called in this process: what is loaded later is not in its workers.
+/// Returns whether [`init`] was called in this process: what is loaded later is not in its workers.
 pub(crate) fn has_snapshot() -> bool {
     unpoisoned(&here().line).as_ref().is_some_and(|line| line.forked)
 }

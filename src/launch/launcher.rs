@@ -49,7 +49,7 @@ pub(crate) enum Report {
         /// Which one.
         id: WorkerId,
         /// The process id it had.
-        #[expect(dead_code, reason = "for the log of whoever hears it")]
+        #[expect(dead_code, reason = "printed by Debug, in events")]
         pid: u32,
         /// What it ended with.
         exit: WorkerExit,
@@ -147,17 +147,17 @@ impl Launcher {
         self.zygote.post(self.line.as_fd(), &wire::encode(order), fds)
     }
 
-    /// Readable when [`Launcher::recv`] has something to say.
+    /// Returns a descriptor that is readable when [`Launcher::recv`] has a report.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.line.as_fd()
     }
 
-    /// Readable when the zygote is dead.
+    /// Returns a descriptor that is readable when the zygote is dead.
     pub(crate) fn zygote_pidfd(&self) -> BorrowedFd<'_> {
         self.zygote.pidfd()
     }
 
-    /// The next report, if there is one; never waits.
+    /// Returns the next report, if there is one; never waits.
     ///
     /// # Errors
     ///
@@ -191,7 +191,7 @@ impl Launcher {
         Ok(Some(match (answer, pidfd) {
             (Answer::Forked { id, pid }, Some(pidfd)) => Report::Forked { id, pid, pidfd },
             (Answer::Forked { id, .. }, None) => {
-                // Nobody could watch it, so it must not live.
+                // Without a pidfd it cannot be watched, so it must not live.
                 self.strays.lock().unwrap_or_else(PoisonError::into_inner).push(id);
                 self.kill(id)?;
                 let reason = "its pidfd did not arrive: raise the limit on open descriptors \

@@ -10,8 +10,8 @@ use crate::sys::rlimit::{self, Resource};
 /// Resource limits of each worker process, for [`PoolBuilder::limits`](crate::PoolBuilder::limits).
 ///
 /// They hold for the worker alone, from before its initializer on, and never raise what the host
-/// has. A worker that goes over one dies or is refused, which costs the tasks it was running and
-/// nobody else: they end with `WorkerLost`, naming the signal, or are retried where allowed.
+/// has. A worker that exceeds one dies or is refused, which costs the tasks it was running and no
+/// others: they end with `WorkerLost`, naming the signal, or are retried where allowed.
 ///
 /// ```
 /// # fn main() -> aiopool::Result<()> {
@@ -29,14 +29,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// No limits but those of the host.
+    /// Sets no limits but those of the host.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Bytes of address space (`RLIMIT_AS`), the pool's own memory in the worker included:
-    /// `input_arena`, `output_arena`, the task table, and the program itself.
+    /// Limits the bytes of address space (`RLIMIT_AS`), the pool's own memory in the worker
+    /// included: `input_arena`, `output_arena`, the task table, and the program itself.
     ///
     /// An allocation beyond it fails, which ends a Rust program with `SIGABRT`. It counts what is
     /// mapped, used or not; a program that maps much more than it uses needs more than it seems.

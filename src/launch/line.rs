@@ -36,7 +36,7 @@ impl Line {
     /// Waits for the hello of the zygote that was just started as the child `pid`.
     pub(super) fn greet(socket: OwnedFd, pid: u32, keeps_fds: bool, forked: bool) -> Result<Self> {
         let pidfd = pidfd::open(pid).map_err(|error| {
-            // Nobody has reaped it that fast, unless the host has its children reaped at death.
+            // It is not reaped that fast, unless the host has its children reaped at death.
             let _ = process::signal_group(pid, libc::SIGKILL);
             let _ = wait::reap_waiting(pid);
             Error::system("open the zygote's pidfd", error)
@@ -56,12 +56,12 @@ impl Line {
         Err(refused)
     }
 
-    /// The socket on which pools are announced.
+    /// Returns the socket on which pools are announced.
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// Readable when the zygote is dead.
+    /// Returns a descriptor that is readable when the zygote is dead.
     pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
@@ -74,13 +74,13 @@ impl Line {
         }
     }
 
-    /// Whether the zygote is dead.
+    /// Returns whether the zygote is dead.
     pub(super) fn is_dead(&self) -> bool {
         let mut fds = [PollFd::readable(self.pidfd())];
         poll(&mut fds, Some(Duration::ZERO)).is_ok_and(|ready| ready > 0)
     }
 
-    /// The error of everything that needs the zygote, which has closed a line or is dead.
+    /// Returns the error of everything that needs the zygote, which has closed a line or is dead.
     pub(super) fn lost(&self) -> Error {
         // Its lines close a moment before it is dead.
         let _ = poll(&mut [PollFd::readable(self.pidfd())], Some(Duration::from_secs(1)));
@@ -96,7 +96,7 @@ impl Line {
     fn how_it_ended(&self) -> &str {
         self.end.get_or_init(|| match wait::reap(self.pidfd()) {
             Ok(Some(ended)) => WorkerExit::from(ended).to_string(),
-            _ => "ended, and somebody else reaped it".to_owned(),
+            _ => "ended, and other code reaped it".to_owned(),
         })
     }
 
@@ -125,7 +125,7 @@ impl Line {
                     let left = end.saturating_duration_since(Instant::now());
                     poll(&mut fds, Some(left)).map_err(|e| Error::system("poll", e))?;
                 }
-                // Nobody can say when the descriptors that are on their way have arrived.
+                // There is no way to learn when the descriptors that are on their way have arrived.
                 Some(libc::ETOOMANYREFS) if !out_of_time => {
                     std::thread::sleep(Duration::from_millis(1));
                 }

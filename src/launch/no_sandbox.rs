@@ -1,4 +1,4 @@
-//! In place of `sandbox.rs` where the feature is off: there is no sandbox that anybody could ask for.
+//! In place of `sandbox.rs` where the feature is off: no caller can ask for a sandbox.
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};

@@ -26,8 +26,8 @@ pub(super) struct Recipe {
 }
 
 impl Recipe {
-    /// This process's environment, plus `variable` set to the number of a descriptor, plus this
-    /// library if the program does not have it.
+    /// Makes a recipe of this process's environment, plus `variable` set to the number of a
+    /// descriptor, plus this library if the program does not have it.
     pub(super) fn new(image: &Image, variable: &str, fd: i32) -> io::Result<Self> {
         let mut recipe = Self::without_library(variable, fd)?;
         if image.is_program {
@@ -61,14 +61,14 @@ impl Recipe {
     }
 }
 
-/// What `LD_PRELOAD` was before [`Recipe::new`] put a library in front of it.
+/// Returns what `LD_PRELOAD` was before [`Recipe::new`] put a library in front of it.
 pub(super) fn preload_before(value: &OsStr) -> Option<OsString> {
     let bytes = value.as_bytes();
     let end = bytes.iter().position(|&byte| byte == b':')?;
     Some(OsString::from_vec(bytes[end + 1..].to_vec()))
 }
 
-/// The library as an element of `LD_PRELOAD`, which knows no quoting: where the path has a
+/// Returns the library as an element of `LD_PRELOAD`, which knows no quoting: where the path has a
 /// separator in it, the descriptor stands for it.
 fn preload_entry(path: &Path, library: OwnedFd) -> (OsString, Option<OwnedFd>) {
     const SPECIAL: &[u8] = b": \t\n$";

@@ -16,7 +16,7 @@ use crate::sys::{landlock, seccomp};
 /// either brings `no_new_privs` with it. What is open when a worker starts stays usable: the pool's
 /// own memory, the standard outputs, and with `keep_fds` all that the zygote had.
 ///
-/// A rule that the kernel cannot enforce is an error at build, unless the sandbox is told to be
+/// A rule that the kernel cannot enforce is an error at build, unless the caller asks for
 /// [`best_effort`](Self::best_effort).
 ///
 /// ```
@@ -61,9 +61,9 @@ impl Sandbox {
         Self::default()
     }
 
-    /// Of all files, only these, and what lies below these directories, can be read, listed and
-    /// executed; may be called several times, and together with [`read_write`](Self::read_write).
-    /// With no path at all no file can be opened.
+    /// Allows workers to read, list and execute only these files and what lies below these
+    /// directories. May be called several times, and together with
+    /// [`read_write`](Self::read_write). With no path at all no file can be opened.
     ///
     /// Needs Landlock 3 (Linux 6.2).
     #[must_use]
@@ -73,7 +73,7 @@ impl Sandbox {
         self
     }
 
-    /// As [`read_only`](Self::read_only), and these can be written, made and removed, too.
+    /// Like [`read_only`](Self::read_only), but also allows writing, creating and removing.
     #[must_use]
     pub fn read_write<P: AsRef<Path>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
         self.files = true;
@@ -81,23 +81,23 @@ impl Sandbox {
         self
     }
 
-    /// No socket of any kind can be made: `socket` and `io_uring_setup` answer `EPERM`.
-    /// Pairs of sockets within the process (`socketpair`) can.
+    /// Forbids sockets of any kind: `socket` and `io_uring_setup` fail with `EPERM`. Pairs of
+    /// sockets within the process (`socketpair`) are still allowed.
     #[must_use]
     pub fn no_network(mut self) -> Self {
         self.no_network = true;
         self
     }
 
-    /// No program can be executed: `execve` and `execveat` answer `EPERM`.
+    /// Forbids executing programs: `execve` and `execveat` fail with `EPERM`.
     #[must_use]
     pub fn no_exec(mut self) -> Self {
         self.no_exec = true;
         self
     }
 
-    /// No process but the worker's own children can be sent a signal, nor be reached by an
-    /// abstract Unix socket.
+    /// Forbids sending a signal to a process that is not the worker's own child, and reaching one
+    /// by an abstract Unix socket.
     ///
     /// Needs Landlock 6 (Linux 6.12).
     #[must_use]
@@ -106,7 +106,8 @@ impl Sandbox {
         self
     }
 
-    /// These system calls, by their numbers on this machine (`libc::SYS_…`), answer `EPERM`.
+    /// Forbids these system calls, by their numbers on this machine (`libc::SYS_…`): they fail with
+    /// `EPERM`.
     ///
     /// A worker lives by memory, event descriptors, epoll, futexes and signals of its own: one
     /// that is denied such a call does not come up, and the pool fails with that.
@@ -124,8 +125,8 @@ impl Sandbox {
         self
     }
 
-    /// The rules of this sandbox that the running kernel cannot enforce, each with what it needs;
-    /// empty where all of it holds.
+    /// Returns the rules of this sandbox that the running kernel cannot enforce, each with what it
+    /// needs; empty where all of it holds.
     #[must_use]
     pub fn unsupported(&self) -> Vec<String> {
         let landlock = landlock::version();

@@ -1,4 +1,4 @@
-//! What the zygote is told about a pool, and about each worker it is to start.
+//! What the zygote needs to know about a pool, and about each worker that it starts.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
@@ -75,7 +75,8 @@ pub(crate) struct ForkOrder {
     pub handback_start: u64,
 }
 
-/// How many descriptors a pool needs at most, in the host and, about as many, in the zygote.
+/// Returns how many descriptors a pool needs at most, in the host and, about as many, in the
+/// zygote.
 ///
 /// Counts every slot's doorbell, result arena and pidfd, the regions, and what launching takes.
 pub(crate) fn fds_needed(spec: &PoolSpec) -> usize {

@@ -33,7 +33,7 @@ pub(super) const LONGEST: usize = 8192;
 /// Where a reason is cut.
 const LONGEST_REASON: usize = 2048;
 
-/// Which build of this library somebody is.
+/// Which build of this library a process has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Build {
     /// The crate's version.
@@ -175,17 +175,17 @@ pub(super) struct Handover {
     pub sandbox: Option<Sandbox>,
 }
 
-/// The bytes of a message.
+/// Returns the bytes of a message.
 pub(super) fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     postcard::to_stdvec(message).expect("plain data of bounded size can be encoded")
 }
 
-/// The message in `bytes`; `None` when it is no such message.
+/// Returns the message in `bytes`; `None` when it is no such message.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     postcard::from_bytes(bytes).ok()
 }
 
-/// The bytes of a first message, which says what it is before it is decoded.
+/// Returns the bytes of a first message, which says what it is before it is decoded.
 pub(super) fn encode_first<T: Serialize>(magic: [u8; 8], message: &T) -> Vec<u8> {
     let mut bytes = magic.to_vec();
     bytes.extend(LAYOUT.to_le_bytes());
@@ -193,12 +193,12 @@ pub(super) fn encode_first<T: Serialize>(magic: [u8; 8], message: &T) -> Vec<u8>
     bytes
 }
 
-/// The first message in `bytes`, if it is one, of this layout.
+/// Returns the first message in `bytes`, if it is one, of this layout.
 pub(super) fn decode_first<T: DeserializeOwned>(magic: [u8; 8], bytes: &[u8]) -> Option<T> {
     decode(bytes.strip_prefix(&magic)?.strip_prefix(&LAYOUT.to_le_bytes())?)
 }
 
-/// A reason that fits into any message.
+/// Returns a reason that fits into any message.
 pub(super) fn reason(text: impl ToString) -> String {
     let mut text = text.to_string();
     if text.len() > LONGEST_REASON {

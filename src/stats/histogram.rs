@@ -14,31 +14,32 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// From counts, of which number `i` is of durations below `2^i` ns and not below half of it.
+    /// Makes a histogram from counts, of which number `i` is of durations below `2^i` ns and not
+    /// below half of it.
     pub(crate) fn new(counts: &[u64], sum_ns: u64) -> Self {
         Self { counts: counts.to_vec(), sum_ns }
     }
 
-    /// How many durations were counted.
+    /// Returns how many durations were counted.
     #[must_use]
     pub fn count(&self) -> u64 {
         // Another program may have written anything.
         self.counts.iter().fold(0, |sum, &count| sum.saturating_add(count))
     }
 
-    /// Their sum.
+    /// Returns their sum.
     #[must_use]
     pub fn sum(&self) -> Duration {
         Duration::from_nanos(self.sum_ns)
     }
 
-    /// Their mean; zero if there is none.
+    /// Returns their mean; zero if there is none.
     #[must_use]
     pub fn mean(&self) -> Duration {
         Duration::from_nanos(self.sum_ns.checked_div(self.count()).unwrap_or(0))
     }
 
-    /// A duration that the given share of them, 0 to 1, does not exceed: the upper end of a
+    /// Returns a duration that the given share of them, 0 to 1, does not exceed: the upper end of a
     /// bucket, so at most twice the exact one. Zero if there is none.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Duration {
@@ -57,7 +58,8 @@ impl Histogram {
         Duration::MAX
     }
 
-    /// Each bucket's upper end, exclusive, and its count. The last one counts all that is longer.
+    /// Returns each bucket's upper end, exclusive, and its count. The last one counts all that is
+    /// longer.
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
         self.counts.iter().enumerate().map(|(i, &count)| (Duration::from_nanos(1 << i), count))
     }

@@ -82,7 +82,7 @@ pub(crate) struct Numbers {
     pub(crate) ran: [u64; HISTOGRAM],
 }
 
-/// The file of the page called `name`, or why that is no name.
+/// Returns the file of the page called `name`, or why that is no name.
 pub(crate) fn path_of(name: &str) -> Result<String, &'static str> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {

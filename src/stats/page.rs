@@ -20,8 +20,8 @@ pub(crate) struct Page {
     pid: u32,
 }
 
-/// A page that is to be made. Whoever removes what dead hosts leave behind is told of it first: a
-/// host can die at any time after.
+/// A page that will be made. The process that removes what dead hosts leave behind hears of it
+/// first: the host can die at any time after.
 #[derive(Clone, Debug)]
 pub(crate) struct Promise {
     name: String,
@@ -30,7 +30,7 @@ pub(crate) struct Promise {
 }
 
 impl Promise {
-    /// Of the page called `name`; nothing is made yet.
+    /// Prepares the page called `name`; nothing is made yet.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl Promise {
         Ok(Self { name, path, made: monotonic_ns() })
     }
 
-    /// The file, and the word that will tell this page from every other of that name.
+    /// Returns the file, and the word that will tell this page from every other of that name.
     pub(crate) fn identity(&self) -> (String, u64) {
         (self.path.clone(), self.made)
     }
@@ -115,8 +115,8 @@ impl Page {
 
     fn words(&self) -> &[AtomicU64] {
         // SAFETY: the mapping has at least `WORDS * 8` bytes, is aligned to a page, and lives as
-        // long as `self`; others that write there only do so with the owner's rights, and then
-        // spoil numbers that nobody here reads.
+        // long as `self`; others write there only with the owner's rights, and then spoil numbers
+        // that this process does not read.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast::<AtomicU64>(), WORDS) }
     }
 }

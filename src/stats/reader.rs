@@ -27,13 +27,13 @@ pub struct PageStats {
 }
 
 impl PageStats {
-    /// The number called `name`: the fields of [`Stats`](crate::Stats).
+    /// Returns the number called `name`: the fields of [`Stats`](crate::Stats).
     #[must_use]
     pub fn get(&self, name: &str) -> Option<u64> {
         self.iter().find(|&(known, _)| known == name).map(|(_, number)| number)
     }
 
-    /// All numbers with their names.
+    /// Returns all numbers with their names.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         NUMBERS.iter().copied().zip(self.numbers.iter().copied())
     }
@@ -71,12 +71,16 @@ pub fn observe(name: &str) -> Result<PageStats> {
         }
         std::thread::yield_now();
     }
-    Err(Error::Corrupt(format!("the stats page {name:?} is never written to its end")))
+    Err(Error::Corrupt(format!(
+        "the stats page {name:?} stays unfinished: read again, or restart its pool"
+    )))
 }
 
 fn check(words: &[u64]) -> Result<()> {
     if words.len() < HEADER || words[0] != MAGIC {
-        return Err(Error::Corrupt("the stats page does not begin as one does".to_owned()));
+        return Err(Error::Corrupt(
+            "the file is no stats page: its magic number is wrong".to_owned(),
+        ));
     }
     let (version, numbers) = (words[1] as u32, words[1] >> 32);
     if u64::from(version) != LAYOUT_VERSION
@@ -105,15 +109,15 @@ fn stats(words: &[u64]) -> PageStats {
     }
 }
 
-/// The host of the page in that file, if it is one.
+/// Returns the host of the page in that file, if it is one.
 #[cfg(feature = "stats-page")]
 pub(super) fn host_of(path: &str) -> Option<u32> {
     let words = read_words(path).ok()?;
     (words.len() >= HEADER && words[0] == MAGIC).then(|| words[PID] as u32)
 }
 
-/// Removes the page in that file if it is the one that was `made` then, or if nobody has finished
-/// it: its host died at that.
+/// Removes the page in that file if it is the one that was `made` then, or if it was never
+/// finished: its host died while making it.
 pub(crate) fn remove(path: &str, made: u64) {
     for last in [false, true] {
         let Ok(words) = read_words(path) else { return };
@@ -127,7 +131,7 @@ pub(crate) fn remove(path: &str, made: u64) {
             Some(0) | None => {}
             _ => return,
         }
-        // Whoever removed it first did the same.
+        // The process that removed it first did the same.
         let _ = std::fs::remove_file(path);
         return;
     }

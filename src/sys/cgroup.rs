@@ -27,18 +27,19 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// The group's directory, then its parents' up to the top: a limit of any of them holds.
+    /// Returns the group's directory, then its parents' up to the top: a limit of any of them
+    /// holds.
     pub(crate) fn upwards(&self) -> impl Iterator<Item = &Path> {
         self.own.ancestors().take_while(|directory| directory.starts_with(&self.root))
     }
 
-    /// The group's own directory.
+    /// Returns the group's own directory.
     pub(crate) fn directory(&self) -> &Path {
         &self.own
     }
 }
 
-/// This process's groups in the trees that have `controller`.
+/// Returns this process's groups in the trees that have `controller`.
 pub(crate) fn of(controller: &str) -> io::Result<Vec<Group>> {
     let groups = std::fs::read_to_string("/proc/self/cgroup")?;
     let mounts = std::fs::read("/proc/self/mountinfo")?;

@@ -3,12 +3,14 @@
 
 use std::ops::RangeInclusive;
 
-/// Nanoseconds of `CLOCK_MONOTONIC`: the same in every process of this machine, never backwards.
+/// Returns the nanoseconds of `CLOCK_MONOTONIC`: the same in every process of this machine, never
+/// backwards.
 pub(crate) fn monotonic_ns() -> u64 {
     read(libc::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC exists on every supported kernel")
 }
 
-/// Processor time that process `pid` has used, user and system, in nanoseconds; a zombie's, too.
+/// Returns the processor time that process `pid` has used, user and system, in nanoseconds; a
+/// zombie's, too.
 ///
 /// `None` if it is gone.
 pub(crate) fn cpu_ns_of(pid: u32) -> Option<u64> {
@@ -25,8 +27,8 @@ fn read(clock: libc::clockid_t) -> Option<u64> {
     (result == 0).then_some(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
 }
 
-/// `CLOCK_MONOTONIC` for who reads it after every task: between two exact readings by the
-/// processor's counter, where that goes evenly.
+/// A cheap `CLOCK_MONOTONIC` for readings after every task: between two exact readings it goes by
+/// the processor's counter, if that counter is invariant.
 ///
 /// An exact reading waits until all instructions before it are done, those among them that need a
 /// line of another processor's; the counter is read at once, and so perhaps some tens of
@@ -48,7 +50,7 @@ pub(crate) struct QuickClock {
 
 /// So long the counter is believed, in nanoseconds.
 const BELIEVED_NS: u64 = 100_000;
-/// Over so many nanoseconds at least the rate is measured.
+/// The rate is measured over at least this many nanoseconds: a shorter time would make it inexact.
 const RATE_NS: u64 = 10_000_000;
 /// Rates that there can be: of 0.5 to 16 GHz.
 const RATES: RangeInclusive<u64> = 1 << 28..=1 << 33;
@@ -56,13 +58,13 @@ const RATES: RangeInclusive<u64> = 1 << 28..=1 << 33;
 const AT_ONCE: u64 = 10_000;
 
 impl QuickClock {
-    /// Exact until the rate is known, some milliseconds from now.
+    /// Starts with exact readings, until the rate is known some milliseconds later.
     pub(crate) fn new() -> Self {
         let now = (monotonic_ns(), ticks());
         Self { exact: now, since: now, measured: 0, rate: 0 }
     }
 
-    /// The time now, in nanoseconds.
+    /// Returns the time now, in nanoseconds.
     #[inline]
     pub(crate) fn now(&mut self) -> u64 {
         let (ns, then) = self.exact;
@@ -94,14 +96,15 @@ impl QuickClock {
     }
 }
 
-/// The processor's counter.
+/// Returns the processor's counter.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 fn ticks() -> u64 {
     // SAFETY: an instruction without operands; every such processor has it.
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 
-/// Whether it goes at one rate, whatever the processor does, as the processor says.
+/// Returns whether the processor reports that the counter goes at one rate, whatever the processor
+/// does.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 fn ticks_are_even() -> bool {
     use std::arch::x86_64::__cpuid;

@@ -20,7 +20,7 @@ pub fn available() -> usize {
     quotas.min().map_or(allowed, |quota| quota.min(allowed)).max(1)
 }
 
-/// How many processors the calling thread may run on.
+/// Returns how many processors the calling thread may run on.
 fn affinity() -> io::Result<usize> {
     Ok(Mask::of_this_thread()?.processors().len())
 }
@@ -32,7 +32,7 @@ pub struct Mask(Vec<u64>);
 const BITS: usize = u64::BITS as usize;
 
 impl Mask {
-    /// Those that the calling thread may run on.
+    /// Returns the processors that the calling thread may run on.
     pub fn of_this_thread() -> io::Result<Self> {
         // The kernel refuses a mask that is shorter than its own, so grow until it fits.
         let mut mask = vec![0u64; 16];
@@ -51,7 +51,7 @@ impl Mask {
         }
     }
 
-    /// Processor `number` alone.
+    /// Returns processor `number` alone.
     #[cfg(any(test, feature = "internals"))]
     pub fn single(number: usize) -> Self {
         let mut mask = vec![0; (number / BITS + 1).max(16)];
@@ -59,7 +59,7 @@ impl Mask {
         Self(mask)
     }
 
-    /// The processors' numbers.
+    /// Returns the processors' numbers.
     pub fn processors(&self) -> Vec<usize> {
         (0..self.0.len() * BITS).filter(|n| self.0[n / BITS] >> (n % BITS) & 1 == 1).collect()
     }
@@ -87,7 +87,7 @@ fn parse_v2(cpu_max: &str) -> Option<usize> {
     parse_v1(quota, period)
 }
 
-/// A quota of −1 is none.
+/// Parses quota and period of version 1; a quota of −1 is none.
 fn parse_v1(quota: &str, period: &str) -> Option<usize> {
     let quota: u64 = quota.trim().parse().ok()?;
     let period: u64 = period.trim().parse().ok()?;

@@ -6,17 +6,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::{check, retry};
 
-/// Readable after one of its descriptors was written to, until that is taken note of; what was
-/// written may stay where it is. What somebody else has read meanwhile is not told.
+/// Readable after one of its descriptors was written to, until that event is consumed; what was
+/// written may stay where it is. What another reader has read meanwhile is not reported.
 #[derive(Debug)]
 pub(crate) struct Edges(OwnedFd);
 
 impl Edges {
-    /// The edges of `fds`.
+    /// Returns the edges of `fds`.
     pub(crate) fn of(fds: &[BorrowedFd<'_>]) -> io::Result<Self> {
         // SAFETY: takes no pointers.
         let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: the call just made this descriptor and nobody else knows it.
+        // SAFETY: the call just made this descriptor, and no other code has its number.
         let edges = Self(unsafe { OwnedFd::from_raw_fd(fd) });
         for fd in fds {
             let events = (libc::EPOLLIN | libc::EPOLLET) as u32;

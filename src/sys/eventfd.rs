@@ -15,23 +15,23 @@ use super::{check, retry};
 pub struct EventFd(OwnedFd);
 
 impl EventFd {
-    /// A new one with the count 0: not readable until it is rung.
+    /// Creates an eventfd with the count 0: not readable until it is rung.
     pub fn new() -> io::Result<Self> {
         // SAFETY: takes no pointers.
         let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-        // SAFETY: the call just made this descriptor and nobody else knows it.
+        // SAFETY: the call just made this descriptor, and no other code has its number.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Makes it readable, for all who share it, until somebody drains it; who listens for edges
-    /// hears every ring.
+    /// Makes it readable, for all processes that share it, until one drains it. A listener for
+    /// edges notices every ring.
     ///
-    /// Waits only if somebody has both filled the count and cleared `O_NONBLOCK`, and then until
+    /// Blocks only if a process has both filled the count and cleared `O_NONBLOCK`, and then until
     /// it is drained or [mended](Self::mend).
     pub fn ring(&self) -> io::Result<()> {
         match retry(|| self.add(1)) {
-            // Somebody has filled the count. It is readable, but who listens for edges hears only
-            // what is written.
+            // A process has filled the count. It is readable, but a listener for edges notices only
+            // writes.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.drain()?;
                 match retry(|| self.add(1)) {
@@ -44,20 +44,21 @@ impl EventFd {
         }
     }
 
-    /// As [`ring`](Self::ring), at the price of one more system call for who must not wait even
-    /// if somebody has done both.
+    /// Like [`ring`](Self::ring), but never blocks, not even if a process has done both; costs one
+    /// more system call.
     pub(crate) fn ring_warily(&self) -> io::Result<()> {
         self.set_nonblocking()?;
         self.ring()
     }
 
-    /// Sets right what others who share it may have changed, and lets go who waits in a ring.
+    /// Repairs what other processes that share it may have changed, and releases a thread that
+    /// blocks in a ring.
     pub(crate) fn mend(&self) -> io::Result<()> {
         self.set_nonblocking()?;
         let mut full = [PollFd::writable(self.as_fd())];
         if poll(&mut full, Some(Duration::ZERO))? == 0 {
             self.drain()?;
-            // Whoever was to hear it may not have.
+            // The listener may have missed the ring.
             self.ring()?;
         }
         Ok(())
@@ -82,7 +83,7 @@ impl EventFd {
         }
     }
 
-    /// Another descriptor of the same counter.
+    /// Returns another descriptor of the same counter.
     pub fn try_clone(&self) -> io::Result<Self> {
         self.0.try_clone().map(Self)
     }
@@ -108,7 +109,7 @@ impl EventFd {
         let flags = check(unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_GETFL) })?;
         if flags & libc::O_NONBLOCK == 0 {
             let flags = flags | libc::O_NONBLOCK;
-            // SAFETY: as above.
+            // SAFETY: as for the call before.
             check(unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_SETFL, flags) })?;
         }
         Ok(())
@@ -157,7 +158,7 @@ mod tests {
 
     const FULL: u64 = u64::MAX - 1;
 
-    /// What anybody can do who shares it.
+    /// What any process that shares it can do.
     fn clear_nonblocking(bell: &EventFd) {
         // SAFETY: takes no pointers.
         check(unsafe { libc::fcntl(bell.as_raw_fd(), libc::F_SETFL, 0) }).unwrap();

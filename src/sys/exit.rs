@@ -41,7 +41,7 @@ macro_rules! weak_function {
 /// Exit handlers and destructors do not run: in a forked process they are the host's, and would
 /// remove its files and stop its threads a second time.
 pub(crate) fn orderly_exit(status: i32) -> ! {
-    // Nothing can be done about output that nobody takes any more.
+    // Nothing can be done about output that has no reader any more.
     let _ = std::io::stdout().flush();
     let _ = std::io::stderr().flush();
     flush_c();

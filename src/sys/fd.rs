@@ -9,13 +9,14 @@ use super::check;
 /// The descriptors that every program takes for its input, output and error output.
 const STDIO: std::ops::RangeInclusive<RawFd> = 0..=2;
 
-/// Whether the descriptor is still there: code that owns nothing of it may have closed its number.
+/// Returns whether the descriptor is still there: code that owns nothing of it may have closed its
+/// number.
 pub(crate) fn is_open(fd: BorrowedFd<'_>) -> bool {
     // SAFETY: takes no pointers.
     unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) != -1 }
 }
 
-/// Whether the descriptor is closed when this process executes a program.
+/// Returns whether the descriptor is closed when this process executes a program.
 #[cfg(test)]
 pub(crate) fn is_close_on_exec(fd: BorrowedFd<'_>) -> io::Result<bool> {
     // SAFETY: takes no pointers.
@@ -29,7 +30,7 @@ pub(crate) fn set_close_on_exec(fd: BorrowedFd<'_>, close: bool) -> io::Result<(
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, flags) }).map(drop)
 }
 
-/// The same open file under a number that is not one of standard input, output and error.
+/// Returns the same open file under a number that is not one of standard input, output and error.
 ///
 /// A program that was started without these gets their numbers for whatever it opens first.
 pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
@@ -39,7 +40,7 @@ pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
     // SAFETY: takes no pointers.
     let copy =
         check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, STDIO.end() + 1) })?;
-    // SAFETY: the call just made this descriptor and nobody else knows it.
+    // SAFETY: the call just made this descriptor, and no other code has its number.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
@@ -53,8 +54,8 @@ pub(crate) fn silence_stdin() -> io::Result<()> {
         // SAFETY: takes no pointers; a number that is not open answers `EBADF`.
         let free = unsafe { libc::fcntl(number, libc::F_GETFD) } == -1;
         if number == 0 || free {
-            // SAFETY: takes no pointers. Whoever reads standard input from now on reads nothing,
-            // which is what the caller asks for; the free numbers have no owner.
+            // SAFETY: takes no pointers. Readers of standard input read nothing from now on, which
+            // is what the caller asks for; the free numbers have no owner.
             check(unsafe { libc::dup2(null.as_raw_fd(), number) })?;
         }
     }
@@ -65,7 +66,7 @@ pub(crate) fn silence_stdin() -> io::Result<()> {
 ///
 /// # Safety
 ///
-/// Nobody uses, or closes by dropping, an owner of a descriptor that is closed here: its number
+/// No code uses, or closes by dropping, an owner of a descriptor that is closed here: its number
 /// may be another file's by then.
 pub(crate) unsafe fn close_all_except(keep: &[RawFd]) -> io::Result<()> {
     let mut keep: Vec<RawFd> = keep.to_vec();
@@ -94,7 +95,8 @@ fn close_range(first: u32, last: u32) -> io::Result<()> {
     }
     for fd in open_fds()? {
         if (first..=last).contains(&(fd as u32)) {
-            // SAFETY: as above; the directory that was listed is closed by now and answers `EBADF`.
+            // SAFETY: takes no pointers; the directory that was listed is closed by now and answers
+            // `EBADF`.
             unsafe { libc::close(fd) };
         }
     }
@@ -112,7 +114,7 @@ pub(crate) unsafe fn close(fd: RawFd) {
     unsafe { libc::close(fd) };
 }
 
-/// How many descriptors this process has open.
+/// Returns how many descriptors this process has open.
 pub(crate) fn count_open() -> io::Result<usize> {
     // One of those listed is the listing itself.
     Ok(open_fds()?.len() - 1)

@@ -1,5 +1,5 @@
-//! Whether this process is still the one it was: a fork by anybody is noticed without asking the
-//! kernel at each call.
+//! Whether this process is still the one it was. Notices any fork without asking the kernel at each
+//! call.
 #![allow(unsafe_code)] // one call into libc
 
 use std::sync::Once;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
-/// A number that differs between a process and the children that `fork` made of it.
+/// Returns a number that differs between a process and the children that `fork` made of it.
 #[inline]
 pub(crate) fn generation() -> u32 {
     static REGISTERED: Once = Once::new();

@@ -52,7 +52,7 @@ impl Image {
     }
 }
 
-/// Whether `address` lies in the code of an image that is mapped now.
+/// Returns whether `address` lies in the code of an image that is mapped now.
 pub(crate) fn is_code(address: usize) -> bool {
     unsafe extern "C" fn visit(
         image: *mut libc::dl_phdr_info,
@@ -113,7 +113,7 @@ unsafe extern "C" fn visit(
     }
 }
 
-/// The description of the note `GNU`, type 3, among the notes of a segment.
+/// Returns the description of the note `GNU`, type 3, among the notes of a segment.
 fn parse_build_id(mut notes: &[u8]) -> Option<Vec<u8>> {
     const BUILD_ID: u32 = 3;
     let aligned = |len: usize| len.checked_next_multiple_of(4);
@@ -132,8 +132,8 @@ fn parse_build_id(mut notes: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// The file that is mapped where `address` lies; none for memory without a file, and for a file
-/// that has no name any more.
+/// Returns the file that is mapped where `address` lies; none for memory without a file, and for a
+/// file that has no name any more.
 fn mapped_path(maps: &[u8], address: usize) -> Option<PathBuf> {
     let line = maps.split(|&byte| byte == b'\n').find(|line| {
         let range = line.split(|&byte| byte == b' ').next().and_then(|r| str::from_utf8(r).ok());

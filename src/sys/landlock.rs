@@ -23,7 +23,7 @@ pub(crate) struct Rules<'a> {
     pub scopes: bool,
 }
 
-/// The running kernel's version of Landlock; 0 where it has none or has it switched off.
+/// Returns the running kernel's version of Landlock; 0 where it has none or has it switched off.
 pub(crate) fn version() -> u32 {
     const VERSION: libc::c_ulong = 1; // LANDLOCK_CREATE_RULESET_VERSION
     let (none, no_size) = (std::ptr::null::<libc::c_void>(), 0 as libc::size_t);

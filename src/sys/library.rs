@@ -24,7 +24,7 @@ impl Library {
         NonNull::new(handle).map(Self).ok_or_else(loader_error)
     }
 
-    /// The address of `name` in the library or in one that it needs.
+    /// Returns the address of `name` in the library or in one that it needs.
     ///
     /// # Errors
     ///

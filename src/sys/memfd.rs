@@ -8,14 +8,15 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use super::rlimit::{self, Resource};
 use super::{check, memory, retry};
 
-/// The size cannot change any more: nobody who maps the file can meet a `SIGBUS`.
+/// The size cannot change any more: no process that maps the file can get a `SIGBUS`.
 pub(crate) const SEAL_SIZE: i32 = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK;
 /// No more seals.
 pub(crate) const SEAL_SEALS: i32 = libc::F_SEAL_SEAL;
 /// No new writable mapping or `write` is possible; mappings made before keep working.
 pub(crate) const SEAL_FUTURE_WRITE: i32 = libc::F_SEAL_FUTURE_WRITE;
 
-/// A new empty file in memory: close-on-exec, sealable, not executable where the kernel can say so.
+/// Returns a new empty file in memory: close-on-exec, sealable, not executable where the kernel can
+/// say so.
 ///
 /// `name` only shows in `/proc/*/maps`; two files may have the same.
 pub(crate) fn create(name: &CStr) -> io::Result<OwnedFd> {
@@ -30,7 +31,7 @@ pub(crate) fn create(name: &CStr) -> io::Result<OwnedFd> {
 fn create_with(name: &CStr, flags: libc::c_uint) -> io::Result<OwnedFd> {
     // SAFETY: `name` is a C string that lives across the call.
     let fd = check(unsafe { libc::memfd_create(name.as_ptr(), flags) })?;
-    // SAFETY: the call just made this descriptor and nobody else knows it.
+    // SAFETY: the call just made this descriptor, and no other code has its number.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -75,13 +76,13 @@ pub(crate) fn add_seals(file: BorrowedFd<'_>, seals: i32) -> io::Result<()> {
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }).map(drop)
 }
 
-/// The seals that are on the file.
+/// Returns the seals that are on the file.
 pub(crate) fn seals(file: BorrowedFd<'_>) -> io::Result<i32> {
     // SAFETY: takes no pointers.
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) })
 }
 
-/// The file's length in bytes.
+/// Returns the file's length in bytes.
 pub(crate) fn len(file: BorrowedFd<'_>) -> io::Result<u64> {
     // SAFETY: all-zero is a valid `stat`, a plain C struct of integers.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };

@@ -1,4 +1,4 @@
-//! How much memory can still be taken without the kernel killing somebody for it.
+//! How much memory can still be taken before the kernel kills a process for it.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::cgroup::{self, Version};
 
-/// Bytes available to this process: what the machine has to give, less where a control group's
-/// limit is nearer.
+/// Returns the bytes available to this process: what the machine has to give, less where a control
+/// group's limit is nearer.
 ///
 /// An estimate of this moment, and no reservation.
 pub fn available() -> io::Result<u64> {
@@ -30,7 +30,7 @@ fn parse_machine(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// What a group has left; `None` without a limit.
+/// Returns what a group has left; `None` without a limit.
 fn read_group(version: Version, directory: &Path) -> Option<u64> {
     let read = |name: &str| std::fs::read_to_string(directory.join(name)).ok();
     let (limit, used, cache) = match version {
@@ -42,7 +42,8 @@ fn read_group(version: Version, directory: &Path) -> Option<u64> {
     Some(left(limit, read(used)?.trim().parse().ok()?, &read("memory.stat")?, cache))
 }
 
-/// Pages of files that nobody used lately are given back before anybody is killed.
+/// Returns what is left of `limit`. The kernel gives back pages of files that were not used lately
+/// before it kills a process.
 fn left(limit: u64, used: u64, stat: &str, cache: &str) -> u64 {
     let cache = stat.lines().find_map(|line| line.strip_prefix(cache));
     let cache: u64 = cache.and_then(|count| count.trim().parse().ok()).unwrap_or(0);

@@ -33,7 +33,7 @@ pub(crate) mod wait;
 
 use std::io;
 
-/// The result of a call that answers −1 and sets `errno` when it failed.
+/// Returns the result of a call that answers −1 and sets `errno` when it failed.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

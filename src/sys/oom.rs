@@ -8,7 +8,7 @@ use super::cgroup::{self, Version};
 /// The highest value: killed first.
 const MOST: i32 = 1000;
 
-/// How likely this process is chosen, from −1000 to 1000.
+/// Returns how likely this process is chosen, from −1000 to 1000.
 pub(crate) fn score_adjustment() -> io::Result<i32> {
     let text = std::fs::read_to_string("/proc/self/oom_score_adj")?;
     text.trim().parse().map_err(io::Error::other)
@@ -21,8 +21,8 @@ pub(crate) fn be_chosen_before(other: i32) -> io::Result<()> {
     std::fs::write("/proc/self/oom_score_adj", own.to_string())
 }
 
-/// How many processes of this process's control group were ever killed for want of memory; where
-/// there is no such group, of the machine. `None` where nobody counts.
+/// Returns how many processes of this process's control group were ever killed for want of memory;
+/// where there is no such group, of the machine. `None` where the kernel does not count.
 pub(crate) fn kill_count() -> Option<u64> {
     let groups = cgroup::of("memory").unwrap_or_default();
     let of_group = groups.iter().find_map(|group| {

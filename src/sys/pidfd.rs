@@ -13,7 +13,7 @@ pub(crate) fn open(pid: u32) -> io::Result<OwnedFd> {
     if fd == -1 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the call just made this descriptor and nobody else knows it.
+    // SAFETY: the call just made this descriptor, and no other code has its number.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
 }
 
@@ -24,8 +24,8 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> 
 
 /// Kills what is left of the process group that the process leads or led.
 ///
-/// Unlike a kill by number it is safe after the leader was reaped, by somebody else even. `ESRCH`
-/// when nobody is left, `EINVAL` from Linux before 6.9.
+/// Unlike a kill by number it is safe after the leader was reaped, even by another process. Fails
+/// with `ESRCH` when the group is empty, and with `EINVAL` on Linux before 6.9.
 pub(crate) fn kill_group(pidfd: BorrowedFd<'_>) -> io::Result<()> {
     const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_long = 1 << 2;
     send(pidfd, libc::SIGKILL, PIDFD_SIGNAL_PROCESS_GROUP)

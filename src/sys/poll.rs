@@ -36,7 +36,8 @@ impl<'fd> PollFd<'fd> {
         Self { raw: libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 }, fd: PhantomData }
     }
 
-    /// What was waited for is there, or an error or hang-up is: a read or write will not block.
+    /// Returns whether what was waited for is there, or an error or hang-up: a read or write will
+    /// not block.
     pub(crate) fn is_ready(&self) -> bool {
         self.raw.revents != 0
     }

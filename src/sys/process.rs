@@ -33,12 +33,12 @@ pub unsafe fn fork() -> io::Result<Side> {
     }
 }
 
-/// This process's id.
+/// Returns this process's id.
 pub(crate) fn own_pid() -> u32 {
     std::process::id()
 }
 
-/// The id of this process's parent, at this moment.
+/// Returns the id of this process's parent, at this moment.
 pub(crate) fn parent_pid() -> u32 {
     std::os::unix::process::parent_id()
 }
@@ -61,7 +61,7 @@ pub(crate) fn signal_group(leader: u32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(-(leader as libc::pid_t), signal) }).map(drop)
 }
 
-/// From now on this process is killed when the thread that made it ends.
+/// Has this process killed when the thread that made it ends.
 ///
 /// Does nothing about a parent that is gone already: compare [`parent_pid`] afterwards.
 pub fn die_with_parent() -> io::Result<()> {
@@ -69,7 +69,7 @@ pub fn die_with_parent() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) }).map(drop)
 }
 
-/// From now on executing a set-user-id program gives this process no new rights.
+/// Has executing a set-user-id program give this process no new rights, from now on.
 pub(crate) fn no_new_privileges() -> io::Result<()> {
     let (on, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
     // SAFETY: the option takes numbers only.
@@ -82,13 +82,13 @@ pub(crate) fn set_name(name: &CStr) -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }).map(drop)
 }
 
-/// How many threads this process has.
+/// Returns how many threads this process has.
 pub(crate) fn thread_count() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
 }
 
-/// Whether this program was started with more rights than its caller has (`AT_SECURE`), so that
-/// its environment is the word of a stranger.
+/// Returns whether this program was started with more rights than its caller has (`AT_SECURE`), so
+/// that its environment is the word of a stranger.
 pub(crate) fn has_foreign_rights() -> bool {
     // SAFETY: takes a number, and answers 0 for one it does not know.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }

@@ -27,7 +27,7 @@ pub(crate) struct Limit {
     pub hard: u64,
 }
 
-/// The limit that holds now.
+/// Returns the limit that holds now.
 pub(crate) fn get(resource: Resource) -> io::Result<Limit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is writable and of the type the call fills in.
@@ -52,7 +52,7 @@ pub(crate) fn lower(resource: Resource, most: u64) -> io::Result<()> {
     set(resource, Limit { soft, hard: most.saturating_add(slack).min(now.hard).max(soft) })
 }
 
-/// The platform's own name for it: its type differs between C libraries.
+/// Returns the platform's own name for it: its type differs between C libraries.
 fn code(resource: Resource) -> libc::__rlimit_resource_t {
     match resource {
         Resource::AddressSpace => libc::RLIMIT_AS,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-/// The calls by which a process gets a socket to somebody else.
+/// The calls by which a process gets a socket to another one.
 pub(crate) const NETWORK: [i64; 2] = [libc::SYS_socket, libc::SYS_io_uring_setup];
 /// The calls by which a process becomes another program.
 pub(crate) const EXECUTION: [i64; 2] = [libc::SYS_execve, libc::SYS_execveat];
@@ -13,7 +13,7 @@ pub(crate) const EXECUTION: [i64; 2] = [libc::SYS_execve, libc::SYS_execveat];
 /// The same calls have numbers of their own in the x32 interface of x86-64 kernels.
 const X32: i64 = 0x4000_0000;
 
-/// Whether the running kernel has filters.
+/// Returns whether the running kernel has filters.
 pub(crate) fn is_available() -> bool {
     let (action, flags) = (libc::SECCOMP_RET_ERRNO, 0 as libc::c_ulong);
     let ask = libc::SECCOMP_GET_ACTION_AVAIL as libc::c_ulong;
@@ -21,12 +21,12 @@ pub(crate) fn is_available() -> bool {
     unsafe { libc::syscall(libc::SYS_seccomp, ask, flags, &raw const action) == 0 }
 }
 
-/// Whether it can be the number of a system call.
+/// Returns whether it can be the number of a system call.
 pub(crate) fn is_number(number: i64) -> bool {
     (0..X32).contains(&number)
 }
 
-/// From now on these calls answer `EPERM`, in this thread and all it starts.
+/// Has these calls fail with `EPERM`, in this thread and all it starts.
 pub(crate) fn deny(calls: &[i64]) -> Result<(), String> {
     let mut rules = BTreeMap::new();
     for &call in calls {

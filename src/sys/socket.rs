@@ -26,17 +26,18 @@ pub(crate) struct Received {
     pub len: usize,
     /// The descriptors that came with it, close-on-exec.
     pub fds: Vec<OwnedFd>,
-    /// Some descriptors are missing: this process may not open so many.
+    /// Some descriptors are missing: this process has reached its limit of open files.
     pub fds_lost: bool,
 }
 
-/// A connected pair, close-on-exec; each end is gone for the other when its last copy is closed.
+/// Returns a connected pair, close-on-exec; each end is gone for the other when its last copy is
+/// closed.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut ends = [-1; 2];
     let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
     // SAFETY: `ends` has room for the two descriptors.
     check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) })?;
-    // SAFETY: the call just made both and nobody else knows them.
+    // SAFETY: the call just made both, and no other code has their numbers.
     Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
 }
 

@@ -1,4 +1,4 @@
-//! Lines on standard error that arrive whole, whoever else writes there.
+//! Lines on standard error that arrive whole, whatever other processes write there.
 #![forbid(unsafe_code)]
 
 use std::io::Write;

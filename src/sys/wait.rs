@@ -34,7 +34,7 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
 
 /// Waits until the child `pid` is dead and reaps it.
 ///
-/// For a child that was sent `SIGKILL`, or ends by itself, and that nobody else reaps.
+/// For a child that was sent `SIGKILL`, or ends by itself, and that no other code reaps.
 pub fn reap_waiting(pid: u32) -> io::Result<Option<Ended>> {
     wait(libc::P_PID, pid, 0)
 }

@@ -23,7 +23,7 @@ pub(crate) fn encode<T: Serialize + 'static>(value: &T, into: &mut Vec<u8>) -> R
         .map_err(|error| unencodable(&error, value))
 }
 
-/// The value that `bytes` are.
+/// Returns the value that `bytes` are.
 ///
 /// # Errors
 ///
@@ -56,13 +56,13 @@ fn unencodable<T: Serialize>(error: &postcard::Error, value: &T) -> String {
     named::<T>(error, reason::of_encode(value))
 }
 
-/// Which type it was, and what that or else the codec says.
+/// Returns which type it was, and what that or else the codec says.
 fn named<T>(error: &postcard::Error, reason: Option<String>) -> String {
     let reason = reason.unwrap_or_else(|| error.to_string());
     format!("{}: {reason}", std::any::type_name::<T>())
 }
 
-/// The value that owned bytes are, without a copy if it is [`Bytes`].
+/// Returns the value that owned bytes are, without a copy if it is [`Bytes`].
 ///
 /// # Errors
 ///

@@ -31,12 +31,12 @@ pub struct Input<'i> {
 }
 
 impl<'i> Input<'i> {
-    /// Bytes in the request arena.
+    /// Makes an input of bytes in the request arena.
     pub(crate) fn in_place(bytes: &'i [u8]) -> Self {
         Self { bytes, stays: true }
     }
 
-    /// Bytes that are there for the call.
+    /// Makes an input of bytes that are valid for the call.
     pub(crate) fn passing(bytes: &'i [u8]) -> Self {
         Self { bytes, stays: false }
     }
@@ -49,10 +49,10 @@ pub(crate) struct Output {
     pub(crate) bytes: Vec<u8>,
     /// Bytes that need no encoding.
     pub(crate) raw: Option<Bytes>,
-    /// A block that the task has filled in place, and how many bytes of it count; whoever takes
-    /// the output publishes or frees it.
+    /// A block that the task filled in place, and the number of its bytes that are output. The code
+    /// that takes the output publishes or frees it.
     pub(crate) block: Option<(Block, u32)>,
-    /// Whether the one who takes the output looks at `block`.
+    /// Whether the code that takes the output handles `block`.
     pub(crate) takes_block: bool,
 }
 
@@ -67,7 +67,7 @@ impl Output {
         self.bytes.clear();
     }
 
-    /// What it holds.
+    /// Returns what it holds.
     #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
         self.raw.as_deref().unwrap_or(&self.bytes)
@@ -209,7 +209,7 @@ where
     }
 }
 
-/// The vtable of task function `F`, called with an `A`, whose result `M` finishes.
+/// Returns the vtable of task function `F`, called with an `A`, whose result `M` finishes.
 pub(crate) fn vtable<F, A, Fut, M>() -> &'static Vtable
 where
     F: Fn(A) -> Fut + Copy + 'static,

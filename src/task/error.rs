@@ -23,7 +23,7 @@ pub enum TaskError {
     /// The task function panicked.
     #[error("the task panicked: {0}")]
     Panicked(TaskPanic),
-    /// The task was called off.
+    /// The task was cancelled.
     #[error("the task was cancelled")]
     Cancelled,
     /// The task did not end, or did not start, in the time it was given.
@@ -60,7 +60,7 @@ pub enum TaskError {
     Corrupt(String),
 }
 
-/// A worker that died with a task, and the story of the task's attempts.
+/// A worker that died with a task, and the task's attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerLost {
@@ -90,7 +90,7 @@ pub struct WorkerLost {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LossCause {
-    /// It died by itself or by somebody else's hand.
+    /// It died by itself, or another process killed it.
     Death,
     /// The pool killed it because a neighbour of the task did not obey its deadline.
     NeighbourTimedOut,
@@ -124,7 +124,7 @@ impl std::fmt::Display for WorkerLost {
 impl std::error::Error for WorkerLost {}
 
 impl TaskError {
-    /// The error of a task that never was submitted.
+    /// Returns the error of a task that never was submitted.
     pub(crate) fn not_submitted(error: Error) -> Self {
         match error {
             Error::Closed => Self::PoolClosed { reason: None },
@@ -132,13 +132,13 @@ impl TaskError {
         }
     }
 
-    /// Whether the task was not submitted because the pool was full.
+    /// Returns whether the task was not submitted because the pool was full.
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self, Self::NotSubmitted(error) if matches!(**error, Error::Full))
     }
 
-    /// What the worker's death says, if that is what ended the task.
+    /// Returns what the worker's death says, if that is what ended the task.
     #[must_use]
     pub fn worker_lost(&self) -> Option<&WorkerLost> {
         match self {

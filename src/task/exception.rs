@@ -1,4 +1,5 @@
-//! The exception handler: told of a task's error in the worker, while it is still the live value.
+//! The exception handler: called with a task's error in the worker, while it is still the live
+//! value.
 #![forbid(unsafe_code)]
 
 use std::any::Any;
@@ -29,13 +30,13 @@ impl<'e> LiveError<'e> {
         Self { function, what: What::Panic(panic) }
     }
 
-    /// The task function's name.
+    /// Returns the task function's name.
     #[must_use]
     pub fn function(&self) -> &'static str {
         self.function
     }
 
-    /// The error itself, if it is an `E`.
+    /// Returns the error itself, if it is an `E`.
     #[must_use]
     pub fn downcast_ref<E: 'static>(&self) -> Option<&E> {
         match self.what {
@@ -44,7 +45,7 @@ impl<'e> LiveError<'e> {
         }
     }
 
-    /// The panic, if it is one.
+    /// Returns the panic, if it is one.
     #[must_use]
     pub fn panic(&self) -> Option<&TaskPanic> {
         match self.what {

@@ -20,8 +20,8 @@ pub enum WorkerExit {
         /// Whether a core file was written.
         core_dumped: bool,
     },
-    /// The kernel killed it because memory ran out: it died of `SIGKILL`, nobody here sent that,
-    /// and the count of out-of-memory kills of its control group had grown.
+    /// The kernel killed it because memory ran out: it died of a `SIGKILL` that the pool did not
+    /// send, and the count of out-of-memory kills of its control group had grown.
     OutOfMemory,
     /// It never came to run tasks: a limit could not be set, or the program to execute was not
     /// there, was another build, or did not attach.
@@ -29,12 +29,12 @@ pub enum WorkerExit {
         /// What was refused, and what to do about it.
         reason: String,
     },
-    /// Nobody could tell in time.
+    /// The zygote did not report it in time.
     Unknown,
 }
 
 impl WorkerExit {
-    /// The signal that ended it, if one did.
+    /// Returns the signal that ended it, if one did.
     #[must_use]
     pub fn signal(&self) -> Option<i32> {
         match self {

@@ -31,7 +31,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// The status with that number.
+    /// Returns the status with that number.
     pub(crate) fn from_bits(bits: u8) -> Option<Self> {
         Some(match bits {
             0 => Self::Ok,
@@ -75,35 +75,35 @@ impl TaskFailure {
         Self::new(message, chain, std::any::type_name::<E>().to_owned())
     }
 
-    /// An error of another language, of which there is only the text.
+    /// Returns an error of another language, of which there is only the text.
     pub(crate) fn foreign(message: &str) -> Self {
         Self::new(message.to_owned(), Vec::new(), String::new())
     }
 
-    /// The error of a C function: its text and the number that it returned.
+    /// Returns the error of a C function: its text and the number that it returned.
     pub(crate) fn from_c(message: String, code: i32) -> Self {
         Self::new(message, Vec::new(), format!("{C_TYPE}{code}"))
     }
 
-    /// The number that a C function returned.
+    /// Returns the number that a C function returned.
     pub(crate) fn c_code(&self) -> Option<i32> {
         self.0.type_name.strip_prefix(C_TYPE)?.parse().ok()
     }
 
-    /// The error's own text.
+    /// Returns the error's own text.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The texts of its causes, the nearest first. Known for boxed errors, `std::io::Error` and
-    /// types that show their chain when formatted with `{:#}` (`anyhow::Error` does).
+    /// Returns the texts of its causes, the nearest first. Known for boxed errors, `std::io::Error`
+    /// and types that show their chain when formatted with `{:#}` (`anyhow::Error` does).
     #[must_use]
     pub fn chain(&self) -> &[String] {
         &self.0.chain
     }
 
-    /// The name of the error's type in the worker.
+    /// Returns the name of the error's type in the worker.
     #[must_use]
     pub fn type_name(&self) -> &str {
         &self.0.type_name
@@ -156,19 +156,19 @@ impl TaskPanic {
         Self(Box::new(Panic { message, location, backtrace }))
     }
 
-    /// The panic's message.
+    /// Returns the panic's message.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// `file:line:column` of the panic, or empty where it is not known.
+    /// Returns `file:line:column` of the panic, or an empty text where it is not known.
     #[must_use]
     pub fn location(&self) -> &str {
         &self.0.location
     }
 
-    /// The backtrace at the panic.
+    /// Returns the backtrace at the panic.
     #[must_use]
     pub fn backtrace(&self) -> &str {
         &self.0.backtrace

@@ -38,13 +38,13 @@ impl Default for TaskOptions {
 }
 
 impl TaskOptions {
-    /// The default options.
+    /// Returns the default options.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How long one attempt may run, from its start in a worker. Then the task ends with
+    /// Sets how long one attempt may run, from its start in a worker. Then the task ends with
     /// [`TaskError::TimedOut`](crate::TaskError::TimedOut): its future is dropped, and a worker
     /// that does not get round to that within the pool's grace period is killed.
     ///
@@ -58,14 +58,14 @@ impl TaskOptions {
         self
     }
 
-    /// How long the task may wait for a worker, from its submission.
+    /// Sets how long the task may wait for a worker, from its submission.
     #[must_use]
     pub fn queue_ttl(mut self, limit: Duration) -> Self {
         self.queue_ttl_ns = nanoseconds(limit);
         self
     }
 
-    /// How many more attempts the task gets when its worker dies. The default is 0: user code
+    /// Sets how many more attempts the task gets when its worker dies. The default is 0: user code
     /// never runs twice unless its caller allowed it.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
@@ -80,14 +80,15 @@ impl TaskOptions {
         self
     }
 
-    /// How long to wait before the second attempt; doubled for each one after, at most a minute.
+    /// Sets how long to wait before the second attempt; doubled for each one after, at most a
+    /// minute.
     #[must_use]
     pub fn backoff(mut self, first: Duration) -> Self {
         self.backoff_ns = nanoseconds(first);
         self
     }
 
-    /// The priority class, 0 the most urgent, below the pool's number of classes.
+    /// Sets the priority class, 0 the most urgent, below the pool's number of classes.
     #[must_use]
     pub fn priority(mut self, class: u8) -> Self {
         self.priority = class;
@@ -104,37 +105,38 @@ impl TaskOptions {
         self.flags = if yes { self.flags | flag } else { self.flags & !flag };
     }
 
-    /// Whether an error and a panic count as an attempt.
+    /// Returns whether an error and a panic count as an attempt.
     pub(crate) fn retries_on_error(&self) -> bool {
         self.flags & RETRY_ON_ERROR != 0
     }
 
-    /// Whether a large output stays in the worker's result arena for its receiver to borrow.
+    /// Returns whether a large output stays in the worker's result arena for its receiver to
+    /// borrow.
     pub(crate) fn lends_output(&self) -> bool {
         self.flags & LEND_OUTPUT != 0
     }
 
-    /// How long an attempt may run.
+    /// Returns how long an attempt may run.
     pub(crate) fn run_limit(&self) -> Option<Duration> {
         limit(self.timeout_ns)
     }
 
-    /// How long the task may wait for a worker.
+    /// Returns how long the task may wait for a worker.
     pub(crate) fn wait_limit(&self) -> Option<Duration> {
         limit(self.queue_ttl_ns)
     }
 
-    /// Whether the second attempt follows the first at once.
+    /// Returns whether the second attempt follows the first at once.
     pub(crate) fn retries_at_once(&self) -> bool {
         self.backoff_ns == 0
     }
 
-    /// Whether nothing is to happen at a certain time after the submission.
+    /// Returns whether nothing is to happen at a certain time after the submission.
     pub(crate) fn has_no_timers(&self) -> bool {
         self.timeout_ns == NEVER && self.queue_ttl_ns == NEVER
     }
 
-    /// The pause before attempt `attempt` (the second is 2).
+    /// Returns the pause before attempt `attempt` (the second is 2).
     pub(crate) fn pause_before(&self, attempt: u32) -> Duration {
         const LONGEST: Duration = Duration::from_secs(60);
         let doublings = attempt.saturating_sub(2).min(31);
@@ -143,7 +145,7 @@ impl TaskOptions {
     }
 }
 
-/// No limit: a time that nobody sees.
+/// No limit: a time that no process lives to see.
 const NEVER: u64 = u64::MAX;
 
 fn nanoseconds(duration: Duration) -> u64 {

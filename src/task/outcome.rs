@@ -18,13 +18,13 @@ pub(crate) const INLINE: usize = 23;
 
 /// Bytes that stay in shared memory until this is dropped.
 ///
-/// Who looks at them looks at memory that a worker can write, and should not: so there is an
-/// address for programs in other languages, and a copy for everybody else.
+/// The bytes are in memory that the worker could still, wrongly, write. So Rust callers get a copy;
+/// only the C API hands out the address.
 pub trait Lent: Send + Sync {
-    /// Where they are in this process, and how many.
+    /// Returns where they are in this process, and how many.
     fn address(&self) -> (*const u8, usize);
 
-    /// A copy of them.
+    /// Returns a copy of them.
     fn copy(&self) -> Vec<u8>;
 }
 
@@ -59,7 +59,7 @@ pub enum Payload {
 }
 
 impl Payload {
-    /// What `output` holds itself.
+    /// Returns what `output` holds itself.
     #[inline]
     pub(crate) fn in_word(output: OutputDesc) -> Option<Self> {
         match output.place {
@@ -70,7 +70,7 @@ impl Payload {
         }
     }
 
-    /// The bytes; a copy of those that are lent.
+    /// Returns the bytes; a copy of those that are lent.
     pub(crate) fn bytes(&self) -> Cow<'_, [u8]> {
         match self {
             Self::Word { len, bytes } => Cow::Borrowed(&bytes.0[..usize::from(*len)]),
@@ -80,7 +80,7 @@ impl Payload {
         }
     }
 
-    /// Where the bytes are, and how many; valid as long as this is.
+    /// Returns where the bytes are, and how many; valid as long as this is.
     pub(crate) fn address(&self) -> (*const u8, usize) {
         match self {
             Self::Word { len, bytes } => (bytes.0.as_ptr(), usize::from(*len)),
@@ -90,7 +90,7 @@ impl Payload {
         }
     }
 
-    /// The value that they are.
+    /// Returns the value that they are.
     pub(crate) fn decode<T: DeserializeOwned + 'static>(self) -> Result<T, String> {
         match self {
             Self::Heap(bytes) => codec::decode_owned(bytes),
@@ -115,7 +115,7 @@ const _: () = assert!(size_of::<Outcome>() <= 64);
 pub struct Outcome {
     /// The encoded value, or why there is none.
     pub result: Result<Payload, TaskError>,
-    /// Attempts made; C is told, Rust only of those that went wrong, in the error.
+    /// Attempts made. The C API reports them; in Rust only the error of a lost worker has them.
     pub(crate) attempts: u32,
     /// From the submission to the start of the last attempt, in nanoseconds.
     pub(crate) waited_ns: u64,
@@ -124,28 +124,28 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// An outcome without times.
+    /// Returns an outcome without times.
     pub(crate) fn error(error: TaskError, attempts: u32) -> Self {
         Self { result: Err(error), attempts, waited_ns: 0, ran_ns: 0 }
     }
 
-    /// From the submission to the start of the last attempt.
+    /// Returns the time from the submission to the start of the last attempt.
     pub(crate) fn waited(&self) -> Duration {
         Duration::from_nanos(self.waited_ns)
     }
 
-    /// How long the last attempt ran.
+    /// Returns how long the last attempt ran.
     pub(crate) fn ran(&self) -> Duration {
         Duration::from_nanos(self.ran_ns)
     }
 
-    /// The value, decoded.
+    /// Returns the value, decoded.
     pub(crate) fn decode<T: DeserializeOwned + 'static>(self) -> Result<T, TaskError> {
         self.result?.decode().map_err(TaskError::Value)
     }
 }
 
-/// What a worker's status and bytes say about a task.
+/// Returns what a worker's status and bytes say about a task.
 #[inline]
 pub(crate) fn interpret(status: u8, payload: Payload) -> Result<Payload, TaskError> {
     if status == Status::Ok as u8 { Ok(payload) } else { Err(error_of(status, payload)) }
@@ -168,6 +168,8 @@ fn error_of(status: u8, payload: Payload) -> TaskError {
         Some(Status::OutputSpace) => TaskError::OutputSpace(text(&payload)),
         Some(Status::Cancelled) => TaskError::Cancelled,
         Some(Status::Damaged) => TaskError::Corrupt(format!("a worker: {}", text(&payload))),
-        Some(Status::Ok) | None => TaskError::Corrupt(format!("status {status} of an output")),
+        Some(Status::Ok) | None => {
+            TaskError::Corrupt(format!("unknown status {status} of an output"))
+        }
     }
 }

@@ -11,12 +11,12 @@ use std::fmt::{self, Display};
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use serde::ser::{self, Serialize, Serializer};
 
-/// Why `value` cannot be encoded, if its `Serialize` has a reason of its own.
+/// Returns why `value` cannot be encoded, if its `Serialize` has a reason of its own.
 pub(super) fn of_encode<T: Serialize>(value: &T) -> Option<String> {
     value.serialize(Listener).err().map(|told| told.0)
 }
 
-/// Why `bytes` are no `T`, if its `Deserialize` has a reason of its own.
+/// Returns why `bytes` are no `T`, if its `Deserialize` has a reason of its own.
 pub(super) fn of_decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<String> {
     let heard = RefCell::default();
     let mut source = postcard::Deserializer::from_bytes(bytes);
@@ -24,25 +24,25 @@ pub(super) fn of_decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<String> {
     heard.into_inner()
 }
 
-/// An error that is what was told.
+/// An error whose text is what was reported.
 #[derive(Debug)]
-struct Told(String);
+struct SerdeText(String);
 
-impl Display for Told {
+impl Display for SerdeText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Told {}
+impl std::error::Error for SerdeText {}
 
-impl ser::Error for Told {
+impl ser::Error for SerdeText {
     fn custom<T: Display>(text: T) -> Self {
         Self(text.to_string())
     }
 }
 
-impl de::Error for Told {
+impl de::Error for SerdeText {
     fn custom<T: Display>(text: T) -> Self {
         Self(text.to_string())
     }
@@ -53,7 +53,7 @@ struct Listener;
 
 macro_rules! takes {
     ($($name:ident($($type:ty),*)),* $(,)?) => {
-        $(fn $name(self, $(_: $type),*) -> Result<(), Told> {
+        $(fn $name(self, $(_: $type),*) -> Result<(), SerdeText> {
             Ok(())
         })*
     };
@@ -61,7 +61,7 @@ macro_rules! takes {
 
 macro_rules! begins {
     ($($name:ident($($type:ty),*)),* $(,)?) => {
-        $(fn $name(self, $(_: $type),*) -> Result<Self, Told> {
+        $(fn $name(self, $(_: $type),*) -> Result<Self, SerdeText> {
             Ok(self)
         })*
     };
@@ -69,7 +69,7 @@ macro_rules! begins {
 
 impl Serializer for Listener {
     type Ok = ();
-    type Error = Told;
+    type Error = SerdeText;
     type SerializeSeq = Self;
     type SerializeTuple = Self;
     type SerializeTupleStruct = Self;
@@ -95,7 +95,7 @@ impl Serializer for Listener {
         serialize_struct_variant(&'static str, u32, &'static str, usize),
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Told> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), SerdeText> {
         value.serialize(self)
     }
 
@@ -103,7 +103,7 @@ impl Serializer for Listener {
         self,
         _: &'static str,
         value: &T,
-    ) -> Result<(), Told> {
+    ) -> Result<(), SerdeText> {
         value.serialize(self)
     }
 
@@ -113,11 +113,11 @@ impl Serializer for Listener {
         _: u32,
         _: &'static str,
         value: &T,
-    ) -> Result<(), Told> {
+    ) -> Result<(), SerdeText> {
         value.serialize(self)
     }
 
-    fn collect_str<T: Display + ?Sized>(self, _: &T) -> Result<(), Told> {
+    fn collect_str<T: Display + ?Sized>(self, _: &T) -> Result<(), SerdeText> {
         Ok(())
     }
 
@@ -130,17 +130,17 @@ macro_rules! parts {
     ($($part:ident: $name:ident($($key:ty)?)),* $(,)?) => {
         $(impl ser::$part for Listener {
             type Ok = ();
-            type Error = Told;
+            type Error = SerdeText;
 
             fn $name<T: Serialize + ?Sized>(
                 &mut self,
                 $(_: $key,)?
                 value: &T,
-            ) -> Result<(), Told> {
+            ) -> Result<(), SerdeText> {
                 value.serialize(Listener)
             }
 
-            fn end(self) -> Result<(), Told> {
+            fn end(self) -> Result<(), SerdeText> {
                 Ok(())
             }
         })*
@@ -158,17 +158,17 @@ parts! {
 
 impl ser::SerializeMap for Listener {
     type Ok = ();
-    type Error = Told;
+    type Error = SerdeText;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Told> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), SerdeText> {
         key.serialize(Listener)
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Told> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SerdeText> {
         value.serialize(Listener)
     }
 
-    fn end(self) -> Result<(), Told> {
+    fn end(self) -> Result<(), SerdeText> {
         Ok(())
     }
 }
@@ -185,8 +185,8 @@ impl<'h, X> Ear<'h, X> {
     }
 }
 
-/// What a user's code said goes on as an error of the codec's, which forgets it.
-fn hear<E: de::Error>(heard: &RefCell<Option<String>>) -> impl FnOnce(Told) -> E + '_ {
+/// Records what a user's code said, and passes it on as an error of the codec's, which forgets it.
+fn hear<E: de::Error>(heard: &RefCell<Option<String>>) -> impl FnOnce(SerdeText) -> E + '_ {
     move |told| {
         let error = E::custom(&told);
         // The first is the cause of the others.
@@ -195,9 +195,9 @@ fn hear<E: de::Error>(heard: &RefCell<Option<String>>) -> impl FnOnce(Told) -> E
     }
 }
 
-/// The codec's own error is no reason of the type's.
-fn pass<E: Display>(error: E) -> Told {
-    Told(error.to_string())
+/// Passes on the codec's own error, which is no reason of the type's.
+fn pass<E: Display>(error: E) -> SerdeText {
+    SerdeText(error.to_string())
 }
 
 macro_rules! deserializes {
@@ -206,7 +206,7 @@ macro_rules! deserializes {
             self,
             $($argument: $type,)*
             visitor: V,
-        ) -> Result<V::Value, Told> {
+        ) -> Result<V::Value, SerdeText> {
             let visitor = self.over(visitor);
             self.inner.$name($($argument,)* visitor).map_err(pass)
         })*
@@ -214,7 +214,7 @@ macro_rules! deserializes {
 }
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Ear<'_, D> {
-    type Error = Told;
+    type Error = SerdeText;
 
     deserializes! {
         deserialize_any(), deserialize_bool(), deserialize_i8(), deserialize_i16(),
@@ -291,12 +291,12 @@ impl<'de, S: de::DeserializeSeed<'de>> de::DeserializeSeed<'de> for Ear<'_, S> {
 }
 
 impl<'de, A: de::SeqAccess<'de>> de::SeqAccess<'de> for Ear<'_, A> {
-    type Error = Told;
+    type Error = SerdeText;
 
     fn next_element_seed<S: de::DeserializeSeed<'de>>(
         &mut self,
         seed: S,
-    ) -> Result<Option<S::Value>, Told> {
+    ) -> Result<Option<S::Value>, SerdeText> {
         let seed = self.over(seed);
         self.inner.next_element_seed(seed).map_err(pass)
     }
@@ -307,17 +307,20 @@ impl<'de, A: de::SeqAccess<'de>> de::SeqAccess<'de> for Ear<'_, A> {
 }
 
 impl<'de, A: de::MapAccess<'de>> de::MapAccess<'de> for Ear<'_, A> {
-    type Error = Told;
+    type Error = SerdeText;
 
     fn next_key_seed<S: de::DeserializeSeed<'de>>(
         &mut self,
         seed: S,
-    ) -> Result<Option<S::Value>, Told> {
+    ) -> Result<Option<S::Value>, SerdeText> {
         let seed = self.over(seed);
         self.inner.next_key_seed(seed).map_err(pass)
     }
 
-    fn next_value_seed<S: de::DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Told> {
+    fn next_value_seed<S: de::DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<S::Value, SerdeText> {
         let seed = self.over(seed);
         self.inner.next_value_seed(seed).map_err(pass)
     }
@@ -328,13 +331,13 @@ impl<'de, A: de::MapAccess<'de>> de::MapAccess<'de> for Ear<'_, A> {
 }
 
 impl<'de, 'h, A: de::EnumAccess<'de>> de::EnumAccess<'de> for Ear<'h, A> {
-    type Error = Told;
+    type Error = SerdeText;
     type Variant = Ear<'h, A::Variant>;
 
     fn variant_seed<S: de::DeserializeSeed<'de>>(
         self,
         seed: S,
-    ) -> Result<(S::Value, Self::Variant), Told> {
+    ) -> Result<(S::Value, Self::Variant), SerdeText> {
         let seed = self.over(seed);
         let (value, variant) = self.inner.variant_seed(seed).map_err(pass)?;
         Ok((value, Ear { inner: variant, heard: self.heard }))
@@ -342,18 +345,21 @@ impl<'de, 'h, A: de::EnumAccess<'de>> de::EnumAccess<'de> for Ear<'h, A> {
 }
 
 impl<'de, A: de::VariantAccess<'de>> de::VariantAccess<'de> for Ear<'_, A> {
-    type Error = Told;
+    type Error = SerdeText;
 
-    fn unit_variant(self) -> Result<(), Told> {
+    fn unit_variant(self) -> Result<(), SerdeText> {
         self.inner.unit_variant().map_err(pass)
     }
 
-    fn newtype_variant_seed<S: de::DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Told> {
+    fn newtype_variant_seed<S: de::DeserializeSeed<'de>>(
+        self,
+        seed: S,
+    ) -> Result<S::Value, SerdeText> {
         let seed = self.over(seed);
         self.inner.newtype_variant_seed(seed).map_err(pass)
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Told> {
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, SerdeText> {
         let visitor = self.over(visitor);
         self.inner.tuple_variant(len, visitor).map_err(pass)
     }
@@ -362,7 +368,7 @@ impl<'de, A: de::VariantAccess<'de>> de::VariantAccess<'de> for Ear<'_, A> {
         self,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Told> {
+    ) -> Result<V::Value, SerdeText> {
         let visitor = self.over(visitor);
         self.inner.struct_variant(fields, visitor).map_err(pass)
     }

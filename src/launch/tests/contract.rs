@@ -10,7 +10,7 @@ use crate::table::WorkerId;
 
 /// The mask of the signals that a worker ignores.
 pub(super) const IGNORED: u64 = bit(libc::SIGINT) | bit(libc::SIGPIPE);
-/// Two signals are the C library's own: it decides, and lets nobody else.
+/// Two signals are the C library's own, and cannot be changed.
 pub(super) const DECIDED: u64 = !(bit(32) | bit(33));
 
 const fn bit(signal: i32) -> u64 {

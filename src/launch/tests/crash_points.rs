@@ -1,4 +1,4 @@
-//! The crash points of launching that are a moment, and not any moment: somebody dies there.
+//! The crash points of launching that are a given moment: a process dies there.
 //!
 //! A zygote that is forked has its host's memory, and so has the host's crash point.
 
@@ -27,7 +27,7 @@ pub(super) fn die_with_a_pool(point: Point) {
 fn a_host_that_dies_on_its_way_to_a_pool_leaves_nobody() {
     for name in ["host dies at Z1", "host dies at Z10"] {
         let mut host = role::start(name);
-        // Whoever is left has the host's output.
+        // Every process that is left has the host's output.
         assert_eq!(host.rest(), "", "{name}");
         host.child.wait().unwrap();
     }
@@ -64,7 +64,8 @@ pub(super) fn lose_the_zygote_at(point: Point) {
 fn a_zygote_that_dies_between_two_steps_is_lost_and_its_workers_with_it() {
     role::play("zygote dies at Z2");
     for name in ["zygote dies at Z4", "zygote dies at Z6"] {
-        // Nobody is left with the host's output, a worker that it never heard of included.
+        // No process is left with the host's output, not even a worker that the host never heard
+        // of.
         assert_eq!(role::play(name), "lost\n", "{name}");
     }
 }

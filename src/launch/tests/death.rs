@@ -1,4 +1,4 @@
-//! Workers that end, and how it is told.
+//! Workers that end, and how that is reported.
 
 use super::rig::{FIRST, Rig, is_dead, spec, wait_for, wait_for_death};
 use crate::launch::{PoolSpec, Report};
@@ -58,7 +58,7 @@ fn a_kill_for_another_incarnation_is_nobodys() {
 fn what_a_worker_started_dies_with_it() {
     let rig = Rig::new("leave-a-child");
     rig.order(FIRST);
-    // Whether it is seen alive depends on who is faster: it must be dead after the report.
+    // Whether it is seen alive is a race: it must be dead after the report.
     let Report::Forked { .. } = rig.report() else { panic!("it did not start") };
     assert_eq!(rig.death(FIRST), WorkerExit::Exited(0));
     let child: u32 = rig.written(0, "\n").trim().parse().unwrap();

@@ -15,7 +15,7 @@ use crate::sys::{fd, pidfd, process};
 use crate::table::WorkerId;
 use crate::task::WorkerExit;
 
-/// What this binary can be told to be.
+/// The roles that this binary can be started in.
 pub(super) const ROLES: &[(&str, fn())] = &[
     ("attach", || {
         act(&attach().unwrap());
@@ -69,7 +69,7 @@ fn a_killed_host_leaves_nobody() {
         let mut host = role::start(role);
         assert_eq!(host.line(), "ready\n", "{role}");
         host.kill();
-        // Whoever is left has the host's output.
+        // Every process that is left has the host's output.
         assert_eq!(host.rest(), "", "{role}");
     }
 }
@@ -105,7 +105,7 @@ fn a_host_killed_while_it_starts_leaves_nobody() {
     }
 }
 
-/// The pid of the zygote of this process, which is the parent of its workers.
+/// Returns the pid of the zygote of this process, which is the parent of its workers.
 pub(super) fn zygote_of(worker: u32) -> OwnedFd {
     let stat = std::fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
     let parent = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap();
@@ -248,7 +248,7 @@ fn keep_descriptors_of(start_zygote: fn()) {
     let kept = crate::sys::memfd::create(c"kept by the pool").unwrap();
     fd::set_close_on_exec(kept.as_fd(), false).unwrap();
     start_zygote();
-    // Whoever started the tests may have left some open, too.
+    // The process that started the tests may have left some open, too.
     let inheritable = format!("{:?}", inheritable());
     assert!(inheritable.contains("kept by the pool"));
     for start in [StartMethod::Fork, StartMethod::Spawn] {
@@ -261,7 +261,8 @@ fn keep_descriptors_of(start_zygote: fn()) {
     assert_eq!(Rig::new("describe").describe(FIRST).get("foreign"), "[]");
 }
 
-/// What the descriptors name that a program executed by this process has, but the standard ones.
+/// Returns what the descriptors name that a program executed by this process has, but the standard
+/// ones.
 fn inheritable() -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
@@ -302,7 +303,7 @@ fn run_out_of_descriptors() {
     }
     drop(taken);
     rlimit::set(Resource::OpenFiles, before).unwrap();
-    // The one that could not be watched is killed, and its death is nobody's business.
+    // The one that could not be watched is killed, and its death is not reported.
     let third = WorkerId { incarnation: 2, ..second };
     rig.start(third);
     rig.launcher.kill(third).unwrap();

@@ -74,7 +74,7 @@ fn write(start: &WorkerStart, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
-/// What a worker finds about itself, a `name=value` a line; the last is `end`.
+/// Returns what a worker finds about itself, a `name=value` a line; the last is `end`.
 fn describe(start: &WorkerStart) -> String {
     let fds = &start.fds;
     let fixed = [&fds.control, &fds.requests, &fds.outputs, &fds.host_bell, &fds.supervisor_bell];

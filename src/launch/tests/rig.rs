@@ -1,4 +1,4 @@
-//! A pool without a pool: files for regions, bells nobody rings, and a launcher.
+//! A pool without a pool: files for regions, bells that are never rung, and a launcher.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};

@@ -46,20 +46,20 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// The next line it writes.
+    /// Returns the next line it writes.
     pub(super) fn line(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         line
     }
 
-    /// Kills it, and nobody else.
+    /// Kills this process and no other.
     pub(super) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Reads until nobody is left who could write: zygote and workers have the same output.
+    /// Reads until no writer is left: zygote and workers have the same output.
     pub(super) fn rest(&mut self) -> String {
         use std::os::fd::AsFd;
         let mut text = String::new();

@@ -45,12 +45,12 @@ pub(super) fn before_main(fd: RawFd) {
                 unsafe { begin(start) }
             }
         },
-        // The zygote reports that nobody attached.
+        // The zygote then reports a program that did not attach.
         Err(_) => exit_now(super::child::NOT_STARTED),
     }
 }
 
-/// Whether `fd` has the handover of a worker that should have started before `main`.
+/// Returns whether `fd` has the handover of a worker that should have started before `main`.
 pub(super) fn was_missed(fd: RawFd) -> bool {
     read(fd).is_some_and(|handover| handover.before_main)
 }
@@ -115,7 +115,7 @@ fn say_attached(started: &OwnedFd, pid: u32) {
     let _ = socket::send(started.as_fd(), &wire::encode(&Started { pid, result: Ok(()) }), &[]);
 }
 
-/// The handover in the file `fd`, if it is one; takes nothing away.
+/// Returns the handover in the file `fd`, if it is one; takes nothing away.
 fn read(fd: RawFd) -> Option<Handover> {
     // SAFETY: only read by position while it lives, and never closed here; a number that is not
     // open answers `EBADF`, and what has no positions `ESPIPE`.
@@ -137,8 +137,8 @@ fn take(file: RawFd, handover: Handover) -> io::Result<(WorkerStart, OwnedFd)> {
     for number in numbers {
         // SAFETY: borrowed for one system call, which answers `EBADF` if it is not open.
         fd::set_close_on_exec(unsafe { BorrowedFd::borrow_raw(number) }, true)?;
-        // SAFETY: open, and the zygote left it for us: nobody else here knows the number. Taken
-        // once, because the file that says so is among them and closed below.
+        // SAFETY: open, and the zygote left it for us: no other code here has the number. Taken
+        // once, because the file that names it is among them and closed below.
         owned.push(unsafe { OwnedFd::from_raw_fd(number) });
     }
     let missing = || io::Error::other("the start file names too few descriptors");

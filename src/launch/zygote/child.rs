@@ -73,7 +73,8 @@ impl Plan {
     pub(super) fn start(mut self) -> ! {
         // Z5: dies here → a zombie whose number is held until the zygote has opened it.
         crash::here(Point::Z5);
-        // Without the line nobody can be told why, so its want is the first thing to end for.
+        // Without the line no reason can be reported, so a missing line is the first thing to end
+        // for.
         let Ok(started) = std::mem::replace(&mut self.started, Err(io::ErrorKind::Other.into()))
         else {
             exit_now(NOT_STARTED)
@@ -132,7 +133,7 @@ impl Plan {
         Ok(())
     }
 
-    /// What the worker has, in the order of [`Handover::fds`].
+    /// Returns what the worker has, in the order of [`Handover::fds`].
     fn all_fds<'a>(&'a self, started: &'a OwnedFd) -> Vec<BorrowedFd<'a>> {
         let WorkerFds { control, requests, outputs, host_bell, supervisor_bell, bells } = &self.fds;
         let fixed = [started, control, requests, outputs, host_bell, supervisor_bell];
@@ -222,7 +223,7 @@ pub(super) unsafe fn begin(start: WorkerStart) -> ! {
 /// Ends a worker that cannot start, and says why.
 pub(super) fn fail(started: BorrowedFd<'_>, pid: u32, reason: impl ToString) -> ! {
     let result = Err(wire::reason(reason));
-    // A zygote that cannot be told is gone, or reports the status.
+    // If this cannot be sent, the zygote is gone, or reports the exit status.
     let _ = socket::send(started, &wire::encode(&Started { pid, result }), &[]);
     exit_now(NOT_STARTED)
 }

@@ -30,7 +30,7 @@ impl Child {
     /// Kills its process group.
     pub(super) fn kill(&mut self) {
         self.killed = true;
-        // It can only be that nobody is left in it.
+        // The only possible cause is that the group is empty.
         let _ = process::signal_group(self.pid, libc::SIGKILL);
     }
 }

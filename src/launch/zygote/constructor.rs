@@ -80,8 +80,8 @@ fn become_zygote(fd: RawFd) {
     if for_us == Ok(false) {
         return;
     }
-    // SAFETY: a greeting of this library lies on it, so the host made it for the zygote, which
-    // this process is; nobody else here knows the number.
+    // SAFETY: a greeting of this library lies on it, so the host made it for the zygote, which this
+    // process is; no other code here has the number.
     let line = unsafe { OwnedFd::from_raw_fd(fd) };
     if let Err(reason) = for_us {
         refuse(&line, reason);

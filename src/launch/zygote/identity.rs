@@ -6,12 +6,13 @@ use crate::launch::recipe::{PRELOAD_VARIABLE, preload_before};
 use crate::launch::wire::Build;
 use crate::sys::image;
 
-/// The descriptor that a variable names.
+/// Returns the descriptor that a variable names.
 pub(super) fn number_of(variable: &str) -> Option<RawFd> {
     std::env::var_os(variable)?.to_str()?.parse().ok().filter(|&fd: &RawFd| fd > 2)
 }
 
-/// Whether a message for `build` is for this copy of the library: a process may have others.
+/// Returns whether a message for `build` is for this copy of the library: a process may have
+/// others.
 ///
 /// An error says that it is, but that the file is not any more what the sender was loaded from.
 pub(super) fn is_for_us(build: &Build) -> Result<bool, &'static str> {
@@ -31,7 +32,7 @@ pub(super) fn is_for_us(build: &Build) -> Result<bool, &'static str> {
 /// This process has no other thread that could look at the environment.
 pub(super) unsafe fn restore_environment(variable: &str, preloaded: bool) {
     let now = std::env::var_os(PRELOAD_VARIABLE).filter(|_| preloaded);
-    // SAFETY: the caller vouches that nobody else looks.
+    // SAFETY: the caller vouches that no other thread reads the environment.
     unsafe {
         std::env::remove_var(variable);
         match now.map(|now| preload_before(&now)) {

@@ -62,7 +62,7 @@ pub(super) fn fork_from_host(
     }
 }
 
-/// The life of a zygote, however it came to be.
+/// Runs a zygote, however it came to be, until its host is gone.
 fn run(line: OwnedFd, host: OwnedFd) -> ! {
     let served = catch_unwind(AssertUnwindSafe(|| {
         let (origin, start_line) = match prepare(&line) {
@@ -110,7 +110,7 @@ fn prepare(line: &OwnedFd) -> io::Result<(Origin, StartLine)> {
 /// Tells the host why there is no zygote, and ends.
 fn refuse(line: &OwnedFd, reason: impl ToString) -> ! {
     let hello = Hello::Refused(wire::reason(reason));
-    // Who cannot be told sees the line close.
+    // If this cannot be sent, the host sees the line close.
     let _ = socket::send(line.as_fd(), &wire::encode(&hello), &[]);
     exit_now(1)
 }

@@ -1,4 +1,4 @@
-//! Telling a worker that was killed for want of memory from one that somebody killed.
+//! Distinguishes a worker that the kernel killed for want of memory from one that a process killed.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ impl OomWatch {
         self.update(oom::kill_count(), Instant::now());
     }
 
-    /// Whether a death by `SIGKILL` that nobody here ordered was the kernel's doing.
+    /// Returns whether a death by `SIGKILL` that the pool did not order was the kernel's doing.
     pub(super) fn explains_a_death(&mut self) -> bool {
         self.look();
         self.assign()

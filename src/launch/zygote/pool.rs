@@ -61,12 +61,12 @@ impl Pool {
         }
     }
 
-    /// The line, to be waited for.
+    /// Returns the line, to be waited for.
     pub(super) fn line(&self) -> BorrowedFd<'_> {
         self.line.as_fd()
     }
 
-    /// Whether something is still to be said.
+    /// Returns whether something is still to be said.
     pub(super) fn has_answers(&self) -> bool {
         !self.answers.is_empty()
     }
@@ -163,7 +163,7 @@ impl KeptPool {
         Ok(Self { spec, requests, host_bell, supervisor_bell, control, bells })
     }
 
-    /// Whether the pool has this worker's slot.
+    /// Returns whether the pool has this worker's slot.
     pub(super) fn has(&self, id: WorkerId) -> bool {
         let slots = self.spec.slots.get(usize::from(id.queue));
         slots.is_some_and(|&slots| u32::from(id.slot) < slots)

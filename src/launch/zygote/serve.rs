@@ -185,7 +185,7 @@ impl Zygote {
         }
     }
 
-    /// The host is gone. What of a worker's group is its own dies with it, too.
+    /// Kills all workers' groups, since the host is gone.
     fn kill_all(&mut self) {
         self.workers.iter_mut().for_each(Child::kill);
         self.pools.iter().for_each(Pool::remove_page);

@@ -35,7 +35,8 @@ pub(in crate::launch) fn fork_the_host() {
 
 /// Lets the system refuse its zygote a process, for a while.
 pub(in crate::launch) fn have_forks_refused() {
-    // The limit does not hold for root, and counts all processes of a user: so be nobody else.
+    // The limit does not hold for root, and counts all processes of a user: so become a user
+    // without others.
     // SAFETY: takes numbers only.
     if unsafe { libc::geteuid() } == 0 {
         const NOBODY_ELSE: libc::uid_t = 54_321;
