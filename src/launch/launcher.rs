@@ -7,11 +7,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::line::Line;
+use super::snapshot::Snapshot;
 use super::wire::{self, Answer, Call, Order};
 use super::{ForkOrder, PoolFds, PoolSpec, home};
 use crate::error::{Error, Result};
 use crate::sync::crash::{self, Point};
-use crate::sys::{memfd, socket};
+use crate::sys::{memfd, place, socket};
 use crate::table::WorkerId;
 use crate::task::WorkerExit;
 
@@ -86,11 +87,18 @@ impl Launcher {
         zygote.post(zygote.socket(), &wire::encode(&Call::NewPool), &[theirs.as_fd()])?;
         drop(theirs);
 
+        let host = Snapshot::take()?;
+        let directory = |path| {
+            let what = "open the root and the working directory for the workers";
+            place::open_directory(path).map_err(|error| Error::system(what, error))
+        };
+        let (root, directory) = (directory("/")?, directory(".")?);
         // In a file, because the configuration may be longer than any message.
         let file = memfd::create(c"aiopool-pool").map_err(system)?;
         let mut writer = File::from(file.try_clone().map_err(system)?);
-        writer.write_all(&wire::encode(spec)).map_err(system)?;
-        let mut all = vec![file.as_fd(), fds.requests, fds.host_bell, fds.supervisor_bell];
+        writer.write_all(&wire::encode(&(spec, &host))).map_err(system)?;
+        let mut all = vec![file.as_fd(), root.as_fd(), directory.as_fd()];
+        all.extend([fds.requests, fds.host_bell, fds.supervisor_bell]);
         all.extend(&fds.control);
         all.extend(fds.bells.iter().flatten());
         let mut order = Order::Open { fds: all.len() as u32 };
@@ -103,7 +111,7 @@ impl Launcher {
         match zygote.wait_for(line.as_fd())? {
             Answer::Opened => {}
             Answer::Refused(reason) => {
-                return Err(Error::system("open a pool at the zygote", io::Error::other(reason)));
+                return Err(Error::system("open a pool at the fork server", io::Error::other(reason)));
             }
             other => return Err(Error::Corrupt(format!("the zygote answered {other:?}"))),
         }

@@ -14,6 +14,7 @@ mod line;
 mod recipe;
 #[cfg_attr(not(feature = "sandbox"), path = "no_sandbox.rs")]
 mod sandbox;
+mod snapshot;
 mod spec;
 #[cfg(test)]
 mod tests;

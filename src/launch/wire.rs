@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::ffi::CString;
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
@@ -25,7 +26,7 @@ pub(super) const ZYGOTE_MAGIC: [u8; 8] = *b"aiopoolZ";
 /// Opens a [`Handover`].
 pub(super) const WORKER_MAGIC: [u8; 8] = *b"aiopoolW";
 /// Grows with every change of [`Greeting`] or [`Handover`].
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// No message is longer: reasons are cut, a path has at most 4096 bytes, and what may be larger
 /// travels in a memfd.
@@ -88,7 +89,8 @@ pub enum Call {
 /// Host → zygote, on a pool's line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Order {
-    /// The pool, as a memfd with its [`PoolSpec`](super::PoolSpec), request arena, host's and
+    /// The pool, as a memfd with its [`PoolSpec`](super::PoolSpec) and what the host is, the root
+    /// and the working directory, request arena, host's and
     /// supervisor's doorbells, control regions, workers' doorbells: `fds` in all, the first of
     /// them beside this.
     Open {
@@ -171,6 +173,8 @@ pub(super) struct Handover {
     pub fds: Vec<i32>,
     /// The pool's worker configuration.
     pub config: Vec<u8>,
+    /// The C library's locale in the host, which executing a program loses.
+    pub locale: Option<CString>,
     /// What a worker that starts before `main` is forbidden.
     pub sandbox: Option<Sandbox>,
 }

@@ -4,8 +4,9 @@
 use std::io;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::cgroup::{self, Version};
-#[cfg(any(test, feature = "internals"))]
 use super::check;
 
 /// Processors of the affinity mask, less where a control group's quota is lower; at least 1.
@@ -26,7 +27,7 @@ fn affinity() -> io::Result<usize> {
 }
 
 /// A set of processors, as the kernel has it.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mask(Vec<u64>);
 
 const BITS: usize = u64::BITS as usize;
@@ -65,7 +66,6 @@ impl Mask {
     }
 
     /// Has the calling thread run on these only.
-    #[cfg(any(test, feature = "internals"))]
     pub fn apply(&self) -> io::Result<()> {
         let size = size_of_val(self.0.as_slice());
         // SAFETY: the mask is readable for `size` bytes.

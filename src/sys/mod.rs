@@ -7,6 +7,7 @@
 pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod cpus;
+pub(crate) mod credentials;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
 pub(crate) mod exec;
@@ -21,14 +22,17 @@ pub(crate) mod memfd;
 pub(crate) mod memory;
 pub(crate) mod oom;
 pub(crate) mod pidfd;
+pub(crate) mod place;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod rlimit;
+pub(crate) mod scheduling;
 #[cfg(feature = "sandbox")]
 pub(crate) mod seccomp;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod stderr;
+pub(crate) mod surroundings;
 pub(crate) mod wait;
 
 use std::io;

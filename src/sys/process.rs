@@ -49,6 +49,16 @@ pub(crate) fn lead_group(pid: u32) -> io::Result<()> {
     check(unsafe { libc::setpgid(pid as libc::pid_t, 0) }).map(drop)
 }
 
+/// Sends a signal to `pid`, which is a child of this process and not yet reaped.
+pub(crate) fn signal(pid: u32, signal: i32) -> io::Result<()> {
+    // 0 and −1 would mean this group, and everybody.
+    if pid <= 1 || pid > i32::MAX as u32 {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::kill(pid as libc::pid_t, signal) }).map(drop)
+}
+
 /// Sends a signal to every process of the group that `leader` leads.
 ///
 /// The caller knows the group to be the one it means: the leader is its child and not yet reaped.

@@ -3,6 +3,8 @@
 
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 use super::check;
 
 /// What a limit is about.
@@ -18,8 +20,11 @@ pub(crate) enum Resource {
     OpenFiles,
 }
 
+/// How many kinds of limits Linux has (`RLIM_NLIMITS`).
+const KINDS: u32 = 16;
+
 /// A limit and how far this process may raise it; `u64::MAX` is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Limit {
     /// What holds now.
     pub soft: u64,
@@ -29,17 +34,41 @@ pub(crate) struct Limit {
 
 /// Returns the limit that holds now.
 pub(crate) fn get(resource: Resource) -> io::Result<Limit> {
+    get_numbered(code(resource))
+}
+
+fn get_numbered(kind: libc::__rlimit_resource_t) -> io::Result<Limit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is writable and of the type the call fills in.
-    check(unsafe { libc::getrlimit(code(resource), &mut limit) })?;
+    check(unsafe { libc::getrlimit(kind, &mut limit) })?;
     Ok(Limit { soft: limit.rlim_cur, hard: limit.rlim_max })
 }
 
 /// Sets a limit, for this process and those it makes from now on.
 pub(crate) fn set(resource: Resource, limit: Limit) -> io::Result<()> {
+    set_numbered(code(resource), limit)
+}
+
+fn set_numbered(kind: libc::__rlimit_resource_t, limit: Limit) -> io::Result<()> {
     let limit = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
     // SAFETY: `limit` is initialised and lives across the call.
-    check(unsafe { libc::setrlimit(code(resource), &limit) }).map(drop)
+    check(unsafe { libc::setrlimit(kind, &limit) }).map(drop)
+}
+
+/// The limits of every kind that hold now, in the order of their numbers.
+pub(crate) fn all() -> io::Result<Vec<Limit>> {
+    (0..KINDS).map(|kind| get_numbered(kind as libc::__rlimit_resource_t)).collect()
+}
+
+/// Sets the limits of every kind, as [`all`] listed them; those that hold already are left alone.
+pub(crate) fn set_all(limits: &[Limit]) -> io::Result<()> {
+    for (kind, &limit) in (0..KINDS).zip(limits) {
+        let kind = kind as libc::__rlimit_resource_t;
+        if get_numbered(kind)? != limit {
+            set_numbered(kind, limit)?;
+        }
+    }
+    Ok(())
 }
 
 /// Lowers a limit so that it cannot be raised again; one that is lower already stays.

@@ -45,6 +45,14 @@ pub(super) const ROLES: &[(&str, fn())] = &[
     ("zygote dies at Z4", || super::crash_points::lose_the_zygote_at(Point::Z4)),
     ("zygote dies at Z6", || super::crash_points::lose_the_zygote_at(Point::Z6)),
     ("worker stops at Z3", super::crash_points::orphan_a_worker),
+    ("surroundings", super::snapshot::change_surroundings),
+    ("surroundings after a fork", || {
+        init().unwrap();
+        super::snapshot::change_surroundings();
+    }),
+    ("rights given up", crate::launch::zygote::tests::give_up_rights),
+    ("rights taken back", crate::launch::zygote::tests::take_rights_back),
+    ("foreign rights claimed", crate::launch::zygote::tests::claim_rights),
     ("worker dies at Z5", super::crash_points::lose_workers_at_their_start),
 ];
 

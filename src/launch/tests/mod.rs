@@ -11,6 +11,7 @@ mod death;
 mod host;
 pub(super) mod rig;
 mod role;
+mod snapshot;
 mod start_methods;
 
 pub(super) use role::before_main;
@@ -106,6 +107,14 @@ fn describe(start: &WorkerStart) -> String {
         crate::sys::oom::score_adjustment().unwrap(),
         SHARED.load(Ordering::Relaxed),
         std::env::args_os().collect::<Vec<_>>(),
+    );
+    text += &format!(
+        "cwd={}\nnice={}\ntoken={:?}\nlocale={:?}\nprocessors={:?}\n",
+        std::env::current_dir().unwrap().display(),
+        crate::sys::scheduling::niceness().unwrap(),
+        std::env::var("LAUNCH_TEST_TOKEN").ok(),
+        crate::sys::surroundings::locale().unwrap(),
+        crate::sys::cpus::Mask::of_this_thread().unwrap().processors(),
     );
     for (name, _) in std::env::vars_os() {
         let name_text = name.to_string_lossy();

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::launch::ForkOrder;
 use crate::launch::wire::{self, Handover, Started, WORKER_MAGIC, WORKER_VARIABLE};
 use crate::sys::exit::exit_now;
-use crate::sys::{fd, process, socket};
+use crate::sys::{fd, process, socket, surroundings};
 use crate::worker::{WorkerFds, WorkerStart};
 
 /// Takes over this process if `fd` has the handover of a worker that starts before `main`.
@@ -29,7 +29,7 @@ pub(super) fn before_main(fd: RawFd) {
     // SAFETY: before `main`; no thread of this program exists yet.
     unsafe { restore_environment(WORKER_VARIABLE, handover.preloaded) };
     let pid = handover.pid;
-    let sandbox = handover.sandbox.clone();
+    let (sandbox, locale) = (handover.sandbox.clone(), handover.locale.clone());
     match take(fd, handover) {
         Ok((start, started)) => match for_us {
             Err(reason) => fail(started.as_fd(), pid, reason),
@@ -37,6 +37,7 @@ pub(super) fn before_main(fd: RawFd) {
                 if let Err(reason) = confine(sandbox.as_ref()) {
                     fail(started.as_fd(), pid, reason);
                 }
+                let _ = locale.is_none_or(|locale| surroundings::set_locale(&locale));
                 bear_name(start.id);
                 say_attached(&started, pid);
                 drop(started);
@@ -186,6 +187,7 @@ mod tests {
             order: ForkOrder { id, seat: 0, lane_start: 0, handback_start: 0 },
             fds,
             config: Vec::new(),
+            locale: None,
             sandbox: None,
         };
         let file = memfd::create(c"aiopool-test").unwrap();

@@ -7,14 +7,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use super::super::recipe::{PROGRAM, Recipe, inherit};
+use super::super::snapshot::{Places, Snapshot};
 use super::super::wire::{self, Handover, Started, WORKER_MAGIC, WORKER_VARIABLE};
 use super::super::{ForkOrder, Limits, Sandbox, StartMethod};
 use super::origin::Origin;
 use super::pool::KeptPool;
 use crate::sync::crash::{self, Point};
 use crate::sys::exit::exit_now;
-use crate::sys::rlimit::{self, Resource};
-use crate::sys::{exec, fd, image, memfd, oom, process, signal, socket};
+use crate::sys::{exec, fd, image, memfd, process, signal, socket, surroundings};
 use crate::table::WorkerId;
 use crate::worker::{self, WorkerFds, WorkerStart};
 
@@ -33,6 +33,9 @@ pub(super) struct Plan {
     config: Vec<u8>,
     fds: WorkerFds,
     started: io::Result<OwnedFd>,
+    host: Snapshot,
+    /// Where the host is, until this process has gone there.
+    places: Option<Places>,
     origin: Origin,
 }
 
@@ -65,6 +68,8 @@ impl Plan {
             config: spec.worker,
             fds,
             started,
+            host: kept.host,
+            places: Some(kept.places),
             origin: origin.clone(),
         }
     }
@@ -97,15 +102,11 @@ impl Plan {
         unsafe { begin(WorkerStart { id, seat, lane_start, handback_start, config, fds }) }
     }
 
-    fn prepare(&self, started: &OwnedFd) -> Result<(), String> {
+    fn prepare(&mut self, started: &OwnedFd) -> Result<(), String> {
         let cannot = |what: &'static str| move |error: io::Error| format!("cannot {what}: {error}");
         process::lead_group(0).map_err(cannot("lead a process group"))?;
         crash::here(Point::Z3);
-        process::die_with_parent().map_err(cannot("ask to die with the zygote"))?;
-        // Z3: asked too late if it is dead already, but then this process has another parent.
-        if process::parent_pid() != self.origin.pid {
-            exit_now(NOT_STARTED);
-        }
+        self.die_with_zygote()?;
         // The zygote ignores SIGINT, too: there is no moment at which a Ctrl-C ends a worker.
         signal::default_all_but(&[libc::SIGINT, libc::SIGPIPE])
             .map_err(cannot("set what signals do"))?;
@@ -113,19 +114,39 @@ impl Plan {
         fd::silence_stdin().map_err(cannot("open /dev/null"))?;
         if !self.keep_fds {
             let mut keep: Vec<_> = self.all_fds(started).iter().map(AsRawFd::as_raw_fd).collect();
+            keep.extend(self.places.iter().flat_map(Places::numbers));
             keep.sort_unstable();
             // SAFETY: the zygote's own are dropped; what else is open came from the host, whose
             // frames are never returned to, and is closed by contract.
             unsafe { fd::close_all_except(&keep) }.map_err(cannot("close descriptors"))?;
         }
-        // A host may be set to be killed last, in a place where that cannot be undone.
-        let _ = oom::be_chosen_before(self.origin.oom_score);
+        if let Some(places) = self.places.take() {
+            self.host.take_on(&places)?;
+        }
+        // A change of user has taken the death signal away.
+        self.die_with_zygote()?;
+        if let Some(environment) = self.host.other_environment() {
+            // SAFETY: a worker has one thread until its loop.
+            unsafe { surroundings::replace_environment(environment) };
+        }
+        // The system may lack it by now; every program goes on in the locale that it has then.
+        let locale = self.host.locale.as_deref();
+        let _ = locale.is_none_or(surroundings::set_locale);
         bear_name(self.order.id);
         self.limit().map_err(cannot("set a resource limit"))
     }
 
+    fn die_with_zygote(&self) -> Result<(), String> {
+        process::die_with_parent()
+            .map_err(|error| format!("cannot ask to die with the zygote: {error}"))?;
+        // Z3: asked too late if it is dead already, but then this process has another parent.
+        if process::parent_pid() != self.origin.pid {
+            exit_now(NOT_STARTED);
+        }
+        Ok(())
+    }
+
     fn limit(&self) -> io::Result<()> {
-        rlimit::set(Resource::OpenFiles, self.origin.open_files)?;
         self.limits.apply()?;
         if self.no_new_privs {
             process::no_new_privileges()?;
@@ -177,6 +198,7 @@ impl Plan {
             order: self.order,
             fds: fds.iter().map(AsRawFd::as_raw_fd).collect(),
             config: std::mem::take(&mut self.config),
+            locale: self.host.locale.clone().filter(|_| before_main),
             // Our own program confines itself when it is loaded: it needs its files for that.
             sandbox: self.sandbox.clone().filter(|_| before_main),
         };

@@ -10,6 +10,7 @@ mod attach;
 mod child;
 mod child_table;
 mod constructor;
+mod follow;
 mod identity;
 mod oom_watch;
 mod origin;
@@ -33,7 +34,7 @@ use crate::sync::crash::{self, Point};
 use crate::sys::exit::{exit_now, orderly_exit};
 use crate::sys::process::{self, Side};
 use crate::sys::rlimit::{self, Limit, Resource};
-use crate::sys::{fd, image, oom, signal, socket};
+use crate::sys::{fd, image, signal, socket};
 
 /// Forks the zygote from the host, which has one thread, and says its pid.
 ///
@@ -98,7 +99,7 @@ fn prepare(line: &OwnedFd) -> io::Result<(Origin, StartLine)> {
     rlimit::set(Resource::OpenFiles, Limit { soft: open_files.hard, ..open_files })?;
     let pid = process::own_pid();
     let build = Build::own(&image::own()?)?;
-    let origin = Origin { build, open_files, oom_score: oom::score_adjustment()?, pid };
+    let origin = Origin { build, pid };
     let (ours, theirs) = socket::pair()?;
     let start_line = StartLine { ours, theirs };
     // Z2: dies here → the host's wait ends with its death.

@@ -4,17 +4,12 @@
 use std::os::fd::OwnedFd;
 
 use super::super::wire::Build;
-use crate::sys::rlimit::Limit;
 
 /// What a zygote found about itself when it started, and its workers need.
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
     /// This very build, which executed workers must be too.
     pub build: Build,
-    /// The limit on descriptors that the host had; the zygote raises its own.
-    pub open_files: Limit,
-    /// How likely the host is chosen when memory runs out.
-    pub oom_score: i32,
     /// The zygote's own process id.
     pub pid: u32,
 }

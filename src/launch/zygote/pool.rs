@@ -6,8 +6,10 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::super::snapshot::{Places, Snapshot};
 use super::super::wire::{self, Answer, Order};
 use super::super::{PoolSpec, StartMethod};
+use super::follow;
 use crate::sys::socket::{self, Received};
 use crate::table::WorkerId;
 
@@ -31,6 +33,9 @@ pub(super) struct Pool {
 #[derive(Debug)]
 pub(super) struct KeptPool {
     pub spec: PoolSpec,
+    /// What the host was when it opened the pool.
+    pub host: Snapshot,
+    pub places: Places,
     pub requests: OwnedFd,
     pub host_bell: OwnedFd,
     pub supervisor_bell: OwnedFd,
@@ -146,10 +151,13 @@ impl KeptPool {
         const MISSING: &str = "fewer descriptors came than the pool has";
         let mut fds = fds.into_iter();
         let spec = fds.next().ok_or(MISSING)?;
-        let spec = read_spec(spec).map_err(|error| format!("cannot read the pool: {error}"))?;
+        let (spec, host) = read_spec(spec).map_err(|error| format!("cannot read the pool: {error}"))?;
         if spec.start == StartMethod::Command(Vec::new()) {
             return Err("the command that is to be a worker is empty: name a program".to_owned());
         }
+        let root = fds.next().ok_or(MISSING)?;
+        let directory = fds.next().ok_or(MISSING)?;
+        let places = follow::places(&host, root, directory)?;
         let requests = fds.next().ok_or(MISSING)?;
         let host_bell = fds.next().ok_or(MISSING)?;
         let supervisor_bell = fds.next().ok_or(MISSING)?;
@@ -160,7 +168,7 @@ impl KeptPool {
         if control.len() != spec.slots.len() || !all || fds.next().is_some() {
             return Err("the descriptors are not as many as the pool needs".to_owned());
         }
-        Ok(Self { spec, requests, host_bell, supervisor_bell, control, bells })
+        Ok(Self { spec, host, places, requests, host_bell, supervisor_bell, control, bells })
     }
 
     /// Returns whether the pool has this worker's slot.
@@ -170,7 +178,7 @@ impl KeptPool {
     }
 }
 
-fn read_spec(file: OwnedFd) -> io::Result<PoolSpec> {
+fn read_spec(file: OwnedFd) -> io::Result<(PoolSpec, Snapshot)> {
     let mut file = File::from(file);
     let mut bytes = Vec::new();
     // The position is shared with the host's descriptor, which has just written it all.

@@ -11,6 +11,7 @@ use super::super::wire::{self, Answer, Call, Order, Started};
 use super::super::{ForkOrder, StartMethod};
 use super::child::Plan;
 use super::child_table::Child;
+use super::follow;
 use super::oom_watch::OomWatch;
 use super::origin::{Origin, StartLine};
 use super::pool::{Heard, Pool, TOO_MANY_FDS};
@@ -128,10 +129,10 @@ impl Zygote {
             Heard::End => open = false,
             Heard::Order(order, received) => {
                 let answer = match order {
-                    Order::Open { fds } => opened(pool.open(fds, received)),
-                    Order::More => opened(pool.arrive(received)),
+                    Order::Open { fds } => self.opened(index, |pool| pool.open(fds, received)),
+                    Order::More => self.opened(index, |pool| pool.arrive(received)),
                     Order::Control { queue } => {
-                        replace_control(pool, queue, received);
+                        replace_control(&mut self.pools[index], queue, received);
                         None
                     }
                     Order::Kill(id) => {
@@ -240,6 +241,24 @@ impl Zygote {
         Ok(Forked::Parent(Child::new(order.id, pool, pid, pidfd, executed), copy))
     }
 
+    /// Takes descriptors of a pool; the answer when that was the last of them.
+    fn opened(
+        &mut self,
+        index: usize,
+        take: impl FnOnce(&mut Pool) -> Result<bool, String>,
+    ) -> Option<(Answer, Option<OwnedFd>)> {
+        let pool = &mut self.pools[index];
+        let taken = take(pool).and_then(|all| match &pool.kept {
+            Some(kept) if all => follow::check(&kept.host, &kept.places, &self.host).map(|()| true),
+            _ => Ok(false),
+        });
+        match taken {
+            Ok(true) => Some((Answer::Opened, None)),
+            Ok(false) => None,
+            Err(reason) => Some((Answer::Refused(wire::reason(reason)), None)),
+        }
+    }
+
     /// Takes note of how workers started.
     pub(super) fn hear_started(&mut self) {
         let mut buffer = [0; wire::LONGEST];
@@ -258,13 +277,6 @@ enum Forked {
     Child(Box<Plan>),
 }
 
-fn opened(result: Result<bool, String>) -> Option<(Answer, Option<OwnedFd>)> {
-    match result {
-        Ok(true) => Some((Answer::Opened, None)),
-        Ok(false) => None,
-        Err(reason) => Some((Answer::Refused(wire::reason(reason)), None)),
-    }
-}
 
 fn replace_control(pool: &mut Pool, queue: u32, mut received: Received) {
     let kept = pool.kept.as_mut().and_then(|kept| kept.control.get_mut(queue as usize));

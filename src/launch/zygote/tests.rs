@@ -98,3 +98,98 @@ fn limit(pid: u32, resource: libc::__rlimit_resource_t, most: u64) -> u64 {
     assert_eq!(set, 0);
     old.rlim_cur
 }
+
+/// Sets or removes a variable of the environment.
+pub(in crate::launch) fn set_variable(name: &str, value: Option<&str>) {
+    // SAFETY: a role has one thread.
+    unsafe {
+        match value {
+            Some(value) => std::env::set_var(name, value),
+            None => std::env::remove_var(name),
+        }
+    }
+}
+
+const NOBODY: u32 = 65_534;
+
+/// Whether this process may change its user, which these tests need root for.
+fn is_root() -> bool {
+    // SAFETY: takes nothing.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Becomes another user and group, with a saved user.
+fn become_user(user: u32, saved: u32) {
+    // SAFETY: takes numbers only; a role has one thread.
+    unsafe {
+        assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
+        assert_eq!(libc::setresgid(user, user, user), 0);
+        assert_eq!(libc::setresuid(user, user, saved), 0);
+    }
+}
+
+/// Becomes nobody after `init`; without root, goes only to another directory.
+pub(in crate::launch) fn give_up_rights() {
+    let root = Rig::new("describe");
+    let uid = |rig: &Rig, id| rig.describe(id).get("Uid").to_owned();
+    let before = uid(&root, FIRST);
+    if is_root() {
+        become_user(NOBODY, NOBODY);
+    }
+    std::env::set_current_dir("/").unwrap();
+    crate::sys::place::set_file_mask(0o077);
+    let rig = Rig::new("describe");
+    let worker = rig.describe(FIRST);
+    if is_root() || before.starts_with('0') {
+        assert_eq!(worker.get("Uid"), "65534\t65534\t65534\t65534");
+        assert_eq!(worker.get("Gid"), "65534\t65534\t65534\t65534");
+        assert_eq!(worker.get("Groups"), "");
+        assert_eq!(worker.mask("CapPrm"), 0);
+        assert_eq!(worker.mask("CapEff"), 0);
+    }
+    assert_eq!(worker.get("cwd"), "/");
+    assert_eq!(worker.get("Umask"), "0077");
+    // The pool of before has the user of before, in replacements too.
+    assert_eq!(uid(&root, WorkerId { queue: 1, ..FIRST }), before);
+    // The death signal outlives the change of user.
+    let pidfd = crate::sys::pidfd::open(worker.get("pid").parse().unwrap()).unwrap();
+    drop((rig, root));
+    crate::launch::tests::rig::wait_for_death(&pidfd);
+}
+
+/// Has its zygote made as nobody, and becomes root again.
+pub(in crate::launch) fn take_rights_back() {
+    if !is_root() {
+        // The zygote has the user of its host, who cannot change.
+        Rig::new("sleep").start(FIRST);
+        return;
+    }
+    become_user(NOBODY, 0);
+    let first = Rig::new("describe");
+    assert!(first.describe(FIRST).get("Uid").starts_with("65534\t65534\t"));
+    // SAFETY: takes a number only; a role has one thread.
+    assert_eq!(unsafe { libc::setresuid(0, 0, 0) }, 0);
+    let refused = Rig::open(&spec("sleep")).err().unwrap().to_string();
+    assert!(refused.contains("cannot become user 0"), "{refused}");
+    assert!(refused.contains("call aiopool::init()"), "{refused}");
+    // The zygote serves on, what it can.
+    first.start(WorkerId { queue: 1, ..FIRST });
+}
+
+/// Builds a pool in a thread that is another user than its process.
+pub(in crate::launch) fn claim_rights() {
+    let root = Rig::new("describe");
+    root.describe(FIRST);
+    if !is_root() {
+        return;
+    }
+    // The raw call changes this thread alone, and the other one stays what it was.
+    let refused = std::thread::spawn(|| {
+        // SAFETY: takes numbers only.
+        let changed = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+        assert_eq!(changed, 0);
+        Rig::open(&spec("sleep")).err().unwrap().to_string()
+    });
+    let refused = refused.join().unwrap();
+    assert!(refused.contains("build the pool where they agree"), "{refused}");
+}
