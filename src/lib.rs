@@ -48,7 +48,7 @@ pub use error::{Error, Result};
 #[cfg(all(feature = "sandbox", not(aiopool_loom)))]
 pub use launch::Sandbox;
 #[cfg(not(aiopool_loom))]
-pub use launch::{Limits, StartMethod, init};
+pub use launch::{Limits, StartMethod, after_fork, init};
 #[cfg(not(aiopool_loom))]
 pub use pool::{
     Collect, FromIter, FromStream, FunctionStats, Map, Pool, PoolBuilder, Source, StarFunction,
@@ -93,3 +93,7 @@ pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/living-in-a-service.md")]
+struct LivingInAService;

@@ -8,11 +8,11 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::exec;
 use super::line::Line;
 use super::zygote;
+use super::{after_fork, exec};
 use crate::error::{Error, Result};
-use crate::sys::{fd, pidfd, process, socket};
+use crate::sys::{fd, pidfd, process, random, socket, stderr};
 
 /// Held for nanoseconds, so that a process is hardly ever forked while it is.
 static HERE: Mutex<Option<&'static Home>> = Mutex::new(None);
@@ -103,6 +103,15 @@ pub fn init() -> Result<()> {
              call it first thing in main, outside of #[tokio::main] and block_on, or leave it out \
              and lose only the shared memory",
         ));
+    }
+    if random::is_warm() && !after_fork::is_given() {
+        let text = "the C library's random() or rand() was used before aiopool::init(): all \
+            workers go on from one state and draw the same numbers; seed it in an \
+            aiopool::after_fork hook (in C: pthread_atfork)";
+        tracing::warn!("{text}");
+        if !tracing::dispatcher::has_been_set() {
+            stderr::line(&format!("aiopool: {text}"));
+        }
     }
     *line = Some(Arc::new(fork()?));
     Ok(())

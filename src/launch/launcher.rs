@@ -111,7 +111,10 @@ impl Launcher {
         match zygote.wait_for(line.as_fd())? {
             Answer::Opened => {}
             Answer::Refused(reason) => {
-                return Err(Error::system("open a pool at the fork server", io::Error::other(reason)));
+                return Err(Error::system(
+                    "open a pool at the fork server",
+                    io::Error::other(reason),
+                ));
             }
             other => return Err(Error::Corrupt(format!("the zygote answered {other:?}"))),
         }

@@ -5,6 +5,7 @@
 //! executes it. `README.md` beside this file has the roles, the messages, the contract of a
 //! worker's start and end, and the numbered crash points.
 
+mod after_fork;
 mod attached;
 mod exec;
 mod home;
@@ -21,6 +22,7 @@ mod tests;
 mod wire;
 mod zygote;
 
+pub use after_fork::after_fork;
 pub(crate) use home::has_snapshot;
 pub use home::init;
 pub(crate) use launcher::{Launcher, Report};

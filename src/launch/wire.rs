@@ -4,8 +4,8 @@
 //! Both ends are one build: the framing only has to tell that it is so.
 #![forbid(unsafe_code)]
 
-use std::io;
 use std::ffi::CString;
+use std::io;
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;

@@ -477,6 +477,7 @@ impl PoolBuilder {
                 exit_hook: self.exit_hook.take().transpose()?,
                 runtime_initializer: self.runtime_initializer,
                 exception_handler: self.exception_handler,
+                host_logs: crate::worker::logs_reach_somebody(),
                 spin_ns: SPIN_NS,
                 searchers: searchers() as u32,
                 // The host needs a processor, too.

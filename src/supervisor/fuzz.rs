@@ -65,6 +65,7 @@ fn plan(replaces: bool) -> Plan {
             spin_ns: 0,
             searchers: 1,
             crowded: false,
+            host_logs: false,
         },
     }
 }

@@ -120,7 +120,8 @@ impl Credentials {
             let set = |saved| check(unsafe { libc::setresuid(real, effective, saved) });
             set(saved).or_else(|_| set(effective))?;
         }
-        let Self { capabilities: [inheritable, permitted, effective], bounding, ambient, .. } = *self;
+        let Self { capabilities: [inheritable, permitted, effective], bounding, ambient, .. } =
+            *self;
         let held = Self::of_this_thread()?.capabilities[1];
         if bounding != before.bounding {
             // Dropping from the bounding set takes an effective capability.
@@ -167,9 +168,8 @@ fn set_capabilities(sets: [u64; 3]) -> io::Result<()> {
     /// `_LINUX_CAPABILITY_VERSION_3`: two words a set.
     const VERSION: u32 = 0x2008_0522;
     let [inheritable, permitted, effective] = sets;
-    let word = |index: u32| {
-        [effective, permitted, inheritable].map(|set| (set >> (32 * index)) as u32)
-    };
+    let word =
+        |index: u32| [effective, permitted, inheritable].map(|set| (set >> (32 * index)) as u32);
     // The version and the calling thread; then each word of the three sets.
     let header = [VERSION, 0];
     let data = [word(0), word(1)];

@@ -25,6 +25,7 @@ pub(crate) mod pidfd;
 pub(crate) mod place;
 pub(crate) mod poll;
 pub(crate) mod process;
+pub(crate) mod random;
 pub(crate) mod rlimit;
 pub(crate) mod scheduling;
 #[cfg(feature = "sandbox")]

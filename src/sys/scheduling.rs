@@ -25,8 +25,8 @@ pub(crate) fn policy() -> io::Result<(i32, i32)> {
     // SAFETY: takes a number only.
     let policy = check(unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) } as libc::c_int)?;
     // SAFETY: `parameters` is writable and of the type the call fills in.
-    check(unsafe { libc::syscall(libc::SYS_sched_getparam, 0, &raw mut parameters) }
-        as libc::c_int)?;
+    let result = unsafe { libc::syscall(libc::SYS_sched_getparam, 0, &raw mut parameters) };
+    check(result as libc::c_int)?;
     Ok((policy, parameters.sched_priority))
 }
 

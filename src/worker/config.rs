@@ -39,6 +39,8 @@ pub(crate) struct WorkerConfig {
     pub(crate) runtime_initializer: Option<ImageAddress<ConfigureRuntime>>,
     /// Told of each task's error before it becomes text.
     pub(crate) exception_handler: Option<ImageAddress<HandleException>>,
+    /// The host has a logger.
+    pub(crate) host_logs: bool,
     /// How long a look for work may spin, in nanoseconds: about what a wake-up costs.
     pub(crate) spin_ns: u64,
     /// How many workers of a queue may spin at once.
@@ -81,6 +83,7 @@ impl WorkerConfig {
             spin_ns: 0,
             searchers: 1,
             crowded: false,
+            host_logs: false,
         }
     }
 

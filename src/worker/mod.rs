@@ -58,6 +58,11 @@ pub(crate) const EXIT_INIT_FAILED: i32 = 64;
 /// Exit status of a worker that could not be set up; the text is on stderr.
 pub(crate) const EXIT_SETUP: i32 = 65;
 
+/// Whether this process has a logger, of `tracing` or of `log`.
+pub(crate) fn logs_reach_somebody() -> bool {
+    tracing::dispatcher::has_been_set() || log::max_level() > log::LevelFilter::Off
+}
+
 /// Serves the queue until the pool ends, the worker is recycled, or something goes wrong.
 ///
 /// # Safety
@@ -123,6 +128,12 @@ fn serve(
         {
             engine.set_failure(&reason);
             return Ok(EXIT_INIT_FAILED);
+        }
+        if config.host_logs && (seat, id.incarnation) == (0, 1) && !logs_reach_somebody() {
+            stderr::line(
+                "aiopool: what tasks log reaches nobody: the host has a logger, its workers have \
+                 none: set one up in the pool's initializer, or before aiopool::init()",
+            );
         }
         engine.set_phase(Phase::Ready);
         let spin = Spin::new(config.spin_ns, config.searchers, config.crowded);

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use super::super::recipe::{PROGRAM, Recipe, inherit};
 use super::super::snapshot::{Places, Snapshot};
 use super::super::wire::{self, Handover, Started, WORKER_MAGIC, WORKER_VARIABLE};
-use super::super::{ForkOrder, Limits, Sandbox, StartMethod};
+use super::super::{ForkOrder, Limits, Sandbox, StartMethod, after_fork};
 use super::origin::Origin;
 use super::pool::KeptPool;
 use crate::sync::crash::{self, Point};
@@ -92,6 +92,9 @@ impl Plan {
             fail(started.as_fd(), process::own_pid(), reason);
         }
         if let Err(reason) = confine(self.sandbox.as_ref()) {
+            fail(started.as_fd(), process::own_pid(), reason);
+        }
+        if let Err(reason) = after_fork::run_hooks() {
             fail(started.as_fd(), process::own_pid(), reason);
         }
         drop(started);

@@ -16,11 +16,7 @@ use crate::sys::{fd, place, wait};
 /// # Errors
 ///
 /// What this zygote cannot follow.
-pub(super) fn places(
-    host: &Snapshot,
-    root: OwnedFd,
-    directory: OwnedFd,
-) -> Result<Places, String> {
+pub(super) fn places(host: &Snapshot, root: OwnedFd, directory: OwnedFd) -> Result<Places, String> {
     let mut namespaces = Vec::new();
     for (kind, theirs) in place::NAMESPACES.into_iter().zip(&host.namespaces) {
         let ours = place::namespace("self", kind).ok().flatten();

@@ -151,7 +151,8 @@ impl KeptPool {
         const MISSING: &str = "fewer descriptors came than the pool has";
         let mut fds = fds.into_iter();
         let spec = fds.next().ok_or(MISSING)?;
-        let (spec, host) = read_spec(spec).map_err(|error| format!("cannot read the pool: {error}"))?;
+        let (spec, host) =
+            read_spec(spec).map_err(|error| format!("cannot read the pool: {error}"))?;
         if spec.start == StartMethod::Command(Vec::new()) {
             return Err("the command that is to be a worker is empty: name a program".to_owned());
         }

@@ -277,7 +277,6 @@ enum Forked {
     Child(Box<Plan>),
 }
 
-
 fn replace_control(pool: &mut Pool, queue: u32, mut received: Received) {
     let kept = pool.kept.as_mut().and_then(|kept| kept.control.get_mut(queue as usize));
     if let (Some(kept), Some(control)) = (kept, received.fds.pop()) {
