@@ -1,12 +1,10 @@
 //! The first bytes of a control region: what it is and what shape it has.
+#![forbid(unsafe_code)]
 
 use crate::shm::Region;
 use crate::sync::atomic::Ordering::Relaxed;
 
-use super::layout::Shape;
-
-/// Bytes set aside for the header.
-pub(super) const BYTES: usize = 128;
+use super::layout::{HEADER, Shape};
 
 /// `"aiopool"` and a byte, little-endian.
 const MAGIC: u64 = u64::from_le_bytes(*b"aiopool\0");
@@ -37,7 +35,7 @@ pub(super) fn write(region: &Region, shape: Shape) {
 
 /// Reads and checks the header of a region that somebody else made.
 pub(super) fn read(region: &Region) -> Result<Shape, String> {
-    if region.len() < BYTES {
+    if region.len() < HEADER {
         return Err(format!("a region of {} bytes has no header", region.len()));
     }
     let [magic, version, capacity, slots, classes] =

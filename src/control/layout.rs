@@ -1,4 +1,5 @@
 //! Where everything is in a control region, computed from three numbers.
+#![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +8,9 @@ use crate::table::{Owner, Record};
 
 /// Contended words lie this far apart: two cache lines, since neighbours are prefetched in pairs.
 pub(super) const LINE: usize = 128;
+
+/// Bytes of the header, which comes first.
+pub(super) const HEADER: usize = 128;
 
 /// Blocks that a hand-back lane holds.
 pub(super) const HANDBACK: usize = 256;
@@ -66,7 +70,7 @@ impl Shape {
     }
 
     pub(super) fn layout(&self) -> Layout {
-        let mut end = super::header::BYTES;
+        let mut end = HEADER;
         let mut part = |len: usize| {
             let start = end;
             end = (start + len).next_multiple_of(LINE);

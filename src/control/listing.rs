@@ -1,4 +1,5 @@
 //! The layout as a text: one of each thing is written, and every word that changed is listed.
+#![forbid(unsafe_code)]
 
 use std::fmt::Write;
 

@@ -33,7 +33,8 @@ pub struct Control {
     layout: layout::Layout,
 }
 
-// SAFETY: `base` points into the region, which is anybody's; all accesses are atomic.
+// SAFETY: `base` points into the mapping that `region` owns, which no thread is bound to; every
+// access through it is atomic.
 unsafe impl Send for Control {}
 // SAFETY: as above.
 unsafe impl Sync for Control {}
@@ -89,8 +90,8 @@ impl Control {
         Ok(Self::over(region, shape, layout))
     }
 
-    /// Maps the control region that `fd` is, and that has `shape` by the word of who made it:
-    /// what stands in the region itself may be anything.
+    /// Maps the control region behind `fd`. `shape` comes from the host; nothing in the region
+    /// itself is trusted.
     ///
     /// # Errors
     ///
@@ -101,7 +102,7 @@ impl Control {
         Ok(Self::over(region, shape, shape.layout()))
     }
 
-    /// The same by what the region itself says.
+    /// Like [`open`](Self::open), with the shape that the region's own header names.
     #[cfg(test)]
     pub(crate) fn open_by_header(fd: OwnedFd) -> io::Result<Self> {
         let region = Region::open(fd)?;
@@ -248,9 +249,10 @@ impl Control {
     unsafe fn atomics<T>(&self, offset: usize, count: usize) -> &[T] {
         debug_assert!(offset + count * size_of::<T>() <= self.region.len());
         // SAFETY: each caller asks for a part of the layout, of a slot and a class that it has
-        // checked, and the layout fits the region (`create` made it so, `header::read` checked);
-        // aligned by the layout; the mapping lives as long as `self`, zero pages are initialised,
-        // and every process accesses the words as atomics.
+        // checked, and the layout fits the region: `create` makes the region as long as the layout,
+        // `open` has `Shape::check` compare the two; aligned by the layout; the mapping lives as
+        // long as `self` and cannot shrink (its size is sealed), zero pages are initialised, and
+        // every process accesses the words as atomics.
         unsafe { std::slice::from_raw_parts(self.base.byte_add(offset).cast().as_ptr(), count) }
     }
 
@@ -297,7 +299,7 @@ mod tests {
                         (at.records, n * size_of::<Record>()),
                         (at.len, 0),
                     ];
-                    assert!(parts[0].0 >= header::BYTES);
+                    assert!(parts[0].0 >= layout::HEADER);
                     for pair in parts.windows(2) {
                         assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{shape:?}: {pair:?}");
                     }

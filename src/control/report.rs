@@ -1,4 +1,5 @@
 //! A worker's own line: what it tells the host about itself. Only that worker writes it.
+#![forbid(unsafe_code)]
 
 use crate::arena::Block;
 use crate::doorbell::WantsRoom;

@@ -1,4 +1,16 @@
 //! A region: a mapped memfd that nobody can name, resize or inherit by accident.
+//!
+//! **Copies that may race.** [`Region::write`], [`Region::read`] and [`Region::read_to`] copy plain
+//! bytes. Between processes that keep the protocol they never race: the words of the task table
+//! order every copy against its writer. A faulty process can write while the host reads. By the
+//! letter of Rust's memory model that is a data race, and undefined, as it is for every program
+//! that reads memory which another process can write; Miri, which cannot map a file between
+//! processes, says nothing about it. What it rests on is how compilers treat `copy_nonoverlapping`
+//! of raw pointers: a `memcpy` of memory that they know nothing of, whose result may be torn.
+//! So every such copy goes into memory of this process first, and what is decoded or
+//! bounds-checked is the copy, read once: a torn copy is wrong bytes, which the host expects of a
+//! faulty worker, and never a value that changes between a check and its use. Words that several
+//! processes write are atomics, which cannot race.
 
 #![allow(unsafe_code)] // An island: raw memory that other processes map too.
 
@@ -37,7 +49,8 @@ impl Region {
         Ok(region)
     }
 
-    /// The same for a region that [`seal_future_writes`](Self::seal_future_writes) follows on.
+    /// Like [`create`](Self::create), for a region that is to be sealed by
+    /// [`seal_future_writes`](Self::seal_future_writes).
     ///
     /// # Errors
     ///
@@ -50,7 +63,7 @@ impl Region {
         Ok(Self { fd, map, writable: true })
     }
 
-    /// Maps somebody else's region to be written.
+    /// Maps a region that another process created, to be written.
     ///
     /// # Errors
     ///
@@ -126,8 +139,7 @@ impl Region {
     /// If they do not lie within the region.
     pub fn read(&self, offset: usize, into: &mut [u8]) {
         let from = self.check(offset, into.len());
-        // SAFETY: in bounds; `into` cannot overlap. A process that writes here meanwhile, against
-        // the protocol, changes what is copied and nothing else.
+        // SAFETY: in bounds; `into` cannot overlap. Copies that may race: see above.
         unsafe { std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) }
     }
 
@@ -139,7 +151,8 @@ impl Region {
     pub(crate) fn read_to(&self, offset: usize, len: usize, into: &mut Vec<u8>) {
         let from = self.check(offset, len);
         into.reserve(len);
-        // SAFETY: in bounds on both sides (reserved above), and initialised by the copy.
+        // SAFETY: in bounds on both sides (reserved above), and initialised by the copy. Copies
+        // that may race: see above.
         unsafe {
             std::ptr::copy_nonoverlapping(from, into.as_mut_ptr().add(into.len()), len);
             into.set_len(into.len() + len);

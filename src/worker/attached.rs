@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 use crate::table::{Call, INLINE_INPUT};
 use crate::task::{Status, TaskFailure, codec};
 
+use super::claimed::{Claimed, now};
 use super::config::WorkerConfig;
-use super::engine::{Asked, Claimed, Engine, Look, NoRoom, now};
+use super::engine::{Asked, Engine, Look, NoRoom};
 use super::functions::Names;
 use super::outputs::{LoanError, OutputLoan};
 use super::start::WorkerStart;
@@ -76,7 +77,8 @@ struct InFlight {
 ///
 /// For programs that a pool names in [`StartMethod::Command`](crate::StartMethod::Command).
 /// A worker waits until [its descriptor](AsFd) is readable, and then asks for the
-/// [next](Self::next_event) event until there is none. The first time it asks says that it is ready.
+/// [next](Self::next_event) event until there is none. The first time it asks says that it is
+/// ready.
 ///
 /// ```no_run
 /// use aiopool::{AttachedWorker, Completion, Event};
@@ -203,7 +205,8 @@ impl AttachedWorker {
         }
     }
 
-    /// Waits until [`next_event`](Self::next_event) has something, for a program with no loop of its own.
+    /// Waits until [`next_event`](Self::next_event) has something, for a program with no loop of
+    /// its own.
     pub fn wait(&self) {
         use crate::sys::poll::{PollFd, poll};
         // An error is a signal: the look that follows is early, and no harm.

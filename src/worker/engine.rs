@@ -13,7 +13,6 @@ use crate::doorbell::{Armed, Attention};
 use crate::ring::{Claim, LaneWriter, claim};
 use crate::shm::Region;
 use crate::sync::crash::{self, Point};
-use crate::sys::clock::monotonic_ns;
 use crate::sys::eventfd::EventFd;
 use crate::table::{
     Call, INLINE_INPUT, INLINE_OUTPUT, InputDesc, OutputDesc, Owner, Place, Record, State,
@@ -22,6 +21,7 @@ use crate::table::{
 use crate::task::Status;
 use crate::task::entry::Input;
 
+use super::claimed::{Claimed, now};
 use super::last_words::{self, LastWords};
 use super::outputs::{Outputs, no_space};
 use super::start::WorkerFds;
@@ -31,15 +31,6 @@ const AGEING: u32 = 32;
 
 /// Bytes of the text of a failure that the host is told.
 pub(crate) const MAX_FAILURE_TEXT: usize = 64 << 10;
-
-/// A task that this worker has claimed.
-#[derive(Clone, Copy, Debug)]
-pub struct Claimed {
-    /// The record's index.
-    pub(crate) record: u32,
-    /// The record's word, as this worker last wrote it.
-    pub(crate) word: StateWord,
-}
 
 /// What became of a look for work.
 #[derive(Debug)]
@@ -524,9 +515,4 @@ impl Engine {
 #[cold]
 fn no_input(len: usize, place: Place) -> String {
     format!("the input's descriptor names {len} bytes at {place:?}")
-}
-
-/// The time now, for starts and elapsed times.
-pub fn now() -> u64 {
-    monotonic_ns()
 }

@@ -5,8 +5,8 @@
 //! finds the record by its owner and delivers the outcome (C6 in `table/README.md`).
 //!
 //! The hook interrupts code that holds the engine, so nothing of the engine is touched: it has a
-//! mapping of the results of its own and a block there that was set aside when the worker started. It speaks once,
-//! only on the thread that polls tasks, and only for the task that is being polled.
+//! mapping of the results of its own and a block there that was set aside when the worker started.
+//! It speaks once, only on the thread that polls tasks, and only for the task that is being polled.
 #![forbid(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
@@ -20,7 +20,7 @@ use crate::task::entry::Output;
 use crate::task::exception::{self, LiveError};
 use crate::task::{Status, TaskPanic};
 
-use super::engine::{Claimed, now};
+use super::claimed::{Claimed, now};
 
 /// Whether panics end this program.
 pub(super) const NEEDED: bool = cfg!(panic = "abort");

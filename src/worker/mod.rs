@@ -3,9 +3,8 @@
 //! `engine` is the protocol without an executor, `root` the executor, `slots` the memory of the
 //! futures, `local` what user code sees of all this.
 
-#![allow(unsafe_code)] // An island: whose addresses a worker follows is decided at its start.
-
 mod attached;
+mod claimed;
 mod config;
 mod engine;
 mod functions;
@@ -37,15 +36,18 @@ pub use start::{WorkerFds, WorkerStart};
 /// What a worker is made of, for measurements of the parts.
 #[cfg(feature = "internals")]
 pub mod internals {
-    pub use super::engine::{Engine, Look, now};
+    pub use super::claimed::now;
+    pub use super::engine::{Engine, Look};
     pub use super::start::WorkerFds;
 }
 
+#[cfg(any(test, aiopool_fuzz))]
+pub(crate) use claimed::Claimed;
 #[cfg(not(any(test, aiopool_fuzz)))]
 use engine::Engine;
 pub(crate) use engine::MAX_FAILURE_TEXT;
 #[cfg(any(test, aiopool_fuzz))]
-pub(crate) use engine::{Asked, Claimed, Engine, Look};
+pub(crate) use engine::{Asked, Engine, Look};
 use functions::{Functions, Hooks};
 use last_words::Subject;
 use root::{Leave, Root};
@@ -68,6 +70,7 @@ pub(crate) fn logs_reach_somebody() -> bool {
 /// # Safety
 ///
 /// `start` is what a host gave this process, and that host runs the image of this process.
+#[allow(unsafe_code)] // An island: whose addresses a worker follows is decided at its start.
 pub(crate) unsafe fn run(start: WorkerStart) -> ! {
     end_with(|| {
         let config = WorkerConfig::decode(&start.config)?;

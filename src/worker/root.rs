@@ -22,7 +22,8 @@ use crate::table::{Call, INLINE_INPUT};
 use crate::task::Status;
 use crate::task::entry::{Output, Target, Vtable};
 
-use super::engine::{Asked, Claimed, Engine, Look, NoRoom};
+use super::claimed::Claimed;
+use super::engine::{Asked, Engine, Look, NoRoom};
 use super::functions::Functions;
 use super::last_words::{self, Subject};
 use super::slots::{InFlight, Slots, Unplaced};

@@ -12,7 +12,7 @@ use crate::task::entry::{Input, Output, Target, Vtable};
 use crate::task::exception::{self, LiveError};
 use crate::task::{Status, TaskPanic};
 
-use super::engine::Claimed;
+use super::claimed::Claimed;
 use super::last_words::{self, Subject};
 use super::panics;
 

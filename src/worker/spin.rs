@@ -7,7 +7,7 @@
 
 use crate::sync::spin_hint;
 
-use super::engine::now;
+use super::claimed::now;
 
 /// One idle spell in so many is spun through in any case.
 const PROBE: u32 = 16;
