@@ -384,8 +384,8 @@ aiopool_status aiopool_function_find(const char *name, uint32_t *function_out);
  * request is for one event; what it is told with may ask again, or complete the task.
  *
  * Thread rule: the worker's event loop, which task functions and callbacks are called on; from
- * elsewhere `AIOPOOL_ERR_NOT_IN_WORKER`, in a child of the worker `AIOPOOL_ERR_FORKED`. To complete a task from another thread of the worker,
- * call `aiopool_task_complete` there.
+ * elsewhere `AIOPOOL_ERR_NOT_IN_WORKER`, in a child of the worker `AIOPOOL_ERR_FORKED`. To
+ * complete a task from another thread of the worker, call `aiopool_task_complete` there.
  * ------------------------------------------------------------------ */
 
 /**
@@ -1321,8 +1321,8 @@ uint64_t aiopool_outcome_ran_ns(const struct aiopool_outcome *outcome);
 /**
  * Gives an outcome back; all that its accessors pointed to is gone. NULL is taken.
  *
- * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_HANDLE` if it was released before; `AIOPOOL_ERR_FORKED` in
- * a forked child, whose copy of it goes with the child.
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_HANDLE` if it was released before; `AIOPOOL_ERR_FORKED`
+ * in a forked child, whose copy of it goes with the child.
  */
 aiopool_status aiopool_outcome_release(const struct aiopool_outcome *outcome);
 

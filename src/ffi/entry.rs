@@ -4,10 +4,14 @@ use std::alloc::Layout;
 use std::ffi::c_void;
 use std::task::{Context, Poll};
 
-use super::function::{AIOPOOL_PENDING, aiopool_task_fn};
-use super::task::{Work, aiopool_task};
+use super::boundary::Failure;
+use super::registry::{self, Known};
+use super::task::aiopool_task;
+use super::work::{PENDING, Work};
 use super::{exception, waits};
+use crate::task::address::ImageAddress;
 use crate::task::entry::{Input, Output, Target, Vtable};
+use crate::task::function::FunctionEntry;
 use crate::task::{Status, TaskFailure};
 
 /// The one kind of task that C functions are; which function it is says the [`Target`].
@@ -19,6 +23,28 @@ pub(super) static C_TASK: Vtable = Vtable {
     drop: CTask::drop,
 };
 
+/// Returns what a pool writes about function `number` into its table, and the function's name.
+/// Only the name where the workers are not forks of this process.
+pub(super) fn function_entry(
+    number: u32,
+    forked: bool,
+) -> Result<(FunctionEntry, &'static str), Failure> {
+    let Known { name, target } = registry::known(number)?;
+    let owned = name.to_owned();
+    let entry = match target.filter(|_| forked) {
+        Some(target) => {
+            FunctionEntry { vtable: Some(ImageAddress::of(&C_TASK)), target, name: owned }
+        }
+        None => FunctionEntry { vtable: None, target: Target::default(), name: owned },
+    };
+    Ok((entry, name))
+}
+
+/// Finds a registered function for a worker that was given its name.
+pub(super) fn by_name(name: &str) -> Option<(&'static Vtable, Target)> {
+    Some((&C_TASK, registry::target_by_name(name)?))
+}
+
 /// A call of a C function, from its beginning to its end.
 struct CTask {
     task: Option<&'static aiopool_task>,
@@ -27,12 +53,11 @@ struct CTask {
 
 impl CTask {
     unsafe fn start(place: *mut u8, target: Target, input: Input<'_>) -> Result<(), String> {
-        // SAFETY: the host wrote the address of a function of this type, which was registered
-        // before this process was forked and lies in an image that was mapped then.
-        let function =
-            unsafe { std::mem::transmute::<usize, aiopool_task_fn>(target.address as usize) };
+        // SAFETY: the host's function table, or a hook's argument, has what `registry::add` was
+        // given, in a process that this one was forked from; or it is this process's own.
+        let function = unsafe { registry::function_at(target) };
         let function = function.ok_or("the function is NULL")?;
-        // One that does not stay is kept here, for a function that returns `AIOPOOL_PENDING`.
+        // One that does not stay is kept here, for a function that returns `PENDING`.
         let kept = if input.stays { Vec::new() } else { input.bytes.to_vec() };
         let data = if input.stays { input.bytes.as_ptr() } else { kept.as_ptr() };
         let (data, len) = (data.cast::<c_void>(), input.bytes.len());
@@ -43,7 +68,7 @@ impl CTask {
         // is not touched before the task is over.
         let result =
             unsafe { function(task_pointer, data, len, output, target.user as *mut c_void) };
-        if result != AIOPOOL_PENDING
+        if result != PENDING
             && let Some(work) = &mut *task.lock()
         {
             work.ended.get_or_insert(result);
@@ -113,7 +138,7 @@ unsafe fn start_hook(place: *mut u8, _: Target, argument: Input<'_>) -> Result<(
     unsafe { CTask::start(place, target, Input { bytes: input, ..argument }) }
 }
 
-fn finish(result: i32, target: Target, work: Work, output: &mut Output) -> Status {
+fn finish(result: i32, target: Target, work: Work<aiopool_task>, output: &mut Output) -> Status {
     if result == 0 {
         match work.loan {
             Some(loan) if output.takes_block => {

@@ -9,8 +9,9 @@
 use std::cell::Cell;
 use std::ffi::{CString, c_char, c_void};
 
-use super::task::{Work, aiopool_task};
-use super::{aiopool_task_fn, function};
+use super::registry;
+use super::task::aiopool_task;
+use super::work::Work;
 use crate::task::TaskFailure;
 use crate::task::entry::Target;
 use crate::task::exception::LiveError;
@@ -44,9 +45,8 @@ pub(super) fn set_handler(target: Target) {
 /// The handler of a pool that C has started: calls the function in C.
 pub(super) fn tell(error: &LiveError<'_>) {
     let Some(target) = HANDLER.get() else { return };
-    // SAFETY: as in `entry`: registered in the host before this process was forked.
-    let function =
-        unsafe { std::mem::transmute::<usize, aiopool_task_fn>(target.address as usize) };
+    // SAFETY: the hook's argument has what `registry::add` was given, before this fork.
+    let function = unsafe { registry::function_at(target) };
     let Some(function) = function else { return };
     let text = |text: &str| CString::new(text.replace('\0', " ")).unwrap_or_default();
     let (name, said) = (text(error.function()), text(&error.to_string()));
@@ -69,5 +69,5 @@ pub(super) fn tell(error: &LiveError<'_>) {
 
 /// Tells of an error that the C function at `target` has returned.
 pub(super) fn tell_failure(target: Target, failure: &TaskFailure) {
-    crate::task::exception::tell(&LiveError::error(function::name_of(target), failure));
+    crate::task::exception::tell(&LiveError::error(registry::name_of(target), failure));
 }

@@ -18,8 +18,14 @@ impl<T> Cell<T> {
 
     /// The object, if there is one.
     pub(super) fn lock(&self) -> MutexGuard<'_, Option<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
+}
+
+/// Locks `mutex`; a panic of another holder has left nothing half done, here as everywhere in
+/// this folder.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The empty cells of one kind.
@@ -39,7 +45,7 @@ impl<H> Cells<H> {
         H: Deref<Target = Cell<T>> + Default,
     {
         let known = {
-            let mut empty = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut empty = lock(&self.0);
             if empty.len() > QUARANTINE { empty.pop_front() } else { None }
         };
         let cell = known.unwrap_or_else(|| Box::leak(Box::default()));
@@ -49,6 +55,6 @@ impl<H> Cells<H> {
 
     /// Takes note of a cell that was emptied.
     pub(super) fn give_back(&self, cell: &'static H) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(cell);
+        lock(&self.0).push_back(cell);
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::boundary::Failure;
-use super::function;
+use super::registry;
 use super::status::*;
 use crate::error::Error;
 use crate::worker::WorkerContext;
@@ -45,7 +45,7 @@ ffi_fn! {
         if is_done() {
             return Ok(());
         }
-        function::check_all()?;
+        registry::check_all()?;
         crate::launch::init().map_err(|error| match error {
             Error::Misuse(_) => Failure::new(AIOPOOL_ERR_TOO_LATE, error.to_string()),
             other => other.into(),

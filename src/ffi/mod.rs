@@ -18,6 +18,8 @@ mod handle;
 mod inbox;
 mod library;
 mod pointer;
+mod registry;
+mod work;
 
 mod version;
 

@@ -9,7 +9,7 @@ use super::boundary::Failure;
 use super::pointer::{Sized32, bytes, out, text};
 use super::scheduler::{self, AIOPOOL_SCHEDULER_ROUND_ROBIN, aiopool_scheduler};
 use super::status::*;
-use super::{entry, exception, function};
+use super::{entry, exception, registry};
 #[cfg(feature = "sandbox")]
 use crate::launch::Sandbox;
 use crate::launch::{Limits, StartMethod};
@@ -222,7 +222,7 @@ impl aiopool_pool_options {
                 let text = "exception_function: only forked workers have registered functions";
                 return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
             }
-            number => Some(function::target_of(number)?),
+            number => Some(registry::target_of(number)?),
         };
         if handler.is_some() {
             builder = builder.exception_handler(exception::tell);
@@ -355,7 +355,7 @@ impl aiopool_pool_options {
                 return Ok(None);
             }
         }
-        let target = if function == 0 { None } else { Some(function::target_of(function)?) };
+        let target = if function == 0 { None } else { Some(registry::target_of(function)?) };
         let argument = entry::hook_argument(handler, target, input);
         Ok(Some(Hook { vtable: Some(ImageAddress::of(&entry::C_HOOK)), argument }))
     }

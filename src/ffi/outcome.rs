@@ -189,8 +189,8 @@ ffi_fn! {
 ffi_fn! {
     /// Gives an outcome back; all that its accessors pointed to is gone. NULL is taken.
     ///
-    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_HANDLE` if it was released before; `AIOPOOL_ERR_FORKED` in
-    /// a forked child, whose copy of it goes with the child.
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_HANDLE` if it was released before; `AIOPOOL_ERR_FORKED`
+    /// in a forked child, whose copy of it goes with the child.
     fn aiopool_outcome_release(outcome: Option<&'static aiopool_outcome>) -> aiopool_status {
         let Some(cell) = outcome else { return Ok(()) };
         let lent = {

@@ -18,9 +18,10 @@ use std::time::Instant;
 use super::boundary::Failure;
 use super::handle::{Cell, Cells};
 use super::inbox::{Inbox, deadline};
+use super::options::{AIOPOOL_START_FORK, aiopool_pool_options};
 use super::pointer::{Sized32, out, sized};
 use super::status::*;
-use super::{AIOPOOL_START_FORK, aiopool_pool_options, function, init};
+use super::{entry, init, registry};
 use crate::error::Error;
 use crate::pool::{Pool, PoolBuilder};
 use crate::supervisor::{Shared, Stage};
@@ -76,12 +77,12 @@ impl HostPool {
         // SAFETY: the caller vouches for the pointers.
         let builder = adjust(unsafe { options.builder() }?);
         let forked = options.start_method == AIOPOOL_START_FORK;
-        if forked && function::any_registered() && !init::is_done() {
+        if forked && registry::any_registered() && !init::is_done() {
             let text = "functions are registered but aiopool_init() was not called: call it after \
                         registering them and before the first pool";
             return Err(Failure::new(AIOPOOL_ERR_TOO_EARLY, text));
         }
-        let pool = builder.needs_snapshot(forked && function::any_registered()).build()?;
+        let pool = builder.needs_snapshot(forked && registry::any_registered()).build()?;
         let shared = &pool.shared;
         let shares = shared.share_bell();
         shares.map_err(|error| Error::system("watch the pool's doorbell", error))?;
@@ -122,7 +123,7 @@ impl HostPool {
         if let Some(&Some(known)) = numbers.get(function as usize) {
             return Ok(known);
         }
-        let (entry, name) = function::entry_of(function, self.forked)?;
+        let (entry, name) = entry::function_entry(function, self.forked)?;
         let number = self.shared().common.inputs.function(entry, name)?;
         if numbers.len() <= function as usize {
             numbers.resize(function as usize + 1, None);

@@ -9,11 +9,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::boundary::Failure;
-use super::function;
 use super::inbox::{Inbox, deadline};
 use super::loan::aiopool_loan;
 use super::pointer::{Sized32, bytes, out, sized, text};
 use super::pool::{HostPool, Numbered, aiopool_pool, pool_of};
+use super::registry;
 use super::status::*;
 use crate::arena::Block;
 use crate::error::{Error, Result as EngineResult};
@@ -159,7 +159,7 @@ impl<'i> Checked<'i> {
         let input = unsafe { bytes("input", call.input, input_len) }?;
         let function = match call.function {
             // SAFETY: the caller vouches for the pointers.
-            0 => function::by_name(unsafe { text("name", call.name) }?)?,
+            0 => registry::by_name(unsafe { text("name", call.name) }?)?,
             number => number,
         };
         let mut options = TaskOptions::new()

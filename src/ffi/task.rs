@@ -12,15 +12,14 @@ use std::cell::RefCell;
 use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
 use std::ops::Deref;
-use std::task::Waker;
 
 use super::boundary::Failure;
 use super::handle::{Cell, Cells};
 use super::pointer::{Out, bytes, out, text};
 use super::status::*;
-use super::waits::{Told, Wait};
+use super::work::{PENDING, Work};
 use crate::arena::AllocError;
-use crate::worker::{self, LoanError, OutputLoan};
+use crate::worker::{self, LoanError};
 
 /// A task, as its function sees it.
 #[derive(Debug, Default)]
@@ -30,7 +29,7 @@ pub struct aiopool_task {
 
 /// Where a task function writes its output.
 #[derive(Debug)]
-pub struct aiopool_output(Cell<Work>);
+pub struct aiopool_output(Cell<Work<aiopool_task>>);
 
 impl Default for aiopool_output {
     fn default() -> Self {
@@ -39,28 +38,11 @@ impl Default for aiopool_output {
 }
 
 impl Deref for aiopool_task {
-    type Target = Cell<Work>;
+    type Target = Cell<Work<aiopool_task>>;
 
-    fn deref(&self) -> &Cell<Work> {
+    fn deref(&self) -> &Cell<Work<aiopool_task>> {
         &self.output.0
     }
-}
-
-/// Everything that belongs to one call of a task function.
-#[derive(Debug, Default)]
-pub struct Work {
-    /// What it was called with, for as long as it is pending; none if it stays where it is.
-    pub(super) _input: Vec<u8>,
-    pub(super) bytes: Vec<u8>,
-    /// The memory that it fills in place, instead of `bytes`.
-    pub(super) loan: Option<OutputLoan>,
-    pub(super) error: Option<String>,
-    /// What the function returned, or was completed with.
-    pub(super) ended: Option<i32>,
-    pub(super) waker: Option<Waker>,
-    /// What a pending task waits for.
-    pub(super) waits: Vec<Wait>,
-    pub(super) on_cancel: Option<Told>,
 }
 
 thread_local! {
@@ -70,12 +52,12 @@ thread_local! {
 
 impl aiopool_task {
     /// The handle of a task that begins.
-    pub(super) fn begin(work: Work) -> &'static Self {
+    pub(super) fn begin(work: Work<aiopool_task>) -> &'static Self {
         CELLS.with_borrow(|cells| cells.put(work))
     }
 
     /// The task is over: the handle is dead from here on.
-    pub(super) fn end(&'static self) -> Option<Work> {
+    pub(super) fn end(&'static self) -> Option<Work<aiopool_task>> {
         let work = self.lock().take();
         CELLS.with_borrow(|cells| cells.give_back(self));
         work
@@ -92,15 +74,15 @@ fn dead() -> Failure {
 
 /// Does something with a task that is not over.
 pub(super) fn with_work<T>(
-    cell: &Cell<Work>,
-    f: impl FnOnce(&mut Work) -> Result<T, Failure>,
+    cell: &Cell<Work<aiopool_task>>,
+    f: impl FnOnce(&mut Work<aiopool_task>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut work = cell.lock();
     f(work.as_mut().filter(|work| work.ended.is_none()).ok_or_else(dead)?)
 }
 
 /// The output, with room for `len` more bytes.
-fn room(work: &mut Work, len: usize) -> Result<&mut Vec<u8>, Failure> {
+fn room(work: &mut Work<aiopool_task>, len: usize) -> Result<&mut Vec<u8>, Failure> {
     if work.loan.is_some() {
         let text = "this output stands in borrowed memory: write there";
         return Err(Failure::new(AIOPOOL_ERR_MISUSE, text));
@@ -276,7 +258,7 @@ ffi_fn! {
     /// Thread rule: callable from every thread of the worker.
     fn aiopool_task_complete(task: Option<&aiopool_task>, result: i32) -> aiopool_status {
         let task = task.ok_or_else(|| Failure::null("task"))?;
-        if result == super::AIOPOOL_PENDING {
+        if result == PENDING {
             return Err(Failure::new(AIOPOOL_ERR_INVALID, "AIOPOOL_PENDING is no way to end"));
         }
         let waker = with_work(task, |work| {

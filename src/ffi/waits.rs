@@ -5,24 +5,23 @@
 //! request is for one event; what it is told with may ask again, or complete the task.
 //!
 //! Thread rule: the worker's event loop, which task functions and callbacks are called on; from
-//! elsewhere `AIOPOOL_ERR_NOT_IN_WORKER`, in a child of the worker `AIOPOOL_ERR_FORKED`. To complete a task from another thread of the worker,
-//! call `aiopool_task_complete` there.
+//! elsewhere `AIOPOOL_ERR_NOT_IN_WORKER`, in a child of the worker `AIOPOOL_ERR_FORKED`. To
+//! complete a task from another thread of the worker, call `aiopool_task_complete` there.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::pin::Pin;
+use std::os::fd::BorrowedFd;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::time::Sleep;
 
 use super::boundary::Failure;
 use super::pointer::out;
 use super::status::*;
-use super::task::{Work, aiopool_task, check_child, with_work};
+use super::task::{aiopool_task, check_child, with_work};
+use super::work::{Event, Notify, Wait};
 use crate::worker::WorkerContext;
 
 /// What a pending task is told with: what has happened, `AIOPOOL_EVENT_*`, and the `data` that was
@@ -41,63 +40,27 @@ pub const AIOPOOL_EVENT_DEFERRED: u32 = 8;
 /// The task is called off.
 pub const AIOPOOL_EVENT_CANCELLED: u32 = 16;
 
-/// Whom to tell.
-#[derive(Clone, Copy, Debug)]
-pub struct Told {
-    function: unsafe extern "C" fn(*mut aiopool_task, u32, *mut c_void),
-    data: *mut c_void,
-}
-
-impl Told {
-    fn new(function: aiopool_event_fn, data: *mut c_void) -> Result<Self, Failure> {
-        Ok(Self { function: function.ok_or_else(|| Failure::null("function"))?, data })
-    }
-
-    fn tell(self, task: &'static aiopool_task, events: u32) {
-        // SAFETY: the task function gave both for this call; the handle is valid as long as its
-        // memory, which is for ever, and nothing of ours is locked.
-        unsafe { (self.function)(std::ptr::from_ref(task).cast_mut(), events, self.data) }
-    }
-}
-
-/// One event that a pending task waits for.
-#[derive(Debug)]
-pub struct Wait {
-    event: Event,
-    told: Told,
-}
-
-#[derive(Debug)]
-enum Event {
-    Time(Pin<Box<Sleep>>),
-    /// A duplicate, so that closing the caller's own does no harm.
-    Descriptor(AsyncFd<OwnedFd>),
-    Turn,
-}
-
-impl Event {
-    /// What has happened.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<u32> {
-        match self {
-            Self::Time(sleep) => sleep.as_mut().poll(context).map(|()| AIOPOOL_EVENT_TIMER),
-            Self::Descriptor(fd) => {
-                // An error is told as ready: the caller's own call will say what it is.
-                let readable = fd.poll_read_ready(context).is_ready();
-                let writable = fd.poll_write_ready(context).is_ready();
-                match (readable, writable) {
-                    (false, false) => Poll::Pending,
-                    (true, false) => Poll::Ready(AIOPOOL_EVENT_READABLE),
-                    (false, true) => Poll::Ready(AIOPOOL_EVENT_WRITABLE),
-                    (true, true) => Poll::Ready(AIOPOOL_EVENT_READABLE | AIOPOOL_EVENT_WRITABLE),
-                }
+/// Polls one event that a pending task waits for; what has happened, if something has.
+fn poll_event(event: &mut Event, context: &mut Context<'_>) -> Poll<u32> {
+    match event {
+        Event::Time(sleep) => sleep.as_mut().poll(context).map(|()| AIOPOOL_EVENT_TIMER),
+        Event::Descriptor(fd) => {
+            // An error counts as ready: the caller's own call will say what it is.
+            let readable = fd.poll_read_ready(context).is_ready();
+            let writable = fd.poll_write_ready(context).is_ready();
+            match (readable, writable) {
+                (false, false) => Poll::Pending,
+                (true, false) => Poll::Ready(AIOPOOL_EVENT_READABLE),
+                (false, true) => Poll::Ready(AIOPOOL_EVENT_WRITABLE),
+                (true, true) => Poll::Ready(AIOPOOL_EVENT_READABLE | AIOPOOL_EVENT_WRITABLE),
             }
-            Self::Turn => Poll::Ready(AIOPOOL_EVENT_DEFERRED),
         }
+        Event::Turn => Poll::Ready(AIOPOOL_EVENT_DEFERRED),
     }
 }
 
-/// One look at what a pending task waits for: tells it what has happened. What it was completed
-/// with, if it was.
+/// Polls what a pending task waits for and calls it with what has happened; returns what it was
+/// completed with, if it was.
 pub(super) fn poll(task: &'static aiopool_task, context: &mut Context<'_>) -> Option<i32> {
     let mut waits = {
         let mut work = task.lock();
@@ -109,10 +72,10 @@ pub(super) fn poll(task: &'static aiopool_task, context: &mut Context<'_>) -> Op
         std::mem::take(&mut work.waits)
     };
     let mut happened = Vec::new();
-    waits.retain_mut(|wait| match wait.event.poll(context) {
+    waits.retain_mut(|wait| match poll_event(&mut wait.event, context) {
         Poll::Pending => true,
         Poll::Ready(events) => {
-            happened.push((wait.told, events));
+            happened.push((wait.notify, events));
             false
         }
     });
@@ -121,12 +84,12 @@ pub(super) fn poll(task: &'static aiopool_task, context: &mut Context<'_>) -> Op
         work.waits = waits;
     }
     let again = !happened.is_empty();
-    for (told, events) in happened {
+    for (notify, events) in happened {
         let over = task.lock().as_ref().is_none_or(|work| work.ended.is_some());
         if over {
             break;
         }
-        told.tell(task, events);
+        notify.call(task, events);
     }
     let mut work = task.lock();
     let work = work.as_mut()?;
@@ -140,14 +103,14 @@ pub(super) fn poll(task: &'static aiopool_task, context: &mut Context<'_>) -> Op
     work.ended
 }
 
-/// The task is called off, or its worker leaves: tells it, once.
+/// Calls a task's cancel function, once: the task is cancelled, or its worker leaves.
 pub(super) fn cancelled(task: &'static aiopool_task) {
-    let told = task.lock().as_mut().and_then(|work| {
+    let on_cancel = task.lock().as_mut().and_then(|work| {
         work.waits.clear();
         if work.ended.is_some() { None } else { work.on_cancel.take() }
     });
-    if let Some(told) = told {
-        told.tell(task, AIOPOOL_EVENT_CANCELLED);
+    if let Some(notify) = on_cancel {
+        notify.call(task, AIOPOOL_EVENT_CANCELLED);
     }
 }
 
@@ -159,14 +122,15 @@ fn wait_for(
     event: impl FnOnce() -> Result<Event, Failure>,
 ) -> Result<(), Failure> {
     let task = task.ok_or_else(|| Failure::null("task"))?;
-    let told = Told::new(function, data)?;
+    let function = function.ok_or_else(|| Failure::null("function"))?;
+    let notify = Notify { function, data };
     check_child()?;
     if WorkerContext::current().is_none() {
         let text = "this call is for the event loop of a worker: task functions and callbacks";
         return Err(Failure::new(AIOPOOL_ERR_NOT_IN_WORKER, text));
     }
-    let waker = with_work(task, |work: &mut Work| {
-        work.waits.push(Wait { event: event()?, told });
+    let waker = with_work(task, |work| {
+        work.waits.push(Wait { event: event()?, notify });
         Ok(work.waker.take())
     })?;
     if let Some(waker) = waker {
@@ -267,7 +231,7 @@ ffi_fn! {
     ) -> aiopool_status {
         let task = task.ok_or_else(|| Failure::null("task"))?;
         with_work(task, |work| {
-            work.on_cancel = function.map(|function| Told { function, data });
+            work.on_cancel = function.map(|function| Notify { function, data });
             Ok(())
         })
     }

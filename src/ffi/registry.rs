@@ -1,0 +1,148 @@
+//! The functions in C that this process knows, by number and by name.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::{Mutex, MutexGuard};
+
+use super::boundary::Failure;
+use super::handle::lock;
+use super::status::*;
+use super::task::{aiopool_output, aiopool_task};
+use crate::sys::image;
+use crate::task::entry::Target;
+use crate::task::function::MAX_NAME;
+
+/// What `aiopool_task_fn` is where it is not NULL.
+pub(super) type TaskFn = unsafe extern "C" fn(
+    *mut aiopool_task,
+    *const c_void,
+    usize,
+    *mut aiopool_output,
+    *mut c_void,
+) -> i32;
+
+/// Returns the function at `target`.
+///
+/// # Safety
+///
+/// `target` is of [`add`], in this process or in the one that it was forked from.
+pub(super) unsafe fn function_at(target: Target) -> Option<TaskFn> {
+    // SAFETY: `add` was given a function of this type, which lies in an image that was mapped
+    // when it was registered and, checked once more, when the snapshot for forks was taken.
+    unsafe { std::mem::transmute::<usize, Option<TaskFn>>(target.address as usize) }
+}
+
+/// A function that this process can submit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    pub(super) name: &'static str,
+    /// The function and its user pointer; none if only workers of another program have it.
+    pub(super) target: Option<Target>,
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    functions: Vec<Known>,
+    by_name: Option<HashMap<&'static str, u32>>,
+}
+
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry { functions: Vec::new(), by_name: None });
+
+fn registry() -> MutexGuard<'static, Registry> {
+    lock(&REGISTRY)
+}
+
+/// Adds a function, or finds the same one again, and returns its number.
+pub(super) fn add(name: &str, target: Option<Target>) -> Result<u32, Failure> {
+    if let Some(target) = target {
+        check(target, name)?;
+    }
+    registry().add(name, target)
+}
+
+impl Registry {
+    fn add(&mut self, name: &str, target: Option<Target>) -> Result<u32, Failure> {
+        if name.is_empty() || name.len() > MAX_NAME {
+            let text = format!("a name of {} bytes: 1 to {MAX_NAME} are possible", name.len());
+            return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
+        }
+        let by_name = self.by_name.get_or_insert_default();
+        if let Some(&known) = by_name.get(name) {
+            if self.functions[known as usize - 1].target == target {
+                return Ok(known);
+            }
+            let text = format!("another function has the name {name:?} already");
+            return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
+        }
+        // Names stay for good, as the functions do: a process has a few of them.
+        let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
+        self.functions.push(Known { name, target });
+        let number = self.functions.len() as u32;
+        by_name.insert(name, number);
+        Ok(number)
+    }
+}
+
+/// Returns the number of the function called `name`.
+pub(super) fn by_name(name: &str) -> Result<u32, Failure> {
+    let found = registry().by_name.as_ref().and_then(|by_name| by_name.get(name).copied());
+    found.ok_or_else(|| {
+        let text = format!("no task function has the name {name:?}: register or declare it");
+        Failure::new(AIOPOOL_ERR_UNKNOWN, text)
+    })
+}
+
+/// Returns function `number`.
+pub(super) fn known(number: u32) -> Result<Known, Failure> {
+    let at = (number as usize).checked_sub(1);
+    let known = at.and_then(|index| registry().functions.get(index).copied());
+    known.ok_or_else(|| {
+        let text = format!("no task function has the number {number}");
+        Failure::new(AIOPOOL_ERR_UNKNOWN, text)
+    })
+}
+
+/// Returns where function `number` is, for hooks: in forks of this process only.
+pub(super) fn target_of(number: u32) -> Result<Target, Failure> {
+    let Known { name, target } = known(number)?;
+    target.ok_or_else(|| {
+        let text = format!("the function {name:?} is only declared: hooks have to be registered");
+        Failure::new(AIOPOOL_ERR_INVALID, text)
+    })
+}
+
+/// Returns where the function registered as `name` is in this process.
+pub(super) fn target_by_name(name: &str) -> Option<Target> {
+    let registry = registry();
+    let number = *registry.by_name.as_ref()?.get(name)?;
+    registry.functions[number as usize - 1].target
+}
+
+/// Returns the name of the function at `target`, in a fork of the process that registered it.
+pub(super) fn name_of(target: Target) -> &'static str {
+    let registry = registry();
+    let known = registry.functions.iter().find(|known| known.target == Some(target));
+    known.map_or("a C function", |known| known.name)
+}
+
+/// Returns whether a function was registered that only forks of this process have.
+pub(super) fn any_registered() -> bool {
+    registry().functions.iter().any(|known| known.target.is_some())
+}
+
+/// Checks that every function is still in an image: a library may have been unloaded.
+pub(super) fn check_all() -> Result<(), Failure> {
+    let functions = registry().functions.clone();
+    functions.iter().try_for_each(|known| known.target.map_or(Ok(()), |t| check(t, known.name)))
+}
+
+fn check(target: Target, name: &str) -> Result<(), Failure> {
+    if image::is_code(target.address as usize) {
+        return Ok(());
+    }
+    let text = format!(
+        "the function {name:?} is in no image that is mapped now: it was made at run time or its \
+         library is unloaded, so workers would not have it"
+    );
+    Err(Failure::new(AIOPOOL_ERR_INVALID, text))
+}
