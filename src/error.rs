@@ -1,6 +1,7 @@
 //! Errors of the calls a host makes: building a pool, submitting, shutting down.
 //!
 //! What a *task* ended with is another matter: see [`TaskError`](crate::TaskError).
+#![forbid(unsafe_code)]
 
 use std::io;
 

@@ -4,29 +4,34 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Floors from the ground up; modules on one floor may use each other.
+/// Floors from the ground up; a module may use what is listed before it, on its floor or below.
 const FLOORS: &[&[&str]] = &[
-    &["error", "sync", "sys"],
+    &["error", "sys", "sync"],
     &["shm"],
-    &["ring", "table", "arena", "doorbell", "stats"],
+    &["stats", "arena", "doorbell", "table", "ring"],
     &["control", "task"],
     &["worker"],
     &["launch", "queue"],
-    &["supervisor", "scheduler"],
+    &["scheduler", "supervisor"],
     &["pool", "process"],
     &["ffi", "internals"],
 ];
 
-/// Where `unsafe` may be: a module or one file of it.
+/// Pairs of files that still import each other.
+const CIRCLES: &[[&str; 2]] = &[
+    ["supervisor/shared.rs", "supervisor/told.rs"],
+    ["supervisor/shared.rs", "supervisor/waiting.rs"],
+    ["supervisor/mod.rs", "supervisor/watch.rs"],
+    ["pool/submit.rs", "pool/task.rs"],
+];
+
+/// Where `unsafe` may be: a folder or a file. Every other file is under a `forbid(unsafe_code)`.
 const ISLANDS: &[&str] = &[
     "sync/model.rs",
     "sys/",
-    "shm/",
-    "ring/",
-    "table/",
-    "arena/",
-    "doorbell/",
-    "stats/",
+    "shm/region.rs",
+    "table/record.rs",
+    "stats/page.rs",
     "control/mod.rs",
     "task/address.rs",
     "task/callback.rs",
@@ -61,8 +66,17 @@ fn sources() -> Vec<(PathBuf, String)> {
     found.into_iter().map(|(path, text)| (strip(path), text)).collect()
 }
 
-fn floor_of(module: &str) -> Option<usize> {
-    FLOORS.iter().position(|floor| floor.contains(&module))
+/// The number of a module in the order of [`FLOORS`].
+fn place_of(module: &str) -> Option<usize> {
+    FLOORS.iter().copied().flatten().position(|&known| known == module)
+}
+
+/// Whether the file is only compiled for tests, or for the model checker.
+fn is_for_tests(path: &Path) -> bool {
+    let test_folder = |part: &std::ffi::OsStr| part == "tests" || part == "model" || part == "fuzz";
+    let file = path.file_stem().unwrap();
+    path.parent().unwrap().iter().any(test_folder)
+        || ["tests", "listing"].iter().any(|&n| file == n)
 }
 
 /// The product part of a file: what comes before its tests.
@@ -83,10 +97,10 @@ fn imports_go_strictly_down() {
     for (path, text) in sources() {
         let module = path.components().next().unwrap().as_os_str().to_str().unwrap();
         let module = module.trim_end_matches(".rs");
-        if module == "lib" || path.components().any(|c| c.as_os_str() == "tests") {
+        if module == "lib" || is_for_tests(&path) {
             continue;
         }
-        let Some(floor) = floor_of(module) else {
+        let Some(place) = place_of(module) else {
             wrong.push(format!("{}: module {module} is on no floor", path.display()));
             continue;
         };
@@ -94,7 +108,7 @@ fn imports_go_strictly_down() {
             for used in line.split("crate::").skip(1) {
                 let name: String =
                     used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                if floor_of(&name).is_some_and(|below| below > floor) {
+                if name != module && place_of(&name).is_some_and(|above| above > place) {
                     wrong.push(format!("{}: {line}", path.display()));
                 }
             }
@@ -105,16 +119,185 @@ fn imports_go_strictly_down() {
 
 #[test]
 fn unsafe_stays_on_its_islands() {
-    let wrong: Vec<String> = sources()
+    let sources = sources();
+    let says = |path: PathBuf, lint: &str| {
+        let file = sources.iter().find(|(known, _)| *known == path);
+        file.is_some_and(|(_, text)| code(text).any(|line| line.starts_with(lint)))
+    };
+    let (allow, forbid) = ("#![allow(unsafe_code)]", "#![forbid(unsafe_code)]");
+    let mut wrong = Vec::new();
+    for (path, text) in &sources {
+        let on_island = ISLANDS.iter().any(|island| path.to_str().unwrap().starts_with(island));
+        if on_island {
+            continue;
+        }
+        // `Cargo.toml` denies it, so it takes an `allow`: here, or in the file of the folder.
+        let folder = path.with_file_name("mod.rs");
+        if text.contains("allow(unsafe_code)") || says(folder, allow) && !says(path.clone(), forbid)
+        {
+            wrong.push(format!("{} allows unsafe and is on no island", path.display()));
+        }
+    }
+    for folder in FLOORS.iter().copied().flatten() {
+        let is_safe = !ISLANDS.iter().any(|island| island.split('/').next() == Some(folder));
+        let heads = [format!("{folder}/mod.rs"), format!("{folder}.rs")];
+        if is_safe && !heads.iter().any(|head| says(head.into(), forbid)) {
+            wrong.push(format!("{folder} has no unsafe: say {forbid} at its head"));
+        }
+    }
+    for island in ISLANDS {
+        let mut files =
+            sources.iter().filter(|(path, _)| path.to_str().unwrap().starts_with(island));
+        if !files.any(|(_, text)| code(text).any(|line| line.contains("unsafe"))) {
+            wrong.push(format!("{island} is listed as an island and has no unsafe"));
+        }
+    }
+    assert!(wrong.is_empty(), "see docs/design.md §8:\n{}", wrong.join("\n"));
+}
+
+/// The module path of a file: `["queue", "submit"]` for `queue/submit.rs`, `["queue"]` for its
+/// `mod.rs`.
+fn module_of(path: &Path) -> Vec<String> {
+    let mut parts: Vec<String> =
+        path.with_extension("").iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+    parts.pop_if(|last| last == "mod" || last == "lib");
+    parts
+}
+
+/// Each path of a use tree: `a::b` and `a::c` for `a::{b, c}`.
+fn paths_of(tree: &str, prefix: &str, found: &mut Vec<String>) {
+    let Some((head, rest)) = tree.split_once('{') else {
+        let path = tree.split(" as ").next().unwrap();
+        found.push(format!("{prefix}{}", path.trim()));
+        return;
+    };
+    let prefix = format!("{prefix}{}", head.trim());
+    let inner = &rest[..rest.rfind('}').unwrap_or(rest.len())];
+    let (mut depth, mut start) = (0, 0);
+    for (at, c) in inner.char_indices().chain([(inner.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                if !inner[start..at].trim().is_empty() {
+                    paths_of(&inner[start..at], &prefix, found);
+                }
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How a file names something of this crate.
+#[derive(Clone, Copy, PartialEq)]
+enum By {
+    Use,
+    /// `pub use`, which hands it on.
+    PubUse,
+    /// A path in the code.
+    Path,
+}
+
+/// What a file uses of this crate, as paths from the crate's root.
+fn uses_of(module: &[String], text: &str) -> Vec<(By, Vec<String>)> {
+    let lines: Vec<&str> = code(text).map(|line| line.split("//").next().unwrap()).collect();
+    let text = lines.join("\n");
+    let mut found: Vec<(By, String)> = Vec::new();
+    for statement in text.split(';') {
+        let from = statement.lines().skip_while(|line| !line.contains("use "));
+        let statement = from.collect::<Vec<_>>().join(" ");
+        if let Some((before, tree)) = statement.split_once("use ")
+            && (before.is_empty() || before.starts_with("pub"))
+        {
+            let by = if before.is_empty() { By::Use } else { By::PubUse };
+            let mut paths = Vec::new();
+            paths_of(tree, "", &mut paths);
+            found.extend(paths.into_iter().map(|path| (by, path)));
+        }
+    }
+    for root in ["crate::", "super::"] {
+        for (at, _) in text.match_indices(root) {
+            let whole = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+            let path: String = text[at..].chars().take_while(|&c| whole(c)).collect();
+            if !text[..at].ends_with("::") {
+                found.push((By::Path, path.trim_end_matches(':').to_owned()));
+            }
+        }
+    }
+    let absolute = |path: String| -> Vec<String> {
+        let mut parts = path.split("::").filter(|part| *part != "*").peekable();
+        let mut base = module.to_vec();
+        match parts.peek() {
+            Some(&"crate") => base.clear(),
+            Some(&"super") => {}
+            _ => return base.into_iter().chain(parts.map(str::to_owned)).collect(),
+        }
+        for part in parts {
+            match part {
+                "crate" | "self" => {}
+                "super" => drop(base.pop()),
+                name => base.push(name.to_owned()),
+            }
+        }
+        base
+    };
+    found.into_iter().map(|(by, path)| (by, absolute(path))).collect()
+}
+
+#[test]
+fn no_two_files_of_a_folder_import_each_other() {
+    let files: Vec<(Vec<String>, PathBuf, String)> = sources()
         .into_iter()
-        .filter(|(path, text)| {
-            let path = path.to_str().unwrap();
-            let island = ISLANDS.iter().any(|island| path.starts_with(island));
-            !island && code(text).any(|line| line.starts_with("#![allow(unsafe_code)"))
-        })
-        .map(|(path, _)| path.display().to_string())
+        .filter(|(path, _)| !is_for_tests(path) && path != Path::new("lib.rs"))
+        .map(|(path, text)| (module_of(&path), path, text))
         .collect();
-    assert!(wrong.is_empty(), "unsafe outside the islands of docs/design.md §8: {wrong:?}");
+    let file_of = |module: &[String]| files.iter().position(|(known, ..)| known == module);
+    let uses: Vec<_> = files.iter().map(|(module, _, text)| uses_of(module, text)).collect();
+    // The file that an item is in: a folder's own file may only have it from another one.
+    let home = |path: &[String]| {
+        let mut path = path.to_vec();
+        for _ in 0..4 {
+            let at = (0..=path.len()).rev().find_map(|len| file_of(&path[..len]).map(|f| (f, len)));
+            let (file, len) = at?;
+            let Some(name) = path.get(len) else { return Some(file) };
+            let from = uses[file].iter().find(|(by, known)| {
+                *by != By::Path && known.last() == Some(name) && known.len() > len + 1
+            });
+            match from {
+                Some((_, known)) => path = known.clone(),
+                None => return Some(file),
+            }
+        }
+        None
+    };
+    let mut edges = std::collections::BTreeSet::new();
+    for (from, uses) in uses.iter().enumerate() {
+        let (module, path, _) = &files[from];
+        for (by, used) in uses {
+            // What a folder's own file hands on it does not use itself.
+            let handed_on =
+                *by == By::PubUse && path.ends_with("mod.rs") && used.starts_with(module);
+            if let Some(to) = home(used).filter(|&to| to != from && !handed_on) {
+                edges.insert((from, to));
+            }
+        }
+    }
+    let folder = |at: usize| files[at].1.parent().unwrap();
+    let known = |a: &Path, b: &Path| {
+        CIRCLES
+            .iter()
+            .any(|pair| pair.iter().all(|&file| a == Path::new(file) || b == Path::new(file)))
+    };
+    let wrong: Vec<String> = edges
+        .iter()
+        .filter(|&&(a, b)| a < b && folder(a) == folder(b) && edges.contains(&(b, a)))
+        .map(|&(a, b)| (&files[a].1, &files[b].1))
+        .filter(|(a, b)| !known(a, b))
+        .map(|(a, b)| format!("{} <-> {}", a.display(), b.display()))
+        .collect();
+    assert!(edges.len() > 100, "the imports were not found");
+    assert!(wrong.is_empty(), "files that import each other:\n{}", wrong.join("\n"));
 }
 
 #[test]
@@ -126,6 +309,35 @@ fn no_file_is_longer_than_one_concept() {
         .map(|(path, lines)| format!("{} has {lines} lines of code", path.display()))
         .collect();
     assert!(wrong.is_empty(), "over {WALL} lines:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn comments_are_at_most_a_hundred_characters_wide() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let comment = |line: &str| line.trim_start().starts_with("//");
+        let wide = text.lines().enumerate();
+        let wide = wide.filter(|(_, line)| comment(line) && line.chars().count() > 100);
+        wrong.extend(wide.map(|(at, _)| format!("{}:{}", path.display(), at + 1)));
+    }
+    assert!(wrong.is_empty(), "wider than 100 characters: {wrong:?}");
+}
+
+#[test]
+fn imports_stand_at_the_head_of_their_file() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let lines: Vec<&str> = product(&text).lines().collect();
+        let item =
+            |line: &&str| ["fn ", "pub fn ", "impl", "struct "].iter().any(|s| line.starts_with(s));
+        let first = lines.iter().position(item).unwrap_or(lines.len());
+        let late =
+            lines[first..].iter().any(|l| l.starts_with("use ") || l.starts_with("pub use "));
+        if late {
+            wrong.push(path.display().to_string());
+        }
+    }
+    assert!(wrong.is_empty(), "a `use` behind the first item: {wrong:?}");
 }
 
 /// The crash points that the README in `dir` has a row for, each with its letter and number.
@@ -178,6 +390,23 @@ fn the_readmes_are_where_the_code_says_and_number_what_it_cites() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_library_does_without_the_tools_of_the_programs_beside_it() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
+    let manifest = manifest.unwrap();
+    let start = manifest.find("\n[dependencies]").expect("the manifest has dependencies");
+    let dependencies = manifest[start + 1..].split("\n[").next().unwrap();
+    for tool in ["clap", "axum", "reqwest", "plotters", "scraper", "anyhow"] {
+        let depends =
+            dependencies.lines().any(|line| line.split(&[' ', '.', '=']).next() == Some(tool));
+        assert!(!depends, "the library depends on {tool}");
+        for (path, text) in sources() {
+            let named = code(&text).any(|line| line.contains(&format!("{tool}::")));
+            assert!(!named, "{} names {tool}", path.display());
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,8 @@ pub(crate) const MIN_BLOCK: usize = 256;
 
 const ORDER_BITS: u32 = 5;
 
-/// `{ offset:27, order:5 }`: the offset in units of [`MIN_BLOCK`], the size class `MIN_BLOCK << order`.
+/// `{ offset:27, order:5 }`: the offset in units of [`MIN_BLOCK`], the size class `MIN_BLOCK <<
+/// order`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Block(u32);
 

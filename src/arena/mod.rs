@@ -1,4 +1,5 @@
 //! Floor 2: arenas, where payloads over the inline size are. `README.md` has the rules.
+#![forbid(unsafe_code)]
 
 mod allocator;
 mod block;

@@ -2,6 +2,7 @@
 //!
 //! Nothing here makes a system call: these types say *whether* to ring, the floors above own the
 //! eventfds.
+#![forbid(unsafe_code)]
 
 mod attention;
 mod host_flag;

@@ -1,5 +1,4 @@
 //! Which of the worker's futures want to be polled: one bit a slot, set by any thread.
-#![forbid(unsafe_code)]
 
 use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};

@@ -2,7 +2,8 @@
 //!
 //! One file per C concept is one section of the header, in the order of the `mod` lines below.
 //! Every exported function is made by `ffi_fn!` (in `boundary`), so none can let a panic out;
-//! `crates/aiopool-capi/tests/c_api/header.rs` checks that, and that the committed header is what the files say.
+//! `crates/aiopool-capi/tests/c_api/header.rs` checks that, and that the committed header is what
+//! the files say.
 //!
 //! Handles are cells of memory that is never given back (`handle`), so that a handle which was
 //! freed is recognised instead of read after free. The contract of each function is its comment

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::sys::{landlock, seccomp};
 
-/// What each worker process is forbidden, for [`PoolBuilder::sandbox`](crate::PoolBuilder::sandbox).
+/// What each worker process is forbidden, for
+/// [`PoolBuilder::sandbox`](crate::PoolBuilder::sandbox).
 ///
 /// It holds from before the worker's initializer on, for the worker and all that it starts, and
 /// cannot be taken off. Files and signals are ruled by Landlock, the rest by a seccomp filter;

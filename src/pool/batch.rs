@@ -1,5 +1,4 @@
 //! The verbs that say when a task is in its queue: `try_submit`, `submit` and `submit_many`.
-#![forbid(unsafe_code)]
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -1,5 +1,4 @@
 //! Building a pool: options, their ranges, and what the system is asked for.
-#![forbid(unsafe_code)]
 
 use std::fmt::Display;
 use std::os::fd::AsFd;
@@ -140,7 +139,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Priority classes, 1 (the default) to 4; see [`TaskOptions::priority`](crate::TaskOptions::priority).
+    /// Priority classes, 1 (the default) to 4; see
+    /// [`TaskOptions::priority`](crate::TaskOptions::priority).
     #[must_use]
     pub fn priorities(mut self, classes: usize) -> Self {
         self.priorities = classes;
@@ -271,7 +271,7 @@ impl PoolBuilder {
     ///     runtime.max_blocking_threads(2);
     /// }
     /// let pool =
-    ///     aiopool::Pool::builder().processes(1).runtime_initializer(few_blocking_threads).build()?;
+    /// aiopool::Pool::builder().processes(1).runtime_initializer(few_blocking_threads).build()?;
     /// # Ok(())
     /// # }
     /// ```

@@ -1,5 +1,4 @@
 //! The functions that workers run outside of tasks, as the builder keeps them.
-#![forbid(unsafe_code)]
 
 use std::fmt::Display;
 

@@ -210,8 +210,9 @@ impl Pool {
         self.shared.advance(Stage::Closed);
     }
 
-    /// Ends every task that is not over with [`TaskError::PoolClosed`](crate::TaskError::PoolClosed)
-    /// and has the workers leave; those that do not within the grace period are killed.
+    /// Ends every task that is not over with
+    /// [`TaskError::PoolClosed`](crate::TaskError::PoolClosed) and has the workers leave; those
+    /// that do not within the grace period are killed.
     pub fn terminate(&self) {
         if self.shared.check_process().is_err() {
             return;

@@ -1,5 +1,4 @@
 //! Where the outcome of a single task arrives.
-#![forbid(unsafe_code)]
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

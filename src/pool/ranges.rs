@@ -1,5 +1,4 @@
 //! What the options of a pool may be, and what the system allows.
-#![forbid(unsafe_code)]
 
 use crate::arena::CHUNK;
 use crate::error::{Error, Result};

@@ -1,5 +1,4 @@
 //! Where the items of a `map` come from: an iterator or an async stream.
-#![forbid(unsafe_code)]
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -1,5 +1,4 @@
 //! Functions of several arguments, for `starmap`.
-#![forbid(unsafe_code)]
 
 use crate::task::{Finish, Plain};
 

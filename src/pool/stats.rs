@@ -1,5 +1,4 @@
 //! What a pool has counted.
-#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,5 +1,4 @@
 //! The verbs that submit: `apply`, `map`, `starmap` and their `try_` forms.
-#![forbid(unsafe_code)]
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};

@@ -1,5 +1,4 @@
 //! The handle of one task.
-#![forbid(unsafe_code)]
 
 use std::marker::PhantomData;
 use std::pin::Pin;

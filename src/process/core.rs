@@ -1,5 +1,4 @@
 //! What a process and a worker have in common: name, start, end.
-#![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};

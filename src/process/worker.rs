@@ -1,5 +1,4 @@
 //! A process whose function's value is awaited.
-#![forbid(unsafe_code)]
 
 use std::fmt::Display;
 use std::pin::Pin;

@@ -3,7 +3,6 @@
 //! It runs while something is pending and nothing moved. What it mends are the traces of
 //! processes that are stopped, and of wake-ups that went to them; what it cannot explain is
 //! damage.
-#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 use std::task::Waker;

@@ -1,5 +1,4 @@
 //! Calling tasks off: by their owner, by deadline, and what comes due later.
-#![forbid(unsafe_code)]
 
 use crate::sys::clock::monotonic_ns;
 use crate::table::{CancelResult, Owner, State};

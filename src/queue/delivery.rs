@@ -3,7 +3,6 @@
 //! The tasks of a `map` all have one receiver, so the queue keeps one reference to it and counts
 //! the tasks: a reference of each task's own would cost two locked instructions a task. Outcomes
 //! of one receiver that come together are handed over together.
-#![forbid(unsafe_code)]
 
 use std::cell::Cell;
 use std::sync::Arc;

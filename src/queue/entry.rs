@@ -1,5 +1,4 @@
 //! The host's own entry for a record: the private memory that decides what was delivered.
-#![forbid(unsafe_code)]
 
 use crate::arena::Block;
 use crate::table::{INLINE_INPUT, InputDesc, Place, StateWord};

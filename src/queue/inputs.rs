@@ -1,5 +1,4 @@
 //! The request arena: inputs over the inline size, and the table of function entries.
-#![forbid(unsafe_code)]
 
 use std::collections::HashMap;
 use std::io;

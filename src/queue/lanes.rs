@@ -1,5 +1,4 @@
 //! The host's ends of a queue's result lanes and hand-back lanes.
-#![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,7 +1,6 @@
 //! Recovery: one pass over the words finds all that a dead worker held.
 //!
 //! `table/README.md` has the table of states and what becomes of each.
-#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 use std::task::Waker;

@@ -1,5 +1,4 @@
 //! What the queues of a pool share with each other and with the supervisor.
-#![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -1,5 +1,4 @@
 //! Submitting: a free record is described, published and pushed, and a worker woken if need be.
-#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};

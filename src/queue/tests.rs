@@ -1,5 +1,4 @@
 //! Who waits for a record, and who is woken for a task.
-#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

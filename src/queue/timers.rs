@@ -2,7 +2,6 @@
 //!
 //! A timer names a task, not a record: one that comes due for a task that is over does nothing,
 //! so nobody ever has to take a timer back.
-#![forbid(unsafe_code)]
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -1,4 +1,5 @@
 //! Floor 2: rings. `README.md` beside this file has the protocols and the crash points.
+#![forbid(unsafe_code)]
 
 mod claim;
 mod handback;

@@ -1,5 +1,4 @@
 //! The queue with the least to do for each of its workers.
-#![forbid(unsafe_code)]
 
 use super::{Load, NewTask, Scheduler};
 

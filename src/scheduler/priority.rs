@@ -1,5 +1,4 @@
 //! Classes of urgency, and a queue where a task of its class comes up soonest.
-#![forbid(unsafe_code)]
 
 use super::least_loaded::least;
 use super::{Load, NewTask, Scheduler};

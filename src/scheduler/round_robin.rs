@@ -1,5 +1,4 @@
 //! One task for each worker in turn.
-#![forbid(unsafe_code)]
 
 use super::{Load, NewTask, Scheduler};
 

@@ -12,7 +12,7 @@
 //! | 4 | when it was written last, `CLOCK_MONOTONIC` in nanoseconds |
 //! | 5 | when it was made, likewise; no other page of this host was made then |
 //! | 6… | the numbers |
-//! | then | 48 counts and a sum in nanoseconds of how long tasks waited, the same of how long they ran |
+//! | then | 48 counts and a sum of nanoseconds: how long tasks waited; likewise how long they ran |
 //!
 //! New numbers come after the ones there are; the version says so.
 

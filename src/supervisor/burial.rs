@@ -1,5 +1,4 @@
 //! The end of a worker: what it held is recovered, its death counted and its seat given on.
-#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 

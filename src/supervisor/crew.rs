@@ -1,5 +1,4 @@
 //! Who works: seats, worker slots, and the processes in them.
-#![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;

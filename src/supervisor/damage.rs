@@ -1,6 +1,5 @@
 //! What is done about damage: the worker whose lane or arena it is in goes; damage in a control
 //! region costs the queue its workers and the region, and the pending tasks go on.
-#![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;
 

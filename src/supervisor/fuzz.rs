@@ -1,6 +1,5 @@
 //! Hostile memory once more: what the supervisor reads of its workers, in one process and without
 //! a zygote. Workers are words in the control region here, and their deaths are said, not died.
-#![forbid(unsafe_code)]
 
 use std::sync::{Arc, Mutex};
 

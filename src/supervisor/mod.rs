@@ -39,7 +39,7 @@ use crate::sys::poll::{PollFd, poll};
 use crate::table::{Owner, WorkerId};
 use crate::task::LossCause;
 
-use crew::{Crew, Process};
+use crew::{Crew, Process, Seat};
 use watch::Watch;
 
 pub(crate) use plan::Plan;
@@ -438,5 +438,3 @@ fn sooner(timeout: Option<Duration>, at: Option<u64>) -> Option<Duration> {
     let left = at.map(|at| Duration::from_nanos(at.saturating_sub(monotonic_ns())));
     timeout.into_iter().chain(left).min()
 }
-
-use crew::Seat;

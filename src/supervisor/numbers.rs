@@ -1,5 +1,4 @@
 //! The numbers of a pool, for its owner and for the stats page.
-#![forbid(unsafe_code)]
 
 #[cfg(feature = "stats-page")]
 use crate::stats::{HISTOGRAM, Numbers};

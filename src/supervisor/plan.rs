@@ -1,5 +1,4 @@
 //! The numbers a pool is built from, checked.
-#![forbid(unsafe_code)]
 
 use crate::control::Shape;
 use crate::launch::{Limits, Sandbox, StartMethod};

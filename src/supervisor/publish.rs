@@ -1,5 +1,4 @@
 //! Publishing the pool's numbers on its stats page: ten times a second while something happens.
-#![forbid(unsafe_code)]
 
 use crate::stats::Page;
 

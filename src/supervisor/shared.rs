@@ -1,5 +1,4 @@
 //! What a pool's handles and its supervisor share.
-#![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -3,7 +3,6 @@
 //! Both sleep on the same bell: a caller must not take away a ring that the loop has not heard,
 //! and the loop, which has to empty it, may take away one that a caller has not heard. So the
 //! callers sleep on the bell's edges and leave it as it is, and who has emptied it nudges them.
-#![forbid(unsafe_code)]
 
 use std::io;
 use std::os::fd::AsFd;

@@ -1,5 +1,4 @@
 //! What the scheduler sees of the queues, and is told of what happens on them.
-#![forbid(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

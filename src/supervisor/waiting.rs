@@ -4,7 +4,6 @@
 //! then has its event loop listen to the pool's doorbell: one small task per tokio runtime. Where
 //! there is no tokio runtime, the supervisor listens. Blocking callers wait on the doorbell
 //! themselves, one at a time.
-#![forbid(unsafe_code)]
 
 use std::cell::Cell;
 use std::collections::HashMap;

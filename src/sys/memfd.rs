@@ -53,9 +53,10 @@ pub(crate) fn set_len(file: BorrowedFd<'_>, len: u64) -> io::Result<()> {
 
 /// Takes the memory of `[start, start + len)` now, so that touching it later cannot fail.
 ///
-/// What the machine or the control group does not have is refused *before* the system call: `fallocate` itself never
-/// says no to memory, it fills page after page until the kernel's OOM killer has ended every
-/// process it could find. The look is no reservation: two callers at once may both pass it.
+/// What the machine or the control group does not have is refused *before* the system call:
+/// `fallocate` itself never says no to memory, it fills page after page until the kernel's OOM
+/// killer has ended every process it could find. The look is no reservation: two callers at once
+/// may both pass it.
 ///
 /// # Errors
 ///

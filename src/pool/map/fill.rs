@@ -1,5 +1,4 @@
 //! The submitting half of a `map`: items are taken, encoded and submitted as there is room.
-#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

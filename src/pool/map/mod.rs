@@ -1,5 +1,4 @@
 //! The stream of a `map`: lazy input, constant memory, ordered or as completed.
-#![forbid(unsafe_code)]
 
 mod fill;
 mod stage;

@@ -3,7 +3,6 @@
 //! Submitting costs a lock, a fence, a reading of the clock and a look for a sleeping worker,
 //! whatever the number of tasks, so a `map` over a quick iterator submits several at a time. An
 //! iterator that is slow must not hold up the items that came before: see [`Pace`].
-#![forbid(unsafe_code)]
 
 use crate::queue::Staged;
 

@@ -1,5 +1,4 @@
 //! What decides the course of a life: bytes, and when they are used up a generator.
-#![forbid(unsafe_code)]
 
 /// A source of decisions.
 #[derive(Debug)]

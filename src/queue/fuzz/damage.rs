@@ -1,5 +1,4 @@
 //! What a hostile worker writes: anything anywhere, and words that could be true.
-#![forbid(unsafe_code)]
 
 use super::life::{ARENA, Life, SHAPE};
 use crate::control::Part;

@@ -1,5 +1,4 @@
 //! A life: a queue, its host and two workers without processes, driven by choices.
-#![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};

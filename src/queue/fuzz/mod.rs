@@ -3,7 +3,6 @@
 //! (`fuzz/run`) grows by coverage.
 //!
 //! After the last damage every task has to end once, and everything has to come back.
-#![forbid(unsafe_code)]
 
 mod choices;
 mod damage;

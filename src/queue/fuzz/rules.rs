@@ -244,7 +244,8 @@ fn a_hand_back_position_that_is_too_high_costs_the_worker_what_it_did() {
     life.end();
 }
 
-/// Something in the place of the next word of the worker in slot 0, with the tag that it is read by.
+/// Something in the place of the next word of the worker in slot 0, with the tag that it is read
+/// by.
 fn forge(life: &Life<'_>, block: u64) {
     let position = lock(&life.queue.lanes).lanes[0].handback.position();
     let control = life.queue.control();

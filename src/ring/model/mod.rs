@@ -3,8 +3,8 @@
 //! handed back.
 //!
 //! The memory and the code that touches it are the product's; the host and the worker around them
-//! keep the rules of `ring/README.md` and nothing more. Run by `.ci/run`; `examples/model` breaks the
-//! rules on purpose.
+//! keep the rules of `ring/README.md` and nothing more. Run by `.ci/run`; `examples/model` breaks
+//! the rules on purpose.
 
 mod cancel;
 mod handback;
