@@ -1,0 +1,10 @@
+//! The command `aiopool` as its users type it.
+
+mod family;
+mod faults;
+mod faulty_site;
+mod pool;
+mod rig;
+mod scrape;
+mod site;
+mod stats;

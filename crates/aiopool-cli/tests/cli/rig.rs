@@ -1,0 +1,91 @@
+//! Runs the `aiopool` command under a watchdog.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const WATCHDOG: Duration = Duration::from_secs(120);
+
+/// What a command left behind.
+pub struct Run {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    /// The exit status; a death by signal is none.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    pub fn last_line(&self) -> &str {
+        self.stdout.lines().last().unwrap_or_default()
+    }
+}
+
+/// The command with `args`, not yet started.
+pub fn aiopool<const N: usize>(args: [&str; N]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aiopool"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// Starts `command` and waits for its end.
+pub fn run(command: &mut Command) -> Run {
+    watch(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+/// Waits for the end of `child`, whose output is piped.
+pub fn watch(mut child: Child) -> Run {
+    let mut stdout = child.stdout.take().unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    let stdout = thread::spawn(move || {
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).map(|_| text)
+    });
+    let stderr = thread::spawn(move || {
+        let mut text = String::new();
+        stderr.read_to_string(&mut text).map(|_| text)
+    });
+    let status = wait(&mut child);
+    let text = |pipe: thread::JoinHandle<std::io::Result<String>>| pipe.join().unwrap().unwrap();
+    Run { status, stdout: text(stdout), stderr: text(stderr) }
+}
+
+/// Waits for the end of `child`, not for ever.
+pub fn wait(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + WATCHDOG;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("the command hangs");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until `done` holds, not for ever.
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + WATCHDOG;
+    while !done() {
+        assert!(Instant::now() < deadline, "waited too long until {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A file name of its own for a test.
+pub fn scratch(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", std::process::id()))
+}
+
+/// Sends a signal by the shell's own `kill`; false if there is no such process.
+pub fn signal(name: &str, pid: u32) -> bool {
+    let kill = format!("kill -{name} {pid} 2>/dev/null");
+    Command::new("sh").arg("-c").arg(kill).status().unwrap().success()
+}

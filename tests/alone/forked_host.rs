@@ -1,0 +1,135 @@
+//! A child that the host forks cannot disturb the pool.
+
+#![allow(unsafe_code)] // it forks
+
+use std::fs;
+use std::process::Command;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use aiopool::{Error, Pool, TaskError};
+
+/// Far above what any of this takes.
+const WATCHDOG: Duration = Duration::from_secs(60);
+
+async fn double(x: u64) -> u64 {
+    x * 2
+}
+
+async fn nap(ms: u64) -> u64 {
+    tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+    ms
+}
+
+#[test]
+fn a_forked_child_cannot_disturb_the_pool() {
+    let _alone = crate::one_at_a_time();
+    let pool = Pool::builder().processes(2).build().unwrap();
+    let task = pool.apply(nap, 300);
+    let queued: Vec<_> = (0..100).map(|x| pool.apply(double, x)).collect();
+    // SAFETY: the child only touches memory of its own and leaves by `_exit`; the locks it takes
+    // are held by nobody at this moment, since the host's other threads are idle.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let refused = pool.apply(double, 1).wait();
+        let told = matches!(&refused, Err(TaskError::NotSubmitted(e)) if matches!(**e, Error::Forked { .. }));
+        let own = matches!(task.wait(), Err(TaskError::NotSubmitted(_)));
+        drop(queued);
+        pool.terminate();
+        let join = matches!(pool.join_blocking(), Err(Error::Forked { .. }));
+        drop(pool);
+        // SAFETY: takes a number and does not come back.
+        unsafe { libc::_exit(if told && own && join { 0 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: `status` is a writable int of our own.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0, "the child was not refused");
+    assert_eq!(task.wait().unwrap(), 300);
+    for (x, task) in queued.into_iter().enumerate() {
+        assert_eq!(task.wait().unwrap(), 2 * x as u64);
+    }
+}
+
+#[test]
+fn a_forked_child_has_a_pool_of_its_own() {
+    let _alone = crate::one_at_a_time();
+    let pool = Pool::builder().processes(1).build().unwrap();
+    assert_eq!(pool.apply(double, 1).wait().unwrap(), 2);
+    // SAFETY: as above: the host's other threads are idle.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let works = Pool::builder().processes(1).build().is_ok_and(|own| {
+            let works = own.apply(double, 20).wait().is_ok_and(|value| value == 40);
+            own.close();
+            works && own.join_blocking().is_ok()
+        });
+        // SAFETY: takes a number and does not come back.
+        unsafe { libc::_exit(if works { 0 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: `status` is a writable int of our own.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0, "the child's own pool does not work");
+    assert_eq!(pool.apply(double, 21).wait().unwrap(), 42);
+}
+
+#[test]
+fn a_pool_ends_while_a_forked_child_has_copies_of_its_descriptors() {
+    let _alone = crate::one_at_a_time();
+    let pool = Pool::builder().processes(2).build().unwrap();
+    let pids = pool.worker_pids();
+    // SAFETY: the child does nothing but wait.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+    let (say, hear) = mpsc::channel();
+    std::thread::spawn(move || {
+        pool.close();
+        let ended = pool.join_blocking();
+        drop(pool);
+        say.send(ended)
+    });
+    let ended = hear.recv_timeout(WATCHDOG);
+    // SAFETY: the child is ours, and not reaped.
+    unsafe { libc::kill(child, libc::SIGKILL) };
+    // SAFETY: no status is asked for.
+    assert_eq!(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) }, child);
+    ended.expect("the pool waits for a child of its host").unwrap();
+    assert!(!pids.is_empty());
+    for pid in pids {
+        assert!(!fs::exists(format!("/proc/{pid}")).unwrap(), "worker {pid} is left");
+    }
+}
+
+#[test]
+fn an_executed_child_has_no_descriptor_of_the_pool() {
+    let _alone = crate::one_at_a_time();
+    let open = || -> Vec<i32> {
+        let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    };
+    let before = open();
+    let pool = Pool::builder().processes(2).build().unwrap();
+    let task = pool.apply(nap, 300);
+    let of_pool: Vec<i32> = open().into_iter().filter(|fd| !before.contains(fd)).collect();
+    assert!(of_pool.len() > 5, "{of_pool:?}");
+    for fd in of_pool {
+        // The directory that was read is closed by now.
+        let Ok(info) = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")) else { continue };
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        let flags = i32::from_str_radix(flags, 8).unwrap();
+        assert!(flags & libc::O_CLOEXEC != 0, "descriptor {fd} stays open over exec");
+    }
+    // What the child sees: its own three, and the directory that it reads.
+    let seen = Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap();
+    let seen = String::from_utf8(seen.stdout).unwrap();
+    assert!(seen.contains("/proc/"), "{seen}");
+    for ours in ["memfd:", "eventfd", "pidfd", "socket:", "eventpoll"] {
+        assert!(!seen.contains(ours), "{seen}");
+    }
+    assert_eq!(task.wait().unwrap(), 300);
+}

@@ -1,0 +1,70 @@
+//! The time of day jumps by years, in the host, the zygote and the workers: nobody notices.
+//!
+//! This program has a `clock_gettime` of its own, which std, tokio and aiopool call in place of
+//! the C library's. Every second look at the time of day is years away from the one before.
+#![allow(unsafe_code)] // stands in for the C library's function
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use crate::rig::{alone, double, kill, nap, pid, works};
+use aiopool::{Pool, TaskError, TaskOptions};
+
+const YEARS: i64 = 10 * 365 * 24 * 3600;
+static LOOKS: AtomicI64 = AtomicI64::new(0);
+
+/// # Safety
+///
+/// `time` is NULL or can be written, as for the function it stands in for.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clock_gettime(
+    clock: libc::clockid_t,
+    time: *mut libc::timespec,
+) -> libc::c_int {
+    // SAFETY: passed on.
+    let result = unsafe { libc::syscall(libc::SYS_clock_gettime, clock as libc::c_long, time) };
+    if result == 0 && matches!(clock, libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE) {
+        let jump = LOOKS.fetch_add(1, Ordering::Relaxed) % 2 * 2 - 1;
+        // SAFETY: the kernel has just written there.
+        unsafe { (*time).tv_sec += jump * YEARS };
+    }
+    result as libc::c_int
+}
+
+async fn jumps(_: u64) -> bool {
+    let times = [SystemTime::now(), SystemTime::now(), SystemTime::now()];
+    times[0] > times[1] || times[1] > times[2]
+}
+
+#[test]
+fn the_time_of_day_jumps() {
+    alone("the_time_of_day_jumps", || {
+        assert!(aiopool::block_on(jumps(0)), "the clock does not jump in the host");
+        let grace = Duration::from_millis(50);
+        let pool = Pool::builder().processes(2).grace(grace).build().unwrap();
+        assert!(pool.apply(jumps, 0).wait().unwrap(), "the clock does not jump in workers");
+        let far = TaskOptions::new().timeout(Duration::from_secs(3600));
+        let near = TaskOptions::new().timeout(Duration::from_millis(100));
+        let soon = TaskOptions::new().queue_ttl(Duration::from_secs(3600));
+        for round in 0..5 {
+            let timed: Vec<_> = (0..20).map(|ms| pool.with(far).apply(nap, ms)).collect();
+            let waiting: Vec<_> = (0..50).map(|x| pool.with(soon).apply(double, x)).collect();
+            let late = pool.with(near).apply(nap, 3_600_000);
+            for (ms, task) in timed.into_iter().enumerate() {
+                assert_eq!(task.wait().unwrap(), ms as u64);
+            }
+            for (x, task) in waiting.into_iter().enumerate() {
+                assert_eq!(task.wait().unwrap(), 2 * x as u64);
+            }
+            let late = late.wait();
+            assert!(matches!(late, Err(TaskError::TimedOut { started: true, .. })), "{late:?}");
+            let again = TaskOptions::new().retries(9).backoff(Duration::from_millis(5));
+            if round % 2 == 0 {
+                kill(pool.with(again).apply(pid, 0).wait().unwrap(), libc::SIGKILL);
+            }
+            assert_eq!(pool.with(again).apply(nap, 10).wait().unwrap(), 10);
+            works(&pool);
+        }
+        assert!(pool.drain_blocking(Duration::from_secs(60)));
+    });
+}

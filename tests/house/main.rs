@@ -1,0 +1,4 @@
+//! The rules of the house, held against the sources and the documents.
+
+mod floors;
+mod public_docs;

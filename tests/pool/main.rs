@@ -1,0 +1,14 @@
+//! What a user relies on: the verbs, their options and outcomes, on pools with real workers.
+
+mod attached;
+mod basics;
+mod deadlines;
+mod events;
+mod options;
+mod process;
+mod promises;
+mod schedulers;
+mod spawn;
+mod stats;
+mod streams;
+mod waiting;
