@@ -51,8 +51,8 @@ pub use launch::Sandbox;
 pub use launch::{Limits, StartMethod, after_fork, init};
 #[cfg(not(aiopool_loom))]
 pub use pool::{
-    Collect, FromIter, FromStream, FunctionStats, Map, Pool, PoolBuilder, Source, StarFunction,
-    StarValue, Stats, Submit, Task,
+    Collect, FromStream, FunctionStats, Map, Pool, PoolBuilder, Source, StarFn, Stats, Submit,
+    Task, TryStarFn,
 };
 #[cfg(not(aiopool_loom))]
 pub use process::{Process, Worker};
@@ -69,8 +69,8 @@ pub use stats::{Histogram, PageStats, observe};
 pub use supervisor::fuzz::live as fuzz_supervisor;
 #[cfg(not(aiopool_loom))]
 pub use task::{
-    Fallible, Finish, LiveError, LossCause, Plain, TaskError, TaskFailure, TaskOptions, TaskPanic,
-    WorkerExit, WorkerLost,
+    Argument, LiveError, LossCause, TaskError, TaskFailure, TaskFn, TaskOptions, TaskPanic,
+    TryTaskFn, Value, WorkerExit, WorkerLost, sync_fn,
 };
 #[cfg(not(aiopool_loom))]
 pub use worker::{AttachedWorker, Completion, Event, WorkerContext};

@@ -1,12 +1,8 @@
 //! Building a pool: options, their ranges, and what the system is asked for.
 
-use std::fmt::Display;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
-
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::control::{Control, LAYOUT_VERSION};
 use crate::error::{Error, Result};
@@ -18,9 +14,9 @@ use crate::stats::{Page, Promise};
 use crate::supervisor::{Plan, Shared, Supervisor};
 use crate::sys::cpus;
 use crate::sys::eventfd::EventFd;
-use crate::task::LiveError;
 use crate::task::address::ImageAddress;
 use crate::task::callback::{self, ConfigureRuntime, HandleException};
+use crate::task::{Argument, LiveError, TryTaskFn};
 use crate::worker::{Hook, WorkerConfig};
 
 use super::Pool;
@@ -219,13 +215,12 @@ impl PoolBuilder {
     ///
     /// `argument` travels encoded, so it is what every worker starts from, replacements too.
     #[must_use]
-    pub fn initializer<F, A, Fut, E>(mut self, initializer: F, argument: A) -> Self
+    pub fn initializer<F, A>(mut self, initializer: F, argument: A) -> Self
     where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + 'static,
-        Fut: Future<Output = std::result::Result<(), E>> + 'static,
-        E: Display + 'static,
+        F: TryTaskFn<A, Value = ()>,
+        A: Argument,
     {
+        const { F::CHECK };
         self.initializer = Some(hook(initializer, &argument));
         self
     }
@@ -242,13 +237,12 @@ impl PoolBuilder {
     /// Runs `hook(argument)` in each worker that leaves in order, after its last task. An error
     /// goes to stderr.
     #[must_use]
-    pub fn exit_hook<F, A, Fut, E>(mut self, hook_function: F, argument: A) -> Self
+    pub fn exit_hook<F, A>(mut self, hook_function: F, argument: A) -> Self
     where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + 'static,
-        Fut: Future<Output = std::result::Result<(), E>> + 'static,
-        E: Display + 'static,
+        F: TryTaskFn<A, Value = ()>,
+        A: Argument,
     {
+        const { F::CHECK };
         self.exit_hook = Some(hook(hook_function, &argument));
         self
     }

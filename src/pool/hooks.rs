@@ -1,27 +1,20 @@
 //! The functions that workers run outside of tasks, as the builder keeps them.
 
-use std::fmt::Display;
-
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use crate::error::{Error, Result};
 use crate::task::address::ImageAddress;
-use crate::task::{Fallible, codec, entry};
+use crate::task::{Argument, TryTaskFn, codec, entry};
 use crate::worker::Hook;
 
 /// `function` with its argument, encoded.
-pub(super) fn hook<F, A, Fut, E>(_: F, argument: &A) -> Result<Hook>
+pub(super) fn hook<F, A>(function: F, argument: &A) -> Result<Hook>
 where
-    F: Fn(A) -> Fut + Copy + Send + 'static,
-    A: Serialize + DeserializeOwned + 'static,
-    Fut: Future<Output = std::result::Result<(), E>> + 'static,
-    E: Display + 'static,
+    F: TryTaskFn<A, Value = ()>,
+    A: Argument,
 {
     let mut encoded = Vec::new();
     codec::encode(argument, &mut encoded)
         .map_err(|reason| Error::Encode { function: std::any::type_name::<F>(), reason })?;
-    let vtable = Some(ImageAddress::of(entry::vtable::<F, A, Fut, Fallible>()));
+    let vtable = Some(ImageAddress::of(entry::try_vtable(function)));
     Ok(Hook { vtable, argument: encoded })
 }
 

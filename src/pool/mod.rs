@@ -3,6 +3,7 @@
 
 mod batch;
 mod builder;
+mod defaults;
 mod hooks;
 mod map;
 mod one_shot;
@@ -15,22 +16,17 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_core::Stream;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use crate::error::{Error, Result};
 use crate::supervisor::{Shared, Stage};
-use crate::task::{Finish, Plain, TaskOptions};
+use crate::task::TaskOptions;
 
 pub use builder::PoolBuilder;
 pub use map::{Collect, Map};
-pub use source::{FromIter, FromStream, Source};
-pub use star::{StarFunction, StarValue};
+pub use source::{FromStream, Source};
+pub use star::{StarFn, TryStarFn};
 pub use stats::{FunctionStats, Stats};
 pub use submit::Submit;
 pub use task::Task;
@@ -77,128 +73,6 @@ impl Pool {
     #[must_use]
     pub fn with(&self, options: TaskOptions) -> Submit<'_> {
         Submit { shared: &self.shared, options }
-    }
-
-    /// As [`Submit::apply_named`], with the default options.
-    pub fn apply_named(&self, name: &str, input: impl Into<bytes::Bytes>) -> Task<bytes::Bytes> {
-        self.with(TaskOptions::new()).apply_named(name, input)
-    }
-
-    /// As [`Submit::apply`], with the default options.
-    pub fn apply<F, A, Fut>(
-        &self,
-        function: F,
-        argument: A,
-    ) -> Task<<Plain as Finish<Fut::Output>>::Value>
-    where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + 'static,
-        Fut: Future + 'static,
-        Plain: Finish<Fut::Output>,
-    {
-        self.with(TaskOptions::new()).apply(function, argument)
-    }
-
-    /// As [`Submit::try_apply`], with the default options.
-    pub fn try_apply<F, A, Fut, T, E>(&self, function: F, argument: A) -> Task<T>
-    where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + 'static,
-        Fut: Future<Output = std::result::Result<T, E>> + 'static,
-        T: Serialize + DeserializeOwned + 'static,
-        E: Display + 'static,
-    {
-        self.with(TaskOptions::new()).try_apply(function, argument)
-    }
-
-    /// As [`Submit::map`], with the default options.
-    pub fn map<F, A, Fut, I>(
-        &self,
-        function: F,
-        items: I,
-    ) -> Map<FromIter<I::IntoIter>, <Plain as Finish<Fut::Output>>::Value>
-    where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + 'static,
-        Fut: Future + 'static,
-        Plain: Finish<Fut::Output>,
-        I: IntoIterator<Item = A>,
-    {
-        self.with(TaskOptions::new()).map(function, items)
-    }
-
-    /// As [`Submit::try_map`], with the default options.
-    pub fn try_map<F, A, Fut, T, E, I>(
-        &self,
-        function: F,
-        items: I,
-    ) -> Map<FromIter<I::IntoIter>, T>
-    where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + 'static,
-        Fut: Future<Output = std::result::Result<T, E>> + 'static,
-        T: Serialize + DeserializeOwned + 'static,
-        E: Display + 'static,
-        I: IntoIterator<Item = A>,
-    {
-        self.with(TaskOptions::new()).try_map(function, items)
-    }
-
-    /// As [`Submit::map_stream`], with the default options.
-    pub fn map_stream<F, A, Fut, S>(
-        &self,
-        function: F,
-        items: S,
-    ) -> Map<FromStream<S>, <Plain as Finish<Fut::Output>>::Value>
-    where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + 'static,
-        Fut: Future + 'static,
-        Plain: Finish<Fut::Output>,
-        S: Stream<Item = A>,
-    {
-        self.with(TaskOptions::new()).map_stream(function, items)
-    }
-
-    /// As [`Submit::try_map_stream`], with the default options.
-    pub fn try_map_stream<F, A, Fut, T, E, S>(&self, function: F, items: S) -> Map<FromStream<S>, T>
-    where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + 'static,
-        Fut: Future<Output = std::result::Result<T, E>> + 'static,
-        T: Serialize + DeserializeOwned + 'static,
-        E: Display + 'static,
-        S: Stream<Item = A>,
-    {
-        self.with(TaskOptions::new()).try_map_stream(function, items)
-    }
-
-    /// As [`Submit::starmap`], with the default options.
-    pub fn starmap<F, A, I>(
-        &self,
-        function: F,
-        items: I,
-    ) -> Map<FromIter<I::IntoIter>, StarValue<F, A>>
-    where
-        F: StarFunction<A> + Send,
-        A: Serialize + DeserializeOwned + 'static,
-        Plain: Finish<<F::Future as Future>::Output>,
-        I: IntoIterator<Item = A>,
-    {
-        self.with(TaskOptions::new()).starmap(function, items)
-    }
-
-    /// As [`Submit::try_starmap`], with the default options.
-    pub fn try_starmap<F, A, T, E, I>(&self, function: F, items: I) -> Map<FromIter<I::IntoIter>, T>
-    where
-        F: StarFunction<A> + Send,
-        F::Future: Future<Output = std::result::Result<T, E>>,
-        A: Serialize + DeserializeOwned + 'static,
-        T: Serialize + DeserializeOwned + 'static,
-        E: Display + 'static,
-        I: IntoIterator<Item = A>,
-    {
-        self.with(TaskOptions::new()).try_starmap(function, items)
     }
 
     /// Takes no more tasks; those that were submitted are finished. Then [`join`](Self::join).

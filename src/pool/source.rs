@@ -3,32 +3,23 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use crate::task::Argument;
 use futures_core::Stream;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-/// Items that a `map` takes as it has room for them.
+/// Items that a `map` takes as it has room for them: those of any iterator, or of a stream.
 pub trait Source {
     /// What is mapped.
-    type Item: Serialize + DeserializeOwned + 'static;
+    type Item: Argument;
 
     /// The next item; as [`Stream::poll_next`].
     fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Option<Self::Item>>;
 }
 
-/// Items of an iterator.
-#[derive(Debug)]
-pub struct FromIter<I>(pub(super) I);
-
-impl<I> Source for FromIter<I>
-where
-    I: Iterator,
-    I::Item: Serialize + DeserializeOwned + 'static,
-{
+impl<I: Iterator<Item: Argument>> Source for I {
     type Item = I::Item;
 
     fn poll_item(&mut self, _: &mut Context<'_>) -> Poll<Option<I::Item>> {
-        Poll::Ready(self.0.next())
+        Poll::Ready(self.next())
     }
 }
 
@@ -42,11 +33,7 @@ impl<S> FromStream<S> {
     }
 }
 
-impl<S> Source for FromStream<S>
-where
-    S: Stream,
-    S::Item: Serialize + DeserializeOwned + 'static,
-{
+impl<S: Stream<Item: Argument>> Source for FromStream<S> {
     type Item = S::Item;
 
     fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Option<S::Item>> {

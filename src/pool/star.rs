@@ -1,32 +1,76 @@
 //! Functions of several arguments, for `starmap`.
 
-use crate::task::{Finish, Plain};
+use std::fmt::Display;
 
-/// An async function whose arguments come as a tuple; implemented for functions of one to eight.
+use crate::task::{IsResult, Stateless, Value};
+
+/// An async function of one to eight arguments, called with a tuple of them: for `starmap`.
+///
+/// As [`TaskFn`](crate::TaskFn), every such function implements the trait.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not take the members of `{Args}` as its arguments",
+    label = "expected an `async fn` with one argument for each member of `{Args}`",
     note = "`starmap` wants items that are tuples with one member for each argument"
 )]
-pub trait StarFunction<Args>: Copy + 'static {
-    /// What calling it returns.
-    type Future: Future + 'static;
+pub trait StarFn<Args>: Stateless {
+    /// What calling the function gives.
+    type Future: Future<Output = Self::Value> + 'static;
 
-    /// Calls it with the members of `args`.
+    /// What the caller of the task gets.
+    type Value: Value;
+
+    /// Calls the function with the members of `args`.
     fn call(self, args: Args) -> Self::Future;
 }
 
-/// What a task of `F`, called with the members of `Args`, gives its caller.
-pub type StarValue<F, Args> =
-    <Plain as Finish<<<F as StarFunction<Args>>::Future as Future>::Output>>::Value;
+/// A [`StarFn`] that returns a `Result`, for `try_starmap`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not take the members of `{Args}` as its arguments and return a \
+               `Result`",
+    label = "expected an `async fn` with one argument for each member of `{Args}` that returns a \
+             `Result`",
+    note = "`try_starmap` wants items that are tuples with one member for each argument"
+)]
+pub trait TryStarFn<Args>: Stateless {
+    /// What calling the function gives.
+    type Future: Future<Output: IsResult<Value = Self::Value, Error = Self::Error>> + 'static;
 
-macro_rules! star_function {
+    /// What the caller of the task gets.
+    type Value: Value;
+
+    /// What the task's error is made of.
+    type Error: Display + 'static;
+
+    /// Calls the function with the members of `args`.
+    fn call(self, args: Args) -> Self::Future;
+}
+
+macro_rules! star_fn {
     ($($name:ident)+) => {
-        impl<F, Fut, $($name),+> StarFunction<($($name,)+)> for F
+        impl<F, Fut, $($name),+> StarFn<($($name,)+)> for F
         where
-            F: Fn($($name),+) -> Fut + Copy + 'static,
-            Fut: Future + 'static,
+            F: Fn($($name),+) -> Fut + Stateless,
+            Fut: Future<Output: Value> + 'static,
         {
             type Future = Fut;
+            type Value = Fut::Output;
+
+            #[allow(non_snake_case)] // type names as variable names
+            fn call(self, ($($name,)+): ($($name,)+)) -> Fut {
+                self($($name),+)
+            }
+        }
+
+        impl<F, Fut, T, Err, $($name),+> TryStarFn<($($name,)+)> for F
+        where
+            F: Fn($($name),+) -> Fut + Stateless,
+            Fut: Future<Output: IsResult<Value = T, Error = Err>> + 'static,
+            T: Value,
+            Err: Display + 'static,
+        {
+            type Future = Fut;
+            type Value = T;
+            type Error = Err;
 
             #[allow(non_snake_case)] // type names as variable names
             fn call(self, ($($name,)+): ($($name,)+)) -> Fut {
@@ -36,11 +80,11 @@ macro_rules! star_function {
     };
 }
 
-star_function!(A);
-star_function!(A B);
-star_function!(A B C);
-star_function!(A B C D);
-star_function!(A B C D E);
-star_function!(A B C D E G);
-star_function!(A B C D E G H);
-star_function!(A B C D E G H I);
+star_fn!(A);
+star_fn!(A B);
+star_fn!(A B C);
+star_fn!(A B C D);
+star_fn!(A B C D E);
+star_fn!(A B C D E G);
+star_fn!(A B C D E G H);
+star_fn!(A B C D E G H I);

@@ -2,13 +2,11 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::fmt::Display;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_core::Stream;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 use crate::scheduler::NewTask;
@@ -16,11 +14,11 @@ use crate::supervisor::Shared;
 use crate::task::address::ImageAddress;
 use crate::task::entry::{self, Target, Vtable};
 use crate::task::function::FunctionEntry;
-use crate::task::{Fallible, Finish, Plain, TaskError, TaskOptions, codec};
+use crate::task::{Argument, TaskError, TaskFn, TaskOptions, TryTaskFn, codec};
 
 use super::map::Map;
-use super::source::{FromIter, FromStream};
-use super::star::{StarFunction, StarValue};
+use super::source::FromStream;
+use super::star::{StarFn, TryStarFn};
 use super::task::Task;
 
 /// A function that a pool knows: its number there and its name.
@@ -59,35 +57,18 @@ impl<'p> Submit<'p> {
     /// # Errors
     ///
     /// All of them come from the handle: see [`Task`].
-    pub fn apply<F, A, Fut>(
-        self,
-        function: F,
-        argument: A,
-    ) -> Task<<Plain as Finish<Fut::Output>>::Value>
-    where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + 'static,
-        Fut: Future + 'static,
-        Plain: Finish<Fut::Output>,
-    {
+    pub fn apply<F: TaskFn<A>, A: Argument>(self, function: F, argument: A) -> Task<F::Value> {
+        const { F::CHECK };
         self.apply_ref(function, &argument)
     }
 
     /// [`apply`](Self::apply) with a borrowed argument.
-    pub(super) fn apply_ref<F, A, Fut>(
-        self,
-        function: F,
-        argument: &A,
-    ) -> Task<<Plain as Finish<Fut::Output>>::Value>
+    pub(super) fn apply_ref<F, A>(self, function: F, argument: &A) -> Task<F::Value>
     where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + 'static,
-        Fut: Future + 'static,
-        Plain: Finish<Fut::Output>,
+        F: TaskFn<A>,
+        A: Argument,
     {
-        let _ = function;
-        let known = self.know::<F>(entry::vtable::<F, A, Fut, Plain>());
-        self.submit_one(known, argument)
+        self.submit_one(self.know::<F>(entry::vtable(function)), argument)
     }
 
     /// [`apply`](Self::apply) for a function that returns a `Result`: its error becomes the
@@ -96,118 +77,84 @@ impl<'p> Submit<'p> {
     /// # Errors
     ///
     /// As [`apply`](Self::apply).
-    pub fn try_apply<F, A, Fut, T, E>(self, function: F, argument: A) -> Task<T>
+    pub fn try_apply<F, A>(self, function: F, argument: A) -> Task<F::Value>
     where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + 'static,
-        Fut: Future<Output = std::result::Result<T, E>> + 'static,
-        T: Serialize + DeserializeOwned + 'static,
-        E: Display + 'static,
+        F: TryTaskFn<A>,
+        A: Argument,
     {
-        let _ = function;
-        let known = self.know::<F>(entry::vtable::<F, A, Fut, Fallible>());
-        self.submit_one(known, &argument)
+        const { F::CHECK };
+        self.submit_one(self.know::<F>(entry::try_vtable(function)), &argument)
     }
 
     /// Runs `function` on each of `items`, in as many workers as there are.
     ///
     /// Items are taken only as there is room for them, so an endless iterator takes constant
     /// memory. The results come in the order of the items; see [`Map`].
-    pub fn map<F, A, Fut, I>(
-        self,
-        function: F,
-        items: I,
-    ) -> Map<FromIter<I::IntoIter>, <Plain as Finish<Fut::Output>>::Value>
+    pub fn map<F, A, I>(self, function: F, items: I) -> Map<I::IntoIter, F::Value>
     where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + 'static,
-        Fut: Future + 'static,
-        Plain: Finish<Fut::Output>,
+        F: TaskFn<A>,
+        A: Argument,
         I: IntoIterator<Item = A>,
     {
-        let _ = function;
-        let known = self.know::<F>(entry::vtable::<F, A, Fut, Plain>());
-        Map::new(self, known, FromIter(items.into_iter()))
+        const { F::CHECK };
+        Map::new(self, self.know::<F>(entry::vtable(function)), items.into_iter())
     }
 
     /// [`map`](Self::map) for a function that returns a `Result`.
-    pub fn try_map<F, A, Fut, T, E, I>(self, function: F, items: I) -> Map<FromIter<I::IntoIter>, T>
+    pub fn try_map<F, A, I>(self, function: F, items: I) -> Map<I::IntoIter, F::Value>
     where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + 'static,
-        Fut: Future<Output = std::result::Result<T, E>> + 'static,
-        T: Serialize + DeserializeOwned + 'static,
-        E: Display + 'static,
+        F: TryTaskFn<A>,
+        A: Argument,
         I: IntoIterator<Item = A>,
     {
-        let _ = function;
-        let known = self.know::<F>(entry::vtable::<F, A, Fut, Fallible>());
-        Map::new(self, known, FromIter(items.into_iter()))
+        const { F::CHECK };
+        Map::new(self, self.know::<F>(entry::try_vtable(function)), items.into_iter())
     }
 
     /// [`map`](Self::map) over an async stream, so that one stage feeds the next.
-    pub fn map_stream<F, A, Fut, S>(
-        self,
-        function: F,
-        items: S,
-    ) -> Map<FromStream<S>, <Plain as Finish<Fut::Output>>::Value>
+    pub fn map_stream<F, A, S>(self, function: F, items: S) -> Map<FromStream<S>, F::Value>
     where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + 'static,
-        Fut: Future + 'static,
-        Plain: Finish<Fut::Output>,
+        F: TaskFn<A>,
+        A: Argument,
         S: Stream<Item = A>,
     {
-        let _ = function;
-        let known = self.know::<F>(entry::vtable::<F, A, Fut, Plain>());
-        Map::new(self, known, FromStream::new(items))
+        const { F::CHECK };
+        Map::new(self, self.know::<F>(entry::vtable(function)), FromStream::new(items))
     }
 
     /// [`try_map`](Self::try_map) over an async stream.
-    pub fn try_map_stream<F, A, Fut, T, E, S>(self, function: F, items: S) -> Map<FromStream<S>, T>
+    pub fn try_map_stream<F, A, S>(self, function: F, items: S) -> Map<FromStream<S>, F::Value>
     where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + 'static,
-        Fut: Future<Output = std::result::Result<T, E>> + 'static,
-        T: Serialize + DeserializeOwned + 'static,
-        E: Display + 'static,
+        F: TryTaskFn<A>,
+        A: Argument,
         S: Stream<Item = A>,
     {
-        let _ = function;
-        let known = self.know::<F>(entry::vtable::<F, A, Fut, Fallible>());
-        Map::new(self, known, FromStream::new(items))
+        const { F::CHECK };
+        Map::new(self, self.know::<F>(entry::try_vtable(function)), FromStream::new(items))
     }
 
     /// [`map`](Self::map) for a function of several arguments and items that are tuples of them.
-    pub fn starmap<F, A, I>(
-        self,
-        function: F,
-        items: I,
-    ) -> Map<FromIter<I::IntoIter>, StarValue<F, A>>
+    pub fn starmap<F, A, I>(self, function: F, items: I) -> Map<I::IntoIter, F::Value>
     where
-        F: StarFunction<A> + Send,
-        A: Serialize + DeserializeOwned + 'static,
-        Plain: Finish<<F::Future as Future>::Output>,
+        F: StarFn<A>,
+        A: Argument,
         I: IntoIterator<Item = A>,
     {
+        const { F::CHECK };
         let call = move |arguments: A| function.call(arguments);
-        let known = self.know::<F>(vtable_of(&call, Plain));
-        Map::new(self, known, FromIter(items.into_iter()))
+        Map::new(self, self.know::<F>(entry::vtable(call)), items.into_iter())
     }
 
     /// [`starmap`](Self::starmap) for a function that returns a `Result`.
-    pub fn try_starmap<F, A, T, E, I>(self, function: F, items: I) -> Map<FromIter<I::IntoIter>, T>
+    pub fn try_starmap<F, A, I>(self, function: F, items: I) -> Map<I::IntoIter, F::Value>
     where
-        F: StarFunction<A> + Send,
-        F::Future: Future<Output = std::result::Result<T, E>>,
-        A: Serialize + DeserializeOwned + 'static,
-        T: Serialize + DeserializeOwned + 'static,
-        E: Display + 'static,
+        F: TryStarFn<A>,
+        A: Argument,
         I: IntoIterator<Item = A>,
     {
+        const { F::CHECK };
         let call = move |arguments: A| function.call(arguments);
-        let known = self.know::<F>(vtable_of(&call, Fallible));
-        Map::new(self, known, FromIter(items.into_iter()))
+        Map::new(self, self.know::<F>(entry::try_vtable(call)), items.into_iter())
     }
 
     /// Runs the function that workers know as `name` on raw bytes; for workers in other
@@ -300,16 +247,6 @@ impl<'p> Submit<'p> {
         let max = self.shared.plan.max_payload;
         if size > max { Err(Error::PayloadTooLarge { size, max }) } else { Ok(()) }
     }
-}
-
-fn vtable_of<F, A, Fut, M>(_: &F, _: M) -> &'static Vtable
-where
-    F: Fn(A) -> Fut + Copy + 'static,
-    A: DeserializeOwned + 'static,
-    Fut: Future + 'static,
-    M: Finish<Fut::Output>,
-{
-    entry::vtable::<F, A, Fut, M>()
 }
 
 /// Lends a buffer of this thread, so that submitting does not allocate.

@@ -1,14 +1,12 @@
 //! A process whose function's value nobody wants.
 
-use std::fmt::Display;
 use std::time::Duration;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Result;
 use crate::pool::{Pool, PoolBuilder, Task};
-use crate::task::{Finish, Plain, TaskError, WorkerExit};
+use crate::task::{Argument, TaskError, TaskFn, TryTaskFn, WorkerExit};
 
 use super::core::Core;
 
@@ -45,26 +43,23 @@ impl std::fmt::Debug for Process {
 
 impl Process {
     /// A process that will run `function` on `argument`.
-    pub fn new<F, A, Fut>(function: F, argument: A) -> Self
+    pub fn new<F, A>(function: F, argument: A) -> Self
     where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + Send + 'static,
-        Fut: Future + 'static,
-        Plain: Finish<Fut::Output>,
+        F: TaskFn<A>,
+        A: Argument + Send,
     {
+        const { F::CHECK };
         let submit = move |pool: &Pool| keep(pool.apply(function, argument));
         Self { core: Core::new("Process", submit) }
     }
 
     /// [`new`](Self::new) for a function that returns a `Result`: its error is the process's.
-    pub fn try_new<F, A, Fut, T, E>(function: F, argument: A) -> Self
+    pub fn try_new<F, A>(function: F, argument: A) -> Self
     where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + Send + 'static,
-        Fut: Future<Output = std::result::Result<T, E>> + 'static,
-        T: Serialize + DeserializeOwned + 'static,
-        E: Display + 'static,
+        F: TryTaskFn<A>,
+        A: Argument + Send,
     {
+        const { F::CHECK };
         let submit = move |pool: &Pool| keep(pool.try_apply(function, argument));
         Self { core: Core::new("Process", submit) }
     }

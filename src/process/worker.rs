@@ -1,15 +1,13 @@
 //! A process whose function's value is awaited.
 
-use std::fmt::Display;
 use std::pin::Pin;
 use std::time::Duration;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 use crate::pool::{Pool, PoolBuilder, Task};
-use crate::task::{Finish, Plain, TaskError, WorkerExit};
+use crate::task::{Argument, TaskError, TaskFn, TryTaskFn, WorkerExit};
 
 use super::core::Core;
 
@@ -41,26 +39,23 @@ impl<T> std::fmt::Debug for Worker<T> {
 
 impl<T: DeserializeOwned + 'static> Worker<T> {
     /// A worker that will run `function` on `argument`.
-    pub fn new<F, A, Fut>(function: F, argument: A) -> Self
+    pub fn new<F, A>(function: F, argument: A) -> Self
     where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + Send + 'static,
-        Fut: Future + 'static,
-        Plain: Finish<Fut::Output, Value = T>,
+        F: TaskFn<A, Value = T>,
+        A: Argument + Send,
     {
+        const { F::CHECK };
         let submit = move |pool: &Pool| Some(pool.apply(function, argument));
         Self { core: Core::new("Worker", submit) }
     }
 
     /// [`new`](Self::new) for a function that returns a `Result`: its error is the worker's.
-    pub fn try_new<F, A, Fut, E>(function: F, argument: A) -> Self
+    pub fn try_new<F, A>(function: F, argument: A) -> Self
     where
-        F: Fn(A) -> Fut + Copy + Send + 'static,
-        A: Serialize + DeserializeOwned + Send + 'static,
-        Fut: Future<Output = std::result::Result<T, E>> + 'static,
-        T: Serialize,
-        E: Display + 'static,
+        F: TryTaskFn<A, Value = T>,
+        A: Argument + Send,
     {
+        const { F::CHECK };
         let submit = move |pool: &Pool| Some(pool.try_apply(function, argument));
         Self { core: Core::new("Worker", submit) }
     }

@@ -13,13 +13,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::arena::Block;
 
 use super::codec;
 use super::exception::{self, LiveError};
 use super::failure::{Status, TaskFailure};
+use super::task_fn::{Argument, IsResult, Stateless, TaskFn, TryTaskFn, Value};
 
 /// What a task is called with.
 #[derive(Clone, Copy, Debug)]
@@ -152,80 +152,53 @@ impl fmt::Debug for Vtable {
     }
 }
 
-/// How what a future returns becomes an outcome. Sealed: [`Plain`] and [`Fallible`].
-pub trait Finish<R>: sealed::Sealed + 'static {
-    /// What the caller gets.
-    type Value: Serialize + DeserializeOwned + 'static;
-
-    #[doc(hidden)]
-    fn finish(returned: R, sink: sealed::Sink<'_>) -> sealed::Ended;
+/// How what a future returns becomes an outcome: as it is, or as a `Result`'s value or error.
+trait Finish<R> {
+    fn finish(returned: R, function: &'static str, output: &mut Output) -> Status;
 }
 
 /// The returned value is the output.
-#[derive(Debug)]
-pub struct Plain;
+struct Plain;
 
 /// The returned `Ok` is the output, the `Err` becomes the outcome's error.
-#[derive(Debug)]
-pub struct Fallible;
+struct Fallible;
 
-pub(crate) mod sealed {
-    //! What keeps [`super::Finish`] ours.
-    #![allow(missing_docs, missing_debug_implementations)]
-
-    pub trait Sealed {}
-    impl Sealed for super::Plain {}
-    impl Sealed for super::Fallible {}
-
-    pub struct Sink<'o>(pub(crate) &'o mut super::Output, pub(crate) &'static str);
-    pub struct Ended(pub(crate) super::Status);
-}
-
-impl<T: Serialize + DeserializeOwned + 'static> Finish<T> for Plain {
-    type Value = T;
-
+impl<T: Value> Finish<T> for Plain {
     #[inline(always)]
-    fn finish(returned: T, sink: sealed::Sink<'_>) -> sealed::Ended {
-        sealed::Ended(sink.0.finish(&returned, Status::Ok))
+    fn finish(returned: T, _: &'static str, output: &mut Output) -> Status {
+        output.finish(&returned, Status::Ok)
     }
 }
 
-impl<T, E> Finish<Result<T, E>> for Fallible
-where
-    T: Serialize + DeserializeOwned + 'static,
-    E: fmt::Display + 'static,
-{
-    type Value = T;
-
+impl<R: IsResult<Value: Value, Error: fmt::Display + 'static>> Finish<R> for Fallible {
     #[inline]
-    fn finish(returned: Result<T, E>, sink: sealed::Sink<'_>) -> sealed::Ended {
-        sealed::Ended(match returned {
-            Ok(value) => sink.0.finish(&value, Status::Ok),
+    fn finish(returned: R, function: &'static str, output: &mut Output) -> Status {
+        match returned.into_result() {
+            Ok(value) => output.finish(&value, Status::Ok),
             Err(error) => {
-                exception::tell(&LiveError::error(sink.1, &error));
-                sink.0.finish(&TaskFailure::of(&error), Status::Failed)
+                exception::tell(&LiveError::error(function, &error));
+                output.finish(&TaskFailure::of(&error), Status::Failed)
             }
-        })
+        }
     }
 }
 
-/// Returns the vtable of task function `F`, called with an `A`, whose result `M` finishes.
-pub(crate) fn vtable<F, A, Fut, M>() -> &'static Vtable
-where
-    F: Fn(A) -> Fut + Copy + 'static,
-    A: DeserializeOwned + 'static,
-    Fut: Future + 'static,
-    M: Finish<Fut::Output>,
-{
-    &Kind::<F, A, Fut, M>::VTABLE
+/// Returns the vtable of `function`, whose value is the task's.
+pub(crate) fn vtable<F: TaskFn<A>, A: Argument>(_function: F) -> &'static Vtable {
+    &Kind::<F, A, F::Future, Plain>::VTABLE
+}
+
+/// Returns the vtable of `function`, whose `Ok` is the task's value and whose `Err` is its error.
+pub(crate) fn try_vtable<F: TryTaskFn<A>, A: Argument>(_function: F) -> &'static Vtable {
+    &Kind::<F, A, F::Future, Fallible>::VTABLE
 }
 
 struct Kind<F, A, Fut, M>(PhantomData<(F, A, Fut, M)>);
 
 impl<F, A, Fut, M> Kind<F, A, Fut, M>
 where
-    F: Fn(A) -> Fut + Copy + 'static,
-    A: DeserializeOwned + 'static,
+    F: Fn(A) -> Fut + Stateless,
+    A: Argument,
     Fut: Future + 'static,
     M: Finish<Fut::Output>,
 {
@@ -238,10 +211,10 @@ where
     };
 
     unsafe fn start(place: *mut u8, _: Target, input: Input<'_>) -> Result<(), String> {
-        const { assert!(size_of::<F>() == 0, "a task function must not capture anything") };
+        const { F::CHECK };
         let argument = codec::decode::<A>(input.bytes)?;
-        // SAFETY: `F` is zero-sized and `Copy`, and the caller of `vtable` had one, so a copy of
-        // it is made here out of no bytes at all.
+        // SAFETY: `F` is zero-sized and `Copy`, and there is a value of it, since `vtable` and
+        // `try_vtable` took one, so a copy of it is made here out of no bytes at all.
         let function = unsafe { std::ptr::NonNull::<F>::dangling().read() };
         let future = function(argument);
         // SAFETY: the caller gives memory of `Fut`'s layout that holds nothing.
@@ -252,9 +225,7 @@ where
     unsafe fn poll(place: *mut u8, context: &mut Context<'_>, output: &mut Output) -> Poll<Status> {
         // SAFETY: the caller vouches that the future is there and never moves.
         let future = unsafe { Pin::new_unchecked(&mut *place.cast::<Fut>()) };
-        future
-            .poll(context)
-            .map(|returned| M::finish(returned, sealed::Sink(output, std::any::type_name::<F>())).0)
+        future.poll(context).map(|returned| M::finish(returned, std::any::type_name::<F>(), output))
     }
 
     unsafe fn drop(place: *mut u8) {
@@ -294,19 +265,9 @@ mod tests {
         }
     }
 
-    fn of<F, A, Fut, M>(_: F, _: M) -> &'static Vtable
-    where
-        F: Fn(A) -> Fut + Copy + 'static,
-        A: DeserializeOwned + 'static,
-        Fut: Future + 'static,
-        M: Finish<Fut::Output>,
-    {
-        vtable::<F, A, Fut, M>()
-    }
-
     #[test]
     fn a_function_is_found_again_by_its_address_in_the_image_and_runs() {
-        let direct = of(double, Plain);
+        let direct = vtable(double);
         // SAFETY: made by `of` just here, in this process.
         let found = unsafe { ImageAddress::of(direct).get() };
         assert_eq!(run(found, &[21]).unwrap(), (Status::Ok, vec![42]));
@@ -315,9 +276,9 @@ mod tests {
 
     #[test]
     fn errors_and_bad_input_are_told_apart() {
-        let (status, bytes) = run(of(fail, Fallible), &[7]).unwrap();
+        let (status, bytes) = run(try_vtable(fail), &[7]).unwrap();
         assert_eq!(status, Status::Failed);
         assert_eq!(codec::decode::<TaskFailure>(&bytes).unwrap().message(), "no 7");
-        assert!(run(of(double, Plain), &[]).is_err());
+        assert!(run(vtable(double), &[]).is_err());
     }
 }

@@ -12,13 +12,15 @@ pub(crate) mod function;
 mod options;
 pub(crate) mod outcome;
 mod reason;
+mod task_fn;
 
-pub use entry::{Fallible, Finish, Plain};
 pub use error::{LossCause, TaskError, WorkerLost};
 pub use exception::LiveError;
 pub use exit::WorkerExit;
 pub use failure::{TaskFailure, TaskPanic};
 pub use options::TaskOptions;
+pub use task_fn::{Argument, TaskFn, TryTaskFn, Value, sync_fn};
 
 pub use failure::Status;
 pub use outcome::{Outcome, Payload};
+pub(crate) use task_fn::{IsResult, Stateless};

@@ -4,6 +4,7 @@ mod attached;
 mod basics;
 mod deadlines;
 mod events;
+mod functions;
 mod options;
 mod process;
 mod promises;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aiopool::{Pool, TaskError, TaskOptions};
+use aiopool::{Argument, Pool, Submit, Task, TaskError, TaskFn, TaskOptions};
 use aiopool_testing::{Folder, in_time, until};
 use futures_core::Stream;
 use tokio::sync::mpsc;
@@ -190,6 +190,19 @@ impl serde::Serialize for NotThirteen {
     }
 }
 
+/// A handle for each of `items`; those that were submitted are called off where one is refused.
+async fn submit_all<F: TaskFn<A>, A: Argument>(
+    submit: Submit<'_>,
+    function: F,
+    items: impl IntoIterator<Item = A>,
+) -> Result<Vec<Task<F::Value>>, TaskError> {
+    let mut tasks = Vec::new();
+    for item in items {
+        tasks.push(submit.submit(function, item).await?);
+    }
+    Ok(tasks)
+}
+
 async fn linger_at((at, marks): (NotThirteen, String)) {
     linger((at.0, marks)).await
 }
@@ -199,7 +212,8 @@ async fn a_batch_that_cannot_be_submitted_whole_calls_off_the_part_that_was() {
     let marks = Folder::new("batch");
     let pool = Pool::builder().processes(1).child_concurrency(4).capacity(64).build().unwrap();
     let items = (0..20).map(|number| (NotThirteen(number), marks.text()));
-    let refused = in_time(pool.submit_many(linger_at, items)).await.unwrap_err();
+    let refused =
+        in_time(submit_all(pool.with(TaskOptions::new()), linger_at, items)).await.unwrap_err();
     assert!(matches!(refused, TaskError::NotSubmitted(_)), "{refused:?}");
     assert!(refused.to_string().contains("13 brings bad luck"), "{refused}");
     assert_eq!(pool.stats().pending, 0);
@@ -218,7 +232,11 @@ async fn a_batch_that_waits_for_room_ends_with_the_pool() {
         let items: Vec<_> = (0..40).map(|number| (number, marks.text())).collect();
         let batch = tokio::spawn({
             let pool = Arc::clone(&pool);
-            async move { pool.submit_many(linger, items).await.map(|tasks| tasks.len()) }
+            async move {
+                submit_all(pool.with(TaskOptions::new()), linger, items)
+                    .await
+                    .map(|tasks| tasks.len())
+            }
         });
         // Sixteen are in, and the next one waits.
         until(|| pool.stats().pending == 16 && count(&marks, "began") >= 4).await;
@@ -238,11 +256,12 @@ async fn a_batch_that_is_given_up_takes_back_what_it_submitted() {
     let pool = Pool::builder().processes(1).child_concurrency(4).capacity(16).build().unwrap();
     let items = (0..40).map(|number| (number, marks.text()));
     let limit = Duration::from_millis(20);
-    let batch = tokio::time::timeout(limit, pool.submit_many(linger, items)).await;
+    let batch =
+        tokio::time::timeout(limit, submit_all(pool.with(TaskOptions::new()), linger, items)).await;
     assert!(batch.is_err(), "forty tasks found room where there is room for sixteen");
     assert_eq!(pool.stats().pending, 0);
     let options = TaskOptions::new().retries(1);
-    let tasks = in_time(pool.with(options).submit_many(double, 0..40)).await.unwrap();
+    let tasks = in_time(submit_all(pool.with(options), double, 0..40)).await.unwrap();
     for (x, task) in tasks.into_iter().enumerate() {
         assert_eq!(in_time(task).await.unwrap(), 2 * x as u64);
     }

@@ -1,5 +1,6 @@
 //! Programs of users, each built by cargo from a manifest of its own.
 
+mod compile_fail;
 mod one_target_folder;
 mod panic_abort;
 

@@ -1,0 +1,139 @@
+//! The verbs of [`Submit`](crate::Submit) with the default options, so that a pool itself has them.
+
+use bytes::Bytes;
+use futures_core::Stream;
+
+use crate::task::{Argument, TaskError, TaskFn, TaskOptions, TryTaskFn};
+
+use super::Pool;
+use super::map::Map;
+use super::source::FromStream;
+use super::star::{StarFn, TryStarFn};
+use super::task::Task;
+
+// Each verb names `CHECK`, as its twin does: a compile error of that constant shows the line that
+// calls the verb only if the verb itself names it.
+impl Pool {
+    /// [`Submit::apply`](crate::Submit::apply) with the default options.
+    pub fn apply<F, A>(&self, function: F, argument: A) -> Task<F::Value>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+    {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).apply(function, argument)
+    }
+
+    /// [`Submit::try_apply`](crate::Submit::try_apply) with the default options.
+    pub fn try_apply<F, A>(&self, function: F, argument: A) -> Task<F::Value>
+    where
+        F: TryTaskFn<A>,
+        A: Argument,
+    {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).try_apply(function, argument)
+    }
+
+    /// [`Submit::try_submit`](crate::Submit::try_submit) with the default options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Submit::try_submit`](crate::Submit::try_submit).
+    pub fn try_submit<F, A>(&self, function: F, argument: &A) -> Result<Task<F::Value>, TaskError>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+    {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).try_submit(function, argument)
+    }
+
+    /// [`Submit::submit`](crate::Submit::submit) with the default options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Submit::submit`](crate::Submit::submit).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Submit::submit`](crate::Submit::submit).
+    pub async fn submit<F, A>(&self, function: F, argument: A) -> Result<Task<F::Value>, TaskError>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+    {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).submit(function, argument).await
+    }
+
+    /// [`Submit::map`](crate::Submit::map) with the default options.
+    pub fn map<F, A, I>(&self, function: F, items: I) -> Map<I::IntoIter, F::Value>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).map(function, items)
+    }
+
+    /// [`Submit::try_map`](crate::Submit::try_map) with the default options.
+    pub fn try_map<F, A, I>(&self, function: F, items: I) -> Map<I::IntoIter, F::Value>
+    where
+        F: TryTaskFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).try_map(function, items)
+    }
+
+    /// [`Submit::map_stream`](crate::Submit::map_stream) with the default options.
+    pub fn map_stream<F, A, S>(&self, function: F, items: S) -> Map<FromStream<S>, F::Value>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+        S: Stream<Item = A>,
+    {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).map_stream(function, items)
+    }
+
+    /// [`Submit::try_map_stream`](crate::Submit::try_map_stream) with the default options.
+    pub fn try_map_stream<F, A, S>(&self, function: F, items: S) -> Map<FromStream<S>, F::Value>
+    where
+        F: TryTaskFn<A>,
+        A: Argument,
+        S: Stream<Item = A>,
+    {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).try_map_stream(function, items)
+    }
+
+    /// [`Submit::starmap`](crate::Submit::starmap) with the default options.
+    pub fn starmap<F, A, I>(&self, function: F, items: I) -> Map<I::IntoIter, F::Value>
+    where
+        F: StarFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).starmap(function, items)
+    }
+
+    /// [`Submit::try_starmap`](crate::Submit::try_starmap) with the default options.
+    pub fn try_starmap<F, A, I>(&self, function: F, items: I) -> Map<I::IntoIter, F::Value>
+    where
+        F: TryStarFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).try_starmap(function, items)
+    }
+
+    /// [`Submit::apply_named`](crate::Submit::apply_named) with the default options.
+    pub fn apply_named(&self, name: &str, input: impl Into<Bytes>) -> Task<Bytes> {
+        self.with(TaskOptions::new()).apply_named(name, input)
+    }
+}

@@ -1,0 +1,13 @@
+//! A function pointer: it is as large as a closure that captures, and told apart in the message.
+//! says: A function pointer names no function that a worker could find: pass the function itself
+//! errors: 1
+
+fn now(x: u64) -> std::future::Ready<u64> {
+    std::future::ready(x)
+}
+
+fn main() {
+    let pool = aiopool::Pool::new().unwrap();
+    let pointer: fn(u64) -> std::future::Ready<u64> = now;
+    drop(pool.apply(pointer, 1)); // HERE
+}
