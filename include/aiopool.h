@@ -57,7 +57,8 @@ const char *aiopool_version_text(void);
  * Whether the library has the feature `name`; false for one it does not know.
  *
  * Features of this version: `async` (asynchronous task functions), `command` (workers that
- * are other programs), `hooks`, `loan` (zero-copy), `log`, `process`.
+ * are other programs), `hooks`, `loan` (zero-copy), `log`, `process`. Depending on how the
+ * library was built: `sandbox` (`aiopool_pool_options.sandbox`), `stats-page`.
  */
 bool aiopool_has_feature(const char *name);
 

@@ -1,10 +1,10 @@
 //! Which of the worker's futures want to be polled: one bit a slot, set by any thread.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::task::{Wake, Waker};
 
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire};
+use crate::sync::{Mutex, lock};
 
 /// The ready slots, and the waker of the future that polls them.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl ReadySet {
 
     /// Who is to be woken when a slot becomes ready.
     pub(crate) fn set_root(&self, waker: &Waker) {
-        let mut root = self.root.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut root = lock(&self.root);
         if !root.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *root = Some(waker.clone());
         }
@@ -79,7 +79,7 @@ impl Wake for SlotWaker {
         // AcqRel: pairs with the Acquire in `take`.
         let before = self.set.words[self.slot / 64].fetch_or(bit, AcqRel);
         if before & bit == 0 {
-            let root = self.set.root.lock().unwrap_or_else(PoisonError::into_inner);
+            let root = lock(&self.set.root);
             if let Some(root) = root.as_ref() {
                 root.wake_by_ref();
             }

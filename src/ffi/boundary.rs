@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::status::{self, AIOPOOL_ERR_PANIC, AIOPOOL_OK, aiopool_status};
 use crate::error::Error;
+use crate::task::panic_text;
 
 /// Why a call fails: a status and the text for `aiopool_last_error`.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ pub(super) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> aiopool_statu
         Err(panic) => {
             status::set_last_error(format!(
                 "a panic in aiopool, please report it: {}",
-                text_of(&*panic)
+                panic_text(&*panic)
             ));
             AIOPOOL_ERR_PANIC
         }
@@ -55,18 +56,10 @@ pub(super) fn guard_value<T>(fallback: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
         status::set_last_error(format!(
             "a panic in aiopool, please report it: {}",
-            text_of(&*panic)
+            panic_text(&*panic)
         ));
         fallback
     })
-}
-
-fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no text".to_owned())
 }
 
 /// Makes an exported function: `fn name(arguments) -> aiopool_status { body of a Result }`, or

@@ -52,7 +52,7 @@ pub(super) fn tell(error: &LiveError<'_>) {
     let (name, said) = (text(error.function()), text(&error.to_string()));
     let exception = aiopool_exception {
         struct_size: size_of::<aiopool_exception>() as u32,
-        code: error.downcast_ref::<TaskFailure>().and_then(TaskFailure::c_code).unwrap_or(0),
+        code: error.downcast_ref::<TaskFailure>().and_then(TaskFailure::code).unwrap_or(0),
         function: name.as_ptr(),
         text: said.as_ptr(),
         reserved: [0; 4],

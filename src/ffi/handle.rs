@@ -5,7 +5,9 @@
 
 use std::collections::VecDeque;
 use std::ops::Deref;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+
+use crate::sync::lock;
 
 /// What a handle points to: one object at a time, or none.
 #[derive(Debug)]
@@ -20,12 +22,6 @@ impl<T> Cell<T> {
     pub(super) fn lock(&self) -> MutexGuard<'_, Option<T>> {
         lock(&self.0)
     }
-}
-
-/// Locks `mutex`; a panic of another holder has left nothing half done, here as everywhere in
-/// this folder.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The empty cells of one kind.

@@ -10,13 +10,14 @@ use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::boundary::Failure;
 use super::status::*;
 use crate::queue::{Common, Receiver, Ticket};
 use crate::supervisor::{Shared, Stage};
+use crate::sync::lock;
 use crate::sys::process;
 use crate::task::Outcome;
 
@@ -95,7 +96,7 @@ impl Inbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Before task `task` is submitted, so that its outcome finds its place.

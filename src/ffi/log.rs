@@ -4,7 +4,7 @@
 
 use std::ffi::{CString, c_char, c_void};
 use std::fmt::{Debug, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use tracing::field::{Field, Visit};
 use tracing::span;
@@ -12,6 +12,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::boundary::Failure;
 use super::status::*;
+use crate::sync::lock;
 
 /// Something is wrong: a pool has failed, shared memory is damaged.
 pub const AIOPOOL_LOG_ERROR: u32 = 1;
@@ -61,7 +62,7 @@ ffi_fn! {
             let text = "this program listens to the library by other means (tracing) already";
             return Err(Failure::new(AIOPOOL_ERR_MISUSE, text));
         }
-        *LISTENER.lock().unwrap_or_else(PoisonError::into_inner) = listener;
+        *lock(&LISTENER) = listener;
         Ok(())
     }
 }
@@ -90,7 +91,7 @@ impl Subscriber for Forwarder {
             _ => AIOPOOL_LOG_DEBUG,
         };
         // One at a time: the lock is held during the call.
-        let listener = LISTENER.lock().unwrap_or_else(PoisonError::into_inner);
+        let listener = lock(&LISTENER);
         let Some(Listener { function, user, .. }) = listener.filter(|l| level <= l.level) else {
             return;
         };

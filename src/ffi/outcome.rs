@@ -98,7 +98,7 @@ ffi_fn! {
     /// The number that a C task function returned: 0 if it was successful, or if there is none.
     fn aiopool_outcome_code(outcome: Option<&aiopool_outcome>) -> i32 = 0 => {
         get(outcome, |lent| match &lent.arrived.outcome.result {
-            Err(TaskError::Failed(failure)) => failure.c_code().unwrap_or(0),
+            Err(TaskError::Failed(failure)) => failure.code().unwrap_or(0),
             _ => 0,
         })
         .unwrap_or(0)

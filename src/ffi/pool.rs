@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::boundary::Failure;
@@ -25,6 +25,7 @@ use super::{entry, init, registry};
 use crate::error::Error;
 use crate::pool::{Pool, PoolBuilder};
 use crate::supervisor::{Shared, Stage};
+use crate::sync::lock;
 
 /// A pool of worker processes.
 #[derive(Debug)]
@@ -119,7 +120,7 @@ impl HostPool {
 
     /// The pool's number of task function `function`.
     pub(super) fn number_of(&self, function: u32) -> Result<Numbered, Failure> {
-        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut numbers = lock(&self.numbers);
         if let Some(&Some(known)) = numbers.get(function as usize) {
             return Ok(known);
         }

@@ -5,9 +5,9 @@ use std::ffi::c_void;
 use std::sync::{Mutex, MutexGuard};
 
 use super::boundary::Failure;
-use super::handle::lock;
 use super::status::*;
 use super::task::{aiopool_output, aiopool_task};
+use crate::sync::lock;
 use crate::sys::image;
 use crate::task::entry::Target;
 use crate::task::function::MAX_NAME;

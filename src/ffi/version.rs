@@ -50,12 +50,23 @@ ffi_fn! {
     /// Whether the library has the feature `name`; false for one it does not know.
     ///
     /// Features of this version: `async` (asynchronous task functions), `command` (workers that
-    /// are other programs), `hooks`, `loan` (zero-copy), `log`, `process`.
+    /// are other programs), `hooks`, `loan` (zero-copy), `log`, `process`. Depending on how the
+    /// library was built: `sandbox` (`aiopool_pool_options.sandbox`), `stats-page`.
     fn aiopool_has_feature(name: *const c_char) -> bool = false => {
-        const FEATURES: [&CStr; 6] =
-            [c"async", c"command", c"hooks", c"loan", c"log", c"process"];
+        const FEATURES: [(&CStr, bool); 8] = [
+            (c"async", true),
+            (c"command", true),
+            (c"hooks", true),
+            (c"loan", true),
+            (c"log", true),
+            (c"process", true),
+            (c"sandbox", cfg!(feature = "sandbox")),
+            (c"stats-page", cfg!(feature = "stats-page")),
+        ];
         // SAFETY: the caller gives a C string or NULL.
         let name = unsafe { text("name", name) };
-        name.is_ok_and(|name| FEATURES.iter().any(|known| known.to_bytes() == name.as_bytes()))
+        name.is_ok_and(|name| {
+            FEATURES.iter().any(|&(known, has)| has && known.to_bytes() == name.as_bytes())
+        })
     }
 }

@@ -6,6 +6,8 @@
 use crate::arena::Block;
 use crate::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
+use super::word::slot_of;
+
 /// The host's end of a hand-back lane.
 #[derive(Debug)]
 pub(crate) struct HandbackWriter {
@@ -30,7 +32,7 @@ impl HandbackWriter {
     pub(crate) fn is_intact(&self, lane: &[AtomicU64], taken: &AtomicU64) -> bool {
         let taken = taken.load(Relaxed);
         let lag = self.position.wrapping_sub(taken);
-        let stands = |position| at(lane, position).load(Relaxed) >> 32 == tag(position);
+        let stands = |position| slot_of(lane, position).load(Relaxed) >> 32 == tag(position);
         lag <= lane.len() as u64 && (0..lag).all(|n| stands(taken.wrapping_add(n)))
     }
 
@@ -44,7 +46,7 @@ impl HandbackWriter {
         }
         let word = tag(self.position) << 32 | u64::from(block.bits());
         // Release: pairs with the Acquire in `HandbackReader::take` (the host is done reading).
-        at(lane, self.position).store(word, Release);
+        slot_of(lane, self.position).store(word, Release);
         self.position = self.position.wrapping_add(1);
         true
     }
@@ -65,7 +67,7 @@ impl HandbackReader {
     /// The next block that the host is done with.
     pub(crate) fn take(&mut self, lane: &[AtomicU64], taken: &AtomicU64) -> Option<Block> {
         // Acquire: pairs with the Release in `HandbackWriter::try_push`.
-        let word = at(lane, self.position).load(Acquire);
+        let word = slot_of(lane, self.position).load(Acquire);
         if word >> 32 != tag(self.position) {
             return None;
         }
@@ -91,11 +93,6 @@ impl HandbackReader {
 /// Never 0, so that a zeroed lane is empty.
 fn tag(position: u64) -> u64 {
     position % u64::from(u32::MAX) + 1
-}
-
-fn at(lane: &[AtomicU64], position: u64) -> &AtomicU64 {
-    debug_assert!(lane.len().is_power_of_two());
-    &lane[(position & (lane.len() as u64 - 1)) as usize]
 }
 
 #[cfg(all(test, not(aiopool_loom)))]

@@ -7,7 +7,7 @@
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::word::{index_at, split, tag, word};
+use super::word::{index_at, slot_of, split, tag, word};
 
 /// The worker's end.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl LaneWriter {
     /// Publishes `record`; wait-free.
     pub fn push(&mut self, lane: &[AtomicU64], record: u32) {
         // Release: pairs with the Acquire in `LaneReader::peek` (the record's commit).
-        at(lane, self.position).store(word(self.position, record), Release);
+        slot_of(lane, self.position).store(word(self.position, record), Release);
         self.position = self.position.wrapping_add(1);
     }
 }
@@ -60,7 +60,7 @@ impl LaneReader {
     /// Looks at the next word without taking it.
     pub fn peek(&self, lane: &[AtomicU64]) -> Next {
         // Acquire: pairs with the Release in `LaneWriter::push`.
-        let found = at(lane, self.position).load(Acquire);
+        let found = slot_of(lane, self.position).load(Acquire);
         let (found_tag, record) = split(found);
         if found_tag == tag(self.position) {
             Next::Record(record)
@@ -75,18 +75,13 @@ impl LaneReader {
     pub(crate) fn hint(&self, lane: &[AtomicU64], ahead: u64) -> Option<u32> {
         let position = self.position.wrapping_add(ahead);
         // Relaxed: nothing is read on the strength of it.
-        index_at(position, at(lane, position).load(Relaxed))
+        index_at(position, slot_of(lane, position).load(Relaxed))
     }
 
     /// Takes the word that `peek` showed.
     pub fn advance(&mut self) {
         self.position = self.position.wrapping_add(1);
     }
-}
-
-fn at(lane: &[AtomicU64], position: u64) -> &AtomicU64 {
-    debug_assert!(lane.len().is_power_of_two());
-    &lane[(position & (lane.len() as u64 - 1)) as usize]
 }
 
 #[cfg(all(test, not(aiopool_loom)))]

@@ -8,7 +8,7 @@
 use crate::sync::atomic::Ordering::Release;
 use crate::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 
-use super::word::{index_at, word};
+use super::word::{index_at, slot_of, word};
 
 /// A view of one task ring in memory that somebody else holds.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +100,7 @@ impl<'m> TaskRing<'m> {
     }
 
     fn slot(&self, position: u64) -> &'m AtomicU64 {
-        &self.slots[(position & (self.slots.len() as u64 - 1)) as usize]
+        slot_of(self.slots, position)
     }
 }
 

@@ -3,6 +3,8 @@
 //! A word names its own position, so a reader tells a fresh one from what a lap before left in
 //! the slot without any shared count, and a zeroed slot is never fresh.
 
+use crate::sync::atomic::AtomicU64;
+
 const INDEX_BITS: u32 = 20;
 const TAG_MASK: u64 = u64::MAX >> INDEX_BITS;
 
@@ -29,4 +31,11 @@ pub(super) fn index_at(position: u64, found: u64) -> Option<u32> {
 /// Takes a word apart: its tag and its index.
 pub(super) fn split(word: u64) -> (u64, u32) {
     (word >> INDEX_BITS, word as u32 & (MAX_RECORDS - 1))
+}
+
+/// Returns the slot of `position` in a ring or lane, whose length is a power of two.
+#[inline]
+pub(super) fn slot_of(words: &[AtomicU64], position: u64) -> &AtomicU64 {
+    debug_assert!(words.len().is_power_of_two());
+    &words[(position & (words.len() as u64 - 1)) as usize]
 }

@@ -27,9 +27,15 @@ pub(crate) mod atomic {
 }
 
 #[cfg(aiopool_loom)]
-pub(crate) use loom::sync::Mutex;
+pub(crate) use loom::sync::{Mutex, MutexGuard};
 #[cfg(not(aiopool_loom))]
-pub(crate) use std::sync::Mutex;
+pub(crate) use std::sync::{Mutex, MutexGuard};
+
+/// Locks `mutex`, also after a panic of a thread that held it: what a lock of this crate guards is
+/// never left half changed where user code, which may panic, is called.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
 
 /// A busy-wait step: tells the core, and under loom the scheduler, that nothing is to be done.
 pub fn spin_hint() {

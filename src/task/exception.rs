@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::failure::TaskPanic;
+use super::failure::{TaskPanic, panic_text};
 
 /// An error or a panic of a task, before it becomes text; see
 /// [`PoolBuilder::exception_handler`](crate::PoolBuilder::exception_handler).
@@ -86,11 +86,7 @@ pub(crate) fn set_handler(handler: Handler) {
 pub(crate) fn tell(error: &LiveError<'_>) {
     let Some(handler) = HANDLER.get() else { return };
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| handler(error))) {
-        let text = payload
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("a panic without a text");
+        let text = panic_text(&*payload);
         let function = error.function();
         crate::sys::stderr::line(&format!(
             "aiopool: the exception handler failed on the error of {function}: {text}"

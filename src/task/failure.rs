@@ -58,14 +58,12 @@ struct Failure {
     message: String,
     chain: Vec<String>,
     type_name: String,
+    code: Option<i32>,
 }
-
-/// What stands for a type where a C function returned a number.
-const C_TYPE: &str = "int32_t ";
 
 impl TaskFailure {
     fn new(message: String, chain: Vec<String>, type_name: String) -> Self {
-        Self(Box::new(Failure { message, chain, type_name }))
+        Self(Box::new(Failure { message, chain, type_name, code: None }))
     }
 
     /// Takes down `error`: its text, its type and, where the type shows one, the chain of causes.
@@ -82,12 +80,15 @@ impl TaskFailure {
 
     /// Returns the error of a C function: its text and the number that it returned.
     pub(crate) fn from_c(message: String, code: i32) -> Self {
-        Self::new(message, Vec::new(), format!("{C_TYPE}{code}"))
+        let mut failure = Self::foreign(&message);
+        failure.0.code = Some(code);
+        failure
     }
 
-    /// Returns the number that a C function returned.
-    pub(crate) fn c_code(&self) -> Option<i32> {
-        self.0.type_name.strip_prefix(C_TYPE)?.parse().ok()
+    /// Returns the number that a task function in C returned; none for one in another language.
+    #[must_use]
+    pub fn code(&self) -> Option<i32> {
+        self.0.code
     }
 
     /// Returns the error's own text.
@@ -103,7 +104,7 @@ impl TaskFailure {
         &self.0.chain
     }
 
-    /// Returns the name of the error's type in the worker.
+    /// Returns the name of the error's type in the worker; empty for an error of another language.
     #[must_use]
     pub fn type_name(&self) -> &str {
         &self.0.type_name
@@ -149,6 +150,15 @@ struct Panic {
     message: String,
     location: String,
     backtrace: String,
+}
+
+/// Returns the text that a panic was given, if it was given one.
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without a text")
 }
 
 impl TaskPanic {

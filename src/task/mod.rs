@@ -22,5 +22,6 @@ pub use options::TaskOptions;
 pub use task_fn::{Argument, TaskFn, TryTaskFn, Value, sync_fn};
 
 pub use failure::Status;
+pub(crate) use failure::panic_text;
 pub use outcome::{Outcome, Payload};
 pub(crate) use task_fn::{IsResult, Stateless};

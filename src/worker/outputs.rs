@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::arena::{AllocError, Allocator, Block};
 use crate::control::Control;
@@ -13,6 +13,7 @@ use crate::ring::HandbackReader;
 use crate::shm::Region;
 use crate::sync::atomic::Ordering::Acquire;
 use crate::sync::crash::{self, Point};
+use crate::sync::lock;
 use crate::sys::fd;
 
 /// The result arena of this incarnation, which its engine and its tasks allocate from.
@@ -112,7 +113,7 @@ impl Outputs {
     }
 
     fn lock(&self) -> MutexGuard<'_, Arena> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -1,13 +1,12 @@
 //! Panics of user code: caught, and told with message, place and backtrace.
 #![forbid(unsafe_code)]
 
-use std::any::Any;
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 
 use crate::task::entry::Output;
-use crate::task::{Status, TaskPanic};
+use crate::task::{Status, TaskPanic, panic_text};
 
 use super::last_words;
 
@@ -60,16 +59,8 @@ pub(super) fn report(panic: &TaskPanic, output: &mut Output) -> Status {
 
 fn describe(info: &PanicHookInfo<'_>) -> TaskPanic {
     TaskPanic::new(
-        message(info.payload()).to_owned(),
+        panic_text(info.payload()).to_owned(),
         info.location().map(ToString::to_string).unwrap_or_default(),
         Backtrace::force_capture().to_string(),
     )
-}
-
-fn message(payload: &(dyn Any + Send)) -> &str {
-    payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a panic without a text")
 }

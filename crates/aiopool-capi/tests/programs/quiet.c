@@ -104,6 +104,7 @@ int main(int argc, char **argv) {
     CHECK((aiopool_version() >> 8 & 0xff) == AIOPOOL_VERSION_MINOR);
     CHECK((aiopool_version() & 0xff) == AIOPOOL_VERSION_PATCH);
     CHECK(aiopool_has_feature("loan") && !aiopool_has_feature("flying"));
+    CHECK(aiopool_has_feature("sandbox") && aiopool_has_feature("stats-page"));
 
     for (int i = 0; i < 100; i++) {
         snprintf(name, sizeof name, "function %d", i % 10);
