@@ -4,11 +4,11 @@
 //! not replaced, so all that holds for a pool's workers holds here.
 #![forbid(unsafe_code)]
 
-mod core;
+mod pool_of_one;
 mod run;
 mod worker;
 
-pub(crate) use core::{exit_code, next_name, of_one};
+pub(crate) use pool_of_one::{exit_code, next_name, of_one};
 
 pub use run::Process;
 pub use worker::Worker;

@@ -1,14 +1,15 @@
-//! A process whose function's value nobody wants.
+//! A process for a function whose value is not wanted.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pool::{Pool, PoolBuilder, Task};
 use crate::task::{Argument, TaskError, TaskFn, TryTaskFn, WorkerExit};
 
-use super::core::Core;
+use super::pool_of_one::{exit_code, next_name, of_one};
 
 /// Runs one async function in a process of its own.
 ///
@@ -29,15 +30,32 @@ use super::core::Core;
 /// # }
 /// ```
 pub struct Process {
-    core: Core<TakeError>,
+    name: String,
+    builder: PoolBuilder,
+    submit: Unshared<Option<Submit>>,
+    started: Option<Started>,
+    /// Why it could not be started.
+    refused: Option<String>,
 }
+
+/// In a mutex only so that references to a process can be sent to other threads.
+type Unshared<T> = Mutex<T>;
+
+/// Submits the one task, and returns what takes its error.
+type Submit = Box<dyn FnOnce(&Pool) -> TakeError + Send>;
 
 /// Takes the error that a task ended with, if it has.
 type TakeError = Box<dyn FnMut() -> Option<TaskError> + Send>;
 
+struct Started {
+    // Before the pool, which ends what the task's handle would cancel.
+    take_error: Unshared<TakeError>,
+    pool: Pool,
+}
+
 impl std::fmt::Debug for Process {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Process").field("name", &self.core.name).field("pid", &self.pid()).finish()
+        f.debug_struct("Process").field("name", &self.name).field("pid", &self.pid()).finish()
     }
 }
 
@@ -49,8 +67,8 @@ impl Process {
         A: Argument + Send,
     {
         const { F::CHECK };
-        let submit = move |pool: &Pool| keep(pool.apply(function, argument));
-        Self { core: Core::new("Process", submit) }
+        let submit = move |pool: &Pool| take_error(pool.apply(function, argument));
+        Self::over("Process", submit)
     }
 
     /// [`new`](Self::new) for a function that returns a `Result`: its error is the process's.
@@ -60,28 +78,28 @@ impl Process {
         A: Argument + Send,
     {
         const { F::CHECK };
-        let submit = move |pool: &Pool| keep(pool.try_apply(function, argument));
-        Self { core: Core::new("Process", submit) }
+        let submit = move |pool: &Pool| take_error(pool.try_apply(function, argument));
+        Self::over("Process", submit)
     }
 
     /// Changes options of the pool of one that it runs in: initializer, exit hook, start method.
     #[must_use]
     pub fn configure(mut self, options: impl FnOnce(PoolBuilder) -> PoolBuilder) -> Self {
-        self.core.configure(options);
+        self.builder = options(std::mem::take(&mut self.builder));
         self
     }
 
     /// Gives it a name of the caller's choice, for logs.
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
-        self.core.name = name.into();
+        self.name = name.into();
         self
     }
 
     /// Its name: the one it was given, or the kind and a number.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.core.name
+        &self.name
     }
 
     /// Starts the process.
@@ -91,7 +109,23 @@ impl Process {
     /// [`Error::Misuse`](crate::Error::Misuse) at the second call; as
     /// [`PoolBuilder::build`] else.
     pub fn start(&mut self) -> Result<()> {
-        self.core.start()
+        let Some(submit) = self.submit.get_mut().unwrap_or_else(PoisonError::into_inner).take()
+        else {
+            return Err(Error::Misuse("the process was started before: make another one"));
+        };
+        let builder = std::mem::take(&mut self.builder);
+        let pool = of_one(builder).build().inspect_err(|error| {
+            // An initializer may fail before `build` returns, or after: reported alike.
+            self.refused = Some(match error {
+                Error::NoWorkers(reason) => reason.clone(),
+                other => other.to_string(),
+            });
+        })?;
+        let take_error = Mutex::new(submit(&pool));
+        // No more tasks: the process ends with this one.
+        pool.close();
+        self.started = Some(Started { take_error, pool });
+        Ok(())
     }
 
     /// Waits until the process is gone, at most `limit`.
@@ -107,7 +141,8 @@ impl Process {
     ///
     /// Giving up the wait changes nothing.
     pub async fn join(&self, limit: Option<Duration>) -> Result<()> {
-        self.core.join(limit).await
+        let pool = &self.started("must start process before joining it")?.pool;
+        if pool.shared.ended_within(limit).await { pool.ended() } else { Err(timed_out(limit)) }
     }
 
     /// [`join`](Self::join) for code that is not async.
@@ -116,32 +151,34 @@ impl Process {
     ///
     /// As [`join`](Self::join).
     pub fn join_blocking(&self, limit: Option<Duration>) -> Result<()> {
-        self.core.join_blocking(limit)
+        let pool = &self.started("must start process before joining it")?.pool;
+        if pool.shared.wait_ended(limit) { pool.ended() } else { Err(timed_out(limit)) }
     }
 
     /// Whether the process was started and has not ended.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.core.is_alive()
+        let single = self.started.as_ref().and_then(|s| s.pool.shared.single());
+        single.is_some_and(|single| single.exit.is_none())
     }
 
     /// Its process id, from the start on.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.core.pid()
+        self.started.as_ref()?.pool.shared.single().map(|single| single.pid)
     }
 
     /// How it ended, if it has.
     #[must_use]
     pub fn exit(&self) -> Option<WorkerExit> {
-        self.core.exit()
+        self.started.as_ref()?.pool.shared.single()?.exit
     }
 
     /// Its exit code, if it has ended: 0 if the function returned, 1 if it failed or panicked,
     /// minus the signal's number if one killed it, else what the process exited with.
     #[must_use]
     pub fn exit_code(&self) -> Option<i32> {
-        self.core.exit_code()
+        exit_code(&self.started.as_ref()?.pool)
     }
 
     /// Sends the process `SIGTERM`, which ends it unless its code handles that.
@@ -150,7 +187,7 @@ impl Process {
     ///
     /// [`Error::Misuse`](crate::Error::Misuse) if it was not started.
     pub fn terminate(&self) -> Result<()> {
-        self.core.signal(libc::SIGTERM)
+        self.signal(libc::SIGTERM)
     }
 
     /// Sends the process `SIGKILL`.
@@ -159,17 +196,53 @@ impl Process {
     ///
     /// [`Error::Misuse`](crate::Error::Misuse) if it was not started.
     pub fn kill(&self) -> Result<()> {
-        self.core.signal(libc::SIGKILL)
+        self.signal(libc::SIGKILL)
     }
 
     /// What the function ended with instead of a value, once: its error, its panic, or what
     /// became of the process. `None` while it runs and if there is nothing to tell.
     pub fn take_error(&mut self) -> Option<TaskError> {
-        (self.core.started.as_mut()?.handle)()
+        let take_error = &mut self.started.as_mut()?.take_error;
+        take_error.get_mut().unwrap_or_else(PoisonError::into_inner)()
+    }
+
+    /// Returns a process of which `submit` will submit the task.
+    pub(super) fn over(
+        kind: &str,
+        submit: impl FnOnce(&Pool) -> TakeError + Send + 'static,
+    ) -> Self {
+        Self {
+            name: next_name(kind),
+            builder: Pool::builder(),
+            submit: Mutex::new(Some(Box::new(submit))),
+            started: None,
+            refused: None,
+        }
+    }
+
+    /// Returns whether [`start`](Self::start) has succeeded.
+    pub(super) fn was_started(&self) -> bool {
+        self.started.is_some()
+    }
+
+    fn started(&self, otherwise: &'static str) -> Result<&Started> {
+        self.started.as_ref().ok_or_else(|| match &self.refused {
+            Some(reason) => Error::NoWorkers(reason.clone()),
+            None => Error::Misuse(otherwise),
+        })
+    }
+
+    fn signal(&self, signal: i32) -> Result<()> {
+        let pool = &self.started("must start process before ending it")?.pool;
+        pool.shared.signal_single(signal)
     }
 }
 
-fn keep<T: DeserializeOwned + 'static>(task: Task<T>) -> TakeError {
+fn timed_out(limit: Option<Duration>) -> Error {
+    Error::TimedOut { what: "the process to end", limit: limit.unwrap_or_default() }
+}
+
+fn take_error<T: DeserializeOwned + 'static>(task: Task<T>) -> TakeError {
     let mut task = Some(task);
     Box::new(move || {
         let result = task.as_mut()?.wait_timeout(Duration::ZERO)?;

@@ -1,21 +1,23 @@
 //! A process whose function's value is awaited.
 
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::pool::{Pool, PoolBuilder, Task};
-use crate::task::{Argument, TaskError, TaskFn, TryTaskFn, WorkerExit};
+use crate::sync::lock;
+use crate::task::{Argument, TaskError, TaskFn, TryTaskFn};
 
-use super::core::Core;
+use super::run::Process;
 
 /// Runs one async function in a process of its own; awaiting it gives the value, or the error as
 /// an error.
 ///
 /// Awaiting starts it if need be, and waits until the process is gone. Dropping it kills the
-/// process.
+/// process. In all else it is a [`Process`], whose methods it has.
 ///
 /// ```
 /// async fn double(x: u64) -> u64 {
@@ -28,12 +30,15 @@ use super::core::Core;
 /// # }
 /// ```
 pub struct Worker<T> {
-    core: Core<Option<Task<T>>>,
+    /// The task, from the start until its value is taken. Before the process, whose end would
+    /// otherwise be what it hears of.
+    task: Arc<Mutex<Option<Task<T>>>>,
+    process: Process,
 }
 
 impl<T> std::fmt::Debug for Worker<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker").field("name", &self.core.name).field("pid", &self.pid()).finish()
+        f.debug_struct("Worker").field("name", &self.name()).field("pid", &self.pid()).finish()
     }
 }
 
@@ -45,8 +50,7 @@ impl<T: DeserializeOwned + 'static> Worker<T> {
         A: Argument + Send,
     {
         const { F::CHECK };
-        let submit = move |pool: &Pool| Some(pool.apply(function, argument));
-        Self { core: Core::new("Worker", submit) }
+        Self::over(move |pool| pool.apply(function, argument))
     }
 
     /// [`new`](Self::new) for a function that returns a `Result`: its error is the worker's.
@@ -56,8 +60,7 @@ impl<T: DeserializeOwned + 'static> Worker<T> {
         A: Argument + Send,
     {
         const { F::CHECK };
-        let submit = move |pool: &Pool| Some(pool.try_apply(function, argument));
-        Self { core: Core::new("Worker", submit) }
+        Self::over(move |pool| pool.try_apply(function, argument))
     }
 
     /// The function's value; as awaiting the worker, which it leaves to be asked for the rest.
@@ -73,7 +76,7 @@ impl<T: DeserializeOwned + 'static> Worker<T> {
     pub async fn value(&mut self) -> std::result::Result<T, TaskError> {
         let result = self.take_task()?.await;
         // The process is on its way out; its exit code is there when this returns.
-        let _ = self.core.join(None).await;
+        let _ = self.join(None).await;
         result
     }
 
@@ -84,16 +87,26 @@ impl<T: DeserializeOwned + 'static> Worker<T> {
     /// As [`value`](Self::value).
     pub fn wait(&mut self) -> std::result::Result<T, TaskError> {
         let result = self.take_task()?.wait();
-        let _ = self.core.join_blocking(None);
+        let _ = self.join_blocking(None);
         result
     }
 
+    fn over(submit: impl FnOnce(&Pool) -> Task<T> + Send + 'static) -> Self {
+        let task = Arc::new(Mutex::new(None));
+        let slot = Arc::clone(&task);
+        let process = Process::over("Worker", move |pool| {
+            *lock(&slot) = Some(submit(pool));
+            // The error comes with the value.
+            Box::new(|| None)
+        });
+        Self { task, process }
+    }
+
     fn take_task(&mut self) -> std::result::Result<Task<T>, TaskError> {
-        if self.core.started.is_none() {
-            self.core.start().map_err(TaskError::not_submitted)?;
+        if !self.was_started() {
+            self.start().map_err(TaskError::not_submitted)?;
         }
-        let started = self.core.started.as_mut();
-        started.and_then(|started| started.handle.take()).ok_or_else(|| {
+        lock(&self.task).take().ok_or_else(|| {
             TaskError::not_submitted(Error::Misuse("the worker's value was taken before"))
         })
     }
@@ -103,99 +116,29 @@ impl<T> Worker<T> {
     /// Changes options of the pool of one that it runs in: initializer, exit hook, start method.
     #[must_use]
     pub fn configure(mut self, options: impl FnOnce(PoolBuilder) -> PoolBuilder) -> Self {
-        self.core.configure(options);
+        self.process = self.process.configure(options);
         self
     }
 
     /// Gives it a name of the caller's choice, for logs.
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
-        self.core.name = name.into();
+        self.process = self.process.with_name(name);
         self
     }
+}
 
-    /// Its name: the one it was given, or the kind and a number.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.core.name
+impl<T> Deref for Worker<T> {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
     }
+}
 
-    /// Starts the process.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Misuse`](crate::Error::Misuse) at the second call; as
-    /// [`PoolBuilder::build`] else.
-    pub fn start(&mut self) -> Result<()> {
-        self.core.start()
-    }
-
-    /// Waits until the process is gone, at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Misuse`](crate::Error::Misuse) if it was not started,
-    /// [`Error::TimedOut`](crate::Error::TimedOut) if it is still there after `limit`,
-    /// [`Error::Failed`](crate::Error::Failed) if its initializer failed. That the function
-    /// failed is no error here: see [`exit_code`](Self::exit_code).
-    ///
-    /// # Cancel safety
-    ///
-    /// Giving up the wait changes nothing.
-    pub async fn join(&self, limit: Option<Duration>) -> Result<()> {
-        self.core.join(limit).await
-    }
-
-    /// [`join`](Self::join) for code that is not async.
-    ///
-    /// # Errors
-    ///
-    /// As [`join`](Self::join).
-    pub fn join_blocking(&self, limit: Option<Duration>) -> Result<()> {
-        self.core.join_blocking(limit)
-    }
-
-    /// Whether the process was started and has not ended.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        self.core.is_alive()
-    }
-
-    /// Its process id, from the start on.
-    #[must_use]
-    pub fn pid(&self) -> Option<u32> {
-        self.core.pid()
-    }
-
-    /// How it ended, if it has.
-    #[must_use]
-    pub fn exit(&self) -> Option<WorkerExit> {
-        self.core.exit()
-    }
-
-    /// Its exit code, if it has ended: 0 if the function returned, 1 if it failed or panicked,
-    /// minus the signal's number if one killed it, else what the process exited with.
-    #[must_use]
-    pub fn exit_code(&self) -> Option<i32> {
-        self.core.exit_code()
-    }
-
-    /// Sends the process `SIGTERM`, which ends it unless its code handles that.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Misuse`](crate::Error::Misuse) if it was not started.
-    pub fn terminate(&self) -> Result<()> {
-        self.core.signal(libc::SIGTERM)
-    }
-
-    /// Sends the process `SIGKILL`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Misuse`](crate::Error::Misuse) if it was not started.
-    pub fn kill(&self) -> Result<()> {
-        self.core.signal(libc::SIGKILL)
+impl<T> DerefMut for Worker<T> {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
     }
 }
 
