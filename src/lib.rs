@@ -69,8 +69,8 @@ pub use stats::{Histogram, PageStats, observe};
 pub use supervisor::fuzz::live as fuzz_supervisor;
 #[cfg(not(aiopool_loom))]
 pub use task::{
-    Argument, LiveError, LossCause, TaskError, TaskFailure, TaskFn, TaskOptions, TaskPanic,
-    TryTaskFn, Value, WorkerExit, WorkerLost, sync_fn,
+    Argument, Described, LiveError, LossCause, TaskError, TaskFailure, TaskFn, TaskOptions,
+    TaskPanic, TryTaskFn, Value, WorkerExit, WorkerLost, described, sync_fn,
 };
 #[cfg(not(aiopool_loom))]
 pub use worker::{AttachedWorker, Completion, Event, WorkerContext};

@@ -11,9 +11,9 @@ mod failure;
 pub(crate) mod function;
 mod options;
 pub(crate) mod outcome;
-mod reason;
 mod task_fn;
 
+pub use codec::described::{self, Described};
 pub use error::{LossCause, TaskError, WorkerLost};
 pub use exception::LiveError;
 pub use exit::WorkerExit;
