@@ -2,6 +2,7 @@
 //! as they are.
 
 pub mod described;
+mod made;
 mod parts;
 mod reader;
 mod refusal;

@@ -3,15 +3,15 @@
 
 use serde::ser::{self, Serialize};
 
+use super::made::{Fields, List};
 use super::refusal::{REMEDY, Refusal};
-use super::shape::Shape;
 use super::tag::{self, Kind};
 
-type Done = Result<(), Refusal>;
+pub(super) type Done = Result<(), Refusal>;
 
 /// Appends values to bytes; `DESCRIBED` ones with what they are.
 pub(super) struct Writer<'o, const DESCRIBED: bool> {
-    out: &'o mut Vec<u8>,
+    pub(super) out: &'o mut Vec<u8>,
     names: Names,
 }
 
@@ -22,7 +22,7 @@ impl<'o, const DESCRIBED: bool> Writer<'o, DESCRIBED> {
     }
 
     #[inline(always)]
-    fn tag(&mut self, tag: u8) {
+    pub(super) fn tag(&mut self, tag: u8) {
         if DESCRIBED {
             self.out.push(tag);
         }
@@ -72,7 +72,7 @@ impl<'o, const DESCRIBED: bool> Writer<'o, DESCRIBED> {
     fn counted(&mut self, len: Option<usize>, tag: u8) -> Result<List<'_, 'o, DESCRIBED>, Refusal> {
         self.tag(tag);
         if DESCRIBED {
-            return Ok(List { left: len, map: false, writer: self });
+            return Ok(List::new(self, len));
         }
         let Some(len) = len else {
             return Err(Refusal::new(format!(
@@ -81,24 +81,7 @@ impl<'o, const DESCRIBED: bool> Writer<'o, DESCRIBED> {
             )));
         };
         self.varint(len as u64);
-        Ok(List { left: Some(len), map: false, writer: self })
-    }
-
-    #[inline]
-    fn fields(&mut self) -> Fields<'_, 'o, DESCRIBED> {
-        let at = self.out.len();
-        if !DESCRIBED {
-            self.out.extend_from_slice(&[0; 4]);
-        }
-        Fields {
-            writer: self,
-            at,
-            shape: Shape::new(),
-            next: 0,
-            present: 0,
-            skipped: false,
-            map: false,
-        }
+        Ok(List::new(self, Some(len)))
     }
 }
 
@@ -251,7 +234,7 @@ impl<'w, 'o, const DESCRIBED: bool> ser::Serializer for &'w mut Writer<'o, DESCR
     #[inline]
     fn serialize_tuple(self, len: usize) -> Result<Self::SerializeTuple, Refusal> {
         self.tag(tag::SEQ);
-        Ok(List { left: Some(len), map: false, writer: self })
+        Ok(List::new(self, Some(len)))
     }
 
     #[inline]
@@ -272,14 +255,13 @@ impl<'w, 'o, const DESCRIBED: bool> ser::Serializer for &'w mut Writer<'o, DESCR
         len: usize,
     ) -> Result<Self::SerializeTupleVariant, Refusal> {
         self.variant(Kind::Tuple, variant);
-        let list = self.counted(Some(len), tag::SEQ)?;
-        Ok(List { map: true, ..list })
+        self.counted(Some(len), tag::SEQ).map(List::of_variant)
     }
 
     #[inline]
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeStruct, Refusal> {
         self.tag(tag::MAP);
-        Ok(self.fields())
+        Ok(Fields::new(self))
     }
 
     #[inline(always)]
@@ -292,7 +274,7 @@ impl<'w, 'o, const DESCRIBED: bool> ser::Serializer for &'w mut Writer<'o, DESCR
     ) -> Result<Self::SerializeStructVariant, Refusal> {
         self.variant(Kind::Struct, variant);
         self.tag(tag::MAP);
-        Ok(Fields { map: true, ..self.fields() })
+        Ok(Fields::new(self).of_variant())
     }
 
     #[inline]
@@ -300,184 +282,3 @@ impl<'w, 'o, const DESCRIBED: bool> ser::Serializer for &'w mut Writer<'o, DESCR
         DESCRIBED // what serde buffers for untagged and flatten says that it is
     }
 }
-
-/// A list in the making: a sequence, tuple or map.
-pub(super) struct List<'w, 'o, const DESCRIBED: bool> {
-    writer: &'w mut Writer<'o, DESCRIBED>,
-    /// Values, or pairs, that were announced and are not there yet.
-    left: Option<usize>,
-    /// The list is what a variant's name maps to.
-    map: bool,
-}
-
-impl<const DESCRIBED: bool> List<'_, '_, DESCRIBED> {
-    #[inline]
-    fn item<T: Serialize + ?Sized>(&mut self, value: &T, counts: bool) -> Done {
-        if counts && let Some(left) = &mut self.left {
-            *left = left.checked_sub(1).ok_or_else(miscounted)?;
-        }
-        value.serialize(&mut *self.writer)
-    }
-
-    #[inline]
-    fn close(self) -> Done {
-        if self.left.is_some_and(|left| left > 0) {
-            return Err(miscounted());
-        }
-        self.writer.tag(tag::END);
-        if self.map {
-            self.writer.tag(tag::END);
-        }
-        Ok(())
-    }
-}
-
-#[cold]
-fn miscounted() -> Refusal {
-    Refusal::new(
-        "a Serialize writes more or fewer values than it announced \
-         (#[serde(skip_serializing_if)] on a tuple's field, or one written by hand)",
-    )
-}
-
-macro_rules! lists {
-    ($($part:ident: $name:ident),*) => {
-        $(impl<const DESCRIBED: bool> ser::$part for List<'_, '_, DESCRIBED> {
-            type Ok = ();
-            type Error = Refusal;
-
-            #[inline]
-            fn $name<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
-                self.item(value, true)
-            }
-
-            #[inline]
-            fn end(self) -> Done {
-                self.close()
-            }
-        })*
-    };
-}
-
-lists! {
-    SerializeSeq: serialize_element,
-    SerializeTuple: serialize_element,
-    SerializeTupleStruct: serialize_field,
-    SerializeTupleVariant: serialize_field
-}
-
-impl<const DESCRIBED: bool> ser::SerializeMap for List<'_, '_, DESCRIBED> {
-    type Ok = ();
-    type Error = Refusal;
-
-    #[inline]
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Done {
-        self.item(key, true)
-    }
-
-    #[inline]
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Done {
-        self.item(value, false)
-    }
-
-    #[inline]
-    fn end(self) -> Done {
-        self.close()
-    }
-}
-
-/// A struct in the making.
-pub(super) struct Fields<'w, 'o, const DESCRIBED: bool> {
-    writer: &'w mut Writer<'o, DESCRIBED>,
-    /// Where the shape word belongs.
-    at: usize,
-    shape: Shape,
-    next: u32,
-    /// Which of the first 64 fields are there, and whether one is not.
-    present: u64,
-    skipped: bool,
-    /// The struct is what a variant's name maps to.
-    map: bool,
-}
-
-impl<const DESCRIBED: bool> Fields<'_, '_, DESCRIBED> {
-    #[inline(always)]
-    fn field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Done {
-        if DESCRIBED {
-            ser::Serializer::serialize_str(&mut *self.writer, key)?;
-        } else {
-            self.shape.add(key);
-            self.present |= 1_u64.wrapping_shl(self.next) * u64::from(self.next < 64);
-            self.next += 1;
-        }
-        value.serialize(&mut *self.writer)
-    }
-
-    #[inline(always)]
-    fn skip(&mut self, key: &'static str) {
-        self.shape.add(key);
-        self.next += 1;
-        self.skipped = true;
-    }
-
-    #[inline(always)]
-    fn close(self) -> Done {
-        if DESCRIBED {
-            self.writer.tag(tag::END);
-            if self.map {
-                self.writer.tag(tag::END);
-            }
-            return Ok(());
-        }
-        let word = self.shape.word() << 1 | u32::from(self.skipped);
-        self.writer.out[self.at..self.at + 4].copy_from_slice(&word.to_le_bytes());
-        if self.skipped {
-            return insert(self.writer.out, self.at + 4, self.present, self.next);
-        }
-        Ok(())
-    }
-}
-
-/// Puts the mask of the fields that are there before them.
-#[cold]
-fn insert(out: &mut Vec<u8>, at: usize, present: u64, fields: u32) -> Done {
-    if fields > 64 {
-        return Err(Refusal::new(format!(
-            "#[serde(skip_serializing_if)] in a struct of {fields} fields, 64 are the limit: \
-             {REMEDY}"
-        )));
-    }
-    out.splice(at..at, present.to_le_bytes());
-    Ok(())
-}
-
-macro_rules! structs {
-    ($($part:ident),*) => {
-        $(impl<const DESCRIBED: bool> ser::$part for Fields<'_, '_, DESCRIBED> {
-            type Ok = ();
-            type Error = Refusal;
-
-            #[inline(always)]
-            fn serialize_field<T: Serialize + ?Sized>(
-                &mut self,
-                key: &'static str,
-                value: &T,
-            ) -> Done {
-                self.field(key, value)
-            }
-
-            #[inline(always)]
-            fn skip_field(&mut self, key: &'static str) -> Done {
-                self.skip(key);
-                Ok(())
-            }
-
-            #[inline(always)]
-            fn end(self) -> Done {
-                self.close()
-            }
-        })*
-    };
-}
-
-structs!(SerializeStruct, SerializeStructVariant);
