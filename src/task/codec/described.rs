@@ -7,7 +7,8 @@ use std::marker::PhantomData;
 use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, Visitor};
 use serde::ser::{self, Serialize, Serializer};
 
-use super::{reader::Reader, writer::Writer};
+use super::sink::Writer;
+use super::source::Reader;
 
 /// A value that is sent with a description of itself: field names, and what each part is.
 ///

@@ -5,8 +5,10 @@ use serde::ser::{self, Serialize};
 
 use super::refusal::{REMEDY, Refusal};
 use super::shape::Shape;
+use super::sink::Writer;
 use super::tag;
-use super::writer::{Done, Writer};
+
+pub(super) type Done = Result<(), Refusal>;
 
 /// A list in the making: a sequence, tuple or map.
 pub(super) struct List<'w, 'o, const DESCRIBED: bool> {

@@ -7,6 +7,8 @@ mod parts;
 mod reader;
 mod refusal;
 mod shape;
+mod sink;
+mod source;
 mod tag;
 mod writer;
 
@@ -16,9 +18,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use reader::Reader;
 use refusal::Refusal;
-use writer::Writer;
+use sink::Writer;
+use source::Reader;
 
 /// Appends `value` to `into`.
 ///

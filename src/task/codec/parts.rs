@@ -4,9 +4,78 @@
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, Visitor};
 
-use super::reader::Reader;
 use super::refusal::Refusal;
+use super::shape;
+use super::source::{Reader, unread};
 use super::tag::Kind;
+
+impl<'de, const DESCRIBED: bool> Reader<'de, DESCRIBED> {
+    /// The values of a list without an end mark.
+    #[inline]
+    pub(super) fn list<V: Visitor<'de>>(
+        &mut self,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
+        let mut list = Listed { reader: self, left: Some(len) };
+        let value = visitor.visit_seq(&mut list)?;
+        if list.left == Some(0) { Ok(value) } else { Err(unread()) }
+    }
+
+    /// A tuple with its count.
+    #[inline]
+    pub(super) fn tuple<V: Visitor<'de>>(
+        &mut self,
+        name: &str,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
+        let there = self.number::<usize>()?;
+        if there != len {
+            return Err(Refusal::halves(name, format_args!("{there} values written, {len} read")));
+        }
+        self.list(len, visitor)
+    }
+
+    /// The fields of struct or variant `name`.
+    #[inline]
+    pub(super) fn fields<V: Visitor<'de>>(
+        &mut self,
+        name: &str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
+        self.key = false;
+        let word = u32::from_le_bytes(self.array()?);
+        if word == shape::of(fields) << 1 {
+            return self.list(fields.len(), visitor);
+        }
+        self.by_name(name, fields, word, visitor)
+    }
+
+    /// Fields of which some are left out, or have other names here.
+    #[cold]
+    fn by_name<V: Visitor<'de>>(
+        &mut self,
+        name: &str,
+        fields: &'static [&'static str],
+        word: u32,
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
+        let Some(mut keys) = shape::find(fields, word >> 1) else {
+            let detail = format!("the fields written are not those that are read, {fields:?}");
+            return Err(Refusal::halves(name, detail));
+        };
+        if word & 1 == 1 {
+            let present = u64::from_le_bytes(self.array()?);
+            let mut bits = 0..;
+            keys.retain(|_| bits.next().is_some_and(|bit| bit < 64 && present >> bit & 1 == 1));
+        }
+        let mut keyed = Keyed { reader: self, keys: keys.into_iter() };
+        let value = visitor.visit_map(&mut keyed)?;
+        if keyed.keys.len() == 0 { Ok(value) } else { Err(unread()) }
+    }
+}
 
 /// The elements of a list.
 pub(super) struct Listed<'r, 'de, const DESCRIBED: bool> {
