@@ -1,0 +1,3 @@
+//! What real programs do to a pool, and what must not come of it.
+
+mod codec;
