@@ -1,4 +1,5 @@
 //! The rules of the house, held against the sources and the documents.
 
+mod claims;
 mod floors;
 mod public_docs;

@@ -137,7 +137,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// As DESIGN.md §5 and the READMEs have them.
+    /// As `docs/design.md` §5 and the READMEs of the modules have them.
     pub const fn design() -> Self {
         Self {
             room: Room::HelpsHead,

@@ -1,4 +1,4 @@
-//! The host of the models: DESIGN.md §5's rules over a private table.
+//! The host of the models: the rules of `docs/design.md` §5 over a private table.
 
 use crate::ring::{LaneReader, Next, help_past_stale, place};
 use crate::table::{Call, CancelResult, InputDesc, Place, State, StateWord};
