@@ -54,3 +54,62 @@ impl<H> Cells<H> {
         lock(&self.0).push_back(cell);
     }
 }
+
+/// Makes the type of a handle, `pub struct aiopool_thing(Object)`, and, with `in CELLS`, the cells
+/// of all handles of that type and what a call answers to one whose object is gone.
+macro_rules! handle {
+    ($(#[$meta:meta])* pub struct $name:ident($object:ty);) => {
+        $(#[$meta])*
+        #[derive(Debug)]
+        pub struct $name($crate::ffi::handle::Cell<$object>);
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self($crate::ffi::handle::Cell::empty())
+            }
+        }
+
+        impl std::ops::Deref for $name {
+            type Target = $crate::ffi::handle::Cell<$object>;
+
+            fn deref(&self) -> &Self::Target {
+                &self.0
+            }
+        }
+    };
+    ($(#[$meta:meta])* pub struct $name:ident($object:ty) in $cells:ident, gone: $gone:literal;) => {
+        handle! {
+            $(#[$meta])*
+            pub struct $name($object);
+        }
+
+        static $cells: $crate::ffi::handle::Cells<$name> = $crate::ffi::handle::Cells::new();
+
+        impl $name {
+            /// Puts `object` behind a handle.
+            pub(super) fn own(object: $object) -> *mut Self {
+                std::ptr::from_ref($cells.put(object)).cast_mut()
+            }
+
+            /// Takes the object out, if `may` allows it; the handle is dead from then on.
+            pub(super) fn disown(
+                &'static self,
+                may: impl FnOnce(&$object) -> Result<(), $crate::ffi::boundary::Failure>,
+            ) -> Result<$object, $crate::ffi::boundary::Failure> {
+                let object = {
+                    let mut living = self.lock();
+                    may(living.as_ref().ok_or_else(Self::gone)?)?;
+                    living.take().ok_or_else(Self::gone)?
+                };
+                $cells.give_back(self);
+                Ok(object)
+            }
+
+            /// Returns the answer to a call with a handle whose object is gone.
+            fn gone() -> $crate::ffi::boundary::Failure {
+                let code = $crate::ffi::status::AIOPOOL_ERR_HANDLE;
+                $crate::ffi::boundary::Failure::new(code, $gone)
+            }
+        }
+    };
+}

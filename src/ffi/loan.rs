@@ -8,12 +8,10 @@
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::boundary::Failure;
-use super::handle::{Cell, Cells};
 use super::inbox::Inbox;
 use super::pointer::out;
 use super::pool::{aiopool_pool, pool_of};
@@ -21,22 +19,9 @@ use super::status::*;
 use crate::arena::Block;
 use crate::error::Error;
 
-/// Memory for one input, borrowed from a pool.
-#[derive(Debug)]
-pub struct aiopool_loan(Cell<Borrowed>);
-
-impl Default for aiopool_loan {
-    fn default() -> Self {
-        Self(Cell::empty())
-    }
-}
-
-impl Deref for aiopool_loan {
-    type Target = Cell<Borrowed>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
+handle! {
+    /// Memory for one input, borrowed from a pool.
+    pub struct aiopool_loan(Borrowed) in LOANS, gone: "this loan was submitted or given back";
 }
 
 /// A block in the caller's hands.
@@ -46,8 +31,6 @@ pub struct Borrowed {
     block: Block,
     len: usize,
 }
-
-static LOANS: Cells<aiopool_loan> = Cells::new();
 
 impl aiopool_loan {
     /// The block of a loan that `inbox`'s pool has lent, and its length.
@@ -59,21 +42,16 @@ impl aiopool_loan {
                     "this loan is of another pool: an input is borrowed where it is submitted";
                 Err(Failure::new(AIOPOOL_ERR_INVALID, text))
             }
-            None => Err(over()),
+            None => Err(Self::gone()),
         }
     }
 
     /// Takes the block out: the loan is over.
     pub(super) fn take(&'static self) -> Result<Block, Failure> {
-        let Borrowed { inbox, block, .. } = self.lock().take().ok_or_else(over)?;
-        LOANS.give_back(self);
+        let Borrowed { inbox, block, .. } = self.disown(|_| Ok(()))?;
         inbox.lent.fetch_sub(1, Ordering::Relaxed);
         Ok(block)
     }
-}
-
-fn over() -> Failure {
-    Failure::new(AIOPOOL_ERR_HANDLE, "this loan was submitted or given back")
 }
 
 ffi_fn! {
@@ -103,9 +81,8 @@ ffi_fn! {
         let inbox = Arc::clone(&pool.inbox);
         let (block, data) = inbox.common.inputs.loan(len)?;
         inbox.lent.fetch_add(1, Ordering::Relaxed);
-        let loan = LOANS.put(Borrowed { inbox, block, len });
         data_out.write(data.cast());
-        loan_out.write(std::ptr::from_ref(loan).cast_mut());
+        loan_out.write(aiopool_loan::own(Borrowed { inbox, block, len }));
         Ok(())
     }
 }
@@ -117,7 +94,7 @@ ffi_fn! {
     /// `AIOPOOL_ERR_FORKED` in a forked child.
     fn aiopool_loan_return(loan: Option<&'static aiopool_loan>) -> aiopool_status {
         let Some(loan) = loan else { return Ok(()) };
-        let inbox = loan.lock().as_ref().map(|loan| Arc::clone(&loan.inbox)).ok_or_else(over)?;
+        let inbox = loan.lock().as_ref().map(|loan| Arc::clone(&loan.inbox)).ok_or_else(aiopool_loan::gone)?;
         inbox.check_process()?;
         let block = loan.take()?;
         inbox.common.inputs.free(block);

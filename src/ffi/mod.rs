@@ -14,8 +14,9 @@
 
 #[macro_use]
 mod boundary;
-mod entry;
+#[macro_use]
 mod handle;
+mod entry;
 mod inbox;
 mod library;
 mod pointer;

@@ -7,12 +7,9 @@
 //! Thread rule: any thread, one at a time for one outcome.
 
 use std::ffi::{CString, c_char, c_void};
-use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::boundary::Failure;
-use super::handle::{Cell, Cells};
 use super::inbox::{Arrived, Inbox};
 use super::status::*;
 use crate::task::TaskError;
@@ -32,22 +29,9 @@ pub const AIOPOOL_OUTCOME_WORKER_LOST: i32 = 5;
 /// The pool ended before the task did.
 pub const AIOPOOL_OUTCOME_POOL_CLOSED: i32 = 6;
 
-/// What a task ended with.
-#[derive(Debug)]
-pub struct aiopool_outcome(Cell<Lent>);
-
-impl Default for aiopool_outcome {
-    fn default() -> Self {
-        Self(Cell::empty())
-    }
-}
-
-impl Deref for aiopool_outcome {
-    type Target = Cell<Lent>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
+handle! {
+    /// What a task ended with.
+    pub struct aiopool_outcome(Lent) in OUTCOMES, gone: "this outcome was released";
 }
 
 /// An outcome in the caller's hands.
@@ -58,8 +42,6 @@ pub struct Lent {
     text: CString,
 }
 
-static OUTCOMES: Cells<aiopool_outcome> = Cells::new();
-
 /// Lends an outcome to the caller.
 pub(super) fn lend(inbox: &Arc<Inbox>, arrived: Arrived) -> *mut aiopool_outcome {
     inbox.lent.fetch_add(1, Ordering::Relaxed);
@@ -67,8 +49,7 @@ pub(super) fn lend(inbox: &Arc<Inbox>, arrived: Arrived) -> *mut aiopool_outcome
         Ok(_) => CString::default(),
         Err(error) => CString::new(error.to_string().replace('\0', " ")).unwrap_or_default(),
     };
-    let handle = OUTCOMES.put(Lent { inbox: Arc::clone(inbox), arrived, text });
-    std::ptr::from_ref(handle).cast_mut()
+    aiopool_outcome::own(Lent { inbox: Arc::clone(inbox), arrived, text })
 }
 
 fn get<T>(outcome: Option<&aiopool_outcome>, f: impl FnOnce(&Lent) -> T) -> Option<T> {
@@ -193,13 +174,7 @@ ffi_fn! {
     /// in a forked child, whose copy of it goes with the child.
     fn aiopool_outcome_release(outcome: Option<&'static aiopool_outcome>) -> aiopool_status {
         let Some(cell) = outcome else { return Ok(()) };
-        let lent = {
-            let mut living = cell.lock();
-            let released = || Failure::new(AIOPOOL_ERR_HANDLE, "this outcome was released");
-            living.as_ref().ok_or_else(released)?.inbox.check_process()?;
-            living.take().ok_or_else(released)?
-        };
-        OUTCOMES.give_back(cell);
+        let lent = cell.disown(|lent| lent.inbox.check_process())?;
         lent.inbox.lent.fetch_sub(1, Ordering::Relaxed);
         Ok(())
     }

@@ -9,14 +9,12 @@
 //! `AIOPOOL_ERR_HANDLE`.
 
 use std::mem::MaybeUninit;
-use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::boundary::Failure;
-use super::handle::{Cell, Cells};
 use super::inbox::{Inbox, deadline};
 use super::options::{AIOPOOL_START_FORK, aiopool_pool_options};
 use super::pointer::{Sized32, out, sized};
@@ -27,22 +25,9 @@ use crate::pool::{Pool, PoolBuilder};
 use crate::supervisor::{Shared, Stage};
 use crate::sync::lock;
 
-/// A pool of worker processes.
-#[derive(Debug)]
-pub struct aiopool_pool(Cell<Arc<HostPool>>);
-
-impl Default for aiopool_pool {
-    fn default() -> Self {
-        Self(Cell::empty())
-    }
-}
-
-impl Deref for aiopool_pool {
-    type Target = Cell<Arc<HostPool>>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
+handle! {
+    /// A pool of worker processes.
+    pub struct aiopool_pool(Arc<HostPool>) in POOLS, gone: "this pool was freed";
 }
 
 /// What a pool handle stands for.
@@ -62,8 +47,6 @@ pub(super) struct Numbered {
     pub(super) number: u32,
     pub(super) name: &'static str,
 }
-
-static POOLS: Cells<aiopool_pool> = Cells::new();
 
 impl HostPool {
     /// Starts a pool of `options`, which `adjust` has the last word about.
@@ -118,6 +101,22 @@ impl HostPool {
         self.pool.worker_pids()
     }
 
+    /// Whether it can be freed by a handle of which there are `users`; `what` it is to its owner.
+    pub(super) fn check_free(&self, users: usize, what: &str) -> Result<(), Failure> {
+        self.shared().check_process()?;
+        let lent = self.inbox.lent.load(Ordering::Relaxed);
+        let text = if lent > 0 {
+            format!(
+                "{lent} outcomes or loans of this {what} are not given back: release them first"
+            )
+        } else if users > 1 {
+            format!("another thread is in a call with this {what}: end it first")
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(AIOPOOL_ERR_BUSY, text))
+    }
+
     /// The pool's number of task function `function`.
     pub(super) fn number_of(&self, function: u32) -> Result<Numbered, Failure> {
         let mut numbers = lock(&self.numbers);
@@ -152,13 +151,9 @@ pub(super) unsafe fn options_or_defaults(
 pub(super) fn pool_of(pool: Option<&aiopool_pool>) -> Result<Arc<HostPool>, Failure> {
     let cell = pool.ok_or_else(|| Failure::null("pool"))?;
     init::check_host()?;
-    let pool = cell.lock().as_ref().map(Arc::clone).ok_or_else(freed)?;
+    let pool = cell.lock().as_ref().map(Arc::clone).ok_or_else(aiopool_pool::gone)?;
     pool.shared().check_process()?;
     Ok(pool)
-}
-
-fn freed() -> Failure {
-    Failure::new(AIOPOOL_ERR_HANDLE, "this pool was freed")
 }
 
 ffi_fn! {
@@ -180,8 +175,7 @@ ffi_fn! {
         let options = unsafe { options_or_defaults(options) }?;
         // SAFETY: the caller vouches for the options' pointers.
         let pool = unsafe { HostPool::start(&options, |builder| builder) }?;
-        let handle = POOLS.put(Arc::new(pool));
-        pool_out.write(std::ptr::from_ref(handle).cast_mut());
+        pool_out.write(aiopool_pool::own(Arc::new(pool)));
         Ok(())
     }
 }
@@ -196,22 +190,7 @@ ffi_fn! {
     fn aiopool_pool_free(pool: Option<&'static aiopool_pool>) -> aiopool_status {
         let Some(cell) = pool else { return Ok(()) };
         init::check_host()?;
-        let pool = {
-            let mut living = cell.lock();
-            let pool = living.as_ref().ok_or_else(freed)?;
-            pool.shared().check_process()?;
-            let lent = pool.inbox.lent.load(Ordering::Relaxed);
-            if lent > 0 {
-                let text = format!("{lent} outcomes or loans are not given back: release them first");
-                return Err(Failure::new(AIOPOOL_ERR_BUSY, text));
-            }
-            if Arc::strong_count(pool) > 1 {
-                let text = "another thread is in a call with this pool: terminate it first";
-                return Err(Failure::new(AIOPOOL_ERR_BUSY, text));
-            }
-            living.take()
-        };
-        POOLS.give_back(cell);
+        let pool = cell.disown(|pool| pool.check_free(Arc::strong_count(pool), "pool"))?;
         // Kills and waits.
         drop(pool);
         Ok(())

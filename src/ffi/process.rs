@@ -9,17 +9,14 @@
 
 use std::ffi::{CString, c_char};
 use std::mem::MaybeUninit;
-use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::aiopool_pool_options;
 use super::boundary::Failure;
-use super::handle::{Cell, Cells};
 use super::inbox::deadline;
 use super::init;
+use super::options::aiopool_pool_options;
 use super::outcome::{aiopool_outcome, lend};
 use super::pointer::{out, sized, text};
 use super::pool::{HostPool, options_or_defaults};
@@ -28,22 +25,9 @@ use super::submit::{AIOPOOL_CALL_BY_TICKET, aiopool_call, submit_one};
 use crate::process::{exit_code, next_name, of_one};
 use crate::supervisor::Shared;
 
-/// A task function in a process of its own.
-#[derive(Debug)]
-pub struct aiopool_process(Cell<Arc<HostProcess>>);
-
-impl Default for aiopool_process {
-    fn default() -> Self {
-        Self(Cell::empty())
-    }
-}
-
-impl Deref for aiopool_process {
-    type Target = Cell<Arc<HostProcess>>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
+handle! {
+    /// A task function in a process of its own.
+    pub struct aiopool_process(Arc<HostProcess>) in PROCESSES, gone: "this process was freed";
 }
 
 /// What a process handle stands for: a pool that takes no more tasks.
@@ -52,8 +36,6 @@ pub struct HostProcess {
     pool: HostPool,
     name: CString,
 }
-
-static PROCESSES: Cells<aiopool_process> = Cells::new();
 
 impl HostProcess {
     fn shared(&self) -> &Arc<Shared> {
@@ -69,13 +51,9 @@ impl HostProcess {
 fn process_of(process: Option<&aiopool_process>) -> Result<Arc<HostProcess>, Failure> {
     let cell = process.ok_or_else(|| Failure::null("process"))?;
     init::check_host()?;
-    let process = cell.lock().as_ref().map(Arc::clone).ok_or_else(freed)?;
+    let process = cell.lock().as_ref().map(Arc::clone).ok_or_else(aiopool_process::gone)?;
     process.shared().check_process()?;
     Ok(process)
-}
-
-fn freed() -> Failure {
-    Failure::new(AIOPOOL_ERR_HANDLE, "this process was freed")
 }
 
 ffi_fn! {
@@ -117,8 +95,7 @@ ffi_fn! {
         unsafe { submit_one(&pool, &call) }?;
         pool.close();
         let name = CString::new(name).unwrap_or_default();
-        let handle = PROCESSES.put(Arc::new(HostProcess { pool, name }));
-        process_out.write(std::ptr::from_ref(handle).cast_mut());
+        process_out.write(aiopool_process::own(Arc::new(HostProcess { pool, name })));
         Ok(())
     }
 }
@@ -288,21 +265,9 @@ ffi_fn! {
     fn aiopool_process_free(process: Option<&'static aiopool_process>) -> aiopool_status {
         let Some(cell) = process else { return Ok(()) };
         init::check_host()?;
-        let process = {
-            let mut living = cell.lock();
-            let process = living.as_ref().ok_or_else(freed)?;
-            process.shared().check_process()?;
-            if process.pool.inbox.lent.load(Ordering::Relaxed) > 0 {
-                let text = "the process's outcome is not given back: release it first";
-                return Err(Failure::new(AIOPOOL_ERR_BUSY, text));
-            }
-            if Arc::strong_count(process) > 1 {
-                let text = "another thread is in a call with this process: kill it first";
-                return Err(Failure::new(AIOPOOL_ERR_BUSY, text));
-            }
-            living.take()
-        };
-        PROCESSES.give_back(cell);
+        let process = cell.disown(|process| {
+            process.pool.check_free(Arc::strong_count(process), "process")
+        })?;
         // Kills and waits.
         drop(process);
         Ok(())

@@ -27,14 +27,9 @@ pub struct aiopool_task {
     output: aiopool_output,
 }
 
-/// Where a task function writes its output.
-#[derive(Debug)]
-pub struct aiopool_output(Cell<Work<aiopool_task>>);
-
-impl Default for aiopool_output {
-    fn default() -> Self {
-        Self(Cell::empty())
-    }
+handle! {
+    /// Where a task function writes its output.
+    pub struct aiopool_output(Work<aiopool_task>);
 }
 
 impl Deref for aiopool_task {

@@ -9,11 +9,9 @@
 
 use std::ffi::{CString, c_char, c_void};
 use std::mem::MaybeUninit;
-use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd};
 
 use super::boundary::Failure;
-use super::handle::{Cell, Cells};
 use super::inbox::check_process;
 use super::pointer::{bytes, out, text};
 use super::status::*;
@@ -41,9 +39,10 @@ pub const AIOPOOL_END_UNENCODABLE: u32 = 3;
 /// The task was stopped because it was cancelled; the data is ignored.
 pub const AIOPOOL_END_CANCELLED: u32 = 4;
 
-/// This process as a worker.
-#[derive(Debug)]
-pub struct aiopool_worker(Cell<Serving>);
+handle! {
+    /// This process as a worker.
+    pub struct aiopool_worker(Serving) in WORKERS, gone: "this worker has left its pool";
+}
 
 /// An attached worker, with what the last calls have lent.
 #[derive(Debug)]
@@ -53,22 +52,6 @@ pub struct Serving {
     function: CString,
     input: Vec<u8>,
 }
-
-impl Default for aiopool_worker {
-    fn default() -> Self {
-        Self(Cell::empty())
-    }
-}
-
-impl Deref for aiopool_worker {
-    type Target = Cell<Serving>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
-static WORKERS: Cells<aiopool_worker> = Cells::new();
 
 /// What a worker is told about its pool.
 #[repr(C)]
@@ -111,24 +94,15 @@ fn with<T>(
     f: impl FnOnce(&mut Serving) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut serving = worker.ok_or_else(|| Failure::null("worker"))?.lock();
-    let serving = serving.as_mut().ok_or_else(left)?;
+    let serving = serving.as_mut().ok_or_else(aiopool_worker::gone)?;
     check_process(serving.process)?;
     f(serving)
-}
-
-fn left() -> Failure {
-    Failure::new(AIOPOOL_ERR_HANDLE, "this worker has left its pool")
 }
 
 /// Takes the worker out of its handle.
 fn end(worker: Option<&'static aiopool_worker>) -> Result<AttachedWorker, Failure> {
     let cell = worker.ok_or_else(|| Failure::null("worker"))?;
-    let serving = {
-        let mut living = cell.lock();
-        check_process(living.as_ref().ok_or_else(left)?.process)?;
-        living.take().ok_or_else(left)?
-    };
-    WORKERS.give_back(cell);
+    let serving = cell.disown(|serving| check_process(serving.process))?;
     Ok(serving.worker)
 }
 
@@ -147,7 +121,7 @@ ffi_fn! {
         let worker = AttachedWorker::attach()?;
         let process = process::own_pid();
         let serving = Serving { worker, process, function: CString::default(), input: Vec::new() };
-        worker_out.write(std::ptr::from_ref(WORKERS.put(serving)).cast_mut());
+        worker_out.write(aiopool_worker::own(serving));
         Ok(())
     }
 }

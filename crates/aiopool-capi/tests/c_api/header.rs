@@ -62,7 +62,11 @@ fn expanded(text: &str) -> String {
     for line in text.lines() {
         let signature = line.starts_with("    fn aiopool_") || line.starts_with("    ) -> ");
         match line {
-            "ffi_fn! {" => inside = true,
+            "ffi_fn! {" | "handle! {" => inside = true,
+            // What a handle stands for is nobody's business in C.
+            _ if inside && line.starts_with("    pub struct ") => {
+                lines.push(format!("{}();", line.split('(').next().unwrap()));
+            }
             "}" if inside => inside = false,
             // `-> T = value_after_a_panic => {` becomes `-> T {`.
             _ if inside && signature && line.ends_with("=> {") => {
