@@ -5,6 +5,7 @@
 //! lane, a doorbell, a queue with its engine) across the crate border, as a user's program calls
 //! the library.
 
+#![cfg(not(aiopool_loom))]
 #![forbid(unsafe_code)]
 #![allow(missing_docs, missing_debug_implementations)] // an interface for one caller
 

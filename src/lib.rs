@@ -1,79 +1,188 @@
-//! `aiopool`: a process pool for async tasks.
+//! A process pool for async tasks.
 //!
-//! Workers are forked processes with an event loop each; tasks and outcomes travel through
-//! lock-free rings in shared memory. See `docs/design.md` for how it works.
+//! A pool keeps worker processes; each runs many async tasks on an event loop of its own. Tasks and
+//! their outcomes travel through lock-free rings in shared memory. It is for work that should use
+//! every core, and for code that may crash, hang or leak: whatever it does, it does to a worker and
+//! not to your program. Work that cannot do harm is simpler in threads (tokio, rayon).
+//!
+//! Linux 5.10 or later, x86-64 and aarch64.
+//!
+//! # The first pool
+//!
+//! ```
+//! use aiopool::Pool;
+//!
+//! async fn count_words(text: String) -> usize {
+//!     text.split_whitespace().count()
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let pool = Pool::builder().processes(2).build()?;
+//!     let texts = ["to be or", "not to be"].map(String::from);
+//!     assert_eq!(pool.map(count_words, texts).await?, [3, 3]);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A task function is a plain `async fn`, or a closure that captures nothing: see [`TaskFn`]. Its
+//! argument and its value are encoded with serde: see [`Argument`] and [`Value`]. Functions that
+//! are not async become one with [`sync_fn`], several arguments are a tuple ([`Pool::starmap`]).
+//!
+//! | to run | use |
+//! |---|---|
+//! | one task | [`Pool::apply`] |
+//! | a task for each item of an iterator | [`Pool::map`] |
+//! | a task for each item of an async stream | [`Pool::map_stream`] |
+//! | a function that returns a `Result` | the `try_` form: [`Pool::try_apply`], [`Pool::try_map`] |
+//! | one function in a process of its own | [`Worker`], [`Process`] |
+//!
+//! # Results and errors
+//!
+//! [`Pool::apply`] gives a [`Task`], [`Pool::map`] a [`Map`]. Awaited, they give the value, or all
+//! values in the order of the items. A map can also be read one result at a time, in order or
+//! [as completed](Map::as_completed). What has no value has a [`TaskError`], which says why: the
+//! function returned an error or panicked, time ran out, the worker died.
+//!
+//! ```
+//! use aiopool::{Pool, TaskError};
+//!
+//! async fn parse(text: String) -> Result<u32, std::num::ParseIntError> {
+//!     text.parse()
+//! }
+//!
+//! # fn main() -> aiopool::Result<()> {
+//! let pool = Pool::builder().processes(1).build()?;
+//! let results = aiopool::block_on(pool.try_map(parse, ["1", "x"].map(String::from)).results());
+//! assert_eq!(*results[0].as_ref().unwrap(), 1);
+//! assert!(matches!(results[1], Err(TaskError::Failed(_))));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Dropping a [`Task`] or a [`Map`] cancels what is not over. A full pool pushes back: see
+//! [`Pool::submit`].
+//!
+//! # Options of a task
+//!
+//! [`Pool::with`] gives the same verbs with [`TaskOptions`]: a time limit, a limit for the wait in
+//! the queue, retries with back-off, a priority.
+//!
+//! ```
+//! # use aiopool::{Pool, TaskOptions};
+//! # use std::time::Duration;
+//! # async fn fetch(url: String) -> Result<usize, String> { Ok(url.len()) }
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let pool = Pool::builder().processes(1).build()?;
+//! let patient = TaskOptions::new()
+//!     .timeout(Duration::from_secs(10))
+//!     .retries(3)
+//!     .retry_on_error(true)
+//!     .backoff(Duration::from_millis(100));
+//! let length = pool.with(patient).try_apply(fetch, "http://example.org/".to_owned()).wait()?;
+//! # assert_eq!(length, 19);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # When a worker dies
+//!
+//! A worker that crashes, is killed or exits costs the tasks that were running in it: each ends
+//! with [`TaskError::WorkerLost`], which tells how the worker ended, or runs again if its caller
+//! allowed [`retries`](TaskOptions::retries). All others go on, and another process takes the
+//! worker's place. By default user code never runs twice. How many tasks a crash can cost is how
+//! many run in one worker at a time: [`child_concurrency`](PoolBuilder::child_concurrency).
+//!
+//! # Blocking code
+//!
+//! - In a task, blocking is allowed: it holds up the other tasks of that worker and nothing else.
+//!   For tasks that compute, use `child_concurrency(1)`.
+//! - A caller that is not async waits with [`Task::wait`] and [`Map::into_blocking_iter`], or runs
+//!   a future with [`block_on`].
+//!
+//! # State in the workers
+//!
+//! A worker process shares no variable with its host. What every task needs (a client, a model) is
+//! made once in each worker by [`PoolBuilder::initializer`] and kept in its [`WorkerContext`].
+//! What is large and only read can be loaded before [`init`]: forked workers share it,
+//! copy-on-write. [`Limits`] and `Sandbox` (feature `sandbox`, on by default) confine what a worker
+//! can do.
+//!
+//! # Where to read on
+//!
+//! - `examples/`: hello, map, retries, deadlines, cancel, confined, crash, spawn, each one page.
+//! - [`PoolBuilder`] for every option of a pool, [`TaskOptions`] for those of a task.
+//! - [`Error`] for what a pool refuses, [`TaskError`] for what a task can end with.
+//! - [`scheduler`] for choosing the queue of a task, [`Pool::stats`] for numbers.
+//! - `docs/` in the repository: design, reliability, performance, the C API.
+//!
+//! # Features
+//!
+//! | feature | default | |
+//! |---|---|---|
+//! | `sandbox` | yes | `Sandbox`: workers without files, network or other programs |
+//! | `stats-page` | | a named page on which other programs find a pool's numbers |
+//! | `capi` | | the functions of the C API; a library for C is the crate `aiopool-capi` |
 
-// Under the model checker there are only the facade and the protocols of floor 2, without users.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// A module that begins with `#![cfg(not(aiopool_loom))]` is not there under the model checker,
+// which knows the facade and the protocols of floor 2, without users.
 #![cfg_attr(aiopool_loom, allow(dead_code, unused_imports))]
 // What only the C API uses is compiled without it, too: one code for both builds.
 #![cfg_attr(not(feature = "capi"), allow(dead_code, unused_imports))]
 
-pub(crate) mod arena;
-#[cfg(not(aiopool_loom))]
-pub(crate) mod control;
-pub(crate) mod doorbell;
+mod arena;
+mod control;
+mod doorbell;
 mod error;
-#[cfg(all(feature = "capi", not(aiopool_loom)))]
+#[cfg(feature = "capi")]
 pub mod ffi;
-#[cfg(all(feature = "internals", not(aiopool_loom)))]
+#[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
-#[cfg(not(aiopool_loom))]
-pub(crate) mod launch;
-#[cfg(not(aiopool_loom))]
-pub(crate) mod pool;
-#[cfg(not(aiopool_loom))]
-pub(crate) mod process;
-#[cfg(not(aiopool_loom))]
-pub(crate) mod queue;
-pub(crate) mod ring;
-#[cfg(not(aiopool_loom))]
+mod launch;
+mod pool;
+mod process;
+mod queue;
+mod ring;
 pub mod scheduler;
-#[cfg(not(aiopool_loom))]
-pub(crate) mod shm;
-#[cfg(not(aiopool_loom))]
-pub(crate) mod stats;
-#[cfg(not(aiopool_loom))]
-pub(crate) mod supervisor;
-pub(crate) mod sync;
-#[cfg(not(aiopool_loom))]
-pub(crate) mod sys;
-pub(crate) mod table;
-#[cfg(not(aiopool_loom))]
-pub(crate) mod task;
-#[cfg(not(aiopool_loom))]
-pub(crate) mod worker;
+mod shm;
+mod stats;
+mod supervisor;
+mod sync;
+mod sys;
+mod table;
+mod task;
+mod worker;
 
 pub use error::{Error, Result};
 #[cfg(all(feature = "sandbox", not(aiopool_loom)))]
 pub use launch::Sandbox;
-#[cfg(not(aiopool_loom))]
-pub use launch::{Limits, StartMethod, after_fork, init};
-#[cfg(not(aiopool_loom))]
-pub use pool::{
-    Collect, FromStream, FunctionStats, Map, Pool, PoolBuilder, Source, StarFn, Stats, Submit,
-    Task, TryStarFn,
-};
-#[cfg(not(aiopool_loom))]
-pub use process::{Process, Worker};
 #[cfg(aiopool_fuzz)]
 #[doc(hidden)]
 pub use queue::fuzz::live as fuzz_queue;
 #[cfg(aiopool_fuzz)]
 #[doc(hidden)]
 pub use stats::fuzz_page;
-#[cfg(not(aiopool_loom))]
-pub use stats::{Histogram, PageStats, observe};
 #[cfg(aiopool_fuzz)]
 #[doc(hidden)]
 pub use supervisor::fuzz::live as fuzz_supervisor;
+
 #[cfg(not(aiopool_loom))]
-pub use task::{
-    Argument, Described, LiveError, LossCause, TaskError, TaskFailure, TaskFn, TaskOptions,
-    TaskPanic, TryTaskFn, Value, WorkerExit, WorkerLost, described, sync_fn,
+pub use self::{
+    launch::{Limits, StartMethod, after_fork, init},
+    pool::{
+        Collect, FromStream, FunctionStats, Map, Pool, PoolBuilder, Source, StarFn, Stats, Submit,
+        Task, TryStarFn,
+    },
+    process::{Process, Worker},
+    stats::{Histogram, PageStats, observe},
+    task::{
+        Argument, Described, LiveError, LossCause, TaskError, TaskFailure, TaskFn, TaskOptions,
+        TaskPanic, TryTaskFn, Value, WorkerExit, WorkerLost, described, sync_fn,
+    },
+    worker::{AttachedWorker, Completion, Event, WorkerContext},
 };
-#[cfg(not(aiopool_loom))]
-pub use worker::{AttachedWorker, Completion, Event, WorkerContext};
 
 /// Runs `future` on a tokio runtime of its own, of this thread only, with timers and I/O.
 ///

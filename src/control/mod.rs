@@ -1,5 +1,6 @@
 //! Floor 3: a queue's control region, where the rings, the table and the doorbell meet memory.
 
+#![cfg(not(aiopool_loom))]
 #![allow(unsafe_code)] // An island: the records are cast from mapped words.
 
 mod header;

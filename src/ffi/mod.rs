@@ -8,6 +8,8 @@
 //! Handles are cells of memory that is never given back (`handle`), so that a handle which was
 //! freed is recognised instead of read after free. The contract of each function is its comment
 //! in the header.
+
+#![cfg(not(aiopool_loom))]
 #![allow(non_camel_case_types)] // C names
 #![allow(clippy::missing_safety_doc)] // the contract of each function is its comment in the header
 #![allow(unsafe_code)] // An island: pointers that C gives.

@@ -5,6 +5,8 @@
 //! executes it. `README.md` beside this file has the roles, the messages, the contract of a
 //! worker's start and end, and the numbered crash points.
 
+#![cfg(not(aiopool_loom))]
+
 mod after_fork;
 mod attached;
 mod exec;

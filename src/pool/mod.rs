@@ -1,4 +1,6 @@
 //! Floor 7: the pool as its users see it.
+
+#![cfg(not(aiopool_loom))]
 #![forbid(unsafe_code)]
 
 mod batch;

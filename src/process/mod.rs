@@ -2,6 +2,8 @@
 //!
 //! [`Process`] only runs it, [`Worker`] gives its value. Both are a pool of one process that is
 //! not replaced, so all that holds for a pool's workers holds here.
+
+#![cfg(not(aiopool_loom))]
 #![forbid(unsafe_code)]
 
 mod pool_of_one;

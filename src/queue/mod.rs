@@ -3,6 +3,8 @@
 //! One mutex guards the free list, the tails, the private entries and the closed flag, for
 //! nanoseconds; another guards the host's ends of the lanes, which whoever waits drains. No
 //! system call, await or user code runs under the first.
+
+#![cfg(not(aiopool_loom))]
 #![forbid(unsafe_code)]
 
 mod audit;

@@ -1,4 +1,6 @@
 //! Floor 6: which queue a task goes to.
+
+#![cfg(not(aiopool_loom))]
 #![forbid(unsafe_code)]
 
 mod least_loaded;

@@ -16,6 +16,8 @@
 //!
 //! New numbers come after the ones there are; the version says so.
 
+#![cfg(not(aiopool_loom))]
+
 mod histogram;
 #[cfg(feature = "stats-page")]
 mod page;

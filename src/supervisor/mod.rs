@@ -3,6 +3,8 @@
 //! It alone orders, recovers, respawns, retries, expires and audits, so that nothing depends on
 //! the user's runtime being free. It waits in one `poll`: for its bell, the zygote's line, the
 //! pidfds of the workers and the next thing that comes due.
+
+#![cfg(not(aiopool_loom))]
 #![forbid(unsafe_code)]
 
 mod burial;

@@ -4,6 +4,8 @@
 //! floor above; knows nothing of tasks, regions or workers. What is retried after a signal
 //! (`EINTR`) is retried here, so that no caller has to think of it.
 
+#![cfg(not(aiopool_loom))]
+
 pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod cpus;

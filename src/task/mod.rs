@@ -1,5 +1,7 @@
 //! Floor 3: what a task is: its function, its options, its bytes and its outcome.
 
+#![cfg(not(aiopool_loom))]
+
 pub(crate) mod address;
 pub(crate) mod callback;
 pub(crate) mod codec;

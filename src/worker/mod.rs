@@ -3,6 +3,8 @@
 //! `engine` is the protocol without an executor, `root` the executor, `slots` the memory of the
 //! futures, `local` what user code sees of all this.
 
+#![cfg(not(aiopool_loom))]
+
 mod attached;
 mod claimed;
 mod config;
