@@ -32,7 +32,7 @@ WALL = 0x40000000
 RAX, RSI, ORIG_RAX, RIP, RSP = 10, 13, 15, 16, 19
 GETPPID = 110
 INSTRUCTIONS_PER_NS = 3
-# A system call that has not returned after so many looks waits for something. Between looks the
+# A system call that has not returned after this many polls waits for something. Between polls the
 # tracer sleeps: on one processor the call could not go on otherwise.
 LOOKS, PAUSE = 20, 50e-6
 

@@ -46,7 +46,7 @@ fn apply_async(bencher: Bencher<'_, '_>) {
 
 const TASKS: u64 = 2_000;
 
-/// 2,000 tasks, so many of them in flight.
+/// 2,000 tasks, with a given number in flight.
 #[divan::bench(args = [1, 10, 100, 1_000])]
 fn map(bencher: Bencher<'_, '_>, window: usize) {
     let pool = pool(2, 1);
@@ -56,7 +56,7 @@ fn map(bencher: Bencher<'_, '_>, window: usize) {
     });
 }
 
-/// 2,000 tasks over so many queues with a worker each.
+/// 2,000 tasks over a number of queues with a worker each.
 #[divan::bench(args = [1, 4, 16])]
 fn map_queues(bencher: Bencher<'_, '_>, queues: usize) {
     let pool = pool(queues, queues);
@@ -66,7 +66,7 @@ fn map_queues(bencher: Bencher<'_, '_>, queues: usize) {
     });
 }
 
-/// So many bytes there and back.
+/// A number of bytes there and back.
 #[divan::bench(args = [8, 256, 64 << 10, 1 << 20])]
 fn payload(bencher: Bencher<'_, '_>, size: usize) {
     let pool = pool(1, 1);

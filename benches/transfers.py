@@ -123,7 +123,7 @@ def worker(me, queue, task_ns):
                 queue.written[me] += 1
                 yield flag, False
                 continue
-        # Somebody has claimed it: help head on.
+        # Another worker has claimed it: help head on.
         yield head, True
         if queue.head == position:
             queue.head += 1

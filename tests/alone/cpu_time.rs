@@ -1,4 +1,4 @@
-//! The processor time that a pool tells of is that of all its workers, the dead ones included.
+//! The processor time that a pool reports is that of all its workers, the dead ones included.
 
 use std::time::{Duration, Instant};
 

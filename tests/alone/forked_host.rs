@@ -27,8 +27,8 @@ fn a_forked_child_cannot_disturb_the_pool() {
     let pool = Pool::builder().processes(2).build().unwrap();
     let task = pool.apply(nap, 300);
     let queued: Vec<_> = (0..100).map(|x| pool.apply(double, x)).collect();
-    // SAFETY: the child only touches memory of its own and leaves by `_exit`; the locks it takes
-    // are held by nobody at this moment, since the host's other threads are idle.
+    // SAFETY: the child only touches memory of its own and leaves by `_exit`; no thread holds the
+    // locks it takes at this moment, since the host's other threads are idle.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let refused = pool.apply(double, 1).wait();
@@ -56,7 +56,7 @@ fn a_forked_child_has_a_pool_of_its_own() {
     let _alone = crate::one_at_a_time();
     let pool = Pool::builder().processes(1).build().unwrap();
     assert_eq!(pool.apply(double, 1).wait().unwrap(), 2);
-    // SAFETY: as above: the host's other threads are idle.
+    // SAFETY: as for the first child: the host's other threads are idle.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let works = Pool::builder().processes(1).build().is_ok_and(|own| {

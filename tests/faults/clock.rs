@@ -1,4 +1,4 @@
-//! The time of day jumps by years, in the host, the zygote and the workers: nobody notices.
+//! The time of day jumps by years, in the host, the zygote and the workers, and changes nothing.
 //!
 //! This program has a `clock_gettime` of its own, which std, tokio and aiopool call in place of
 //! the C library's. Every second look at the time of day is years away from the one before.

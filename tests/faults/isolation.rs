@@ -1,4 +1,4 @@
-//! What a user can forbid workers, and that it costs nobody but who goes over it.
+//! What a user can forbid workers, and that it costs only the worker that exceeds it.
 #![cfg(feature = "sandbox")]
 #![allow(unsafe_code)] // looks at limits and sends signals, in its own workers
 
@@ -64,7 +64,7 @@ fn an_allocation_over_the_limit_costs_its_own_worker() {
         assert!(!pool.apply(try_allocate, 4 << 30).wait().unwrap());
         let lost = lost(pool.apply(allocate, 4 << 30).wait());
         assert_eq!(lost.exit.signal(), Some(libc::SIGABRT), "{lost}");
-        // In the other worker, or queued again: nobody was beside the one that died.
+        // In the other worker, or queued again: no task ran beside the one that died.
         let neighbour = neighbour.wait();
         assert!(matches!(neighbour, Ok(300) | Err(TaskError::WorkerLost(_))), "{neighbour:?}");
         works(&pool);

@@ -1,5 +1,5 @@
-//! A pool's shared memory has no name, cannot be resized, and is in the hands of nobody but the
-//! pool's own processes, each of which has only what is its own.
+//! A pool's shared memory has no name and cannot be resized. Only the pool's own processes have it,
+//! and each has only its own part.
 #![allow(unsafe_code)] // asks for seals
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,8 +115,8 @@ fn check(method: StartMethod) {
     let foreign: BTreeSet<Identity> = regions(stranger).into_keys().collect();
     assert!(theirs.is_disjoint(&foreign), "a worker of another pool has regions of this one");
 
-    // Nobody else on this machine has any, by descriptor or by mapping: neither the children that
-    // the host and a task have started, nor anyone.
+    // No other process on this machine has any, by descriptor or by mapping, not even the children
+    // that the host and a task have started.
     let holders = processes(|pid| {
         regions(pid).keys().chain(mapped(pid).keys()).any(|region| theirs.contains(region))
     });

@@ -118,7 +118,7 @@ fn no_memory_for_regions_is_an_error_at_build() {
 #[test]
 fn limits_of_the_host_itself_are_errors_at_build() {
     let test = "limits_of_the_host_itself_are_errors_at_build";
-    // Going over this one is a signal, by which nobody is to die.
+    // Exceeding this one is a signal, of which no process may die.
     alone_as(test, "file size", || {
         let pool = Pool::builder().processes(1).build().unwrap();
         limit(libc::RLIMIT_FSIZE, 1 << 20);
@@ -229,7 +229,7 @@ fn fork_that_answers_eagain() {
             Ok(group) => group,
             Err(error) => return impossible("a limit on processes", error),
         };
-        // The zygote and two workers fit, and nobody else.
+        // The zygote and two workers fit, and no more.
         let pool = Pool::builder().processes(2).build().unwrap();
         let zygote = own("aiopool-zygote");
         zygote.iter().chain(&pool.worker_pids()).for_each(|&pid| group.take(pid));

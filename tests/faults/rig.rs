@@ -105,7 +105,7 @@ fn left_after(mark: &str, patience: Duration) -> Vec<Process> {
     }
 }
 
-/// The living processes that `wanted` says yes to; the dead that nobody has reaped do not count.
+/// The living processes for which `wanted` is true; zombies do not count.
 pub fn processes(wanted: impl Fn(u32) -> bool) -> Vec<Process> {
     let all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
@@ -130,7 +130,7 @@ pub fn kill(pid: u32, signal: i32) {
     unsafe { libc::kill(pid as libc::pid_t, signal) };
 }
 
-/// Waits for what comes about without anybody telling.
+/// Waits for a condition of which there is no notification.
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
     while !condition() {
@@ -185,7 +185,7 @@ pub fn settles(pool: &Pool) {
     assert_eq!(stats.submitted, outcomes, "{stats:?}");
 }
 
-/// Records of a pool of one queue, unless it was told otherwise.
+/// Records of a pool of one queue, unless an option sets them.
 pub const CAPACITY: u64 = 4096;
 
 /// What is said of a worker that was lost.

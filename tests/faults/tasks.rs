@@ -121,7 +121,8 @@ fn a_task_that_blocks_the_executor_for_ever() {
         let queued: Vec<_> = (0..10).map(|x| pool.apply(double, x)).collect();
         let ended = blocking.wait().unwrap_err();
         assert!(matches!(ended, TaskError::TimedOut { started: true, .. }), "{ended:?}");
-        // Who ran beside it is lost and told why, or runs again; who waited never notices.
+        // Tasks that ran beside it are lost, with the reason, or run again; tasks that waited never
+        // notice.
         let neighbour = lost(neighbour.wait());
         assert_eq!((neighbour.cause, neighbour.pid), (LossCause::NeighbourTimedOut, victim));
         assert_eq!(neighbour.exit.signal(), Some(libc::SIGKILL));
@@ -332,7 +333,7 @@ fn a_cancelled_task_that_never_yields_holds_up_nobody_but_its_worker() {
             let mut blocking = pool.apply(block, 0);
             until("it to run", || pool.stats().running == 1);
             blocking.cancel();
-            // Its outcome comes at once; no kill follows, for nobody set a time.
+            // Its outcome comes at once; no kill follows, since no time was set.
             assert!(matches!(blocking.wait(), Err(TaskError::Cancelled)));
             let tasks: Vec<_> = (0..200).map(|x| pool.apply(double, x)).collect();
             for (x, task) in tasks.into_iter().enumerate() {

@@ -13,10 +13,12 @@ const FOREIGN: &[&str] = &[
     "NAME",
     "SA_RESTART",
     "create_worker",
+    "deserialize_with",
     "finish_work",
     "get_manager",
     "on_thread_park",
     "queue_work",
+    "serialize_with",
     "square.c",
 ];
 

@@ -68,7 +68,7 @@ async fn block(call: (String, String)) -> usize {
     }
 }
 
-/// Comes back when it is told to stop: it lets itself be dropped.
+/// Returns when it is cancelled: it lets itself be dropped.
 async fn nap(call: (String, String)) -> usize {
     let run = note(&call);
     tokio::time::sleep(Duration::from_secs(3600)).await;
@@ -92,7 +92,7 @@ async fn neighbours_of_a_task_that_ignores_its_deadline_keep_their_attempts() {
         (0..3).map(|i| pool.apply(run_once, runs.call(&format!("queued-{i}")))).collect();
     let error = in_time(culprit).await.unwrap_err();
     assert!(matches!(error, TaskError::TimedOut { started: true, .. }), "{error:?}");
-    // It ran and may not run again: lost, and told why.
+    // It ran and may not run again: lost, with the reason.
     let error = in_time(once).await.unwrap_err();
     let lost = error.worker_lost().unwrap_or_else(|| panic!("{error:?}"));
     assert_eq!(lost.cause, LossCause::NeighbourTimedOut);
@@ -221,7 +221,7 @@ async fn a_suspect_runs_alone_and_an_innocent_one_goes_free() {
     let error = in_time(culprit).await.unwrap_err();
     // One beside the innocent that does not count, and two alone.
     assert_eq!(error.worker_lost().map(|lost| lost.attempt), Some(3), "{error}");
-    // Only who was in flight beside the culprit, and may not run again, was lost with it.
+    // Only tasks that were in flight beside the culprit, and may not run again, were lost with it.
     let lost = runs_of_crowd(crowd).await;
     assert!(lost <= 2 * 3, "{lost} of the crowd were lost");
 }

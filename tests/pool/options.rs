@@ -54,7 +54,7 @@ async fn a_full_pool_pushes_back_by_every_verb() {
     assert!(full.is_full(), "{full:?}");
     let full = pool.apply(double, 1).submitted_now().unwrap_err();
     assert!(full.is_full(), "{full:?}");
-    // Nobody would submit it any more: to let it go silently would be to lose it.
+    // It could not be submitted any more: to drop it silently would be to lose it.
     let full = pool.apply(double, 1).detach().unwrap_err();
     assert!(full.is_full(), "{full:?}");
     let waits = tokio::time::timeout(Duration::from_millis(50), pool.submit(double, 1)).await;

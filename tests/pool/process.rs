@@ -111,7 +111,7 @@ async fn exit_codes_are_those_of_the_process_and_negative_for_signals() {
     assert!(matches!(process.exit(), Some(WorkerExit::Signalled { signal: 15, .. })));
     let error = process.take_error().unwrap();
     assert_eq!(error.worker_lost().unwrap().exit.signal(), Some(15), "{error}");
-    // It is gone, so there is nobody to be hit.
+    // It is gone, so the signal hits no process.
     process.kill().unwrap();
 }
 

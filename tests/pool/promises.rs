@@ -207,7 +207,7 @@ async fn a_failing_initializer_ends_the_pool_with_its_error() {
     assert!(error.to_string().contains("no licence"), "{error}");
     let ended = in_time(pool.join()).await.unwrap_err();
     assert!(matches!(&ended, Error::Failed(reason) if matches!(**reason, Error::Initializer(_))));
-    // Ended means that nobody is left who could start another.
+    // Ended means that no thread is left that could start another.
     let tries = std::fs::read_to_string(&path).unwrap().lines().count();
     std::fs::remove_file(&path).unwrap();
     assert!((1..=8).contains(&tries), "{tries} tries");
@@ -295,7 +295,7 @@ async fn a_finished_map_ends_again_at_once() {
     let pool = pool(1);
     let mut task = pool.apply(double, 2);
     assert_eq!(in_time(&mut task).await.unwrap(), 4);
-    // A value can be had once; asking again is a bug of the caller's, and told at once.
+    // A value can be had once; asking again is a bug of the caller's, and reported at once.
     #[allow(clippy::redundant_async_block)] // it moves the handle in, so that it outlives the wait
     let again = tokio::spawn(async move { (&mut task).await });
     let panic = in_time(again).await.unwrap_err().into_panic();

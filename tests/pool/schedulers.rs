@@ -22,7 +22,7 @@ async fn die(_: u64) -> u64 {
     std::process::abort()
 }
 
-/// What a scheduler was told.
+/// The calls that a scheduler got.
 #[derive(Debug, Default)]
 struct Told {
     queues: Vec<usize>,
@@ -33,7 +33,7 @@ struct Told {
     ended: Vec<(ProcessInfo, bool)>,
 }
 
-/// Writes down what the scheduler inside is told and says.
+/// Records the calls and answers of the scheduler inside.
 struct Spy<S>(S, Arc<Mutex<Told>>);
 
 impl<S: Scheduler> Scheduler for Spy<S> {
@@ -51,7 +51,7 @@ impl<S: Scheduler> Scheduler for Spy<S> {
         assert_eq!(load.queues(), self.1.lock().unwrap().queues.len());
         for queue in 0..load.queues() {
             assert!((1..=self.1.lock().unwrap().processes.len()).contains(&load.processes(queue)));
-            // In this order: workers take tasks meanwhile, and nobody else submits.
+            // In this order: workers take tasks meanwhile, and no other thread submits.
             let depth = load.depth(queue);
             assert!(load.depth_up_to(queue, 0) <= depth);
         }
@@ -116,7 +116,7 @@ async fn conforms<S: Scheduler>(make: impl Fn() -> S) {
             assert_eq!(told.processes, seats);
             assert!(told.scheduled.is_empty(), "asked before it was told of all");
         }
-        // Every task is placed on a queue, runs, and is told of when it is over.
+        // Every task is placed on a queue, runs, and is reported when it is over.
         let pids = in_time(pool.map(pid, 0..300)).await.unwrap();
         assert_eq!(pids.len(), 300);
         {
@@ -135,7 +135,7 @@ async fn conforms<S: Scheduler>(make: impl Fn() -> S) {
         // The classes it asks for are there.
         let lowest = pool.stats_free_class();
         in_time(pool.with(TaskOptions::new().priority(lowest)).apply(pid, 1)).await.unwrap();
-        // A death is told, and so is the replacement; the scheduler goes on.
+        // A death is reported, and so is the replacement; the scheduler goes on.
         in_time(pool.apply(die, 1)).await.unwrap_err();
         let completed = told.lock().unwrap().completed.last().copied().unwrap();
         assert!(!completed.ok);

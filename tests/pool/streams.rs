@@ -107,7 +107,7 @@ async fn a_stream_dropped_half_way_calls_off_what_runs_and_frees_the_rest() {
         assert_eq!(pool.stats().pending, 0);
         // The futures themselves are dropped, and what never began never does.
         until(|| count(&marks, "dropped") == 8).await;
-        // Records and blocks come back although nobody uses the pool meanwhile.
+        // Records and blocks come back although the pool is not used meanwhile.
         until(|| pool.stats().free_records == 64).await;
         assert_eq!((count(&marks, "began"), pool.stats().input_bytes), (8, 0));
         std::fs::remove_dir_all(marks.path()).unwrap();
@@ -244,7 +244,7 @@ async fn a_batch_that_waits_for_room_ends_with_the_pool() {
         end(&pool);
         let refused = in_time(batch).await.unwrap().unwrap_err();
         assert!(matches!(refused, TaskError::PoolClosed { .. }), "{refused:?}");
-        // Nobody has their handles any more, so those that were in are called off.
+        // Their handles are gone, so those that were submitted are cancelled.
         in_time(pool.join()).await.unwrap();
         assert_eq!(pool.stats().pending, 0);
     }

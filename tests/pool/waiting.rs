@@ -46,8 +46,8 @@ async fn a_submitter_gets_the_record_of_a_task_that_was_called_off() {
     for mark in &marks {
         let _ = std::fs::remove_file(mark);
     }
-    // Called off, so no outcome is missing any more; but no record is free yet, and nobody has
-    // asked the worker to ring.
+    // Cancelled, so no outcome is missing any more; but no record is free yet, and the worker was
+    // not asked to ring.
     drop(lingering);
     let doubled = tokio::time::timeout(WATCHDOG, pool.apply(double, 21)).await;
     assert_eq!(doubled.expect("nobody told the submitter that there is room").unwrap(), 42);

@@ -53,7 +53,7 @@ impl Host {
         line.trim_end().to_owned()
     }
 
-    /// Waits until nobody is left who could write to its outputs, at most [`WATCHDOG`].
+    /// Waits until no writer of its outputs is left, at most [`WATCHDOG`].
     pub fn end(mut self) -> End {
         let pid = self.child.id();
         let (done, wait) = mpsc::channel::<()>();

@@ -105,7 +105,7 @@ fn loggers() {
 }
 
 fn warmth() {
-    // Other C libraries let nobody look.
+    // Other C libraries do not show it.
     if cfg!(target_env = "gnu") {
         let said = run("warm generator").stderr;
         assert!(said.contains("aiopool::after_fork"), "{said}");

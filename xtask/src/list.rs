@@ -1,4 +1,4 @@
-//! The mutations: where, what stands there, what stands there instead, and who has to notice.
+//! The mutations: the place, the code there, the code instead, and the tests that must notice.
 
 /// What the tests that notice are built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

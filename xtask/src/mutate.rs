@@ -1,5 +1,5 @@
 //! The mutation check: the product's code weakened in one place at a time, and which model or test
-//! notices. One that nobody notices is a model that is missing.
+//! notices. A weakening that no test notices is a missing model.
 //!
 //! ```sh
 //! cargo xtask mutate                             # all of them
@@ -68,7 +68,7 @@ pub fn run(mut words: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
-/// Tries the `wanted` mutations; the number of those that nobody noticed.
+/// Tries the `wanted` mutations; returns the number of those that no test noticed.
 fn check(all: &[Mutation], wanted: &[&Mutation]) -> Result<usize, String> {
     let root = crate::root();
     let tree = root.join("target/mutations/tree");

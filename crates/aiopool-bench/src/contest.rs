@@ -17,7 +17,7 @@ pub struct Rival {
 pub enum Bar {
     AtLeast(f64),
     AtMost(f64),
-    /// At most so many times more, and at most so many times less.
+    /// At most this many times more, and at most this many times less.
     Within(f64),
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
-/// Tells the user something on stderr. Nobody to tell is no reason to stop.
+/// Writes to the user on stderr. A stderr without a reader is no reason to stop.
 pub fn complain(message: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "aiopool: {message}");
 }

@@ -76,7 +76,7 @@ struct Line {
     points: Vec<(f64, f64)>,
 }
 
-/// What a task costs with so many in flight, and beside it tokio's.
+/// What a task costs by the number in flight, and beside it tokio's.
 pub fn load(rows: &[Measured]) -> anyhow::Result<String> {
     let points = |figure: fn(&Measured) -> f64| with_number(rows, "in-flight-", figure);
     let lines = [

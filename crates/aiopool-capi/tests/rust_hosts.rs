@@ -32,7 +32,7 @@ unsafe extern "C" fn upper(
     if written != AIOPOOL_OK || user.is_null() {
         return -1;
     }
-    // SAFETY: as above.
+    // SAFETY: as for the call before.
     let asked = unsafe { aiopool_task_sleep(task.as_ref(), 1, Some(awake), std::ptr::null_mut()) };
     if asked == AIOPOOL_OK { AIOPOOL_PENDING } else { asked }
 }

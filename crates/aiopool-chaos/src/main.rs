@@ -31,9 +31,9 @@ struct Ask {
     seconds: Option<u64>,
     /// One JSON object instead of lines.
     json: bool,
-    /// A soak goes on until it has had so many tasks
+    /// Go on with a soak until it has had this many tasks
     tasks: Option<u64>,
-    /// and so many kills.
+    /// and this many kills.
     kills: Option<u64>,
     /// Only these paths of a sweep, with commas between.
     paths: Option<&'static str>,

@@ -1,4 +1,4 @@
-//! Other processes, as seen in `/proc`, and signals that hit the one meant or nobody.
+//! Other processes, as seen in `/proc`, and signals that hit the one meant or none.
 
 #![allow(unsafe_code)] // System calls that std has no name for.
 
@@ -15,7 +15,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// The worker `pid`, unless it is gone and the number somebody else's.
+    /// The worker `pid`, unless it is gone and the number belongs to another process.
     pub fn worker(pid: u32) -> Option<Self> {
         let process = Self::any(pid)?;
         // Looked at after the pidfd was opened, so it is the pidfd's process that has the name.
@@ -27,7 +27,7 @@ impl Process {
     pub fn any(pid: u32) -> Option<Self> {
         // SAFETY: takes two numbers, returns a descriptor that is ours or -1.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-        // SAFETY: new, and nobody else's.
+        // SAFETY: new, and no other code has its number.
         (fd >= 0).then(|| Self { pid, pidfd: unsafe { OwnedFd::from_raw_fd(fd as i32) } })
     }
 

@@ -72,8 +72,8 @@ pub fn run(ask: Ask) -> Figures {
                 figures.complain("a client panicked");
             }
         }
-        // The last scribble may not be found before somebody looks: the pool has to mend itself
-        // under ordinary work, and then do it right.
+        // The last scribble may go unnoticed until it is read: the pool has to repair itself under
+        // ordinary work, and then work correctly.
         let mended = Instant::now() + WATCHDOG;
         let mut row = 0;
         while row < 200 {
@@ -221,9 +221,9 @@ async fn take<T: serde::de::DeserializeOwned + 'static>(
     count.fetch_add(1, Relaxed);
 }
 
-// What a task is told may be scribbled over, the number of its function as well: `fill` with a
-// length that `doze` takes for milliseconds. So none of them believes that it is to run for long;
-// a task without an outcome is the pool's fault then.
+// A task's input may be scribbled over, the number of its function as well: `fill` with a length
+// that `doze` takes for milliseconds. So no task runs for long whatever its input says; then a task
+// without an outcome is the pool's fault.
 
 /// [`tasks::make`], not for long.
 async fn fill((number, len): (u32, usize)) -> Bytes {

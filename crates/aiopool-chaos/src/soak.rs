@@ -123,7 +123,7 @@ pub fn run(ask: Ask) -> Figures {
     });
     run.stopping.store(true, Relaxed);
     killer.join().expect("the killer does not panic");
-    // Whoever was stopped or is on the way up gets done; then everything must be back.
+    // Workers that were stopped or are starting get done; then everything must be back.
     settle(&run, &runtime);
     let stats = run.pool.stats();
     let after = settled_fds(|| (fds(me), fds(zygote)), &before);

@@ -11,7 +11,7 @@ pub fn answer(number: u32) -> u64 {
     u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xA5
 }
 
-/// `len` bytes that nobody else's output has.
+/// `len` bytes that no other task's output has.
 pub fn pattern(number: u32, len: usize) -> Vec<u8> {
     let mut word = answer(number) | 1;
     let mut bytes = Vec::with_capacity(len + 8);

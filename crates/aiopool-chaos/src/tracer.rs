@@ -151,7 +151,7 @@ impl Tracee {
         loop {
             step = match step {
                 Step::Dead | Step::Forked(_) => return false,
-                // Nobody has rung yet; the audit does, if nobody else.
+                // The bell has not rung yet; the audit rings, if no other does.
                 Step::Asleep => match self.wait_awake(Duration::from_secs(5)) {
                     Some(step) => step,
                     None => {
@@ -235,7 +235,7 @@ impl Tracee {
         // SAFETY: an all-zero value is one; the kernel writes at most its size.
         let mut info: libc::ptrace_syscall_info = unsafe { std::mem::zeroed() };
         let size = size_of_val(&info);
-        // SAFETY: as above.
+        // SAFETY: as for the call before.
         let got = unsafe {
             libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, self.pid, size, ptr::from_mut(&mut info))
         };
@@ -334,7 +334,7 @@ impl Tracee {
             if got == self.pid {
                 return self.what(status);
             }
-            // Somebody else's child, or interrupted.
+            // The child of another thread, or interrupted.
             if std::io::Error::last_os_error().kind() != std::io::ErrorKind::Interrupted {
                 return Step::Dead;
             }

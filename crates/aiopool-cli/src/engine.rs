@@ -1,4 +1,4 @@
-//! Who does the work of a scrape, and what it costs.
+//! The engine that does the work of a scrape, and what it costs.
 
 use std::num::NonZeroUsize;
 use std::pin::pin;

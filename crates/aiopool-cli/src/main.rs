@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(status) => status,
-        // Whoever read our output has seen enough.
+        // The reader of our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(format_args!("error: {error:#}"));

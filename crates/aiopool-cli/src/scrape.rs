@@ -18,22 +18,23 @@ use crate::summary::Summary;
 
 /// Scrapes a book shop, the built-in one by default, into a CSV file
 ///
-/// The last line of output sums up. Its CPU time is user and system time of this process and, with
-/// the pool, of the workers; the built-in site, which stands for a server elsewhere, is not in it.
+/// The last line of output is the summary. Its CPU time is the user and system time of this process
+/// and, with the pool, of its workers. The built-in site, which stands for a server elsewhere, is not
+/// included.
 /// Exit status: 0 done, 1 something failed, 2 wrong usage.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Site to scrape, built like books.toscrape.com; without it the built-in site is started
     #[arg(long, value_name = "URL", value_parser = |url: &str| Job::new(url, 1).map(|_| url.to_owned()))]
     base_url: Option<String>,
-    /// How many list pages to read; the built-in site has 50
+    /// List pages to read; the built-in site has 50
     #[arg(long, value_name = "N", default_value_t = LIST_PAGES, allow_negative_numbers = true)]
     #[arg(value_parser = parser!(u32).range(1..))]
     pages: u32,
     /// File to write the books to
     #[arg(long, value_name = "FILE", default_value = "books.csv")]
     out: PathBuf,
-    /// Who does the work
+    /// The engine that does the work
     #[arg(long, default_value = "pool")]
     engine: Engine,
     /// Worker processes of the pool; without it one for each processor that may be used
@@ -73,7 +74,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// What clap cannot see: values that are wrong together.
+    /// Checks what clap cannot: values that are wrong together.
     fn misuse(&self) -> Option<String> {
         if self.base_url.is_none() && self.pages > LIST_PAGES {
             let pages = self.pages;
@@ -141,7 +142,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         output::complain(format_args!("error: {error}"));
     }
     if effort.interrupted {
-        output::complain(format_args!("error: interrupted; the books that were in are written"));
+        output::complain(format_args!("error: interrupted; the books read so far are written"));
     }
     if args.json {
         output::say(format_args!("{}", serde_json::to_string(&summary)?))?;

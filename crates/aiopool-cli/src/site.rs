@@ -21,7 +21,7 @@ pub struct Args {
     /// Delay of each answer in milliseconds
     #[arg(long, value_name = "N", default_value_t = 0)]
     latency_ms: u64,
-    /// End when stdin is closed: then the site cannot outlive whoever started it
+    /// End when stdin is closed, so that the site cannot outlive the process that started it
     #[arg(long, hide = true)]
     until_stdin_closes: bool,
 }

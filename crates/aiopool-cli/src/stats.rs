@@ -14,10 +14,10 @@ use crate::output;
 pub struct Args {
     /// The page's name
     name: String,
-    /// One JSON object a line
+    /// Print one JSON object a line
     #[arg(long)]
     json: bool,
-    /// Again every second, until the pool ends
+    /// Repeat every second, until the pool ends
     #[arg(long)]
     watch: bool,
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::engine::{Effort, Engine};
 
-/// What a scrape came to. The names and their order are the contract of `--json`.
+/// The result of a scrape. The names and their order are the contract of `--json`.
 #[derive(Debug, Serialize)]
 pub struct Summary {
     books: u64,
@@ -60,7 +60,7 @@ impl Display for Summary {
     }
 }
 
-/// Milliseconds are all that means anything.
+/// Rounds to milliseconds: more digits would mean nothing.
 fn rounded(seconds: f64) -> f64 {
     (seconds * 1_000.0).round() / 1_000.0
 }

@@ -10,7 +10,7 @@ pub struct Args {
     load: PathBuf,
 }
 
-/// Comes back only with the reason why this process is no worker.
+/// Returns only with the reason why this process is no worker.
 pub fn run(args: Args) -> anyhow::Result<std::process::ExitCode> {
     match aiopool::ffi::serve_library(&args.load)? {}
 }

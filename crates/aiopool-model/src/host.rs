@@ -90,7 +90,7 @@ fn find_room(config: &Config, to: &mut State, client: usize) {
     if let Some(index) = records.iter().position(|entry| !entry.used && !entry.deferred) {
         let me = &mut to.threads[client];
         (me.record, me.at, me.wants_room) = (index as u8, Do::Push, false);
-        // Nobody looks at a record that is FREE: described and published in one.
+        // No process reads a record that is FREE: described and published in one step.
         let task = next_task(config, to, client).expect("the caller looked");
         to.threads[client].submitted += 1;
         let entry = &mut to.entries[index];
@@ -237,7 +237,7 @@ fn busy(moves: &mut Moves<'_>, now: &State, client: usize) {
             "rings the worker of what it called off"
         }
         Do::Empty => {
-            // A blocking client: it takes the ring for all, edges that nobody saw included.
+            // A blocking client: it consumes the ring for all, unseen edges included.
             me.at = Do::Arm;
             if now.host_bell {
                 to.host_bell = false;

@@ -6,13 +6,13 @@ use crate::{host, supervisor, worker};
 
 /// Something that can happen.
 pub struct Move {
-    /// Who does it: a worker's number, or 10 and a thread's.
+    /// The actor: a worker's number, or 10 and a thread's.
     pub who: u8,
     pub what: &'static str,
     pub to: State,
     /// A rule that this breaks.
     pub wrong: Option<&'static str>,
-    /// A kill, a stop or a going on: nothing that anybody may wait for.
+    /// A kill, a stop or a continuation: no process may wait for one.
     pub fault: bool,
 }
 
@@ -131,7 +131,7 @@ pub fn at_rest(config: &Config, now: &State) -> Option<&'static str> {
     let living = (0..config.sizes.workers).filter(|&slot| now.workers[slot].at != At::Dead);
     let living: u8 = living.map(|slot| 1 << slot).sum();
     if now.stopped == living {
-        // Nobody is left to do anything.
+        // No process is left that could move.
         return None;
     }
     if now.stopped != 0 {

@@ -62,7 +62,7 @@ pub struct Config {
 /// What the host does about a ring that may be full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    /// Helps head past what nobody can claim any more.
+    /// Helps head past entries that can no longer be claimed.
     HelpsHead,
     /// Waits for a worker to do it.
     Waits,
@@ -73,7 +73,7 @@ pub enum Room {
 pub enum Requeue {
     /// Head past the old entry, QUEUED with a new generation, push.
     HelpPublishPush,
-    /// Publish and push, and leave the old entry to whoever comes by.
+    /// Publish and push, and leave the old entry at head.
     PublishPush,
     /// QUEUED where it is, if its entry is still ahead of head.
     InPlace,
@@ -122,7 +122,7 @@ pub struct Rules {
     pub leader_arms: bool,
     /// A thread that cannot drain asks the one that does to look again.
     pub drains_again: bool,
-    /// A supervisor that had the lanes asks whether somebody else wanted to drain meanwhile.
+    /// A supervisor that had the lanes checks whether another thread requested a drain meanwhile.
     pub supervisor_drains_again: bool,
     /// A worker out of blocks looks once more after it said so.
     pub wants_room_looks_again: bool,

@@ -1,4 +1,4 @@
-//! Every reachable state, breadth first, each told from the others by a 128-bit fingerprint.
+//! Every reachable state, breadth first, each known by a 128-bit fingerprint.
 
 use std::hash::{Hash, Hasher};
 

@@ -16,7 +16,7 @@ pub enum St {
     Held,
 }
 
-/// Nobody, no record, no task, no position.
+/// No owner, no record, no task, no position.
 pub const NONE: u8 = u8::MAX;
 
 /// What a worker remembers of the arming that it saw: the newest, or an earlier one.
@@ -109,7 +109,7 @@ pub struct Worker {
     pub handback: u8,
     /// The blocks it may write, one bit each.
     pub free: u8,
-    /// A lane word that it has stored and that nobody else can see yet.
+    /// A lane word that it has stored and that no other process can see yet.
     pub buffer: Word,
 }
 
@@ -188,7 +188,7 @@ pub struct Thread {
     pub woken: bool,
     /// The doorbell rang since it last looked.
     pub edge: bool,
-    /// A ring entry that it has stored and that nobody else can see yet.
+    /// A ring entry that it has stored and that no other process can see yet.
     pub buffer: Word,
 }
 
@@ -418,7 +418,7 @@ impl State {
         clients.iter_mut().for_each(|client| client.edge = client.at != Do::End);
     }
 
-    /// A new arming: whoever saw an earlier one has seen that.
+    /// A new arming: a worker that saw an earlier one knows only that one.
     pub fn arm(&mut self) {
         self.armed = true;
         for worker in &mut self.workers {
@@ -450,7 +450,7 @@ impl Config {
         MAX.clients
     }
 
-    /// Nobody but one client ever drains.
+    /// Only one client ever drains.
     pub fn is_alone(&self) -> bool {
         let Faults { kills, stops, errors, audits, .. } = self.faults;
         self.sizes.clients == 1 && kills + stops + errors + audits == 0

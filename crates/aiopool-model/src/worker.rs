@@ -390,7 +390,7 @@ fn run(moves: &mut Moves<'_>, mut to: State, slot: usize) {
     moves.push(slot, "starts", to);
 }
 
-/// The output, then the commit: nobody looks at the one before the other.
+/// The output, then the commit: the output is not read before the commit.
 fn commit(to: &mut State, slot: usize) -> Option<&'static str> {
     let me = &mut to.workers[slot];
     let record = &mut to.records[me.record as usize];

@@ -104,7 +104,7 @@ impl From<reqwest::Error> for Trouble {
         let too_slow = error.is_timeout() && !error.is_connect();
         let connection =
             error.is_connect() || error.is_request() || error.is_body() || error.is_decode();
-        // The page's address is told by whoever reports the failure.
+        // The code that reports the failure adds the page's address.
         let error = anyhow!(error.without_url());
         if too_slow {
             Self::Lasting(error.context("the site did not answer in time"))

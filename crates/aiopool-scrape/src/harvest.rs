@@ -5,11 +5,11 @@ use std::io;
 use super::Book;
 use super::csv::CsvWriter;
 
-/// Is told of every page by a driver, in list order.
+/// Gets every page from a driver, in list order.
 ///
 /// An error from either method ends the scrape with that error.
 pub trait Observer {
-    /// A list page is in, with so many books, or failed for good.
+    /// A list page is in, with its number of books, or failed for good.
     ///
     /// # Errors
     ///

@@ -28,7 +28,7 @@ async fn configure(options: FetchOptions) -> Result<(), Infallible> {
 ///
 /// # Errors
 ///
-/// What `observer` returned. A page that fails is no error here; the observer is told.
+/// What `observer` returned. A page that fails is no error here; the observer gets it.
 ///
 /// # Cancel safety
 ///
@@ -58,7 +58,7 @@ pub async fn run(
     Ok(())
 }
 
-/// A page that the observer is to be told of, in its turn.
+/// A page for the observer, in its turn.
 enum Turn {
     List(String, Result<usize, String>),
     Detail(String),

@@ -13,7 +13,7 @@ use super::{Book, Job, Observer, fetch_detail, fetch_list, pipelined};
 ///
 /// # Errors
 ///
-/// What `observer` returned. A page that fails is no error here; the observer is told.
+/// What `observer` returned. A page that fails is no error here; the observer gets it.
 ///
 /// # Cancel safety
 ///

@@ -1,4 +1,4 @@
-//! A function pointer: it is as large as a closure that captures, and told apart in the message.
+//! A function pointer: as large as a closure that captures, but with a message of its own.
 //! says: A function pointer names no function that a worker could find: pass the function itself
 //! errors: 1
 

@@ -67,7 +67,7 @@ async fn leave(_: u8) -> Result<(), String> {
 }
 
 fn handle(error: &LiveError<'_>) {
-    // Told, since its own panic would otherwise be an outcome of its own.
+    // Reported, since its panic would otherwise be an outcome of its own.
     if error.to_string().contains("handler") {
         panic!("the handler, too");
     }

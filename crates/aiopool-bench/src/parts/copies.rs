@@ -44,7 +44,7 @@ impl CopiesAcross {
         Ok(Self { partner, region, payload: vec![2; size], back: vec![3; size] })
     }
 
-    /// So many round trips.
+    /// Makes `operations` round trips.
     pub fn block(&mut self, operations: u64) -> Duration {
         let Self { partner, region, payload, back } = self;
         partner.block(operations, |shared, operations| {

@@ -87,7 +87,7 @@ impl Cycle {
         Ok(Self { partner, queue, received: Arc::default(), task: 0 })
     }
 
-    /// So many tasks, up to [`AHEAD`] in flight.
+    /// Runs `operations` tasks, up to [`AHEAD`] in flight.
     pub fn block(&mut self, operations: u64) -> Duration {
         let Self { partner, queue, received, task } = self;
         partner.block(operations, |_, operations| {
@@ -105,7 +105,7 @@ impl Cycle {
         })
     }
 
-    /// So many tasks, one after the other.
+    /// Runs `operations` tasks, one after the other.
     pub fn one_by_one(&mut self, operations: u64) -> Duration {
         let Self { partner, queue, received, task } = self;
         partner.block(operations, |_, operations| {

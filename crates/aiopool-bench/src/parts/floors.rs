@@ -35,7 +35,7 @@ impl CacheLine {
         .map(Self)
     }
 
-    /// So many round trips.
+    /// Makes `operations` round trips.
     pub fn block(&mut self, operations: u64) -> Duration {
         self.0.block(operations, |shared: &Shared, operations| {
             let word = shared.own(THERE);
@@ -80,7 +80,7 @@ impl BareAccesses {
         .map(Self)
     }
 
-    /// So many round trips.
+    /// Makes `operations` round trips.
     pub fn block(&mut self, operations: u64) -> Duration {
         self.0.block(operations, |shared, operations| {
             let [slot, record, lane] = [SLOT, RECORD, LANE].map(|index| shared.own(index));
@@ -127,7 +127,7 @@ impl Bells {
         Ok(Self { partner, there, back })
     }
 
-    /// So many round trips, each with two wake-ups.
+    /// Makes `operations` round trips, each with two wake-ups.
     pub fn block(&mut self, operations: u64) -> Duration {
         let Self { partner, there, back } = self;
         partner.block(operations, |_, operations| {

@@ -76,7 +76,7 @@ impl Loans {
         }
     }
 
-    /// So many round trips, one after the other.
+    /// Makes `operations` round trips, one after the other.
     pub fn block(&mut self, operations: u64) -> io::Result<Duration> {
         for i in 0..operations.min(8) {
             self.once(i as u8)?;

@@ -1,6 +1,6 @@
 //! A queue as one would build it of `shared_memory` and `raw_sync`: a ring and two counts behind a
-//! process-shared mutex, with or without events to wait on. Fast as long as nobody dies with the
-//! mutex held.
+//! process-shared mutex, with or without events to wait on. Fast as long as no process dies with
+//! the mutex held.
 
 #![allow(unsafe_code)] // An island: raw memory behind a foreign lock.
 
@@ -65,7 +65,7 @@ impl LockedQueue {
         Ok(Self { partner, shared })
     }
 
-    /// So many values of 8 bytes.
+    /// Sends `operations` values of 8 bytes.
     pub fn block(&mut self, operations: u64) -> Duration {
         let Self { partner, shared } = self;
         partner

@@ -36,17 +36,18 @@ const LOST: usize = 96;
 const OWN: usize = 112;
 const BYTES: usize = 4096;
 
-/// One operation in so many comes first and does not count: caches, page faults, branch history.
+/// A block begins with one operation per this many that does not count: caches, page faults, branch
+/// history.
 const WARM: u64 = 8;
-/// So often a block is run again in which either side lost its processor to somebody else.
+/// Most repetitions of a block in which either side lost its processor to another program.
 const AGAIN: usize = 4;
-/// Looks for the next block before the partner goes to sleep: some microseconds, so that it is
-/// asleep when somebody else's block begins.
+/// Polls for the next block before the partner goes to sleep: some microseconds, so that it is
+/// asleep when a rival's block begins.
 const LOOKS: usize = 500;
 /// A side that has not answered for so long never will.
 const GONE: Duration = Duration::from_secs(60);
 
-/// Somebody else who does his part of a block whenever the host does.
+/// The other side, which does its part of a block whenever the host does.
 pub(super) struct Partner {
     other: Other,
     region: Arc<Region>,

@@ -25,8 +25,8 @@ impl Drop for Pinned {
     }
 }
 
-/// How often the calling thread had to give its processor to somebody else; 0 where the kernel
-/// does not say.
+/// Returns how often the calling thread lost its processor to another thread; 0 where the kernel
+/// does not count.
 pub(super) fn interruptions() -> u64 {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let count = status.lines().find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"));

@@ -78,7 +78,7 @@ impl ResultLane {
         Ok(Self { partner, control, reader: LaneReader::at(0), read: 0 })
     }
 
-    /// So many words through the lane.
+    /// Sends `operations` words through the lane.
     pub fn block(&mut self, operations: u64) -> Duration {
         let Self { partner, control, reader, read } = self;
         partner.block(operations, |shared, operations| {
@@ -120,7 +120,7 @@ impl SubmitClaim {
         Ok(Self { partner, control, position: 0, head: 0 })
     }
 
-    /// So many tasks, submitted and claimed.
+    /// Submits and claims `operations` tasks.
     pub fn block(&mut self, operations: u64) -> Duration {
         let Self { partner, control, position, head } = self;
         partner.block(operations, |_, operations| {
@@ -164,7 +164,7 @@ impl RingCycle {
         Ok(Self { partner, control, reader: LaneReader::at(0), position: 0, received: 0 })
     }
 
-    /// So many tasks, at most [`AHEAD`] in flight.
+    /// Runs `operations` tasks, at most [`AHEAD`] in flight.
     pub fn block(&mut self, operations: u64) -> Duration {
         let Self { partner, control, reader, position, received } = self;
         partner.block(operations, |_, operations| {
@@ -183,7 +183,7 @@ impl RingCycle {
     }
 }
 
-/// Receives until so many outcomes are in, since the beginning.
+/// Receives until `end` outcomes are in, since the beginning.
 fn receive_to(control: &Control, reader: &mut LaneReader, end: u64, received: &mut u64) {
     while *received < end {
         let some = receive_all(control, reader);
@@ -239,7 +239,7 @@ impl RoundTrip {
         Ok(Self { partner, control, reader: LaneReader::at(0), position: 0 })
     }
 
-    /// So many round trips.
+    /// Makes `operations` round trips.
     pub fn block(&mut self, operations: u64) -> Duration {
         let Self { partner, control, reader, position } = self;
         partner.block(operations, |_, operations| {

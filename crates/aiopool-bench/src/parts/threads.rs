@@ -16,7 +16,7 @@ impl Threads {
         Partner::thread(move |_, operations| part(operations)).map(Self)
     }
 
-    /// So many operations on both sides; `part` is the caller's.
+    /// Runs this many operations on both sides; `part` is the caller's.
     pub fn block(&mut self, operations: u64, mut part: impl FnMut(u64)) -> Duration {
         self.0.block(operations, |_, operations| part(operations))
     }

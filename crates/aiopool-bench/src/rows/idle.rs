@@ -31,7 +31,7 @@ pub fn rows() -> Vec<Spec> {
 fn idle() -> anyhow::Result<Contest> {
     let pool = pool(64)?;
     Ok(Contest::new("ms CPU", move || {
-        // Nobody spins any more.
+        // No worker spins any more.
         std::thread::sleep(Duration::from_millis(500));
         let mut pids = pool.worker_pids();
         pids.push(parent(pids[0])?);

@@ -32,9 +32,10 @@ fn even() -> Vec<u64> {
     vec![50_000; 16]
 }
 
-/// Tasks enough that a long one at the end does not decide the result: who takes tasks as they
-/// come, without knowing how long they are, ends at best 1.025 times as late as who deals them out
-/// beforehand (1.13 times with 200 tasks of 2 and 200 ms; that is arithmetic, not the pool).
+/// Tasks enough that a long one at the end does not decide the result: a pool that takes tasks as
+/// they come, without knowing how long they are, ends at best 1.025 times as late as one that deals
+/// them out beforehand (1.13 times with 200 tasks of 2 and 200 ms; that is arithmetic, not the
+/// pool).
 fn skewed() -> Vec<u64> {
     (0..1_000).map(|i| if i % 100 == 50 { 40_000 } else { 400 }).collect()
 }

@@ -78,7 +78,7 @@ fn wake_ups() -> anyhow::Result<Contest> {
         .against("2 workers", None, move || sleeps(&few)))
 }
 
-/// How often a worker went to sleep, per 1,000 tasks of a map: each time somebody had to wake it.
+/// How often a worker went to sleep, per 1,000 tasks of a map: each time it had to be woken.
 fn sleeps(pool: &Pool) -> anyhow::Result<f64> {
     let pids = pool.worker_pids();
     let before = given_up(&pids)?;

@@ -1,5 +1,5 @@
 //! The reference workload as a whole: the article's scrape of the built-in site, beside the same
-//! job in Python with aiomultiprocess. The site is a process of its own, and in nobody's figures.
+//! job in Python with aiomultiprocess. The site is a process of its own, and in neither figure.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! A pool at work for as long as somebody counts its instructions: see `benches/instructions.py`.
+//! A pool at work for as long as its instructions are counted: see `benches/instructions.py`.
 
 use std::io::Write;
 

@@ -44,8 +44,8 @@ pub fn rows() -> Vec<Spec> {
 const WINDOW: usize = 1_000;
 /// Tasks of a block of tokio's or rayon's: some 6 ms.
 const TASKS: u64 = 8_000;
-/// Tasks of a block of ours: some 8 ms. Who comes after Python finds cold caches, and a block that
-/// is a quarter as long as the rival's would be spent with filling them.
+/// Tasks of a block of ours: some 8 ms. A block after Python's finds cold caches, and one that is a
+/// quarter as long as the rival's would be spent filling them.
 const OURS: u64 = 40_000;
 
 fn apply(setup: &Setup) -> anyhow::Result<Contest> {
@@ -125,7 +125,7 @@ fn map(setup: &Setup, processes: usize) -> anyhow::Result<Contest> {
 fn in_flight(window: usize) -> anyhow::Result<Contest> {
     let (runtime, pool) = (Arc::new(runtime()?), pool(2)?);
     let tokio = Arc::clone(&runtime);
-    // So many that a block is short, whatever a task costs that is waited for alone.
+    // Tasks of a block: few enough that it is short, whatever a task costs that is awaited alone.
     let tasks = (window as u64 * 200).min(TASKS);
     Ok(Contest::new("ns", move || Ok(ns_each(ours(&runtime, &pool, window, tasks)?, tasks)))
         .against("tokio spawn + await", None, move || {

@@ -69,8 +69,8 @@ fn build_number(library: &[u8]) -> Option<usize> {
     library.windows(note.len()).position(|window| window == note).map(|at| at + note.len())
 }
 
-/// What a host is told that starts a pool of executed workers after `replace` did something to the
-/// file of its library.
+/// The error of a host that starts a pool of executed workers after `replace` changed the file of
+/// its library.
 fn told_after(name: &str, replace: impl FnOnce(&Path)) -> Option<String> {
     if missing("cc") {
         return None;
@@ -129,7 +129,7 @@ fn a_library_that_was_replaced_is_told_and_what_runs_goes_on() {
 fn an_executed_worker_of_another_build_refuses() {
     let told = told_after("rebuilt", |copy| {
         use std::os::unix::fs::FileExt;
-        // The same file with another build in it, so that only who is executed can tell.
+        // The same file with another build in it, so that only the executed program can notice.
         let at = build_number(&fs::read(copy).unwrap()).expect("linked with a build id");
         let file = fs::File::options().read(true).write(true).open(copy).unwrap();
         let mut number = [0];

@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(80);
 enum Point {
     /// At its n-th stop at a system call.
     Call(usize),
-    /// After so many stops at system calls, behind so many instructions more.
+    /// A number of stops at system calls, and of instructions after the last one.
     Store(usize, usize),
 }
 
@@ -92,7 +92,7 @@ impl Walk {
         let visit = stage.begin()?;
         let mut stores = Vec::new();
         for stop in 0..=self.calls.len() {
-            // In a system call it is the others who write.
+            // During a system call it is the other processes that write.
             let in_call = stop > 0 && matches!(self.calls[stop - 1], Some(Call::Entry(_)));
             if written.contains(&stop) && !in_call {
                 let mut trace = Trace::begin(&visit.tracee);

@@ -14,7 +14,7 @@ use crate::tracer::Tracee;
 const TRIES: u32 = 24;
 /// So long a worker is stepped for a recording.
 const PIECE: Duration = Duration::from_millis(8);
-/// So many instructions at least, however long it took to get there.
+/// At least this many instructions, however long it took to get there.
 const LEAST: usize = 100;
 
 /// Records `path`, and kills a worker at each of its points.
@@ -71,8 +71,8 @@ fn record(figures: &mut Figures, scene: &mut Scene, kills: bool) -> Option<Trace
     let (mut farthest, mut back) = (0, 0);
     while !done && tries < 5_000 {
         tries += 1;
-        // Nobody gets there again: something has held the worker up in the last piece after all.
-        // If it was in one before that (which some get through by chance), going back further and
+        // No worker gets there again: something has held it up in the last piece after all. If it
+        // was in an earlier piece (which some get through by chance), going back further and
         // further finds it.
         if misses > 12 && pieces.len() > 1 {
             back = (2 * back).clamp(1, pieces.len() - 1);

@@ -122,7 +122,7 @@ impl Scene {
         self.more(handles, small, options);
     }
 
-    /// So many small tasks more.
+    /// Submits this many more small tasks.
     pub fn more(&self, handles: &mut Handles, count: usize, options: TaskOptions) {
         for _ in 0..count {
             let number = books::number();
@@ -199,7 +199,7 @@ pub fn quickly(mut done: impl FnMut() -> bool) -> bool {
 /// How the tasks of a visit may have ended, besides with their values.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Allowed {
-    /// So many with their worker's death: it runs one at a time.
+    /// Tasks that may end with their worker's death: it runs one at a time.
     pub lost: usize,
     /// With their deadline.
     pub timed_out: bool,

@@ -10,10 +10,10 @@ use crate::tracer::{Step, Tracee};
 
 /// A path longer than this is a worker that has lost its way.
 const LONGEST: usize = 3_000_000;
-/// So much of an output arena is watched: outputs are stored from its start.
+/// Bytes of an output arena that are watched: outputs are stored from its start.
 const WATCHED_OUTPUT: usize = 16 << 10;
 
-/// A breakpoint that is hit costs about as much as so many steps.
+/// Steps that cost about as much as one breakpoint that is hit.
 const HIT: usize = 6;
 
 /// The instructions of a path.
@@ -27,8 +27,8 @@ pub struct Trace {
     firsts: Vec<usize>,
     /// For each of them the one, not later, from which it is reached soonest.
     nearest: Vec<usize>,
-    /// After so many instructions something outside of the process has changed: shared memory was
-    /// written, or a system call done. Between two of these, all kill points leave one state.
+    /// Instruction counts after which something outside of the process has changed: shared memory
+    /// was written, or a system call done. Between two of these, all kill points leave one state.
     pub states: Vec<usize>,
     counts: HashMap<u64, usize>,
 }

@@ -32,7 +32,7 @@ pub fn workers(pid: u32) -> Vec<u32> {
     zygote(pid).map(children).unwrap_or_default()
 }
 
-/// Whether `pid` runs. A zombie does not: nobody may be there to reap it.
+/// Whether `pid` runs. A zombie does not: there may be no parent to reap it.
 pub fn runs(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit_once(')').unwrap().1.trim_start().starts_with('Z'))

@@ -22,7 +22,7 @@ fn titles(out: &Path) -> Vec<String> {
     rows.records().map(|row| row.unwrap()[0].to_owned()).collect()
 }
 
-/// Checks that `run` failed and told of exactly the pages at `paths`, each with `reason`.
+/// Checks that `run` failed and reported exactly the pages at `paths`, each with `reason`.
 fn assert_failed(run: &Run, base_url: &str, paths: &[&str], reason: &str) {
     assert_eq!(run.code(), Some(1), "{}", run.stderr);
     let lines: Vec<_> = run.stderr.lines().collect();

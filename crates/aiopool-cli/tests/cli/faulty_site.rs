@@ -1,4 +1,4 @@
-//! A site that misbehaves as told: a plain socket server, so that it can also break HTTP itself.
+//! A site that misbehaves on request: a plain socket server, so that it can also break HTTP itself.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
