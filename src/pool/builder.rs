@@ -38,6 +38,7 @@ pub struct PoolBuilder {
     input_arena: Option<usize>,
     output_arena: Option<usize>,
     grace: Duration,
+    start_timeout: Duration,
     start: StartMethod,
     keep_fds: bool,
     snapshot: bool,
@@ -45,6 +46,7 @@ pub struct PoolBuilder {
     no_new_privs: bool,
     sandbox: Option<Sandbox>,
     initializer: Option<Result<Hook>>,
+    initializer_name: Option<&'static str>,
     exit_hook: Option<Result<Hook>>,
     runtime_initializer: Option<ImageAddress<ConfigureRuntime>>,
     exception_handler: Option<ImageAddress<HandleException>>,
@@ -78,6 +80,7 @@ impl Default for PoolBuilder {
             input_arena: None,
             output_arena: None,
             grace: Duration::from_secs(2),
+            start_timeout: Duration::from_secs(60),
             start: StartMethod::Fork,
             keep_fds: false,
             snapshot: false,
@@ -85,6 +88,7 @@ impl Default for PoolBuilder {
             no_new_privs: false,
             sandbox: None,
             initializer: None,
+            initializer_name: None,
             exit_hook: None,
             runtime_initializer: None,
             exception_handler: None,
@@ -173,6 +177,19 @@ impl PoolBuilder {
         self
     }
 
+    /// How long a worker may take from its order until it can take tasks: its program's start,
+    /// [`attach`](crate::AttachedWorker) and initializer. The default is 60 seconds.
+    ///
+    /// A worker that takes longer is killed and counts as one whose initializer failed; where no
+    /// other can take tasks, the pool fails with an error that names the initializer or the
+    /// command. A start of more than 5 seconds is an event, and a line on the error output where
+    /// nothing listens to events.
+    #[must_use]
+    pub fn start_timeout(mut self, limit: Duration) -> Self {
+        self.start_timeout = limit;
+        self
+    }
+
     /// How worker processes come to be; the default is [`StartMethod::Fork`].
     #[must_use]
     pub fn start_method(mut self, method: StartMethod) -> Self {
@@ -222,6 +239,7 @@ impl PoolBuilder {
     {
         const { F::CHECK };
         self.initializer = Some(hook(initializer, &argument));
+        self.initializer_name = Some(std::any::type_name::<F>());
         self
     }
 
@@ -456,6 +474,8 @@ impl PoolBuilder {
             output_arena,
             replaces: self.replaces,
             grace: self.grace,
+            start_timeout: self.start_timeout,
+            initializer: self.initializer_name,
             start: self.start.clone(),
             keep_fds: self.keep_fds,
             limits: self.limits.clone(),

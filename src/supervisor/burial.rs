@@ -86,6 +86,12 @@ impl Supervisor {
             if self.init_failures >= MAX_INIT_FAILURES || !self.shared.plan.replaces {
                 self.fail(Error::Initializer(text));
             }
+        } else if let Some(text) = worker.late {
+            self.init_failures += 1;
+            let alone = !self.crew.workers().any(|worker| worker.ready);
+            if alone || self.init_failures >= MAX_INIT_FAILURES {
+                self.fail(Error::NoWorkers(text));
+            }
         } else if self.crew.is_hopeless() {
             self.fail(Error::NoWorkers(format!("before it took a task, the last one {exit}")));
         }

@@ -29,8 +29,14 @@ pub(super) struct Worker {
     pub(super) seat: u32,
     /// `None` while the order is not answered.
     pub(super) process: Option<Process>,
+    /// When it was ordered.
+    pub(super) ordered_ns: u64,
     /// Its initializer has returned.
     pub(super) ready: bool,
+    /// Its start takes long, which has been reported.
+    pub(super) slow: bool,
+    /// Its start took too long, and what is to be said of that.
+    pub(super) late: Option<String>,
     /// It takes no more tasks; its seat has been given on.
     pub(super) retiring: bool,
     /// Why the pool has it killed, if it does.
@@ -94,6 +100,16 @@ impl Crew {
         self.slots.iter().flatten().filter_map(|slot| slot.worker.as_ref())
     }
 
+    /// Workers that cannot take tasks yet.
+    pub(super) fn starting(&self) -> impl Iterator<Item = &Worker> {
+        self.workers().filter(|worker| worker.is_starting())
+    }
+
+    pub(super) fn starting_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
+        let workers = self.slots.iter_mut().flatten().filter_map(|slot| slot.worker.as_mut());
+        workers.filter(|worker| worker.is_starting())
+    }
+
     /// Kills what the workers' tasks had started, where the zygote that would have is gone.
     pub(super) fn kill_groups(&self) {
         for process in self.workers().filter_map(|worker| worker.process.as_ref()) {
@@ -104,7 +120,7 @@ impl Crew {
     }
 
     /// Takes a free slot of `queue` for a new incarnation on `seat`.
-    pub(super) fn enlist(&mut self, queue: u16, seat: u32) -> Option<WorkerId> {
+    pub(super) fn enlist(&mut self, queue: u16, seat: u32, now: u64) -> Option<WorkerId> {
         let slots = &mut self.slots[usize::from(queue)];
         let index = slots.iter().position(|slot| slot.worker.is_none())?;
         let slot = &mut slots[index];
@@ -114,7 +130,10 @@ impl Crew {
             id,
             seat,
             process: None,
+            ordered_ns: now,
             ready: false,
+            slow: false,
+            late: None,
             retiring: false,
             killed: None,
             died_ns: None,
@@ -138,6 +157,12 @@ impl Crew {
             let mut seats = self.seats.iter().filter(|seat| usize::from(seat.queue) == queue);
             seats.all(|seat| seat.failures >= HOPELESS && seat.vacant_since.is_some())
         })
+    }
+}
+
+impl Worker {
+    fn is_starting(&self) -> bool {
+        !self.ready && self.died_ns.is_none() && self.killed.is_none()
     }
 }
 

@@ -46,6 +46,8 @@ fn plan(replaces: bool) -> Plan {
         output_arena: ARENA,
         replaces,
         grace: std::time::Duration::ZERO,
+        start_timeout: std::time::Duration::MAX,
+        initializer: None,
         start: StartMethod::Fork,
         keep_fds: false,
         limits: Limits::default(),
@@ -112,7 +114,7 @@ impl<'b> Life<'b> {
             if self.supervisor.crew.seats[seat].vacant_since.is_none() {
                 continue;
             }
-            let Some(id) = self.supervisor.crew.enlist(0, seat as u32) else { continue };
+            let Some(id) = self.supervisor.crew.enlist(0, seat as u32, 0) else { continue };
             self.supervisor.crew.seats[seat].vacant_since = None;
             let arena = Arc::new(Region::create(c"test", ARENA).unwrap());
             self.queue.prepare(usize::from(id.slot), Arc::clone(&arena));

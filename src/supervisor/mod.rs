@@ -18,6 +18,7 @@ mod plan;
 mod publish;
 mod shared;
 mod shared_bell;
+mod start;
 mod told;
 mod waiting;
 mod watch;
@@ -113,6 +114,7 @@ impl Supervisor {
                 break;
             }
             self.fill_seats(now);
+            self.limit_starts(now);
             self.watch(now);
             self.wait();
         }
@@ -332,7 +334,7 @@ impl Supervisor {
             let (queue, due) = (*queue, vacant_since.is_some_and(|since| since <= now));
             // A worker that started now would get the damaged region.
             let due = due && self.condemned[usize::from(queue)].is_none();
-            if due && let Some(id) = self.crew.enlist(queue, seat as u32) {
+            if due && let Some(id) = self.crew.enlist(queue, seat as u32, now) {
                 self.crew.seats[seat].vacant_since = None;
                 if let Err(reason) = self.order(id, seat as u32) {
                     self.take_report(Report::ForkFailed { id, reason }, now);
@@ -425,6 +427,7 @@ impl Supervisor {
             .next()
             .into_iter()
             .chain(self.watch.next())
+            .chain(self.next_start_limit())
             .chain(self.kill_at.filter(|&at| at > now))
             .chain(self.shared.ring_alarms(now))
             .chain(reports)

@@ -17,6 +17,10 @@ pub(crate) struct Plan {
     /// A worker that ends is replaced.
     pub(crate) replaces: bool,
     pub(crate) grace: std::time::Duration,
+    /// How long a worker may take from its order until it can take tasks.
+    pub(crate) start_timeout: std::time::Duration,
+    /// The initializer's name, where it is a function of this program.
+    pub(crate) initializer: Option<&'static str>,
     pub(crate) start: StartMethod,
     pub(crate) keep_fds: bool,
     pub(crate) limits: Limits,

@@ -1,3 +1,4 @@
 //! What real programs do to a pool, and what must not come of it.
 
 mod codec;
+mod wait;

@@ -29,7 +29,7 @@ use stage::{Pace, Stage};
 /// The results of a `map`, a stream of `Result<T, TaskError>`.
 ///
 /// In the order of the items, or [as completed](Self::as_completed). Awaited whole, it gives a
-/// `Vec<T>` or the first error; [`results`](Self::results) gives every task's own result.
+/// `Vec<T>`, or the first error as soon as it is there and calls the other tasks off; [`results`](Self::results) gives every task's own result.
 /// Dropping it calls off what is not over and frees the rest.
 ///
 /// # Cancel safety
@@ -69,6 +69,8 @@ pub struct Map<S: Source, T> {
     completed: VecDeque<Outcome>,
     window: usize,
     ordered: bool,
+    /// An error is given before the results of earlier items: it ends the map.
+    fails_fast: bool,
     since: Option<u64>,
     /// How long results take; one's own, since the wait for a single task says nothing of it.
     gap: Gap,
@@ -183,6 +185,7 @@ impl<S: Source, T> Map<S, T> {
             completed: VecDeque::new(),
             window,
             ordered: true,
+            fails_fast: false,
             since: None,
             gap: Gap::default(),
             few: false,
@@ -337,7 +340,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     /// The task with this token has its result.
     fn settle(&mut self, token: u64, outcome: Outcome) {
         let Some(InFlight { item, .. }) = self.tasks.try_remove(token as usize) else { return };
-        if !self.ordered {
+        if !self.ordered || self.fails_fast && outcome.result.is_err() {
             self.completed.push_back(outcome);
         } else if let Some(place) = self.places.get_mut((item - self.first) as usize) {
             *place = Some(outcome);
@@ -347,7 +350,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     /// An item that never was submitted has its result at once.
     fn settle_now(&mut self, error: TaskError) {
         let outcome = Outcome::error(error, 0);
-        if self.ordered {
+        if self.ordered && !self.fails_fast {
             self.places.push_back(Some(outcome));
         } else {
             self.completed.push_back(outcome);
@@ -387,7 +390,8 @@ impl<S: Source, T: DeserializeOwned + 'static> Stream for Map<S, T> {
     }
 }
 
-/// All values of a [`Map`], or the first error.
+/// All values of a [`Map`] in their order, or the first error that comes, whatever its item: the
+/// tasks that are not over are called off then.
 #[must_use = "futures do nothing unless awaited"]
 pub struct Collect<S: Source, T> {
     map: Map<S, T>,
@@ -409,7 +413,10 @@ impl<S: Source, T: DeserializeOwned + 'static> Future for Collect<S, T> {
         loop {
             match self.map.poll_result(context) {
                 Poll::Ready(Some(Ok(value))) => self.values.push(value),
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(Some(Err(error))) => {
+                    self.map.call_off();
+                    return Poll::Ready(Err(error));
+                }
                 Poll::Ready(None) => return Poll::Ready(Ok(std::mem::take(&mut self.values))),
                 Poll::Pending => return Poll::Pending,
             }
@@ -421,18 +428,28 @@ impl<S: Source, T: DeserializeOwned + 'static> IntoFuture for Map<S, T> {
     type Output = Result<Vec<T>, TaskError>;
     type IntoFuture = Collect<S, T>;
 
-    fn into_future(self) -> Collect<S, T> {
+    fn into_future(mut self) -> Collect<S, T> {
+        self.fails_fast = true;
         Collect { map: self, values: Vec::new() }
     }
 }
 
-impl<S: Source, T> Drop for Map<S, T> {
-    fn drop(&mut self) {
+impl<S: Source, T> Map<S, T> {
+    /// Cancels the tasks that are not over, and takes no more items.
+    fn call_off(&mut self) {
+        self.source = None;
         for (_, task) in &self.tasks {
             if let Some(ticket) = task.ticket {
                 self.shared.cancel(ticket);
             }
         }
+        self.tasks.clear();
+    }
+}
+
+impl<S: Source, T> Drop for Map<S, T> {
+    fn drop(&mut self) {
+        self.call_off();
         if self.arrivals.lock().waker.take().is_some() {
             self.shared.common.unpark(1);
         }

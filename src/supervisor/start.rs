@@ -1,0 +1,93 @@
+//! The limit on a worker's start: from its order to the moment at which it can take tasks.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::time::Duration;
+
+use crate::launch::StartMethod;
+use crate::table::WorkerId;
+use crate::task::LossCause;
+
+use super::Supervisor;
+
+/// After this time a start is reported once. Most take milliseconds; one that imports a large
+/// library or loads a model takes seconds, and its user waits without knowing for what.
+const SLOW: Duration = Duration::from_secs(5);
+
+impl Supervisor {
+    /// Reports workers that are slow to start, and has those killed that are past the limit.
+    pub(super) fn limit_starts(&mut self, now: u64) {
+        if self.kill_at.is_some() {
+            return; // The grace period limits them.
+        }
+        let limit = self.shared.plan.start_timeout;
+        let mut late = Vec::new();
+        for worker in self.crew.starting_mut() {
+            let Some(process) = &worker.process else { continue };
+            let since = Duration::from_nanos(now.saturating_sub(worker.ordered_ns));
+            if since >= limit {
+                let text = format!(
+                    "worker {} (pid {}) could take no task within {limit:?}: {}; a start that \
+                     needs longer: start_timeout",
+                    worker.seat,
+                    process.pid,
+                    self.shared.plan.what_starts()
+                );
+                tracing::warn!(pool = self.shared.id, worker = worker.seat, "{text}");
+                worker.late = Some(text);
+                late.push(worker.id);
+            } else if since >= SLOW && !worker.slow {
+                worker.slow = true;
+                let what = self.shared.plan.what_starts();
+                let (seat, pid) = (worker.seat, process.pid);
+                tracing::warn!(pool = self.shared.id, worker = seat, pid, what, "a slow start");
+                if !tracing::dispatcher::has_been_set() {
+                    // Without it, a pool whose initializer hangs is silent until the limit.
+                    let _ = writeln!(
+                        std::io::stderr(),
+                        "aiopool: worker {seat} (pid {pid}) can take no task after {SLOW:?}: \
+                         {what}; it is killed after {limit:?} (start_timeout)"
+                    );
+                }
+            }
+        }
+        for WorkerId { queue, slot, .. } in late {
+            self.kill(usize::from(queue), usize::from(slot), None, LossCause::Death);
+        }
+    }
+
+    /// When [`limit_starts`](Self::limit_starts) has something to do next.
+    pub(super) fn next_start_limit(&self) -> Option<u64> {
+        if self.kill_at.is_some() {
+            return None;
+        }
+        let limit = self.shared.plan.start_timeout;
+        let starting = self.crew.starting().filter(|worker| worker.process.is_some());
+        starting
+            .map(|worker| {
+                let next = if worker.slow { limit } else { limit.min(SLOW) };
+                worker.ordered_ns.saturating_add(u64::try_from(next.as_nanos()).unwrap_or(u64::MAX))
+            })
+            .min()
+    }
+}
+
+impl super::Plan {
+    /// Says what a worker does before it can take tasks.
+    fn what_starts(&self) -> String {
+        match (&self.start, self.initializer) {
+            (StartMethod::Command(command), _) => format!(
+                "the command {command:?} has not attached to the pool, or has not finished its \
+                 initializer (a worker is a program that calls aiopool_worker_attach or \
+                 AttachedWorker)"
+            ),
+            (_, Some(name)) => format!("its initializer `{name}` has not returned"),
+            (_, None) if self.worker.initializer.is_some() => {
+                "its initializer has not returned".to_owned()
+            }
+            (_, None) => "its process has not got that far (it is stopped, or what it executes \
+                          before main takes that long)"
+                .to_owned(),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Nothing waits for the wrong thing, or without a word.
+
+use std::time::Duration;
+
+use aiopool::{Pool, StartMethod};
+
+/// Far longer than any of these tests takes on a loaded machine, and shorter than what they must
+/// not wait for.
+const WATCHDOG: Duration = Duration::from_secs(60);
+const FOR_EVER: Duration = Duration::from_secs(100_000);
+
+async fn slow_then_wrong(item: u32) -> Result<u32, String> {
+    match item {
+        0 => tokio::time::sleep(FOR_EVER).await,
+        1 => return Err("bad item".into()),
+        _ => {}
+    }
+    Ok(item)
+}
+
+async fn same(x: u32) -> u32 {
+    x
+}
+
+#[tokio::test]
+async fn a_map_awaited_whole_fails_at_the_first_error_and_calls_the_rest_off() {
+    let pool = Pool::builder().processes(1).child_concurrency(2).build().unwrap();
+    for items in [2_u32, 3, 200] {
+        let map = async { pool.try_map(slow_then_wrong, 0..items).await };
+        let error = tokio::time::timeout(WATCHDOG, map).await.expect("it waits for item 0");
+        assert_eq!(error.unwrap_err().to_string(), "bad item");
+    }
+    // Item 0 would hold the pool's end up.
+    let joined = async {
+        pool.close();
+        pool.join().await
+    };
+    tokio::time::timeout(WATCHDOG, joined).await.expect("item 0 was not called off").unwrap();
+}
+
+#[tokio::test]
+async fn the_future_of_a_map_that_failed_calls_the_rest_off_though_it_is_kept() {
+    let pool = Pool::builder().processes(1).child_concurrency(2).build().unwrap();
+    let mut map = pool.try_map(slow_then_wrong, 0..3_u32).into_future();
+    (&mut map).await.unwrap_err();
+    pool.close();
+    tokio::time::timeout(WATCHDOG, pool.join()).await.expect("item 0 was not called off").unwrap();
+    drop(map);
+}
+
+#[tokio::test]
+async fn a_stream_in_order_stays_in_order() {
+    let pool = Pool::builder().processes(1).child_concurrency(2).build().unwrap();
+    async fn late_then_wrong(item: u32) -> Result<u32, String> {
+        match item {
+            0 => tokio::time::sleep(Duration::from_millis(100)).await,
+            1 => return Err("bad item".into()),
+            _ => {}
+        }
+        Ok(item)
+    }
+    let mut map = pool.try_map(late_then_wrong, 0..3_u32);
+    assert_eq!(map.next().await.unwrap().unwrap(), 0);
+    assert!(map.next().await.unwrap().is_err());
+    assert_eq!(map.next().await.unwrap().unwrap(), 2);
+    assert!(map.next().await.is_none());
+    let results = pool.try_map(late_then_wrong, 0..3_u32).results().await;
+    assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+}
+
+async fn never(_: ()) -> Result<(), String> {
+    std::future::pending::<()>().await;
+    Ok(())
+}
+
+fn hangs(_: ()) -> impl Future<Output = Result<(), String>> {
+    std::thread::sleep(FOR_EVER);
+    std::future::ready(Ok(()))
+}
+
+/// What a task of a pool with this start says.
+fn refusal(pool: aiopool::PoolBuilder) -> String {
+    let limit = Duration::from_millis(300);
+    let pool = pool.processes(2).start_timeout(limit).build().unwrap();
+    let outcome = pool.apply(same, 1).wait_timeout(WATCHDOG).expect("the start has no limit");
+    outcome.unwrap_err().to_string()
+}
+
+#[test]
+fn an_initializer_that_never_ends_is_an_error_that_names_it_and_the_time() {
+    let refused = refusal(Pool::builder().initializer(never, ()));
+    for needle in ["wait::never", "has not returned", "300ms", "start_timeout", "pid "] {
+        assert!(refused.contains(needle), "{needle:?} is not in {refused}");
+    }
+    let refused = refusal(Pool::builder().initializer(hangs, ()));
+    assert!(refused.contains("wait::hangs"), "{refused}");
+}
+
+#[test]
+fn a_command_that_never_attaches_is_an_error_that_names_it() {
+    let sleep = StartMethod::Command(vec!["/bin/sleep".into(), "100000".into()]);
+    let refused = refusal(Pool::builder().start_method(sleep));
+    for needle in ["/bin/sleep", "has not attached", "300ms"] {
+        assert!(refused.contains(needle), "{needle:?} is not in {refused}");
+    }
+}
+
+/// Hangs in the worker that takes the token, and in no other.
+async fn hangs_once(token: String) -> Result<(), String> {
+    if std::fs::remove_file(token).is_ok() {
+        std::future::pending::<()>().await;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_start_that_hangs_once_costs_that_worker() {
+    let token = std::env::temp_dir().join(format!("aiopool-token-{}", std::process::id()));
+    std::fs::write(&token, "").unwrap();
+    let pool = Pool::builder()
+        .processes(2)
+        .start_timeout(Duration::from_secs(3))
+        .initializer(hangs_once, token.to_str().unwrap().to_owned())
+        .build()
+        .unwrap();
+    for x in 0..20 {
+        assert_eq!(pool.apply(same, x).wait().unwrap(), x);
+    }
+    let end = std::time::Instant::now() + WATCHDOG;
+    while pool.stats().deaths == 0 {
+        assert!(std::time::Instant::now() < end, "the worker that hangs is left alone");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(pool.apply(same, 7).wait().unwrap(), 7);
+}
