@@ -326,9 +326,10 @@ aiopool_status aiopool_task_complete(const struct aiopool_task *task, int32_t re
 /**
  * A task function, which runs in a worker process.
  *
- * `input` is what was submitted, `input_len` bytes, valid until the function returns something
- * else than `AIOPOOL_PENDING` or the task is completed. What it writes to `output` is the
- * outcome's payload. `user` is the pointer it was registered with.
+ * `input` is what was submitted: `input_len` bytes at a multiple of 16, so a cast to any type is
+ * aligned. They are valid until the function returns something else than `AIOPOOL_PENDING`, or the
+ * task is completed. What the function writes to `output` is the outcome's payload. `user` is the
+ * pointer that it was registered with.
  *
  * It returns 0 when it is done, `AIOPOOL_PENDING` if it will call `aiopool_task_complete` later,
  * and any other number for an error, with `aiopool_task_set_error` for its text; the payload is
@@ -1280,7 +1281,8 @@ int32_t aiopool_outcome_code(const struct aiopool_outcome *outcome);
 aiopool_status aiopool_outcome_error(const struct aiopool_outcome *outcome);
 
 /**
- * The payload: `aiopool_outcome_len` bytes; never NULL for an outcome that is `OK`.
+ * The payload: `aiopool_outcome_len` bytes at a multiple of 16; never NULL for an outcome that
+ * is `OK`.
  */
 const void *aiopool_outcome_data(const struct aiopool_outcome *outcome);
 

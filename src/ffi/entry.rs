@@ -4,6 +4,7 @@ use std::alloc::Layout;
 use std::ffi::c_void;
 use std::task::{Context, Poll};
 
+use super::aligned::{ALIGNMENT, Aligned};
 use super::boundary::Failure;
 use super::registry::{self, Known};
 use super::task::aiopool_task;
@@ -58,8 +59,9 @@ impl CTask {
         let function = unsafe { registry::function_at(target) };
         let function = function.ok_or("the function is NULL")?;
         // One that does not stay is kept here, for a function that returns `PENDING`.
-        let kept = if input.stays { Vec::new() } else { input.bytes.to_vec() };
-        let data = if input.stays { input.bytes.as_ptr() } else { kept.as_ptr() };
+        let stays = input.stays && input.bytes.as_ptr().addr().is_multiple_of(ALIGNMENT);
+        let kept = if stays { Aligned::default() } else { Aligned::copy_of(input.bytes) };
+        let data = if stays { input.bytes.as_ptr() } else { kept.as_ptr() };
         let (data, len) = (data.cast::<c_void>(), input.bytes.len());
         let task = aiopool_task::begin(Work { _input: kept, ..Work::default() });
         let (task_pointer, output) = (std::ptr::from_ref(task).cast_mut(), task.output());

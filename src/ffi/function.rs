@@ -17,9 +17,10 @@ use crate::worker;
 
 /// A task function, which runs in a worker process.
 ///
-/// `input` is what was submitted, `input_len` bytes, valid until the function returns something
-/// else than `AIOPOOL_PENDING` or the task is completed. What it writes to `output` is the
-/// outcome's payload. `user` is the pointer it was registered with.
+/// `input` is what was submitted: `input_len` bytes at a multiple of 16, so a cast to any type is
+/// aligned. They are valid until the function returns something else than `AIOPOOL_PENDING`, or the
+/// task is completed. What the function writes to `output` is the outcome's payload. `user` is the
+/// pointer that it was registered with.
 ///
 /// It returns 0 when it is done, `AIOPOOL_PENDING` if it will call `aiopool_task_complete` later,
 /// and any other number for an error, with `aiopool_task_set_error` for its text; the payload is

@@ -18,6 +18,7 @@
 mod boundary;
 #[macro_use]
 mod handle;
+mod aligned;
 mod entry;
 mod inbox;
 mod library;

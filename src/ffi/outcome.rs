@@ -10,9 +10,10 @@ use std::ffi::{CString, c_char, c_void};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::aligned::{ALIGNMENT, Aligned, Few};
 use super::inbox::{Arrived, Inbox};
 use super::status::*;
-use crate::task::TaskError;
+use crate::task::{Payload, TaskError};
 
 /// The task function returned 0.
 pub const AIOPOOL_OUTCOME_OK: i32 = 0;
@@ -39,17 +40,45 @@ handle! {
 pub struct Lent {
     inbox: Arc<Inbox>,
     arrived: Arrived,
+    data: Data,
     text: CString,
+}
+
+/// Where the bytes of an output are.
+#[derive(Debug)]
+enum Data {
+    /// Where the payload has them, or there are none.
+    Payload,
+    /// Here: what a payload has in itself moves with it, and lies where it likes.
+    Few(Few),
+    /// In a copy: the allocator of a program in Rust may align bytes to less than C wants.
+    Copy(Aligned),
+}
+
+impl Data {
+    fn of(payload: &Payload) -> Self {
+        if let Some(bytes) = payload.in_itself() {
+            return Few::copy_of(bytes)
+                .map_or_else(|| Self::Copy(Aligned::copy_of(bytes)), Self::Few);
+        }
+        if payload.address().0.addr().is_multiple_of(ALIGNMENT) {
+            return Self::Payload;
+        }
+        Self::Copy(Aligned::copy_of(&payload.bytes()))
+    }
 }
 
 /// Lends an outcome to the caller.
 pub(super) fn lend(inbox: &Arc<Inbox>, arrived: Arrived) -> *mut aiopool_outcome {
     inbox.lent.fetch_add(1, Ordering::Relaxed);
-    let text = match &arrived.outcome.result {
-        Ok(_) => CString::default(),
-        Err(error) => CString::new(error.to_string().replace('\0', " ")).unwrap_or_default(),
+    let (data, text) = match &arrived.outcome.result {
+        Ok(payload) => (Data::of(payload), CString::default()),
+        Err(error) => {
+            let text = error.to_string().replace('\0', " ");
+            (Data::Payload, CString::new(text).unwrap_or_default())
+        }
     };
-    aiopool_outcome::own(Lent { inbox: Arc::clone(inbox), arrived, text })
+    aiopool_outcome::own(Lent { inbox: Arc::clone(inbox), arrived, data, text })
 }
 
 fn get<T>(outcome: Option<&aiopool_outcome>, f: impl FnOnce(&Lent) -> T) -> Option<T> {
@@ -105,11 +134,16 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// The payload: `aiopool_outcome_len` bytes; never NULL for an outcome that is `OK`.
+    /// The payload: `aiopool_outcome_len` bytes at a multiple of 16; never NULL for an outcome that
+    /// is `OK`.
     fn aiopool_outcome_data(outcome: Option<&aiopool_outcome>) -> *const c_void = std::ptr::null() => {
         get(outcome, |lent| match &lent.arrived.outcome.result {
-            Ok(payload) => payload.address().0.cast(),
             Err(_) => std::ptr::null(),
+            Ok(payload) => match &lent.data {
+                Data::Payload => payload.address().0.cast(),
+                Data::Few(few) => few.0.as_ptr().cast(),
+                Data::Copy(copy) => copy.as_ptr().cast(),
+            },
         })
         .unwrap_or(std::ptr::null())
     }

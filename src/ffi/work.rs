@@ -8,6 +8,7 @@ use std::task::Waker;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Sleep;
 
+use super::aligned::Aligned;
 use crate::worker::OutputLoan;
 
 /// What a task function returns that will complete its task later: `AIOPOOL_PENDING`.
@@ -17,7 +18,7 @@ pub(super) const PENDING: i32 = 1;
 #[derive(Debug)]
 pub struct Work<H> {
     /// What it was called with, for as long as it is pending; none if it stays where it is.
-    pub(super) _input: Vec<u8>,
+    pub(super) _input: Aligned,
     pub(super) bytes: Vec<u8>,
     /// The memory that it fills in place, instead of `bytes`.
     pub(super) loan: Option<OutputLoan>,
@@ -34,7 +35,7 @@ pub struct Work<H> {
 impl<H> Default for Work<H> {
     fn default() -> Self {
         Self {
-            _input: Vec::new(),
+            _input: Aligned::default(),
             bytes: Vec::new(),
             loan: None,
             error: None,

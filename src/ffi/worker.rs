@@ -11,6 +11,7 @@ use std::ffi::{CString, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
 
+use super::aligned::Aligned;
 use super::boundary::Failure;
 use super::inbox::check_process;
 use super::pointer::{bytes, out, text};
@@ -50,7 +51,7 @@ pub struct Serving {
     worker: AttachedWorker,
     process: u32,
     function: CString,
-    input: Vec<u8>,
+    input: Aligned,
 }
 
 /// What a worker is told about its pool.
@@ -120,7 +121,7 @@ ffi_fn! {
         let worker_out: &mut _ = out("worker_out", worker_out)?;
         let worker = AttachedWorker::attach()?;
         let process = process::own_pid();
-        let serving = Serving { worker, process, function: CString::default(), input: Vec::new() };
+        let serving = Serving { worker, process, function: CString::default(), input: Aligned::default() };
         worker_out.write(aiopool_worker::own(serving));
         Ok(())
     }
@@ -200,7 +201,7 @@ ffi_fn! {
                     let name: Vec<u8> = function.into_bytes();
                     let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
                     serving.function = CString::new(name).unwrap_or_default();
-                    serving.input = input;
+                    serving.input = Aligned::copy_of(&input);
                     event.kind = AIOPOOL_WORKER_RUN;
                     event.task = task;
                     event.function = serving.function.as_ptr();

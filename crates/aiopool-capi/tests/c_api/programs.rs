@@ -108,6 +108,12 @@ fn loans_are_where_they_should_be_and_end() {
 }
 
 #[test]
+fn inputs_and_outputs_are_aligned_for_every_type() {
+    let Some(said) = program("alignment", &[]) else { return };
+    assert!(said.ends_with("checks of addresses\n"), "{said}");
+}
+
+#[test]
 fn a_worker_of_another_program_lends_its_outputs() {
     let Some(said) = program("worker", &[]) else { return };
     assert!(said.ends_with("checks of a worker's loans\n"), "{said}");
