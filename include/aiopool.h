@@ -42,19 +42,24 @@ extern "C" {
 #define AIOPOOL_VERSION_PATCH 0
 
 /**
- * The version of the library, as `major << 16 | minor << 8 | patch`.
+ * The version of this header as one number, in the form of `aiopool_version`.
+ */
+#define AIOPOOL_VERSION (((AIOPOOL_VERSION_MAJOR << 16) | (AIOPOOL_VERSION_MINOR << 8)) | AIOPOOL_VERSION_PATCH)
+
+/**
+ * Returns the version of the library, as `major << 16 | minor << 8 | patch`.
  *
  * Thread rule: callable from everywhere, at any time, as are all functions of this section.
  */
 uint32_t aiopool_version(void);
 
 /**
- * The version of the library as text, such as `"0.1.0"`; static, never freed.
+ * Returns the version of the library as text, such as `"0.1.0"`; static, never freed.
  */
 const char *aiopool_version_text(void);
 
 /**
- * Whether the library has the feature `name`; false for one it does not know.
+ * Returns whether the library has the feature `name`; false for one it does not know.
  *
  * Features of this version: `async` (asynchronous task functions), `command` (workers that
  * are other programs), `hooks`, `loan` (zero-copy), `log`, `process`. Depending on how the
@@ -213,9 +218,10 @@ typedef int32_t aiopool_status;
 const char *aiopool_status_str(aiopool_status status);
 
 /**
- * What was wrong in this thread's last call that failed, and what to do about it.
+ * Returns what was wrong in this thread's last call that failed, and what to do about it.
  *
- * Valid until this thread's next aiopool call; empty if none failed yet; never NULL.
+ * Valid until the next call of this thread that fails; calls that succeed, this one and
+ * `aiopool_status_str` leave it as it is. Empty if none failed yet; never NULL.
  */
 const char *aiopool_last_error(void);
 
@@ -1094,7 +1100,8 @@ aiopool_status aiopool_loan_return(const struct aiopool_loan *loan);
 /**
  * What to run: one call of a task function.
  *
- * Everything but `struct_size` and `function` (or `name`) may be 0.
+ * Everything but `struct_size` and `function` (or `name`) may be 0: begin with
+ * `AIOPOOL_CALL_INIT` or `aiopool_call_init`.
  */
 typedef struct aiopool_call {
     /**
@@ -1211,6 +1218,12 @@ aiopool_status aiopool_pool_submit_many(const aiopool_pool *pool,
                                         uint64_t timeout_ms,
                                         uint64_t *tickets_out,
                                         size_t *submitted_out);
+
+/**
+ * A call with all fields at their defaults: `aiopool_call call = AIOPOOL_CALL_INIT;`
+ */
+#define AIOPOOL_CALL_INIT                                                                        \
+    {sizeof(aiopool_call), 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, {0, 0, 0, 0}}
 
 /* ---------------------------------------------------------------------
  * Outcomes.

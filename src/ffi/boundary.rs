@@ -29,7 +29,24 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::new(status::of_error(&error), error.to_string())
+        Self::new(status::of_error(&error), in_c(&error))
+    }
+}
+
+/// Returns what an error says to a program in C: calls by their names there, no advice about Rust.
+fn in_c(error: &Error) -> String {
+    match error {
+        Error::Closed => "the pool is closed: it takes no more tasks; start another one".to_owned(),
+        Error::Full => {
+            "the pool is full: receive some outcomes first, or submit with a time-out".to_owned()
+        }
+        other => other
+            .to_string()
+            .replace(" (a multi-threaded #[tokio::main] has)", "")
+            .replace(", outside of #[tokio::main] and block_on", "")
+            .replace("aiopool::init()", "aiopool_init()")
+            .replace("an earlier init()", "an earlier aiopool_init()")
+            .replace("since init()", "since aiopool_init()"),
     }
 }
 

@@ -47,7 +47,7 @@ ffi_fn! {
         }
         registry::check_all()?;
         crate::launch::init().map_err(|error| match error {
-            Error::Misuse(_) => Failure::new(AIOPOOL_ERR_TOO_LATE, error.to_string()),
+            Error::Misuse(_) => Failure { status: AIOPOOL_ERR_TOO_LATE, ..error.into() },
             other => other.into(),
         })?;
         DONE_BY.store(std::process::id(), Ordering::Relaxed);

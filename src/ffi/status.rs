@@ -131,9 +131,10 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// What was wrong in this thread's last call that failed, and what to do about it.
+    /// Returns what was wrong in this thread's last call that failed, and what to do about it.
     ///
-    /// Valid until this thread's next aiopool call; empty if none failed yet; never NULL.
+    /// Valid until the next call of this thread that fails; calls that succeed, this one and
+    /// `aiopool_status_str` leave it as it is. Empty if none failed yet; never NULL.
     fn aiopool_last_error() -> *const c_char = c"".as_ptr() => {
         LAST.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())
     }

@@ -36,7 +36,8 @@ const FLAGS: u32 =
 
 /// What to run: one call of a task function.
 ///
-/// Everything but `struct_size` and `function` (or `name`) may be 0.
+/// Everything but `struct_size` and `function` (or `name`) may be 0: begin with
+/// `AIOPOOL_CALL_INIT` or `aiopool_call_init`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct aiopool_call {
@@ -72,6 +73,12 @@ pub struct aiopool_call {
     /// 0.
     pub reserved: [u64; 4],
 }
+
+//c /**
+//c  * A call with all fields at their defaults: `aiopool_call call = AIOPOOL_CALL_INIT;`
+//c  */
+//c #define AIOPOOL_CALL_INIT                                                                        \
+//c     {sizeof(aiopool_call), 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, {0, 0, 0, 0}}
 
 // SAFETY: integers and pointers only, and the size comes first.
 unsafe impl Sized32 for aiopool_call {

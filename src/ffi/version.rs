@@ -13,6 +13,9 @@ pub const AIOPOOL_VERSION_MAJOR: u32 = 0;
 pub const AIOPOOL_VERSION_MINOR: u32 = 1;
 /// The version of this header, patch number.
 pub const AIOPOOL_VERSION_PATCH: u32 = 0;
+/// The version of this header as one number, in the form of `aiopool_version`.
+pub const AIOPOOL_VERSION: u32 =
+    AIOPOOL_VERSION_MAJOR << 16 | AIOPOOL_VERSION_MINOR << 8 | AIOPOOL_VERSION_PATCH;
 
 const _: () = {
     // The header cannot be wrong about the version: this does not compile then.
@@ -30,16 +33,16 @@ const _: () = {
 };
 
 ffi_fn! {
-    /// The version of the library, as `major << 16 | minor << 8 | patch`.
+    /// Returns the version of the library, as `major << 16 | minor << 8 | patch`.
     ///
     /// Thread rule: callable from everywhere, at any time, as are all functions of this section.
     fn aiopool_version() -> u32 = 0 => {
-        AIOPOOL_VERSION_MAJOR << 16 | AIOPOOL_VERSION_MINOR << 8 | AIOPOOL_VERSION_PATCH
+        AIOPOOL_VERSION
     }
 }
 
 ffi_fn! {
-    /// The version of the library as text, such as `"0.1.0"`; static, never freed.
+    /// Returns the version of the library as text, such as `"0.1.0"`; static, never freed.
     fn aiopool_version_text() -> *const c_char = c"".as_ptr() => {
         const TEXT: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
         TEXT.as_ptr().cast()
@@ -47,7 +50,7 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Whether the library has the feature `name`; false for one it does not know.
+    /// Returns whether the library has the feature `name`; false for one it does not know.
     ///
     /// Features of this version: `async` (asynchronous task functions), `command` (workers that
     /// are other programs), `hooks`, `loan` (zero-copy), `log`, `process`. Depending on how the

@@ -115,6 +115,12 @@ fn render() -> String {
         );
         header.push_str(section.trim());
         header.push('\n');
+        // What only C can say.
+        let verbatim: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("//c ")).collect();
+        if !verbatim.is_empty() {
+            header.push_str(&format!("\n{}\n", verbatim.join("\n")));
+        }
     }
     header.push_str(EPILOGUE);
     header

@@ -71,6 +71,7 @@ int main(void) {
     aiopool_outcome *outcome;
     int32_t said[6];
 
+    if (!aiopool_has_feature("sandbox")) return 2;
     check(aiopool_function_register("look", look, NULL, &look_function), "register");
     check(aiopool_function_register("burn", burn, NULL, &burn_function), "register");
     check(aiopool_init(), "init");

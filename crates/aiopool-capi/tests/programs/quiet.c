@@ -6,6 +6,7 @@
 #include "check.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <string.h>
 
 static int32_t nothing(aiopool_task *task, const void *input, size_t len, aiopool_output *output,
@@ -16,6 +17,12 @@ static int32_t nothing(aiopool_task *task, const void *input, size_t len, aiopoo
 
 static void log_nothing(uint32_t level, const char *text, void *user) {
     (void)level, (void)text, (void)user;
+}
+
+static void *until_unlocked(void *mutex) {
+    pthread_mutex_lock(mutex);
+    pthread_mutex_unlock(mutex);
+    return NULL;
 }
 
 typedef int32_t (*any_call)(uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t);
@@ -103,8 +110,33 @@ int main(int argc, char **argv) {
     CHECK(aiopool_version() >> 16 == AIOPOOL_VERSION_MAJOR);
     CHECK((aiopool_version() >> 8 & 0xff) == AIOPOOL_VERSION_MINOR);
     CHECK((aiopool_version() & 0xff) == AIOPOOL_VERSION_PATCH);
+    CHECK(aiopool_version() == AIOPOOL_VERSION);
     CHECK(aiopool_has_feature("loan") && !aiopool_has_feature("flying"));
-    CHECK(aiopool_has_feature("sandbox") && aiopool_has_feature("stats-page"));
+    CHECK(aiopool_has_feature("stats-page"));
+
+    {
+        aiopool_call constant = AIOPOOL_CALL_INIT;
+        CHECK(aiopool_call_init(&call) == AIOPOOL_OK);
+        CHECK(memcmp(&constant, &call, sizeof call) == 0);
+    }
+    {
+        /* A text speaks C to a program in C. */
+        pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
+        pthread_t second;
+        pthread_mutex_lock(&held);
+        CHECK(pthread_create(&second, NULL, until_unlocked, &held) == 0);
+        CHECK(aiopool_init() == AIOPOOL_ERR_TOO_LATE);
+        CHECK(strstr(aiopool_last_error(), "aiopool_init()") != NULL);
+        CHECK(strstr(aiopool_last_error(), "::") == NULL);
+        CHECK(strstr(aiopool_last_error(), "#[") == NULL);
+        pthread_mutex_unlock(&held);
+        CHECK(pthread_join(second, NULL) == 0);
+    }
+    /* A text is its call's until the next call of the thread that fails. */
+    CHECK(aiopool_function_find("flying", &function) == AIOPOOL_ERR_UNKNOWN);
+    CHECK(strstr(aiopool_last_error(), "flying") != NULL);
+    CHECK(*aiopool_status_str(AIOPOOL_ERR_NULL) != 0 && aiopool_call_init(&call) == AIOPOOL_OK);
+    CHECK(strstr(aiopool_last_error(), "flying") != NULL);
 
     for (int i = 0; i < 100; i++) {
         snprintf(name, sizeof name, "function %d", i % 10);
