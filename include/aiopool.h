@@ -3,10 +3,13 @@
  * Made from src/ffi by cbindgen; do not edit. See docs/c-api.md for a tour and ffi-examples/c for
  * programs.
  *
- * In all calls: texts are UTF-8 and end with NUL; sizes and lengths are bytes; times say their
- * unit; `..._out` arguments are written only when a call returns AIOPOOL_OK; NULL is refused
- * unless it is said to be taken. What a call lends is given back by the call that is named with
- * it. No call lets a panic or an exception out.
+ * In all calls:
+ * - Texts are UTF-8 and end with NUL. Sizes and lengths are bytes. Names of times end with their
+ *   unit.
+ * - `..._out` arguments are written only when a call returns AIOPOOL_OK.
+ * - NULL is refused unless the call's description accepts it.
+ * - What a call lends is given back by the call that its description names.
+ * - No panic or exception leaves a call.
  */
 #ifndef AIOPOOL_H
 #define AIOPOOL_H
@@ -91,12 +94,12 @@ bool aiopool_has_feature(const char *name);
 #define AIOPOOL_ERR_INVALID -2
 
 /**
- * A `struct_size` that no version of the library knows, or a reserved field that is not 0.
+ * A `struct_size` of no version of the library, or a reserved field that is not 0.
  */
 #define AIOPOOL_ERR_STRUCT -3
 
 /**
- * The handle is not, or not any more, one of a living object.
+ * The handle is not one of a living object: it was freed or released, or never was one.
  */
 #define AIOPOOL_ERR_HANDLE -4
 
@@ -106,12 +109,12 @@ bool aiopool_has_feature(const char *name);
 #define AIOPOOL_ERR_SYSTEM -5
 
 /**
- * There was nothing within the time given.
+ * Nothing arrived within the time given.
  */
 #define AIOPOOL_ERR_TIMEOUT -6
 
 /**
- * There is nothing now.
+ * Nothing is available now; ask again later.
  */
 #define AIOPOOL_ERR_EMPTY -7
 
@@ -151,7 +154,7 @@ bool aiopool_has_feature(const char *name);
 #define AIOPOOL_ERR_FORKED -14
 
 /**
- * The call is for the host and came from inside of a worker.
+ * The call is for the host and came from inside a worker.
  */
 #define AIOPOOL_ERR_IN_WORKER -15
 
@@ -176,12 +179,12 @@ bool aiopool_has_feature(const char *name);
 #define AIOPOOL_ERR_CORRUPT -19
 
 /**
- * A call at a moment at which it cannot be taken; the text says why.
+ * The call is not allowed at this moment; the text says why.
  */
 #define AIOPOOL_ERR_MISUSE -20
 
 /**
- * The pool has failed as a whole; the text says by what.
+ * The pool has failed as a whole; the text gives the cause.
  */
 #define AIOPOOL_ERR_FAILED -21
 
@@ -201,7 +204,7 @@ bool aiopool_has_feature(const char *name);
 #define AIOPOOL_ERR_TASK -24
 
 /**
- * What the functions that take a time understand as "without limit".
+ * A time without limit, for functions that take one.
  */
 #define AIOPOOL_FOREVER UINT64_MAX
 
@@ -211,7 +214,7 @@ bool aiopool_has_feature(const char *name);
 typedef int32_t aiopool_status;
 
 /**
- * What `status` means, in a few words; static, never freed, never NULL.
+ * Returns the meaning of `status` in a few words; static, never freed, never NULL.
  *
  * Thread rule: callable from everywhere, at any time.
  */
@@ -243,7 +246,7 @@ const char *aiopool_last_error(void);
 typedef struct aiopool_output aiopool_output;
 
 /**
- * A task, as its function sees it.
+ * A task, as its function gets it.
  */
 typedef struct aiopool_task aiopool_task;
 
@@ -258,7 +261,7 @@ aiopool_status aiopool_output_write(const struct aiopool_output *output,
                                     size_t len);
 
 /**
- * Appends `len` bytes to the output, for the caller to fill in: they are 0 now.
+ * Appends `len` zero bytes to the output, for the caller to fill in.
  *
  * `data_out` is valid until the next call that writes to this output.
  *
@@ -269,30 +272,30 @@ aiopool_status aiopool_output_reserve(const struct aiopool_output *output,
                                       void **data_out);
 
 /**
- * Borrows `len` bytes of the memory that the host reads outputs from, as this task's output:
- * what is written there is not copied. What they hold is not defined.
+ * Borrows `len` bytes of the memory that the host reads outputs from, as this task's output,
+ * which saves the worker's copy. Their initial content is undefined.
  *
- * `data_out` is valid until the task is over. Instead of `aiopool_output_write` and
- * `aiopool_output_reserve`, and once. For outputs of many kilobytes; an output that did not
- * fill all of it says so with `aiopool_output_trim`. The host spares its own copy where it
- * submits with `AIOPOOL_CALL_BORROW_OUTPUT`.
+ * `data_out` is valid until the task is over. Call this at most once a task, instead of
+ * `aiopool_output_write` and `aiopool_output_reserve`. It pays for outputs of many kilobytes.
+ * If the output is shorter than `len`, call `aiopool_output_trim`. The host saves its own copy
+ * if it submits with `AIOPOOL_CALL_BORROW_OUTPUT`.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_HANDLE`; `AIOPOOL_ERR_INVALID` if
  * `len` is 0; `AIOPOOL_ERR_MISUSE` if the output has bytes or memory already;
- * `AIOPOOL_ERR_FULL` if the memory is taken by outputs now (write this one: it waits for
- * room); `AIOPOOL_ERR_TOO_LARGE` for more than `output_arena` has; `AIOPOOL_ERR_SYSTEM`;
- * `AIOPOOL_ERR_NOT_IN_WORKER` on another thread than the worker's event loop;
- * `AIOPOOL_ERR_FORKED` in a child of the worker.
+ * `AIOPOOL_ERR_FULL` if other outputs take the memory now (use `aiopool_output_write`, which
+ * waits for room); `AIOPOOL_ERR_TOO_LARGE` for more than `output_arena` has;
+ * `AIOPOOL_ERR_SYSTEM`; `AIOPOOL_ERR_NOT_IN_WORKER` on another thread than the worker's event
+ * loop; `AIOPOOL_ERR_FORKED` in a child of the worker.
  */
 aiopool_status aiopool_output_loan(const struct aiopool_output *output,
                                    size_t len,
                                    void **data_out);
 
 /**
- * Makes an output that stands in borrowed memory end after its first `len` bytes.
+ * Shortens an output in borrowed memory to its first `len` bytes.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_HANDLE`; `AIOPOOL_ERR_MISUSE` if
- * nothing is borrowed; `AIOPOOL_ERR_INVALID` if less than `len` bytes are.
+ * nothing is borrowed; `AIOPOOL_ERR_INVALID` if fewer than `len` bytes are.
  */
 aiopool_status aiopool_output_trim(const struct aiopool_output *output, size_t len);
 
@@ -307,11 +310,11 @@ aiopool_status aiopool_task_set_error(const struct aiopool_task *task, const cha
 /**
  * Ends a task whose function has returned or will return `AIOPOOL_PENDING`.
  *
- * `result` is what the function would have returned: 0, or a number for an error. Both
- * handles are dead after this.
+ * `result` is what the function would have returned: 0, or a number for an error. The task's
+ * and the output's handle are invalid after this.
  *
- * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_INVALID` (`AIOPOOL_PENDING` is no
- * end) or `AIOPOOL_ERR_HANDLE` (ended before).
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_INVALID` (`AIOPOOL_PENDING` does not
+ * end a task) or `AIOPOOL_ERR_HANDLE` (ended before).
  * Thread rule: callable from every thread of the worker.
  */
 aiopool_status aiopool_task_complete(const struct aiopool_task *task, int32_t result);
@@ -319,13 +322,14 @@ aiopool_status aiopool_task_complete(const struct aiopool_task *task, int32_t re
 /* ---------------------------------------------------------------------
  * Task functions.
  *
- * A task function is registered before `aiopool_init`, because workers are forked from the
- * process as it is then: function and `user` pointer are valid in them because they were in it.
- * Functions that live in workers of another program are declared by name, at any time.
+ * Register task functions before `aiopool_init`: workers are forked from the process as it is
+ * then, so function and `user` pointer are valid in them. Functions that live in workers of
+ * another program are declared by name, at any time.
  * ------------------------------------------------------------------ */
 
 /**
- * What a task function returns that will complete its task later; see `aiopool_task_complete`.
+ * The return value of a task function that will complete its task later; see
+ * `aiopool_task_complete`.
  */
 #define AIOPOOL_PENDING 1
 
@@ -338,8 +342,9 @@ aiopool_status aiopool_task_complete(const struct aiopool_task *task, int32_t re
  * pointer that it was registered with.
  *
  * It returns 0 when it is done, `AIOPOOL_PENDING` if it will call `aiopool_task_complete` later,
- * and any other number for an error, with `aiopool_task_set_error` for its text; the payload is
- * dropped then. A worker runs one function at a time; one that waits should be asynchronous.
+ * and any other number for an error. `aiopool_task_set_error` sets the error's text; the payload
+ * is then dropped. A worker runs one function at a time, so a function that waits should be
+ * asynchronous.
  */
 typedef int32_t (*aiopool_task_fn)(aiopool_task *task,
                                    const void *input,
@@ -348,11 +353,11 @@ typedef int32_t (*aiopool_task_fn)(aiopool_task *task,
                                    void *user);
 
 /**
- * Registers `function` under `name`, to be called with `user`, and gives its number.
+ * Registers `function` under `name`, to be called with `user`, and writes its number.
  *
- * A program in Rust can submit it by its name, too, beside functions of its own.
- * `name` is copied. `user` may be NULL; what it points to is what workers see as it was at
- * `aiopool_init`. The same function registered again under its name has the same number.
+ * A program in Rust can submit it by its name, too, beside functions of its own. `name` is
+ * copied. `user` may be NULL; workers see what it points to as it was at `aiopool_init`.
+ * Registering the same function under the same name again gives the same number.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_INVALID` for a name that is taken,
  * empty or too long (224 bytes), and for a function that is in no image mapped into this
@@ -365,10 +370,10 @@ aiopool_status aiopool_function_register(const char *name,
                                          uint32_t *function_out);
 
 /**
- * Declares a function that only the workers know, by `name`, and gives its number.
+ * Declares a function that only the workers have, by `name`, and writes its number.
  *
  * For pools whose workers are another program (`AIOPOOL_START_COMMAND`), which serves the
- * name. A task of a name that the worker does not have ends with an error that says so.
+ * name. If the worker does not have the name, the task ends with an error that says so.
  *
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_INVALID` (as
  * `aiopool_function_register`).
@@ -377,7 +382,7 @@ aiopool_status aiopool_function_register(const char *name,
 aiopool_status aiopool_function_declare(const char *name, uint32_t *function_out);
 
 /**
- * Gives the number of the function that was registered or declared under `name`.
+ * Writes the number of the function that was registered or declared under `name`.
  *
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_UNKNOWN`.
  * Thread rule: callable from every thread of the host, at any time.
@@ -387,9 +392,10 @@ aiopool_status aiopool_function_find(const char *name, uint32_t *function_out);
 /* ---------------------------------------------------------------------
  * Asynchronous tasks.
  *
- * A task function that returns `AIOPOOL_PENDING` leaves the worker's event loop to others, up to
- * `child_concurrency` tasks at once, and goes on when something that it asked for happens. Each
- * request is for one event; what it is told with may ask again, or complete the task.
+ * A task function that returns `AIOPOOL_PENDING` leaves the worker's event loop to other tasks, up
+ * to `child_concurrency` at once. It continues when an event that it requested happens. Each
+ * request is for one event; the function called for the event may request the next one, or
+ * complete the task.
  *
  * Thread rule: the worker's event loop, which task functions and callbacks are called on; from
  * elsewhere `AIOPOOL_ERR_NOT_IN_WORKER`, in a child of the worker `AIOPOOL_ERR_FORKED`. To
@@ -397,7 +403,7 @@ aiopool_status aiopool_function_find(const char *name, uint32_t *function_out);
  * ------------------------------------------------------------------ */
 
 /**
- * The time of `aiopool_task_sleep` is over.
+ * The delay of `aiopool_task_sleep` has passed.
  */
 #define AIOPOOL_EVENT_TIMER 1
 
@@ -412,18 +418,18 @@ aiopool_status aiopool_function_find(const char *name, uint32_t *function_out);
 #define AIOPOOL_EVENT_WRITABLE 4
 
 /**
- * It is the turn of what was put off with `aiopool_task_defer`.
+ * The other tasks have had their turn since `aiopool_task_defer`.
  */
 #define AIOPOOL_EVENT_DEFERRED 8
 
 /**
- * The task is called off.
+ * The task is cancelled.
  */
 #define AIOPOOL_EVENT_CANCELLED 16
 
 /**
- * What a pending task is told with: what has happened, `AIOPOOL_EVENT_*`, and the `data` that was
- * given with the request.
+ * The function called when an event of a pending task happens: with the events, `AIOPOOL_EVENT_*`,
+ * and the `data` of the request.
  */
 typedef void (*aiopool_event_fn)(aiopool_task *task, uint32_t events, void *data);
 
@@ -442,7 +448,7 @@ aiopool_status aiopool_task_sleep(const aiopool_task *task,
  * Has `function` called when `fd` is ready for one of `events`, `AIOPOOL_EVENT_READABLE`,
  * `AIOPOOL_EVENT_WRITABLE` or both; at once, if it is.
  *
- * `fd` stays the caller's, should not block, and may be closed while it is watched.
+ * `fd` stays the caller's. It should be non-blocking, and may be closed while it is watched.
  *
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_HANDLE`, `AIOPOOL_ERR_INVALID` for
  * other events, `AIOPOOL_ERR_NOT_IN_WORKER`, or `AIOPOOL_ERR_SYSTEM` for a descriptor that is
@@ -457,18 +463,18 @@ aiopool_status aiopool_task_watch_fd(const aiopool_task *task,
 /**
  * Has `function` called when the other tasks of the worker have had their turn.
  *
- * For a task that computes for long in pieces.
+ * For a task that computes for long, piece by piece.
  *
  * Returns as `aiopool_task_sleep`.
  */
 aiopool_status aiopool_task_defer(const aiopool_task *task, aiopool_event_fn function, void *data);
 
 /**
- * Has `function` called with `AIOPOOL_EVENT_CANCELLED` if the task is called off while it is
- * pending: by its host, by its deadline, or because the worker leaves.
+ * Has `function` called with `AIOPOOL_EVENT_CANCELLED` if the task is cancelled while it is
+ * pending: by the host, by its deadline, or because the worker leaves.
  *
- * It frees what the task has; its outcome is decided, and both handles are dead afterwards.
- * A second function replaces the first; NULL takes it back.
+ * `function` frees what the task holds. The outcome is already decided, and the task's and the
+ * output's handle are invalid after it. A second function replaces the first; NULL removes it.
  *
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
  */
@@ -477,14 +483,14 @@ aiopool_status aiopool_task_on_cancel(const aiopool_task *task,
                                       void *data);
 
 /**
- * The number of the worker that the caller runs in: its seat in the pool, from 0 on.
+ * Writes the number of the worker that the caller runs in: its seat in the pool, from 0 on.
  *
  * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NOT_IN_WORKER`.
  */
 aiopool_status aiopool_worker_id(uint32_t *worker_out);
 
 /* ---------------------------------------------------------------------
- * Errors, told where they happen.
+ * Errors, reported where they happen.
  *
  * A pool with an `exception_function` calls it in the worker with each error that a task function
  * returns and each panic of a task in Rust, before the outcome goes to the host: to log it, or to
@@ -494,7 +500,7 @@ aiopool_status aiopool_worker_id(uint32_t *worker_out);
  * ------------------------------------------------------------------ */
 
 /**
- * What the exception function is called with, as its input; valid during the call.
+ * The input of the exception function; valid during the call.
  */
 typedef struct aiopool_exception {
     /**
@@ -527,11 +533,12 @@ typedef struct aiopool_exception {
  * ------------------------------------------------------------------ */
 
 /**
- * Forks the process from which all workers are forked; they share its memory of this moment.
+ * Forks the process from which all workers are forked; they share its memory as it is at this
+ * moment, copy-on-write.
  *
  * Task functions that were registered before can be submitted. Standard output is flushed.
- * Calling it a second time does nothing. Without this call pools can only be given functions
- * that are declared by name, for workers that are another program.
+ * Calling it a second time does nothing. Without this call a pool takes only functions that
+ * are declared by name, for workers that are another program.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TOO_LATE` if this process has a second thread or has
  * started a pool; `AIOPOOL_ERR_INVALID` if a registered function is in no mapped image;
@@ -543,25 +550,26 @@ aiopool_status aiopool_init(void);
 /* ---------------------------------------------------------------------
  * Schedulers.
  *
- * A scheduler chooses the queue of each task, once and for all; the queue's idle workers take its
- * tasks in order. There are three to choose from, and a pool can have its own.
+ * A scheduler chooses the queue of each task. The choice is final; the queue's idle workers take
+ * its tasks in order. Three schedulers are built in, and a program can supply its own.
  *
  * Thread rule: the functions of a scheduler are called from any thread of the host, several at
  * once; they must be quick, must not block and must not call this library.
  * ------------------------------------------------------------------ */
 
 /**
- * Goes round the queues.
+ * Takes the queues in turn.
  */
 #define AIOPOOL_SCHEDULER_ROUND_ROBIN 0
 
 /**
- * The queue with the fewest unfinished tasks for each worker alive.
+ * Chooses the queue with the fewest unfinished tasks per living worker.
  */
 #define AIOPOOL_SCHEDULER_LEAST_LOADED 1
 
 /**
- * The queue where the least is before the task in its class of the pool's `priorities`.
+ * Chooses the queue with the fewest tasks ahead: those of the task's priority class and of more
+ * urgent ones.
  */
 #define AIOPOOL_SCHEDULER_PRIORITY 2
 
@@ -571,7 +579,7 @@ aiopool_status aiopool_init(void);
 #define AIOPOOL_SCHEDULER_CUSTOM 3
 
 /**
- * A task that is to be given a queue.
+ * A task that needs a queue.
  */
 typedef struct aiopool_new_task {
     /**
@@ -601,15 +609,15 @@ typedef struct aiopool_new_task {
 } aiopool_new_task;
 
 /**
- * How much a queue has to do, at this moment and about.
+ * The approximate load of a queue at this moment.
  */
 typedef struct aiopool_queue_load {
     /**
-     * Tasks that no worker has taken.
+     * Tasks that no worker has claimed.
      */
     uint64_t waiting;
     /**
-     * Tasks that have no outcome, taken or not.
+     * Tasks without an outcome, claimed or not.
      */
     uint64_t pending;
     /**
@@ -619,10 +627,10 @@ typedef struct aiopool_queue_load {
 } aiopool_queue_load;
 
 /**
- * Chooses the queue for `task`, counted from 0; what is not a queue counts as queue 0.
+ * Chooses the queue for `task`, counted from 0; a number that is no queue counts as queue 0.
  *
- * `loads` has `queues` entries and is valid during the call. A task that finds its queue full may
- * be asked for again.
+ * `loads` has `queues` entries and is valid during the call. If the chosen queue is full, it may
+ * be called again for the same task.
  */
 typedef uint32_t (*aiopool_schedule_fn)(const struct aiopool_new_task *task,
                                         const struct aiopool_queue_load *loads,
@@ -660,7 +668,7 @@ typedef struct aiopool_completed_task {
 } aiopool_completed_task;
 
 /**
- * Is told of a task that has its outcome; `task` is valid during the call.
+ * Called for each task that gets its outcome; `task` is valid during the call.
  */
 typedef void (*aiopool_completed_fn)(const struct aiopool_completed_task *task, void *user);
 
@@ -685,7 +693,7 @@ typedef struct aiopool_process_change {
      */
     uint32_t started;
     /**
-     * 1 if it ended unplanned, and neither because it was recycled nor because the pool ends.
+     * 1 if its end was not planned: neither recycling nor the end of the pool.
      */
     uint32_t died;
     /**
@@ -699,12 +707,12 @@ typedef struct aiopool_process_change {
 } aiopool_process_change;
 
 /**
- * Is told of a worker process; `change` is valid during the call.
+ * Called when a worker process starts or ends; `change` is valid during the call.
  */
 typedef void (*aiopool_process_fn)(const struct aiopool_process_change *change, void *user);
 
 /**
- * A scheduler of the program's own; copied by `aiopool_pool_start`.
+ * A scheduler supplied by the program; copied by `aiopool_pool_start`.
  */
 typedef struct aiopool_scheduler {
     /**
@@ -716,7 +724,7 @@ typedef struct aiopool_scheduler {
      */
     uint32_t reserved_0;
     /**
-     * Chooses.
+     * Chooses the queue of each task; required.
      */
     aiopool_schedule_fn schedule;
     /**
@@ -728,7 +736,7 @@ typedef struct aiopool_scheduler {
      */
     aiopool_process_fn process;
     /**
-     * Passed to the functions; has to last as long as the pool.
+     * Passed to the functions; must stay valid as long as the pool.
      */
     void *user;
     /**
@@ -738,7 +746,7 @@ typedef struct aiopool_scheduler {
 } aiopool_scheduler;
 
 /**
- * Sets all fields of a scheduler to their defaults; `schedule` has to be set.
+ * Sets all fields of a scheduler to their defaults; the caller then sets `schedule`.
  *
  * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
  */
@@ -770,18 +778,18 @@ aiopool_status aiopool_scheduler_init(struct aiopool_scheduler *scheduler_out);
 #define AIOPOOL_POOL_KEEP_FDS 1
 
 /**
- * Executing a set-user-id program gives workers no new rights. Every rule of a
- * sandbox (the flags below, paths, denied calls) brings it along.
+ * Executing a set-user-id program gives workers no new rights. Every rule of a sandbox (the flags
+ * below, paths, denied calls) implies it.
  */
 #define AIOPOOL_POOL_NO_NEW_PRIVS 2
 
 /**
- * Workers can make no socket: `socket` answers `EPERM`.
+ * Workers cannot create sockets: `socket` fails with `EPERM`.
  */
 #define AIOPOOL_POOL_NO_NETWORK 4
 
 /**
- * Workers can execute no program. Not with `AIOPOOL_START_COMMAND`.
+ * Workers cannot execute programs. Not possible with `AIOPOOL_START_COMMAND`.
  */
 #define AIOPOOL_POOL_NO_EXEC 8
 
@@ -791,16 +799,16 @@ aiopool_status aiopool_scheduler_init(struct aiopool_scheduler *scheduler_out);
 #define AIOPOOL_POOL_NO_SIGNALS 16
 
 /**
- * Goes without those rules of the three above, of `read_only`, `read_write` and `denied_calls`
- * that the kernel cannot enforce. Without this flag `aiopool_pool_start` is refused, and its
- * text says which they are.
+ * Leaves out those rules (of the three flags above, `read_only`, `read_write` and `denied_calls`)
+ * that the kernel cannot enforce. Without this flag `aiopool_pool_start` fails, and its text names
+ * them.
  */
 #define AIOPOOL_POOL_BEST_EFFORT 32
 
 /**
  * Options of a pool; set by `aiopool_pool_options_init`, then changed where wanted.
  *
- * A number outside its range is refused by `aiopool_pool_start` with a text that says the range.
+ * `aiopool_pool_start` refuses a number outside its range with a text that gives the range.
  */
 typedef struct aiopool_pool_options {
     /**
@@ -820,7 +828,8 @@ typedef struct aiopool_pool_options {
      */
     uint32_t queues;
     /**
-     * Tasks that a worker has in flight at most; 16. Means something to asynchronous functions.
+     * Most tasks that a worker has in flight, 16 by default. It matters for asynchronous
+     * functions.
      */
     uint32_t child_concurrency;
     /**
@@ -832,31 +841,31 @@ typedef struct aiopool_pool_options {
      */
     uint64_t max_tasks_per_child;
     /**
-     * Tasks that a queue holds at most, a power of two; 4096.
+     * Most tasks that a queue holds, a power of two; 4096 by default.
      */
     uint64_t capacity;
     /**
-     * The largest input in bytes; 64 MiB.
+     * The largest input in bytes; 64 MiB by default.
      */
     uint64_t max_payload;
     /**
-     * Memory for inputs above 64 bytes; 0, the default, for four times `max_payload`.
+     * Bytes of memory for inputs above 64 bytes; 0, the default, for four times `max_payload`.
      */
     uint64_t input_arena;
     /**
-     * Memory of each worker for outputs above 128 bytes, as `input_arena`.
+     * Bytes of memory of each worker for outputs above 128 bytes; default as `input_arena`.
      */
     uint64_t output_arena;
     /**
-     * Milliseconds that a worker has to obey a deadline or the pool's end; 2000.
+     * Milliseconds that a worker has to obey a deadline or the pool's end; 2000 by default.
      */
     uint64_t grace_ms;
     /**
-     * `AIOPOOL_START_*`; `AIOPOOL_START_FORK`.
+     * `AIOPOOL_START_*`; `AIOPOOL_START_FORK` by default.
      */
     uint32_t start_method;
     /**
-     * `AIOPOOL_SCHEDULER_*`; `AIOPOOL_SCHEDULER_ROUND_ROBIN`.
+     * `AIOPOOL_SCHEDULER_*`; `AIOPOOL_SCHEDULER_ROUND_ROBIN` by default.
      */
     uint32_t scheduler;
     /**
@@ -865,7 +874,7 @@ typedef struct aiopool_pool_options {
     const char *const *command;
     /**
      * A registered function that each worker runs before its first task, or 0. If it returns an
-     * error the worker does not start; if it does in every worker, the pool fails with its text.
+     * error the worker does not start; if it fails in every worker, the pool fails with its text.
      */
     uint32_t init_function;
     /**
@@ -873,33 +882,35 @@ typedef struct aiopool_pool_options {
      */
     uint32_t exit_function;
     /**
-     * What the init function is called with; copied. With `AIOPOOL_START_COMMAND` the workers
-     * find it at their attachment.
+     * The input of the init function; copied. With `AIOPOOL_START_COMMAND` workers get it with
+     * `aiopool_worker_describe`.
      */
     const void *init_input;
     /**
-     * Bytes of it.
+     * Its length in bytes.
      */
     size_t init_input_len;
     /**
-     * What the exit function is called with; copied.
+     * The input of the exit function; copied.
      */
     const void *exit_input;
     /**
-     * Bytes of it.
+     * Its length in bytes.
      */
     size_t exit_input_len;
     /**
-     * Bytes of address space that a worker may map, the arenas included; 0, the default, for as
-     * many as this process. An allocation beyond it fails.
+     * Bytes of address space that a worker may map, the arenas included; 0, the default, for this
+     * process's own limit. An allocation beyond it fails.
      */
     uint64_t limit_address_space;
     /**
-     * Seconds of processor time in a worker's life, then `SIGXCPU`; 0 for as many as this process.
+     * Seconds of processor time in a worker's life, then `SIGXCPU`; 0 for this process's own
+     * limit.
      */
     uint64_t limit_cpu_seconds;
     /**
-     * Descriptors that a worker may have open, the pool's included; 0 for as many as this process.
+     * Descriptors that a worker may have open, the pool's included; 0 for this process's own
+     * limit.
      */
     uint64_t limit_open_files;
     /**
@@ -908,15 +919,15 @@ typedef struct aiopool_pool_options {
      */
     const char *const *read_only;
     /**
-     * Paths that workers can also write, make and remove, ended by NULL; or NULL.
+     * Paths that workers can also write, create and remove, ended by NULL; or NULL.
      */
     const char *const *read_write;
     /**
-     * Numbers of system calls that answer `EPERM` in workers.
+     * Numbers of system calls that fail with `EPERM` in workers.
      */
     const int64_t *denied_calls;
     /**
-     * How many.
+     * Number of entries in `denied_calls`.
      */
     size_t denied_calls_len;
     /**
@@ -925,7 +936,7 @@ typedef struct aiopool_pool_options {
     const aiopool_scheduler *custom_scheduler;
     /**
      * The name under which the pool publishes its numbers, for `aiopool stats` and others, in
-     * `/dev/shm/aiopool.<name>`; NULL, the default, for not at all.
+     * `/dev/shm/aiopool.<name>`; NULL, the default, to publish nothing.
      */
     const char *stats_page;
     /**
@@ -953,8 +964,8 @@ aiopool_status aiopool_pool_options_init(struct aiopool_pool_options *options_ou
 /* ---------------------------------------------------------------------
  * Pools.
  *
- * A pool is started, given tasks, closed or terminated, joined and freed. Everything else that
- * it had goes with it, worker processes included.
+ * A pool is started, given tasks, closed or terminated, joined and freed. Freeing it frees
+ * everything that belongs to it, worker processes included.
  *
  * Thread rule, unless a function says otherwise: callable from every thread of the process that
  * started the pool, also several at once. In a forked child every call returns
@@ -981,9 +992,10 @@ aiopool_status aiopool_pool_start(const aiopool_pool_options *options,
                                   struct aiopool_pool **pool_out);
 
 /**
- * Frees a pool: terminates it if it was not, kills what is left of it and waits for that.
+ * Frees a pool: terminates it if necessary, kills the workers that are left and waits for
+ * their end.
  *
- * Outcomes that were not received are dropped with it; NULL is freed without doing anything.
+ * Outcomes that were not received are dropped with it. NULL is accepted and does nothing.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_BUSY`, and does nothing, while outcomes are not
  * released, loans are not given back or another thread is in a call with this pool.
@@ -991,14 +1003,14 @@ aiopool_status aiopool_pool_start(const aiopool_pool_options *options,
 aiopool_status aiopool_pool_free(const struct aiopool_pool *pool);
 
 /**
- * Takes no more tasks; those that were submitted are finished.
+ * Closes the pool: it takes no more tasks and finishes those that were submitted.
  *
  * Returns `AIOPOOL_OK`, also the second time.
  */
 aiopool_status aiopool_pool_close(const struct aiopool_pool *pool);
 
 /**
- * Ends every task that is not over as `AIOPOOL_OUTCOME_POOL_CLOSED` and has the workers leave.
+ * Ends every unfinished task as `AIOPOOL_OUTCOME_POOL_CLOSED` and has the workers leave.
  *
  * Their outcomes can be received. Workers that do not leave within `grace_ms` are killed.
  *
@@ -1009,7 +1021,7 @@ aiopool_status aiopool_pool_terminate(const struct aiopool_pool *pool);
 /**
  * Closes the pool and waits until every task has its outcome, at most `timeout_ms`.
  *
- * The outcomes can then be received without waiting. Tasks that are not over in time go on:
+ * The outcomes can then be received without waiting. Tasks that are not over in time continue:
  * join, drain again or terminate.
  *
  * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_TIMEOUT`.
@@ -1022,16 +1034,16 @@ aiopool_status aiopool_pool_drain(const struct aiopool_pool *pool, uint64_t time
  * Then no worker is left; outcomes that were not received still can be.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_MISUSE` if the pool is open; `AIOPOOL_ERR_TIMEOUT`;
- * `AIOPOOL_ERR_FAILED` if it has ended by another hand than its owner's.
+ * `AIOPOOL_ERR_FAILED` if the pool ended for another reason than close or terminate.
  */
 aiopool_status aiopool_pool_join(const struct aiopool_pool *pool, uint64_t timeout_ms);
 
 /**
- * The pool's descriptor, to be watched for reading by any event loop.
+ * Writes the pool's descriptor, which any event loop can watch for reading.
  *
- * It is level-triggered: readable until a peek or wait has found nothing. Do not read from
- * it, write to it or close it; it belongs to the pool and is valid until that is freed.
- * Outcomes that were asked for by ticket make it readable, too.
+ * It is level-triggered: readable until a peek or wait finds nothing. Do not read from it,
+ * write to it or close it; it belongs to the pool and is valid until the pool is freed.
+ * Outcomes kept for their ticket make it readable, too.
  *
  * Returns `AIOPOOL_OK`.
  */
@@ -1040,8 +1052,8 @@ aiopool_status aiopool_pool_fd(const struct aiopool_pool *pool, int32_t *fd_out)
 /* ---------------------------------------------------------------------
  * Loans.
  *
- * A large input need not be copied: borrow memory that the workers have mapped, write the input
- * there and submit the loan. The task function reads it there. For outputs see
+ * A loan avoids the copy of a large input: borrow memory that the workers have mapped, write the
+ * input there and submit the loan. The task function reads it in place. For outputs see
  * `aiopool_output_loan` and `AIOPOOL_CALL_BORROW_OUTPUT`.
  *
  * Thread rule: as for pools; one thread at a time for one loan.
@@ -1053,13 +1065,13 @@ aiopool_status aiopool_pool_fd(const struct aiopool_pool *pool, int32_t *fd_out)
 typedef struct aiopool_loan aiopool_loan;
 
 /**
- * Borrows `len` bytes from the pool's memory for inputs; what they hold is not defined.
+ * Borrows `len` bytes from the pool's memory for inputs; their initial content is undefined.
  *
  * `data_out` is valid until the loan is submitted, as `loan` of an `aiopool_call`, or given
  * back with `aiopool_loan_return`; one of them must happen before the pool can be freed.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` if `len` is 0; `AIOPOOL_ERR_TOO_LARGE`;
- * `AIOPOOL_ERR_FULL` if the memory is taken by inputs now; `AIOPOOL_ERR_SYSTEM`.
+ * `AIOPOOL_ERR_FULL` if other inputs take the memory now; `AIOPOOL_ERR_SYSTEM`.
  */
 aiopool_status aiopool_pool_loan(const aiopool_pool *pool,
                                  size_t len,
@@ -1067,7 +1079,7 @@ aiopool_status aiopool_pool_loan(const aiopool_pool *pool,
                                  struct aiopool_loan **loan_out);
 
 /**
- * Gives a loan back that is not to be submitted. NULL is taken.
+ * Gives back a loan that will not be submitted. NULL is accepted and does nothing.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_HANDLE` if it was submitted or given back before;
  * `AIOPOOL_ERR_FORKED` in a forked child.
@@ -1086,14 +1098,14 @@ aiopool_status aiopool_loan_return(const struct aiopool_loan *loan);
 #define AIOPOOL_CALL_BY_TICKET 1
 
 /**
- * The retries count for an error that the function returns, too, not only for its worker's death.
+ * Retries also apply to an error that the function returns, not only to its worker's death.
  */
 #define AIOPOOL_CALL_RETRY_ON_ERROR 2
 
 /**
- * A large payload is not copied: the outcome's data is where the worker has put it, and that
- * memory is the outcome's until its release. Beyond half of the worker's `output_arena`, payloads
- * are copied all the same, so release early.
+ * A large payload is not copied: the outcome's data points to where the worker wrote it, and that
+ * memory stays taken until the outcome's release. At most half of a worker's `output_arena` is
+ * lent in this way; payloads beyond that are copied, so release early.
  */
 #define AIOPOOL_CALL_BORROW_OUTPUT 4
 
@@ -1113,7 +1125,7 @@ typedef struct aiopool_call {
      */
     uint32_t flags;
     /**
-     * The number of the function; 0 to go by `name`.
+     * The number of the function; 0 to find it by `name`.
      */
     uint32_t function;
     /**
@@ -1149,16 +1161,17 @@ typedef struct aiopool_call {
      */
     uint64_t backoff_ms;
     /**
-     * How many more attempts the task gets when its worker dies.
+     * Number of further attempts that the task gets when its worker dies.
      */
     uint32_t retries;
     /**
-     * The queue, counted from 1; 0 to go round them.
+     * The queue, counted from 1; 0 to let the pool's scheduler choose.
      */
     uint32_t queue;
     /**
-     * Instead of `input`: a loan of this pool, of which `input_len` bytes count (0 for all). It
-     * is over when the task is submitted, and still the caller's when it is refused.
+     * Instead of `input`: a loan of this pool, of which the first `input_len` bytes are the input
+     * (0 for all). The loan ends when the task is submitted; if the task is refused it stays the
+     * caller's.
      */
     aiopool_loan *loan;
     /**
@@ -1180,11 +1193,11 @@ aiopool_status aiopool_call_init(struct aiopool_call *call_out);
  * The input is copied. `ticket_out` may be NULL; a ticket is the number of a task in its
  * pool and is never used again.
  *
- * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT` if there was no room in time;
- * `AIOPOOL_ERR_FULL` at once if as many outcomes as the pool holds tasks wait to be
- * received, since waiting would not help; `AIOPOOL_ERR_CLOSED`; `AIOPOOL_ERR_FAILED`;
- * `AIOPOOL_ERR_INVALID`, `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN` or
- * `AIOPOOL_ERR_TOO_LARGE` for the call; `AIOPOOL_ERR_SYSTEM` if memory has run out.
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT` if there was no room in time; `AIOPOOL_ERR_FULL`
+ * at once if as many outcomes wait to be received as the pool holds tasks, since waiting would
+ * not help; `AIOPOOL_ERR_CLOSED`; `AIOPOOL_ERR_FAILED`; `AIOPOOL_ERR_INVALID`,
+ * `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN` or `AIOPOOL_ERR_TOO_LARGE` for the call;
+ * `AIOPOOL_ERR_SYSTEM` if memory has run out.
  */
 aiopool_status aiopool_pool_submit(const aiopool_pool *pool,
                                    const struct aiopool_call *call,
@@ -1203,13 +1216,13 @@ aiopool_status aiopool_pool_try_submit(const aiopool_pool *pool,
 /**
  * Submits `count` tasks, in order; waits at most `timeout_ms` in all for room.
  *
- * `calls` is an array of structs of the size that the first one says. `tickets_out`, which may
- * be NULL, has room for `count` tickets.
+ * `calls` is an array of structs of the size that the first one states. `tickets_out`, which
+ * may be NULL, has room for `count` tickets.
  *
- * `submitted_out` is written in every case but a NULL argument: how many were submitted, and
- * so which call was refused.
+ * `submitted_out` is written unless an argument is NULL. It is the number of submitted tasks,
+ * and so the index of the call that was refused.
  *
- * Returns `AIOPOOL_OK` if all were submitted, else why the next one was not, as
+ * Returns `AIOPOOL_OK` if all were submitted, else the status of the first that was not, as
  * `aiopool_pool_submit`.
  */
 aiopool_status aiopool_pool_submit_many(const aiopool_pool *pool,
@@ -1228,9 +1241,9 @@ aiopool_status aiopool_pool_submit_many(const aiopool_pool *pool,
 /* ---------------------------------------------------------------------
  * Outcomes.
  *
- * An outcome is lent by peek and wait until `aiopool_outcome_release`; until then all that the
- * accessors point to is valid. What an accessor answers for NULL or a released outcome is said
- * with it; none of them fails.
+ * Peek and wait lend an outcome until `aiopool_outcome_release`. Until then everything that the
+ * accessors point to is valid. No accessor fails; each documents what it returns for NULL or a
+ * released outcome.
  *
  * Thread rule: any thread, one at a time for one outcome.
  * ------------------------------------------------------------------ */
@@ -1276,77 +1289,80 @@ aiopool_status aiopool_pool_submit_many(const aiopool_pool *pool,
 typedef struct aiopool_outcome aiopool_outcome;
 
 /**
- * How the task ended: `AIOPOOL_OUTCOME_*`; `AIOPOOL_ERR_HANDLE` for no outcome.
+ * Returns how the task ended: `AIOPOOL_OUTCOME_*`; `AIOPOOL_ERR_HANDLE` for no outcome.
  */
 int32_t aiopool_outcome_status(const struct aiopool_outcome *outcome);
 
 /**
- * The number that a C task function returned: 0 if it was successful, or if there is none.
+ * Returns the number that a C task function returned; 0 if it succeeded, or if there is none.
  */
 int32_t aiopool_outcome_code(const struct aiopool_outcome *outcome);
 
 /**
- * The kind of error behind `AIOPOOL_OUTCOME_ERR`: `AIOPOOL_ERR_TASK` if the task function
- * returned it, `AIOPOOL_ERR_UNKNOWN` if the worker has no such function,
+ * Returns the kind of error behind `AIOPOOL_OUTCOME_ERR`: `AIOPOOL_ERR_TASK` if the task
+ * function returned it, `AIOPOOL_ERR_UNKNOWN` if the worker has no such function,
  * `AIOPOOL_ERR_OUTPUT_SPACE`, `AIOPOOL_ERR_CORRUPT` or `AIOPOOL_ERR_INVALID` (a value that
- * cannot be transported); else `AIOPOOL_OK`, and `AIOPOOL_ERR_HANDLE` for no outcome.
+ * cannot be encoded or decoded); else `AIOPOOL_OK`, and `AIOPOOL_ERR_HANDLE` for no outcome.
  */
 aiopool_status aiopool_outcome_error(const struct aiopool_outcome *outcome);
 
 /**
- * The payload: `aiopool_outcome_len` bytes at a multiple of 16; never NULL for an outcome that
- * is `OK`.
+ * Returns the payload: `aiopool_outcome_len` bytes at a multiple of 16; never NULL for an
+ * outcome that is `OK`.
  */
 const void *aiopool_outcome_data(const struct aiopool_outcome *outcome);
 
 /**
- * Bytes of payload; 0 for an outcome that is not `OK`.
+ * Returns the length of the payload in bytes; 0 for an outcome that is not `OK`.
  */
 size_t aiopool_outcome_len(const struct aiopool_outcome *outcome);
 
 /**
- * The text of the error, with its story; empty for an outcome that is `OK`; never NULL.
+ * Returns the text of the error, earlier attempts included; empty for an outcome that is `OK`;
+ * never NULL.
  */
 const char *aiopool_outcome_text(const struct aiopool_outcome *outcome);
 
 /**
- * The ticket of the task; 0 for no outcome.
+ * Returns the ticket of the task; 0 for no outcome.
  */
 uint64_t aiopool_outcome_ticket(const struct aiopool_outcome *outcome);
 
 /**
- * The `user_data` of the call; 0 for no outcome.
+ * Returns the `user_data` of the call; 0 for no outcome.
  */
 uint64_t aiopool_outcome_user_data(const struct aiopool_outcome *outcome);
 
 /**
- * Attempts made; 0 for no outcome.
+ * Returns the number of attempts made; 0 for no outcome.
  */
 uint32_t aiopool_outcome_attempts(const struct aiopool_outcome *outcome);
 
 /**
- * Nanoseconds from the submission to the start of the last attempt; 0 if it did not end.
+ * Returns the nanoseconds from the submission to the start of the last attempt; 0 if that
+ * attempt did not end.
  */
 uint64_t aiopool_outcome_waited_ns(const struct aiopool_outcome *outcome);
 
 /**
- * Nanoseconds that the last attempt ran; 0 if it did not end.
+ * Returns the nanoseconds that the last attempt ran; 0 if it did not end.
  */
 uint64_t aiopool_outcome_ran_ns(const struct aiopool_outcome *outcome);
 
 /**
- * Gives an outcome back; all that its accessors pointed to is gone. NULL is taken.
+ * Releases an outcome; what its accessors pointed to is invalid after this. NULL is accepted
+ * and does nothing.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_HANDLE` if it was released before; `AIOPOOL_ERR_FORKED`
- * in a forked child, whose copy of it goes with the child.
+ * in a forked child, whose copy ends with the child.
  */
 aiopool_status aiopool_outcome_release(const struct aiopool_outcome *outcome);
 
 /* ---------------------------------------------------------------------
  * Receiving.
  *
- * Outcomes come in the order in which they arrive. Those that were asked for by ticket are kept
- * for that; the others go to whoever peeks or waits.
+ * Outcomes are received in the order in which they arrive. Those asked for by ticket are kept for
+ * `aiopool_pool_wait_ticket`; the others go to the next call of peek or wait.
  *
  * Thread rule: as for pools; several threads may wait at once, each outcome goes to one.
  * ------------------------------------------------------------------ */
@@ -1356,8 +1372,8 @@ aiopool_status aiopool_outcome_release(const struct aiopool_outcome *outcome);
  *
  * The caller releases it with `aiopool_outcome_release`.
  *
- * Returns `AIOPOOL_OK`, or `AIOPOOL_ERR_EMPTY` if there is none now: then the pool's
- * descriptor is not readable any more until there is one.
+ * Returns `AIOPOOL_OK`, or `AIOPOOL_ERR_EMPTY` if there is none now; then the pool's
+ * descriptor is not readable until there is one.
  */
 aiopool_status aiopool_pool_peek(const aiopool_pool *pool, aiopool_outcome **outcome_out);
 
@@ -1374,8 +1390,8 @@ aiopool_status aiopool_pool_wait(const aiopool_pool *pool,
                                  aiopool_outcome **outcome_out);
 
 /**
- * Waits at most `timeout_ms` for the first outcome and lends it with up to `max - 1` others
- * that are there by then.
+ * Waits at most `timeout_ms` for the first outcome and lends it together with up to `max - 1`
+ * others that have arrived by then.
  *
  * `outcomes_out` has room for `max` handles; each is released by the caller.
  *
@@ -1390,9 +1406,9 @@ aiopool_status aiopool_pool_wait_many(const aiopool_pool *pool,
 /**
  * Waits at most `timeout_ms` for the outcome of one task and lends it.
  *
- * From this call on the outcome is kept for its ticket, also if the call times out. Tasks
- * submitted with `AIOPOOL_CALL_BY_TICKET` are from their submission on, so that no other
- * thread's wait can take it before.
+ * From this call on the outcome is kept for its ticket, also if the call times out. Those of
+ * tasks submitted with `AIOPOOL_CALL_BY_TICKET` are kept from the submission on, so no other
+ * thread's wait can take them before.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_UNKNOWN` if there is no such
  * task or its outcome was received before.
@@ -1403,11 +1419,12 @@ aiopool_status aiopool_pool_wait_ticket(const aiopool_pool *pool,
                                         aiopool_outcome **outcome_out);
 
 /**
- * Cancels a task: queued ones end at once, running asynchronous ones are told.
+ * Cancels a task. A queued one ends at once; a running asynchronous one has its cancel
+ * function called.
  *
- * Its outcome still comes, at once, `AIOPOOL_OUTCOME_CANCELLED` unless the task was over
- * before. A cancel never kills: a function that goes on keeps its worker busy until it
- * returns. What must not run on has a `timeout_ms`, which does kill, after `grace_ms`.
+ * Its outcome arrives at once, as `AIOPOOL_OUTCOME_CANCELLED` unless the task was over before.
+ * A cancel never kills: a function that continues keeps its worker busy until it returns. For
+ * a task that must not run on, set `timeout_ms`, which does kill, after `grace_ms`.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_UNKNOWN` if there is no such task or it is over.
  */
@@ -1416,9 +1433,9 @@ aiopool_status aiopool_pool_cancel(const aiopool_pool *pool, uint64_t ticket);
 /* ---------------------------------------------------------------------
  * Processes.
  *
- * One task function in a process of its own, which ends with it: what a pool of one worker and one
- * task is, without the pool. All that holds for workers holds here: how they start, what they are
- * forbidden, that none is left behind.
+ * One task function in a process of its own, which ends with it: like a pool of one worker and one
+ * task. What holds for workers holds here: how they start, what they are forbidden, and that none
+ * is left behind.
  *
  * Thread rule: as for pools. In a forked child every call returns `AIOPOOL_ERR_FORKED`, in a task
  * function `AIOPOOL_ERR_IN_WORKER`; a freed handle is `AIOPOOL_ERR_HANDLE`.
@@ -1432,11 +1449,11 @@ typedef struct aiopool_process aiopool_process;
 /**
  * Starts a process that runs `call` and ends.
  *
- * `call` is as for `aiopool_pool_submit`; it has no retries, since there is nobody to run it
- * again. `options` are those of a pool, or NULL for the defaults; `processes`, `queues`,
- * `child_concurrency`, `max_tasks_per_child` and `capacity` are not looked at. `name` is for
- * logs, and copied; NULL for "Process-" and a number. The caller owns `process_out` and frees
- * it with `aiopool_process_free`.
+ * `call` is as for `aiopool_pool_submit`; it has no retries, since no other worker could run
+ * it again. `options` are those of a pool, or NULL for the defaults; `processes`, `queues`,
+ * `child_concurrency`, `max_tasks_per_child` and `capacity` are ignored. `name` is for logs,
+ * and copied; NULL for "Process-" and a number. The caller owns `process_out` and frees it
+ * with `aiopool_process_free`.
  *
  * Returns `AIOPOOL_OK`; else as `aiopool_pool_start` and `aiopool_pool_submit`, and nothing
  * is left of the process.
@@ -1450,7 +1467,7 @@ aiopool_status aiopool_process_start(const aiopool_call *call,
  * Waits at most `timeout_ms` for the outcome of the function, and lends it.
  *
  * A process that died has one, too: `AIOPOOL_OUTCOME_WORKER_LOST`. The caller releases it with
- * `aiopool_outcome_release`. The process itself may be there a moment longer: join it.
+ * `aiopool_outcome_release`. The process itself may live a moment longer: join it.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_UNKNOWN` if the outcome was
  * received before.
@@ -1460,11 +1477,11 @@ aiopool_status aiopool_process_wait(const struct aiopool_process *process,
                                     aiopool_outcome **outcome_out);
 
 /**
- * The process's descriptor, to be watched for reading by any event loop.
+ * Writes the process's descriptor, which any event loop can watch for reading.
  *
  * It is readable when there may be an outcome, until `aiopool_process_wait` has found none;
- * with a `timeout_ms` of 0 that does not block. Do not read, write or close it; it is valid
- * until the process is freed.
+ * that call does not block with a `timeout_ms` of 0. Do not read, write or close it; it is
+ * valid until the process is freed.
  *
  * Returns `AIOPOOL_OK`.
  */
@@ -1473,7 +1490,7 @@ aiopool_status aiopool_process_fd(const struct aiopool_process *process, int32_t
 /**
  * Waits until the process is gone, at most `timeout_ms`.
  *
- * That its function failed or that it was killed is no error here: see
+ * A function that failed, or a process that was killed, is no error here: see
  * `aiopool_process_exit_code`. The outcome can be received before and after.
  *
  * Returns `AIOPOOL_OK`, also the second time; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_FAILED` if
@@ -1482,25 +1499,25 @@ aiopool_status aiopool_process_fd(const struct aiopool_process *process, int32_t
 aiopool_status aiopool_process_join(const struct aiopool_process *process, uint64_t timeout_ms);
 
 /**
- * Whether the process has not ended.
+ * Writes whether the process is alive.
  *
  * Returns `AIOPOOL_OK`.
  */
 aiopool_status aiopool_process_is_alive(const struct aiopool_process *process, bool *alive_out);
 
 /**
- * Its process id, which another process may have once it has ended.
+ * Writes its process id, which another process may have once this one has ended.
  *
  * Returns `AIOPOOL_OK`.
  */
 aiopool_status aiopool_process_pid(const struct aiopool_process *process, uint32_t *pid_out);
 
 /**
- * What it exited with: 0 if the function was successful, 1 if it failed, minus the signal's
- * number if one killed it, else the number that the process itself gave to `exit`.
+ * Writes its exit code: 0 if the function succeeded, 1 if it failed, minus the signal's number
+ * if one killed it, else the number that the process itself passed to `exit`.
  *
- * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_EMPTY` while it is alive; `AIOPOOL_ERR_UNKNOWN` if nobody
- * can tell, or it has never come to run anything.
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_EMPTY` while it is alive; `AIOPOOL_ERR_UNKNOWN` if the
+ * exit code is not known, or the process never ran anything.
  */
 aiopool_status aiopool_process_exit_code(const struct aiopool_process *process, int32_t *code_out);
 
@@ -1519,14 +1536,14 @@ aiopool_status aiopool_process_terminate(const struct aiopool_process *process);
 aiopool_status aiopool_process_kill(const struct aiopool_process *process);
 
 /**
- * Its name, valid until it is freed; empty for no process; never NULL.
+ * Returns its name, valid until it is freed; empty for no process; never NULL.
  */
 const char *aiopool_process_name(const struct aiopool_process *process);
 
 /**
- * Frees a process: kills it if it has not ended, and waits for that.
+ * Frees a process: kills it if it has not ended, and waits for its end.
  *
- * NULL is freed without doing anything.
+ * NULL is accepted and does nothing.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_BUSY`, and does nothing, while its outcome is not
  * released or another thread is in a call with it.
@@ -1536,10 +1553,10 @@ aiopool_status aiopool_process_free(const struct aiopool_process *process);
 /* ---------------------------------------------------------------------
  * Workers in other programs.
  *
- * A program that a pool's `command` names becomes a worker of that pool with
- * `aiopool_worker_attach`, and then has an event loop of its own: it watches
- * `aiopool_worker_fd`, and when that is readable takes events with `aiopool_worker_next` until
- * there is none. `aiopool_worker_serve` is the ready-made loop for task functions in C.
+ * The program named by a pool's `command` becomes a worker of that pool with
+ * `aiopool_worker_attach`. It then runs its own event loop: it watches `aiopool_worker_fd`, and
+ * when that is readable it takes events with `aiopool_worker_next` until there is none.
+ * `aiopool_worker_serve` is the ready-made loop for task functions in C.
  *
  * Thread rule: any thread, one at a time; in a child of the worker `AIOPOOL_ERR_FORKED`.
  * ------------------------------------------------------------------ */
@@ -1555,7 +1572,7 @@ aiopool_status aiopool_process_free(const struct aiopool_process *process);
 #define AIOPOOL_WORKER_RUN 1
 
 /**
- * Stop a task, its caller has been told; complete it as `AIOPOOL_END_CANCELLED`.
+ * Stop a task, whose caller already has its outcome; complete it as `AIOPOOL_END_CANCELLED`.
  */
 #define AIOPOOL_WORKER_CANCEL 2
 
@@ -1575,12 +1592,13 @@ aiopool_status aiopool_process_free(const struct aiopool_process *process);
 #define AIOPOOL_END_FAILED 1
 
 /**
- * The worker has no such function or cannot read the input; the data is a text that says so.
+ * The worker has no such function or cannot read the input; the data is a text that names the
+ * cause.
  */
 #define AIOPOOL_END_REFUSED 2
 
 /**
- * The task's value cannot be made into bytes; the data is a text that says why.
+ * The task's value cannot be encoded; the data is a text that says why.
  */
 #define AIOPOOL_END_UNENCODABLE 3
 
@@ -1595,7 +1613,7 @@ aiopool_status aiopool_process_free(const struct aiopool_process *process);
 typedef struct aiopool_worker aiopool_worker;
 
 /**
- * What a worker is told about its pool.
+ * What a worker needs to know about its pool.
  */
 typedef struct aiopool_worker_info {
     /**
@@ -1603,7 +1621,7 @@ typedef struct aiopool_worker_info {
      */
     uint32_t seat;
     /**
-     * Tasks that the worker is given at once, at most.
+     * Most tasks that the worker is given at once.
      */
     uint32_t child_concurrency;
     /**
@@ -1611,7 +1629,7 @@ typedef struct aiopool_worker_info {
      */
     const void *init_input;
     /**
-     * How many bytes that are.
+     * Length of `init_input` in bytes.
      */
     size_t init_input_len;
     /**
@@ -1621,7 +1639,7 @@ typedef struct aiopool_worker_info {
 } aiopool_worker_info;
 
 /**
- * What a worker is to do next.
+ * The next thing for a worker to do.
  */
 typedef struct aiopool_worker_event {
     /**
@@ -1655,10 +1673,11 @@ typedef struct aiopool_worker_event {
 } aiopool_worker_event;
 
 /**
- * Makes this process the worker that it was executed to be.
+ * Attaches this process, which a pool executed, as a worker of that pool.
  *
- * Before the program starts threads that look at its environment, and once. The pool has to
- * have executed it, not another program that waits for it: a shell script ends with `exec`.
+ * Call it once, before the program starts threads that read its environment. The pool must
+ * have executed this program itself, not another one that waits for it: a shell script ends
+ * with `exec`.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_MISUSE` if the process was not started as a worker or
  * has attached before; `AIOPOOL_ERR_SYSTEM` if the pool's library is another version.
@@ -1666,7 +1685,7 @@ typedef struct aiopool_worker_event {
 aiopool_status aiopool_worker_attach(struct aiopool_worker **worker_out);
 
 /**
- * What the pool says about this worker.
+ * Writes what this worker needs to know about its pool.
  *
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
  */
@@ -1674,21 +1693,21 @@ aiopool_status aiopool_worker_describe(const struct aiopool_worker *worker,
                                        struct aiopool_worker_info *info_out);
 
 /**
- * The worker's descriptor, to be watched for reading by any event loop.
+ * Writes the worker's descriptor, which any event loop can watch for reading.
  *
- * It is level-triggered: readable from when there may be an event until
- * `aiopool_worker_next` has said that there is none. Do not read, write or close it.
+ * It is level-triggered: readable when there may be an event, until `aiopool_worker_next`
+ * gives `AIOPOOL_WORKER_NOTHING`. Do not read, write or close it.
  *
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
  */
 aiopool_status aiopool_worker_fd(const struct aiopool_worker *worker, int32_t *fd_out);
 
 /**
- * Says what to do next; never waits.
+ * Writes what to do next; never waits.
  *
- * The first call says that the worker is ready, so initialise before it. Call it until it
- * says `AIOPOOL_WORKER_NOTHING`. Begin a task before the next call: a task that waits behind
- * another one is not run by a worker that is idle.
+ * The first call reports to the pool that the worker is ready, so initialise before it. Call
+ * it until the event is `AIOPOOL_WORKER_NOTHING`. Begin a task before the next call: a task
+ * that was taken and waits here cannot be run by another worker that is idle.
  *
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
  */
@@ -1697,14 +1716,14 @@ aiopool_status aiopool_worker_next(const struct aiopool_worker *worker,
 
 /**
  * Borrows `len` bytes of the memory that the host reads outputs from, for the output of
- * `task`: what is written there is not copied. What they hold is not defined.
+ * `task`, which saves a copy. Their initial content is undefined.
  *
- * `data_out` is valid until the task is completed: as `AIOPOOL_END_OK` with `data_out` as the
- * data and up to `len` bytes, or otherwise, when the memory goes back.
+ * `data_out` is valid until the task is completed. Complete it as `AIOPOOL_END_OK` with
+ * `data_out` as the data and up to `len` bytes; in any other way, the memory goes back.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` if `len` is 0; `AIOPOOL_ERR_MISUSE` if there is
- * no such task or it has borrowed already; `AIOPOOL_ERR_FULL` if the memory is taken by
- * outputs now; `AIOPOOL_ERR_TOO_LARGE`; `AIOPOOL_ERR_SYSTEM`; `AIOPOOL_ERR_NULL`;
+ * no such task or it has borrowed already; `AIOPOOL_ERR_FULL` if other outputs take the memory
+ * now; `AIOPOOL_ERR_TOO_LARGE`; `AIOPOOL_ERR_SYSTEM`; `AIOPOOL_ERR_NULL`;
  * `AIOPOOL_ERR_HANDLE`.
  */
 aiopool_status aiopool_worker_loan(const struct aiopool_worker *worker,
@@ -1713,10 +1732,10 @@ aiopool_status aiopool_worker_loan(const struct aiopool_worker *worker,
                                    void **data_out);
 
 /**
- * Says what a task ended with: `how` is `AIOPOOL_END_*`, the data is copied unless it stands
- * in memory that `aiopool_worker_loan` gave for it.
+ * Completes a task: `how` is `AIOPOOL_END_*`. The data is copied unless it is in memory that
+ * `aiopool_worker_loan` lent for it.
  *
- * A task that was cancelled meanwhile is confirmed, whatever `how` says.
+ * If the task was cancelled meanwhile, this confirms the cancellation, whatever `how` is.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_MISUSE` if there is no such task or it is over;
  * `AIOPOOL_ERR_INVALID` for another `how`, or a text that is not UTF-8; `AIOPOOL_ERR_NULL`;
@@ -1729,10 +1748,10 @@ aiopool_status aiopool_worker_complete(const struct aiopool_worker *worker,
                                        size_t len);
 
 /**
- * Tells the pool why this worker cannot start; end the program after this.
+ * Reports to the pool why this worker cannot start; end the program after this.
  *
- * A pool none of whose workers can start fails with the last such reason. The handle is dead
- * after this.
+ * If no worker of the pool can start, the pool fails with the last such reason. The handle is
+ * invalid after this.
  *
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_INVALID` (not UTF-8) or
  * `AIOPOOL_ERR_HANDLE`.
@@ -1740,20 +1759,21 @@ aiopool_status aiopool_worker_complete(const struct aiopool_worker *worker,
 aiopool_status aiopool_worker_fail(const struct aiopool_worker *worker, const char *reason);
 
 /**
- * Leaves the pool in order; end the program with status 0 after this, and soon.
+ * Leaves the pool in an orderly way; end the program with status 0 soon after this.
  *
- * The handle is dead after this.
+ * The handle is invalid after this.
  *
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
  */
 aiopool_status aiopool_worker_leave(const struct aiopool_worker *worker);
 
 /**
- * Serves this process's registered task functions by name, and ends the process at the end.
+ * Serves this process's registered task functions by name, and ends the process when the pool
+ * does.
  *
- * Instead of `aiopool_worker_attach` and a loop, and on the same conditions.
+ * Use it instead of `aiopool_worker_attach` and a loop; the same conditions hold.
  *
- * Returns only if that is impossible, and as `aiopool_worker_attach`.
+ * Returns only if it cannot attach, with the status of `aiopool_worker_attach`.
  */
 aiopool_status aiopool_worker_serve(void);
 
@@ -1784,7 +1804,7 @@ typedef struct aiopool_stats {
      */
     uint64_t pending;
     /**
-     * Outcomes that are OK.
+     * Outcomes: values.
      */
     uint64_t ok;
     /**
@@ -1800,15 +1820,15 @@ typedef struct aiopool_stats {
      */
     uint64_t cancelled;
     /**
-     * Outcomes: deadlines.
+     * Outcomes: tasks that missed a deadline.
      */
     uint64_t timed_out;
     /**
-     * Outcomes: workers that died.
+     * Outcomes: tasks whose worker died.
      */
     uint64_t worker_lost;
     /**
-     * Outcomes: tasks that the pool's end overtook.
+     * Outcomes: tasks that were unfinished when the pool ended.
      */
     uint64_t pool_closed;
     /**
@@ -1820,7 +1840,7 @@ typedef struct aiopool_stats {
      */
     uint64_t retries;
     /**
-     * Tasks queued again that no worker had started.
+     * Tasks queued again before any worker had started them.
      */
     uint64_t requeued;
     /**
@@ -1848,11 +1868,11 @@ typedef struct aiopool_stats {
      */
     uint64_t free_records;
     /**
-     * Of the pending tasks those that no worker has taken, about.
+     * Pending tasks that no worker has claimed, approximately.
      */
     uint64_t queued;
     /**
-     * Of the pending tasks those that a worker has taken.
+     * Pending tasks that a worker has claimed.
      */
     uint64_t running;
     /**
@@ -1870,7 +1890,7 @@ typedef struct aiopool_stats {
 } aiopool_stats;
 
 /**
- * How long the tasks of one function took, as far as they have ended.
+ * Waiting and running times of one function's finished tasks.
  */
 typedef struct aiopool_function_stats {
     /**
@@ -1886,27 +1906,28 @@ typedef struct aiopool_function_stats {
      */
     uint64_t count;
     /**
-     * Nanoseconds from the submission to the start of the last attempt: the mean.
+     * Mean nanoseconds from the submission to the start of the last attempt.
      */
     uint64_t waited_mean_ns;
     /**
-     * What half of them did not exceed; the upper end of a bucket, so at most twice the exact one.
+     * Median of the same, in nanoseconds; the upper end of a bucket, so at most twice the exact
+     * value.
      */
     uint64_t waited_p50_ns;
     /**
-     * What 99 of 100 did not exceed, in the same way.
+     * 99th percentile of the same, with the same accuracy.
      */
     uint64_t waited_p99_ns;
     /**
-     * Nanoseconds that the last attempt ran: the mean.
+     * Mean nanoseconds that the last attempt ran.
      */
     uint64_t ran_mean_ns;
     /**
-     * What half of them did not exceed.
+     * Median of the same, in nanoseconds.
      */
     uint64_t ran_p50_ns;
     /**
-     * What 99 of 100 did not exceed.
+     * 99th percentile of the same, in nanoseconds.
      */
     uint64_t ran_p99_ns;
 } aiopool_function_stats;

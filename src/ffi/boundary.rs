@@ -20,10 +20,7 @@ impl Failure {
 
     /// A required pointer is NULL.
     pub(super) fn null(name: &str) -> Self {
-        Self::new(
-            status::AIOPOOL_ERR_NULL,
-            format!("{name} is NULL, which this call does not take"),
-        )
+        Self::new(status::AIOPOOL_ERR_NULL, format!("{name} is NULL, and this call requires it"))
     }
 }
 

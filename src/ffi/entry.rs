@@ -108,7 +108,7 @@ pub(super) static C_HOOK: Vtable = Vtable {
     drop: CTask::drop,
 };
 
-/// The argument of a [`C_HOOK`] that calls `target`, if there is one, after it has made
+/// Returns the argument of a [`C_HOOK`] that calls `target`, if there is one, after it has made
 /// `exception` the worker's exception function, if there is one.
 pub(super) fn hook_argument(
     exception: Option<Target>,

@@ -1,4 +1,4 @@
-//! Errors, told where they happen.
+//! Errors, reported where they happen.
 //!
 //! A pool with an `exception_function` calls it in the worker with each error that a task function
 //! returns and each panic of a task in Rust, before the outcome goes to the host: to log it, or to
@@ -16,7 +16,7 @@ use crate::task::TaskFailure;
 use crate::task::entry::Target;
 use crate::task::exception::LiveError;
 
-/// What the exception function is called with, as its input; valid during the call.
+/// The input of the exception function; valid during the call.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct aiopool_exception {
@@ -62,12 +62,12 @@ pub(super) fn tell(error: &LiveError<'_>) {
     let input = std::ptr::from_ref(&exception).cast::<c_void>();
     let (len, user) = (size_of::<aiopool_exception>(), target.user as *mut c_void);
     // SAFETY: the function's own type; the handles are valid and the input is there for the call.
-    // What it returns or writes says nothing to anybody.
+    // What it returns or writes is ignored.
     unsafe { function(task_pointer, input, len, std::ptr::from_ref(output).cast_mut(), user) };
     task.end();
 }
 
-/// Tells of an error that the C function at `target` has returned.
+/// Reports an error that the C function at `target` has returned.
 pub(super) fn tell_failure(target: Target, failure: &TaskFailure) {
     crate::task::exception::tell(&LiveError::error(registry::name_of(target), failure));
 }

@@ -1,8 +1,8 @@
 //! Task functions.
 //!
-//! A task function is registered before `aiopool_init`, because workers are forked from the
-//! process as it is then: function and `user` pointer are valid in them because they were in it.
-//! Functions that live in workers of another program are declared by name, at any time.
+//! Register task functions before `aiopool_init`: workers are forked from the process as it is
+//! then, so function and `user` pointer are valid in them. Functions that live in workers of
+//! another program are declared by name, at any time.
 
 use std::ffi::{c_char, c_void};
 
@@ -23,8 +23,9 @@ use crate::worker;
 /// pointer that it was registered with.
 ///
 /// It returns 0 when it is done, `AIOPOOL_PENDING` if it will call `aiopool_task_complete` later,
-/// and any other number for an error, with `aiopool_task_set_error` for its text; the payload is
-/// dropped then. A worker runs one function at a time; one that waits should be asynchronous.
+/// and any other number for an error. `aiopool_task_set_error` sets the error's text; the payload
+/// is then dropped. A worker runs one function at a time, so a function that waits should be
+/// asynchronous.
 pub type aiopool_task_fn = Option<
     unsafe extern "C" fn(
         task: *mut aiopool_task,
@@ -35,16 +36,17 @@ pub type aiopool_task_fn = Option<
     ) -> i32,
 >;
 
-/// What a task function returns that will complete its task later; see `aiopool_task_complete`.
+/// The return value of a task function that will complete its task later; see
+/// `aiopool_task_complete`.
 pub const AIOPOOL_PENDING: i32 = 1;
 const _: () = assert!(AIOPOOL_PENDING == PENDING);
 
 ffi_fn! {
-    /// Registers `function` under `name`, to be called with `user`, and gives its number.
+    /// Registers `function` under `name`, to be called with `user`, and writes its number.
     ///
-    /// A program in Rust can submit it by its name, too, beside functions of its own.
-    /// `name` is copied. `user` may be NULL; what it points to is what workers see as it was at
-    /// `aiopool_init`. The same function registered again under its name has the same number.
+    /// A program in Rust can submit it by its name, too, beside functions of its own. `name` is
+    /// copied. `user` may be NULL; workers see what it points to as it was at `aiopool_init`.
+    /// Registering the same function under the same name again gives the same number.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_INVALID` for a name that is taken,
     /// empty or too long (224 bytes), and for a function that is in no image mapped into this
@@ -76,10 +78,10 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Declares a function that only the workers know, by `name`, and gives its number.
+    /// Declares a function that only the workers have, by `name`, and writes its number.
     ///
     /// For pools whose workers are another program (`AIOPOOL_START_COMMAND`), which serves the
-    /// name. A task of a name that the worker does not have ends with an error that says so.
+    /// name. If the worker does not have the name, the task ends with an error that says so.
     ///
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_INVALID` (as
     /// `aiopool_function_register`).
@@ -97,7 +99,7 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Gives the number of the function that was registered or declared under `name`.
+    /// Writes the number of the function that was registered or declared under `name`.
     ///
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_UNKNOWN`.
     /// Thread rule: callable from every thread of the host, at any time.

@@ -18,7 +18,7 @@ impl<T> Cell<T> {
         Self(Mutex::new(None))
     }
 
-    /// The object, if there is one.
+    /// Returns the object, if there is one.
     pub(super) fn lock(&self) -> MutexGuard<'_, Option<T>> {
         lock(&self.0)
     }
@@ -35,7 +35,7 @@ impl<H> Cells<H> {
         Self(Mutex::new(VecDeque::new()))
     }
 
-    /// A cell with `object` in it.
+    /// Returns a cell with `object` in it.
     pub(super) fn put<T>(&self, object: T) -> &'static H
     where
         H: Deref<Target = Cell<T>> + Default,

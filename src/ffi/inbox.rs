@@ -52,7 +52,7 @@ pub(super) struct Inbox {
     pub(super) common: Arc<Common>,
     /// Outcomes that wait to be received, at most, before no more tasks are taken.
     limit: usize,
-    /// Somebody has the pool's descriptor.
+    /// The caller has the pool's descriptor.
     polled: AtomicBool,
     /// Threads in a wait.
     waiting: AtomicUsize,
@@ -125,12 +125,13 @@ impl Inbox {
         }
     }
 
-    /// Where task `task` is, if it is not over.
+    /// Returns where task `task` is, if it is not over.
     pub(super) fn ticket(&self, task: u64) -> Option<Ticket> {
         self.lock().jobs.get(&task).and_then(|job| job.ticket)
     }
 
-    /// Keeps the outcome of `task` for who asked for it. False if there is no such task.
+    /// Keeps the outcome of `task` for `aiopool_pool_wait_ticket`. Returns false if there is no
+    /// such task.
     fn keep(&self, task: u64) -> bool {
         let mut state = self.lock();
         if let Some(job) = state.jobs.get_mut(&task) {
@@ -162,7 +163,7 @@ impl Inbox {
         self.ring();
     }
 
-    /// Has whoever waits, here or in an event loop, look.
+    /// Wakes the waiting threads, here or in an event loop.
     pub(super) fn ring(&self) {
         // The bell is this process's own; it cannot be refused. Warily: it may be the supervisor
         // that delivers.
@@ -242,7 +243,7 @@ impl Inbox {
         })
     }
 
-    /// Waits for any outcome that nobody asked for by ticket.
+    /// Waits for any outcome that was not asked for by ticket.
     pub(super) fn wait(&self, shared: &Arc<Shared>, timeout_ms: u64) -> Result<Arrived, Failure> {
         if let Some(arrived) = self.peek(shared) {
             return Ok(arrived);

@@ -14,7 +14,7 @@ use crate::worker::WorkerContext;
 /// The process that called `aiopool_init`; a child that it forks has not.
 static DONE_BY: AtomicU32 = AtomicU32::new(0);
 
-/// Whether the snapshot that workers are forked from was taken, by C or by Rust.
+/// Returns whether the snapshot that workers are forked from was taken, by C or by Rust.
 pub(super) fn is_done() -> bool {
     // Relaxed: carries nothing; registering and initialising are for one thread.
     DONE_BY.load(Ordering::Relaxed) == std::process::id() || crate::launch::has_snapshot()
@@ -30,11 +30,12 @@ pub(super) fn check_host() -> Result<(), Failure> {
 }
 
 ffi_fn! {
-    /// Forks the process from which all workers are forked; they share its memory of this moment.
+    /// Forks the process from which all workers are forked; they share its memory as it is at this
+    /// moment, copy-on-write.
     ///
     /// Task functions that were registered before can be submitted. Standard output is flushed.
-    /// Calling it a second time does nothing. Without this call pools can only be given functions
-    /// that are declared by name, for workers that are another program.
+    /// Calling it a second time does nothing. Without this call a pool takes only functions that
+    /// are declared by name, for workers that are another program.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TOO_LATE` if this process has a second thread or has
     /// started a pool; `AIOPOOL_ERR_INVALID` if a registered function is in no mapped image;

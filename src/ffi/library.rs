@@ -52,8 +52,8 @@ pub fn serve_library(path: &Path) -> Result<Infallible> {
         let why = if text.is_empty() { String::new() } else { format!(": {text}") };
         return Err(failed(format!("aiopool_register_tasks returned {status}{why}")));
     }
-    // As the zygote left them: a program in Rust handles stack overflows, and its handler has the
-    // first crash of a task function go by. The pool's end is told, not signalled.
+    // As the zygote left them: a program in Rust handles stack overflows, and its handler would
+    // swallow the first crash of a task function. The pool's end is reported, not signalled.
     let set = signal::default_all_but(&[libc::SIGINT, libc::SIGPIPE]);
     set.map_err(|error| failed(format!("cannot ignore a signal: {error}")))?;
     // SAFETY: takes nothing; returns only when this process cannot be a worker.

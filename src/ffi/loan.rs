@@ -1,7 +1,7 @@
 //! Loans.
 //!
-//! A large input need not be copied: borrow memory that the workers have mapped, write the input
-//! there and submit the loan. The task function reads it there. For outputs see
+//! A loan avoids the copy of a large input: borrow memory that the workers have mapped, write the
+//! input there and submit the loan. The task function reads it in place. For outputs see
 //! `aiopool_output_loan` and `AIOPOOL_CALL_BORROW_OUTPUT`.
 //!
 //! Thread rule: as for pools; one thread at a time for one loan.
@@ -33,7 +33,7 @@ pub struct Borrowed {
 }
 
 impl aiopool_loan {
-    /// The block of a loan that `inbox`'s pool has lent, and its length.
+    /// Returns the block of a loan that `inbox`'s pool has lent, and its length.
     pub(super) fn block(&self, inbox: &Arc<Inbox>) -> Result<(Block, usize), Failure> {
         match &*self.lock() {
             Some(loan) if Arc::ptr_eq(&loan.inbox, inbox) => Ok((loan.block, loan.len)),
@@ -55,13 +55,13 @@ impl aiopool_loan {
 }
 
 ffi_fn! {
-    /// Borrows `len` bytes from the pool's memory for inputs; what they hold is not defined.
+    /// Borrows `len` bytes from the pool's memory for inputs; their initial content is undefined.
     ///
     /// `data_out` is valid until the loan is submitted, as `loan` of an `aiopool_call`, or given
     /// back with `aiopool_loan_return`; one of them must happen before the pool can be freed.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` if `len` is 0; `AIOPOOL_ERR_TOO_LARGE`;
-    /// `AIOPOOL_ERR_FULL` if the memory is taken by inputs now; `AIOPOOL_ERR_SYSTEM`.
+    /// `AIOPOOL_ERR_FULL` if other inputs take the memory now; `AIOPOOL_ERR_SYSTEM`.
     fn aiopool_pool_loan(
         pool: Option<&aiopool_pool>,
         len: usize,
@@ -88,7 +88,7 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Gives a loan back that is not to be submitted. NULL is taken.
+    /// Gives back a loan that will not be submitted. NULL is accepted and does nothing.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_HANDLE` if it was submitted or given back before;
     /// `AIOPOOL_ERR_FORKED` in a forked child.

@@ -59,7 +59,7 @@ ffi_fn! {
         let listener = function.map(|function| Listener { level, function, user });
         let ours = tracing::dispatcher::get_default(|now| now.is::<Forwarder>());
         if !ours && tracing::subscriber::set_global_default(Forwarder).is_err() {
-            let text = "this program listens to the library by other means (tracing) already";
+            let text = "this program has a tracing subscriber already: the messages go there";
             return Err(Failure::new(AIOPOOL_ERR_MISUSE, text));
         }
         *lock(&LISTENER) = listener;

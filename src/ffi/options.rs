@@ -28,18 +28,18 @@ pub const AIOPOOL_START_COMMAND: u32 = 2;
 
 /// Workers keep the descriptors that were open at `aiopool_init`.
 pub const AIOPOOL_POOL_KEEP_FDS: u32 = 1;
-/// Executing a set-user-id program gives workers no new rights. Every rule of a
-/// sandbox (the flags below, paths, denied calls) brings it along.
+/// Executing a set-user-id program gives workers no new rights. Every rule of a sandbox (the flags
+/// below, paths, denied calls) implies it.
 pub const AIOPOOL_POOL_NO_NEW_PRIVS: u32 = 2;
-/// Workers can make no socket: `socket` answers `EPERM`.
+/// Workers cannot create sockets: `socket` fails with `EPERM`.
 pub const AIOPOOL_POOL_NO_NETWORK: u32 = 4;
-/// Workers can execute no program. Not with `AIOPOOL_START_COMMAND`.
+/// Workers cannot execute programs. Not possible with `AIOPOOL_START_COMMAND`.
 pub const AIOPOOL_POOL_NO_EXEC: u32 = 8;
 /// Workers can send signals to their own children only (Linux 6.12).
 pub const AIOPOOL_POOL_NO_SIGNALS: u32 = 16;
-/// Goes without those rules of the three above, of `read_only`, `read_write` and `denied_calls`
-/// that the kernel cannot enforce. Without this flag `aiopool_pool_start` is refused, and its
-/// text says which they are.
+/// Leaves out those rules (of the three flags above, `read_only`, `read_write` and `denied_calls`)
+/// that the kernel cannot enforce. Without this flag `aiopool_pool_start` fails, and its text names
+/// them.
 pub const AIOPOOL_POOL_BEST_EFFORT: u32 = 32;
 
 /// What `flags` can have.
@@ -52,7 +52,7 @@ const SANDBOX: u32 = AIOPOOL_POOL_NO_NETWORK
 
 /// Options of a pool; set by `aiopool_pool_options_init`, then changed where wanted.
 ///
-/// A number outside its range is refused by `aiopool_pool_start` with a text that says the range.
+/// `aiopool_pool_start` refuses a number outside its range with a text that gives the range.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct aiopool_pool_options {
@@ -64,62 +64,65 @@ pub struct aiopool_pool_options {
     pub processes: u32,
     /// Queues, 1 (the default) to `processes`; worker w serves queue w modulo `queues`.
     pub queues: u32,
-    /// Tasks that a worker has in flight at most; 16. Means something to asynchronous functions.
+    /// Most tasks that a worker has in flight, 16 by default. It matters for asynchronous
+    /// functions.
     pub child_concurrency: u32,
     /// Priority classes, 1 (the default) to 4.
     pub priorities: u32,
     /// Tasks that a worker runs before it is replaced; 0, the default, for no limit.
     pub max_tasks_per_child: u64,
-    /// Tasks that a queue holds at most, a power of two; 4096.
+    /// Most tasks that a queue holds, a power of two; 4096 by default.
     pub capacity: u64,
-    /// The largest input in bytes; 64 MiB.
+    /// The largest input in bytes; 64 MiB by default.
     pub max_payload: u64,
-    /// Memory for inputs above 64 bytes; 0, the default, for four times `max_payload`.
+    /// Bytes of memory for inputs above 64 bytes; 0, the default, for four times `max_payload`.
     pub input_arena: u64,
-    /// Memory of each worker for outputs above 128 bytes, as `input_arena`.
+    /// Bytes of memory of each worker for outputs above 128 bytes; default as `input_arena`.
     pub output_arena: u64,
-    /// Milliseconds that a worker has to obey a deadline or the pool's end; 2000.
+    /// Milliseconds that a worker has to obey a deadline or the pool's end; 2000 by default.
     pub grace_ms: u64,
-    /// `AIOPOOL_START_*`; `AIOPOOL_START_FORK`.
+    /// `AIOPOOL_START_*`; `AIOPOOL_START_FORK` by default.
     pub start_method: u32,
-    /// `AIOPOOL_SCHEDULER_*`; `AIOPOOL_SCHEDULER_ROUND_ROBIN`.
+    /// `AIOPOOL_SCHEDULER_*`; `AIOPOOL_SCHEDULER_ROUND_ROBIN` by default.
     pub scheduler: u32,
     /// With `AIOPOOL_START_COMMAND` the program and its arguments, ended by NULL; else NULL.
     pub command: *const *const c_char,
     /// A registered function that each worker runs before its first task, or 0. If it returns an
-    /// error the worker does not start; if it does in every worker, the pool fails with its text.
+    /// error the worker does not start; if it fails in every worker, the pool fails with its text.
     pub init_function: u32,
     /// A registered function that each worker runs after its last task, or 0.
     pub exit_function: u32,
-    /// What the init function is called with; copied. With `AIOPOOL_START_COMMAND` the workers
-    /// find it at their attachment.
+    /// The input of the init function; copied. With `AIOPOOL_START_COMMAND` workers get it with
+    /// `aiopool_worker_describe`.
     pub init_input: *const c_void,
-    /// Bytes of it.
+    /// Its length in bytes.
     pub init_input_len: usize,
-    /// What the exit function is called with; copied.
+    /// The input of the exit function; copied.
     pub exit_input: *const c_void,
-    /// Bytes of it.
+    /// Its length in bytes.
     pub exit_input_len: usize,
-    /// Bytes of address space that a worker may map, the arenas included; 0, the default, for as
-    /// many as this process. An allocation beyond it fails.
+    /// Bytes of address space that a worker may map, the arenas included; 0, the default, for this
+    /// process's own limit. An allocation beyond it fails.
     pub limit_address_space: u64,
-    /// Seconds of processor time in a worker's life, then `SIGXCPU`; 0 for as many as this process.
+    /// Seconds of processor time in a worker's life, then `SIGXCPU`; 0 for this process's own
+    /// limit.
     pub limit_cpu_seconds: u64,
-    /// Descriptors that a worker may have open, the pool's included; 0 for as many as this process.
+    /// Descriptors that a worker may have open, the pool's included; 0 for this process's own
+    /// limit.
     pub limit_open_files: u64,
     /// Paths that workers can read and execute, ended by NULL; NULL, the default, for no rule. If
     /// this or `read_write` is not NULL, workers can open nothing else. Needs Linux 6.2.
     pub read_only: *const *const c_char,
-    /// Paths that workers can also write, make and remove, ended by NULL; or NULL.
+    /// Paths that workers can also write, create and remove, ended by NULL; or NULL.
     pub read_write: *const *const c_char,
-    /// Numbers of system calls that answer `EPERM` in workers.
+    /// Numbers of system calls that fail with `EPERM` in workers.
     pub denied_calls: *const i64,
-    /// How many.
+    /// Number of entries in `denied_calls`.
     pub denied_calls_len: usize,
     /// With `AIOPOOL_SCHEDULER_CUSTOM` the scheduler, else NULL.
     pub custom_scheduler: *const aiopool_scheduler,
     /// The name under which the pool publishes its numbers, for `aiopool stats` and others, in
-    /// `/dev/shm/aiopool.<name>`; NULL, the default, for not at all.
+    /// `/dev/shm/aiopool.<name>`; NULL, the default, to publish nothing.
     pub stats_page: *const c_char,
     /// A registered function that each worker calls with each error of a task, in an
     /// `aiopool_exception`; or 0.
@@ -175,7 +178,7 @@ unsafe impl Sized32 for aiopool_pool_options {
 }
 
 impl aiopool_pool_options {
-    /// The builder that these options are.
+    /// Returns the builder that these options are.
     ///
     /// # Safety
     ///
@@ -187,7 +190,10 @@ impl aiopool_pool_options {
             return Err(Failure::new(AIOPOOL_ERR_STRUCT, "a reserved field is not 0"));
         }
         if self.flags & !FLAGS != 0 {
-            let text = format!("flags = {:#x} has bits that nobody knows", self.flags);
+            let text = format!(
+                "flags = {:#x} has unknown bits: the known ones are {FLAGS:#x}",
+                self.flags
+            );
             return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
         }
         let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);

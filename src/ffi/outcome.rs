@@ -1,8 +1,8 @@
 //! Outcomes.
 //!
-//! An outcome is lent by peek and wait until `aiopool_outcome_release`; until then all that the
-//! accessors point to is valid. What an accessor answers for NULL or a released outcome is said
-//! with it; none of them fails.
+//! Peek and wait lend an outcome until `aiopool_outcome_release`. Until then everything that the
+//! accessors point to is valid. No accessor fails; each documents what it returns for NULL or a
+//! released outcome.
 //!
 //! Thread rule: any thread, one at a time for one outcome.
 
@@ -97,7 +97,7 @@ fn kind(error: &TaskError) -> i32 {
 }
 
 ffi_fn! {
-    /// How the task ended: `AIOPOOL_OUTCOME_*`; `AIOPOOL_ERR_HANDLE` for no outcome.
+    /// Returns how the task ended: `AIOPOOL_OUTCOME_*`; `AIOPOOL_ERR_HANDLE` for no outcome.
     fn aiopool_outcome_status(outcome: Option<&aiopool_outcome>) -> i32 = AIOPOOL_ERR_PANIC => {
         get(outcome, |lent| lent.arrived.outcome.result.as_ref().err().map_or(AIOPOOL_OUTCOME_OK, kind))
             .unwrap_or(AIOPOOL_ERR_HANDLE)
@@ -105,7 +105,7 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// The number that a C task function returned: 0 if it was successful, or if there is none.
+    /// Returns the number that a C task function returned; 0 if it succeeded, or if there is none.
     fn aiopool_outcome_code(outcome: Option<&aiopool_outcome>) -> i32 = 0 => {
         get(outcome, |lent| match &lent.arrived.outcome.result {
             Err(TaskError::Failed(failure)) => failure.code().unwrap_or(0),
@@ -116,10 +116,10 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// The kind of error behind `AIOPOOL_OUTCOME_ERR`: `AIOPOOL_ERR_TASK` if the task function
-    /// returned it, `AIOPOOL_ERR_UNKNOWN` if the worker has no such function,
+    /// Returns the kind of error behind `AIOPOOL_OUTCOME_ERR`: `AIOPOOL_ERR_TASK` if the task
+    /// function returned it, `AIOPOOL_ERR_UNKNOWN` if the worker has no such function,
     /// `AIOPOOL_ERR_OUTPUT_SPACE`, `AIOPOOL_ERR_CORRUPT` or `AIOPOOL_ERR_INVALID` (a value that
-    /// cannot be transported); else `AIOPOOL_OK`, and `AIOPOOL_ERR_HANDLE` for no outcome.
+    /// cannot be encoded or decoded); else `AIOPOOL_OK`, and `AIOPOOL_ERR_HANDLE` for no outcome.
     fn aiopool_outcome_error(outcome: Option<&aiopool_outcome>) -> aiopool_status = AIOPOOL_ERR_PANIC => {
         get(outcome, |lent| match &lent.arrived.outcome.result {
             Err(TaskError::Failed(_)) => AIOPOOL_ERR_TASK,
@@ -134,8 +134,8 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// The payload: `aiopool_outcome_len` bytes at a multiple of 16; never NULL for an outcome that
-    /// is `OK`.
+    /// Returns the payload: `aiopool_outcome_len` bytes at a multiple of 16; never NULL for an
+    /// outcome that is `OK`.
     fn aiopool_outcome_data(outcome: Option<&aiopool_outcome>) -> *const c_void = std::ptr::null() => {
         get(outcome, |lent| match &lent.arrived.outcome.result {
             Err(_) => std::ptr::null(),
@@ -150,7 +150,7 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Bytes of payload; 0 for an outcome that is not `OK`.
+    /// Returns the length of the payload in bytes; 0 for an outcome that is not `OK`.
     fn aiopool_outcome_len(outcome: Option<&aiopool_outcome>) -> usize = 0 => {
         get(outcome, |lent| {
             lent.arrived.outcome.result.as_ref().map_or(0, |payload| payload.address().1)
@@ -160,52 +160,55 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// The text of the error, with its story; empty for an outcome that is `OK`; never NULL.
+    /// Returns the text of the error, earlier attempts included; empty for an outcome that is `OK`;
+    /// never NULL.
     fn aiopool_outcome_text(outcome: Option<&aiopool_outcome>) -> *const c_char = c"".as_ptr() => {
         get(outcome, |lent| lent.text.as_ptr()).unwrap_or(c"".as_ptr())
     }
 }
 
 ffi_fn! {
-    /// The ticket of the task; 0 for no outcome.
+    /// Returns the ticket of the task; 0 for no outcome.
     fn aiopool_outcome_ticket(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {
         get(outcome, |lent| lent.arrived.task).unwrap_or(0)
     }
 }
 
 ffi_fn! {
-    /// The `user_data` of the call; 0 for no outcome.
+    /// Returns the `user_data` of the call; 0 for no outcome.
     fn aiopool_outcome_user_data(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {
         get(outcome, |lent| lent.arrived.user_data).unwrap_or(0)
     }
 }
 
 ffi_fn! {
-    /// Attempts made; 0 for no outcome.
+    /// Returns the number of attempts made; 0 for no outcome.
     fn aiopool_outcome_attempts(outcome: Option<&aiopool_outcome>) -> u32 = 0 => {
         get(outcome, |lent| lent.arrived.outcome.attempts).unwrap_or(0)
     }
 }
 
 ffi_fn! {
-    /// Nanoseconds from the submission to the start of the last attempt; 0 if it did not end.
+    /// Returns the nanoseconds from the submission to the start of the last attempt; 0 if that
+    /// attempt did not end.
     fn aiopool_outcome_waited_ns(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {
         get(outcome, |lent| lent.arrived.outcome.waited_ns).unwrap_or(0)
     }
 }
 
 ffi_fn! {
-    /// Nanoseconds that the last attempt ran; 0 if it did not end.
+    /// Returns the nanoseconds that the last attempt ran; 0 if it did not end.
     fn aiopool_outcome_ran_ns(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {
         get(outcome, |lent| lent.arrived.outcome.ran_ns).unwrap_or(0)
     }
 }
 
 ffi_fn! {
-    /// Gives an outcome back; all that its accessors pointed to is gone. NULL is taken.
+    /// Releases an outcome; what its accessors pointed to is invalid after this. NULL is accepted
+    /// and does nothing.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_HANDLE` if it was released before; `AIOPOOL_ERR_FORKED`
-    /// in a forked child, whose copy of it goes with the child.
+    /// in a forked child, whose copy ends with the child.
     fn aiopool_outcome_release(outcome: Option<&'static aiopool_outcome>) -> aiopool_status {
         let Some(cell) = outcome else { return Ok(()) };
         let lent = cell.disown(|lent| lent.inbox.check_process())?;

@@ -9,12 +9,12 @@ use super::status::{AIOPOOL_ERR_INVALID, AIOPOOL_ERR_STRUCT};
 /// An argument for what a call gives back.
 pub(super) type Out<'a, T> = Option<&'a mut MaybeUninit<T>>;
 
-/// The output `name`, checked before anything is done.
+/// Returns the output `name`, checked before anything is done.
 pub(super) fn out<'a, T>(name: &str, out: Out<'a, T>) -> Result<&'a mut MaybeUninit<T>, Failure> {
     out.ok_or_else(|| Failure::null(name))
 }
 
-/// The C string at `pointer`.
+/// Returns the C string at `pointer`.
 ///
 /// # Safety
 ///
@@ -29,7 +29,7 @@ pub(super) unsafe fn text<'a>(name: &str, pointer: *const c_char) -> Result<&'a 
         .map_err(|_| Failure::new(AIOPOOL_ERR_INVALID, format!("{name} is not UTF-8")))
 }
 
-/// The `len` bytes at `pointer`, which may be NULL if there are none.
+/// Returns the `len` bytes at `pointer`, which may be NULL if there are none.
 ///
 /// # Safety
 ///
@@ -64,7 +64,7 @@ pub(super) unsafe trait Sized32: Copy {
     const NAME: &'static str;
     /// The size that the first version had; smaller ones do not exist.
     const FIRST: usize;
-    /// What fields have that the caller does not know.
+    /// Returns what fields have that the caller does not know.
     fn defaults() -> Self;
 }
 

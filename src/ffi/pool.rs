@@ -1,7 +1,7 @@
 //! Pools.
 //!
-//! A pool is started, given tasks, closed or terminated, joined and freed. Everything else that
-//! it had goes with it, worker processes included.
+//! A pool is started, given tasks, closed or terminated, joined and freed. Freeing it frees
+//! everything that belongs to it, worker processes included.
 //!
 //! Thread rule, unless a function says otherwise: callable from every thread of the process that
 //! started the pool, also several at once. In a forked child every call returns
@@ -75,7 +75,7 @@ impl HostPool {
         Ok(Self { pool, inbox, forked, numbers: Mutex::default() })
     }
 
-    /// The engine below.
+    /// Returns the engine below.
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.pool.shared
     }
@@ -91,12 +91,12 @@ impl HostPool {
         self.inbox.ring();
     }
 
-    /// What it has counted.
+    /// Returns what it has counted.
     pub(super) fn stats(&self) -> crate::pool::Stats {
         self.pool.stats()
     }
 
-    /// Its workers that are alive.
+    /// Returns its workers that are alive.
     pub(super) fn worker_pids(&self) -> Vec<u32> {
         self.pool.worker_pids()
     }
@@ -117,7 +117,7 @@ impl HostPool {
         Err(Failure::new(AIOPOOL_ERR_BUSY, text))
     }
 
-    /// The pool's number of task function `function`.
+    /// Returns the pool's number of task function `function`.
     pub(super) fn number_of(&self, function: u32) -> Result<Numbered, Failure> {
         let mut numbers = lock(&self.numbers);
         if let Some(&Some(known)) = numbers.get(function as usize) {
@@ -147,7 +147,7 @@ pub(super) unsafe fn options_or_defaults(
     unsafe { sized(options) }
 }
 
-/// The pool that a handle stands for, to be used by this call.
+/// Returns the pool that a handle stands for, to be used by this call.
 pub(super) fn pool_of(pool: Option<&aiopool_pool>) -> Result<Arc<HostPool>, Failure> {
     let cell = pool.ok_or_else(|| Failure::null("pool"))?;
     init::check_host()?;
@@ -181,9 +181,10 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Frees a pool: terminates it if it was not, kills what is left of it and waits for that.
+    /// Frees a pool: terminates it if necessary, kills the workers that are left and waits for
+    /// their end.
     ///
-    /// Outcomes that were not received are dropped with it; NULL is freed without doing anything.
+    /// Outcomes that were not received are dropped with it. NULL is accepted and does nothing.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_BUSY`, and does nothing, while outcomes are not
     /// released, loans are not given back or another thread is in a call with this pool.
@@ -198,7 +199,7 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Takes no more tasks; those that were submitted are finished.
+    /// Closes the pool: it takes no more tasks and finishes those that were submitted.
     ///
     /// Returns `AIOPOOL_OK`, also the second time.
     fn aiopool_pool_close(pool: Option<&aiopool_pool>) -> aiopool_status {
@@ -208,7 +209,7 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Ends every task that is not over as `AIOPOOL_OUTCOME_POOL_CLOSED` and has the workers leave.
+    /// Ends every unfinished task as `AIOPOOL_OUTCOME_POOL_CLOSED` and has the workers leave.
     ///
     /// Their outcomes can be received. Workers that do not leave within `grace_ms` are killed.
     ///
@@ -224,7 +225,7 @@ ffi_fn! {
 ffi_fn! {
     /// Closes the pool and waits until every task has its outcome, at most `timeout_ms`.
     ///
-    /// The outcomes can then be received without waiting. Tasks that are not over in time go on:
+    /// The outcomes can then be received without waiting. Tasks that are not over in time continue:
     /// join, drain again or terminate.
     ///
     /// Returns `AIOPOOL_OK` or `AIOPOOL_ERR_TIMEOUT`.
@@ -241,7 +242,7 @@ ffi_fn! {
     /// Then no worker is left; outcomes that were not received still can be.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_MISUSE` if the pool is open; `AIOPOOL_ERR_TIMEOUT`;
-    /// `AIOPOOL_ERR_FAILED` if it has ended by another hand than its owner's.
+    /// `AIOPOOL_ERR_FAILED` if the pool ended for another reason than close or terminate.
     fn aiopool_pool_join(pool: Option<&aiopool_pool>, timeout_ms: u64) -> aiopool_status {
         let pool = pool_of(pool)?;
         let shared = &pool.shared();
@@ -265,7 +266,7 @@ ffi_fn! {
 fn drained(pool: &HostPool, until: Option<Instant>) -> Result<(), Failure> {
     let shared = pool.shared();
     if shared.pending() == 0 {
-        // Nothing is looked at, so nobody's wake-up is taken that would have to be given back.
+        // Return before touching the doorbell, so that no other waiter's wake-up is consumed.
         return Ok(());
     }
     let over = pool.inbox.looking(|| shared.block(until, || (shared.pending() == 0).then_some(())));
@@ -273,11 +274,11 @@ fn drained(pool: &HostPool, until: Option<Instant>) -> Result<(), Failure> {
 }
 
 ffi_fn! {
-    /// The pool's descriptor, to be watched for reading by any event loop.
+    /// Writes the pool's descriptor, which any event loop can watch for reading.
     ///
-    /// It is level-triggered: readable until a peek or wait has found nothing. Do not read from
-    /// it, write to it or close it; it belongs to the pool and is valid until that is freed.
-    /// Outcomes that were asked for by ticket make it readable, too.
+    /// It is level-triggered: readable until a peek or wait finds nothing. Do not read from it,
+    /// write to it or close it; it belongs to the pool and is valid until the pool is freed.
+    /// Outcomes kept for their ticket make it readable, too.
     ///
     /// Returns `AIOPOOL_OK`.
     fn aiopool_pool_fd(

@@ -1,8 +1,8 @@
 //! Processes.
 //!
-//! One task function in a process of its own, which ends with it: what a pool of one worker and one
-//! task is, without the pool. All that holds for workers holds here: how they start, what they are
-//! forbidden, that none is left behind.
+//! One task function in a process of its own, which ends with it: like a pool of one worker and one
+//! task. What holds for workers holds here: how they start, what they are forbidden, and that none
+//! is left behind.
 //!
 //! Thread rule: as for pools. In a forked child every call returns `AIOPOOL_ERR_FORKED`, in a task
 //! function `AIOPOOL_ERR_IN_WORKER`; a freed handle is `AIOPOOL_ERR_HANDLE`.
@@ -47,7 +47,7 @@ impl HostProcess {
     }
 }
 
-/// The process that a handle stands for, to be used by this call.
+/// Returns the process that a handle stands for, to be used by this call.
 fn process_of(process: Option<&aiopool_process>) -> Result<Arc<HostProcess>, Failure> {
     let cell = process.ok_or_else(|| Failure::null("process"))?;
     init::check_host()?;
@@ -59,11 +59,11 @@ fn process_of(process: Option<&aiopool_process>) -> Result<Arc<HostProcess>, Fai
 ffi_fn! {
     /// Starts a process that runs `call` and ends.
     ///
-    /// `call` is as for `aiopool_pool_submit`; it has no retries, since there is nobody to run it
-    /// again. `options` are those of a pool, or NULL for the defaults; `processes`, `queues`,
-    /// `child_concurrency`, `max_tasks_per_child` and `capacity` are not looked at. `name` is for
-    /// logs, and copied; NULL for "Process-" and a number. The caller owns `process_out` and frees
-    /// it with `aiopool_process_free`.
+    /// `call` is as for `aiopool_pool_submit`; it has no retries, since no other worker could run
+    /// it again. `options` are those of a pool, or NULL for the defaults; `processes`, `queues`,
+    /// `child_concurrency`, `max_tasks_per_child` and `capacity` are ignored. `name` is for logs,
+    /// and copied; NULL for "Process-" and a number. The caller owns `process_out` and frees it
+    /// with `aiopool_process_free`.
     ///
     /// Returns `AIOPOOL_OK`; else as `aiopool_pool_start` and `aiopool_pool_submit`, and nothing
     /// is left of the process.
@@ -104,7 +104,7 @@ ffi_fn! {
     /// Waits at most `timeout_ms` for the outcome of the function, and lends it.
     ///
     /// A process that died has one, too: `AIOPOOL_OUTCOME_WORKER_LOST`. The caller releases it with
-    /// `aiopool_outcome_release`. The process itself may be there a moment longer: join it.
+    /// `aiopool_outcome_release`. The process itself may live a moment longer: join it.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_UNKNOWN` if the outcome was
     /// received before.
@@ -130,11 +130,11 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// The process's descriptor, to be watched for reading by any event loop.
+    /// Writes the process's descriptor, which any event loop can watch for reading.
     ///
     /// It is readable when there may be an outcome, until `aiopool_process_wait` has found none;
-    /// with a `timeout_ms` of 0 that does not block. Do not read, write or close it; it is valid
-    /// until the process is freed.
+    /// that call does not block with a `timeout_ms` of 0. Do not read, write or close it; it is
+    /// valid until the process is freed.
     ///
     /// Returns `AIOPOOL_OK`.
     fn aiopool_process_fd(
@@ -152,7 +152,7 @@ ffi_fn! {
 ffi_fn! {
     /// Waits until the process is gone, at most `timeout_ms`.
     ///
-    /// That its function failed or that it was killed is no error here: see
+    /// A function that failed, or a process that was killed, is no error here: see
     /// `aiopool_process_exit_code`. The outcome can be received before and after.
     ///
     /// Returns `AIOPOOL_OK`, also the second time; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_FAILED` if
@@ -175,7 +175,7 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Whether the process has not ended.
+    /// Writes whether the process is alive.
     ///
     /// Returns `AIOPOOL_OK`.
     fn aiopool_process_is_alive(
@@ -190,7 +190,7 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Its process id, which another process may have once it has ended.
+    /// Writes its process id, which another process may have once this one has ended.
     ///
     /// Returns `AIOPOOL_OK`.
     fn aiopool_process_pid(
@@ -204,11 +204,11 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// What it exited with: 0 if the function was successful, 1 if it failed, minus the signal's
-    /// number if one killed it, else the number that the process itself gave to `exit`.
+    /// Writes its exit code: 0 if the function succeeded, 1 if it failed, minus the signal's number
+    /// if one killed it, else the number that the process itself passed to `exit`.
     ///
-    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_EMPTY` while it is alive; `AIOPOOL_ERR_UNKNOWN` if nobody
-    /// can tell, or it has never come to run anything.
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_EMPTY` while it is alive; `AIOPOOL_ERR_UNKNOWN` if the
+    /// exit code is not known, or the process never ran anything.
     fn aiopool_process_exit_code(
         process: Option<&aiopool_process>,
         code_out: Option<&mut MaybeUninit<i32>>,
@@ -248,7 +248,7 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Its name, valid until it is freed; empty for no process; never NULL.
+    /// Returns its name, valid until it is freed; empty for no process; never NULL.
     fn aiopool_process_name(process: Option<&aiopool_process>) -> *const c_char = c"".as_ptr() => {
         process.and_then(|cell| cell.lock().as_ref().map(|process| process.name.as_ptr()))
             .unwrap_or(c"".as_ptr())
@@ -256,9 +256,9 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Frees a process: kills it if it has not ended, and waits for that.
+    /// Frees a process: kills it if it has not ended, and waits for its end.
     ///
-    /// NULL is freed without doing anything.
+    /// NULL is accepted and does nothing.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_BUSY`, and does nothing, while its outcome is not
     /// released or another thread is in a call with it.

@@ -1,7 +1,7 @@
 //! Schedulers.
 //!
-//! A scheduler chooses the queue of each task, once and for all; the queue's idle workers take its
-//! tasks in order. There are three to choose from, and a pool can have its own.
+//! A scheduler chooses the queue of each task. The choice is final; the queue's idle workers take
+//! its tasks in order. Three schedulers are built in, and a program can supply its own.
 //!
 //! Thread rule: the functions of a scheduler are called from any thread of the host, several at
 //! once; they must be quick, must not block and must not call this library.
@@ -17,16 +17,17 @@ use crate::scheduler::{
     CompletedTask, LeastLoaded, Load, NewTask, Priority, ProcessInfo, RoundRobin, Scheduler,
 };
 
-/// Goes round the queues.
+/// Takes the queues in turn.
 pub const AIOPOOL_SCHEDULER_ROUND_ROBIN: u32 = 0;
-/// The queue with the fewest unfinished tasks for each worker alive.
+/// Chooses the queue with the fewest unfinished tasks per living worker.
 pub const AIOPOOL_SCHEDULER_LEAST_LOADED: u32 = 1;
-/// The queue where the least is before the task in its class of the pool's `priorities`.
+/// Chooses the queue with the fewest tasks ahead: those of the task's priority class and of more
+/// urgent ones.
 pub const AIOPOOL_SCHEDULER_PRIORITY: u32 = 2;
 /// The functions of the options' `custom_scheduler`.
 pub const AIOPOOL_SCHEDULER_CUSTOM: u32 = 3;
 
-/// A task that is to be given a queue.
+/// A task that needs a queue.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct aiopool_new_task {
@@ -44,13 +45,13 @@ pub struct aiopool_new_task {
     pub reserved: [u64; 4],
 }
 
-/// How much a queue has to do, at this moment and about.
+/// The approximate load of a queue at this moment.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct aiopool_queue_load {
-    /// Tasks that no worker has taken.
+    /// Tasks that no worker has claimed.
     pub waiting: u64,
-    /// Tasks that have no outcome, taken or not.
+    /// Tasks without an outcome, claimed or not.
     pub pending: u64,
     /// Workers alive.
     pub workers: u64,
@@ -86,7 +87,7 @@ pub struct aiopool_process_change {
     pub pid: u32,
     /// 1 if it was started, 0 if it has ended.
     pub started: u32,
-    /// 1 if it ended unplanned, and neither because it was recycled nor because the pool ends.
+    /// 1 if its end was not planned: neither recycling nor the end of the pool.
     pub died: u32,
     /// 0.
     pub reserved_0: u32,
@@ -94,10 +95,10 @@ pub struct aiopool_process_change {
     pub reserved: [u64; 4],
 }
 
-/// Chooses the queue for `task`, counted from 0; what is not a queue counts as queue 0.
+/// Chooses the queue for `task`, counted from 0; a number that is no queue counts as queue 0.
 ///
-/// `loads` has `queues` entries and is valid during the call. A task that finds its queue full may
-/// be asked for again.
+/// `loads` has `queues` entries and is valid during the call. If the chosen queue is full, it may
+/// be called again for the same task.
 pub type aiopool_schedule_fn = Option<
     unsafe extern "C" fn(
         task: *const aiopool_new_task,
@@ -107,15 +108,15 @@ pub type aiopool_schedule_fn = Option<
     ) -> u32,
 >;
 
-/// Is told of a task that has its outcome; `task` is valid during the call.
+/// Called for each task that gets its outcome; `task` is valid during the call.
 pub type aiopool_completed_fn =
     Option<unsafe extern "C" fn(task: *const aiopool_completed_task, user: *mut c_void)>;
 
-/// Is told of a worker process; `change` is valid during the call.
+/// Called when a worker process starts or ends; `change` is valid during the call.
 pub type aiopool_process_fn =
     Option<unsafe extern "C" fn(change: *const aiopool_process_change, user: *mut c_void)>;
 
-/// A scheduler of the program's own; copied by `aiopool_pool_start`.
+/// A scheduler supplied by the program; copied by `aiopool_pool_start`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct aiopool_scheduler {
@@ -123,13 +124,13 @@ pub struct aiopool_scheduler {
     pub struct_size: u32,
     /// 0.
     pub reserved_0: u32,
-    /// Chooses.
+    /// Chooses the queue of each task; required.
     pub schedule: aiopool_schedule_fn,
     /// May be NULL.
     pub completed: aiopool_completed_fn,
     /// May be NULL.
     pub process: aiopool_process_fn,
-    /// Passed to the functions; has to last as long as the pool.
+    /// Passed to the functions; must stay valid as long as the pool.
     pub user: *mut c_void,
     /// 0.
     pub reserved: [u64; 4],
@@ -154,7 +155,7 @@ unsafe impl Sized32 for aiopool_scheduler {
 }
 
 ffi_fn! {
-    /// Sets all fields of a scheduler to their defaults; `schedule` has to be set.
+    /// Sets all fields of a scheduler to their defaults; the caller then sets `schedule`.
     ///
     /// Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
     fn aiopool_scheduler_init(
@@ -165,7 +166,7 @@ ffi_fn! {
     }
 }
 
-/// The builder with the scheduler that the options name.
+/// Returns the builder with the scheduler that the options name.
 ///
 /// # Safety
 ///

@@ -22,7 +22,7 @@ pub struct aiopool_stats {
     pub submitted: u64,
     /// Tasks without an outcome now.
     pub pending: u64,
-    /// Outcomes that are OK.
+    /// Outcomes: values.
     pub ok: u64,
     /// Outcomes: errors that task functions returned.
     pub failed: u64,
@@ -30,17 +30,17 @@ pub struct aiopool_stats {
     pub panicked: u64,
     /// Outcomes: tasks that were cancelled.
     pub cancelled: u64,
-    /// Outcomes: deadlines.
+    /// Outcomes: tasks that missed a deadline.
     pub timed_out: u64,
-    /// Outcomes: workers that died.
+    /// Outcomes: tasks whose worker died.
     pub worker_lost: u64,
-    /// Outcomes: tasks that the pool's end overtook.
+    /// Outcomes: tasks that were unfinished when the pool ended.
     pub pool_closed: u64,
     /// Outcomes: everything else.
     pub other: u64,
     /// Attempts after the first.
     pub retries: u64,
-    /// Tasks queued again that no worker had started.
+    /// Tasks queued again before any worker had started them.
     pub requeued: u64,
     /// Workers that died unplanned.
     pub deaths: u64,
@@ -54,9 +54,9 @@ pub struct aiopool_stats {
     pub input_bytes: u64,
     /// Tasks that could be submitted now without waiting.
     pub free_records: u64,
-    /// Of the pending tasks those that no worker has taken, about.
+    /// Pending tasks that no worker has claimed, approximately.
     pub queued: u64,
-    /// Of the pending tasks those that a worker has taken.
+    /// Pending tasks that a worker has claimed.
     pub running: u64,
     /// Workers that the pool killed because a task did not obey its deadline.
     pub killed_for_deadline: u64,
@@ -66,7 +66,7 @@ pub struct aiopool_stats {
     pub damages: u64,
 }
 
-/// How long the tasks of one function took, as far as they have ended.
+/// Waiting and running times of one function's finished tasks.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct aiopool_function_stats {
@@ -76,17 +76,18 @@ pub struct aiopool_function_stats {
     pub reserved_0: u32,
     /// Tasks that have ended.
     pub count: u64,
-    /// Nanoseconds from the submission to the start of the last attempt: the mean.
+    /// Mean nanoseconds from the submission to the start of the last attempt.
     pub waited_mean_ns: u64,
-    /// What half of them did not exceed; the upper end of a bucket, so at most twice the exact one.
+    /// Median of the same, in nanoseconds; the upper end of a bucket, so at most twice the exact
+    /// value.
     pub waited_p50_ns: u64,
-    /// What 99 of 100 did not exceed, in the same way.
+    /// 99th percentile of the same, with the same accuracy.
     pub waited_p99_ns: u64,
-    /// Nanoseconds that the last attempt ran: the mean.
+    /// Mean nanoseconds that the last attempt ran.
     pub ran_mean_ns: u64,
-    /// What half of them did not exceed.
+    /// Median of the same, in nanoseconds.
     pub ran_p50_ns: u64,
-    /// What 99 of 100 did not exceed.
+    /// 99th percentile of the same, in nanoseconds.
     pub ran_p99_ns: u64,
 }
 
@@ -222,7 +223,7 @@ ffi_fn! {
     }
 }
 
-/// The size that the caller's struct says it has, if that is one.
+/// Returns the size that the caller's struct says it has, if that is one.
 ///
 /// # Safety
 ///

@@ -18,15 +18,15 @@ pub const AIOPOOL_OK: i32 = 0;
 pub const AIOPOOL_ERR_NULL: i32 = -1;
 /// An argument or option is outside its range; the text names it and what is allowed.
 pub const AIOPOOL_ERR_INVALID: i32 = -2;
-/// A `struct_size` that no version of the library knows, or a reserved field that is not 0.
+/// A `struct_size` of no version of the library, or a reserved field that is not 0.
 pub const AIOPOOL_ERR_STRUCT: i32 = -3;
-/// The handle is not, or not any more, one of a living object.
+/// The handle is not one of a living object: it was freed or released, or never was one.
 pub const AIOPOOL_ERR_HANDLE: i32 = -4;
 /// The system refused something: memory, descriptors, processes.
 pub const AIOPOOL_ERR_SYSTEM: i32 = -5;
-/// There was nothing within the time given.
+/// Nothing arrived within the time given.
 pub const AIOPOOL_ERR_TIMEOUT: i32 = -6;
-/// There is nothing now.
+/// Nothing is available now; ask again later.
 pub const AIOPOOL_ERR_EMPTY: i32 = -7;
 /// The pool is full: receive some outcomes first.
 pub const AIOPOOL_ERR_FULL: i32 = -8;
@@ -42,7 +42,7 @@ pub const AIOPOOL_ERR_TOO_LATE: i32 = -12;
 pub const AIOPOOL_ERR_TOO_EARLY: i32 = -13;
 /// The call came from a process that was forked from the pool's host.
 pub const AIOPOOL_ERR_FORKED: i32 = -14;
-/// The call is for the host and came from inside of a worker.
+/// The call is for the host and came from inside a worker.
 pub const AIOPOOL_ERR_IN_WORKER: i32 = -15;
 /// The call is for a worker's event loop and came from elsewhere.
 pub const AIOPOOL_ERR_NOT_IN_WORKER: i32 = -16;
@@ -52,9 +52,9 @@ pub const AIOPOOL_ERR_UNKNOWN: i32 = -17;
 pub const AIOPOOL_ERR_NO_WORKERS: i32 = -18;
 /// Shared memory holds something that no correct process writes.
 pub const AIOPOOL_ERR_CORRUPT: i32 = -19;
-/// A call at a moment at which it cannot be taken; the text says why.
+/// The call is not allowed at this moment; the text says why.
 pub const AIOPOOL_ERR_MISUSE: i32 = -20;
-/// The pool has failed as a whole; the text says by what.
+/// The pool has failed as a whole; the text gives the cause.
 pub const AIOPOOL_ERR_FAILED: i32 = -21;
 /// A bug in aiopool: a panic was caught.
 pub const AIOPOOL_ERR_PANIC: i32 = -22;
@@ -63,7 +63,7 @@ pub const AIOPOOL_ERR_OUTPUT_SPACE: i32 = -23;
 /// The task function returned an error.
 pub const AIOPOOL_ERR_TASK: i32 = -24;
 
-/// What the functions that take a time understand as "without limit".
+/// A time without limit, for functions that take one.
 pub const AIOPOOL_FOREVER: u64 = u64::MAX;
 
 const TEXTS: [(aiopool_status, &CStr); 25] = [
@@ -74,7 +74,7 @@ const TEXTS: [(aiopool_status, &CStr); 25] = [
     (AIOPOOL_ERR_HANDLE, c"the handle is not one of a living object"),
     (AIOPOOL_ERR_SYSTEM, c"the system refused"),
     (AIOPOOL_ERR_TIMEOUT, c"nothing came within the time given"),
-    (AIOPOOL_ERR_EMPTY, c"there is nothing now"),
+    (AIOPOOL_ERR_EMPTY, c"nothing is available now"),
     (AIOPOOL_ERR_FULL, c"the pool is full"),
     (AIOPOOL_ERR_CLOSED, c"the pool is closed"),
     (AIOPOOL_ERR_BUSY, c"something is still in use"),
@@ -87,7 +87,7 @@ const TEXTS: [(aiopool_status, &CStr); 25] = [
     (AIOPOOL_ERR_UNKNOWN, c"no such function, ticket or name"),
     (AIOPOOL_ERR_NO_WORKERS, c"no worker could be started"),
     (AIOPOOL_ERR_CORRUPT, c"shared memory is corrupt"),
-    (AIOPOOL_ERR_MISUSE, c"the call cannot be taken now"),
+    (AIOPOOL_ERR_MISUSE, c"the call is not allowed now"),
     (AIOPOOL_ERR_FAILED, c"the pool has failed"),
     (AIOPOOL_ERR_PANIC, c"a bug in aiopool"),
     (AIOPOOL_ERR_OUTPUT_SPACE, c"the output found no room"),
@@ -100,11 +100,11 @@ thread_local! {
 
 pub(super) fn set_last_error(text: String) {
     let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
-    // A thread that is ending has nobody to ask for it.
+    // A thread that is ending can no longer ask for it.
     let _ = LAST.try_with(|last| *last.borrow_mut() = text);
 }
 
-/// The status that a host's error is.
+/// Returns the status that a host's error is.
 pub(super) fn of_error(error: &Error) -> aiopool_status {
     match error {
         Error::InvalidOption { .. } => AIOPOOL_ERR_INVALID,
@@ -121,7 +121,7 @@ pub(super) fn of_error(error: &Error) -> aiopool_status {
 }
 
 ffi_fn! {
-    /// What `status` means, in a few words; static, never freed, never NULL.
+    /// Returns the meaning of `status` in a few words; static, never freed, never NULL.
     ///
     /// Thread rule: callable from everywhere, at any time.
     fn aiopool_status_str(status: aiopool_status) -> *const c_char = c"".as_ptr() => {

@@ -24,11 +24,11 @@ use crate::task::TaskOptions;
 
 /// The outcome is kept for `aiopool_pool_wait_ticket`, never given to peek or wait.
 pub const AIOPOOL_CALL_BY_TICKET: u32 = 1;
-/// The retries count for an error that the function returns, too, not only for its worker's death.
+/// Retries also apply to an error that the function returns, not only to its worker's death.
 pub const AIOPOOL_CALL_RETRY_ON_ERROR: u32 = 2;
-/// A large payload is not copied: the outcome's data is where the worker has put it, and that
-/// memory is the outcome's until its release. Beyond half of the worker's `output_arena`, payloads
-/// are copied all the same, so release early.
+/// A large payload is not copied: the outcome's data points to where the worker wrote it, and that
+/// memory stays taken until the outcome's release. At most half of a worker's `output_arena` is
+/// lent in this way; payloads beyond that are copied, so release early.
 pub const AIOPOOL_CALL_BORROW_OUTPUT: u32 = 4;
 
 const FLAGS: u32 =
@@ -45,7 +45,7 @@ pub struct aiopool_call {
     pub struct_size: u32,
     /// `AIOPOOL_CALL_*`, or 0.
     pub flags: u32,
-    /// The number of the function; 0 to go by `name`.
+    /// The number of the function; 0 to find it by `name`.
     pub function: u32,
     /// The priority class, 0 the most urgent, below the pool's `priorities`.
     pub priority: u32,
@@ -63,12 +63,13 @@ pub struct aiopool_call {
     pub queue_ttl_ms: u64,
     /// Milliseconds to wait before the second attempt, doubled for each one after.
     pub backoff_ms: u64,
-    /// How many more attempts the task gets when its worker dies.
+    /// Number of further attempts that the task gets when its worker dies.
     pub retries: u32,
-    /// The queue, counted from 1; 0 to go round them.
+    /// The queue, counted from 1; 0 to let the pool's scheduler choose.
     pub queue: u32,
-    /// Instead of `input`: a loan of this pool, of which `input_len` bytes count (0 for all). It
-    /// is over when the task is submitted, and still the caller's when it is refused.
+    /// Instead of `input`: a loan of this pool, of which the first `input_len` bytes are the input
+    /// (0 for all). The loan ends when the task is submitted; if the task is refused it stays the
+    /// caller's.
     pub loan: *mut aiopool_loan,
     /// 0.
     pub reserved: [u64; 4],
@@ -130,7 +131,8 @@ impl<'i> Checked<'i> {
             return Err(Failure::new(AIOPOOL_ERR_STRUCT, "a reserved field is not 0"));
         }
         if call.flags & !FLAGS != 0 {
-            return invalid(format!("flags = {:#x} has bits that nobody knows", call.flags));
+            let text = format!("flags = {:#x} has unknown bits: known are {FLAGS:#x}", call.flags);
+            return invalid(text);
         }
         let plan = &pool.shared().plan;
         if call.priority >= plan.classes {
@@ -275,7 +277,7 @@ pub(super) unsafe fn submit_one(pool: &HostPool, call: &aiopool_call) -> Result<
     unsafe { Checked::new(pool, call) }?.submit(pool, None)
 }
 
-/// Why a pool takes no more tasks.
+/// Returns why a pool takes no more tasks.
 fn closed(shared: &Shared) -> Failure {
     match shared.reason() {
         Some(reason) => Failure::new(AIOPOOL_ERR_FAILED, reason.to_string()),
@@ -299,11 +301,11 @@ ffi_fn! {
     /// The input is copied. `ticket_out` may be NULL; a ticket is the number of a task in its
     /// pool and is never used again.
     ///
-    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT` if there was no room in time;
-    /// `AIOPOOL_ERR_FULL` at once if as many outcomes as the pool holds tasks wait to be
-    /// received, since waiting would not help; `AIOPOOL_ERR_CLOSED`; `AIOPOOL_ERR_FAILED`;
-    /// `AIOPOOL_ERR_INVALID`, `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN` or
-    /// `AIOPOOL_ERR_TOO_LARGE` for the call; `AIOPOOL_ERR_SYSTEM` if memory has run out.
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT` if there was no room in time; `AIOPOOL_ERR_FULL`
+    /// at once if as many outcomes wait to be received as the pool holds tasks, since waiting would
+    /// not help; `AIOPOOL_ERR_CLOSED`; `AIOPOOL_ERR_FAILED`; `AIOPOOL_ERR_INVALID`,
+    /// `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN` or `AIOPOOL_ERR_TOO_LARGE` for the call;
+    /// `AIOPOOL_ERR_SYSTEM` if memory has run out.
     fn aiopool_pool_submit(
         pool: Option<&aiopool_pool>,
         call: *const aiopool_call,
@@ -344,13 +346,13 @@ ffi_fn! {
 ffi_fn! {
     /// Submits `count` tasks, in order; waits at most `timeout_ms` in all for room.
     ///
-    /// `calls` is an array of structs of the size that the first one says. `tickets_out`, which may
-    /// be NULL, has room for `count` tickets.
+    /// `calls` is an array of structs of the size that the first one states. `tickets_out`, which
+    /// may be NULL, has room for `count` tickets.
     ///
-    /// `submitted_out` is written in every case but a NULL argument: how many were submitted, and
-    /// so which call was refused.
+    /// `submitted_out` is written unless an argument is NULL. It is the number of submitted tasks,
+    /// and so the index of the call that was refused.
     ///
-    /// Returns `AIOPOOL_OK` if all were submitted, else why the next one was not, as
+    /// Returns `AIOPOOL_OK` if all were submitted, else the status of the first that was not, as
     /// `aiopool_pool_submit`.
     fn aiopool_pool_submit_many(
         pool: Option<&aiopool_pool>,

@@ -21,7 +21,7 @@ use super::work::{PENDING, Work};
 use crate::arena::AllocError;
 use crate::worker::{self, LoanError};
 
-/// A task, as its function sees it.
+/// A task, as its function gets it.
 #[derive(Debug, Default)]
 pub struct aiopool_task {
     output: aiopool_output,
@@ -46,7 +46,7 @@ thread_local! {
 }
 
 impl aiopool_task {
-    /// The handle of a task that begins.
+    /// Returns the handle of a task that begins.
     pub(super) fn begin(work: Work<aiopool_task>) -> &'static Self {
         CELLS.with_borrow(|cells| cells.put(work))
     }
@@ -76,7 +76,7 @@ pub(super) fn with_work<T>(
     f(work.as_mut().filter(|work| work.ended.is_none()).ok_or_else(dead)?)
 }
 
-/// The output, with room for `len` more bytes.
+/// Returns the output, with room for `len` more bytes.
 fn room(work: &mut Work<aiopool_task>, len: usize) -> Result<&mut Vec<u8>, Failure> {
     if work.loan.is_some() {
         let text = "this output stands in borrowed memory: write there";
@@ -98,7 +98,7 @@ pub(super) fn check_child() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Why `len` bytes of the result arena cannot be borrowed.
+/// Returns why `len` bytes of the result arena cannot be borrowed.
 pub(super) fn no_loan(len: usize, error: LoanError) -> Failure {
     match error {
         LoanError::Misuse(text) => Failure::new(AIOPOOL_ERR_MISUSE, text),
@@ -138,7 +138,7 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Appends `len` bytes to the output, for the caller to fill in: they are 0 now.
+    /// Appends `len` zero bytes to the output, for the caller to fill in.
     ///
     /// `data_out` is valid until the next call that writes to this output.
     ///
@@ -161,20 +161,20 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Borrows `len` bytes of the memory that the host reads outputs from, as this task's output:
-    /// what is written there is not copied. What they hold is not defined.
+    /// Borrows `len` bytes of the memory that the host reads outputs from, as this task's output,
+    /// which saves the worker's copy. Their initial content is undefined.
     ///
-    /// `data_out` is valid until the task is over. Instead of `aiopool_output_write` and
-    /// `aiopool_output_reserve`, and once. For outputs of many kilobytes; an output that did not
-    /// fill all of it says so with `aiopool_output_trim`. The host spares its own copy where it
-    /// submits with `AIOPOOL_CALL_BORROW_OUTPUT`.
+    /// `data_out` is valid until the task is over. Call this at most once a task, instead of
+    /// `aiopool_output_write` and `aiopool_output_reserve`. It pays for outputs of many kilobytes.
+    /// If the output is shorter than `len`, call `aiopool_output_trim`. The host saves its own copy
+    /// if it submits with `AIOPOOL_CALL_BORROW_OUTPUT`.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_HANDLE`; `AIOPOOL_ERR_INVALID` if
     /// `len` is 0; `AIOPOOL_ERR_MISUSE` if the output has bytes or memory already;
-    /// `AIOPOOL_ERR_FULL` if the memory is taken by outputs now (write this one: it waits for
-    /// room); `AIOPOOL_ERR_TOO_LARGE` for more than `output_arena` has; `AIOPOOL_ERR_SYSTEM`;
-    /// `AIOPOOL_ERR_NOT_IN_WORKER` on another thread than the worker's event loop;
-    /// `AIOPOOL_ERR_FORKED` in a child of the worker.
+    /// `AIOPOOL_ERR_FULL` if other outputs take the memory now (use `aiopool_output_write`, which
+    /// waits for room); `AIOPOOL_ERR_TOO_LARGE` for more than `output_arena` has;
+    /// `AIOPOOL_ERR_SYSTEM`; `AIOPOOL_ERR_NOT_IN_WORKER` on another thread than the worker's event
+    /// loop; `AIOPOOL_ERR_FORKED` in a child of the worker.
     fn aiopool_output_loan(
         output: Option<&aiopool_output>,
         len: usize,
@@ -203,10 +203,10 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Makes an output that stands in borrowed memory end after its first `len` bytes.
+    /// Shortens an output in borrowed memory to its first `len` bytes.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_HANDLE`; `AIOPOOL_ERR_MISUSE` if
-    /// nothing is borrowed; `AIOPOOL_ERR_INVALID` if less than `len` bytes are.
+    /// nothing is borrowed; `AIOPOOL_ERR_INVALID` if fewer than `len` bytes are.
     fn aiopool_output_trim(output: Option<&aiopool_output>, len: usize) -> aiopool_status {
         let output = output.ok_or_else(|| Failure::null("output"))?;
         with_work(&output.0, |work| {
@@ -245,16 +245,16 @@ ffi_fn! {
 ffi_fn! {
     /// Ends a task whose function has returned or will return `AIOPOOL_PENDING`.
     ///
-    /// `result` is what the function would have returned: 0, or a number for an error. Both
-    /// handles are dead after this.
+    /// `result` is what the function would have returned: 0, or a number for an error. The task's
+    /// and the output's handle are invalid after this.
     ///
-    /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_INVALID` (`AIOPOOL_PENDING` is no
-    /// end) or `AIOPOOL_ERR_HANDLE` (ended before).
+    /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_INVALID` (`AIOPOOL_PENDING` does not
+    /// end a task) or `AIOPOOL_ERR_HANDLE` (ended before).
     /// Thread rule: callable from every thread of the worker.
     fn aiopool_task_complete(task: Option<&aiopool_task>, result: i32) -> aiopool_status {
         let task = task.ok_or_else(|| Failure::null("task"))?;
         if result == PENDING {
-            return Err(Failure::new(AIOPOOL_ERR_INVALID, "AIOPOOL_PENDING is no way to end"));
+            return Err(Failure::new(AIOPOOL_ERR_INVALID, "AIOPOOL_PENDING does not end a task"));
         }
         let waker = with_work(task, |work| {
             work.ended = Some(result);

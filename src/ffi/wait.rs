@@ -1,7 +1,7 @@
 //! Receiving.
 //!
-//! Outcomes come in the order in which they arrive. Those that were asked for by ticket are kept
-//! for that; the others go to whoever peeks or waits.
+//! Outcomes are received in the order in which they arrive. Those asked for by ticket are kept for
+//! `aiopool_pool_wait_ticket`; the others go to the next call of peek or wait.
 //!
 //! Thread rule: as for pools; several threads may wait at once, each outcome goes to one.
 
@@ -18,8 +18,8 @@ ffi_fn! {
     ///
     /// The caller releases it with `aiopool_outcome_release`.
     ///
-    /// Returns `AIOPOOL_OK`, or `AIOPOOL_ERR_EMPTY` if there is none now: then the pool's
-    /// descriptor is not readable any more until there is one.
+    /// Returns `AIOPOOL_OK`, or `AIOPOOL_ERR_EMPTY` if there is none now; then the pool's
+    /// descriptor is not readable until there is one.
     fn aiopool_pool_peek(
         pool: Option<&aiopool_pool>,
         outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
@@ -56,8 +56,8 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Waits at most `timeout_ms` for the first outcome and lends it with up to `max - 1` others
-    /// that are there by then.
+    /// Waits at most `timeout_ms` for the first outcome and lends it together with up to `max - 1`
+    /// others that have arrived by then.
     ///
     /// `outcomes_out` has room for `max` handles; each is released by the caller.
     ///
@@ -92,9 +92,9 @@ ffi_fn! {
 ffi_fn! {
     /// Waits at most `timeout_ms` for the outcome of one task and lends it.
     ///
-    /// From this call on the outcome is kept for its ticket, also if the call times out. Tasks
-    /// submitted with `AIOPOOL_CALL_BY_TICKET` are from their submission on, so that no other
-    /// thread's wait can take it before.
+    /// From this call on the outcome is kept for its ticket, also if the call times out. Those of
+    /// tasks submitted with `AIOPOOL_CALL_BY_TICKET` are kept from the submission on, so no other
+    /// thread's wait can take them before.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_UNKNOWN` if there is no such
     /// task or its outcome was received before.
@@ -113,11 +113,12 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Cancels a task: queued ones end at once, running asynchronous ones are told.
+    /// Cancels a task. A queued one ends at once; a running asynchronous one has its cancel
+    /// function called.
     ///
-    /// Its outcome still comes, at once, `AIOPOOL_OUTCOME_CANCELLED` unless the task was over
-    /// before. A cancel never kills: a function that goes on keeps its worker busy until it
-    /// returns. What must not run on has a `timeout_ms`, which does kill, after `grace_ms`.
+    /// Its outcome arrives at once, as `AIOPOOL_OUTCOME_CANCELLED` unless the task was over before.
+    /// A cancel never kills: a function that continues keeps its worker busy until it returns. For
+    /// a task that must not run on, set `timeout_ms`, which does kill, after `grace_ms`.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_UNKNOWN` if there is no such task or it is over.
     fn aiopool_pool_cancel(pool: Option<&aiopool_pool>, ticket: u64) -> aiopool_status {

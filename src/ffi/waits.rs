@@ -1,8 +1,9 @@
 //! Asynchronous tasks.
 //!
-//! A task function that returns `AIOPOOL_PENDING` leaves the worker's event loop to others, up to
-//! `child_concurrency` tasks at once, and goes on when something that it asked for happens. Each
-//! request is for one event; what it is told with may ask again, or complete the task.
+//! A task function that returns `AIOPOOL_PENDING` leaves the worker's event loop to other tasks, up
+//! to `child_concurrency` at once. It continues when an event that it requested happens. Each
+//! request is for one event; the function called for the event may request the next one, or
+//! complete the task.
 //!
 //! Thread rule: the worker's event loop, which task functions and callbacks are called on; from
 //! elsewhere `AIOPOOL_ERR_NOT_IN_WORKER`, in a child of the worker `AIOPOOL_ERR_FORKED`. To
@@ -24,20 +25,20 @@ use super::task::{aiopool_task, check_child, with_work};
 use super::work::{Event, Notify, Wait};
 use crate::worker::WorkerContext;
 
-/// What a pending task is told with: what has happened, `AIOPOOL_EVENT_*`, and the `data` that was
-/// given with the request.
+/// The function called when an event of a pending task happens: with the events, `AIOPOOL_EVENT_*`,
+/// and the `data` of the request.
 pub type aiopool_event_fn =
     Option<unsafe extern "C" fn(task: *mut aiopool_task, events: u32, data: *mut c_void)>;
 
-/// The time of `aiopool_task_sleep` is over.
+/// The delay of `aiopool_task_sleep` has passed.
 pub const AIOPOOL_EVENT_TIMER: u32 = 1;
 /// A watched descriptor can be read, has ended or has an error.
 pub const AIOPOOL_EVENT_READABLE: u32 = 2;
 /// A watched descriptor can be written, or has an error.
 pub const AIOPOOL_EVENT_WRITABLE: u32 = 4;
-/// It is the turn of what was put off with `aiopool_task_defer`.
+/// The other tasks have had their turn since `aiopool_task_defer`.
 pub const AIOPOOL_EVENT_DEFERRED: u32 = 8;
-/// The task is called off.
+/// The task is cancelled.
 pub const AIOPOOL_EVENT_CANCELLED: u32 = 16;
 
 /// Polls one event that a pending task waits for; what has happened, if something has.
@@ -161,7 +162,7 @@ ffi_fn! {
     /// Has `function` called when `fd` is ready for one of `events`, `AIOPOOL_EVENT_READABLE`,
     /// `AIOPOOL_EVENT_WRITABLE` or both; at once, if it is.
     ///
-    /// `fd` stays the caller's, should not block, and may be closed while it is watched.
+    /// `fd` stays the caller's. It should be non-blocking, and may be closed while it is watched.
     ///
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_HANDLE`, `AIOPOOL_ERR_INVALID` for
     /// other events, `AIOPOOL_ERR_NOT_IN_WORKER`, or `AIOPOOL_ERR_SYSTEM` for a descriptor that is
@@ -204,7 +205,7 @@ ffi_fn! {
 ffi_fn! {
     /// Has `function` called when the other tasks of the worker have had their turn.
     ///
-    /// For a task that computes for long in pieces.
+    /// For a task that computes for long, piece by piece.
     ///
     /// Returns as `aiopool_task_sleep`.
     fn aiopool_task_defer(
@@ -217,11 +218,11 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Has `function` called with `AIOPOOL_EVENT_CANCELLED` if the task is called off while it is
-    /// pending: by its host, by its deadline, or because the worker leaves.
+    /// Has `function` called with `AIOPOOL_EVENT_CANCELLED` if the task is cancelled while it is
+    /// pending: by the host, by its deadline, or because the worker leaves.
     ///
-    /// It frees what the task has; its outcome is decided, and both handles are dead afterwards.
-    /// A second function replaces the first; NULL takes it back.
+    /// `function` frees what the task holds. The outcome is already decided, and the task's and the
+    /// output's handle are invalid after it. A second function replaces the first; NULL removes it.
     ///
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
     fn aiopool_task_on_cancel(
@@ -238,7 +239,7 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// The number of the worker that the caller runs in: its seat in the pool, from 0 on.
+    /// Writes the number of the worker that the caller runs in: its seat in the pool, from 0 on.
     ///
     /// Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NOT_IN_WORKER`.
     fn aiopool_worker_id(worker_out: Option<&mut MaybeUninit<u32>>) -> aiopool_status {

@@ -1,9 +1,9 @@
 //! Workers in other programs.
 //!
-//! A program that a pool's `command` names becomes a worker of that pool with
-//! `aiopool_worker_attach`, and then has an event loop of its own: it watches
-//! `aiopool_worker_fd`, and when that is readable takes events with `aiopool_worker_next` until
-//! there is none. `aiopool_worker_serve` is the ready-made loop for task functions in C.
+//! The program named by a pool's `command` becomes a worker of that pool with
+//! `aiopool_worker_attach`. It then runs its own event loop: it watches `aiopool_worker_fd`, and
+//! when that is readable it takes events with `aiopool_worker_next` until there is none.
+//! `aiopool_worker_serve` is the ready-made loop for task functions in C.
 //!
 //! Thread rule: any thread, one at a time; in a child of the worker `AIOPOOL_ERR_FORKED`.
 
@@ -24,7 +24,7 @@ use crate::worker::{self, AttachedWorker, Completion, Event};
 pub const AIOPOOL_WORKER_NOTHING: u32 = 0;
 /// Run a task, and answer it with `aiopool_worker_complete`.
 pub const AIOPOOL_WORKER_RUN: u32 = 1;
-/// Stop a task, its caller has been told; complete it as `AIOPOOL_END_CANCELLED`.
+/// Stop a task, whose caller already has its outcome; complete it as `AIOPOOL_END_CANCELLED`.
 pub const AIOPOOL_WORKER_CANCEL: u32 = 2;
 /// Drop what still runs, call `aiopool_worker_leave` and end the program.
 pub const AIOPOOL_WORKER_LEAVE: u32 = 3;
@@ -33,9 +33,10 @@ pub const AIOPOOL_WORKER_LEAVE: u32 = 3;
 pub const AIOPOOL_END_OK: u32 = 0;
 /// The task ended with an error; the data is its text.
 pub const AIOPOOL_END_FAILED: u32 = 1;
-/// The worker has no such function or cannot read the input; the data is a text that says so.
+/// The worker has no such function or cannot read the input; the data is a text that names the
+/// cause.
 pub const AIOPOOL_END_REFUSED: u32 = 2;
-/// The task's value cannot be made into bytes; the data is a text that says why.
+/// The task's value cannot be encoded; the data is a text that says why.
 pub const AIOPOOL_END_UNENCODABLE: u32 = 3;
 /// The task was stopped because it was cancelled; the data is ignored.
 pub const AIOPOOL_END_CANCELLED: u32 = 4;
@@ -54,23 +55,23 @@ pub struct Serving {
     input: Aligned,
 }
 
-/// What a worker is told about its pool.
+/// What a worker needs to know about its pool.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct aiopool_worker_info {
     /// The worker's seat in its pool, from 0 to `processes - 1`.
     pub seat: u32,
-    /// Tasks that the worker is given at once, at most.
+    /// Most tasks that the worker is given at once.
     pub child_concurrency: u32,
     /// The `init_input` of the pool's options; valid until the worker leaves.
     pub init_input: *const c_void,
-    /// How many bytes that are.
+    /// Length of `init_input` in bytes.
     pub init_input_len: usize,
     /// 0.
     pub reserved: [u64; 4],
 }
 
-/// What a worker is to do next.
+/// The next thing for a worker to do.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct aiopool_worker_event {
@@ -108,10 +109,11 @@ fn end(worker: Option<&'static aiopool_worker>) -> Result<AttachedWorker, Failur
 }
 
 ffi_fn! {
-    /// Makes this process the worker that it was executed to be.
+    /// Attaches this process, which a pool executed, as a worker of that pool.
     ///
-    /// Before the program starts threads that look at its environment, and once. The pool has to
-    /// have executed it, not another program that waits for it: a shell script ends with `exec`.
+    /// Call it once, before the program starts threads that read its environment. The pool must
+    /// have executed this program itself, not another one that waits for it: a shell script ends
+    /// with `exec`.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_MISUSE` if the process was not started as a worker or
     /// has attached before; `AIOPOOL_ERR_SYSTEM` if the pool's library is another version.
@@ -128,7 +130,7 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// What the pool says about this worker.
+    /// Writes what this worker needs to know about its pool.
     ///
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
     fn aiopool_worker_describe(
@@ -151,10 +153,10 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// The worker's descriptor, to be watched for reading by any event loop.
+    /// Writes the worker's descriptor, which any event loop can watch for reading.
     ///
-    /// It is level-triggered: readable from when there may be an event until
-    /// `aiopool_worker_next` has said that there is none. Do not read, write or close it.
+    /// It is level-triggered: readable when there may be an event, until `aiopool_worker_next`
+    /// gives `AIOPOOL_WORKER_NOTHING`. Do not read, write or close it.
     ///
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
     fn aiopool_worker_fd(
@@ -170,11 +172,11 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Says what to do next; never waits.
+    /// Writes what to do next; never waits.
     ///
-    /// The first call says that the worker is ready, so initialise before it. Call it until it
-    /// says `AIOPOOL_WORKER_NOTHING`. Begin a task before the next call: a task that waits behind
-    /// another one is not run by a worker that is idle.
+    /// The first call reports to the pool that the worker is ready, so initialise before it. Call
+    /// it until the event is `AIOPOOL_WORKER_NOTHING`. Begin a task before the next call: a task
+    /// that was taken and waits here cannot be run by another worker that is idle.
     ///
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
     fn aiopool_worker_next(
@@ -217,14 +219,14 @@ ffi_fn! {
 
 ffi_fn! {
     /// Borrows `len` bytes of the memory that the host reads outputs from, for the output of
-    /// `task`: what is written there is not copied. What they hold is not defined.
+    /// `task`, which saves a copy. Their initial content is undefined.
     ///
-    /// `data_out` is valid until the task is completed: as `AIOPOOL_END_OK` with `data_out` as the
-    /// data and up to `len` bytes, or otherwise, when the memory goes back.
+    /// `data_out` is valid until the task is completed. Complete it as `AIOPOOL_END_OK` with
+    /// `data_out` as the data and up to `len` bytes; in any other way, the memory goes back.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` if `len` is 0; `AIOPOOL_ERR_MISUSE` if there is
-    /// no such task or it has borrowed already; `AIOPOOL_ERR_FULL` if the memory is taken by
-    /// outputs now; `AIOPOOL_ERR_TOO_LARGE`; `AIOPOOL_ERR_SYSTEM`; `AIOPOOL_ERR_NULL`;
+    /// no such task or it has borrowed already; `AIOPOOL_ERR_FULL` if other outputs take the memory
+    /// now; `AIOPOOL_ERR_TOO_LARGE`; `AIOPOOL_ERR_SYSTEM`; `AIOPOOL_ERR_NULL`;
     /// `AIOPOOL_ERR_HANDLE`.
     fn aiopool_worker_loan(
         worker: Option<&aiopool_worker>,
@@ -245,10 +247,10 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Says what a task ended with: `how` is `AIOPOOL_END_*`, the data is copied unless it stands
-    /// in memory that `aiopool_worker_loan` gave for it.
+    /// Completes a task: `how` is `AIOPOOL_END_*`. The data is copied unless it is in memory that
+    /// `aiopool_worker_loan` lent for it.
     ///
-    /// A task that was cancelled meanwhile is confirmed, whatever `how` says.
+    /// If the task was cancelled meanwhile, this confirms the cancellation, whatever `how` is.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_MISUSE` if there is no such task or it is over;
     /// `AIOPOOL_ERR_INVALID` for another `how`, or a text that is not UTF-8; `AIOPOOL_ERR_NULL`;
@@ -282,10 +284,10 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Tells the pool why this worker cannot start; end the program after this.
+    /// Reports to the pool why this worker cannot start; end the program after this.
     ///
-    /// A pool none of whose workers can start fails with the last such reason. The handle is dead
-    /// after this.
+    /// If no worker of the pool can start, the pool fails with the last such reason. The handle is
+    /// invalid after this.
     ///
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_INVALID` (not UTF-8) or
     /// `AIOPOOL_ERR_HANDLE`.
@@ -301,9 +303,9 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Leaves the pool in order; end the program with status 0 after this, and soon.
+    /// Leaves the pool in an orderly way; end the program with status 0 soon after this.
     ///
-    /// The handle is dead after this.
+    /// The handle is invalid after this.
     ///
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
     fn aiopool_worker_leave(worker: Option<&'static aiopool_worker>) -> aiopool_status {
@@ -313,11 +315,12 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Serves this process's registered task functions by name, and ends the process at the end.
+    /// Serves this process's registered task functions by name, and ends the process when the pool
+    /// does.
     ///
-    /// Instead of `aiopool_worker_attach` and a loop, and on the same conditions.
+    /// Use it instead of `aiopool_worker_attach` and a loop; the same conditions hold.
     ///
-    /// Returns only if that is impossible, and as `aiopool_worker_attach`.
+    /// Returns only if it cannot attach, with the status of `aiopool_worker_attach`.
     fn aiopool_worker_serve() -> aiopool_status {
         let start = crate::launch::attach()?;
         worker::run_by_name(start)

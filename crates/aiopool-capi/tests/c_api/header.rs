@@ -14,10 +14,13 @@ const PROLOGUE: &str = "\
  * Made from src/ffi by cbindgen; do not edit. See docs/c-api.md for a tour and ffi-examples/c for
  * programs.
  *
- * In all calls: texts are UTF-8 and end with NUL; sizes and lengths are bytes; times say their
- * unit; `..._out` arguments are written only when a call returns AIOPOOL_OK; NULL is refused
- * unless it is said to be taken. What a call lends is given back by the call that is named with
- * it. No call lets a panic or an exception out.
+ * In all calls:
+ * - Texts are UTF-8 and end with NUL. Sizes and lengths are bytes. Names of times end with their
+ *   unit.
+ * - `..._out` arguments are written only when a call returns AIOPOOL_OK.
+ * - NULL is refused unless the call's description accepts it.
+ * - What a call lends is given back by the call that its description names.
+ * - No panic or exception leaves a call.
  */
 #ifndef AIOPOOL_H
 #define AIOPOOL_H

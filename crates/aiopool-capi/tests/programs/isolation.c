@@ -122,6 +122,6 @@ int main(void) {
     refused(&options, "/no/such/path");
     options = plain;
     options.flags = 1 << 30;
-    refused(&options, "bits that nobody knows");
+    refused(&options, "has unknown bits");
     return 0;
 }
