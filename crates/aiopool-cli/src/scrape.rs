@@ -65,7 +65,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 30_000, allow_negative_numbers = true)]
     #[arg(value_parser = parser!(u64).range(1..))]
     timeout_ms: u64,
-    /// Further tries of a page whose connection failed or that answered 5xx
+    /// Further tries of a page whose connection failed or that answered 408, 429 or 5xx
     #[arg(long, value_name = "N", default_value_t = 3)]
     fetch_retries: u32,
     /// Print the summary as one JSON object

@@ -5,16 +5,22 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow};
-use reqwest::header::LOCATION;
+use reqwest::cookie::Jar;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use serde::{Deserialize, Serialize};
 
+use super::charset;
+
 /// More than this is no page of a book shop; without a limit a site could fill our memory.
 const MAX_PAGE_BYTES: usize = 16 << 20;
-const MAX_REDIRECTS: usize = 10;
+/// As browsers have it.
+const MAX_REDIRECTS: usize = 20;
+/// A site that asks for a longer pause than this is not waited for: its page fails, and says so.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a page may take, and how often it is tried.
@@ -26,9 +32,13 @@ pub struct FetchOptions {
     pub read_timeout: Duration,
     /// For one try as a whole. Default 30 s.
     pub total_timeout: Duration,
-    /// Tries after the first, with a growing pause before each, when the connection failed or the
-    /// answer was 5xx. A page that timed out is not tried again. Default 3.
+    /// Tries after the first when the connection failed or the answer was 408, 429 or 5xx, each after
+    /// a growing pause, or after the one that the site asks for with `Retry-After`. A page that timed
+    /// out is not tried again. Default 3.
     pub retries: u32,
+    /// For the computing that reads one page; a page of a book shop needs less than a millisecond.
+    /// Default 2 s.
+    pub compute_limit: Duration,
 }
 
 impl Default for FetchOptions {
@@ -38,16 +48,18 @@ impl Default for FetchOptions {
             read_timeout: Duration::from_secs(10),
             total_timeout: Duration::from_secs(30),
             retries: 3,
+            compute_limit: Duration::from_secs(2),
         }
     }
 }
 
 impl FetchOptions {
-    /// Sets the time for one try as a whole; the other two become at most that.
+    /// Sets the time for one try as a whole; the other times become at most that.
     pub fn with_total_timeout(mut self, total: Duration) -> Self {
         self.total_timeout = total;
         self.connect_timeout = self.connect_timeout.min(total);
         self.read_timeout = self.read_timeout.min(total);
+        self.compute_limit = self.compute_limit.min(total);
         self
     }
 }
@@ -57,8 +69,10 @@ impl FetchOptions {
 pub struct Page {
     /// Where it came from, redirects followed: its relative links start here.
     pub url: Url,
-    /// Its text; bytes that are not UTF-8 are replaced by `U+FFFD`.
+    /// Its text, decoded as a browser decodes it.
     pub html: String,
+    /// What reading it may take; see [`FetchOptions::compute_limit`].
+    pub compute_limit: Duration,
 }
 
 static FETCHER: RwLock<Option<Arc<Fetcher>>> = RwLock::new(None);
@@ -93,8 +107,8 @@ fn fetcher() -> Arc<Fetcher> {
 
 /// Why a try came to nothing.
 enum Trouble {
-    /// May be over in a moment.
-    Passing(anyhow::Error),
+    /// May be over in a moment, or after the pause that the site asks for.
+    Passing { error: anyhow::Error, after: Option<Duration> },
     /// Would only come again.
     Lasting(anyhow::Error),
 }
@@ -109,7 +123,7 @@ impl From<reqwest::Error> for Trouble {
         if too_slow {
             Self::Lasting(error.context("the site did not answer in time"))
         } else if connection {
-            Self::Passing(error)
+            Self::Passing { error, after: None }
         } else {
             Self::Lasting(error)
         }
@@ -138,11 +152,13 @@ impl Road {
 struct Fetcher {
     options: FetchOptions,
     clients: [OnceLock<Client>; 3],
+    /// The cookies that sites have set in this process, for all three clients.
+    cookies: Arc<Jar>,
 }
 
 impl Fetcher {
     fn new(options: FetchOptions) -> Self {
-        Self { options, clients: Default::default() }
+        Self { options, clients: Default::default(), cookies: Arc::default() }
     }
 
     async fn page(&self, url: &str) -> anyhow::Result<Page> {
@@ -152,14 +168,14 @@ impl Fetcher {
             match self.try_page(url.clone()).await {
                 Ok(page) => return Ok(page),
                 Err(Trouble::Lasting(error)) => return Err(error),
-                Err(Trouble::Passing(error)) if retry == self.options.retries => {
+                Err(Trouble::Passing { error, .. }) if retry == self.options.retries => {
                     return Err(match retry {
                         0 => error,
                         _ => error.context(format!("gave up after {} tries", retry + 1)),
                     });
                 }
-                Err(Trouble::Passing(_)) => {
-                    tokio::time::sleep(pause(retry)).await;
+                Err(Trouble::Passing { after, .. }) => {
+                    tokio::time::sleep(after.unwrap_or_else(|| pause(retry))).await;
                     retry += 1;
                 }
             }
@@ -171,12 +187,24 @@ impl Fetcher {
             let client = self.client(Road::to(&url)).map_err(Trouble::Lasting)?;
             let answer = client.get(url).send().await?;
             if answer.status().is_success() {
-                let (url, body) = (answer.url().clone(), body(answer).await?);
-                let html = String::from_utf8(body)
-                    .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
-                return Ok(Page { url, html });
+                // What the client can decode it has decoded, and taken the header away.
+                if let Some(encoding) = answer.headers().get(CONTENT_ENCODING)
+                    && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+                {
+                    let error = anyhow!(
+                        "the site answered in the encoding {encoding:?}, which was not asked for"
+                    );
+                    return Err(Trouble::Lasting(error));
+                }
+                let url = answer.url().clone();
+                let content_type = answer.headers().get(CONTENT_TYPE);
+                let content_type = content_type.map(|value| latin1(value.as_bytes()));
+                let body = body(answer).await?;
+                let html =
+                    charset::decode(body, content_type.as_deref()).map_err(Trouble::Lasting)?;
+                return Ok(Page { url, html, compute_limit: self.options.compute_limit });
             }
-            url = next_stop(&answer).ok_or_else(|| refusal(answer.status()))?;
+            url = next_stop(&answer).ok_or_else(|| refusal(&answer))?;
         }
         Err(Trouble::Lasting(anyhow!("more than {MAX_REDIRECTS} redirects")))
     }
@@ -192,6 +220,7 @@ impl Fetcher {
         let builder = Client::builder()
             .user_agent(concat!("aiopool/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
+            .cookie_provider(self.cookies.clone())
             .connect_timeout(self.options.connect_timeout)
             .read_timeout(self.options.read_timeout)
             .timeout(self.options.total_timeout);
@@ -219,13 +248,42 @@ async fn body(mut answer: Response) -> Result<Vec<u8>, Trouble> {
 /// Where a redirect leads, if it is one that can be followed.
 fn next_stop(answer: &Response) -> Option<Url> {
     let location = answer.headers().get(LOCATION).filter(|_| answer.status().is_redirection())?;
-    let url = answer.url().join(location.to_str().ok()?).ok()?;
+    // Some sites send an address as it is, in UTF-8 and not escaped.
+    let location = std::str::from_utf8(location.as_bytes());
+    let url = answer.url().join(location.ok()?).ok()?;
     matches!(url.scheme(), "http" | "https").then_some(url)
 }
 
-fn refusal(status: StatusCode) -> Trouble {
+fn refusal(answer: &Response) -> Trouble {
+    let status = answer.status();
     let error = anyhow!("the site answered {status}");
-    if status.is_server_error() { Trouble::Passing(error) } else { Trouble::Lasting(error) }
+    let busy = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+    if !busy && !status.is_server_error() {
+        return Trouble::Lasting(error);
+    }
+    match retry_after(answer.headers()) {
+        Some(pause) if pause > MAX_RETRY_AFTER => Trouble::Lasting(error.context(format!(
+            "the site asks to come back in {} s, which is longer than {} s",
+            pause.as_secs(),
+            MAX_RETRY_AFTER.as_secs()
+        ))),
+        after => Trouble::Passing { error, after },
+    }
+}
+
+/// The pause that a site asks for, in seconds or until a date; a date that has passed is no pause.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(value).ok()?;
+    Some(until.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+/// A header's bytes as text, whatever they are.
+fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
 }
 
 /// 100 ms, doubled at each retry, shortened at random by up to a half so that the workers do not

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod book;
+mod charset;
 pub mod csv;
 pub mod fetch;
 mod harvest;
@@ -17,6 +18,7 @@ pub mod parse;
 pub mod pipeline;
 mod pipelined;
 pub mod pooled;
+mod read;
 pub mod single;
 pub mod site;
 

@@ -23,14 +23,26 @@ macro_rules! selector {
 }
 
 /// The addresses of the books on a list page, in its order, made absolute by `page`, the page's
-/// own address.
+/// own address or what its `<base>` says.
 ///
 /// # Errors
 ///
 /// When there is not one book on the page (then it is no list page, or a broken one), or when an
 /// address makes no sense.
 pub fn list(html: &str, page: &Url) -> anyhow::Result<Vec<String>> {
-    let links = Html::parse_document(html)
+    links(&Html::parse_document(html), page)
+}
+
+/// [`list`] for a document that is parsed already.
+///
+/// # Errors
+///
+/// As for [`list`].
+pub fn links(html: &Html, page: &Url) -> anyhow::Result<Vec<String>> {
+    // A browser goes by the first `<base>`, which may itself be relative.
+    let base = html.select(selector!("base[href]")).find_map(|base| base.value().attr("href"));
+    let page = &base.and_then(|href| page.join(href).ok()).unwrap_or_else(|| page.clone());
+    let links = html
         .select(selector!(BOOK_LINK))
         .filter_map(|link| link.value().attr("href"))
         .map(|href| {
@@ -49,7 +61,15 @@ pub fn list(html: &str, page: &Url) -> anyhow::Result<Vec<String>> {
 ///
 /// When title or price are missing or empty.
 pub fn detail(html: &str) -> anyhow::Result<Book> {
-    let html = Html::parse_document(html);
+    book(&Html::parse_document(html))
+}
+
+/// [`detail`] for a document that is parsed already.
+///
+/// # Errors
+///
+/// As for [`detail`].
+pub fn book(html: &Html) -> anyhow::Result<Book> {
     let text = |selector| {
         let found = html.select(selector).next()?;
         Some(found.text().collect::<String>().trim().to_owned()).filter(|text| !text.is_empty())

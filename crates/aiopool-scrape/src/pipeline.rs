@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 use reqwest::Url;
 
-use super::{Book, fetch, parse};
+use super::{Book, fetch, parse, read};
 
 /// Fetches a list page and gives the addresses of its books.
 ///
@@ -18,7 +18,8 @@ use super::{Book, fetch, parse};
 /// Dropping it abandons the request; nothing else is touched.
 pub async fn fetch_list(url: String) -> anyhow::Result<Vec<String>> {
     let page = fetch::page(&url).await?;
-    parse::list(&page.html, &page.url)
+    let document = read::document(&page.html, page.compute_limit).await?;
+    parse::links(&document, &page.url)
 }
 
 /// Fetches a detail page and gives its book.
@@ -34,7 +35,8 @@ pub async fn fetch_list(url: String) -> anyhow::Result<Vec<String>> {
 /// Dropping it abandons the request; nothing else is touched.
 pub async fn fetch_detail(url: String) -> anyhow::Result<Book> {
     let page = fetch::page(&url).await?;
-    parse::detail(&page.html)
+    let document = read::document(&page.html, page.compute_limit).await?;
+    parse::book(&document)
 }
 
 /// Which site to scrape, how much of it, and in which order the work starts.
