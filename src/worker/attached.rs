@@ -10,13 +10,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use crate::arena::Block;
 use crate::control::Phase;
 use crate::error::{Error, Result};
-use crate::table::{Call, INLINE_INPUT};
+use crate::table::INLINE_INPUT;
 use crate::task::{Status, TaskFailure, codec};
 
 use super::claimed::{Claimed, now};
 use super::config::WorkerConfig;
-use super::engine::{Asked, Engine, Look, NoRoom};
+use super::engine::{Engine, NoRoom};
 use super::functions::Names;
+use super::in_hand::{Held, InHand};
 use super::outputs::{LoanError, OutputLoan};
 use super::start::WorkerStart;
 
@@ -64,11 +65,9 @@ pub enum Completion<'b> {
 
 #[derive(Debug)]
 struct InFlight {
-    task: Claimed,
-    started: u64,
-    cancel_told: bool,
-    /// The end of a task whose output found no room yet.
-    unplaced: Option<(Status, Vec<u8>, u64)>,
+    held: Held,
+    /// The program has been given [`Event::Cancel`] for it.
+    cancel_reported: bool,
     /// A block that the program fills in place.
     loan: Option<OutputLoan>,
 }
@@ -105,19 +104,13 @@ pub struct AttachedWorker {
     engine: Engine,
     seat: u32,
     concurrency: usize,
-    /// Tasks it may still claim; `None` for no limit.
-    claims_left: Option<u64>,
     argument: Option<Vec<u8>>,
     names: Names,
     tasks: BTreeMap<u64, InFlight>,
     next_task: u64,
     called_off: VecDeque<u64>,
     ready: bool,
-    /// A suspect is in flight: nothing else may be.
-    alone: bool,
-    /// The task at the head must run alone and this worker has others.
-    refused: bool,
-    unplaced: usize,
+    in_hand: InHand,
     /// The last look found nothing, and this worker could not have taken a task.
     idle_and_full: bool,
 }
@@ -136,16 +129,13 @@ impl AttachedWorker {
             engine,
             seat,
             concurrency: config.child_concurrency as usize,
-            claims_left: (config.max_tasks > 0).then_some(config.max_tasks),
             argument: foreign.map(|hook| hook.argument),
             names: Names::default(),
             tasks: BTreeMap::new(),
             next_task: 1,
             called_off: VecDeque::new(),
             ready: false,
-            alone: false,
-            refused: false,
-            unplaced: 0,
+            in_hand: InHand::new(config.max_tasks),
             idle_and_full: false,
         })
     }
@@ -237,8 +227,8 @@ impl AttachedWorker {
             }
             Completion::Cancelled => (Status::Cancelled, &[][..]),
         };
-        let unfinished = self.tasks.get(&task).filter(|in_flight| in_flight.unplaced.is_none());
-        let Some(&InFlight { task: claimed, started, .. }) = unfinished else {
+        let unfinished = self.tasks.get(&task).filter(|in_flight| !in_flight.held.is_over());
+        let Some(&Held { task: claimed, started, .. }) = unfinished.map(|task| &task.held) else {
             return Err(Error::Misuse("there is no such task in this worker, or it is over"));
         };
         let elapsed = now().saturating_sub(started);
@@ -250,15 +240,12 @@ impl AttachedWorker {
         match self.engine.complete(claimed, status, bytes, elapsed) {
             Ok(()) => self.vacate(task),
             Err(NoRoom) => {
-                // It stays RUNNING until the host hands blocks back, and is tried once more
-                // after the host knows that somebody waits.
-                if let Some(in_flight) = self.tasks.get_mut(&task) {
-                    in_flight.unplaced = Some((status, bytes.to_vec(), elapsed));
+                if let Some(InFlight { held, loan, .. }) = self.tasks.get_mut(&task) {
                     // What the task has borrowed and not used may be what is in the way.
-                    drop(in_flight.loan.take());
-                    self.unplaced += 1;
+                    drop(loan.take());
+                    let outcome = (status, bytes.to_vec(), elapsed);
+                    self.in_hand.keep_outcome(&self.engine, held, outcome);
                 }
-                self.engine.set_wants_room(true);
                 self.place_outputs();
             }
         }
@@ -276,8 +263,7 @@ impl AttachedWorker {
         task: u64,
         len: usize,
     ) -> std::result::Result<*mut u8, LoanError> {
-        let Some(in_flight) = self.tasks.get_mut(&task).filter(|task| task.unplaced.is_none())
-        else {
+        let Some(in_flight) = self.tasks.get_mut(&task).filter(|task| !task.held.is_over()) else {
             return Err(LoanError::Misuse("there is no such task in this worker, or it is over"));
         };
         if in_flight.loan.is_some() {
@@ -308,10 +294,7 @@ impl AttachedWorker {
     }
 
     fn can_take(&self) -> bool {
-        self.tasks.len() < self.concurrency
-            && !self.alone
-            && !self.refused
-            && self.claims_left != Some(0)
+        self.tasks.len() < self.concurrency && self.in_hand.admits()
     }
 
     fn look(&mut self) -> Option<Event> {
@@ -324,37 +307,27 @@ impl AttachedWorker {
             }
         }
         while self.can_take() {
-            match self.engine.claim(self.tasks.is_empty()) {
-                Look::Task(task) => {
-                    if let Some(event) = self.take(task) {
-                        return Some(event);
-                    }
-                }
-                Look::Nothing => break,
-                Look::MustBeAlone => self.refused = true,
+            let idle = self.tasks.is_empty();
+            let Some(task) = self.in_hand.claim(&mut self.engine, idle) else { break };
+            if let Some(event) = self.take(task) {
+                return Some(event);
             }
         }
-        (self.claims_left == Some(0) && self.tasks.is_empty()).then_some(Event::Leave)
+        (self.in_hand.has_claimed_all() && self.tasks.is_empty()).then_some(Event::Leave)
     }
 
     /// Starts a claimed task; `None` if it is over already.
     fn take(&mut self, mut task: Claimed) -> Option<Event> {
         let started = now();
-        if !self.engine.start(&mut task, started) {
+        if !self.in_hand.start(&mut self.engine, &mut task, started) {
             return None;
         }
-        if let Some(left) = &mut self.claims_left {
-            *left -= 1;
-            if *left == 0 {
-                self.engine.set_phase(Phase::Retiring);
-            }
-        }
         let call = self.engine.call(&task);
-        self.alone = call.flags & Call::ALONE != 0;
+        self.in_hand.keep(call);
         let number = self.next_task;
         self.next_task += 1;
-        let in_flight = InFlight { task, started, cancel_told: false, unplaced: None, loan: None };
-        self.tasks.insert(number, in_flight);
+        let held = Held::new(task, started);
+        self.tasks.insert(number, InFlight { held, cancel_reported: false, loan: None });
         let mut scratch = [0; INLINE_INPUT];
         let refused = match self.engine.input(&task, &mut scratch) {
             Err(reason) => reason,
@@ -373,8 +346,7 @@ impl AttachedWorker {
 
     fn vacate(&mut self, task: u64) {
         self.tasks.remove(&task);
-        self.alone = false;
-        self.refused = false;
+        self.in_hand.vacated();
         if std::mem::take(&mut self.idle_and_full) {
             // Whoever waits for the descriptor learns that there may be work now; no other
             // process rings for that. Cannot be refused: the descriptor is our own.
@@ -384,50 +356,26 @@ impl AttachedWorker {
 
     /// Tries once more to place outputs that found no room.
     fn place_outputs(&mut self) {
-        if self.unplaced == 0 {
-            return;
-        }
-        let waiting: Vec<u64> = self
-            .tasks
-            .iter()
-            .filter_map(|(&task, in_flight)| in_flight.unplaced.is_some().then_some(task))
-            .collect();
-        for number in waiting {
-            let Some(in_flight) = self.tasks.get_mut(&number) else { continue };
-            let Some((status, bytes, elapsed)) = in_flight.unplaced.take() else { continue };
-            if self.engine.complete(in_flight.task, status, &bytes, elapsed).is_ok() {
-                self.unplaced -= 1;
-                self.vacate(number);
-            } else {
-                in_flight.unplaced = Some((status, bytes, elapsed));
-            }
-        }
-        if self.unplaced == 0 {
-            self.engine.set_wants_room(false);
+        let Self { in_hand, engine, tasks, .. } = self;
+        let held = tasks.iter_mut().map(|(&task, in_flight)| (task, &mut in_flight.held));
+        for task in in_hand.place_outputs(engine, held) {
+            self.vacate(task);
         }
     }
 
-    /// Looks at what the host has said.
+    /// Reads what the host has asked for.
     fn attend(&mut self) {
-        let Some(Asked(what_it_has)) = self.engine.attention() else { return };
-        if what_it_has {
-            let Self { engine, tasks, .. } = self;
-            engine.answer(|record| tasks.values().any(|has| has.task.record == record));
-        }
-        let mut confirmed = Vec::new();
-        for (&task, in_flight) in &mut self.tasks {
-            let Some(word) = self.engine.is_called_off(&in_flight.task) else { continue };
-            if in_flight.unplaced.take().is_some() {
-                self.unplaced -= 1;
-                confirmed.push((task, in_flight.task, word));
-            } else if !std::mem::replace(&mut in_flight.cancel_told, true) {
+        let Self { in_hand, engine, tasks, .. } = self;
+        let held = || tasks.iter().map(|(&task, in_flight)| (task, &in_flight.held));
+        for (task, word) in in_hand.attend(engine, held) {
+            let Some(in_flight) = self.tasks.get_mut(&task) else { continue };
+            if self.in_hand.drop_outcome(&mut in_flight.held) {
+                // The program is done with it.
+                self.engine.confirm(in_flight.held.task, word);
+                self.vacate(task);
+            } else if !std::mem::replace(&mut in_flight.cancel_reported, true) {
                 self.called_off.push_back(task);
             }
-        }
-        // The program is done with these.
-        for (task, claimed, word) in confirmed {
-            self.engine.confirm(claimed, word);
-            self.vacate(task);
         }
     }
 }

@@ -10,6 +10,7 @@ mod claimed;
 mod config;
 mod engine;
 mod functions;
+mod in_hand;
 mod last_words;
 mod local;
 mod outputs;

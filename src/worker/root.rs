@@ -14,19 +14,19 @@ use std::task::{Context, Poll};
 use tokio::io::unix::AsyncFd;
 use tokio::task::coop;
 
-use crate::control::Phase;
 use crate::doorbell::ReadySet;
 use crate::sys::clock::QuickClock;
 use crate::sys::eventfd::EventFd;
-use crate::table::{Call, INLINE_INPUT};
+use crate::table::INLINE_INPUT;
 use crate::task::Status;
 use crate::task::entry::{Output, Target, Vtable};
 
 use super::claimed::Claimed;
-use super::engine::{Asked, Engine, Look, NoRoom};
+use super::engine::{Engine, NoRoom};
 use super::functions::Functions;
+use super::in_hand::{Held, InHand};
 use super::last_words::{self, Subject};
-use super::slots::{InFlight, Slots, Unplaced};
+use super::slots::{InFlight, Slots};
 use super::spin::Spin;
 
 /// Polls between two looks of tokio at its own tasks, timers and sockets; tokio's own number.
@@ -41,6 +41,9 @@ pub(super) enum Leave {
     Recycled,
 }
 
+/// A status, an output and how long the task ran, in nanoseconds.
+type Outcome = (Status, Vec<u8>, u64);
+
 pub(super) struct Root<'e> {
     engine: &'e mut Engine,
     bell: AsyncFd<EventFd>,
@@ -51,14 +54,7 @@ pub(super) struct Root<'e> {
     input: [u8; INLINE_INPUT],
     spin: Spin,
     clock: QuickClock,
-    /// Tasks it may still claim; `None` for no limit.
-    claims_left: Option<u64>,
-    /// A suspect is in flight: nothing else may be.
-    alone: bool,
-    /// The task at the head must run alone and this worker has others: nothing to claim for now.
-    refused: bool,
-    /// Outputs that wait for room.
-    unplaced: usize,
+    in_hand: InHand,
     /// Where the search for a ready slot goes on, so that all get their turn.
     next: usize,
 }
@@ -84,10 +80,7 @@ impl<'e> Root<'e> {
             input: [0; INLINE_INPUT],
             spin,
             clock: QuickClock::new(),
-            claims_left: (max_tasks > 0).then_some(max_tasks),
-            alone: false,
-            refused: false,
-            unplaced: 0,
+            in_hand: InHand::new(max_tasks),
             next: 0,
         })
     }
@@ -102,7 +95,7 @@ impl<'e> Root<'e> {
 
     /// Whether a new task may be claimed.
     fn can_take(&self) -> bool {
-        self.slots.has_room() && !self.alone && !self.refused && self.claims_left != Some(0)
+        self.slots.has_room() && self.in_hand.admits()
     }
 
     /// Claims one task and polls it for the first time. False if there was none.
@@ -110,26 +103,12 @@ impl<'e> Root<'e> {
         if !self.can_take() {
             return false;
         }
-        let in_flight = self.slots.in_flight();
-        let mut task = match self.engine.claim(in_flight == 0) {
-            Look::Task(task) => task,
-            Look::Nothing => return false,
-            Look::MustBeAlone => {
-                self.refused = true;
-                return false;
-            }
-        };
+        let idle = self.slots.in_flight() == 0;
+        let Some(mut task) = self.in_hand.claim(self.engine, idle) else { return false };
         let started = self.spin.now();
-        if !self.engine.start(&mut task, started) {
-            return true;
+        if self.in_hand.start(self.engine, &mut task, started) {
+            self.run(task, started);
         }
-        if let Some(left) = &mut self.claims_left {
-            *left -= 1;
-            if *left == 0 {
-                self.engine.set_phase(Phase::Retiring);
-            }
-        }
-        self.run(task, started);
         true
     }
 
@@ -146,18 +125,16 @@ impl<'e> Root<'e> {
             }
             Err(reason) => Poll::Ready(self.output.refuse(Status::UnknownFunction, &reason)),
         };
-        let unplaced = match polled {
-            Poll::Pending => {
-                self.spin.forget_now();
-                None
-            }
+        let mut held = Held::new(task, started);
+        match polled {
+            Poll::Pending => self.spin.forget_now(),
             Poll::Ready(status) => match self.finish(task, started, status) {
                 None => return,
-                unplaced => unplaced,
+                Some(outcome) => self.in_hand.keep_outcome(self.engine, &mut held, outcome),
             },
-        };
-        self.alone = call.flags & Call::ALONE != 0;
-        self.slots.keep(InFlight { task, started, span, unplaced });
+        }
+        self.in_hand.keep(call);
+        self.slots.keep(InFlight { held, span });
     }
 
     fn first_poll(&mut self, task: &Claimed, function: (&'static Vtable, Target)) -> Poll<Status> {
@@ -171,12 +148,12 @@ impl<'e> Root<'e> {
         let Poll::Ready(status) = self.slots.poll(index, &mut self.output) else {
             return self.spin.forget_now();
         };
-        let Some(&mut InFlight { task, started, .. }) = self.slots.get_mut(index) else { return };
+        let Some(&mut Held { task, started, .. }) = self.slots.held(index) else { return };
         match self.finish(task, started, status) {
             None => self.vacate(index),
-            unplaced => {
-                if let Some(in_flight) = self.slots.get_mut(index) {
-                    in_flight.unplaced = unplaced;
+            Some(outcome) => {
+                if let Some(held) = self.slots.held(index) {
+                    self.in_hand.keep_outcome(self.engine, held, outcome);
                 }
             }
         }
@@ -185,7 +162,7 @@ impl<'e> Root<'e> {
     /// The task is over: its outcome is in `self.output`. What finds no room comes back, and waits
     /// with the task.
     #[inline(always)]
-    fn finish(&mut self, task: Claimed, started: u64, status: Status) -> Option<Box<Unplaced>> {
+    fn finish(&mut self, task: Claimed, started: u64, status: Status) -> Option<Outcome> {
         let ended = self.clock.now();
         self.spin.set_now(ended);
         if status == Status::Panicked {
@@ -206,13 +183,7 @@ impl<'e> Root<'e> {
         let bytes = self.output.as_slice();
         let unplaced = match self.engine.complete(task, status, bytes, elapsed) {
             Ok(()) => None,
-            Err(NoRoom) => {
-                // It stays RUNNING, without its future, until the host hands blocks back.
-                self.unplaced += 1;
-                // The next turn of the loop tries again, after this.
-                self.engine.set_wants_room(true);
-                Some(Box::new((status, bytes.to_vec(), elapsed)))
-            }
+            Err(NoRoom) => Some((status, bytes.to_vec(), elapsed)),
         };
         self.output.clear();
         unplaced
@@ -220,57 +191,26 @@ impl<'e> Root<'e> {
 
     fn vacate(&mut self, index: usize) {
         self.slots.vacate(index);
-        self.alone = false;
-        self.refused = false;
+        self.in_hand.vacated();
     }
 
     /// Tries once more to place outputs that found no room.
     fn place_outputs(&mut self) {
-        if self.unplaced == 0 {
-            return;
-        }
-        let waiting: Vec<usize> = self
-            .slots
-            .occupied()
-            .filter_map(|(index, in_flight)| in_flight.unplaced.is_some().then_some(index))
-            .collect();
-        for index in waiting {
-            let Some(in_flight) = self.slots.get_mut(index) else { continue };
-            let task = in_flight.task;
-            let Some(output) = in_flight.unplaced.take() else { continue };
-            let (status, bytes, elapsed) = &*output;
-            if self.engine.complete(task, *status, bytes, *elapsed).is_ok() {
-                self.unplaced -= 1;
-                self.vacate(index);
-            } else {
-                in_flight.unplaced = Some(output);
-            }
-        }
-        if self.unplaced == 0 {
-            self.engine.set_wants_room(false);
+        let Self { in_hand, engine, slots, .. } = self;
+        for index in in_hand.place_outputs(engine, slots.held_mut()) {
+            self.vacate(index);
         }
     }
 
-    /// Looks at what the host has said: tasks called off, or that it is time to leave.
+    /// Reads what the host has asked for: tasks are cancelled, or it is time to leave.
     fn attend(&mut self) {
-        let Some(Asked(what_it_has)) = self.engine.attention() else { return };
-        if what_it_has {
-            let Self { engine, slots, .. } = self;
-            engine.answer(|record| slots.occupied().any(|(_, has)| has.task.record == record));
-        }
-        let called_off: Vec<usize> = self
-            .slots
-            .occupied()
-            .filter(|(_, in_flight)| self.engine.is_called_off(&in_flight.task).is_some())
-            .map(|(index, _)| index)
-            .collect();
-        for index in called_off {
-            if self.slots.get_mut(index).is_some_and(|f| f.unplaced.take().is_some()) {
-                self.unplaced -= 1;
+        let Self { in_hand, engine, slots, .. } = self;
+        for (index, _) in in_hand.attend(engine, || slots.held_all()) {
+            if let Some(held) = self.slots.held(index) {
+                self.in_hand.drop_outcome(held);
             }
             let Some(task) = self.slots.vacate(index) else { continue };
-            self.alone = false;
-            self.refused = false;
+            self.in_hand.vacated();
             // Only now, with the future dropped, is the task confirmed.
             if let Some(word) = self.engine.is_called_off(&task) {
                 self.engine.confirm(task, word);
@@ -292,7 +232,7 @@ impl<'e> Root<'e> {
     fn left(&self) -> Option<Leave> {
         if self.engine.must_stop() {
             Some(Leave::Stopped)
-        } else if self.claims_left == Some(0) && self.slots.in_flight() == 0 {
+        } else if self.in_hand.has_claimed_all() && self.slots.in_flight() == 0 {
             Some(Leave::Recycled)
         } else {
             None
@@ -338,7 +278,7 @@ impl Future for Root<'_> {
         this.hear(context);
         this.engine.wake();
         this.spin.wake();
-        this.refused = false;
+        this.in_hand.ask_again();
         let mut polls = 0;
         loop {
             this.attend();

@@ -13,24 +13,18 @@ use crate::task::exception::{self, LiveError};
 use crate::task::{Status, TaskPanic};
 
 use super::claimed::Claimed;
+use super::in_hand::Held;
 use super::last_words::{self, Subject};
 use super::panics;
 
 /// A task in flight.
 #[derive(Debug)]
 pub(crate) struct InFlight {
-    /// Its claim.
-    pub(crate) task: Claimed,
-    /// When it was started.
-    pub(crate) started: u64,
+    /// Its claim, and its outcome if that waits for room; the future is gone then.
+    pub(crate) held: Held,
     /// What its events belong to.
     pub(crate) span: tracing::Span,
-    /// An outcome that waits for room in the result arena; the future is gone then.
-    pub(crate) unplaced: Option<Box<Unplaced>>,
 }
-
-/// A status, an output and how long the task ran. Boxed where it is: it is rare.
-pub(crate) type Unplaced = (Status, Vec<u8>, u64);
 
 /// Memory for one future.
 #[derive(Debug)]
@@ -226,14 +220,15 @@ impl Slots {
             return Poll::Pending;
         };
         let _entered = in_flight.span.enter();
-        let subject = || Some(Subject::Task(in_flight.task, in_flight.started, vtable.name));
+        let subject =
+            || Some(Subject::Task(in_flight.held.task, in_flight.held.started, vtable.name));
         let mut context = Context::from_waker(waker);
         last_words::during(subject, || place.poll(&mut context, output))
     }
 
     /// The task in slot `index`, if there is one.
-    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut InFlight> {
-        self.slots[index].in_flight.as_mut()
+    pub(crate) fn held(&mut self, index: usize) -> Option<&mut Held> {
+        self.slots[index].in_flight.as_mut().map(|in_flight| &mut in_flight.held)
     }
 
     /// Drops what is left of the future in slot `index` and frees the slot.
@@ -242,15 +237,22 @@ impl Slots {
         // A panic while a cancelled future is dropped has nobody to go to: its outcome is
         // already delivered. The hook has printed it.
         let _ = slot.place.clear();
-        let task = slot.in_flight.as_ref()?.task;
+        let task = slot.in_flight.as_ref()?.held.task;
         slot.in_flight = None;
         self.free.push(index);
         Some(task)
     }
 
-    /// The slots that have a task.
-    pub(crate) fn occupied(&self) -> impl Iterator<Item = (usize, &InFlight)> {
-        self.slots.iter().enumerate().filter_map(|(i, slot)| Some((i, slot.in_flight.as_ref()?)))
+    /// The tasks in flight, by slot, to be changed.
+    pub(crate) fn held_mut(&mut self) -> impl Iterator<Item = (usize, &mut Held)> {
+        let slots = self.slots.iter_mut().enumerate();
+        slots.filter_map(|(i, slot)| Some((i, &mut slot.in_flight.as_mut()?.held)))
+    }
+
+    /// The tasks in flight, by slot.
+    pub(crate) fn held_all(&self) -> impl Iterator<Item = (usize, &Held)> {
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(|(i, slot)| Some((i, &slot.in_flight.as_ref()?.held)))
     }
 }
 
