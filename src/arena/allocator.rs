@@ -96,7 +96,7 @@ impl Allocator {
             && block.size() <= self.used
     }
 
-    /// Takes `block` back, which `allocate` gave and nobody uses any more.
+    /// Frees `block`, which `allocate` gave and which is no longer used.
     pub(crate) fn free(&mut self, block: Block) {
         self.free[block.order() as usize].push(block.unit());
         self.used -= block.size();

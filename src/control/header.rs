@@ -25,7 +25,7 @@ pub(super) fn write(region: &Region, shape: Shape) {
         u64::from(shape.slots),
         u64::from(shape.classes),
     ];
-    // Relaxed: written before the region's fd is given to anybody.
+    // Relaxed: written before the region's descriptor is shared.
     region
         .words(0, fields.len())
         .iter()
@@ -33,7 +33,7 @@ pub(super) fn write(region: &Region, shape: Shape) {
         .for_each(|(word, field)| word.store(field, Relaxed));
 }
 
-/// Reads and checks the header of a region that somebody else made.
+/// Reads and checks the header of a region that another process made.
 pub(super) fn read(region: &Region) -> Result<Shape, String> {
     if region.len() < HEADER {
         return Err(format!("a region of {} bytes has no header", region.len()));

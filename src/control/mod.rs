@@ -37,7 +37,7 @@ pub struct Control {
 // SAFETY: `base` points into the mapping that `region` owns, which no thread is bound to; every
 // access through it is atomic.
 unsafe impl Send for Control {}
-// SAFETY: as above.
+// SAFETY: as for `Send`.
 unsafe impl Sync for Control {}
 
 const NAME: &CStr = c"aiopool-control";

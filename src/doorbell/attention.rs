@@ -49,7 +49,7 @@ impl<'m> Attention<'m> {
         self.0.load(Acquire)
     }
 
-    /// Whether somebody asked between two words.
+    /// Whether the audit asked between two words.
     pub(crate) fn asked(before: u64, now: u64) -> bool {
         (before ^ now) & (CALL - ASK) != 0
     }

@@ -19,7 +19,7 @@ impl Parked {
         self.0.fetch_add(1, Relaxed);
     }
 
-    /// The wakers of so many receivers were called or are wanted no more.
+    /// Uncounts `receivers` whose wakers were called or are no longer wanted.
     pub(crate) fn unpark(&self, receivers: usize) {
         if receivers > 0 {
             // Relaxed: a listener that still sees them arms once too often.
@@ -27,9 +27,10 @@ impl Parked {
         }
     }
 
-    /// Whether anybody needs to be woken for an outcome.
+    /// Whether a receiver needs to be woken for an outcome.
     pub(crate) fn any(&self) -> bool {
-        // Relaxed: as in `park`. Whoever parks after the arming that was rung for arms again.
+        // Relaxed: as in `park`. A receiver that parks after the arming that was rung for arms
+        // again.
         self.0.load(Relaxed) > 0
     }
 }

@@ -20,7 +20,7 @@ impl ReadySet {
         Arc::new(Self { words, root: Mutex::new(None) })
     }
 
-    /// Who is to be woken when a slot becomes ready.
+    /// Sets the waker to call when a slot becomes ready.
     pub(crate) fn set_root(&self, waker: &Waker) {
         let mut root = lock(&self.root);
         if !root.as_ref().is_some_and(|known| known.will_wake(waker)) {

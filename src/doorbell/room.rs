@@ -1,7 +1,7 @@
 //! Whether a queue takes tasks, and the submitters that wait until it has a free record for theirs.
 //!
 //! The host's own, under the queue's mutex. A submitter tries, takes a place, and tries once more;
-//! then whoever frees a record or closes the queue wakes it.
+//! then a thread that frees a record or closes the queue wakes it.
 
 use std::collections::BTreeMap;
 use std::task::Waker;
@@ -26,7 +26,7 @@ impl Room {
         number
     }
 
-    /// Whether nobody waits.
+    /// Whether no submitter waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -47,7 +47,7 @@ impl Room {
         woken
     }
 
-    /// There is room for nobody any more: all of them, to be woken outside the lock.
+    /// Closes the queue. Returns all waiters, to be woken outside the lock.
     pub(crate) fn close(&mut self) -> Vec<Waker> {
         self.closed = true;
         std::mem::take(&mut self.waiting).into_values().collect()

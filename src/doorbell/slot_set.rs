@@ -1,4 +1,4 @@
-//! A set of worker slots in shared words, one bit each: who sleeps, who searches.
+//! A set of worker slots in shared words, one bit each: those that sleep, or those that search.
 //!
 //! Bits, not counts: what a dead process left set is cleared by name.
 

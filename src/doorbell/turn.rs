@@ -1,38 +1,41 @@
-//! Who drains: one thread at a time, and whoever cannot has the one who does look once more.
+//! At most one thread drains at a time. A thread that finds the drain busy asks the current drainer
+//! for one more pass.
 //!
 //! The word is the host's own; the lock is the caller's. Used as: [`ask`](Turn::ask), try to lock;
 //! with the lock [`take`](Turn::take), look, unlock; then [`is_asked`](Turn::is_asked).
 
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
 
-/// Whether somebody wants to drain who could not.
+/// Whether a thread that could not drain wants to.
 #[derive(Debug)]
 pub(crate) struct Turn(AtomicU64);
 
 impl Turn {
-    /// Nobody does.
+    /// No thread has asked.
     pub(crate) fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
-    /// This thread wants to drain; it tries to get the lock after this.
+    /// Requests a drain; the caller tries to get the lock after this.
     pub(crate) fn ask(&self) {
         self.0.store(1, Relaxed);
-        // SeqCst fence, B9: pairs with B10. Whoever does not get the lock has said so before its
-        // holder lets go and looks.
+        // SeqCst fence, B9: pairs with B10. A thread that does not get the lock has asked before
+        // its holder releases it and checks.
         fence(SeqCst);
     }
 
-    /// The holder of the lock begins to look: it does what was asked for so far.
+    /// Clears the request: the holder of the lock begins a drain, which serves what was requested
+    /// so far.
     pub(crate) fn take(&self) {
         self.0.store(0, Relaxed);
-        // SeqCst fence, B12: pairs with B1 of who asked. A wish that this store wipes out came
-        // after that thread armed; so the look that follows sees what nobody rang for. Without
-        // the fence the store may still be on its way when the look is over.
+        // SeqCst fence, B12: pairs with B1 of the thread that asked. A request that this store
+        // erases came after that thread armed; so the drain that follows sees the outcomes for
+        // which no worker rang. Without the fence the store may still be on its way when the drain
+        // is over.
         fence(SeqCst);
     }
 
-    /// The lock is free again: whether to look once more.
+    /// Returns whether to drain once more, after the lock was released.
     pub(crate) fn is_asked(&self) -> bool {
         // SeqCst fence, B10: pairs with B9.
         fence(SeqCst);

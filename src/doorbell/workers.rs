@@ -69,8 +69,8 @@ impl<'m> WorkerBells<'m> {
 
     /// A worker that came out of sleep has claimed a task; as [`found`](Self::found).
     pub(crate) fn pass_on(self, me: usize, backlog: impl FnOnce() -> u64) -> Option<usize> {
-        // SeqCst fence, B5: pairs with B4. The host that still saw this worker searching, and so
-        // rang nobody, has its entry seen here.
+        // SeqCst fence, B5: pairs with B4. If the host still saw this worker searching, and so rang
+        // no worker, its entry is seen here.
         fence(SeqCst);
         let sleeper = self.sleepers.find(me + 1)?;
         (backlog() > self.searchers.len()).then_some(sleeper)
@@ -95,7 +95,8 @@ impl<'m> WorkerBells<'m> {
         self.sleepers.remove(me);
     }
 
-    /// The audit: whoever is no worker neither sleeps nor searches, whatever the words say.
+    /// Clears the bits of slots without a worker: such a slot neither sleeps nor searches, whatever
+    /// the words say.
     pub(crate) fn keep_only(self, is_worker: impl Fn(usize) -> bool) {
         self.sleepers.retain(&is_worker);
         self.searchers.retain(&is_worker);

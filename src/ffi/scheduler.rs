@@ -206,9 +206,9 @@ struct Custom {
     queues: usize,
 }
 
-// SAFETY: who sets the functions says that they may be called from any thread, several at once.
+// SAFETY: the caller that sets the functions vouches that they may be called from any thread, several at once.
 unsafe impl Send for Custom {}
-// SAFETY: as above.
+// SAFETY: as for `Send`.
 unsafe impl Sync for Custom {}
 
 impl Custom {

@@ -45,7 +45,7 @@ pub(super) fn is_given() -> bool {
 ///
 /// That one of them panicked; what it said is on the error output.
 pub(super) fn run_hooks() -> Result<(), String> {
-    // One thread, so nobody holds it; copied, so that a hook may add another.
+    // One thread, so no other holds the lock; copied, so that a hook may add another.
     let hooks = HOOKS.lock().unwrap_or_else(PoisonError::into_inner).clone();
     catch_unwind(|| hooks.iter().for_each(|hook| hook()))
         .map_err(|_| "a hook given to aiopool::after_fork panicked".to_owned())

@@ -7,7 +7,7 @@ use std::task::Waker;
 use crate::queue::Receiver;
 use crate::task::Outcome;
 
-/// A place for one outcome, and for whoever waits for it.
+/// A place for one outcome, and for the waker of its receiver.
 #[derive(Debug, Default)]
 pub(crate) struct OneShot(Mutex<State>);
 
@@ -33,7 +33,7 @@ impl OneShot {
         used.ok().flatten().unwrap_or_default()
     }
 
-    /// The caller needs it no more; it is used again if nobody else knows it.
+    /// Gives the place back; it is reused if no other reference exists.
     pub(crate) fn give_back(mut self: Arc<Self>) {
         if let Some(one_shot) = Arc::get_mut(&mut self) {
             *one_shot = Self::default();
@@ -59,7 +59,7 @@ impl OneShot {
         set(&mut self.lock().waker, waker)
     }
 
-    /// Wakes nobody from now on. True if there was a waker.
+    /// Removes the waker. Returns true if there was one.
     pub(crate) fn clear_waker(&self) -> bool {
         self.lock().waker.take().is_some()
     }

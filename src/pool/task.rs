@@ -138,7 +138,7 @@ impl<T> Task<T> {
         }
     }
 
-    /// Lets the task go on without anybody waiting for its outcome.
+    /// Lets the task go on; its outcome is dropped.
     ///
     /// # Errors
     ///

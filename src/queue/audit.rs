@@ -41,7 +41,7 @@ impl HostQueue {
             if lane.flush(&control, slot) {
                 self.ring(slot);
             }
-            // Release: as in `lend`. Somebody may have written over it.
+            // Release: as in `lend`. A faulty process may have overwritten it.
             control.lent(slot).store(lane.lent, Release);
             let taken = control.report(slot).handback_taken();
             if incarnation(slot).is_some()
@@ -62,15 +62,15 @@ impl HostQueue {
                 finding.damage = Some(format!("head {head} of ring {class} with tail {tail}"));
             } else if control.ring(class).peek() == Head::Empty && control.ring(class).head() < tail
             {
-                // Whoever's entry it was: nobody gets past a slot that has lost it. Head is read
-                // after the look, since workers move it.
+                // No consumer gets past a slot that has lost its entry, whichever task's it was.
+                // Head is read after the slot, since workers move it.
                 finding.damage = Some(format!("no entry at head {head} of ring {class}"));
             }
         }
         if let Err(what) = control.check_header() {
             finding.damage = Some(what);
         }
-        // Bits of nobody would have the host ring nobody, or believe that somebody searches.
+        // Bits without a worker would have the host ring no worker, or believe that one searches.
         control.bells().keep_only(|slot| incarnation(slot).is_some());
         for (index, &seen) in before.iter().enumerate() {
             let entry = &state.entries[index];
@@ -90,8 +90,8 @@ impl HostQueue {
                     let (class, position) = split_place(entry.place);
                     let ring = control.ring(class);
                     if ring.head() > position {
-                        // Nobody will find it there: it was passed by a scribbled head, unless
-                        // it was claimed between the two looks.
+                        // No worker will find it there: a scribbled head has passed it, unless it
+                        // was claimed between the two readings.
                         if state.enqueue_passed(index, class, word) {
                             self.common.counters.requeued.add(1);
                         }
@@ -124,7 +124,7 @@ impl HostQueue {
         let woken = state.take_waiting();
         drop(state);
         for &slot in &claimed_to_have {
-            // It ends what it does not have: nobody else can tell a scribbled word from a long
+            // The worker ends what it does not have: only it can tell a scribbled word from a long
             // task.
             control.attention(slot).ask();
         }

@@ -174,7 +174,7 @@ impl HostQueue {
         self.lock().has_task(ticket)
     }
 
-    /// `None` if it was over already; else who has it and is to drop it.
+    /// Returns `None` if it was over already, else the worker that has it and must drop it.
     fn call_off(
         &self,
         state: &mut QueueState,

@@ -43,7 +43,7 @@ impl std::fmt::Debug for Receivers {
 }
 
 impl Receivers {
-    /// So many more pending tasks are `whom`'s; its key until then.
+    /// Adds `tasks` pending tasks to `whom` and returns the key under which they are counted.
     pub(super) fn join(&mut self, whom: For<'_>, tasks: usize) -> usize {
         let receiver = match whom {
             For::One(receiver) => receiver,
@@ -61,7 +61,7 @@ impl Receivers {
         self.counted.insert(Counted { receiver, tasks })
     }
 
-    /// So many tasks of `key`'s are over; whose that is.
+    /// Subtracts `tasks` finished tasks from `key` and returns their receiver.
     pub(super) fn leave(&mut self, key: usize, tasks: usize) -> Arc<dyn Receiver> {
         let counted = &mut self.counted[key];
         counted.tasks -= tasks;
@@ -154,7 +154,7 @@ impl Deliveries {
         self.tasks.iter().copied().zip(self.outcomes.iter().map(|(_, outcome)| outcome))
     }
 
-    /// Hands all of them over; no lock is held. How many who had been counted it woke.
+    /// Hands all of them over, without a lock. Returns how many counted receivers it woke.
     pub(super) fn hand_over(&mut self) -> usize {
         let Self { outcomes, tasks, runs, batch } = self;
         tasks.clear();

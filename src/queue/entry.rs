@@ -4,16 +4,16 @@ use crate::arena::Block;
 use crate::table::{INLINE_INPUT, InputDesc, Place, StateWord};
 use crate::task::{Outcome, TaskOptions};
 
-/// Who is told of a task's outcome.
+/// The receiver of a task's outcome.
 ///
 /// `deliver` is called once a task, without any lock of the queue held; it must not wait.
 pub trait Receiver: Send + Sync {
-    /// The task that was submitted with `token` ended with `outcome`. True if that woke somebody
-    /// who had been counted in [`Common::park`](super::Common::park).
+    /// Receives the `outcome` of the task that was submitted with `token`. Returns true if that
+    /// woke a receiver counted in [`Common::park`](super::Common::park).
     fn deliver(&self, token: u64, outcome: Outcome) -> bool;
 
-    /// The same for several outcomes at once: how many who had been counted it woke.
-    /// None is left in `outcomes`.
+    /// Receives several outcomes at once and returns how many counted receivers it woke. Leaves
+    /// `outcomes` empty.
     fn deliver_all(&self, outcomes: &mut Vec<(u64, Outcome)>) -> usize {
         outcomes.drain(..).map(|(token, outcome)| usize::from(self.deliver(token, outcome))).sum()
     }

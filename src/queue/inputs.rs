@@ -108,7 +108,7 @@ impl Inputs {
         }
     }
 
-    /// Wakes those who wait, if a block was freed; no lock is held by the caller.
+    /// Wakes the waiting submitters if a block was freed. The caller holds no lock.
     pub(crate) fn wake_waiting(&self) {
         // A look first: most outcomes free nothing here, and a swap takes the line from others.
         if self.freed.load(Ordering::SeqCst) && self.freed.swap(false, Ordering::SeqCst) {

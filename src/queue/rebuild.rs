@@ -1,8 +1,8 @@
 //! A queue whose control region is damaged goes on with a new one.
 //!
-//! All its workers are dead and recovered, so nobody but the host has an interest in the old
-//! region. Rings and lanes go on at the positions where they were: what the host remembers of
-//! positions stays true.
+//! All its workers are dead and recovered, so only the host has an interest in the old region.
+//! Rings and lanes continue at the positions where they were: what the host remembers of positions
+//! stays true.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -17,9 +17,8 @@ use super::{HostQueue, QueueState, lock};
 impl HostQueue {
     /// Puts `control` in the place of a region in which `what` was found.
     ///
-    /// Tasks that nobody had claimed are queued again. Of the others nobody knows whether they
-    /// ran: they are retried where the caller allowed it, and end with
-    /// [`TaskError::Corrupt`] where not.
+    /// Tasks that no worker had claimed are queued again. It is unknown whether the others ran:
+    /// they are retried where the caller allowed it, and end with [`TaskError::Corrupt`] where not.
     pub(crate) fn rebuild(&self, control: Control, what: &str) {
         let control = Arc::new(control);
         let mut deliveries = Deliveries::default();
@@ -49,13 +48,13 @@ impl HostQueue {
         let woken = state.take_waiting();
         drop(state);
         self.release(lanes);
-        // Whoever waits armed the old region.
+        // Waiting threads armed the old region.
         control.host_flag().arm();
         woken.into_iter().for_each(Waker::wake);
         self.deliver(&mut deliveries);
     }
 
-    /// What becomes of a task when nobody knows whether it ran: damage.
+    /// What becomes of a task of which it is unknown whether it ran: damage.
     pub(super) fn carry_over(
         &self,
         state: &mut QueueState,

@@ -1,4 +1,4 @@
-//! Receiving: whoever waits drains the lanes; every hint is checked against the record, and an
+//! Receiving: waiting threads drain the lanes. Every hint is checked against the record, and an
 //! outcome is delivered by taking the host's own entry, once.
 
 use std::sync::MutexGuard;
@@ -21,7 +21,7 @@ use super::{HostQueue, Lane, Lanes, QueueState};
 /// Payloads above this many bytes are copied without the queue's mutex.
 const LARGE: u32 = 16 << 10;
 
-/// So many records ahead their lines are fetched.
+/// Prefetch distance, in records: the line is there when its turn comes.
 const AHEAD: u64 = 3;
 
 /// A DONE record whose output is too large to be copied under the mutex.
@@ -44,7 +44,7 @@ pub(super) struct Received<'d> {
     pub(super) deliveries: &'d mut Deliveries,
     /// Large outputs by worker slot, not copied yet.
     pub(super) large: Vec<(usize, LargeRecord)>,
-    /// Blocks of inputs that nobody needs any more.
+    /// Blocks of inputs that are no longer needed.
     pub(super) blocks: Vec<Block>,
 }
 
@@ -62,7 +62,7 @@ impl<'d> Received<'d> {
 }
 
 impl HostQueue {
-    /// Drains the lanes, unless somebody else does: then that one looks once more.
+    /// Drains the lanes, unless another thread does: then that thread drains once more.
     pub fn drain(&self) -> usize {
         let mut delivered = 0;
         loop {
@@ -75,8 +75,8 @@ impl HostQueue {
         }
     }
 
-    /// [`drain`](Self::drain) for who looks again and again: cheaper where there is nothing, and
-    /// nobody else looks for the caller. Before a sleep, `drain`.
+    /// A cheaper [`drain`](Self::drain) for polling loops. It gives up if another thread is
+    /// draining, so call `drain` before going to sleep.
     pub(crate) fn drain_if_any(&self) -> usize {
         let Ok(lanes) = self.lanes.try_lock() else { return 0 };
         if lanes.are_empty() {
@@ -131,7 +131,7 @@ impl HostQueue {
                         let so = self.receive(control, state, lane, slot, index, &mut received);
                         stale += usize::from(!so);
                         if stale > words.len() {
-                            // Somebody writes here faster than this reads.
+                            // A faulty process writes here faster than this reads.
                             let what = format!("{stale} stale words in the lane of slot {slot}");
                             self.report_damage(slot, what);
                             break;
@@ -252,7 +252,7 @@ impl HostQueue {
     }
 
     /// Ends the task of a DONE record and frees the record, or holds it for another attempt.
-    #[inline(always)] // as above
+    #[inline(always)] // as for the function before
     fn end(
         &self,
         state: &mut QueueState,

@@ -38,8 +38,8 @@ pub(super) enum Fate {
 }
 
 impl HostQueue {
-    /// Recovers what the dead worker held. The worker is reaped: nobody writes as it any more.
-    /// True if it held anything: only a worker that was ready does.
+    /// Recovers what the dead worker held. The worker is reaped, so it writes no more. Returns true
+    /// if it held anything: only a worker that was ready does.
     pub(crate) fn recover(&self, death: &Death) -> bool {
         let slot = usize::from(death.id.slot);
         let mut deliveries = Deliveries::default();
@@ -65,7 +65,7 @@ impl HostQueue {
                     let lane = &mut lanes.lanes[slot];
                     self.receive(&control, &mut state, lane, slot, index, &mut received);
                 }
-                // CANCELLING: delivered when it was called off, or somebody's scribble.
+                // CANCELLING: delivered when it was cancelled, or a scribble.
                 _ => {
                     let what = format!("CANCELLING as the state of record {index}");
                     self.carry_over(&mut state, index, false, &what, received.deliveries);
@@ -92,7 +92,7 @@ impl HostQueue {
         blocks.into_iter().for_each(|block| self.common.inputs.free(block));
         woken.into_iter().for_each(Waker::wake);
         self.deliver(deliveries);
-        // The dead worker may have been rung for a task, or may have had to ring somebody.
+        // The dead worker may have been rung for a task, or may have had to ring another worker.
         self.ring_all();
         held_any
     }
@@ -271,7 +271,7 @@ fn fate(pending: &mut Pending, death: &Death, alone: bool) -> Fate {
     if retries == 0 {
         return Fate::Lost;
     }
-    // Killed for somebody else's sake, or one of several suspects: no attempt is lost.
+    // Killed because of another task, or one of several suspects: no attempt is lost.
     if death.cause == LossCause::NeighbourTimedOut || !alone {
         pending.spared += 1;
         return Fate::Retry;

@@ -17,7 +17,7 @@ pub fn searchers() -> u64 {
     (cpus::available() as u64).saturating_sub(1).max(1)
 }
 
-/// Who is told of every outcome, besides the task's own receiver.
+/// The observer of every outcome, besides the task's own receiver.
 pub trait Observer: std::fmt::Debug + Send + Sync {
     /// Task number `task`, which was on `queue`, ended with `outcome`. No lock is held.
     fn completed(&self, queue: u16, task: u64, outcome: &Outcome);
@@ -31,7 +31,7 @@ pub struct Common {
     pub(crate) counters: Counters,
     /// Rung by workers for the host.
     pub(crate) host_bell: EventFd,
-    /// Rung by anybody for the supervisor.
+    /// Rung by any thread for the supervisor.
     pub(crate) supervisor_bell: EventFd,
     /// The supervisor looks after pending tasks from time to time; false while the pool is idle.
     watching: Watching,
@@ -69,7 +69,7 @@ impl Common {
         })
     }
 
-    /// Has `observer` told of every outcome; once.
+    /// Sets the observer of every outcome; once.
     pub(crate) fn set_observer(&self, observer: Box<dyn Observer>) {
         self.observer.get_or_init(|| observer);
     }
@@ -92,12 +92,12 @@ impl Common {
         self.parked.park();
     }
 
-    /// The wakers of so many receivers were called or are wanted no more.
+    /// Uncounts `receivers` whose wakers were called or are no longer wanted.
     pub(crate) fn unpark(&self, receivers: usize) {
         self.parked.unpark(receivers);
     }
 
-    /// Whether anybody needs to be woken for an outcome.
+    /// Whether a receiver needs to be woken for an outcome.
     pub(crate) fn is_parked(&self) -> bool {
         self.parked.any()
     }

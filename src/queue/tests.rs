@@ -1,4 +1,4 @@
-//! Who waits for a record, and who is woken for a task.
+//! Which submitter waits for a record, and which worker is woken for a task.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::task::{LossCause, Outcome, TaskOptions, WorkerExit};
 
 const ME: WorkerId = WorkerId { queue: 0, slot: 0, incarnation: 1 };
 
-/// Queue `index` with so many records and one worker slot.
+/// Queue `index` with `capacity` records and one worker slot.
 fn queue(index: u16, capacity: u32) -> Arc<HostQueue> {
     let bell = || EventFd::new().unwrap();
     let common = Common::new(Inputs::create(2 << 20).unwrap(), bell(), bell(), 0);
@@ -40,7 +40,7 @@ fn submit(queue: &HostQueue, task: u64) -> Result<Ticket> {
     })
 }
 
-/// A submitter that waits for a record, and whether it was told of one.
+/// A submitter that waits for a record, and whether it was woken for one.
 struct Waiter {
     told: Arc<Told>,
     _place: Waiting,
@@ -135,7 +135,7 @@ fn nobody_is_woken_while_as_many_search_as_there_are_processors() {
         state.tails[0] += 1;
         assert_eq!(state.sleeper(0, 2), None, "two search on two processors");
     }
-    // A searcher that claims wakes nobody either while another one looks.
+    // A searcher that claims wakes no sleeper either while another one searches.
     assert_eq!(bells.found(3, || u64::from(control.has_task())), None);
     assert_eq!(state.sleeper(0, 2), Some(0), "a processor is idle, and there is work");
     bells.stop_search(2);

@@ -1,7 +1,7 @@
 //! Deadlines of tasks, kept for the supervisor.
 //!
-//! A timer names a task, not a record: one that comes due for a task that is over does nothing,
-//! so nobody ever has to take a timer back.
+//! A timer names a task, not a record: one that comes due for a task that is over does nothing, so
+//! no timer ever has to be removed.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -41,7 +41,8 @@ struct Timer {
 pub(crate) struct Timers(Mutex<BinaryHeap<Reverse<Timer>>>);
 
 impl Timers {
-    /// Adds a timer. True if it is now the first to come due: the supervisor must be told.
+    /// Adds a timer. Returns true if it is now the first to come due: the caller must then call the
+    /// supervisor.
     #[must_use]
     pub(crate) fn add(&self, at_ns: u64, ticket: Ticket, due: Due) -> bool {
         let Ticket { queue, record, task } = ticket;

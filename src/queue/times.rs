@@ -38,13 +38,13 @@ impl Durations {
     /// Adds the counts, and behind them the sum of all durations in nanoseconds, to `all`.
     pub(crate) fn add_to(&self, all: &mut [u64; HISTOGRAM]) {
         for (all, number) in all.iter_mut().zip(self.buckets.iter().chain([&self.sum_ns])) {
-            // Saturating: a worker may have told any times.
+            // Saturating: a worker may have written any times.
             *all = all.saturating_add(number.load(Relaxed) as u64);
         }
     }
 }
 
-/// Adds to a number that nobody else writes meanwhile: no locked instruction.
+/// Adds to a number that no other thread writes meanwhile: no locked instruction.
 fn add(number: &AtomicUsize, n: usize) {
     number.store(number.load(Relaxed).saturating_add(n), Relaxed);
 }
@@ -67,7 +67,7 @@ impl Default for AllTimes {
 }
 
 impl AllTimes {
-    /// Takes note of a task's times, if a worker has told some; one caller at a time.
+    /// Records a task's times, if a worker has written some; one caller at a time.
     pub(super) fn note(&self, function: u32, outcome: &Outcome) {
         let Outcome { waited_ns, ran_ns, .. } = *outcome;
         if waited_ns == 0 && ran_ns == 0 {

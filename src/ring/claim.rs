@@ -64,7 +64,7 @@ pub fn claim(
                         && let Some(next) = ring.hint(position.wrapping_add(1))
                         && let Some(next) = records.get(next as usize)
                     {
-                        // Whoever claims it next finds its line near.
+                        // The worker that claims it next finds its line near.
                         next.prefetch();
                     }
                     return Claim::Task {
@@ -74,7 +74,7 @@ pub fn claim(
                 }
             }
         }
-        // Somebody's, called off, or a leftover of an earlier use: the entry has done its work.
+        // Claimed, cancelled, or a leftover of an earlier use: the entry has done its work.
         ring.help(position);
     }
 }

@@ -71,7 +71,7 @@ impl LaneReader {
         }
     }
 
-    /// The record that the word so many further on names, if it is there: no more than a hint.
+    /// The record named by the word `ahead` further on, if it is there: no more than a hint.
     pub(crate) fn hint(&self, lane: &[AtomicU64], ahead: u64) -> Option<u32> {
         let position = self.position.wrapping_add(ahead);
         // Relaxed: nothing is read on the strength of it.

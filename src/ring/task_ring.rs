@@ -2,15 +2,15 @@
 //! consumer ever writes.
 //!
 //! The ring carries order only. Taking an entry is a compare-and-swap on the *record* it names;
-//! moving `head` afterwards is housekeeping that anybody may do for anybody ("help"), so a
-//! consumer that dies or stops between the two holds up nobody.
+//! moving `head` afterwards is housekeeping that any process may do for another ("help"), so a
+//! consumer that dies or stops between the two holds up none.
 
 use crate::sync::atomic::Ordering::Release;
 use crate::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 
 use super::word::{index_at, slot_of, word};
 
-/// A view of one task ring in memory that somebody else holds.
+/// A view of one task ring in memory that the caller holds.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskRing<'m> {
     head: &'m AtomicU64,
@@ -48,7 +48,7 @@ impl<'m> TaskRing<'m> {
         self.slot(position).store(word(position, record), Release);
     }
 
-    /// Has the ring begin at `position`; the host alone, before anybody else has the ring.
+    /// Has the ring begin at `position`; only the host, before the ring is shared.
     pub(crate) fn start_at(&self, position: u64) {
         // Relaxed: the region is given to workers after this.
         self.head.store(position, Relaxed);
@@ -69,9 +69,9 @@ impl<'m> TaskRing<'m> {
 
     /// Looks at the head of the ring.
     pub(crate) fn peek(&self) -> Head {
-        // Head moves on by what was in the ring when this began, or was pushed after it: who
-        // begins to wait after so many turns has whoever pushed those ring. More turns than that
-        // are somebody's who scribbles on head.
+        // `head` can advance at most over what was queued when this loop began; anything pushed
+        // later rings the doorbell. More iterations mean that a faulty process is corrupting
+        // `head`.
         for _ in 0..self.slots.len() + 1 {
             let position = self.head();
             // Acquire: pairs with the Release of `push`.

@@ -28,7 +28,7 @@ pub(super) fn least(queues: usize, turn: u64, load: impl Fn(usize) -> (usize, us
     let mut best = (first, load(first));
     for queue in (first + 1..queues).chain(0..first) {
         let ((work, workers), (best_work, best_workers)) = (load(queue), best.1);
-        // work / workers < best_work / best_workers; nobody alive is the worst of all.
+        // work / workers < best_work / best_workers; no living worker is the worst of all.
         let better = match (workers, best_workers) {
             (0, _) => false,
             (_, 0) => true,

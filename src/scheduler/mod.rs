@@ -22,8 +22,8 @@ pub trait Scheduler: Send + Sync + 'static {
     /// The pool has a queue with this number; called for 0, 1, … before the first task.
     fn register_queue(&mut self, queue: usize);
 
-    /// The pool has another process on `queue`; called once for each that the pool is built
-    /// with, before the first task. A replacement is told by
+    /// The pool has another process on `queue`; called once for each that the pool is built with,
+    /// before the first task. A replacement is reported by
     /// [`process_started`](Self::process_started).
     fn register_process(&mut self, queue: usize);
 

@@ -1,4 +1,4 @@
-//! A region: a mapped memfd that nobody can name, resize or inherit by accident.
+//! A region: a mapped memfd without a name, that cannot be resized or inherited by accident.
 //!
 //! **Copies that may race.** [`Region::write`], [`Region::read`] and [`Region::read_to`] copy plain
 //! bytes. Between processes that keep the protocol they never race: the words of the task table
@@ -35,8 +35,8 @@ pub struct Region {
 }
 
 impl Region {
-    /// A new region of `len` bytes, all zero, mapped to be written; its size is sealed, and so is
-    /// what may be done with it: nobody who has it can keep others from mapping it.
+    /// A new region of `len` bytes, all zero, mapped to be written; its size is sealed, and so are
+    /// its seals: no process that has it can keep others from mapping it.
     ///
     /// Pages are not reserved; see [`Region::reserve`].
     ///
@@ -74,7 +74,7 @@ impl Region {
         Ok(Self { fd, map, writable: true })
     }
 
-    /// Maps somebody else's region to be read only.
+    /// Maps another process's region for reading only.
     ///
     /// # Errors
     ///
@@ -85,7 +85,7 @@ impl Region {
         Ok(Self { fd, map, writable: false })
     }
 
-    /// From here on nobody can map the region to be written any more; this mapping stays.
+    /// Seals the region against new writable mappings; this mapping stays.
     pub(crate) fn seal_future_writes(&self) -> io::Result<()> {
         memfd::add_seals(self.fd.as_fd(), memfd::SEAL_FUTURE_WRITE | memfd::SEAL_SEALS)
     }

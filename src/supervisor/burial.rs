@@ -42,7 +42,7 @@ impl Supervisor {
         let pid = worker.process.as_ref().map_or(0, |process| process.pid);
         let death = Death { id, seat: worker.seat, pid, exit: exit.clone(), cause };
         let held_any = queue.recover(&death);
-        // Its phase may never have been read as it was: somebody may have written over it.
+        // Its phase may never have been read as it was: a faulty process may have overwritten it.
         let was_ready = worker.ready || completed || held_any;
         let failure = text.filter(|_| !was_ready);
         let common = &self.shared.common;

@@ -113,8 +113,8 @@ impl Crew {
     /// Kills what the workers' tasks had started, where the zygote that would have is gone.
     pub(super) fn kill_groups(&self) {
         for process in self.workers().filter_map(|worker| worker.process.as_ref()) {
-            // Z8 of `launch/README.md`. An error: nobody is left, or this Linux (before 6.9) has
-            // no safe way to name the group.
+            // Z8 of `launch/README.md`. An error: the group is empty, or this Linux (before 6.9)
+            // has no safe way to name it.
             let _ = pidfd::kill_group(process.pidfd.as_fd());
         }
     }

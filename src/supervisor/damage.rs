@@ -15,7 +15,7 @@ impl Supervisor {
         for queue in 0..self.shared.queues.len() {
             for (slot, what) in self.shared.queues[queue].take_damage() {
                 if self.crew.slots[queue].get(slot).is_none_or(|slot| slot.worker.is_none()) {
-                    // Nobody's to write: somebody else did.
+                    // No correct process writes there: a faulty one did.
                     self.condemn(queue, what);
                     continue;
                 }

@@ -281,7 +281,7 @@ mod tests {
     use super::*;
     use crate::queue::fuzz::random_bytes;
 
-    /// Who takes tasks was ready, and such deaths do not make a queue hopeless.
+    /// A worker that takes tasks was ready, and such deaths do not make a queue hopeless.
     #[test]
     fn a_worker_that_had_a_task_was_ready_whatever_its_phase_says() {
         let mut life = Life::new(&[u8::MAX; 64]);

@@ -65,7 +65,7 @@ pub(crate) struct Supervisor {
     /// What is wrong with the control region of a queue whose workers are being killed for it.
     condemned: Vec<Option<String>>,
     init_failures: u32,
-    /// When workers that were told to leave are killed.
+    /// When workers that were ordered to leave are killed.
     kill_at: Option<u64>,
     #[cfg(feature = "stats-page")]
     publisher: Option<publish::Publisher>,
@@ -212,7 +212,8 @@ impl Supervisor {
                     let info = ProcessInfo::new(id.queue, worker.seat, pid);
                     self.shared.process_started(&info);
                 }
-                // Before the answer: whoever has built the pool may ask for its workers at once.
+                // Before the answer: the caller that built the pool may ask for its workers at
+                // once.
                 self.publish_workers();
                 self.answer_first_order(Ok(()));
             }

@@ -41,8 +41,8 @@ impl Plan {
         Shape { capacity: self.capacity, slots: 2 * self.seats_of(queue), classes: self.classes }
     }
 
-    /// Items that a `map` takes ahead of its results, unless it is told otherwise: enough to keep
-    /// every worker busy, and never more than half the records.
+    /// Items that a `map` takes ahead of its results by default: enough to keep every worker busy,
+    /// and never more than half the records.
     pub(crate) fn default_window(&self) -> usize {
         let busy = 2 * self.processes as usize * self.worker.child_concurrency as usize;
         busy.max(1024).min(self.capacity as usize * self.queues as usize / 2).max(1)

@@ -51,7 +51,7 @@ pub(crate) struct Shared {
     /// Workers alive, by queue.
     alive: Vec<AtomicUsize>,
     pub(crate) next_task: AtomicUsize,
-    /// Somebody waits whom no event loop of theirs wakes: the supervisor listens for the host.
+    /// A receiver waits that has no event loop to wake it: the supervisor listens for the host.
     pub(crate) listen: AtomicBool,
     /// How callers wait for outcomes.
     pub(super) waiting: Waiting,
@@ -65,9 +65,9 @@ struct Life {
     reason: Option<Arc<Error>>,
     /// The first workers: `None` until all orders are answered.
     started: Option<std::result::Result<(), String>>,
-    /// Who waits for the end.
+    /// The wakers of those that wait for the end.
     waiting: Vec<Waker>,
-    /// When those who wait want to be woken at the latest.
+    /// When the waiters want to be woken at the latest.
     alarms: Vec<u64>,
     workers: Vec<WorkerInfo>,
     /// The process of a pool that has but one.
@@ -238,7 +238,7 @@ impl Shared {
         .await
     }
 
-    /// Has those who wait for the end woken at `at` even if it has not come.
+    /// Has the waiters for the end woken at `at` even if it has not come.
     pub(crate) fn wake_all_at(&self, at: u64) {
         self.life().alarms.push(at);
         self.common.call_supervisor();
@@ -307,7 +307,7 @@ impl Shared {
         self.queues.iter().map(|queue| queue.drain()).sum()
     }
 
-    /// [`drain`](Self::drain) for who looks again and again, and drains before a sleep.
+    /// A cheaper [`drain`](Self::drain) for polling loops; call `drain` before going to sleep.
     pub(crate) fn drain_if_any(&self) -> usize {
         let out = self.queues.iter().filter(|queue| queue.has_records_out());
         out.map(|queue| queue.drain_if_any()).sum()
@@ -318,7 +318,7 @@ impl Shared {
         self.queues.iter().filter(|queue| queue.has_records_out()).for_each(|queue| queue.arm());
     }
 
-    /// Whether anybody is to be woken when a lane word comes: for an outcome, or for room.
+    /// Whether a thread is to be woken when a lane word comes: for an outcome, or for room.
     pub(crate) fn is_awaited(&self) -> bool {
         self.pending() > 0 && self.common.is_parked()
             || self.queues.iter().any(|queue| queue.is_awaited())
@@ -375,7 +375,7 @@ impl Shared {
         Err(Error::Forked { owner: self.pid, here: std::process::id() })
     }
 
-    /// The same, as a truth.
+    /// Like `check_process`, but returns a `bool`.
     #[inline]
     pub(crate) fn is_owner(&self) -> bool {
         forked::generation() == self.generation

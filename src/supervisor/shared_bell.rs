@@ -1,8 +1,8 @@
 //! Blocking callers beside an event loop that empties the pool's doorbell itself.
 //!
-//! Both sleep on the same bell: a caller must not take away a ring that the loop has not heard,
-//! and the loop, which has to empty it, may take away one that a caller has not heard. So the
-//! callers sleep on the bell's edges and leave it as it is, and who has emptied it nudges them.
+//! Both sleep on the same bell: a caller must not consume a ring that the loop has not seen, and
+//! the loop, which has to empty it, may consume one that a caller has not seen. So the callers wait
+//! for the bell's edges and never read it, and the thread that emptied it nudges them.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -32,7 +32,7 @@ impl Beside {
         let _ = self.edges.take();
     }
 
-    /// Sleeps until the bell rings or somebody nudges, at most for `left`.
+    /// Sleeps until the bell rings or a thread nudges, at most for `left`.
     pub(super) fn sleep(&self, left: Option<Duration>) {
         let _ = poll(&mut [PollFd::readable(self.edges.as_fd())], left);
     }

@@ -1,4 +1,4 @@
-//! What the scheduler sees of the queues, and is told of what happens on them.
+//! What the scheduler sees of the queues, and hears of what happens on them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use crate::task::Outcome;
 
 use super::Shared;
 
-/// Passes on to the scheduler what happens. A scheduler that panics there harms nobody: it is
-/// called by whoever drains, which may be the supervisor.
+/// Passes events on to the scheduler. It is called by the thread that drains, which may be the
+/// supervisor; so a scheduler that panics must do no harm there.
 pub(super) struct Told {
     pub(super) scheduler: Arc<dyn Scheduler>,
     /// The pool's number, for events.

@@ -1,4 +1,4 @@
-//! How the host waits for outcomes: whoever waits drains the lanes.
+//! How the host waits for outcomes: waiting threads drain the lanes.
 //!
 //! A future that is polled drains, spins a little if outcomes have lately come that fast, and
 //! then has its event loop listen to the pool's doorbell: one small task per tokio runtime. Where
@@ -39,7 +39,7 @@ pub(crate) struct Waiting {
 struct Callers {
     /// One of them waits on the doorbell for the others.
     led: bool,
-    /// So many others.
+    /// Number of waiters besides the leader.
     followers: usize,
 }
 
@@ -48,11 +48,12 @@ thread_local! {
     static GAP: Cell<Gap> = const { Cell::new(Gap { average: 0, skipped: 0 }) };
 }
 
-/// About what a sleep and a wake-up cost. Above this average it is no use to spin.
+/// The approximate cost of going to sleep and being woken. If waits take longer on average,
+/// spinning does not pay.
 const SPIN_NS: u64 = 50_000;
 
-/// One wait in so many spins whatever the average: what a wait takes that sleeps is mostly the
-/// wake-up, so sleeping alone would never show that spinning has come to be worth it again.
+/// Every n-th wait spins regardless: the time of a wait that sleeps is mostly the wake-up, so
+/// sleeping alone would never show that spinning pays again.
 const PROBE: u32 = 16;
 
 /// What a waiter has learned: whether outcomes come so soon that spinning is cheaper than sleep.
@@ -134,7 +135,7 @@ pub(crate) fn look<T>(
                 return Some(found);
             }
         }
-        // It may have been delivered by somebody else's drain.
+        // Another thread's drain may have delivered it.
         if let Some(found) = done() {
             gap.found_after(monotonic_ns() - start);
             return Some(found);
@@ -183,16 +184,16 @@ impl Shared {
         }
     }
 
-    /// Before anybody waits: an event loop of the user's will watch the doorbell and empty it.
+    /// Before any thread waits: an event loop of the user's will watch the doorbell and empty it.
     pub(crate) fn share_bell(&self) -> std::io::Result<()> {
         let beside = Beside::new(&self.common.host_bell)?;
         self.waiting.beside.get_or_init(|| beside);
         Ok(())
     }
 
-    /// The doorbell was emptied: whoever sleeps on it looks.
+    /// Wakes the threads that sleep on the doorbell, since it was emptied.
     pub(crate) fn bell_was_emptied(&self) {
-        // Who is not asleep yet looks at everything after this lock.
+        // A thread that is not asleep yet checks everything after this lock.
         if lock(&self.waiting.callers).led
             && let Some(beside) = self.waiting.beside.get()
         {
@@ -225,8 +226,8 @@ impl Shared {
         with_gap(|gap| self.block_parking(deadline, gap, |_| done()))
     }
 
-    /// The same for a `done` that is told when the caller is about to sleep, so that it sets its
-    /// waker only then: one that is set costs the delivery a system call.
+    /// Like `block`, for a `done` that learns when the caller is about to sleep, so that it sets
+    /// its waker only then: a waker that is set costs the delivery a system call.
     pub(crate) fn block_parking<T>(
         &self,
         deadline: Option<Instant>,
@@ -243,8 +244,8 @@ impl Shared {
             };
             let mut callers = lock(&self.waiting.callers);
             if callers.led {
-                // Somebody else listens, and tells all when it was rung. Under the lock, so that
-                // it cannot tell between this look and the wait.
+                // Another thread listens, and notifies all when it was rung. Under the lock, so
+                // that it cannot notify between this check and the wait.
                 if let Some(found) = done(true) {
                     return Some(found);
                 }
@@ -259,7 +260,7 @@ impl Shared {
             let found = self.lead(left, gap, &mut done);
             let mut callers = lock(&self.waiting.callers);
             callers.led = false;
-            // A call into the system, so only where somebody hears it.
+            // A system call, so only where a thread waits for it.
             if callers.followers > 0 {
                 self.waiting.led.notify_all();
             }
@@ -319,7 +320,7 @@ fn lead_beside<T>(
     if let Some(found) = done(true) {
         return Some(found);
     }
-    // All queues: in C, who waits for any outcome may do so before there is a task.
+    // All queues: in C, a caller may wait for any outcome before there is a task.
     shared.queues.iter().for_each(|queue| queue.arm());
     shared.drain();
     if let Some(found) = done(true) {
@@ -332,7 +333,8 @@ fn lead_beside<T>(
     done(false)
 }
 
-/// A runtime's listener: wakes up at each ring, drains, and arms the bell again for those who wait.
+/// A runtime's listener: wakes up at each ring, drains, and arms the bell again for parked
+/// receivers.
 ///
 /// A future that is being polled drains for itself and arms before it waits: arming for it here
 /// would have the worker ring for outcomes that are about to be found.

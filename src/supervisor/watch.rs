@@ -45,7 +45,7 @@ impl Supervisor {
         let (mut any_moved, mut any_waits) = (false, false);
         let mut due = Vec::new();
         let mut next = None::<u64>;
-        // Somebody waits for the end, and perhaps nobody for the tasks' outcomes.
+        // A thread waits for the end, and perhaps none for the tasks' outcomes.
         let ending = shared.stage() > Stage::Open;
         let waits = |queue: &HostQueue| queue.has_records_out() || queue.is_awaited();
         for (index, (queue, seen)) in shared.queues.iter().zip(&mut self.watch.queues).enumerate() {
@@ -58,8 +58,8 @@ impl Supervisor {
             if !stands {
                 seen.interval = 0;
             }
-            // Records of tasks that were called off come back only if somebody looks; a submitter
-            // may wait for them.
+            // Records of cancelled tasks come back only when the lanes are drained; a submitter may
+            // wait for them.
             let waits = waits(queue);
             any_waits |= waits;
             if waits && !began && (seen.due <= now || stands && seen.interval == 0) {

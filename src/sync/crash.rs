@@ -30,7 +30,7 @@ pub(crate) enum Point {
     A3,
     /// `doorbell`: the host is rung, its flag still armed.
     B3,
-    /// `doorbell`: a searcher has claimed and has passed the wake-up on to nobody.
+    /// `doorbell`: a searcher has claimed and has not passed the wake-up on.
     B7,
     /// `doorbell`: known as asleep, and has not looked once more.
     B8,
@@ -44,7 +44,7 @@ pub(crate) enum Point {
     Z3,
     /// `launch`: the zygote has forked, and not said so.
     Z4,
-    /// `launch`: a worker that nobody has opened, perhaps.
+    /// `launch`: a worker whose pidfd may not have been opened.
     Z5,
     /// `launch`: the zygote has seen a death, and not reaped.
     Z6,
@@ -79,7 +79,7 @@ mod armed {
     pub(crate) enum Deed {
         /// This process is killed.
         Kill,
-        /// This process stops until somebody continues it.
+        /// Stops this process until it is continued.
         Stop,
     }
 

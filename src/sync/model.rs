@@ -61,8 +61,8 @@ fn about_to_change() {
 ///
 /// `turn` makes the loads of a word take turns. loom remembers one last access per word, so a
 /// thread that loads a word and then changes it hides that another had loaded it before, and the
-/// other order is never tried (tokio-rs/loom issues 166 and 392). A `Notify` that nobody waits for
-/// orders the schedule and carries nothing.
+/// other order is never tried (tokio-rs/loom issues 166 and 392). A `Notify` that no thread waits
+/// for orders the schedule and carries nothing.
 #[derive(Debug)]
 pub struct AtomicU64 {
     word: loom::sync::atomic::AtomicU64,
@@ -164,7 +164,8 @@ impl Bell {
         Waker::from(Arc::new(Wakes(Arc::clone(self))))
     }
 
-    /// Sleeps until it is rung, and drains it. Nobody else left to ring is a deadlock to loom.
+    /// Sleeps until it is rung, and drains it. If no thread is left that could ring, loom reports a
+    /// deadlock.
     pub(crate) fn wait(&self) {
         let mut rung = self.rung.lock().unwrap();
         while !*rung {

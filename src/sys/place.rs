@@ -58,7 +58,7 @@ pub(crate) const NAMESPACES: [&str; 8] =
 pub(crate) fn namespace(process: &str, kind: &str) -> io::Result<Option<(u64, u64)>> {
     match identity(&format!("/proc/{process}/ns/{kind}")) {
         Ok(identity) => Ok(Some(identity)),
-        // One that nobody has made yet has a name without a file.
+        // A namespace that was not made yet has a name without a file.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

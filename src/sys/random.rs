@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // calls into libc
 
 /// Whether the C library's `random` and `rand` were used or seeded in this process, which has one
-/// thread. False where the library does not let anybody look.
+/// thread. False where the library does not show it.
 pub(crate) fn is_warm() -> bool {
     #[cfg(target_env = "gnu")]
     {

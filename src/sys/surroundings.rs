@@ -11,7 +11,7 @@ unsafe extern "C" {
 ///
 /// # Safety
 ///
-/// This process has one thread, so that nobody reads the environment meanwhile.
+/// This process has one thread, so no other reads the environment meanwhile.
 pub(crate) unsafe fn replace_environment(entries: Vec<CString>) {
     // Kept for as long as the process lives: what was read from it may be used for ever.
     let entries = entries.leak();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A worker process, told apart from every other that had or will have the same slot.
+/// A worker process, distinct from every other that had or will have the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WorkerId {
     /// The queue it serves.

@@ -10,7 +10,7 @@ use super::owner::WorkerId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
-    /// Nobody's: the host may fill it.
+    /// Unused: the host may fill it.
     Free = 0,
     /// Filled and in a task ring, for any worker of the queue to claim.
     Queued = 1,
@@ -20,7 +20,7 @@ pub enum State {
     Running = 3,
     /// A worker's last word: the output is written.
     Done = 4,
-    /// Called off by the host before anybody claimed it.
+    /// Cancelled by the host before a worker claimed it.
     Cancelled = 5,
     /// Called off by the host while a worker has it; the outcome is already delivered.
     Cancelling = 6,
@@ -56,7 +56,7 @@ const SLOT_BITS: u32 = 12;
 const OWNER_MASK: u32 = (1 << 24) - 1;
 
 impl Owner {
-    /// The owner in words that nobody owns.
+    /// The owner in words without one.
     pub(crate) const NOBODY: Self = Self(0);
     /// The most worker slots a queue can have.
     pub(crate) const MAX_SLOTS: u32 = 1 << SLOT_BITS;
@@ -97,7 +97,7 @@ impl StateWord {
         (self.0 >> 32) as u32
     }
 
-    /// Who has the task; meaningful in CLAIMED, RUNNING, DONE and CANCELLING.
+    /// The worker that has the task; meaningful in CLAIMED, RUNNING, DONE and CANCELLING.
     pub(crate) fn owner(self) -> Owner {
         Owner((self.0 >> 8) as u32 & OWNER_MASK)
     }

@@ -12,7 +12,7 @@ use super::state::{Owner, State, StateWord};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum CancelResult {
-    /// Nobody had it, nobody will: CANCELLED.
+    /// No worker had it, and none will: CANCELLED.
     BeforeClaim,
     /// That worker has it and is to drop it: CANCELLING.
     WhileOwned(Owner),
@@ -100,7 +100,7 @@ impl Record {
                 Err(now) => seen = now,
             }
         }
-        // Somebody scribbles on the word. The audit finds that.
+        // A faulty process scribbles on the word. The audit finds that.
         CancelResult::TooLate(seen)
     }
 

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 /// What every address counts from: a static of the image that all of them lie in.
 static ANCHOR: u8 = 0;
 
-/// The place of a static `T` in the image of this program. Until [`get`](Self::get) it is a
-/// number, and anybody may make or decode one.
+/// The place of a static `T` in the image of this program. Until [`get`](Self::get) it is a number,
+/// and any code may make or decode one.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent, bound = "")]
 pub(crate) struct ImageAddress<T> {

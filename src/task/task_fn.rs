@@ -1,6 +1,6 @@
 //! What may run as a task: the bounds that the verbs share, under names that an error can explain.
 //!
-//! Each trait is an alias: one blanket implementation, so nobody implements it by hand, and a
+//! Each trait is an alias: one blanket implementation, so no user implements it by hand, and a
 //! sentence for the compiler to say where the bound does not hold.
 
 use std::fmt::Display;

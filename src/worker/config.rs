@@ -1,4 +1,4 @@
-//! What every worker of a pool is told once.
+//! What every worker of a pool gets once, at its start.
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,7 @@ pub(crate) struct WorkerConfig {
     pub(crate) exit_hook: Option<Hook>,
     /// Configures the worker's runtime before it is built.
     pub(crate) runtime_initializer: Option<ImageAddress<ConfigureRuntime>>,
-    /// Told of each task's error before it becomes text.
+    /// Called with each task's error before it becomes text.
     pub(crate) exception_handler: Option<ImageAddress<HandleException>>,
     /// The host has a logger.
     pub(crate) host_logs: bool,
@@ -45,7 +45,7 @@ pub(crate) struct WorkerConfig {
     pub(crate) spin_ns: u64,
     /// How many workers of a queue may spin at once.
     pub(crate) searchers: u32,
-    /// There are more workers than processors for them: who spins gives way to who works.
+    /// There are more workers than processors for them: a spinning worker yields to one that works.
     pub(crate) crowded: bool,
 }
 

@@ -29,7 +29,7 @@ use super::start::WorkerFds;
 /// A lower class is served first once it was passed over this many times.
 const AGEING: u32 = 32;
 
-/// Bytes of the text of a failure that the host is told.
+/// Bytes of the text of a failure that reach the host.
 pub(crate) const MAX_FAILURE_TEXT: usize = 64 << 10;
 
 /// What became of a look for work.
@@ -115,8 +115,8 @@ impl Engine {
         })
     }
 
-    /// This process is the pool's own: if it cannot go on, it ends. Who has attached his program
-    /// is told of outcomes instead.
+    /// This process belongs to the pool and exits when it cannot continue. An attached program gets
+    /// an error instead.
     pub(super) fn may_end(&mut self) {
         self.may_end = true;
     }
@@ -309,8 +309,8 @@ impl Engine {
     ///
     /// # Panics
     ///
-    /// If a task has closed the descriptors of this worker, which then cannot go on: whoever is in
-    /// it is lost, and may have another attempt.
+    /// A task has closed the descriptors of this worker, which then cannot go on: the tasks in it
+    /// are lost, and may have another attempt.
     pub(crate) fn check_descriptors(&self) {
         assert!(self.outputs.are_open(), "a task has closed the descriptors of this worker");
     }
@@ -333,7 +333,7 @@ impl Engine {
     fn commit(&mut self, task: Claimed, output: OutputDesc, inline: &[u8]) {
         let record = self.record(&task);
         record.describe_output(output, inline);
-        // C5: dies here → RUNNING with an output that nobody reads.
+        // C5: dies here → RUNNING with an output that is never read.
         crash::here(Point::C5);
         match record.try_commit(task.word) {
             Ok(_) => self.publish(task.record),
@@ -372,8 +372,8 @@ impl Engine {
         {
             self.publish(task.record);
         }
-        // Anything else is not this worker's any more: somebody damaged the record, or this
-        // worker was declared dead. The host sorts it out.
+        // Any other state is not this worker's any more: the record is damaged, or this worker was
+        // declared dead. The host sorts it out.
     }
 
     /// Whether the host has said something since the last look, and whether it asked for
@@ -387,8 +387,8 @@ impl Engine {
         Some(Asked(Attention::asked(before, word)))
     }
 
-    /// Says what only this worker knows, over words that no correct process wrote and that nobody
-    /// else can tell from true ones: how far it has read its hand-back lane, and which of the
+    /// Publishes what only this worker knows, over words that no correct process wrote and that no
+    /// other process can tell from true ones: its position in its hand-back lane, and which of the
     /// tasks that it has by the records it does not `have`. Those end.
     pub(crate) fn answer(&mut self, have: impl Fn(u32) -> bool) {
         self.outputs.say_taken();

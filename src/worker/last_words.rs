@@ -1,8 +1,8 @@
 //! What a worker says in a program that is built with `panic = "abort"`.
 //!
-//! There nobody catches a panic: the hook runs, and the process ends. So the hook completes the
-//! task whose future panicked, RUNNING → DONE, and the worker's death does the rest: recovery
-//! finds the record by its owner and delivers the outcome (C6 in `table/README.md`).
+//! There no code can catch a panic: the hook runs, and the process ends. So the hook completes the
+//! task whose future panicked, RUNNING → DONE, and the worker's death does the rest: recovery finds
+//! the record by its owner and delivers the outcome (C6 in `table/README.md`).
 //!
 //! The hook interrupts code that holds the engine, so nothing of the engine is touched: it has a
 //! mapping of the results of its own and a block there that was set aside when the worker started.
@@ -69,7 +69,7 @@ pub(super) fn during<R>(subject: impl FnOnce() -> Option<Subject>, code: impl Fn
     result
 }
 
-/// Completes what panicked on this thread. False if there is nothing that could be told so.
+/// Completes the task that panicked on this thread. Returns false if no task was being polled.
 pub(super) fn speak(panic: &TaskPanic) -> bool {
     // Taken, so that a panic in here finds nothing more to say.
     let words = WORDS.try_with(|words| words.try_borrow_mut().ok()?.take()).ok().flatten();

@@ -62,7 +62,7 @@ impl Outputs {
         let mut arena = self.lock();
         let block = arena.allocate(bytes.len())?;
         arena.region.write(block.offset(), bytes);
-        // A2: dies here → the same, with bytes that nobody names.
+        // A2: dies here → the same, with bytes that no record names.
         crash::here(Point::A2);
         Ok(block)
     }
@@ -88,7 +88,7 @@ impl Outputs {
     pub(crate) fn only_loans(&self) -> bool {
         let arena = self.lock();
         // Acquire: pairs with the Release in `HostQueue::end_loan`. A loan that is not counted any
-        // more was handed back, or its block is about to be, with a ring for who waits.
+        // more was handed back, or its block is about to be, with a ring for the worker that waits.
         let lent = arena.control.lent(arena.slot).load(Acquire);
         (arena.allocator.used() - arena.set_aside) as u64 <= lent
     }
@@ -172,7 +172,7 @@ pub(crate) struct OutputLoan {
     outputs: Outputs,
     block: Block,
     len: usize,
-    /// The block is somebody else's to free.
+    /// The block is not ours to free.
     published: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Panics of user code: caught, and told with message, place and backtrace.
+//! Panics of user code: caught, and reported with message, place and backtrace.
 #![forbid(unsafe_code)]
 
 use std::backtrace::Backtrace;

@@ -213,7 +213,7 @@ impl Slots {
         self.slots[index].in_flight = Some(in_flight);
     }
 
-    /// Polls the future in slot `index`; pending, too, if nobody is there any more (a stale wake).
+    /// Polls the future in slot `index`. Also pending if the slot is empty (a stale wake).
     pub(crate) fn poll(&mut self, index: usize, output: &mut Output) -> Poll<Status> {
         let Slot { place, waker, in_flight } = &mut self.slots[index];
         let (Some(in_flight), Some(vtable)) = (in_flight, place.holds) else {
@@ -234,8 +234,8 @@ impl Slots {
     /// Drops what is left of the future in slot `index` and frees the slot.
     pub(crate) fn vacate(&mut self, index: usize) -> Option<Claimed> {
         let slot = &mut self.slots[index];
-        // A panic while a cancelled future is dropped has nobody to go to: its outcome is
-        // already delivered. The hook has printed it.
+        // A panic while a cancelled future is dropped has no receiver: the outcome is already
+        // delivered. The hook has printed it.
         let _ = slot.place.clear();
         let task = slot.in_flight.as_ref()?.held.task;
         slot.in_flight = None;

@@ -9,7 +9,7 @@ use crate::sync::spin_hint;
 
 use super::claimed::now;
 
-/// One idle spell in so many is spun through in any case.
+/// Every n-th idle spell spins regardless of the average.
 const PROBE: u32 = 16;
 
 /// The spin budget of one worker.
@@ -49,7 +49,7 @@ impl Spin {
         self.now = Some(time);
     }
 
-    /// User code has just run, and nobody knows for how long.
+    /// User code has just run, for an unknown time.
     pub(super) fn forget_now(&mut self) {
         self.now = None;
     }

@@ -171,7 +171,7 @@ pub fn all() -> Vec<Mutation> {
         test(
             "a worker does not help past what is stale",
             "ring/claim.rs",
-            "// Somebody's, called off, or a leftover of an earlier use: the entry has done its work.\n        ring.help(position);",
+            "// Claimed, cancelled, or a leftover of an earlier use: the entry has done its work.\n        ring.help(position);",
             "return Claim::Empty;",
             &["a_cancelled_entry_is_passed"],
         ),
@@ -243,7 +243,7 @@ pub fn all() -> Vec<Mutation> {
         sample(loom(
             "no fence B5: a searcher leaves and looks for more",
             "doorbell/workers.rs",
-            "// rang nobody, has its entry seen here.\n        fence(SeqCst);",
+            "// no worker, its entry is seen here.\n        fence(SeqCst);",
             NOTHING,
             BUSY,
         )),
@@ -279,7 +279,7 @@ pub fn all() -> Vec<Mutation> {
         sample(loom(
             "no fence B9: a thread asks and tries the lock",
             "doorbell/turn.rs",
-            "// holder lets go and looks.\n        fence(SeqCst);",
+            "// its holder releases it and checks.\n        fence(SeqCst);",
             NOTHING,
             HOST_THREADS,
         )),
@@ -293,7 +293,7 @@ pub fn all() -> Vec<Mutation> {
         loom(
             "no fence B12: a thread takes its turn and looks",
             "doorbell/turn.rs",
-            "// the fence the store may still be on its way when the look is over.\n        fence(SeqCst);",
+            "// is over.\n        fence(SeqCst);",
             NOTHING,
             HOST_THREADS,
         ),
@@ -422,7 +422,7 @@ pub fn all() -> Vec<Mutation> {
         test(
             "recovery does not ring the workers",
             "queue/recover.rs",
-            "// The dead worker may have been rung for a task, or may have had to ring somebody.\n        self.ring_all();",
+            "// The dead worker may have been rung for a task, or may have had to ring another worker.\n        self.ring_all();",
             "{}",
             &["recovery_forgets_that_the_dead_slept"],
         ),

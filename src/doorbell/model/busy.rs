@@ -1,5 +1,5 @@
 //! A worker that takes a task and is then busy for long, against a push: the task after it goes to
-//! somebody else. One step of each side, so that loom tries every order of it.
+//! another worker. One step of each side, so that loom tries every order of it.
 
 use std::sync::Arc;
 
@@ -66,7 +66,7 @@ impl Shared {
     }
 }
 
-/// The host rings nobody for a task that a searcher will find. If that one has found another
+/// The host rings no worker for a task that a searcher will find. If the searcher has found another
 /// meanwhile, it sees the task and rings (B4 against B5).
 #[test]
 fn what_the_host_leaves_to_a_searcher_is_passed_on_by_it() {

@@ -33,7 +33,7 @@ impl Shared {
         }
     }
 
-    /// As `HostQueue::drain`; whoever finds something wakes the one who waits.
+    /// As `HostQueue::drain`; a thread that finds something wakes the waiting one.
     fn drain(&self) {
         loop {
             self.turn.ask();

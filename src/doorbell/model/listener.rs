@@ -1,4 +1,4 @@
-//! A runtime's listener, which arms again only while somebody is parked, against a receiver that
+//! A runtime's listener, which arms again only while a receiver is parked, against a receiver that
 //! parks and a worker that completes.
 
 use std::sync::Arc;
@@ -135,7 +135,7 @@ impl Host {
     }
 }
 
-/// Nobody waits for task 0, whose ring may have been for whoever waits for task 1.
+/// No receiver waits for task 0, whose ring may have been for the receiver of task 1.
 #[test]
 fn a_listener_that_was_rung_arms_again_for_who_is_parked() {
     check("a listener, a receiver, a worker", 2, || {

@@ -1,4 +1,4 @@
-//! Submitters that wait for room, against whoever frees a record, gives up, or closes the queue.
+//! Submitters that wait for room, against threads that free a record, give up, or close the queue.
 
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ impl Queue {
         woken.into_iter().for_each(std::task::Waker::wake);
     }
 
-    /// As `Task::settle` and the thread that polls it; gives up after so many sleeps.
+    /// As `Task::settle` and the thread that polls it; gives up after this many sleeps.
     fn submit(&self, bell: &Arc<Bell>, sleeps: u32) -> Try {
         let waker = bell.waker();
         let mut place = None;
@@ -97,8 +97,8 @@ fn submitter(queue: &Arc<Queue>, sleeps: u32) -> loom::thread::JoinHandle<Try> {
     loom::thread::spawn(move || queue.submit(&Arc::new(Bell::new()), sleeps))
 }
 
-/// Whoever waits is told, and nobody comes in after that: who closes and then finds nothing
-/// pending may end the pool.
+/// Every waiter is woken, and no task comes in after that: a thread that closes and then finds
+/// nothing pending may end the pool.
 #[test]
 fn closing_ends_every_wait_and_lets_nobody_in_later() {
     for free in [0, 1] {
@@ -116,7 +116,7 @@ fn closing_ends_every_wait_and_lets_nobody_in_later() {
     }
 }
 
-/// One record becomes free, and one of two who wait gives up; the other gets it.
+/// One record becomes free, and one of two waiters gives up; the other gets it.
 #[test]
 fn who_gives_up_passes_its_turn_on() {
     check("room for one of two, and one gives up", 3, || {

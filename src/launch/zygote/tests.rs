@@ -160,7 +160,7 @@ pub(in crate::launch) fn give_up_rights() {
 /// Has its zygote made as nobody, and becomes root again.
 pub(in crate::launch) fn take_rights_back() {
     if !is_root() {
-        // The zygote has the user of its host, who cannot change.
+        // The zygote has the user of its host, which cannot change.
         Rig::new("sleep").start(FIRST);
         return;
     }

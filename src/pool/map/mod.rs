@@ -79,11 +79,11 @@ pub struct Map<S: Source, T> {
     value: PhantomData<fn() -> T>,
 }
 
-/// With so many tasks on their way, a look that brings fewer results than `FEW` comes too early:
-/// it costs as much as one that brings many, and takes the line that a worker writes to.
+/// With at least this many tasks in flight, polling the lanes for fewer than `FEW` results is a
+/// loss: it costs as much as polling for many, and takes the cache line that the worker is writing.
 const MANY: usize = 256;
 const FEW: usize = 32;
-/// So long the next look waits then, where waits have lately not been longer.
+/// How long the next poll is put off in that case, unless recent waits were longer.
 const GATHER_NS: u64 = 3_000;
 
 struct InFlight {

@@ -6,7 +6,7 @@
 
 use crate::queue::Staged;
 
-/// At most so many items for a queue are submitted together, and for so many queues.
+/// Upper bounds of one batch: items per queue, and queues.
 const MOST: usize = 64;
 const MOST_QUEUES: usize = 4;
 /// A batch may hold back at most this part of the items that lately came quickly.
@@ -27,12 +27,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// For a pool of so many queues.
+    /// For a pool of `queues` queues.
     pub(super) fn new(queues: usize) -> Self {
         Self { quick: 0, most: MOST * queues.min(MOST_QUEUES) }
     }
 
-    /// Results that make room for a batch worth while, in a window of so many items.
+    /// Results after which a batch is worth while, in a window of `window` items.
     #[inline]
     pub(super) fn refill(&self, window: usize) -> usize {
         (window / 4).min(self.most)
@@ -43,7 +43,7 @@ impl Pace {
         (self.quick / SHARE).clamp(1, self.most)
     }
 
-    /// So many items came within `ns` nanoseconds.
+    /// Notes that `items` items came within `ns` nanoseconds.
     pub(super) fn learn(&mut self, items: usize, ns: u64) {
         let quick = ns <= QUICK_NS * items as u64;
         self.quick = if quick { self.quick.saturating_add(items) } else { 0 };
@@ -63,7 +63,7 @@ pub(super) struct Stage {
 #[derive(Debug, Default)]
 struct Line {
     tasks: Vec<Staged>,
-    /// So many of them, from the front, are gone.
+    /// Removes the first `count` of them.
     gone: usize,
 }
 
@@ -74,7 +74,7 @@ impl Line {
 }
 
 impl Stage {
-    /// An empty one for a pool of so many queues.
+    /// An empty one for a pool of `queues` queues.
     pub(super) fn new(queues: usize) -> Self {
         Self { queues: (0..queues).map(|_| Line::default()).collect(), bytes: Vec::new(), items: 0 }
     }
@@ -96,7 +96,7 @@ impl Stage {
         (self.queues[queue].left(), &self.bytes)
     }
 
-    /// So many items for `queue`, from the front, were submitted or given up.
+    /// Removes the first `count` items for `queue`, which were submitted or given up.
     pub(super) fn done(&mut self, queue: usize, items: usize) {
         let line = &mut self.queues[queue];
         line.gone += items;

@@ -59,7 +59,7 @@ impl Drop for Notes {
 }
 
 fn note_armed(notes: &str) {
-    // Whoever sees the file finds it whole.
+    // A reader that sees the file finds it whole.
     let (new, path) = (Path::new(notes).join("new"), Path::new(notes).join("armed"));
     fs::write(&new, std::process::id().to_string()).unwrap();
     fs::rename(new, path).unwrap();
@@ -198,7 +198,7 @@ impl Scene {
             if scene.tasks.len() < CAPACITY / 2 {
                 scene.submit(3);
             }
-            // What the armed worker holds may take until somebody continues it.
+            // What the armed worker holds may take until it is continued.
             scene.collect(Instant::now() + Duration::from_millis(20));
             look(scene).then_some(())
         });
@@ -284,7 +284,7 @@ fn a_worker_that_stops_with_a_task_it_has_not_begun_does_not_hold_up_the_tasks_l
     for (point, options) in [Point::C2, Point::C3].into_iter().zip(limits) {
         let mut scene = Scene::with(point, Deed::Stop, options);
         let pid = scene.arm(point, Deed::Stop);
-        // Nobody continues it: the limits of what it holds have to see to that.
+        // It is not continued: the limits of what it holds have to end it.
         scene.work_until(|scene| scene.pool.stats().killed_for_deadline == 1);
         scene.settle();
         assert!(!scene.pool.worker_pids().contains(&pid), "{point:?}");

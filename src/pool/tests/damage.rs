@@ -71,7 +71,7 @@ fn damaged(part: u8, costs_the_queue: bool) {
     let before = workers(&pool);
     let options = TaskOptions::new().retries(3);
     let task = pool.apply(spoil, part);
-    // Nobody takes the outcome until the others are there: they pend while it is found.
+    // The outcome is not taken until the others are there: they pend while it is found.
     let others: Vec<_> = (0..40).map(|n| pool.with(options).apply(double, n)).collect();
     let spoiler = task.wait();
     for (n, other) in others.into_iter().enumerate() {

@@ -46,7 +46,7 @@ fn dies(worker: impl FnOnce()) -> bool {
     died
 }
 
-/// The panics of workers are part of the game; nobody else's are.
+/// Panics of workers are part of the game; other panics are not.
 fn silence_the_dying() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -11,7 +11,7 @@ use crate::table::{Owner, Place, State, StateWord};
 use crate::task::{LossCause, Status, TaskOptions};
 use crate::worker::{Claimed, Look};
 
-/// With so many small tasks.
+/// With `count` small tasks.
 fn with_tasks(tasks: u32) -> Life<'static> {
     // What is called off, if anything is, is the first.
     let mut life = Life::new(&[0; 16]);
@@ -36,7 +36,7 @@ fn start(life: &mut Life<'_>) -> Claimed {
     task
 }
 
-/// Whether somebody has rung `slot`'s bell since this was asked last.
+/// Whether `slot`'s bell was rung since the last call.
 fn is_rung(life: &Life<'_>, slot: usize) -> bool {
     let bell = life.queue.bells().nth(slot).unwrap().try_clone_to_owned().unwrap();
     EventFd::from(bell).drain().unwrap()
@@ -149,7 +149,7 @@ fn the_last_outcome_of_a_closed_queue_calls_the_supervisor() {
     assert!(life.common.supervisor_bell.drain().unwrap());
 }
 
-/// Nobody but the host gives a record another generation.
+/// Only the host gives a record another generation.
 #[test]
 fn another_generation_than_the_hosts_is_damage() {
     let mut life = with_tasks(1);
@@ -310,7 +310,7 @@ fn what_is_lent_is_said_again() {
     for _ in 0..2 {
         assert!(life.hands[0].as_ref().unwrap().engine.outputs().store(&[1; ARENA / 2]).is_ok());
     }
-    // As if all of it were lent, and somebody had written over the word that says so.
+    // As if all of it were lent, and a faulty process had overwritten the word that says so.
     lock(&life.queue.lanes).lanes[0].lent = ARENA as u64;
     life.submit_with(&[7; 8], TaskOptions::new());
     let task = start(&mut life);

@@ -36,7 +36,7 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// A host of `queue`, which nobody has used yet.
+    /// A host of `queue`, which is unused so far.
     pub(super) fn new(queue: &Queue) -> Self {
         Self {
             tail: 0,
@@ -177,7 +177,7 @@ impl Host {
         self.outcomes[task].push(Outcome::Cancelled);
     }
 
-    /// Gives everything that the dead worker in `slot` held to somebody.
+    /// Queues again, frees or delivers everything that the dead worker in `slot` held.
     pub(super) fn recover(&mut self, queue: &Queue, slot: usize) {
         self.receive(queue, slot);
         for index in 0..self.entries.len() {

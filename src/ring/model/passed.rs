@@ -8,8 +8,8 @@ use super::Queue;
 use super::host::{Host, Outcome};
 use super::worker::Worker;
 
-/// Head was moved past an entry that nobody has claimed, as a scribble can. The audit queues the
-/// task again, unless a worker that has looked before claims it just now.
+/// Head was moved past an unclaimed entry, as a scribble can. The audit queues the task again,
+/// unless a worker that read the entry before claims it just now.
 #[test]
 fn what_was_passed_by_is_queued_again_unless_somebody_claims_it() {
     check("an audit that queues again, against a claim", 3, || {

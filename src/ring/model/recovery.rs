@@ -19,7 +19,7 @@ enum Fate {
     Retried,
     /// Killed after its task was called off.
     Cancelled,
-    /// Stopped: nobody may touch what it holds, and nobody may wait for it.
+    /// Stopped: no process may touch what it holds, and none may wait for it.
     Stopped,
 }
 

@@ -1,4 +1,5 @@
-//! Several host threads: each submits under the host's mutex; whoever gets the lanes drains them.
+//! Several host threads: each submits under the host's mutex; the thread that gets the lanes drains
+//! them.
 
 use std::sync::Arc;
 

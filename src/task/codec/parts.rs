@@ -185,7 +185,7 @@ pub(super) struct Name<'r, 'de, const DESCRIBED: bool> {
 }
 
 impl<const DESCRIBED: bool> Name<'_, '_, DESCRIBED> {
-    /// Only a unit variant is told from the others by the described format's name alone.
+    /// Only a unit variant is known by the described format's name alone.
     #[inline]
     fn holds(&self, wanted: Kind) -> Result<(), Refusal> {
         let fits = match DESCRIBED {
