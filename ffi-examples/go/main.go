@@ -1,13 +1,16 @@
-// The example programs: map, loop, async, zero-copy, crash and confined, by the name given as argument.
+// The example programs, by the name given as argument.
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"log"
 	"os"
+	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"aiopool-examples/aiopool"
@@ -17,10 +20,10 @@ func main() {
 	log.SetFlags(0)
 	examples := map[string]func(){
 		"map": squares, "loop": loop, "async": async, "zero-copy": zeroCopy, "crash": crash,
-		"confined": confined,
+		"confined": confined, "many": many,
 	}
 	if len(os.Args) != 2 || examples[os.Args[1]] == nil {
-		log.Fatal("usage: examples map|loop|async|zero-copy|crash|confined")
+		log.Fatal("usage: examples map|loop|async|zero-copy|crash|confined|many")
 	}
 	examples[os.Args[1]]()
 }
@@ -75,6 +78,43 @@ func sum(values []uint64, errs []error, expected func(uint64) uint64) (sum uint6
 func squares() {
 	values, errs := all("square", 1000, 4, 16)
 	fmt.Printf("map: %d squares, sum %d\n", len(values), sum(values, errs, func(x uint64) uint64 { return x * x }))
+}
+
+// many calls from more goroutines than the pool has room for, some with a context that ends: each
+// comes back, and no thread is made for one that waits.
+func many() {
+	debug.SetMaxThreads(100)
+	pool := start(aiopool.Options{Processes: 1, ChildConcurrency: 64})
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	var failed, cancelled, refused atomic.Int64
+	for i := 0; i < 6100; i++ {
+		group.Add(1)
+		go func(i int) {
+			defer group.Done()
+			within := context.Background()
+			if i%61 == 0 {
+				within = ctx
+			}
+			_, err := pool.ApplyContext(within, "slow_double", aiopool.Number(uint64(i)))
+			if within == ctx && errors.Is(err, context.Canceled) {
+				cancelled.Add(1)
+			} else if err != nil {
+				failed.Add(1)
+			}
+		}(i)
+	}
+	cancel()
+	var poolError *aiopool.PoolError
+	if _, err := pool.Apply("square", make([]byte, 65<<20)); errors.As(err, &poolError) {
+		refused.Add(1)
+	}
+	group.Wait()
+	end(pool)
+	if _, err := pool.Apply("square", aiopool.Number(1)); err != aiopool.ErrClosed {
+		log.Fatalf("a closed pool: %v", err)
+	}
+	fmt.Printf("many: %d failed, %d refused, cancelled some: %t\n", failed.Load(), refused.Load(), cancelled.Load() > 0)
 }
 
 // loop keeps 256 tasks in flight, each in a goroutine that submits the next when one is over.

@@ -36,6 +36,7 @@ const trySubmit = lib.func('int aiopool_pool_try_submit(void *pool, aiopool_call
 const borrow = lib.func('int aiopool_pool_loan(void *pool, size_t len, _Out_ void **data, _Out_ void **loan)');
 const giveBack = lib.func('int aiopool_loan_return(void *loan)');
 const peek = lib.func('int aiopool_pool_peek(void *pool, _Out_ void **outcome)');
+const cancel = lib.func('int aiopool_pool_cancel(void *pool, uint64_t ticket)');
 const close = lib.func('int aiopool_pool_close(void *pool)');
 const join = lib.func('int aiopool_pool_join(void *pool, uint64_t timeout_ms)');
 const free = lib.func('int aiopool_pool_free(void *pool)');
@@ -46,23 +47,37 @@ const text = lib.func('const char *aiopool_outcome_text(void *outcome)');
 const userData = lib.func('uint64_t aiopool_outcome_user_data(void *outcome)');
 const release = lib.func('int aiopool_outcome_release(void *outcome)');
 
-const [OK, TIMEOUT, EMPTY, FULL] = [0, -6, -7, -8];
+const [OK, TIMEOUT, EMPTY, FULL, CLOSED, MISUSE] = [0, -6, -7, -8, -9, -20];
 const START_COMMAND = 2;
 const [NO_NEW_PRIVS, NO_NETWORK, NO_SIGNALS, BEST_EFFORT] = [2, 4, 16, 32];
 const BORROW_OUTPUT = 4;
 export const WORKER_LOST = 5;
 
-function check(result) {
-  if (result !== OK) throw new Error(lastError());
+/** A call that the library refused; `status` is AIOPOOL_ERR_*. */
+export class PoolError extends Error {
+  constructor(message, status) {
+    super(message);
+    this.name = 'PoolError';
+    this.status = status;
+  }
 }
 
 /** A task that ended without a value; `status` is AIOPOOL_OUTCOME_*. */
 export class TaskError extends Error {
   constructor(message, status) {
     super(message);
+    this.name = 'TaskError';
     this.status = status;
   }
 }
+
+function check(result) {
+  if (result !== OK) throw new PoolError(lastError(), result);
+}
+
+// How long calls that found no room wait for another try when no outcome is on its way that would
+// bring one: the memory of an input comes back a little after its outcome.
+const RETRY_MS = 20;
 
 /** An output where its worker has put it: `bytes` are valid until `release`. */
 export class Borrowed {
@@ -107,9 +122,11 @@ export class Pool {
   #call = {};
   #functions = new Map();
   #tasks = new Map();
-  #full = []; // Calls that found no room.
+  #full = []; // Keys of the tasks that found no room, the oldest first.
+  #retry; // The timer of another try.
   #next = 1;
   #ended;
+  #gone = false; // Freed: nothing of the pool may be used.
 
   /**
    * Starts worker processes of `command`, an array of words.
@@ -136,12 +153,23 @@ export class Pool {
     this.#poll.unref();
   }
 
-  /** Runs a worker's function on a Buffer; a promise of its output, copied. */
-  apply(name, input) {
-    return this.#submit({ function: this.#number(name), input, input_len: input.length }, (outcome) => {
-      const bytes = Buffer.from(new Uint8Array(koffi.view(data(outcome), Number(length(outcome)))));
-      check(release(outcome));
-      return bytes;
+  /**
+   * Runs a worker's function on a Buffer; a promise of its output, copied.
+   *
+   * A call that the pool refuses rejects its promise with a `PoolError`, and concerns no other call.
+   * A call that finds the pool full waits in this process, in order. `signal`, an AbortSignal,
+   * cancels the task and rejects with the signal's reason. `timeoutMs`, `retries`: as in aiopool.h.
+   */
+  async apply(name, input, { signal, timeoutMs = 0, retries = 0 } = {}) {
+    const call = {
+      function: this.#number(name), input, input_len: input.length, timeout_ms: timeoutMs, retries,
+    };
+    return this.#submit(call, signal, (outcome) => {
+      try {
+        return Buffer.from(new Uint8Array(koffi.view(data(outcome), Number(length(outcome)))));
+      } finally {
+        check(release(outcome));
+      }
     });
   }
 
@@ -149,7 +177,8 @@ export class Pool {
    * Runs a worker's function on `size` bytes that `fill` writes where the workers read them; a
    * promise of its output where the worker has written it.
    */
-  applyInPlace(name, size, fill) {
+  async applyInPlace(name, size, fill, { signal } = {}) {
+    const number = this.#number(name);
     const [memory, loan] = [[null], [null]];
     check(borrow(this.#pool, size, memory, loan));
     try {
@@ -158,8 +187,8 @@ export class Pool {
       check(giveBack(loan[0]));
       throw error;
     }
-    const call = { function: this.#number(name), loan: loan[0], flags: BORROW_OUTPUT };
-    return this.#submit(call, (outcome) => new Borrowed(outcome));
+    const call = { function: number, loan: loan[0], flags: BORROW_OUTPUT };
+    return this.#submit(call, signal, (outcome) => new Borrowed(outcome));
   }
 
   #number(name) {
@@ -171,60 +200,150 @@ export class Pool {
     return this.#functions.get(name);
   }
 
-  #submit(call, take) {
-    if (this.#ended) throw new Error('the pool is closed');
-    const key = this.#next++;
-    const complete = { ...this.#call, ...call, user_data: key };
-    if (this.#full.length > 0 || !this.#push(complete)) this.#full.push(complete);
-    this.#poll.ref();
-    return new Promise((resolve, reject) => this.#tasks.set(key, { take, resolve, reject }));
+  /** Submits `call`; `take` makes the value of its outcome. */
+  #submit(call, signal, take) {
+    return new Promise((resolve, reject) => {
+      if (this.#ended) throw new PoolError('the pool is closed', CLOSED);
+      signal?.throwIfAborted();
+      const key = this.#next++;
+      const task = { call: { ...this.#call, ...call, user_data: key }, take, resolve, reject };
+      if (signal) {
+        const abort = () => this.#abort(key, signal.reason);
+        signal.addEventListener('abort', abort, { once: true });
+        task.forget = () => signal.removeEventListener('abort', abort);
+      }
+      this.#tasks.set(key, task);
+      this.#poll.ref();
+      if (this.#full.length > 0 || !this.#push(key)) this.#full.push(key);
+      this.#plan();
+    });
   }
 
-  /** False if the pool is full. */
-  #push(call) {
-    const result = trySubmit(this.#pool, call, [0n]);
+  /** Submits a task, or rejects it if it is refused; false if the pool is full. */
+  #push(key) {
+    const task = this.#tasks.get(key);
+    if (!task) return true; // It was aborted while it waited.
+    const ticket = [0n];
+    const result = trySubmit(this.#pool, task.call, ticket);
     if (result === FULL) return false;
-    check(result);
+    if (result === OK) {
+      task.ticket = ticket[0];
+      task.call = undefined;
+    } else {
+      this.#refuse(key, new PoolError(lastError(), result));
+    }
     return true;
+  }
+
+  /** Ends a task that the pool does not have. */
+  #refuse(key, reason) {
+    const { call, reject, forget } = this.#tasks.get(key);
+    this.#tasks.delete(key);
+    forget?.();
+    if (call.loan) giveBack(call.loan);
+    reject(reason);
+    this.#rest();
+  }
+
+  #abort(key, reason) {
+    const task = this.#tasks.get(key);
+    if (!task) return;
+    if (task.ticket === undefined) return this.#refuse(key, reason);
+    task.aborted = { reason };
+    // A task that is over has its outcome on the way.
+    cancel(this.#pool, task.ticket);
+  }
+
+  /** Tries the calls that found no room, the oldest first. */
+  #pump() {
+    while (this.#full.length > 0 && this.#push(this.#full[0])) this.#full.shift();
+    this.#plan();
+  }
+
+  /** Sees to another try for calls without room. */
+  #plan() {
+    if (this.#full.length === 0 || this.#retry) return;
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined;
+      if (!this.#gone) this.#pump();
+    }, RETRY_MS);
   }
 
   /** There may be outcomes: takes them all; then the descriptor is not readable any more. */
   #readable() {
+    if (this.#gone) return;
     const out = [null];
     let result;
     while ((result = peek(this.#pool, out)) === OK) this.#settle(out[0]);
-    if (result !== EMPTY) check(result);
-    while (this.#full.length > 0 && this.#push(this.#full[0])) this.#full.shift();
-    if (this.#tasks.size > 0) return;
-    if (!this.#ended) this.#poll.unref();
-    else if ((result = join(this.#pool, 0)) !== TIMEOUT) this.#end(result);
+    if (result !== EMPTY) return this.#fail(new PoolError(lastError(), result));
+    this.#pump();
+    this.#rest();
+  }
+
+  /** Lets the process end, or ends the pool, where no task is left. */
+  #rest() {
+    if (this.#gone || this.#tasks.size > 0) return;
+    if (!this.#ended) {
+      this.#poll.unref();
+      return;
+    }
+    const result = join(this.#pool, 0);
+    if (result !== TIMEOUT) this.#end(result);
   }
 
   #settle(outcome) {
     const key = Number(userData(outcome));
-    const { take, resolve, reject } = this.#tasks.get(key);
+    const { take, resolve, reject, forget, aborted } = this.#tasks.get(key);
     this.#tasks.delete(key);
-    const how = status(outcome);
-    if (how === 0) {
-      resolve(take(outcome));
-    } else {
-      reject(new TaskError(text(outcome), how));
+    forget?.();
+    try {
+      const how = status(outcome);
+      if (how === 0) {
+        resolve(take(outcome));
+        return;
+      }
+      const error = aborted?.reason ?? new TaskError(text(outcome), how);
       check(release(outcome));
+      reject(error);
+    } catch (error) {
+      reject(error);
     }
+  }
+
+  /** The pool is broken: every task ends with the reason. */
+  #fail(error) {
+    for (const { call, reject, forget } of this.#tasks.values()) {
+      forget?.();
+      if (call?.loan) giveBack(call.loan);
+      reject(error);
+    }
+    this.#tasks.clear();
+    this.#full = [];
+    const ended = this.#ended;
+    this.#ended = { resolve() {}, reject() {} };
+    this.#release();
+    ended?.reject(error);
+  }
+
+  #release() {
+    this.#gone = true;
+    clearTimeout(this.#retry);
+    this.#poll.close();
+    return free(this.#pool);
   }
 
   #end(result) {
     const { resolve, reject } = this.#ended;
-    const error = result === OK ? undefined : new Error(lastError());
-    this.#poll.close();
-    check(free(this.#pool));
-    if (error) reject(error);
+    const error = result === OK ? undefined : new PoolError(lastError(), result);
+    const freed = this.#release();
+    if (error ?? freed !== OK) reject(error ?? new PoolError(lastError(), freed));
     else resolve();
   }
 
-  /** Ends the workers; a promise of their end. */
-  close() {
-    if (this.#tasks.size > 0) throw new Error('await the tasks first');
+  /** Ends the workers when the last task is over; a promise of their end. */
+  async close() {
+    if (this.#tasks.size > 0) throw new PoolError('await the tasks first', MISUSE);
+    if (this.#ended) throw new PoolError('the pool is closed', CLOSED);
     check(close(this.#pool));
     this.#poll.ref();
     return new Promise((resolve, reject) => {

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import koffi from 'koffi';
 import { Call, Options } from './aiopool.mjs';
 
-const known = readFileSync(new URL('../../tests/abi/aiopool.sizes', import.meta.url), 'utf8')
+const known = readFileSync(new URL('../../crates/aiopool-capi/tests/abi/aiopool.sizes', import.meta.url), 'utf8')
   .trim().split('\n').map((line) => line.split(' '));
 let compared = 0;
 for (const [name, type] of [['aiopool_pool_options', Options], ['aiopool_call', Call]]) {

@@ -1,6 +1,6 @@
-// Package aiopool is a host of libaiopool: a pool whose calls block the goroutine that makes them.
-//
-// Go's own poller watches the pool's descriptor: no thread waits for outcomes.
+// Package aiopool is a host of libaiopool: a pool whose calls block the goroutine that makes them,
+// and no thread: Go's own poller watches the pool's descriptor, and a goroutine whose call finds the
+// pool full waits on a channel.
 package aiopool
 
 /*
@@ -30,7 +30,7 @@ static aiopool_status take(aiopool_pool *pool, aiopool_outcome **outcome, taken 
 
 // The input is Go's memory, which a struct of C's must not point to across calls.
 static aiopool_status submit(aiopool_pool *pool, uint32_t function, const void *input, size_t len,
-                             aiopool_loan *loan, uint64_t key) {
+                             aiopool_loan *loan, uint64_t key, uint64_t *ticket) {
 	aiopool_call call;
 	aiopool_status status = aiopool_call_init(&call);
 	if (status != AIOPOOL_OK) return status;
@@ -40,23 +40,35 @@ static aiopool_status submit(aiopool_pool *pool, uint32_t function, const void *
 	call.loan = loan;
 	call.flags = loan == NULL ? 0 : AIOPOOL_CALL_BORROW_OUTPUT;
 	call.user_data = key;
-	return aiopool_pool_submit(pool, &call, AIOPOOL_FOREVER, NULL);
+	return aiopool_pool_try_submit(pool, &call, ticket);
 }
 */
 import "C"
 
 import (
+	"context"
 	"encoding/binary"
-	"errors"
 	"os"
 	"runtime"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
 // WorkerLost is the status of a task whose worker died.
 const WorkerLost = int32(C.AIOPOOL_OUTCOME_WORKER_LOST)
+
+// PoolError is a call that the library refused; Status is AIOPOOL_ERR_*.
+type PoolError struct {
+	Status int32
+	Text   string
+}
+
+func (e *PoolError) Error() string { return e.Text }
+
+// ErrClosed is the error of a call to a pool that was closed.
+var ErrClosed = &PoolError{int32(C.AIOPOOL_ERR_CLOSED), "the pool is closed"}
 
 // TaskError is what a task ended with that has no value.
 type TaskError struct {
@@ -70,35 +82,61 @@ func (e *TaskError) Error() string { return e.Text }
 type Borrowed struct {
 	Bytes   []byte
 	outcome *C.aiopool_outcome
+	pool    *Pool
 }
 
 // Release gives the memory back to the worker.
 func (b *Borrowed) Release() {
 	b.Bytes = nil
 	C.aiopool_outcome_release(b.outcome)
+	// There may be room now for a call that found none.
+	b.pool.pump()
 }
+
+// retry is how long calls without room wait for another try when no outcome is on its way that would
+// bring one: the memory of an input comes back a little after its outcome.
+const retry = 20 * time.Millisecond
 
 type end struct {
 	output Borrowed
 	err    error
 }
 
-// Pool is a pool of worker processes.
+// task is a call on its way; its fields are its pool's lock's.
+type task struct {
+	key    uint64
+	number C.uint32_t
+	data   unsafe.Pointer
+	size   int
+	loan   *C.aiopool_loan
+	ticket C.uint64_t
+	// The pool has it.
+	submitted bool
+	ended     chan end
+}
+
+// Pool is a pool of worker processes. All goroutines may use it.
 type Pool struct {
-	pool  *C.aiopool_pool
-	file  *os.File
+	pool *C.aiopool_pool
+	file *os.File
+	done chan error
+
 	lock  sync.Mutex
 	next  uint64
-	tasks map[uint64]chan end
-	done  chan error
+	tasks map[uint64]*task
+	// The tasks that found no room, the oldest first.
+	full  []*task
+	retry *time.Timer
+	// Why there will be no more outcomes.
+	broken error
 }
 
 // call makes a call of the library on one thread, where its error text is.
 func call(f func() C.aiopool_status) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if f() != C.AIOPOOL_OK {
-		return errors.New(C.GoString(C.aiopool_last_error()))
+	if status := f(); status != C.AIOPOOL_OK {
+		return &PoolError{int32(status), C.GoString(C.aiopool_last_error())}
 	}
 	return nil
 }
@@ -161,7 +199,7 @@ func Start(command []string, o Options) (*Pool, error) {
 	denied := C.malloc(C.size_t(8*len(o.DeniedCalls) + 1))
 	defer C.free(denied)
 	copy(unsafe.Slice((*int64)(denied), len(o.DeniedCalls)), o.DeniedCalls)
-	p := &Pool{tasks: map[uint64]chan end{}, done: make(chan error, 1)}
+	p := &Pool{tasks: map[uint64]*task{}, done: make(chan error, 1)}
 	var fd C.int32_t
 	err := call(func() C.aiopool_status {
 		var options C.aiopool_pool_options
@@ -201,7 +239,7 @@ func Start(command []string, o Options) (*Pool, error) {
 	}
 	go func() {
 		if err := watched.Read(func(uintptr) bool { return p.receive() }); err != nil {
-			p.done <- err
+			p.fail(err)
 		}
 	}()
 	return p, nil
@@ -209,11 +247,18 @@ func Start(command []string, o Options) (*Pool, error) {
 
 // Apply runs a worker's function on input, and waits for its output.
 func (p *Pool) Apply(function string, input []byte) ([]byte, error) {
+	return p.ApplyContext(context.Background(), function, input)
+}
+
+// ApplyContext is Apply for as long as ctx lasts: at its end the task is cancelled, and the error is
+// the context's.
+func (p *Pool) ApplyContext(ctx context.Context, function string, input []byte) ([]byte, error) {
 	var data unsafe.Pointer
 	if len(input) > 0 {
 		data = unsafe.Pointer(&input[0])
 	}
-	result := p.run(function, data, len(input), nil)
+	result := p.run(ctx, function, data, len(input), nil)
+	runtime.KeepAlive(input)
 	if result.err != nil {
 		return nil, result.err
 	}
@@ -234,37 +279,129 @@ func (p *Pool) ApplyInPlace(function string, size int, fill func([]byte)) (*Borr
 		return nil, err
 	}
 	fill(unsafe.Slice((*byte)(data), size))
-	result := p.run(function, nil, 0, loan)
+	result := p.run(context.Background(), function, nil, 0, loan)
 	if result.err != nil {
 		return nil, result.err
 	}
 	return &result.output, nil
 }
 
-func (p *Pool) run(function string, data unsafe.Pointer, size int, loan *C.aiopool_loan) end {
+func (p *Pool) run(ctx context.Context, function string, data unsafe.Pointer, size int, loan *C.aiopool_loan) end {
 	name := C.CString(function)
 	defer C.free(unsafe.Pointer(name))
-	ended := make(chan end, 1)
+	t := &task{data: data, size: size, loan: loan, ended: make(chan end, 1)}
+	err := call(func() C.aiopool_status { return C.aiopool_function_declare(name, &t.number) })
+	if err == nil {
+		err = ctx.Err()
+	}
 	p.lock.Lock()
-	p.next++
-	key := p.next
-	p.tasks[key] = ended
-	p.lock.Unlock()
-	err := call(func() C.aiopool_status {
-		var number C.uint32_t
-		if status := C.aiopool_function_declare(name, &number); status != C.AIOPOOL_OK {
-			return status
-		}
-		return C.submit(p.pool, number, data, C.size_t(size), loan, C.uint64_t(key))
-	})
+	if err == nil {
+		err = p.broken
+	}
 	if err != nil {
-		p.lock.Lock()
-		delete(p.tasks, key)
 		p.lock.Unlock()
 		C.aiopool_loan_return(loan)
 		return end{err: err}
 	}
-	return <-ended
+	p.next++
+	t.key = p.next
+	p.tasks[t.key] = t
+	if len(p.full) > 0 || !p.push(t) {
+		p.full = append(p.full, t)
+		p.plan()
+	}
+	p.lock.Unlock()
+	select {
+	case result := <-t.ended:
+		return result
+	case <-ctx.Done():
+	}
+	p.lock.Lock()
+	if !t.submitted {
+		p.refuse(t, ctx.Err())
+	} else if p.tasks[t.key] == t {
+		// A task that is over has its outcome on the way.
+		C.aiopool_pool_cancel(p.pool, t.ticket)
+	}
+	p.lock.Unlock()
+	result := <-t.ended
+	if failed, ok := result.err.(*TaskError); ok && failed.Status == int32(C.AIOPOOL_OUTCOME_CANCELLED) {
+		result.err = ctx.Err()
+	}
+	return result
+}
+
+// push submits a task, or ends it if it is refused; false if the pool is full. With the lock.
+func (p *Pool) push(t *task) bool {
+	if p.tasks[t.key] != t {
+		return true // Its context ended while it waited.
+	}
+	full := false
+	err := call(func() C.aiopool_status {
+		status := C.submit(p.pool, t.number, t.data, C.size_t(t.size), t.loan, C.uint64_t(t.key), &t.ticket)
+		full = status == C.AIOPOOL_ERR_FULL
+		return status
+	})
+	if full {
+		return false
+	}
+	t.submitted = err == nil
+	if err != nil {
+		p.refuse(t, err)
+	}
+	return true
+}
+
+// refuse ends a task that the pool does not have. With the lock.
+func (p *Pool) refuse(t *task, err error) {
+	if p.tasks[t.key] != t {
+		return
+	}
+	delete(p.tasks, t.key)
+	C.aiopool_loan_return(t.loan)
+	t.ended <- end{err: err}
+}
+
+// pump tries the calls that found no room, the oldest first.
+func (p *Pool) pump() {
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	if p.broken != nil {
+		return
+	}
+	for len(p.full) > 0 && p.push(p.full[0]) {
+		p.full = p.full[1:]
+	}
+	p.plan()
+}
+
+// plan sees to another try for calls without room. With the lock.
+func (p *Pool) plan() {
+	if len(p.full) == 0 || p.retry != nil {
+		return
+	}
+	p.retry = time.AfterFunc(retry, func() {
+		p.lock.Lock()
+		p.retry = nil
+		p.lock.Unlock()
+		p.pump()
+	})
+}
+
+// fail ends every task with the reason why there will be no more outcomes.
+func (p *Pool) fail(err error) {
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	p.broken = err
+	p.full = nil
+	for key, t := range p.tasks {
+		delete(p.tasks, key)
+		if !t.submitted {
+			C.aiopool_loan_return(t.loan)
+		}
+		t.ended <- end{err: err}
+	}
+	p.done <- err
 }
 
 // receive gives each outcome to the goroutine it is for; called by Go's poller whenever there may
@@ -279,31 +416,35 @@ func (p *Pool) receive() bool {
 			break
 		}
 		if status != C.AIOPOOL_OK {
-			p.done <- errors.New(C.GoString(C.aiopool_status_str(status)))
+			p.fail(&PoolError{int32(status), C.GoString(C.aiopool_status_str(status))})
 			return true
 		}
 		result := end{}
 		if taken.status == C.AIOPOOL_OUTCOME_OK {
 			bytes := unsafe.Slice((*byte)(taken.data), int(taken.len))
-			result.output = Borrowed{bytes, outcome}
+			result.output = Borrowed{bytes, outcome, p}
 		} else {
 			result.err = &TaskError{int32(taken.status), C.GoString(taken.text)}
 			C.aiopool_outcome_release(outcome)
 		}
 		p.lock.Lock()
-		ended := p.tasks[uint64(taken.key)]
+		t := p.tasks[uint64(taken.key)]
 		delete(p.tasks, uint64(taken.key))
 		p.lock.Unlock()
-		ended <- result
+		t.ended <- result
 	}
+	p.pump()
 	switch status := C.aiopool_pool_join(p.pool, 0); status {
 	case C.AIOPOOL_ERR_MISUSE, C.AIOPOOL_ERR_TIMEOUT:
 		// It is open, or on its way to its end, which makes the descriptor readable.
 		return false
 	case C.AIOPOOL_OK:
+		p.lock.Lock()
+		p.broken = ErrClosed
+		p.lock.Unlock()
 		p.done <- nil
 	default:
-		p.done <- errors.New(C.GoString(C.aiopool_status_str(status)))
+		p.fail(&PoolError{int32(status), C.GoString(C.aiopool_status_str(status))})
 	}
 	return true
 }

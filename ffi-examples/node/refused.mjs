@@ -1,0 +1,36 @@
+// More calls than the pool has room for, among them one that it refuses and some that are aborted:
+// each promise settles, whatever happens to the others.
+import { Pool, PoolError, number, worker } from './aiopool.mjs';
+
+const pool = new Pool(worker(), { processes: 2, childConcurrency: 64 });
+const tooLarge = () => pool.apply('square', Buffer.alloc(65 << 20));
+const refusedAtOnce = tooLarge();
+const controller = new AbortController();
+const tasks = Array.from({ length: 4200 }, (_, i) => pool.apply('slow_double', number(i)));
+const refusedInTheQueue = tooLarge();
+const aborted = [0, 1].map((i) => pool.apply('slow_double', number(i), { signal: controller.signal }));
+controller.abort(new Error('no longer wanted'));
+const last = pool.apply('square', number(3));
+
+for (const refused of [refusedAtOnce, refusedInTheQueue]) {
+  const error = await refused.then(() => undefined, (error) => error);
+  if (!(error instanceof PoolError)) throw new Error(`not refused: ${error}`);
+}
+for (const promise of aborted) {
+  const error = await promise.then(() => undefined, (error) => error);
+  if (error?.message !== 'no longer wanted') throw new Error(`not aborted: ${error}`);
+}
+const values = await Promise.all(tasks);
+if (values.some((value, i) => value.readBigUInt64LE() !== 2n * BigInt(i))) throw new Error('wrong value');
+if ((await last).readBigUInt64LE() !== 9n) throw new Error('wrong square');
+// A running task that is aborted ends, too, and its worker goes on.
+const running = new AbortController();
+const task = pool.apply('slow_double', number(1), { signal: running.signal });
+setTimeout(() => running.abort(), 2);
+await task.catch((error) => {
+  if (error.name !== 'AbortError') throw error;
+});
+await pool.close();
+const closed = await pool.apply('square', number(3)).catch((error) => error);
+if (!(closed instanceof PoolError)) throw new Error('a closed pool took a call');
+console.log(`${values.length} done, 2 refused, 2 aborted`);
