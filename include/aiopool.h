@@ -992,13 +992,16 @@ aiopool_status aiopool_pool_start(const aiopool_pool_options *options,
                                   struct aiopool_pool **pool_out);
 
 /**
- * Frees a pool: terminates it if necessary, kills the workers that are left and waits for
- * their end.
+ * Frees a pool: terminates it if it was not, and waits until nothing is left of it.
+ *
+ * Idle workers leave at once and in order: their exit function runs, what they printed arrives.
+ * One that is still busy after `grace_ms` is killed.
  *
  * Outcomes that were not received are dropped with it. NULL is accepted and does nothing.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_BUSY`, and does nothing, while outcomes are not
- * released, loans are not given back or another thread is in a call with this pool.
+ * released, loans are not given back or another thread is in a call with this pool;
+ * `AIOPOOL_ERR_TIMEOUT` when a worker lives 10 seconds after it was killed.
  */
 aiopool_status aiopool_pool_free(const struct aiopool_pool *pool);
 

@@ -22,12 +22,13 @@ pub enum Error {
         allowed: String,
     },
     /// The operating system refused something a pool needs.
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}: {error}")]
     System {
         /// What was being done, and where it helps, what to do about a refusal.
         what: String,
-        /// The system's own error.
-        source: io::Error,
+        /// The system's own error. It is part of this one's text, and so not its `source`, which
+        /// reports print behind the text.
+        error: io::Error,
     },
     /// A call came at a moment at which it cannot be taken.
     #[error("{0}")]
@@ -95,8 +96,8 @@ pub enum Error {
 
 impl Error {
     /// Makes the error of a system call, with what it was for.
-    pub(crate) fn system(what: impl Into<String>, source: io::Error) -> Self {
-        Self::System { what: what.into(), source }
+    pub(crate) fn system(what: impl Into<String>, error: io::Error) -> Self {
+        Self::System { what: what.into(), error }
     }
 }
 

@@ -181,18 +181,23 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Frees a pool: terminates it if necessary, kills the workers that are left and waits for
-    /// their end.
+    /// Frees a pool: terminates it if it was not, and waits until nothing is left of it.
+    ///
+    /// Idle workers leave at once and in order: their exit function runs, what they printed arrives.
+    /// One that is still busy after `grace_ms` is killed.
     ///
     /// Outcomes that were not received are dropped with it. NULL is accepted and does nothing.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_BUSY`, and does nothing, while outcomes are not
-    /// released, loans are not given back or another thread is in a call with this pool.
+    /// released, loans are not given back or another thread is in a call with this pool;
+    /// `AIOPOOL_ERR_TIMEOUT` when a worker lives 10 seconds after it was killed.
     fn aiopool_pool_free(pool: Option<&'static aiopool_pool>) -> aiopool_status {
         let Some(cell) = pool else { return Ok(()) };
         init::check_host()?;
         let pool = cell.disown(|pool| pool.check_free(Arc::strong_count(pool), "pool"))?;
-        // Kills and waits.
+        pool.pool.terminate();
+        // Its worker may be one that no signal reaches: that is no freed pool.
+        pool.pool.wait_gone()?;
         drop(pool);
         Ok(())
     }

@@ -36,7 +36,9 @@ pub use task::Task;
 /// A pool of worker processes that run async functions.
 ///
 /// A worker that dies costs the tasks that it was running; it is replaced, and all others go on.
-/// Dropping the pool [terminates](Self::terminate) it and waits until nothing is left of it.
+/// Dropping the pool [terminates](Self::terminate) it and waits until nothing is left of it: idle
+/// workers leave at once and in order, with their exit hook and what they printed; one that is still
+/// busy after the grace period is killed.
 ///
 /// ```
 /// async fn double(x: u64) -> u64 {
@@ -165,6 +167,20 @@ impl Pool {
         self.shared.workers().iter().map(|worker| worker.pid).collect()
     }
 
+    /// Waits until nothing is left of a terminated pool.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] when workers live that were killed.
+    pub(crate) fn wait_gone(&self) -> Result<()> {
+        // A kill takes effect within milliseconds; the limit is for a machine that hangs.
+        let limit = self.shared.plan.grace.saturating_add(Duration::from_secs(10));
+        if self.shared.wait_ended(Some(limit)) {
+            return Ok(());
+        }
+        Err(Error::TimedOut { what: "killed workers to be gone", limit })
+    }
+
     fn check_closed(&self) -> Result<()> {
         self.shared.check_process()?;
         if self.shared.stage() == Stage::Open {
@@ -191,8 +207,9 @@ impl Drop for Pool {
             return;
         }
         shared.queues.iter().for_each(|queue| queue.end_all(None));
-        shared.advance(Stage::Killing);
-        // A kill takes effect within milliseconds; the limit is for a machine that hangs.
-        shared.wait_ended(Some(Duration::from_secs(10)));
+        shared.advance(Stage::Terminating);
+        if let Err(error) = self.wait_gone() {
+            tracing::error!(pool = shared.id, %error, "a dropped pool is not gone");
+        }
     }
 }

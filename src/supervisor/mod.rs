@@ -84,6 +84,7 @@ impl Supervisor {
         launcher: Launcher,
         #[cfg(feature = "stats-page")] page: Option<Page>,
     ) -> io::Result<()> {
+        let handle_goes_to = Arc::clone(&shared);
         let supervisor = Self {
             crew: Crew::new(&shared.plan),
             watch: Watch::default(),
@@ -96,13 +97,15 @@ impl Supervisor {
             launcher: Some(launcher),
             shared,
         };
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("aiopool-supervisor".to_owned())
-            .spawn(move || supervisor.run())
-            .map(drop)
+            .spawn(move || supervisor.run())?;
+        handle_goes_to.set_thread(thread);
+        Ok(())
     }
 
     fn run(mut self) {
+        self.shared.set_thread_id();
         loop {
             let now = monotonic_ns();
             self.read_phases(now);
@@ -401,7 +404,7 @@ impl Supervisor {
                 queue.ring(slot);
             }
         }
-        if stage == Stage::Killing || self.kill_at.is_some_and(|at| at <= now) {
+        if self.kill_at.is_some_and(|at| at <= now) {
             let ids: Vec<WorkerId> = self.crew.workers().map(|worker| worker.id).collect();
             for id in ids {
                 self.kill(usize::from(id.queue), usize::from(id.slot), None, LossCause::Death);

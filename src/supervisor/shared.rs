@@ -1,17 +1,19 @@
 //! What a pool's handles and its supervisor share.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::queue::{Common, HostQueue, Reason, Ticket};
 use crate::scheduler::{NewTask, Scheduler};
+use crate::sync::lock;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::forked;
-use crate::sys::pidfd;
+use crate::sys::{pidfd, thread};
 use crate::task::{TaskError, WorkerExit};
 
 use super::plan::Plan;
@@ -27,8 +29,6 @@ pub(crate) enum Stage {
     Closed,
     /// Has ended what it had; its workers are leaving.
     Terminating,
-    /// The same without a grace period.
-    Killing,
     /// No worker is left, no fd, no region.
     Ended,
 }
@@ -55,6 +55,10 @@ pub(crate) struct Shared {
     pub(crate) listen: AtomicBool,
     /// How callers wait for outcomes.
     pub(super) waiting: Waiting,
+    /// The supervisor's thread, until one who waits for the pool's end has joined it.
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// The kernel's id of it; 0 while it does not run.
+    thread_id: AtomicI32,
     life: Mutex<Life>,
     changed: Condvar,
 }
@@ -126,6 +130,8 @@ impl Shared {
             next_task: AtomicUsize::new(1),
             listen: AtomicBool::new(false),
             waiting: Waiting::default(),
+            thread: Mutex::new(None),
+            thread_id: AtomicI32::new(0),
             life: Mutex::new(Life {
                 stage: Stage::Open,
                 reason: None,
@@ -193,6 +199,30 @@ impl Shared {
         }
     }
 
+    /// Keeps the supervisor's thread, to be joined.
+    pub(super) fn set_thread(&self, thread: JoinHandle<()>) {
+        *lock(&self.thread) = Some(thread);
+    }
+
+    /// Takes note of the calling thread, the supervisor's.
+    pub(super) fn set_thread_id(&self) {
+        self.thread_id.store(thread::own_id(), Ordering::Relaxed);
+    }
+
+    /// Waits until the supervisor's thread, which has ended the pool, is gone with all it held.
+    fn join_thread(&self) {
+        let mut thread = lock(&self.thread);
+        // A waker or a handle that the thread itself drops comes here on it.
+        let own = std::thread::current().id();
+        let Some(supervisor) = thread.take_if(|thread| thread.thread().id() != own) else { return };
+        // It catches what user code panics with; its own panic was reported when it happened.
+        let _ = supervisor.join();
+        // The kernel wakes the joiner a moment before it takes the thread off its lists.
+        while thread::exists(self.thread_id.load(Ordering::Relaxed)) {
+            std::thread::yield_now();
+        }
+    }
+
     /// Waits until the pool has ended, at most `limit`. False if it has not.
     pub(crate) fn wait_ended(&self, limit: Option<Duration>) -> bool {
         let life = self.life();
@@ -206,7 +236,12 @@ impl Shared {
                     .0
             }
         };
-        life.stage == Stage::Ended
+        let ended = life.stage == Stage::Ended;
+        drop(life);
+        if ended {
+            self.join_thread();
+        }
+        ended
     }
 
     /// True if the pool has ended; else `waker` is woken when it has.
@@ -230,12 +265,17 @@ impl Shared {
             // The supervisor keeps the time, so that this works without a runtime, too.
             self.wake_all_at(deadline);
         }
-        std::future::poll_fn(|context| {
+        let ended = std::future::poll_fn(|context| {
             let ended = self.poll_ended(context.waker());
             let over = ended || limit.is_some() && monotonic_ns() >= deadline;
             if over { std::task::Poll::Ready(ended) } else { std::task::Poll::Pending }
         })
-        .await
+        .await;
+        if ended {
+            // Blocks for microseconds: all that the thread still does is to end.
+            self.join_thread();
+        }
+        ended
     }
 
     /// Has the waiters for the end woken at `at` even if it has not come.

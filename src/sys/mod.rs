@@ -36,6 +36,7 @@ pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod stderr;
 pub(crate) mod surroundings;
+pub(crate) mod thread;
 pub(crate) mod wait;
 
 use std::io;

@@ -135,6 +135,9 @@ fn serve(
             engine.set_failure(&reason);
             return Ok(EXIT_INIT_FAILED);
         }
+        if hooks.initializer.is_some() {
+            panics::install();
+        }
         if config.host_logs && (seat, id.incarnation) == (0, 1) && !logs_reach_somebody() {
             stderr::line(
                 "aiopool: what tasks log reaches nobody: the host has a logger, its workers have \

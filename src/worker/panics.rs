@@ -1,6 +1,7 @@
 //! Panics of user code: caught, and reported with message, place and backtrace.
 #![forbid(unsafe_code)]
 
+use std::any::Any;
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
@@ -16,7 +17,8 @@ thread_local! {
     static LAST: RefCell<Option<TaskPanic>> = const { RefCell::new(None) };
 }
 
-/// Installs the worker's panic hook: what is caught is recorded, what is not goes to stderr.
+/// Installs the worker's panic hook over the one there is: what is caught is recorded, what is not
+/// goes on to that one. Once more after the initializer, which may have set a hook of its own.
 pub(super) fn install() {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
@@ -38,17 +40,18 @@ pub(super) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, TaskPanic> {
     let result = panic::catch_unwind(AssertUnwindSafe(code));
     CATCHING.set(outer);
     result.map_err(|payload| {
-        let panic = take();
+        let panic = take(payload.as_ref());
         // The payload's own drop is user code, too.
         let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)));
         panic
     })
 }
 
-/// The panic that this thread recorded last.
-fn take() -> TaskPanic {
+/// Returns the panic that this thread recorded last; where a task has replaced the hook, what the
+/// payload says.
+fn take(payload: &(dyn Any + Send)) -> TaskPanic {
     LAST.with(|last| last.borrow_mut().take()).unwrap_or_else(|| {
-        TaskPanic::new("a panic that no hook saw".to_owned(), String::new(), String::new())
+        TaskPanic::new(panic_text(payload).to_owned(), String::new(), String::new())
     })
 }
 

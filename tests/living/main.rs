@@ -1,4 +1,5 @@
 //! What real programs do to a pool, and what must not come of it.
 
 mod codec;
+mod end;
 mod wait;

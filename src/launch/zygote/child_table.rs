@@ -1,9 +1,9 @@
 //! What the zygote knows of each worker that it has forked and not reaped.
 #![forbid(unsafe_code)]
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-use crate::sys::process;
+use crate::sys::{pidfd, process};
 use crate::table::WorkerId;
 
 /// A child that is not reaped yet: its pid, and the group it leads, are its own.
@@ -27,9 +27,11 @@ impl Child {
         Self { id, pool, pid, pidfd, executed, started: None, killed: false }
     }
 
-    /// Kills its process group.
+    /// Kills it and its process group.
     pub(super) fn kill(&mut self) {
         self.killed = true;
+        // Its task may have moved it to another group. An error: it is dead.
+        let _ = pidfd::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
         // The only possible cause is that the group is empty.
         let _ = process::signal_group(self.pid, libc::SIGKILL);
     }
