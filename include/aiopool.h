@@ -1238,7 +1238,7 @@ aiopool_status aiopool_pool_submit_many(const aiopool_pool *pool,
 /**
  * A call with all fields at their defaults: `aiopool_call call = AIOPOOL_CALL_INIT;`
  */
-#define AIOPOOL_CALL_INIT                                                                        \
+#define AIOPOOL_CALL_INIT                                                                     \
     {sizeof(aiopool_call), 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, {0, 0, 0, 0}}
 
 /* ---------------------------------------------------------------------

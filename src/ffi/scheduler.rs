@@ -206,7 +206,8 @@ struct Custom {
     queues: usize,
 }
 
-// SAFETY: the caller that sets the functions vouches that they may be called from any thread, several at once.
+// SAFETY: the caller that sets the functions vouches that they may be called from any thread,
+// several at once.
 unsafe impl Send for Custom {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Custom {}

@@ -78,7 +78,7 @@ pub struct aiopool_call {
 //c /**
 //c  * A call with all fields at their defaults: `aiopool_call call = AIOPOOL_CALL_INIT;`
 //c  */
-//c #define AIOPOOL_CALL_INIT                                                                        \
+//c #define AIOPOOL_CALL_INIT                                                                     \
 //c     {sizeof(aiopool_call), 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, {0, 0, 0, 0}}
 
 // SAFETY: integers and pointers only, and the size comes first.

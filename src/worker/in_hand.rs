@@ -131,7 +131,8 @@ impl InHand {
         engine.set_wants_room(true);
     }
 
-    /// Tries once more to place outputs that found no room; returns the keys of tasks that are gone now.
+    /// Tries once more to place outputs that found no room; returns the keys of tasks that are gone
+    /// now.
     #[inline]
     pub(super) fn place_outputs<'h, K>(
         &mut self,

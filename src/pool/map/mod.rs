@@ -29,8 +29,9 @@ use stage::{Pace, Stage};
 /// The results of a `map`, a stream of `Result<T, TaskError>`.
 ///
 /// In the order of the items, or [as completed](Self::as_completed). Awaited whole, it gives a
-/// `Vec<T>`, or the first error as soon as it is there and calls the other tasks off; [`results`](Self::results) gives every task's own result.
-/// Dropping it calls off what is not over and frees the rest.
+/// `Vec<T>`, or the first error as soon as it is there and calls the other tasks off;
+/// [`results`](Self::results) gives every task's own result. Dropping it calls off what is not over
+/// and frees the rest.
 ///
 /// # Cancel safety
 ///
