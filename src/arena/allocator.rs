@@ -45,19 +45,20 @@ impl Allocator {
         Self { free, reserved: vec![0; (len / CHUNK).div_ceil(64)], used: 0, len, mergeable: false }
     }
 
-    /// The arena's length in bytes.
+    /// Returns the arena's length in bytes.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Bytes in blocks that are handed out.
+    /// Returns the number of bytes in blocks that are handed out.
     pub(crate) fn used(&self) -> usize {
         self.used
     }
 
-    /// A block of at least `size` bytes; `reserve(offset, len)` asks the system for the memory
-    /// the first time a chunk is used, so that running out is an error here and no fault later.
+    /// Returns a block of at least `size` bytes; `reserve(offset, len)` asks the system for the
+    /// memory the first time a chunk is used, so that running out is an error here and no fault
+    /// later.
     ///
     /// # Errors
     ///
@@ -89,7 +90,8 @@ impl Allocator {
         Ok(block)
     }
 
-    /// Whether `block` can be one that is handed out: the check of what another process names.
+    /// Returns whether `block` can be one that is handed out: the check of what another process
+    /// names.
     pub(crate) fn may_have_given(&self, block: Block) -> bool {
         block.holds(0, self.len)
             && block.unit().is_multiple_of(1 << block.order())

@@ -11,18 +11,18 @@ const ORDER_BITS: u32 = 5;
 pub struct Block(u32);
 
 impl Block {
-    /// The block of size class `order` at `unit` × [`MIN_BLOCK`] bytes.
+    /// Returns the block of size class `order` at `unit` × [`MIN_BLOCK`] bytes.
     pub(super) fn new(unit: u32, order: u32) -> Self {
         debug_assert!(unit < 1 << (32 - ORDER_BITS) && order < 1 << ORDER_BITS);
         Self(unit << ORDER_BITS | order)
     }
 
-    /// A word as read from shared memory, whatever it holds.
+    /// Returns a word as read from shared memory, whatever it holds.
     pub(crate) fn from_bits(bits: u32) -> Self {
         Self(bits)
     }
 
-    /// The word to store.
+    /// Returns the word to store.
     pub(crate) fn bits(self) -> u32 {
         self.0
     }
@@ -35,18 +35,18 @@ impl Block {
         self.0 & ((1 << ORDER_BITS) - 1)
     }
 
-    /// Where it begins, in bytes from the arena's start.
+    /// Returns where it begins, in bytes from the arena's start.
     pub(crate) fn offset(self) -> usize {
         self.unit() as usize * MIN_BLOCK
     }
 
-    /// How many bytes it has.
+    /// Returns how many bytes it has.
     pub(crate) fn size(self) -> usize {
         MIN_BLOCK << self.order()
     }
 
-    /// Whether the block lies whole within an arena of `len` bytes and holds `used` bytes: the
-    /// check before a block named by another process is touched.
+    /// Returns whether the block lies whole within an arena of `len` bytes and holds `used` bytes:
+    /// the check before a block named by another process is touched.
     pub(crate) fn holds(self, used: usize, len: usize) -> bool {
         used <= self.size() && self.offset().checked_add(self.size()).is_some_and(|end| end <= len)
     }

@@ -43,7 +43,7 @@ pub(super) struct Layout {
 }
 
 impl Shape {
-    /// Whether the numbers are ones that a control region can have.
+    /// Returns whether the numbers are ones that a control region can have.
     pub(super) fn is_sound(&self) -> bool {
         self.capacity.is_power_of_two()
             && (1..=MAX_RECORDS).contains(&self.capacity)

@@ -10,7 +10,7 @@ use crate::ring::{HandbackWriter, LaneWriter, place};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::table::{Call, InputDesc, OutputDesc, Owner, Place, State, WorkerId};
 
-/// All, in the order of the region.
+/// Returns all parts, in the order of the region.
 fn parts() -> impl Iterator<Item = Part> {
     Part::BEFORE_RECORDS.into_iter().chain([Part::Records])
 }

@@ -77,7 +77,7 @@ impl Part {
 }
 
 impl Control {
-    /// A new control region, its pages reserved, every record FREE and every ring empty.
+    /// Creates a new control region, its pages reserved, every record FREE and every ring empty.
     ///
     /// # Errors
     ///
@@ -111,7 +111,7 @@ impl Control {
         Ok(Self::over(region, shape, shape.layout()))
     }
 
-    /// The views of `region`, which `layout` fits.
+    /// Returns the views of `region`, which `layout` fits.
     fn over(region: Region, shape: Shape, layout: layout::Layout) -> Self {
         let base = NonNull::from(region.words(0, layout.len / 8)).cast();
         Self { region, base, shape, layout }
@@ -130,12 +130,12 @@ impl Control {
         }
     }
 
-    /// What the region has room for.
+    /// Returns what the region has room for.
     pub(crate) fn shape(&self) -> Shape {
         self.shape
     }
 
-    /// The task ring of priority class `class`, 0 the most urgent.
+    /// Returns the task ring of priority class `class`, 0 the most urgent.
     #[inline]
     pub fn ring(&self, class: usize) -> TaskRing<'_> {
         let capacity = self.shape.capacity as usize;
@@ -144,64 +144,64 @@ impl Control {
         TaskRing::new(head, self.words(self.layout.rings + class * capacity * 8, capacity))
     }
 
-    /// How many priority classes there are.
+    /// Returns how many priority classes there are.
     #[inline]
     pub(crate) fn classes(&self) -> usize {
         self.shape.classes as usize
     }
 
-    /// Whether any ring has an entry at its head.
+    /// Returns whether any ring has an entry at its head.
     #[inline]
     pub(crate) fn has_task(&self) -> bool {
         (0..self.classes()).any(|class| has_task(self.ring(class)))
     }
 
-    /// The task table.
+    /// Returns the task table.
     #[inline]
     pub fn records(&self) -> &[Record] {
         // SAFETY: a `Record` consists of `AtomicU64`s.
         unsafe { self.atomics(self.layout.records, self.shape.capacity as usize) }
     }
 
-    /// The result lane of `slot`.
+    /// Returns the result lane of `slot`.
     #[inline]
     pub fn lane(&self, slot: usize) -> &[AtomicU64] {
         let words = self.shape.lane_words();
         self.words(self.layout.lanes + self.slot(slot) * words * 8, words)
     }
 
-    /// The hand-back lane of `slot`.
+    /// Returns the hand-back lane of `slot`.
     pub(crate) fn handback(&self, slot: usize) -> &[AtomicU64] {
         let start = self.layout.handbacks + self.slot(slot) * layout::HANDBACK * 8;
         self.words(start, layout::HANDBACK)
     }
 
-    /// The host's side of the doorbell.
+    /// Returns the host's side of the doorbell.
     #[inline]
     pub(crate) fn host_flag(&self) -> HostFlag<'_> {
         HostFlag::new(self.word(self.layout.host_flag))
     }
 
-    /// The workers' side of the doorbell.
+    /// Returns the workers' side of the doorbell.
     #[inline]
     pub(crate) fn bells(&self) -> WorkerBells<'_> {
         let set = |offset| SlotSet::new(self.words(offset, self.shape.set_words()));
         WorkerBells::new(set(self.layout.sleepers), set(self.layout.searchers))
     }
 
-    /// What the host has to say to the worker in `slot`.
+    /// Returns the word in which the host calls the worker in `slot`.
     #[inline]
     pub(crate) fn attention(&self, slot: usize) -> Attention<'_> {
         Attention::new(self.word(self.layout.attention + self.slot(slot) * layout::LINE))
     }
 
-    /// Bytes of the result arena of the worker in `slot` that receivers have borrowed; the host
-    /// writes it. Beside the attention word, which the host writes, too.
+    /// Returns the bytes of the result arena of the worker in `slot` that receivers have borrowed;
+    /// the host writes it. Beside the attention word, which the host writes, too.
     pub(crate) fn lent(&self, slot: usize) -> &AtomicU64 {
         self.word(self.layout.attention + self.slot(slot) * layout::LINE + 8)
     }
 
-    /// What the worker in `slot` has to say about itself.
+    /// Returns the report of the worker in `slot`.
     #[inline]
     pub(crate) fn report(&self, slot: usize) -> Report<'_> {
         let start = self.layout.report + self.slot(slot) * layout::LINE;
@@ -214,7 +214,7 @@ impl Control {
         self.words(0, self.region.len() / 8)
     }
 
-    /// The words of one part, likewise.
+    /// Returns the words of one part, likewise.
     #[cfg(any(test, aiopool_fuzz))]
     pub(crate) fn part(&self, part: Part) -> &[AtomicU64] {
         let at = &self.layout;

@@ -48,7 +48,7 @@ impl<'m> Report<'m> {
         self.0[PHASE].store(phase as u64, Release);
     }
 
-    /// How far the worker says it is.
+    /// Returns the phase that the worker has reported.
     pub(crate) fn phase(self) -> Option<Phase> {
         // Acquire: pairs with the Release in `set_phase`.
         Some(match self.0[PHASE].load(Acquire) {
@@ -66,7 +66,7 @@ impl<'m> Report<'m> {
         self.0[TEXT].store(u64::from(len) << 32 | u64::from(block.bits()), Relaxed);
     }
 
-    /// Where the text of a failure is, as the worker says.
+    /// Returns where the text of a failure is, as the worker says.
     pub(crate) fn text(self) -> (Block, u32) {
         let word = self.0[TEXT].load(Relaxed);
         (Block::from_bits(word as u32), (word >> 32) as u32)
@@ -83,12 +83,12 @@ impl<'m> Report<'m> {
         self.0[COMPLETED].load(Relaxed)
     }
 
-    /// How far the worker has read its hand-back lane.
+    /// Returns how far the worker has read its hand-back lane.
     pub(crate) fn handback_taken(self) -> &'m AtomicU64 {
         &self.0[HANDBACK_TAKEN]
     }
 
-    /// Whether outputs wait for room in the result arena.
+    /// Returns whether outputs wait for room in the result arena.
     pub(crate) fn wants_room(self) -> WantsRoom<'m> {
         WantsRoom::new(&self.0[WANTS_ROOM])
     }

@@ -14,7 +14,7 @@ const CALL: u64 = 1 << 24;
 pub(crate) struct Attention<'m>(&'m AtomicU64);
 
 impl<'m> Attention<'m> {
-    /// The attention that is `word`.
+    /// Returns the attention that is `word`.
     pub(crate) fn new(word: &'m AtomicU64) -> Self {
         Self(word)
     }
@@ -24,7 +24,7 @@ impl<'m> Attention<'m> {
         self.0.store(0, Relaxed);
     }
 
-    /// One of the worker's tasks was called off; the host rings the worker after this.
+    /// One of the worker's tasks was cancelled; the host rings the worker after this.
     pub(crate) fn call(self) {
         // Release: pairs with the Acquire in `get` (the record's CANCELLING).
         self.0.fetch_add(CALL, Release);
@@ -43,18 +43,18 @@ impl<'m> Attention<'m> {
         self.0.fetch_or(STOP, Release);
     }
 
-    /// The word as it is now.
+    /// Returns the current word.
     pub(crate) fn get(self) -> u64 {
         // Acquire: pairs with the Release in `call`.
         self.0.load(Acquire)
     }
 
-    /// Whether the audit asked between two words.
+    /// Returns whether the audit asked between two words.
     pub(crate) fn asked(before: u64, now: u64) -> bool {
         (before ^ now) & (CALL - ASK) != 0
     }
 
-    /// Whether a word says that the worker is to leave.
+    /// Returns whether a word says that the worker is to leave.
     pub(crate) fn says_stop(word: u64) -> bool {
         word & STOP != 0
     }

@@ -24,7 +24,7 @@ pub(crate) struct HostFlag<'m>(&'m AtomicU64);
 pub(crate) struct Armed(u64);
 
 impl<'m> HostFlag<'m> {
-    /// The flag that is `word`.
+    /// Returns the flag that is `word`.
     pub(crate) fn new(word: &'m AtomicU64) -> Self {
         Self(word)
     }

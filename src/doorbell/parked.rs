@@ -27,7 +27,7 @@ impl Parked {
         }
     }
 
-    /// Whether a receiver needs to be woken for an outcome.
+    /// Returns whether a receiver needs to be woken for an outcome.
     pub(crate) fn any(&self) -> bool {
         // Relaxed: as in `park`. A receiver that parks after the arming that was rung for arms
         // again.

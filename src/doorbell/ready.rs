@@ -28,7 +28,7 @@ impl ReadySet {
         }
     }
 
-    /// A waker for `slot`. One is enough for all futures that ever sit there: a stale clone
+    /// Returns a waker for `slot`. One is enough for all futures that ever sit there: a stale clone
     /// costs a poll and nothing else.
     pub(crate) fn waker(self: &Arc<Self>, slot: usize) -> Waker {
         Waker::from(Arc::new(SlotWaker { slot, set: Arc::clone(self) }))
@@ -57,7 +57,7 @@ impl ReadySet {
         None
     }
 
-    /// Whether some slot is ready.
+    /// Returns whether some slot is ready.
     pub(crate) fn any(&self) -> bool {
         // Acquire: as in `take`.
         self.words.iter().any(|word| word.load(Acquire) != 0)

@@ -26,17 +26,18 @@ impl Room {
         number
     }
 
-    /// Whether no submitter waits.
+    /// Returns whether no submitter waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// The caller waits no more. True if it had been woken: the wake-up is for the next one then.
+    /// Leaves the line. Returns true if the caller had been woken: the wake-up is then for the next
+    /// one.
     pub(crate) fn leave(&mut self, number: u64) -> bool {
         self.waiting.remove(&number).is_none()
     }
 
-    /// The first `count` submitters, to be woken outside the lock.
+    /// Returns the first `count` submitters, to be woken outside the lock.
     pub(crate) fn take(&mut self, count: usize) -> Vec<Waker> {
         let mut woken = Vec::new();
         while woken.len() < count
@@ -53,7 +54,7 @@ impl Room {
         std::mem::take(&mut self.waiting).into_values().collect()
     }
 
-    /// Whether the queue takes no more tasks.
+    /// Returns whether the queue takes no more tasks.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }

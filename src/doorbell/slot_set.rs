@@ -10,7 +10,7 @@ pub(crate) struct SlotSet<'m>(&'m [AtomicU64]);
 
 // All other accesses are Relaxed: the doorbell's fences order them against the rings.
 impl<'m> SlotSet<'m> {
-    /// The set whose bits are in `words`, 64 slots a word.
+    /// Returns the set whose bits are in `words`, 64 slots a word.
     pub(crate) fn new(words: &'m [AtomicU64]) -> Self {
         Self(words)
     }
@@ -41,12 +41,12 @@ impl<'m> SlotSet<'m> {
         }
     }
 
-    /// How many slots there is room for.
+    /// Returns how many slots there is room for.
     pub(crate) fn most(self) -> usize {
         64 * self.0.len()
     }
 
-    /// How many slots are in the set.
+    /// Returns how many slots are in the set.
     pub(crate) fn len(self) -> u64 {
         self.0.iter().map(|word| u64::from(word.load(Relaxed).count_ones())).sum()
     }

@@ -8,7 +8,7 @@ use crate::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence}
 pub(crate) struct WantsRoom<'m>(&'m AtomicU64);
 
 impl<'m> WantsRoom<'m> {
-    /// The wish that is `word`.
+    /// Returns the wish that is `word`.
     pub(crate) fn new(word: &'m AtomicU64) -> Self {
         Self(word)
     }
@@ -20,7 +20,7 @@ impl<'m> WantsRoom<'m> {
         fence(SeqCst);
     }
 
-    /// The host has handed a block back: must it ring?
+    /// Returns whether the host must ring, after it handed a block back.
     #[must_use]
     pub(crate) fn is_said(self) -> bool {
         // SeqCst fence, B14: pairs with B13. Either the worker's next look sees the block, or

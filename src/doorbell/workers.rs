@@ -16,12 +16,12 @@ pub(crate) struct WorkerBells<'m> {
 }
 
 impl<'m> WorkerBells<'m> {
-    /// The bells over the two sets.
+    /// Returns the bells over the two sets.
     pub(crate) fn new(sleepers: SlotSet<'m>, searchers: SlotSet<'m>) -> Self {
         Self { sleepers, searchers }
     }
 
-    /// The host has pushed: the slot whose eventfd it must write, if any.
+    /// Returns the slot whose eventfd the host must write after a push, if any.
     ///
     /// `backlog` counts the entries in the rings. A searcher finds one task by itself, so only
     /// what is beyond the searchers needs a sleeper; the bit of the chosen one is cleared, so the
@@ -53,7 +53,7 @@ impl<'m> WorkerBells<'m> {
         self.searchers.insert(me);
     }
 
-    /// How many workers are looking.
+    /// Returns how many workers search.
     pub(crate) fn searching(self) -> u64 {
         self.searchers.len()
     }
@@ -67,7 +67,7 @@ impl<'m> WorkerBells<'m> {
         self.pass_on(me, backlog)
     }
 
-    /// A worker that came out of sleep has claimed a task; as [`found`](Self::found).
+    /// Like [`found`](Self::found), for a worker that came out of sleep and has claimed a task.
     pub(crate) fn pass_on(self, me: usize, backlog: impl FnOnce() -> u64) -> Option<usize> {
         // SeqCst fence, B5: pairs with B4. If the host still saw this worker searching, and so rang
         // no worker, its entry is seen here.

@@ -147,7 +147,7 @@ impl PoolBuilder {
         self
     }
 
-    /// The largest encoded input in bytes, 1 to 1 GiB. The default is 64 MiB.
+    /// Sets the largest encoded input in bytes, 1 to 1 GiB. The default is 64 MiB.
     #[must_use]
     pub fn max_payload(mut self, bytes: usize) -> Self {
         self.max_payload = bytes;
@@ -169,15 +169,15 @@ impl PoolBuilder {
         self
     }
 
-    /// How long a worker may take to drop a task whose deadline has passed, or to leave when the
-    /// pool ends, before it is killed. The default is 2 seconds.
+    /// Sets how long a worker may take to drop a task whose deadline has passed, or to leave when
+    /// the pool ends, before it is killed. The default is 2 seconds.
     #[must_use]
     pub fn grace(mut self, period: Duration) -> Self {
         self.grace = period;
         self
     }
 
-    /// How long a worker may take from its order until it can take tasks: its program's start,
+    /// Sets how long a worker may take from its order until it can take tasks: its program's start,
     /// [`attach`](crate::AttachedWorker) and initializer. The default is 60 seconds.
     ///
     /// A worker that takes longer is killed and counts as one whose initializer failed; where no
@@ -190,7 +190,7 @@ impl PoolBuilder {
         self
     }
 
-    /// How worker processes come to be; the default is [`StartMethod::Fork`].
+    /// Sets how worker processes come to be; the default is [`StartMethod::Fork`].
     #[must_use]
     pub fn start_method(mut self, method: StartMethod) -> Self {
         self.start = method;
@@ -330,13 +330,13 @@ impl PoolBuilder {
         self
     }
 
-    /// The workers have to share what this process had at [`init`](crate::init).
+    /// Requires that workers share what this process had at [`init`](crate::init).
     pub(crate) fn needs_snapshot(mut self, yes: bool) -> Self {
         self.snapshot = yes;
         self
     }
 
-    /// A worker that ends is not replaced: the pool of a single process.
+    /// Has a worker that ends not replaced: the pool of a single process.
     pub(crate) fn without_replacement(mut self) -> Self {
         self.replaces = false;
         self

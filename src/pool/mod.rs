@@ -58,7 +58,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool with the default options.
+    /// Creates a pool with the default options.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl Pool {
         PoolBuilder::default()
     }
 
-    /// The verbs below with `options` for the tasks they submit.
+    /// Returns the verbs below with `options` for the tasks they submit.
     #[must_use]
     pub fn with(&self, options: TaskOptions) -> Submit<'_> {
         Submit { shared: &self.shared, options }
@@ -149,19 +149,19 @@ impl Pool {
         self.ended()
     }
 
-    /// What the pool has counted.
+    /// Returns what the pool has counted.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats::of(&self.shared)
     }
 
-    /// How many workers the pool keeps.
+    /// Returns how many workers the pool keeps.
     #[must_use]
     pub fn processes(&self) -> usize {
         self.shared.plan.processes as usize
     }
 
-    /// The process ids of the workers that are alive.
+    /// Returns the process ids of the workers that are alive.
     #[must_use]
     pub fn worker_pids(&self) -> Vec<u32> {
         self.shared.workers().iter().map(|worker| worker.pid).collect()

@@ -26,7 +26,7 @@ thread_local! {
 const KEPT: usize = 256;
 
 impl OneShot {
-    /// An empty one.
+    /// Returns an empty place.
     pub(crate) fn lease() -> Arc<Self> {
         // A thread that is ending may have lost its own.
         let used = USED.try_with(|used| used.borrow_mut().pop());
@@ -46,7 +46,7 @@ impl OneShot {
         }
     }
 
-    /// The outcome, if it has come, and whether there still was a waker.
+    /// Returns the outcome, if it has come, and whether there still was a waker.
     pub(crate) fn take(&self) -> Option<(Outcome, bool)> {
         let mut state = self.lock();
         let outcome = state.outcome.take()?;

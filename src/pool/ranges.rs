@@ -14,7 +14,8 @@ pub(super) fn within(name: &'static str, value: usize, least: usize, most: usize
     Err(Error::InvalidOption { name, value: value.to_string(), allowed })
 }
 
-/// An arena's length: room for four of the largest payloads unless the caller says otherwise.
+/// Returns an arena's length: room for four of the largest payloads unless the caller says
+/// otherwise.
 pub(super) fn arena(name: &'static str, asked: Option<usize>, max_payload: usize) -> Result<usize> {
     let bytes = asked.unwrap_or_else(|| 4 * max_payload.next_power_of_two());
     let least = 2 * max_payload;

@@ -11,7 +11,7 @@ pub trait Source {
     /// What is mapped.
     type Item: Argument;
 
-    /// The next item; as [`Stream::poll_next`].
+    /// Polls for the next item, like [`Stream::poll_next`].
     fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Option<Self::Item>>;
 }
 

@@ -24,7 +24,7 @@ pub struct Stats {
     pub failed: u64,
     /// Outcomes: panics.
     pub panicked: u64,
-    /// Outcomes: tasks called off.
+    /// Outcomes: tasks cancelled.
     pub cancelled: u64,
     /// Outcomes: deadlines.
     pub timed_out: u64,

@@ -29,7 +29,7 @@ pub(super) struct Function {
 }
 
 impl Function {
-    /// What the scheduler sees of a task of this function.
+    /// Returns what the scheduler sees of a task of this function.
     pub(super) fn new_task(
         self,
         task: u64,

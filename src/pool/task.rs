@@ -110,7 +110,7 @@ impl<T> Task<T> {
         Self { shared, state: State::Failed(error), since: None, value: PhantomData }
     }
 
-    /// The task's number in its pool, or `None` if it was refused or is over.
+    /// Returns the task's number in its pool, or `None` if it was refused or is over.
     #[must_use]
     pub fn id(&self) -> Option<u64> {
         match &self.state {
@@ -152,7 +152,7 @@ impl<T> Task<T> {
         }
     }
 
-    /// Whether the task is in its queue or over, and not waiting for room in a full pool.
+    /// Returns whether the task is in its queue or over, and not waiting for room in a full pool.
     #[must_use]
     pub fn is_submitted(&self) -> bool {
         !matches!(self.state, State::Unsubmitted(_))
@@ -313,7 +313,7 @@ impl<T: DeserializeOwned + 'static> Task<T> {
 }
 
 impl State {
-    /// The task's end, if it has come.
+    /// Returns the task's end, if it has come.
     fn take<T: DeserializeOwned + 'static>(
         &mut self,
         shared: &Arc<Shared>,

@@ -60,7 +60,7 @@ impl std::fmt::Debug for Process {
 }
 
 impl Process {
-    /// A process that will run `function` on `argument`.
+    /// Creates a process that will run `function` on `argument`.
     pub fn new<F, A>(function: F, argument: A) -> Self
     where
         F: TaskFn<A>,
@@ -96,7 +96,7 @@ impl Process {
         self
     }
 
-    /// Its name: the one it was given, or the kind and a number.
+    /// Returns its name: the one it was given, or the kind and a number.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -155,27 +155,27 @@ impl Process {
         if pool.shared.wait_ended(limit) { pool.ended() } else { Err(timed_out(limit)) }
     }
 
-    /// Whether the process was started and has not ended.
+    /// Returns whether the process was started and has not ended.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         let single = self.started.as_ref().and_then(|s| s.pool.shared.single());
         single.is_some_and(|single| single.exit.is_none())
     }
 
-    /// Its process id, from the start on.
+    /// Returns its process id, from the start on.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.started.as_ref()?.pool.shared.single().map(|single| single.pid)
     }
 
-    /// How it ended, if it has.
+    /// Returns how it ended, if it has.
     #[must_use]
     pub fn exit(&self) -> Option<WorkerExit> {
         self.started.as_ref()?.pool.shared.single()?.exit
     }
 
-    /// Its exit code, if it has ended: 0 if the function returned, 1 if it failed or panicked,
-    /// minus the signal's number if one killed it, else what the process exited with.
+    /// Returns its exit code, if it has ended: 0 if the function returned, 1 if it failed or
+    /// panicked, minus the signal's number if one killed it, else what the process exited with.
     #[must_use]
     pub fn exit_code(&self) -> Option<i32> {
         exit_code(&self.started.as_ref()?.pool)
@@ -199,7 +199,7 @@ impl Process {
         self.signal(libc::SIGKILL)
     }
 
-    /// What the function ended with instead of a value, once: its error, its panic, or what
+    /// Returns what the function ended with instead of a value, once: its error, its panic, or what
     /// became of the process. `None` while it runs and if there is nothing to tell.
     pub fn take_error(&mut self) -> Option<TaskError> {
         let take_error = &mut self.started.as_mut()?.take_error;

@@ -43,7 +43,7 @@ impl<T> std::fmt::Debug for Worker<T> {
 }
 
 impl<T: DeserializeOwned + 'static> Worker<T> {
-    /// A worker that will run `function` on `argument`.
+    /// Creates a worker that will run `function` on `argument`.
     pub fn new<F, A>(function: F, argument: A) -> Self
     where
         F: TaskFn<A, Value = T>,
@@ -63,7 +63,8 @@ impl<T: DeserializeOwned + 'static> Worker<T> {
         Self::over(move |pool| pool.try_apply(function, argument))
     }
 
-    /// The function's value; as awaiting the worker, which it leaves to be asked for the rest.
+    /// Returns the function's value; as awaiting the worker, which it leaves to be asked for the
+    /// rest.
     ///
     /// # Errors
     ///

@@ -144,7 +144,7 @@ impl HostQueue {
         finding
     }
 
-    /// The state words of the records in use, each read once.
+    /// Returns the state words of the records in use, each read once.
     fn words(&self) -> Vec<u64> {
         let state = self.lock();
         let records = state.control.records().iter();

@@ -97,7 +97,7 @@ thread_local! {
 }
 
 impl Deliveries {
-    /// An empty one, with the room that this thread's last one had.
+    /// Returns an empty one, with the room that this thread's last one had.
     pub(super) fn spare() -> Box<Self> {
         SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default()
     }
@@ -144,12 +144,12 @@ impl Deliveries {
         self.push(receivers, pending, Outcome::error(error, pending.attempts));
     }
 
-    /// How many there are.
+    /// Returns how many there are.
     pub(super) fn len(&self) -> usize {
         self.outcomes.len()
     }
 
-    /// The tasks that are over, by number, and how.
+    /// Returns the tasks that are over, by number, and how.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Outcome)> + Clone {
         self.tasks.iter().copied().zip(self.outcomes.iter().map(|(_, outcome)| outcome))
     }

@@ -42,7 +42,7 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// A task at its first attempt.
+    /// Creates a task at its first attempt.
     #[inline]
     pub(super) fn new(
         receiver: usize,
@@ -111,7 +111,7 @@ impl InputCopy {
         self.inline[..bytes.len()].copy_from_slice(bytes);
     }
 
-    /// The inline bytes; none if the input is elsewhere.
+    /// Returns the inline bytes; none if the input is elsewhere.
     pub(crate) fn inline(&self) -> &[u8] {
         let InputDesc { len, place } = InputDesc::from_words(self.words);
         let len = if place == Place::Inline { len as usize } else { 0 };
@@ -142,7 +142,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Whether `word` is of the use that this entry knows.
+    /// Returns whether `word` is of the use that this entry knows.
     pub(crate) fn knows(&self, word: StateWord) -> bool {
         self.in_use && word.generation() == self.generation
     }

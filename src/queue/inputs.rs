@@ -31,7 +31,7 @@ struct Functions {
 }
 
 impl Inputs {
-    /// A new arena of `len` bytes, a power of two.
+    /// Creates a new arena of `len` bytes, a power of two.
     ///
     /// # Errors
     ///
@@ -69,7 +69,7 @@ impl Inputs {
         Ok(block)
     }
 
-    /// A block of `len` bytes for the caller to write, and where it is.
+    /// Returns a block of `len` bytes for the caller to write, and where it is.
     ///
     /// # Errors
     ///
@@ -117,12 +117,12 @@ impl Inputs {
         }
     }
 
-    /// Bytes in use by inputs.
+    /// Returns the number of bytes in use by inputs.
     pub(crate) fn used(&self) -> usize {
         lock(&self.allocator).used() - function::TABLE
     }
 
-    /// The number of a function, which it is given when it is met first.
+    /// Returns the number of a function, which it is given when it is met first.
     ///
     /// # Errors
     ///
@@ -142,7 +142,7 @@ impl Inputs {
         Ok(number)
     }
 
-    /// The number of a function that workers know by its name.
+    /// Returns the number of a function that workers know by its name.
     ///
     /// # Errors
     ///
@@ -160,7 +160,7 @@ impl Inputs {
         self.function(entry, Box::leak(name.to_owned().into_boxed_str()))
     }
 
-    /// The name of function `number`.
+    /// Returns the name of function `number`.
     pub(crate) fn function_name(&self, number: u32) -> &'static str {
         lock(&self.functions).names.get(number as usize).copied().unwrap_or("?")
     }

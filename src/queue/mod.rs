@@ -105,7 +105,7 @@ struct Lanes {
 }
 
 impl HostQueue {
-    /// The host's side of the queue that `control` is.
+    /// Returns the host's side of the queue that `control` is.
     pub fn new(index: u16, control: Control, bells: Vec<EventFd>, common: Arc<Common>) -> Self {
         let control = Arc::new(control);
         let shape = control.shape();
@@ -138,12 +138,12 @@ impl HostQueue {
         }
     }
 
-    /// The control region of now.
+    /// Returns the current control region.
     pub(crate) fn control(&self) -> Arc<Control> {
         Arc::clone(&self.lock().control)
     }
 
-    /// The doorbells of the worker slots.
+    /// Returns the doorbells of the worker slots.
     pub(crate) fn bells(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.bells.iter().map(AsFd::as_fd)
     }
@@ -164,13 +164,13 @@ impl HostQueue {
         (0..classes).map(waiting).sum()
     }
 
-    /// Whether a lane word may still come: of an outcome, or of a task that was called off, whose
-    /// record somebody may wait for.
+    /// Returns whether a lane word may still come: of an outcome, or of a task that was cancelled,
+    /// whose record somebody may wait for.
     pub(crate) fn has_records_out(&self) -> bool {
         self.out.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether a submitter waits for a record.
+    /// Returns whether a submitter waits for a record.
     pub(crate) fn is_awaited(&self) -> bool {
         !self.lock().room.is_empty()
     }
@@ -180,7 +180,7 @@ impl HostQueue {
         self.moved.load(Ordering::Relaxed)
     }
 
-    /// How long the tasks of each function waited and ran, by the function's number.
+    /// Returns how long the tasks of each function waited and ran, by the function's number.
     pub(crate) fn times(&self) -> impl Iterator<Item = (u32, &Times)> {
         self.times.all()
     }
@@ -255,7 +255,7 @@ impl HostQueue {
         lock(&self.lanes).control.host_flag().arm();
     }
 
-    /// What was found wrong with worker slots since the last call.
+    /// Returns what was found wrong with worker slots since the last call.
     pub(crate) fn take_damage(&self) -> Vec<(usize, String)> {
         std::mem::take(&mut *lock(&self.damage))
     }
@@ -302,7 +302,7 @@ impl HostQueue {
 }
 
 impl Lanes {
-    /// Whether no lane has a word for the host now.
+    /// Returns whether no lane has a word for the host now.
     fn are_empty(&self) -> bool {
         let mut lanes = self.lanes.iter().enumerate();
         lanes.all(|(slot, lane)| lane.reader.peek(self.control.lane(slot)) == Next::Empty)
@@ -348,7 +348,7 @@ impl QueueState {
         input
     }
 
-    /// The submitters that may have found room, to be woken outside the lock.
+    /// Returns the submitters that may have found room, to be woken outside the lock.
     fn take_waiting(&mut self) -> Vec<Waker> {
         if self.room.is_empty() {
             return Vec::new();
@@ -357,7 +357,7 @@ impl QueueState {
         self.room.take(self.free.len())
     }
 
-    /// Whether head had passed the ring entry at `place` when it was last looked at.
+    /// Returns whether head had passed the ring entry at `place` when it was last looked at.
     fn was_passed(&self, place: u64) -> bool {
         let (class, position) = split_place(place);
         self.heads[class] > position

@@ -329,7 +329,7 @@ impl HostQueue {
     }
 }
 
-/// Whether a task that ended so in its worker gets another attempt.
+/// Returns whether a task that ended so in its worker gets another attempt.
 fn may_try_again(pending: &Pending, status: u8) -> bool {
     pending.options.retries_on_error()
         && pending.failures < pending.options.retries

@@ -112,8 +112,8 @@ impl HostQueue {
         self.deliver(&mut deliveries);
     }
 
-    /// Where a new incarnation in `slot` starts, with its result arena: the positions of its lane
-    /// and of its hand-back lane.
+    /// Returns where a new incarnation in `slot` starts, with its result arena: the positions of
+    /// its lane and of its hand-back lane.
     pub(crate) fn prepare(&self, slot: usize, arena: Arc<Region>) -> (u64, u64) {
         let mut lanes = lock(&self.lanes);
         let control = Arc::clone(&lanes.control);
@@ -135,7 +135,7 @@ impl HostQueue {
         self.release(lanes);
     }
 
-    /// The text that a worker left in its result arena before it gave up.
+    /// Returns the text that a worker left in its result arena before it gave up.
     pub(crate) fn failure_text(&self, slot: usize) -> Option<String> {
         let lanes = lock(&self.lanes);
         let (block, len) = lanes.control.report(slot).text();
@@ -281,7 +281,7 @@ fn fate(pending: &mut Pending, death: &Death, alone: bool) -> Fate {
 }
 
 impl QueueState {
-    /// The records in use that `slot`'s worker owns, with their words, each read once.
+    /// Returns the records in use that `slot`'s worker owns, with their words, each read once.
     fn owned_by(&self, slot: usize) -> Vec<(usize, StateWord)> {
         let records = self.control.records();
         self.entries

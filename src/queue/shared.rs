@@ -97,7 +97,7 @@ impl Common {
         self.parked.unpark(receivers);
     }
 
-    /// Whether a receiver needs to be woken for an outcome.
+    /// Returns whether a receiver needs to be woken for an outcome.
     pub(crate) fn is_parked(&self) -> bool {
         self.parked.any()
     }
@@ -109,7 +109,7 @@ impl Common {
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a queue was closed.
+    /// Returns whether a queue was closed.
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
     }

@@ -64,7 +64,7 @@ impl Staged {
         Self { task, token, words, start }
     }
 
-    /// Its input, unless the descriptor holds it.
+    /// Returns its input, unless the descriptor holds it.
     fn inline<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
         let InputDesc { len, place } = InputDesc::from_words(self.words);
         if place == Place::Inline { &bytes[self.start..][..len as usize] } else { &[] }
@@ -258,7 +258,7 @@ impl HostQueue {
         }
     }
 
-    /// Where to begin the look for a sleeper: each time somewhere else.
+    /// Returns the slot from which to search for a sleeper: another one each time.
     pub(super) fn next_start(&self) -> usize {
         self.rotate.fetch_add(1, Ordering::Relaxed) % self.bells.len()
     }
@@ -283,7 +283,7 @@ pub(super) fn after(now_ns: u64, duration: std::time::Duration) -> u64 {
 }
 
 impl QueueState {
-    /// A free record for a new task.
+    /// Returns a free record for a new task.
     #[inline]
     fn take_free(&mut self) -> Result<u32> {
         if self.room.is_closed() {

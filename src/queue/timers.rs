@@ -19,7 +19,7 @@ pub(crate) enum Due {
     /// The use of the record with that generation was in a worker's hands when its limit was
     /// counted from there: it is over now, whatever the worker says of its start.
     Overdue(u32),
-    /// The worker must have dropped a task that was called off by deadline.
+    /// The worker must have dropped a task that was cancelled by deadline.
     Grace(u32),
     /// The worker must have begun a task that it had claimed when its limit was up.
     Start(u32),

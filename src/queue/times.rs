@@ -80,7 +80,7 @@ impl AllTimes {
         }
     }
 
-    /// The functions that have some, by number.
+    /// Returns the functions that have some, by number.
     pub(crate) fn all(&self) -> impl Iterator<Item = (u32, &Times)> {
         self.0.iter().enumerate().filter_map(|(i, times)| Some((i as u32, &**times.get()?)))
     }

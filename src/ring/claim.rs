@@ -5,13 +5,13 @@ use crate::table::{Call, Owner, Record, State, StateWord};
 
 use super::task_ring::{Head, TaskRing};
 
-/// A place in one of a queue's task rings: `{ class:2, position:62 }`.
+/// Returns a place in one of a queue's task rings: `{ class:2, position:62 }`.
 pub fn place(class: usize, position: u64) -> u64 {
     debug_assert!(class < 4);
     (class as u64) << 62 | (position & (u64::MAX >> 2))
 }
 
-/// The class and the position of a [`place`].
+/// Returns the class and the position of a [`place`].
 pub fn split_place(place: u64) -> (usize, u64) {
     ((place >> 62) as usize, place & (u64::MAX >> 2))
 }
@@ -79,7 +79,7 @@ pub fn claim(
     }
 }
 
-/// Whether something claimable stands at the head of `ring`; helps nothing.
+/// Returns whether something claimable stands at the head of `ring`; helps nothing.
 pub fn has_task(ring: TaskRing<'_>) -> bool {
     ring.peek() != Head::Empty
 }

@@ -20,12 +20,13 @@ impl HandbackWriter {
         Self { position }
     }
 
-    /// Where the next word goes.
+    /// Returns where the next word goes.
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
-    /// Whether what the worker has not taken yet still stands there; only the host writes it.
+    /// Returns whether what the worker has not taken yet still stands there; only the host writes
+    /// it.
     ///
     /// A word that is gone would have the worker wait for it, and for all behind it, for ever.
     /// The caller keeps others from handing back meanwhile.
@@ -64,7 +65,7 @@ impl HandbackReader {
         Self { position }
     }
 
-    /// The next block that the host is done with.
+    /// Returns the next block that the host is done with.
     pub(crate) fn take(&mut self, lane: &[AtomicU64], taken: &AtomicU64) -> Option<Block> {
         // Acquire: pairs with the Release in `HandbackWriter::try_push`.
         let word = slot_of(lane, self.position).load(Acquire);

@@ -52,7 +52,7 @@ impl LaneReader {
         Self { position }
     }
 
-    /// Where the next word will be read.
+    /// Returns where the next word will be read.
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
@@ -71,7 +71,8 @@ impl LaneReader {
         }
     }
 
-    /// The record named by the word `ahead` further on, if it is there: no more than a hint.
+    /// Returns the record named by the word `ahead` further on, if it is there: no more than a
+    /// hint.
     pub(crate) fn hint(&self, lane: &[AtomicU64], ahead: u64) -> Option<u32> {
         let position = self.position.wrapping_add(ahead);
         // Relaxed: nothing is read on the strength of it.

@@ -33,7 +33,7 @@ pub enum Head {
 }
 
 impl<'m> TaskRing<'m> {
-    /// The ring whose words are `head` and `slots`.
+    /// Returns the ring whose words are `head` and `slots`.
     pub(crate) fn new(head: &'m AtomicU64, slots: &'m [AtomicU64]) -> Self {
         debug_assert!(slots.len().is_power_of_two());
         Self { head, slots }
@@ -54,13 +54,13 @@ impl<'m> TaskRing<'m> {
         self.head.store(position, Relaxed);
     }
 
-    /// Whether the entry at `position` is still `record`'s, as the host pushed it.
+    /// Returns whether the entry at `position` is still `record`'s, as the host pushed it.
     pub(crate) fn holds(&self, position: u64, record: u32) -> bool {
         // Relaxed: only the host writes slots, and it is the host that asks.
         self.slot(position).load(Relaxed) == word(position, record)
     }
 
-    /// The first position that is not known to be taken.
+    /// Returns the first position that is not known to be taken.
     pub fn head(&self) -> u64 {
         // Acquire: pairs with the Release of `help`, so that a record whose entry was passed is
         // seen as its claimer left it.
@@ -87,7 +87,7 @@ impl<'m> TaskRing<'m> {
         Head::Empty
     }
 
-    /// The record that the entry at `position` names, if it is there: no more than a hint.
+    /// Returns the record that the entry at `position` names, if it is there: no more than a hint.
     pub(crate) fn hint(&self, position: u64) -> Option<u32> {
         // Relaxed: nothing is read on the strength of it.
         index_at(position, self.slot(position).load(Relaxed))

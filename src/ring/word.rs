@@ -11,18 +11,18 @@ const TAG_MASK: u64 = u64::MAX >> INDEX_BITS;
 /// The most records a queue can have: what the index bits can name.
 pub(crate) const MAX_RECORDS: u32 = 1 << INDEX_BITS;
 
-/// The word for `index` at `position`.
+/// Returns the word for `index` at `position`.
 pub(super) fn word(position: u64, index: u32) -> u64 {
     debug_assert!(index < MAX_RECORDS);
     tag(position) << INDEX_BITS | u64::from(index)
 }
 
-/// The tag that a word at `position` carries.
+/// Returns the tag that a word at `position` carries.
 pub(super) fn tag(position: u64) -> u64 {
     position.wrapping_add(1) & TAG_MASK
 }
 
-/// The index in `found`, if that is the word of `position`.
+/// Returns the index in `found`, if that is the word of `position`.
 pub(super) fn index_at(position: u64, found: u64) -> Option<u32> {
     let (found_tag, index) = split(found);
     (found_tag == tag(position)).then_some(index)

@@ -22,7 +22,7 @@ impl Scheduler for LeastLoaded {
     }
 }
 
-/// The queue with the least work for each worker. Equals take turns.
+/// Returns the queue with the least work for each worker. Equals take turns.
 pub(super) fn least(queues: usize, turn: u64, load: impl Fn(usize) -> (usize, usize)) -> usize {
     let first = (turn % queues.max(1) as u64) as usize;
     let mut best = (first, load(first));

@@ -27,13 +27,13 @@ pub trait Scheduler: Send + Sync + 'static {
     /// [`process_started`](Self::process_started).
     fn register_process(&mut self, queue: usize);
 
-    /// The queue for `task`; what is not a queue counts as queue 0.
+    /// Returns the queue for `task`; what is not a queue counts as queue 0.
     ///
     /// A task that finds its queue full may be asked for again.
     fn schedule_task(&self, task: &NewTask<'_>, load: &dyn Load) -> usize;
 
-    /// Whether the choice depends on the load. Where it does not, several tasks of a `map` are
-    /// given their queues before the first of them is submitted.
+    /// Returns whether the choice depends on the load. Where it does not, several tasks of a `map`
+    /// are given their queues before the first of them is submitted.
     fn minds_load(&self) -> bool {
         true
     }
@@ -110,13 +110,13 @@ impl ProcessInfo {
 
 /// How much each queue has to do, at this moment and about.
 pub trait Load {
-    /// The number of queues.
+    /// Returns the number of queues.
     fn queues(&self) -> usize;
 
     /// Tasks on `queue` that no worker has taken.
     fn depth(&self, queue: usize) -> usize;
 
-    /// Those of them that are in `class` or a more urgent one.
+    /// Returns the number of those that are in `class` or a more urgent one.
     fn depth_up_to(&self, queue: usize, class: u8) -> usize;
 
     /// Tasks on `queue` that have no outcome, taken or not.

@@ -17,8 +17,8 @@ pub struct Priority {
 }
 
 impl Priority {
-    /// A scheduler with `classes` classes, 1 to 4; another number is refused when the pool is
-    /// built.
+    /// Creates a scheduler with `classes` classes, 1 to 4; another number is refused when the pool
+    /// is built.
     #[must_use]
     pub fn new(classes: usize) -> Self {
         Self { classes, queues: 0 }

@@ -35,8 +35,8 @@ pub struct Region {
 }
 
 impl Region {
-    /// A new region of `len` bytes, all zero, mapped to be written; its size is sealed, and so are
-    /// its seals: no process that has it can keep others from mapping it.
+    /// Creates a new region of `len` bytes, all zero, mapped to be written; its size is sealed, and
+    /// so are its seals: no process that has it can keep others from mapping it.
     ///
     /// Pages are not reserved; see [`Region::reserve`].
     ///
@@ -159,8 +159,8 @@ impl Region {
         }
     }
 
-    /// The `len` bytes at `offset` of a region that only its owner can write: as long as the
-    /// protocol says that it leaves them alone.
+    /// Returns the `len` bytes at `offset` of a region that only its owner can write: as long as
+    /// the protocol says that it leaves them alone.
     ///
     /// # Panics
     ///
@@ -174,7 +174,7 @@ impl Region {
         unsafe { std::slice::from_raw_parts(start, len) }
     }
 
-    /// Where `len` bytes at `offset` are in this process.
+    /// Returns where `len` bytes at `offset` are in this process.
     ///
     /// # Panics
     ///

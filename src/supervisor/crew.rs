@@ -89,13 +89,13 @@ impl Crew {
         Self { seats, slots }
     }
 
-    /// The worker that `id` is, unless its slot has another by now.
+    /// Returns the worker that `id` is, unless its slot has another by now.
     pub(super) fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
         let slot = self.slots.get_mut(usize::from(id.queue))?.get_mut(usize::from(id.slot))?;
         slot.worker.as_mut().filter(|worker| worker.id == id)
     }
 
-    /// All workers, ordered ones too.
+    /// Returns all workers, ordered ones too.
     pub(super) fn workers(&self) -> impl Iterator<Item = &Worker> {
         self.slots.iter().flatten().filter_map(|slot| slot.worker.as_ref())
     }
@@ -149,8 +149,8 @@ impl Crew {
         self.slots[usize::from(id.queue)][usize::from(id.slot)].worker.take()
     }
 
-    /// Whether some queue has no worker, and no seat of it has hope of one: its tasks would wait
-    /// for ever. While another seat works, one without hope goes on trying.
+    /// Returns whether some queue has no worker, and no seat of it has hope of one: its tasks would
+    /// wait for ever. While another seat works, one without hope goes on trying.
     pub(super) fn is_hopeless(&self) -> bool {
         let queues = 0..self.slots.len();
         queues.into_iter().any(|queue| {

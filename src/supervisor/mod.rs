@@ -441,7 +441,7 @@ impl Supervisor {
     }
 }
 
-/// The sooner of a timeout and a moment.
+/// Returns the sooner of a timeout and a moment.
 #[cfg(feature = "stats-page")]
 fn sooner(timeout: Option<Duration>, at: Option<u64>) -> Option<Duration> {
     let left = at.map(|at| Duration::from_nanos(at.saturating_sub(monotonic_ns())));

@@ -15,13 +15,13 @@ impl Shared {
         self.queues.iter().map(queued).sum()
     }
 
-    /// Processor time of all workers so far.
+    /// Returns the processor time of all workers so far.
     pub(crate) fn cpu_ns(&self) -> u64 {
         let living: u64 = self.workers().iter().filter_map(|worker| cpu_ns_of(worker.pid)).sum();
         self.common.counters.cpu_ns.get().saturating_add(living)
     }
 
-    /// All numbers, as the page has them.
+    /// Returns all numbers, as the page has them.
     #[cfg(feature = "stats-page")]
     pub(crate) fn numbers(&self) -> Numbers {
         let counters = &self.common.counters;

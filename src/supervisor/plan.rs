@@ -35,7 +35,7 @@ impl Plan {
         (self.processes - queue).div_ceil(self.queues)
     }
 
-    /// The shape of queue `queue`'s control region: two worker slots a seat, so that a
+    /// Returns the shape of queue `queue`'s control region: two worker slots a seat, so that a
     /// replacement can start while the worker it replaces finishes.
     pub(crate) fn shape(&self, queue: u32) -> Shape {
         Shape { capacity: self.capacity, slots: 2 * self.seats_of(queue), classes: self.classes }

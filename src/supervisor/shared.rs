@@ -145,12 +145,12 @@ impl Shared {
         })
     }
 
-    /// How far the pool is.
+    /// Returns the stage of the pool.
     pub(crate) fn stage(&self) -> Stage {
         self.life().stage
     }
 
-    /// What ended the pool, where it was not its owner.
+    /// Returns what ended the pool, where it was not its owner.
     pub(crate) fn reason(&self) -> Option<Arc<Error>> {
         self.life().reason.clone()
     }
@@ -296,7 +296,7 @@ impl Shared {
         next
     }
 
-    /// The process of a pool that has but one.
+    /// Returns the process of a pool that has but one.
     pub(crate) fn single(&self) -> Option<Single> {
         self.life().single.clone()
     }
@@ -358,7 +358,7 @@ impl Shared {
         self.queues.iter().filter(|queue| queue.has_records_out()).for_each(|queue| queue.arm());
     }
 
-    /// Whether a thread is to be woken when a lane word comes: for an outcome, or for room.
+    /// Returns whether a thread is to be woken when a lane word comes: for an outcome, or for room.
     pub(crate) fn is_awaited(&self) -> bool {
         self.pending() > 0 && self.common.is_parked()
             || self.queues.iter().any(|queue| queue.is_awaited())
@@ -376,14 +376,14 @@ impl Shared {
         self.alive.get(queue).map_or(0, |alive| alive.load(Ordering::Relaxed))
     }
 
-    /// The number of the queue for `task`.
+    /// Returns the number of the queue for `task`.
     #[inline]
     pub(crate) fn queue_for(&self, task: &NewTask<'_>) -> usize {
         let chosen = self.scheduler.schedule_task(task, self);
         if chosen < self.queues.len() { chosen } else { 0 }
     }
 
-    /// Whether tasks may be given their queues some time before they are submitted.
+    /// Returns whether tasks may be given their queues some time before they are submitted.
     pub(crate) fn can_stage(&self) -> bool {
         self.queues.len() == 1 || !self.scheduler.minds_load()
     }
@@ -394,7 +394,7 @@ impl Shared {
         self.is_owner() && self.queues[usize::from(ticket.queue)].cancel(ticket, Reason::Cancel)
     }
 
-    /// What a task ends with that the pool refused.
+    /// Returns what a task ends with that the pool refused.
     pub(crate) fn refusal(&self, error: Error) -> TaskError {
         match error {
             Error::Closed => TaskError::PoolClosed { reason: self.reason() },

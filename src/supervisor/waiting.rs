@@ -75,7 +75,7 @@ impl Gap {
         true
     }
 
-    /// Whether waits have lately been shorter than `ns`.
+    /// Returns whether waits have lately been shorter than `ns`.
     pub(crate) fn is_below(&self, ns: u64) -> bool {
         self.average < ns
     }
@@ -201,7 +201,7 @@ impl Shared {
         }
     }
 
-    /// A waker for blocking callers: rings the doorbell that one of them waits on.
+    /// Returns a waker for blocking callers: rings the doorbell that one of them waits on.
     pub(crate) fn bell_waker(self: &Arc<Self>) -> Waker {
         // Weak: the pool itself keeps wakers, of callers that gave up, until it has room again.
         struct Bell(Weak<Shared>);

@@ -1,5 +1,5 @@
 //! The watch: when to audit. No timer runs while every record is free: nothing is pending, and
-//! nothing that was called off is still a worker's.
+//! nothing that was cancelled is still a worker's.
 
 use crate::queue::HostQueue;
 use crate::sys::clock::monotonic_ns;

@@ -20,7 +20,7 @@ pub(crate) enum Point {
     C6,
     /// `table`: DONE and in the lane, the host not rung.
     C7,
-    /// `table`: called off, the future dropped, not confirmed.
+    /// `table`: cancelled, the future dropped, not confirmed.
     C8,
     /// `arena`: a block is taken, nothing written.
     A1,

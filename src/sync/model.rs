@@ -159,7 +159,7 @@ impl Bell {
         self.readable.notify_all();
     }
 
-    /// A waker that rings it.
+    /// Returns a waker that rings it.
     pub(crate) fn waker(self: &Arc<Self>) -> Waker {
         Waker::from(Arc::new(Wakes(Arc::clone(self))))
     }

@@ -45,7 +45,7 @@ impl Place {
         }
     }
 
-    /// The place for `bytes` if they fit into the descriptor.
+    /// Returns the place for `bytes` if they fit into the descriptor.
     #[inline]
     pub(crate) fn in_word(bytes: &[u8]) -> Option<Self> {
         let half = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four"));
@@ -70,14 +70,14 @@ pub struct InputDesc {
 }
 
 impl InputDesc {
-    /// The same as it stands in the record.
+    /// Returns the words as they stand in the record.
     #[inline]
     pub fn words(self) -> [u64; 2] {
         let (kind, rest) = self.place.words();
         [u64::from(self.len) << 32 | kind, rest]
     }
 
-    /// What such words say.
+    /// Decodes such words.
     #[inline]
     pub(crate) fn from_words([first, rest]: [u64; 2]) -> Self {
         Self { len: (first >> 32) as u32, place: Place::from_words(first, rest) }
@@ -119,7 +119,8 @@ impl OutputDesc {
 
 const MANTISSA_BITS: u32 = 19;
 
-/// Nanoseconds as `{ exponent:5, mantissa:19 }`; beyond 2^50 ns (13 days) it stays at the largest.
+/// Encodes nanoseconds as `{ exponent:5, mantissa:19 }`; beyond 2^50 ns (13 days) it stays at the
+/// largest.
 fn compress(ns: u64) -> u64 {
     let bits = u64::BITS - ns.leading_zeros();
     let exponent = bits.saturating_sub(MANTISSA_BITS);

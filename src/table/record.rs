@@ -61,12 +61,12 @@ impl Call {
     /// The task is suspected of having killed a worker: nothing else may run beside it.
     pub(crate) const ALONE: u32 = 1;
 
-    /// The low 31 bits of the task's number, for the worker to tell in its spans.
+    /// Returns the low 31 bits of the task's number, for the worker to tell in its spans.
     pub(crate) fn tag(task: u64) -> u32 {
         (task as u32) << 1
     }
 
-    /// What [`tag`](Self::tag) was given.
+    /// Returns what [`tag`](Self::tag) was given.
     pub(crate) fn task(self) -> u32 {
         self.flags >> 1
     }
@@ -110,13 +110,13 @@ impl Record {
         store_bytes(&self.inline_input, inline);
     }
 
-    /// What is to be called.
+    /// Returns what is to be called.
     pub(crate) fn call(&self) -> Call {
         let word = self.call.load(Relaxed);
         Call { function: word as u32, flags: (word >> 32) as u32 }
     }
 
-    /// Where the input is.
+    /// Returns where the input is.
     pub fn input(&self) -> InputDesc {
         InputDesc::from_words([self.input[0].load(Relaxed), self.input[1].load(Relaxed)])
     }
@@ -134,7 +134,7 @@ impl Record {
         store_bytes(&self.inline_output, inline);
     }
 
-    /// Where the output is, as the owner says; not to be trusted.
+    /// Returns where the output is, as the owner says; not to be trusted.
     pub fn output(&self) -> OutputDesc {
         OutputDesc::from_words([self.output[0].load(Relaxed), self.output[1].load(Relaxed)])
     }

@@ -61,12 +61,12 @@ impl Owner {
     /// The most worker slots a queue can have.
     pub(crate) const MAX_SLOTS: u32 = 1 << SLOT_BITS;
 
-    /// The owner that stands for `id` in its queue's state words.
+    /// Returns the owner that stands for `id` in its queue's state words.
     pub fn of(id: WorkerId) -> Self {
         Self(((id.incarnation << SLOT_BITS) | u32::from(id.slot)) & OWNER_MASK)
     }
 
-    /// The worker slot, 0-based.
+    /// Returns the worker slot, 0-based.
     pub(crate) fn slot(self) -> usize {
         (self.0 & (Self::MAX_SLOTS - 1)) as usize
     }
@@ -82,32 +82,32 @@ impl StateWord {
         Self(u64::from(generation) << 32 | u64::from(owner.0) << 8 | state as u64)
     }
 
-    /// A word as read from shared memory, whatever it holds.
+    /// Returns a word as read from shared memory, whatever it holds.
     pub(crate) fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// The word to store.
+    /// Returns the word to store.
     pub(crate) fn bits(self) -> u64 {
         self.0
     }
 
-    /// The number of this use of the record; each QUEUED has a new one.
+    /// Returns the number of this use of the record; each QUEUED has a new one.
     pub fn generation(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
-    /// The worker that has the task; meaningful in CLAIMED, RUNNING, DONE and CANCELLING.
+    /// Returns the worker that has the task; meaningful in CLAIMED, RUNNING, DONE and CANCELLING.
     pub(crate) fn owner(self) -> Owner {
         Owner((self.0 >> 8) as u32 & OWNER_MASK)
     }
 
-    /// The state, or `None` for a byte that no correct process writes.
+    /// Returns the state, or `None` for a byte that no correct process writes.
     pub fn state(self) -> Option<State> {
         State::from_bits(self.0 as u8)
     }
 
-    /// The same use of the record in another state with another owner.
+    /// Returns the word of the same use of the record, in another state with another owner.
     pub(crate) fn with(self, owner: Owner, state: State) -> Self {
         Self::new(self.generation(), owner, state)
     }

@@ -21,7 +21,7 @@ pub(crate) enum CancelResult {
 }
 
 impl Record {
-    /// The state word now.
+    /// Returns the state word now.
     ///
     /// Acquire: pairs with the Release of `publish` (input) and of `try_commit` (output).
     pub fn state(&self) -> StateWord {

@@ -36,7 +36,7 @@ pub enum Event {
         /// The input's bytes.
         input: Vec<u8>,
     },
-    /// The task was called off, and its caller told so: stop it, then complete it as
+    /// The task was cancelled, and its caller told so: stop it, then complete it as
     /// [`Completion::Cancelled`].
     Cancel {
         /// The task's number, as it came with [`Event::Run`].
@@ -59,7 +59,7 @@ pub enum Completion<'b> {
     Refused(&'b str),
     /// The output cannot be made into bytes; the text says why.
     Unencodable(&'b str),
-    /// The task was called off, and nothing of it is left.
+    /// The task was cancelled, and nothing of it is left.
     Cancelled,
 }
 
@@ -140,7 +140,7 @@ impl AttachedWorker {
         })
     }
 
-    /// The worker's seat in its pool, from 0 to `processes - 1`.
+    /// Returns the worker's seat in its pool, from 0 to `processes - 1`.
     #[must_use]
     pub fn worker_id(&self) -> u32 {
         self.seat
@@ -152,7 +152,8 @@ impl AttachedWorker {
         self.concurrency
     }
 
-    /// The bytes that the pool was given for its workers' initialisation, if it was given any.
+    /// Returns the bytes that the pool was given for its workers' initialisation, if it was given
+    /// any.
     #[must_use]
     pub fn initializer_argument(&self) -> Option<&[u8]> {
         self.argument.as_deref()
@@ -163,7 +164,7 @@ impl AttachedWorker {
         self.engine.set_failure(reason);
     }
 
-    /// What to do next. Never waits.
+    /// Returns what to do next. Never waits.
     ///
     /// After [`Event::Nothing`] the descriptor is readable as soon as there is something else.
     pub fn next_event(&mut self) -> Event {
@@ -203,7 +204,7 @@ impl AttachedWorker {
         let _ = poll(&mut [PollFd::readable(self.as_fd())], None);
     }
 
-    /// Says what a task ended with. A task that was called off meanwhile is confirmed instead.
+    /// Says what a task ended with. A task that was cancelled meanwhile is confirmed instead.
     ///
     /// # Errors
     ///
@@ -252,8 +253,8 @@ impl AttachedWorker {
         Ok(())
     }
 
-    /// A block of `len` bytes for the output of `task`, to be filled in place. The task is then
-    /// completed with the bytes that are there, which are not copied.
+    /// Returns a block of `len` bytes for the output of `task`, to be filled in place. The task is
+    /// then completed with the bytes that are there, which are not copied.
     ///
     /// # Errors
     ///
@@ -273,7 +274,7 @@ impl AttachedWorker {
         Ok(in_flight.loan.insert(loan).data())
     }
 
-    /// The block that the bytes of an output stand in, if they do.
+    /// Returns the block that the bytes of an output stand in, if they do.
     fn placed(&mut self, task: u64, status: Status, bytes: &[u8]) -> Option<(Block, u32)> {
         let loan = &mut self.tasks.get_mut(&task)?.loan;
         loan.take_if(|loan| {

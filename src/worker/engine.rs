@@ -121,7 +121,7 @@ impl Engine {
         self.may_end = true;
     }
 
-    /// What completes a task without this engine.
+    /// Returns what completes a task without this engine.
     ///
     /// # Errors
     ///
@@ -137,12 +137,12 @@ impl Engine {
         &self.bells[self.slot]
     }
 
-    /// The host's request arena.
+    /// Returns the host's request arena.
     pub(crate) fn requests(&self) -> &Region {
         &self.requests
     }
 
-    /// The result arena of this incarnation.
+    /// Returns the result arena of this incarnation.
     pub(crate) fn outputs(&self) -> &Outputs {
         &self.outputs
     }
@@ -200,7 +200,7 @@ impl Engine {
         }
     }
 
-    /// CLAIMED → RUNNING; false if the task was called off, which is then confirmed.
+    /// CLAIMED → RUNNING; false if the task was cancelled, which is then confirmed.
     pub fn start(&mut self, task: &mut Claimed, now: u64) -> bool {
         let record = self.record(task);
         record.set_started(now);
@@ -218,12 +218,12 @@ impl Engine {
         }
     }
 
-    /// What the task calls.
+    /// Returns what the task calls.
     pub(crate) fn call(&self, task: &Claimed) -> Call {
         self.record(task).call()
     }
 
-    /// The task's input: a large one where it is, a small one in `scratch`.
+    /// Returns the task's input: a large one where it is, a small one in `scratch`.
     ///
     /// # Errors
     ///
@@ -355,7 +355,7 @@ impl Engine {
         self.control.report(self.slot).wants_room().say(yes);
     }
 
-    /// Whether the host has called `task` off.
+    /// Returns whether the host has cancelled `task`.
     pub(crate) fn is_called_off(&self, task: &Claimed) -> Option<StateWord> {
         let now = self.record(task).state();
         (now.generation() == task.word.generation() && now.state() == Some(State::Cancelling))
@@ -376,7 +376,7 @@ impl Engine {
         // declared dead. The host sorts it out.
     }
 
-    /// Whether the host has said something since the last look, and whether it asked for
+    /// Returns whether the host has raised attention since the last check, and whether it asked for
     /// an [`answer`](Self::answer).
     pub(crate) fn attention(&mut self) -> Option<Asked> {
         let word = self.control.attention(self.slot).get();
@@ -410,17 +410,17 @@ impl Engine {
         }
     }
 
-    /// Whether the host wants this worker to leave.
+    /// Returns whether the host wants this worker to leave.
     pub(crate) fn must_stop(&self) -> bool {
         Attention::says_stop(self.seen_attention)
     }
 
-    /// Whether the host has said something since the last [`attention`](Self::attention).
+    /// Returns whether the host has raised attention since the last [`attention`](Self::attention).
     pub(crate) fn has_attention(&self) -> bool {
         self.control.attention(self.slot).get() != self.seen_attention
     }
 
-    /// Whether there may be a task to claim; a hint without order.
+    /// Returns whether there may be a task to claim; a hint without order.
     pub(crate) fn has_task(&self) -> bool {
         self.control.has_task()
     }

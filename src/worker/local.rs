@@ -46,14 +46,14 @@ pub struct WorkerContext {
 }
 
 impl WorkerContext {
-    /// The worker that the caller runs in, or `None` outside of one.
+    /// Returns the worker that the caller runs in, or `None` outside of one.
     #[must_use]
     pub fn current() -> Option<Self> {
         with_local(|local| Self { worker_id: local.worker_id })
     }
 
-    /// The worker's seat in its pool, from 0 to `processes - 1`; a replacement takes over the
-    /// seat of the worker it replaces.
+    /// Returns the worker's seat in its pool, from 0 to `processes - 1`; a replacement takes over
+    /// the seat of the worker it replaces.
     #[must_use]
     pub fn worker_id(&self) -> u32 {
         self.worker_id
@@ -65,7 +65,7 @@ impl WorkerContext {
             .and_then(|old| old.downcast().ok())
     }
 
-    /// The value of type `T` that was kept in this worker.
+    /// Returns the value of type `T` that was kept in this worker.
     #[must_use]
     pub fn state<T: 'static>(&self) -> Option<Rc<T>> {
         with_state(|state| state.get(&TypeId::of::<T>()).cloned()).and_then(|v| v.downcast().ok())
@@ -86,13 +86,13 @@ fn with_state<R>(f: impl FnOnce(&mut HashMap<TypeId, Rc<dyn Any>>) -> Option<R>)
     LOCAL.try_with(|local| f(&mut local.borrow_mut().as_mut()?.state)).ok().flatten()
 }
 
-/// The result arena of the worker that the caller runs in.
+/// Returns the result arena of the worker that the caller runs in.
 pub(crate) fn outputs() -> Option<Outputs> {
     with_local(|local| local.outputs.clone())
 }
 
-/// Whether the caller runs in a child that a task has forked, which has none of the worker's
-/// memory.
+/// Returns whether the caller runs in a child that a task has forked, which has none of the
+/// worker's memory.
 pub(crate) fn in_child() -> bool {
     with_local(|local| local.process != process::own_pid()).unwrap_or(false)
 }

@@ -63,7 +63,7 @@ pub(crate) const EXIT_INIT_FAILED: i32 = 64;
 /// Exit status of a worker that could not be set up; the text is on stderr.
 pub(crate) const EXIT_SETUP: i32 = 65;
 
-/// Whether this process has a logger, of `tracing` or of `log`.
+/// Returns whether this process has a logger, of `tracing` or of `log`.
 pub(crate) fn logs_reach_somebody() -> bool {
     tracing::dispatcher::has_been_set() || log::max_level() > log::LevelFilter::Off
 }

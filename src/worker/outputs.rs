@@ -67,7 +67,7 @@ impl Outputs {
         Ok(block)
     }
 
-    /// A block of `len` bytes for a task to fill in place.
+    /// Returns a block of `len` bytes for a task to fill in place.
     ///
     /// # Errors
     ///
@@ -78,13 +78,13 @@ impl Outputs {
         Ok(OutputLoan { outputs: self.clone(), block, len, published: false })
     }
 
-    /// Whether the arena's descriptor is still this process's.
+    /// Returns whether the arena's descriptor is still this process's.
     pub(super) fn are_open(&self) -> bool {
         fd::is_open(self.lock().region.as_fd())
     }
 
-    /// Whether all blocks that are out are borrowed by receivers: waiting for room may be for
-    /// ever then.
+    /// Returns whether all blocks that are out are borrowed by receivers: waiting for room may be
+    /// for ever then.
     pub(crate) fn only_loans(&self) -> bool {
         let arena = self.lock();
         // Acquire: pairs with the Release in `HostQueue::end_loan`. A loan that is not counted any
@@ -142,7 +142,7 @@ impl Arena {
     }
 }
 
-/// Why an output of `len` bytes has no place.
+/// Returns why an output of `len` bytes has no place.
 #[cold]
 pub(super) fn no_space(len: usize, error: &AllocError) -> String {
     match error {
@@ -177,12 +177,12 @@ pub(crate) struct OutputLoan {
 }
 
 impl OutputLoan {
-    /// Where it is in this process.
+    /// Returns where it is in this process.
     pub(crate) fn data(&self) -> *mut u8 {
         self.outputs.lock().region.address(self.block.offset(), self.len)
     }
 
-    /// Bytes of it that count.
+    /// Returns the number of its bytes that are output.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -192,7 +192,7 @@ impl OutputLoan {
         self.len = self.len.min(len);
     }
 
-    /// The block, which is the caller's to publish.
+    /// Returns the block, which is the caller's to publish.
     pub(crate) fn into_block(mut self) -> (Block, u32) {
         self.published = true;
         (self.block, self.len as u32)

@@ -182,12 +182,12 @@ impl Slots {
         Self { slots: (0..count).map(slot).collect(), free: (0..count).rev().collect() }
     }
 
-    /// How many tasks are in flight.
+    /// Returns how many tasks are in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// Whether there is a free slot.
+    /// Returns whether there is a free slot.
     pub(crate) fn has_room(&self) -> bool {
         !self.free.is_empty()
     }
@@ -226,7 +226,7 @@ impl Slots {
         last_words::during(subject, || place.poll(&mut context, output))
     }
 
-    /// The task in slot `index`, if there is one.
+    /// Returns the task in slot `index`, if there is one.
     pub(crate) fn held(&mut self, index: usize) -> Option<&mut Held> {
         self.slots[index].in_flight.as_mut().map(|in_flight| &mut in_flight.held)
     }
@@ -243,13 +243,13 @@ impl Slots {
         Some(task)
     }
 
-    /// The tasks in flight, by slot, to be changed.
+    /// Returns the tasks in flight, by slot, to be changed.
     pub(crate) fn held_mut(&mut self) -> impl Iterator<Item = (usize, &mut Held)> {
         let slots = self.slots.iter_mut().enumerate();
         slots.filter_map(|(i, slot)| Some((i, &mut slot.in_flight.as_mut()?.held)))
     }
 
-    /// The tasks in flight, by slot.
+    /// Returns the tasks in flight, by slot.
     pub(crate) fn held_all(&self) -> impl Iterator<Item = (usize, &Held)> {
         let slots = self.slots.iter().enumerate();
         slots.filter_map(|(i, slot)| Some((i, &slot.in_flight.as_ref()?.held)))

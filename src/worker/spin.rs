@@ -34,12 +34,12 @@ impl Spin {
         Self { budget, searchers, crowded, gap: 0, idle_since: None, skipped: 0, now: None }
     }
 
-    /// How many workers of the queue may search at once.
+    /// Returns how many workers of the queue may search at once.
     pub(super) fn searchers(&self) -> u32 {
         self.searchers
     }
 
-    /// The time now, read at most once between two polls of user code.
+    /// Returns the time now, read at most once between two polls of user code.
     pub(super) fn now(&mut self) -> u64 {
         *self.now.get_or_insert_with(now)
     }
@@ -54,9 +54,9 @@ impl Spin {
         self.now = None;
     }
 
-    /// Whether work has lately come soon enough. Now and then yes whatever the average: a gap in
-    /// which worker and caller sleep is mostly wake-ups, so sleeping alone would never show that
-    /// spinning has come to be worth it again.
+    /// Returns whether work has lately come soon enough. Now and then yes whatever the average: a
+    /// gap in which worker and caller sleep is mostly wake-ups, so sleeping alone would never show
+    /// that spinning has come to be worth it again.
     pub(super) fn worth_it(&mut self) -> bool {
         if self.budget > 0 && (self.gap <= self.budget || self.skipped >= PROBE) {
             self.skipped = 0;

@@ -190,7 +190,7 @@ impl serde::Serialize for NotThirteen {
     }
 }
 
-/// A handle for each of `items`; those that were submitted are called off where one is refused.
+/// A handle for each of `items`; those that were submitted are cancelled where one is refused.
 async fn submit_all<F: TaskFn<A>, A: Argument>(
     submit: Submit<'_>,
     function: F,

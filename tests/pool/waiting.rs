@@ -17,7 +17,7 @@ impl Drop for SlowToGo {
     }
 }
 
-/// Says that it runs, then sleeps; what is called off takes its time to go.
+/// Says that it runs, then sleeps; what is cancelled takes its time to go.
 async fn linger(mark: String) {
     let _slow = SlowToGo;
     std::fs::write(mark, "").unwrap();

@@ -75,7 +75,7 @@ pub fn pooled(
     let before = cpu_seconds()?;
     let (interrupted, ended) = block_on(async {
         let interrupted = uninterrupted(pooled::run(&pool, job, setup.retries, observer)).await?;
-        // What is still in flight was called off when the interrupt came.
+        // What is still in flight was cancelled when the interrupt came.
         pool.close();
         anyhow::Ok((interrupted, pool.join().await))
     })?;

@@ -147,7 +147,7 @@ pub fn at_rest(config: &Config, now: &State) -> Option<&'static str> {
     if now.books[..config.sizes.tasks].iter().any(|book| book.outcomes != 1) {
         return Some("a task has no outcome");
     }
-    // What was called off is freed by the next drain, which finds it in a lane.
+    // What was cancelled is freed by the next drain, which finds it in a lane.
     let leaked =
         records().any(|index| now.entries[index].used && now.records[index].st != St::Done);
     if leaked {

@@ -134,7 +134,7 @@ pub fn step(moves: &mut Moves<'_>, now: &State, slot: usize) {
             "finds it called off"
         }
         At::Gate => {
-            // Task 0 runs until all others are over, or until it is called off.
+            // Task 0 runs until all others are over, or until it is cancelled.
             let others = 1..config.sizes.tasks;
             if !mine(St::Cancelling) && others.into_iter().any(|t| now.books[t].outcomes == 0) {
                 return;

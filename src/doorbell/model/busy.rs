@@ -49,18 +49,19 @@ impl Shared {
         self.ring().push(number, number as u32);
     }
 
-    /// The host's, after a push that made the tail `tail`: whom it rings.
+    /// Runs the host's step after a push that made the tail `tail`; returns the worker that it
+    /// rings.
     fn to_wake(&self, tail: u64) -> Option<usize> {
         self.bells().to_wake(|| tail - self.ring().head(), 0)
     }
 
-    /// The worker's: whether it has claimed a task.
+    /// Runs the worker's step; returns whether it has claimed a task.
     fn claim(&self) -> bool {
         let me = Owner::of(WorkerId { queue: 0, slot: BUSY as u16, incarnation: 1 });
         matches!(claim(self.ring(), 0, &self.records, me, |_| true), Claim::Task { .. })
     }
 
-    /// The worker's, when it has claimed: whom it rings.
+    /// Runs the worker's step after a claim; returns the worker that it rings.
     fn backlog(&self) -> u64 {
         u64::from(has_task(self.ring()))
     }

@@ -1,4 +1,4 @@
-//! A worker that parks, against all that may want it: a task called off, a future that is woken by
+//! A worker that parks, against all that may want it: a task cancelled, a future that is woken by
 //! another thread, a push, and the order to leave.
 
 use std::sync::Arc;
@@ -77,7 +77,7 @@ impl Shared {
         }
     }
 
-    /// The host calls task 0 off; true if its worker has to confirm.
+    /// Cancels task 0 for the host; returns true if its worker has to confirm.
     fn call_off(&self) -> bool {
         let result = self.records[0].cancel(1);
         self.attention().call();

@@ -54,8 +54,8 @@ impl Shared {
         WorkerBells::new(SlotSet::new(&self.sleepers), SlotSet::new(&self.searchers))
     }
 
-    /// The claim, without the checks that tell one use of a record from another: no worker dies
-    /// here and no record is used again, and so loom can try more orders of the rest.
+    /// Claims, without the checks that tell one use of a record from another: no worker dies here
+    /// and no record is used again, and so loom can try more orders of the rest.
     fn claim(&self, owner: Owner) -> Claim {
         if self.gate.is_none() {
             return claim(self.ring(), 0, &self.records, owner, |_| true);

@@ -192,7 +192,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         }
     }
 
-    /// A number for a task: taken from the pool for a batch at a time.
+    /// Returns a number for a task: taken from the pool for a batch at a time.
     fn next_number(&mut self) -> u64 {
         if let Some(number) = self.numbers.next() {
             return number;

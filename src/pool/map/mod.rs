@@ -208,7 +208,7 @@ impl<S: Source, T> Map<S, T> {
 }
 
 impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
-    /// The next result, or `None` after the last.
+    /// Returns the next result, or `None` after the last.
     ///
     /// # Cancel safety
     ///
@@ -221,7 +221,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     ///
     /// # Cancel safety
     ///
-    /// When the wait is given up, what is not over is called off.
+    /// When the wait is given up, what is not over is cancelled.
     pub async fn results(mut self) -> Vec<Result<T, TaskError>> {
         let mut all = Vec::new();
         while let Some(result) = self.next().await {
@@ -311,8 +311,8 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         }
     }
 
-    /// A result that is sorted in already, as long as the window is nearly full: it is filled up
-    /// for several results at once.
+    /// Returns a result that is sorted in already, as long as the window is nearly full: it is
+    /// filled up for several results at once.
     fn next_at_hand(&mut self) -> Option<Result<T, TaskError>> {
         let missing = self.window.saturating_sub(self.room_taken());
         let at_hand = missing < self.pace.refill(self.window) || self.source.is_none();
@@ -320,13 +320,13 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         if at_hand && ours { self.pop() } else { None }
     }
 
-    /// How many items were taken whose results were not given. In order, a slow item holds up
-    /// what came after it: that counts, too.
+    /// Returns how many items were taken whose results were not given. In order, a slow item holds
+    /// up what came after it: that counts, too.
     fn room_taken(&self) -> usize {
         if self.ordered { self.places.len() } else { self.tasks.len() + self.completed.len() }
     }
 
-    /// The next result to be given, if it is sorted in.
+    /// Returns the next result to be given, if it is sorted in.
     fn pop(&mut self) -> Option<Result<T, TaskError>> {
         if let Some(outcome) = self.completed.pop_front() {
             return Some(outcome.decode());
@@ -358,7 +358,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         }
     }
 
-    /// The next result to be given, if it is there; `Ready(None)` at the end.
+    /// Returns the next result to be given, if it is there; `Ready(None)` at the end.
     fn take(&mut self) -> Poll<Option<Result<T, TaskError>>> {
         if let Some(result) = self.pop() {
             return Poll::Ready(Some(result));
@@ -392,7 +392,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Stream for Map<S, T> {
 }
 
 /// All values of a [`Map`] in their order, or the first error that comes, whatever its item: the
-/// tasks that are not over are called off then.
+/// tasks that are not over are cancelled then.
 #[must_use = "futures do nothing unless awaited"]
 pub struct Collect<S: Source, T> {
     map: Map<S, T>,

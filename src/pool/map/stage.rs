@@ -38,7 +38,7 @@ impl Pace {
         (window / 4).min(self.most)
     }
 
-    /// How many items make a batch now.
+    /// Returns how many items make a batch now.
     pub(super) fn batch(&self) -> usize {
         (self.quick / SHARE).clamp(1, self.most)
     }
@@ -74,12 +74,12 @@ impl Line {
 }
 
 impl Stage {
-    /// An empty one for a pool of `queues` queues.
+    /// Creates an empty one for a pool of `queues` queues.
     pub(super) fn new(queues: usize) -> Self {
         Self { queues: (0..queues).map(|_| Line::default()).collect(), bytes: Vec::new(), items: 0 }
     }
 
-    /// How many items are in it.
+    /// Returns how many items are in it.
     pub(super) fn len(&self) -> usize {
         self.items
     }
@@ -91,7 +91,7 @@ impl Stage {
         self.items += 1;
     }
 
-    /// The items for `queue`, first come first, and the bytes that hold inputs of them.
+    /// Returns the items for `queue`, first come first, and the bytes that hold inputs of them.
     pub(super) fn of(&self, queue: usize) -> (&[Staged], &[u8]) {
         (self.queues[queue].left(), &self.bytes)
     }

@@ -37,12 +37,12 @@ impl Notes {
         self.0.to_str().unwrap().to_owned()
     }
 
-    /// The worker that was armed, once it is.
+    /// Returns the worker that was armed, once it is.
     fn armed(&self) -> Option<u32> {
         fs::read_to_string(self.0.join("armed")).ok()?.parse().ok()
     }
 
-    /// How often the user code of each task ran.
+    /// Returns how often the user code of each task ran.
     fn runs(&self) -> HashMap<u64, usize> {
         let mut runs = HashMap::new();
         for line in fs::read_to_string(self.0.join("runs")).unwrap_or_default().lines() {
@@ -72,7 +72,7 @@ async fn arm_worker((index, stop, notes): (usize, bool, String)) -> Vec<u8> {
     vec![0; OUTPUT]
 }
 
-/// The same, and does not end by itself.
+/// Does the same, and does not end by itself.
 async fn arm_worker_and_linger((index, stop, notes): (usize, bool, String)) -> Vec<u8> {
     arm(WORKERS[index], if stop { Deed::Stop } else { Deed::Kill });
     note_armed(&notes);
@@ -106,7 +106,7 @@ impl Scene {
         Self::with(point, deed, TaskOptions::new())
     }
 
-    /// Its tasks have these options.
+    /// Gives its tasks these options.
     fn with(point: Point, deed: Deed, options: TaskOptions) -> Self {
         let builder = Pool::builder().processes(2).child_concurrency(2).capacity(CAPACITY);
         // Soon, where tasks have a limit.
@@ -223,7 +223,7 @@ impl Scene {
     }
 }
 
-/// How many tasks the death costs, and how many it has queued again.
+/// Returns how many tasks the death costs, and how many it has queued again.
 fn cost(point: Point) -> (usize, u64) {
     match point {
         // Nothing was claimed.

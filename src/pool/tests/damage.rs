@@ -119,7 +119,7 @@ fn damaged(part: u8, costs_the_queue: bool) {
     pool.join_blocking().unwrap();
 }
 
-/// An output that needs a block.
+/// Returns an output that needs a block.
 async fn large(n: u64) -> Vec<u64> {
     vec![n; 20_000]
 }

@@ -12,12 +12,12 @@ impl<'b> Choices<'b> {
         Self { bytes, random: 0x9E37_79B9_7F4A_7C15 }
     }
 
-    /// Whether the bytes decide no more.
+    /// Returns whether the bytes decide no more.
     pub(crate) fn is_spent(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// A number below `limit`, of as many bytes as it needs.
+    /// Returns a number below `limit`, of as many bytes as it needs.
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         let mut value = 0;
         let mut span = 1_u64;
@@ -42,7 +42,7 @@ impl<'b> Choices<'b> {
     }
 }
 
-/// The next number of a xorshift generator.
+/// Returns the next number of a xorshift generator.
 pub(super) fn next(random: &mut u64) -> u64 {
     *random ^= *random << 13;
     *random ^= *random >> 7;

@@ -64,7 +64,7 @@ impl Hand {
         StateWord::new(0, Owner::of(self.id), State::Free).bits() >> 8
     }
 
-    /// What the worker's root does when it was rung. True if it is to leave.
+    /// Does what the worker's root does when it was rung. Returns true if it is to leave.
     pub(super) fn attend(&mut self) -> bool {
         let Some(Asked(what_it_has)) = self.engine.attention() else { return false };
         let Self { engine, running, .. } = self;

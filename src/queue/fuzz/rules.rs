@@ -13,13 +13,13 @@ use crate::worker::{Claimed, Look};
 
 /// With `count` small tasks.
 fn with_tasks(tasks: u32) -> Life<'static> {
-    // What is called off, if anything is, is the first.
+    // What is cancelled, if anything is, is the first.
     let mut life = Life::new(&[0; 16]);
     (0..tasks).for_each(|_| life.submit_with(&[7; 8], TaskOptions::new()));
     life
 }
 
-/// The worker in slot 0 claims the next task.
+/// Has the worker in slot 0 claim the next task.
 fn claim(life: &mut Life<'_>) -> Claimed {
     match life.hands[0].as_mut().unwrap().engine.claim(true) {
         Look::Task(task) => task,
@@ -27,7 +27,7 @@ fn claim(life: &mut Life<'_>) -> Claimed {
     }
 }
 
-/// The same, and starts it.
+/// Claims the next task, and starts it.
 fn start(life: &mut Life<'_>) -> Claimed {
     let mut task = claim(life);
     let hand = life.hands[0].as_mut().unwrap();
@@ -36,7 +36,7 @@ fn start(life: &mut Life<'_>) -> Claimed {
     task
 }
 
-/// Whether `slot`'s bell was rung since the last call.
+/// Returns whether `slot`'s bell was rung since the last call.
 fn is_rung(life: &Life<'_>, slot: usize) -> bool {
     let bell = life.queue.bells().nth(slot).unwrap().try_clone_to_owned().unwrap();
     EventFd::from(bell).drain().unwrap()

@@ -68,7 +68,7 @@ fn outputs(blocks: usize, words: usize, outputs: u64) {
     assert!(free.into_iter().eq(0..blocks as u32), "a block leaked or was given twice");
 }
 
-/// The worker; returns the blocks it has in the end, and where it stopped reading.
+/// Runs the worker; returns the blocks it has in the end, and where it stopped reading.
 fn give(shared: &Shared, outputs: u64) -> (Vec<u32>, HandbackReader) {
     let mut lane = LaneWriter::at(0);
     let mut handback = HandbackReader::at(0);

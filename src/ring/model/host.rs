@@ -36,7 +36,7 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// A host of `queue`, which is unused so far.
+    /// Creates a host of `queue`, which is unused so far.
     pub(super) fn new(queue: &Queue) -> Self {
         Self {
             tail: 0,
@@ -71,7 +71,7 @@ impl Host {
         true
     }
 
-    /// A record that is FREE and whose entry head has passed.
+    /// Returns a record that is FREE and whose entry head has passed.
     fn room(&self, queue: &Queue) -> Option<usize> {
         let head = queue.ring().head();
         let passed = |entry: &Entry| entry.position.is_none_or(|position| position < head);
@@ -145,7 +145,7 @@ impl Host {
         entry.used && seen.generation() == entry.generation && seen.state() == Some(State::Done)
     }
 
-    /// The outcome of a DONE record, unless the task was called off and has one.
+    /// The outcome of a DONE record, unless the task was cancelled and has one.
     fn deliver(&mut self, queue: &Queue, index: usize) {
         if let Some(task) = self.entries[index].pending.take() {
             let want = output_of(task as u64);
@@ -213,17 +213,17 @@ impl Host {
         self.queue_up(queue, index);
     }
 
-    /// Where the next worker in `slot` begins its lane.
+    /// Returns where the next worker in `slot` begins its lane.
     pub(super) fn lane_position(&self, slot: usize) -> u64 {
         self.lanes[slot].position()
     }
 
-    /// What `task` ended with so far.
+    /// Returns what `task` ended with so far.
     pub(super) fn outcomes(&self, task: usize) -> &[Outcome] {
         &self.outcomes[task]
     }
 
-    /// How many of the tasks have an outcome.
+    /// Returns how many of the tasks have an outcome.
     pub(super) fn finished(&self) -> usize {
         self.outcomes.iter().filter(|outcomes| !outcomes.is_empty()).count()
     }

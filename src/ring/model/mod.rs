@@ -62,7 +62,7 @@ impl Queue {
         self.runs[task as usize].fetch_add(1, Relaxed);
     }
 
-    /// How often user code ran for `task`.
+    /// Returns how often user code ran for `task`.
     fn ran(&self, task: usize) -> usize {
         self.runs[task].load(Relaxed)
     }

@@ -17,7 +17,7 @@ enum Fate {
     Lost,
     /// Killed; its RUNNING task runs again.
     Retried,
-    /// Killed after its task was called off.
+    /// Killed after its task was cancelled.
     Cancelled,
     /// Stopped: no process may touch what it holds, and none may wait for it.
     Stopped,

@@ -18,7 +18,7 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// A queue of `records` for `workers`; as many of the `tasks` as fit are submitted.
+    /// Creates a queue of `records` for `workers`; as many of the `tasks` as fit are submitted.
     pub(super) fn new(records: usize, workers: usize, tasks: usize) -> Self {
         let queue = Arc::new(Queue::new(records, workers, tasks));
         let host = Host::new(&queue);

@@ -12,13 +12,13 @@ pub(super) struct Worker {
     lane: LaneWriter,
 }
 
-/// What a task's output is, given its input.
+/// Returns what a task's output is, given its input.
 pub(super) fn output_of(input: u64) -> u64 {
     input + 100
 }
 
 impl Worker {
-    /// The `incarnation`th worker in `slot`, whose lane begins at `position`.
+    /// Returns the `incarnation`th worker in `slot`, whose lane begins at `position`.
     pub(super) fn new(slot: usize, incarnation: u32, position: u64) -> Self {
         Self { slot, owner: owner(slot, incarnation), lane: LaneWriter::at(position) }
     }
@@ -56,7 +56,7 @@ impl Worker {
     }
 }
 
-/// The owner in `slot` in that life.
+/// Returns the owner in `slot` in that life.
 pub(super) fn owner(slot: usize, incarnation: u32) -> Owner {
     Owner::of(WorkerId { queue: 0, slot: slot as u16, incarnation })
 }

@@ -119,7 +119,7 @@ fn run(method: StartMethod, rounds: u32) {
         assert_eq!(signal, Some(6), "{lost}");
     }
 
-    // Its outcome is delivered when it is called off; what its drop does is the worker's end.
+    // Its outcome is delivered when it is cancelled; what its drop does is the worker's end.
     let mut called_off = pool.apply(when_called_off, 0);
     while pool.stats().running == 0 {
         std::thread::sleep(Duration::from_millis(1));

@@ -30,7 +30,7 @@ pub enum Path {
     Parked,
     /// Input and output go through the arenas.
     Large,
-    /// A task in flight is called off, others wait.
+    /// A task in flight is cancelled, others wait.
     Cancel,
     /// Every record is taken.
     Full,
