@@ -144,6 +144,7 @@ mod launch;
 mod pool;
 mod process;
 mod queue;
+pub mod remote;
 mod ring;
 pub mod scheduler;
 mod shm;

@@ -11,12 +11,13 @@ use super::task::aiopool_task;
 use super::work::{PENDING, Work};
 use super::{exception, waits};
 use crate::task::address::ImageAddress;
-use crate::task::entry::{Input, Output, Target, Vtable};
+use crate::task::entry::{Input, Mark, Output, Target, Vtable};
 use crate::task::function::FunctionEntry;
 use crate::task::{Status, TaskFailure};
 
 /// The one kind of task that C functions are; which function it is says the [`Target`].
 pub(super) static C_TASK: Vtable = Vtable {
+    mark: Mark::NONE,
     layout: Layout::new::<CTask>(),
     name: || "a C function",
     start: CTask::start,
@@ -101,6 +102,7 @@ impl CTask {
 
 /// A C function that runs in a worker outside of tasks. Its input begins with the target.
 pub(super) static C_HOOK: Vtable = Vtable {
+    mark: Mark::NONE,
     layout: Layout::new::<CTask>(),
     name: || "a C hook",
     start: start_hook,

@@ -172,6 +172,13 @@ impl<'p> Submit<'p> {
         self.submit_one(known, &input.into())
     }
 
+    /// Runs the function of this build that has that vtable, on encoded bytes.
+    pub(crate) fn apply_place(self, vtable: &'static Vtable, input: &Bytes) -> Task<Bytes> {
+        let name = (vtable.name)();
+        let known = self.check().and_then(|()| self.number(Some(ImageAddress::of(vtable)), name));
+        self.submit_one(known, input)
+    }
+
     fn check(self) -> Result<()> {
         self.shared.check_process()?;
         if usize::from(self.options.priority) >= self.shared.plan.classes as usize {
@@ -200,9 +207,15 @@ impl<'p> Submit<'p> {
         if (last_pool, last_vtable) == (pool, vtable) {
             return Ok(Function { number, name });
         }
+        let known = self.number(vtable, name)?;
+        LAST.set((pool, vtable, known.number));
+        Ok(known)
+    }
+
+    /// Has the pool know the function.
+    fn number(self, vtable: Option<ImageAddress<Vtable>>, name: &'static str) -> Result<Function> {
         let entry = FunctionEntry { vtable, target: Target::default(), name: String::new() };
         let number = self.shared.common.inputs.function(entry, name)?;
-        LAST.set((pool, vtable, number));
         Ok(Function { number, name })
     }
 

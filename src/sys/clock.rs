@@ -9,6 +9,12 @@ pub(crate) fn monotonic_ns() -> u64 {
     read(libc::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC exists on every supported kernel")
 }
 
+/// Returns the nanoseconds of `CLOCK_BOOTTIME`: like [`monotonic_ns`], and it counts on while the
+/// machine sleeps.
+pub(crate) fn boottime_ns() -> u64 {
+    read(libc::CLOCK_BOOTTIME).expect("CLOCK_BOOTTIME exists on every supported kernel")
+}
+
 /// Returns the processor time that process `pid` has used, user and system, in nanoseconds; a
 /// zombie's, too.
 ///

@@ -39,12 +39,19 @@ pub(crate) fn own() -> io::Result<Image> {
 }
 
 impl Image {
+    /// Returns the number that the linker gave the build, in hexadecimal digits, if it gave one:
+    /// the same for every copy of the file, on whatever machine.
+    pub(crate) fn build(&self) -> Option<String> {
+        let id = self.build_id.as_ref()?;
+        Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// Tells this build from every other: the same in each process that runs the same file.
     ///
     /// The linker's own number where there is one, else what the file system says of the file.
     pub(crate) fn identity(&self) -> io::Result<String> {
-        if let Some(id) = &self.build_id {
-            return Ok(id.iter().map(|byte| format!("{byte:02x}")).collect());
+        if let Some(id) = self.build() {
+            return Ok(id);
         }
         let file = std::fs::metadata(&self.path)?;
         let changed = (file.mtime(), file.mtime_nsec());
@@ -75,6 +82,47 @@ pub(crate) fn is_code(address: usize) -> bool {
     let mut address = address;
     // SAFETY: the callback takes its argument for the number that it is, and keeps nothing.
     unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut address).cast()) != 0 }
+}
+
+/// Whether `len` bytes from `address` on lie in the image that holds this code, readable.
+pub(crate) fn holds(address: usize, len: usize) -> bool {
+    struct Asked {
+        anchor: usize,
+        address: usize,
+        len: usize,
+        answer: bool,
+    }
+    unsafe extern "C" fn visit(
+        image: *mut libc::dl_phdr_info,
+        _size: libc::size_t,
+        asked: *mut libc::c_void,
+    ) -> libc::c_int {
+        // SAFETY: the linker passes one image of its list, valid during the call, and our own
+        // question.
+        let (base, headers, asked) = unsafe {
+            let image = &*image;
+            let headers = std::slice::from_raw_parts(image.dlpi_phdr, image.dlpi_phnum.into());
+            (image.dlpi_addr as usize, headers, &mut *asked.cast::<Asked>())
+        };
+        let within = |address: usize, len: usize| {
+            headers.iter().any(|header| {
+                let offset = address.wrapping_sub(base.wrapping_add(header.p_vaddr as usize));
+                let size = header.p_memsz as usize;
+                let readable = header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_R != 0;
+                readable && offset < size && len <= size - offset
+            })
+        };
+        if !within(asked.anchor, 1) {
+            return 0;
+        }
+        asked.answer = within(asked.address, asked.len);
+        1
+    }
+    let anchor = holds as fn(usize, usize) -> bool as usize;
+    let mut asked = Asked { anchor, address, len, answer: false };
+    // SAFETY: `visit` takes `asked` for what it is, and the call ends before `asked` does.
+    unsafe { libc::dl_iterate_phdr(Some(visit), std::ptr::from_mut(&mut asked).cast()) };
+    asked.answer
 }
 
 struct Search {

@@ -47,6 +47,11 @@ impl<T: Sync + 'static> ImageAddress<T> {
         Some(Self { relative: NonZeroU64::new(relative)?, names: PhantomData })
     }
 
+    /// Returns where the static would be in this process.
+    pub(crate) fn address(self) -> usize {
+        self.relative.get().wrapping_add(&raw const ANCHOR as u64) as usize
+    }
+
     /// Returns the static in this process.
     ///
     /// # Safety
@@ -54,10 +59,9 @@ impl<T: Sync + 'static> ImageAddress<T> {
     /// The address was made by [`of`](Self::of), for the same `T`, in a process that runs the
     /// image that this process runs.
     pub(crate) unsafe fn get(self) -> &'static T {
-        let address = self.relative.get().wrapping_add(&raw const ANCHOR as u64);
         // SAFETY: by the caller's promise a `T` lies at this distance from the anchor; a static
         // never moves or goes away.
-        unsafe { &*(address as *const T) }
+        unsafe { &*(self.address() as *const T) }
     }
 }
 

@@ -16,6 +16,9 @@ use serde::Serialize;
 
 use crate::arena::Block;
 
+use crate::sys::image;
+
+use super::address::ImageAddress;
 use super::codec;
 use super::exception::{self, LiveError};
 use super::failure::{Status, TaskFailure};
@@ -119,6 +122,8 @@ pub(crate) struct Target {
 
 /// The functions of one kind of task.
 pub(crate) struct Vtable {
+    /// What [`find`] knows a vtable of a Rust function by.
+    pub(crate) mark: Mark,
     /// What a future of this kind takes.
     pub(crate) layout: Layout,
     /// The task function's name.
@@ -193,6 +198,49 @@ pub(crate) fn try_vtable<F: TryTaskFn<A>, A: Argument>(_function: F) -> &'static
     &Kind::<F, A, F::Future, Fallible>::VTABLE
 }
 
+/// A number by chance.
+const MARK: u64 = 0x9d1c_5a37_e04b_82f6;
+
+/// Tells the vtables of Rust functions from all else that lies in an image.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Mark(u64, fn());
+
+impl Mark {
+    /// For a vtable that no address from another machine may name.
+    pub(crate) const NONE: Self = Self(0, sealed);
+}
+
+/// A function that nobody calls: its address follows [`MARK`] in vtables, and nowhere else.
+fn sealed() {
+    std::hint::black_box(());
+}
+
+/// Returns the vtable whose address is `raw`, if there is one; for numbers that came from another
+/// machine, whatever they are.
+pub(crate) fn find(raw: u64) -> Option<&'static Vtable> {
+    let address = ImageAddress::<Vtable>::from_raw(raw)?;
+    let place = address.address();
+    let fits =
+        place.is_multiple_of(align_of::<Vtable>()) && image::holds(place, size_of::<Vtable>()) && {
+            let mark = place as *const u8;
+            let number = std::mem::offset_of!(Vtable, mark.0);
+            let seal = std::mem::offset_of!(Vtable, mark.1);
+            // SAFETY: the memory is mapped and readable for the whole of a vtable, and aligned for
+            // one; both fields are read as numbers, which any bytes are.
+            let words = unsafe {
+                (
+                    mark.add(number).cast::<u64>().read_volatile(),
+                    mark.add(seal).cast::<usize>().read_volatile(),
+                )
+            };
+            words == (MARK, sealed as fn() as usize)
+        };
+    // SAFETY: these two words lie side by side in vtables alone, all of which `Kind` made for this
+    // image, in which the address lies.
+    fits.then(|| unsafe { address.get() })
+}
+
 struct Kind<F, A, Fut, M>(PhantomData<(F, A, Fut, M)>);
 
 impl<F, A, Fut, M> Kind<F, A, Fut, M>
@@ -203,6 +251,7 @@ where
     M: Finish<Fut::Output>,
 {
     const VTABLE: Vtable = Vtable {
+        mark: Mark(MARK, sealed),
         layout: Layout::new::<Fut>(),
         name: std::any::type_name::<F>,
         start: Self::start,
@@ -272,6 +321,20 @@ mod tests {
         let found = unsafe { ImageAddress::of(direct).get() };
         assert_eq!(run(found, &[21]).unwrap(), (Status::Ok, vec![42]));
         assert!((found.name)().ends_with("double"));
+    }
+
+    #[test]
+    fn only_the_address_of_a_vtable_is_found() {
+        let vtable = vtable(double);
+        let raw = ImageAddress::of(vtable).to_raw();
+        assert!(find(raw).is_some_and(|found| std::ptr::eq(found, vtable)));
+        let near = (0..4096).map(|i| raw.wrapping_add(i * 8 + 8));
+        let far = (0..64).map(|bit| raw ^ (1 << bit));
+        for wrong in near.chain(far).chain([0, 1, u64::MAX]) {
+            // A number near by may be another vtable's; nothing else is found.
+            assert!(find(wrong).is_none_or(|found| found.mark.0 == MARK), "{wrong:#x}");
+        }
+        assert!(find(raw + 1).is_none() && find(0).is_none());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Error;
 
 use super::exit::WorkerExit;
@@ -61,7 +63,7 @@ pub enum TaskError {
 }
 
 /// A worker that died with a task, and the task's attempts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct WorkerLost {
     /// The task's number in its pool.
@@ -87,7 +89,7 @@ pub struct WorkerLost {
 }
 
 /// Why a worker was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum LossCause {
     /// It died by itself, or another process killed it.

@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["launch", "queue"],
     &["scheduler", "supervisor"],
     &["pool", "process"],
-    &["ffi", "internals"],
+    &["ffi", "internals", "remote"],
 ];
 
 /// Pairs of files that still import each other.
