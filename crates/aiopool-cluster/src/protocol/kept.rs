@@ -1,0 +1,295 @@
+//! One task at its submitter, from the submission to the one outcome.
+
+use super::word::{Ending, Word};
+
+/// What a submitter keeps of a task that it has not delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Kept {
+    /// Attempts that the caller allows: one and the retries.
+    allowed: u32,
+    /// Whether an error counts as an attempt.
+    retry_on_error: bool,
+    /// The newest word that was seen; its numbers only grow.
+    word: Word,
+    stage: Stage,
+    /// What the submitter wants the task to end with, if it does.
+    wish: Option<Ending>,
+    /// How often a node gave it back.
+    given_back: u8,
+    /// A retry waits for its time.
+    backing_off: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Stage {
+    /// The submission's fate is not known.
+    Submitting,
+    /// The word is known.
+    Out,
+    /// A word of ours is on its way, or its fate is being read.
+    Deciding,
+    Over,
+}
+
+/// Times that a node may give a task back before it counts as lost.
+const GIVEN_BACK: u8 = 3;
+
+/// What happens to a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptEvent {
+    /// What was sent is stored under this number.
+    Won(u64),
+    /// What was sent was refused, or its fate is unknown: the word is to be read.
+    Unsure,
+    /// The word as the stream's leader has it now, asked for after the last sending.
+    Read(Word),
+    /// A word that the collector came by; it may be an old one.
+    Saw(Word),
+    /// The node's life that holds the task is dead beyond doubt.
+    NodeDead(u128),
+    /// The caller wants no outcome any more.
+    Cancel,
+    /// The task has waited for a node too long.
+    Expire,
+    /// The pause before the next attempt is over.
+    PauseOver,
+    /// No node has claimed the task for long, though some have room: the queue may have lost it.
+    Stuck,
+}
+
+/// What a task asks of its submitter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptAction {
+    /// Send the task, expecting no word.
+    Submit,
+    /// Send the task again.
+    Requeue {
+        /// The number of the word that it replaces.
+        expected: u64,
+        /// The attempt that it stands for.
+        attempt: u32,
+    },
+    /// Send an outcome of the submitter's own.
+    Decide {
+        /// The number of the word that it replaces.
+        expected: u64,
+        /// The attempt that it ends.
+        attempt: u32,
+        /// How.
+        ending: Ending,
+    },
+    /// Ask the stream's leader for the word.
+    Read,
+    /// Wait before this attempt, then give [`KeptEvent::PauseOver`].
+    Pause {
+        /// The attempt that follows, from 2.
+        attempt: u32,
+    },
+    /// A node's life has the task: give [`KeptEvent::NodeDead`] when it is dead.
+    Watch(u128),
+    /// Deliver the outcome that the word of this number has.
+    Deliver {
+        /// The number of the outcome's message.
+        seq: u64,
+    },
+    /// Deliver the news that the word has gone: nothing is known, and nothing is sent any more.
+    DeliverVanished,
+}
+
+use KeptAction as Do;
+use KeptEvent as Event;
+
+impl Kept {
+    /// Submits a task.
+    #[must_use]
+    pub fn submit(allowed: u32, retry_on_error: bool) -> (Self, Vec<Do>) {
+        let (word, stage) = (Word::Absent, Stage::Submitting);
+        let kept = Self {
+            allowed,
+            retry_on_error,
+            word,
+            stage,
+            wish: None,
+            given_back: 0,
+            backing_off: false,
+        };
+        (kept, vec![Do::Submit])
+    }
+
+    /// Takes a task over that another submitter of the job has sent: its word is there.
+    #[must_use]
+    pub fn resume(allowed: u32, retry_on_error: bool, word: Word) -> (Self, Vec<Do>) {
+        let (mut kept, _) = Self::submit(allowed, retry_on_error);
+        kept.stage = Stage::Out;
+        let actions = kept.adopt(word);
+        (kept, actions)
+    }
+
+    /// Whether the outcome is delivered.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.stage == Stage::Over
+    }
+
+    /// Returns the newest word that was seen.
+    #[must_use]
+    pub fn word(&self) -> Word {
+        self.word
+    }
+
+    /// Whether a message of this task may still be on its way to the server.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        matches!(self.stage, Stage::Out | Stage::Over)
+    }
+
+    /// Takes an event and answers with what is to be done.
+    pub fn step(&mut self, event: Event) -> Vec<Do> {
+        match (self.stage, event) {
+            (Stage::Over, _) => Vec::new(),
+            (Stage::Submitting, Event::Won(seq)) => {
+                self.stage = Stage::Out;
+                // The collector may have been quicker: then it is a claim or an outcome by now.
+                if seq > self.word.seq() {
+                    self.word = Word::Queued { seq, attempt: 1 };
+                }
+                self.act()
+            }
+            // What a submitter has sent itself comes back through the collector.
+            (Stage::Deciding, Event::Won(_) | Event::Unsure)
+            | (Stage::Submitting, Event::Unsure) => vec![Do::Read],
+            // S1: nothing there: the copy before is lost or late, and then refused, or purged
+            // with its job by the first node that meets it.
+            (Stage::Submitting, Event::Read(Word::Absent)) if self.word == Word::Absent => {
+                vec![Do::Submit]
+            }
+            (_, Event::Read(Word::Absent)) => {
+                self.stage = Stage::Over;
+                vec![Do::DeliverVanished]
+            }
+            (Stage::Submitting | Stage::Deciding, Event::Read(word)) => {
+                self.stage = Stage::Out;
+                self.adopt(word)
+            }
+            (Stage::Out, Event::Read(word) | Event::Saw(word)) if word.seq() > self.word.seq() => {
+                self.adopt(word)
+            }
+            (Stage::Submitting | Stage::Deciding, Event::Saw(word))
+                if word.seq() > self.word.seq() =>
+            {
+                self.stage = Stage::Out;
+                self.adopt(word)
+            }
+            (_, Event::Cancel) => {
+                self.wish = Some(Ending::Cancelled);
+                self.act()
+            }
+            (_, Event::Expire) => {
+                if self.wish.is_none() && !matches!(self.word, Word::Claimed { .. }) {
+                    self.wish = Some(Ending::Expired);
+                }
+                self.act()
+            }
+            (Stage::Out, Event::NodeDead(dead)) => match self.word {
+                Word::Claimed { seq, attempt, incarnation, .. } if incarnation == dead => {
+                    // S3: the key's tombstone is there; this word is the second half.
+                    self.end(seq, attempt, Ending::NodeLost)
+                }
+                _ => Vec::new(),
+            },
+            (Stage::Out, Event::Stuck) => match self.word {
+                Word::Queued { seq, attempt } => self.requeue(seq, attempt),
+                _ => Vec::new(),
+            },
+            (Stage::Out, Event::PauseOver) if self.backing_off => {
+                self.backing_off = false;
+                match self.word {
+                    Word::Done { seq, attempt, .. } | Word::Claimed { seq, attempt, .. } => {
+                        self.requeue(seq, attempt + 1)
+                    }
+                    _ => Vec::new(),
+                }
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn adopt(&mut self, word: Word) -> Vec<Do> {
+        if word.seq() >= self.word.seq() {
+            self.word = word;
+            self.backing_off = false;
+        }
+        self.act()
+    }
+
+    /// Acts on the word that is known.
+    fn act(&mut self) -> Vec<Do> {
+        if self.stage != Stage::Out {
+            return Vec::new();
+        }
+        match self.word {
+            Word::Absent => Vec::new(),
+            Word::Queued { seq, attempt } => match self.wish {
+                Some(ending) => self.decide(seq, attempt, ending),
+                None => Vec::new(),
+            },
+            Word::Claimed { seq, attempt, incarnation, .. } => match self.wish {
+                Some(Ending::Cancelled) => self.decide(seq, attempt, Ending::Cancelled),
+                _ => {
+                    // A node took it in time after all.
+                    self.wish = None;
+                    vec![Do::Watch(incarnation)]
+                }
+            },
+            Word::Done { seq, attempt, ending } => {
+                if ending == Ending::NotStarted && self.given_back < GIVEN_BACK {
+                    self.given_back += 1;
+                    return match self.wish {
+                        Some(wish) => self.decide(seq, attempt, wish),
+                        None => self.requeue(seq, attempt),
+                    };
+                }
+                if self.wish.is_none() && self.may_follow(attempt, ending) {
+                    if !self.backing_off {
+                        self.backing_off = true;
+                        return vec![Do::Pause { attempt: attempt + 1 }];
+                    }
+                    return Vec::new();
+                }
+                self.stage = Stage::Over;
+                vec![Do::Deliver { seq }]
+            }
+        }
+    }
+
+    fn may_follow(&self, attempt: u32, ending: Ending) -> bool {
+        let kind = match ending {
+            Ending::WorkerLost | Ending::NodeLost => true,
+            Ending::Failed => self.retry_on_error,
+            _ => false,
+        };
+        kind && attempt < self.allowed
+    }
+
+    /// A dead node's attempt: the next one follows, or the task is over.
+    fn end(&mut self, seq: u64, attempt: u32, ending: Ending) -> Vec<Do> {
+        if self.may_follow(attempt, ending) {
+            if self.backing_off {
+                return Vec::new();
+            }
+            self.backing_off = true;
+            return vec![Do::Pause { attempt: attempt + 1 }];
+        }
+        self.decide(seq, attempt, ending)
+    }
+
+    fn requeue(&mut self, expected: u64, attempt: u32) -> Vec<Do> {
+        self.stage = Stage::Deciding;
+        vec![Do::Requeue { expected, attempt }]
+    }
+
+    fn decide(&mut self, expected: u64, attempt: u32, ending: Ending) -> Vec<Do> {
+        self.stage = Stage::Deciding;
+        vec![Do::Decide { expected, attempt, ending }]
+    }
+}
