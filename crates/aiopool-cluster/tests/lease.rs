@@ -121,16 +121,13 @@ impl Sim {
                         self.value = Some((self.revision, key));
                     }
                     if by_node && self.random.below(6) > 0 {
-                        let event = if stored {
-                            LeaseEvent::Won(self.revision)
-                        } else {
-                            LeaseEvent::Unsure
+                        let serial = key.serial;
+                        let event = match stored {
+                            true => LeaseEvent::Won { serial, revision: self.revision },
+                            false => LeaseEvent::Unsure { serial },
                         };
                         let at = self.delay();
-                        // An answer that comes after its time is no more heard.
-                        if at < self.now + TIMES.patience() / 2 {
-                            self.to_node.push((at, event));
-                        }
+                        self.to_node.push((at, event));
                     }
                 }
                 Message::Read => {

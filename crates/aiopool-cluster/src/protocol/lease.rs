@@ -89,10 +89,18 @@ enum Stage {
 pub enum LeaseEvent {
     /// Time has come to this.
     Tick,
-    /// The renewal is stored under this revision.
-    Won(u64),
-    /// The renewal was refused, or its fate is unknown.
-    Unsure,
+    /// The renewal of this serial is stored.
+    Won {
+        /// Which renewal: an answer may come late, and the lease counts from its own sending.
+        serial: u64,
+        /// The revision under which it is stored.
+        revision: u64,
+    },
+    /// The renewal of this serial was refused, or its fate is unknown.
+    Unsure {
+        /// Which renewal.
+        serial: u64,
+    },
     /// The key as the bucket's leader has it: its revision and value; none where there is no key.
     Read(Option<(u64, Key)>),
 }
@@ -183,11 +191,12 @@ impl Lease {
                 actions.extend(self.read(now));
                 actions
             }
-            (Stage::Waiting(_), Event::Won(revision)) => {
-                // The answer to the one that is waited for, which is the last that was sent.
-                self.stored(now, revision, self.serial)
+            (Stage::Waiting(_), Event::Won { serial, revision }) if serial == self.serial => {
+                self.stored(now, revision, serial)
             }
-            (Stage::Waiting(_), Event::Unsure) => self.read(now),
+            (Stage::Waiting(_), Event::Unsure { serial }) if serial == self.serial => {
+                self.read(now)
+            }
             (Stage::Reading(_), Event::Read(Some((revision, key)))) => {
                 if key.incarnation.id == self.id && key.alive {
                     if revision > self.revision {
