@@ -17,12 +17,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // One task a worker at a time: a crash has no neighbours that it could take with it.
     let pool = Pool::builder().processes(2).child_concurrency(1).build()?;
     let (mut decoded, mut crashed) = (0, 0);
-    let mut results = pool.map(decode, 0..30).as_completed();
-    while let Some(result) = results.next().await {
+    let mut results = pool.map(decode, 0..30).as_completed().enumerate();
+    while let Some((item, result)) = results.next().await {
         match result {
             Ok(_) => decoded += 1,
             Err(TaskError::WorkerLost(lost)) => {
-                println!("a task of {} was lost: its worker {}", lost.function, lost.exit);
+                println!("item {item} was lost: its worker {}", lost.exit);
                 crashed += 1;
             }
             Err(error) => return Err(error.into()),

@@ -34,6 +34,7 @@
 //! | one task | [`Pool::apply`] |
 //! | a task for each item of an iterator | [`Pool::map`] |
 //! | a task for each item of an async stream | [`Pool::map_stream`] |
+//! | one for each pair of a key and an argument | [`Pool::map_keyed`] |
 //! | a function that returns a `Result` | the `try_` form: [`Pool::try_apply`], [`Pool::try_map`] |
 //! | one function in a process of its own | [`Worker`], [`Process`] |
 //!
@@ -173,8 +174,8 @@ pub use supervisor::fuzz::live as fuzz_supervisor;
 pub use self::{
     launch::{Limits, StartMethod, after_fork, init},
     pool::{
-        Collect, FromStream, FunctionStats, Map, Pool, PoolBuilder, Source, StarFn, Stats, Submit,
-        Task, TryStarFn,
+        Collect, Enumerated, FromStream, FunctionStats, Keyed, Map, Pool, PoolBuilder, Source,
+        StarFn, Stats, Submit, Task, TryStarFn,
     },
     process::{Process, Worker},
     stats::{Histogram, PageStats, observe},

@@ -6,7 +6,7 @@ use futures_core::Stream;
 use crate::task::{Argument, TaskError, TaskFn, TaskOptions, TryTaskFn};
 
 use super::Pool;
-use super::map::Map;
+use super::map::{Keyed, Map};
 use super::source::FromStream;
 use super::star::{StarFn, TryStarFn};
 use super::task::Task;
@@ -86,6 +86,50 @@ impl Pool {
     {
         const { F::CHECK };
         self.with(TaskOptions::new()).try_map(function, items)
+    }
+
+    /// [`Submit::map_keyed`](crate::Submit::map_keyed) with the default options.
+    ///
+    /// ```
+    /// # fn main() -> aiopool::Result<()> {
+    /// async fn shout(word: String) -> String {
+    ///     word.to_uppercase()
+    /// }
+    ///
+    /// let pool = aiopool::Pool::builder().processes(2).build()?;
+    /// let words = [("en", "hello"), ("de", "hallo")].map(|(key, word)| (key, word.to_owned()));
+    /// for (language, word) in pool.map_keyed(shout, words).as_completed().into_blocking_iter() {
+    ///     match word {
+    ///         Ok(word) => assert!(word == if language == "en" { "HELLO" } else { "HALLO" }),
+    ///         Err(error) => eprintln!("{language}: {error}"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn map_keyed<F, K, A, I>(&self, function: F, items: I) -> Keyed<I::IntoIter, K, A, F::Value>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = (K, A)>,
+    {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).map_keyed(function, items)
+    }
+
+    /// [`Submit::try_map_keyed`](crate::Submit::try_map_keyed) with the default options.
+    pub fn try_map_keyed<F, K, A, I>(
+        &self,
+        function: F,
+        items: I,
+    ) -> Keyed<I::IntoIter, K, A, F::Value>
+    where
+        F: TryTaskFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = (K, A)>,
+    {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).try_map_keyed(function, items)
     }
 
     /// [`Submit::map_stream`](crate::Submit::map_stream) with the default options.

@@ -26,7 +26,7 @@ use crate::supervisor::{Shared, Stage};
 use crate::task::TaskOptions;
 
 pub use builder::PoolBuilder;
-pub use map::{Collect, Map};
+pub use map::{Collect, Enumerated, Keyed, Map};
 pub use source::{FromStream, Source};
 pub use star::{StarFn, TryStarFn};
 pub use stats::{FunctionStats, Stats};

@@ -16,7 +16,7 @@ use crate::task::entry::{self, Target, Vtable};
 use crate::task::function::FunctionEntry;
 use crate::task::{Argument, TaskError, TaskFn, TaskOptions, TryTaskFn, codec};
 
-use super::map::Map;
+use super::map::{Keyed, Map};
 use super::source::FromStream;
 use super::star::{StarFn, TryStarFn};
 use super::task::Task;
@@ -109,6 +109,36 @@ impl<'p> Submit<'p> {
     {
         const { F::CHECK };
         Map::new(self, self.know::<F>(entry::try_vtable(function)), items.into_iter())
+    }
+
+    /// [`map`](Self::map) over pairs of a key and an argument: each result comes with its key.
+    ///
+    /// The key stays with the caller, so it may be of any type.
+    pub fn map_keyed<F, K, A, I>(self, function: F, items: I) -> Keyed<I::IntoIter, K, A, F::Value>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = (K, A)>,
+    {
+        const { F::CHECK };
+        let known = self.know::<F>(entry::vtable(function));
+        Keyed::new(|keys| Map::new(self, known, keys), items.into_iter())
+    }
+
+    /// [`map_keyed`](Self::map_keyed) for a function that returns a `Result`.
+    pub fn try_map_keyed<F, K, A, I>(
+        self,
+        function: F,
+        items: I,
+    ) -> Keyed<I::IntoIter, K, A, F::Value>
+    where
+        F: TryTaskFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = (K, A)>,
+    {
+        const { F::CHECK };
+        let known = self.know::<F>(entry::try_vtable(function));
+        Keyed::new(|keys| Map::new(self, known, keys), items.into_iter())
     }
 
     /// [`map`](Self::map) over an async stream, so that one stage feeds the next.

@@ -130,7 +130,7 @@ async fn panics_carry_message_and_backtrace() {
     let results = pool.map(panic_on_three, 1..=4).results().await;
     let Err(TaskError::Panicked(panic)) = &results[2] else { panic!("{results:?}") };
     assert!(panic.message().contains("three is too many"), "{panic}");
-    assert!(panic.location().contains("pool_basics.rs"), "{panic:?}");
+    assert!(panic.location().contains("pool/basics.rs"), "{panic:?}");
     assert!(panic.backtrace().contains("panic_on_three"), "{}", panic.backtrace());
     assert_eq!(*results[3].as_ref().unwrap(), 4);
 }

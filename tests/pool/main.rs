@@ -5,6 +5,7 @@ mod basics;
 mod deadlines;
 mod events;
 mod functions;
+mod keyed;
 mod options;
 mod process;
 mod promises;

@@ -121,9 +121,14 @@ fn confined() {
 
 #[test]
 fn crash() {
-    let lines = ["27 decoded, 3 crashed", "attempts: 3", "and the pool still works: 42"];
+    let lines = [
+        "item 17 was lost: its worker was killed",
+        "27 decoded, 3 crashed",
+        "attempts: 3",
+        "and the pool still works: 42",
+    ];
     let output = prints("crash", &lines);
-    assert_eq!(output.matches("decode was lost: its worker ").count(), 3, "{output}");
+    assert_eq!(output.matches(" was lost: its worker ").count(), 3, "{output}");
 }
 
 #[test]

@@ -19,18 +19,22 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     /// Submits items while there is room for them, in the window and in the pool.
     pub(super) fn fill(&mut self, context: &mut Context<'_>) {
         if let Some(error) = self.refused.take() {
-            self.source = None;
-            self.settle_now(TaskError::not_submitted(error));
+            // The error is the first item's, if there is one.
+            if let Some(mut source) = self.source.take() {
+                let _ = source.poll_item(context);
+            }
+            self.settle_now(0, TaskError::not_submitted(error));
         }
         if let Err(error) = self.shared.check_process() {
             // A forked child's copy of the stream: nothing in it is the child's.
             self.source = None;
             self.held = None;
             self.stage.clear();
-            if !self.tasks.is_empty() {
+            if let Some(item) = self.tasks.iter().map(|(_, task)| task.item).min() {
                 self.tasks.clear();
                 self.places.clear();
-                self.settle_now(TaskError::not_submitted(error));
+                self.first = item;
+                self.settle_now(item, TaskError::not_submitted(error));
             }
             return;
         }
@@ -163,23 +167,24 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             }
             Poll::Pending => return false,
         };
+        let number = self.items;
+        self.items += 1;
         let submit = Submit { shared: &self.shared, options: self.submit.0 };
         match submit.encode(function, &item, &mut self.buffer) {
-            Ok(()) => self.keep(function),
+            Ok(()) => self.keep(function, number),
             Err(error) => {
                 self.trim_buffer();
-                self.settle_now(TaskError::not_submitted(error));
+                self.settle_now(number, TaskError::not_submitted(error));
             }
         }
         true
     }
 
     /// Gives the item in the buffer its number, its queue and its place among the results.
-    fn keep(&mut self, function: Function) {
+    fn keep(&mut self, function: Function, item: u64) {
         let task = self.next_number();
         let (input, options) = (&self.buffer, &self.submit.0);
         let queue = self.shared.queue_for(&function.new_task(task, options, input));
-        let item = self.first + self.places.len() as u64;
         let token = self.tasks.insert(InFlight { ticket: None, item }) as u64;
         if self.ordered {
             self.places.push_back(None);

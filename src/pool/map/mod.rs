@@ -1,6 +1,7 @@
 //! The stream of a `map`: lazy input, constant memory, ordered or as completed.
 
 mod fill;
+mod keyed;
 mod stage;
 
 use std::collections::VecDeque;
@@ -25,6 +26,8 @@ use super::one_shot;
 use super::source::Source;
 use super::submit::{Function, Submit};
 use stage::{Pace, Stage};
+
+pub use keyed::{Enumerated, Keyed};
 
 /// The results of a `map`, a stream of `Result<T, TaskError>`.
 ///
@@ -66,8 +69,12 @@ pub struct Map<S: Source, T> {
     /// In order: a place for each item from number `first` on, filled as results come.
     places: VecDeque<Option<Outcome>>,
     first: u64,
-    /// As completed: results to be given next.
-    completed: VecDeque<Outcome>,
+    /// As completed: results to be given next, each with the number of its item.
+    completed: VecDeque<(u64, Outcome)>,
+    /// How many items were taken from the source.
+    items: u64,
+    /// The number of the item whose result was given last.
+    given: u64,
     window: usize,
     ordered: bool,
     /// An error is given before the results of earlier items: it ends the map.
@@ -184,6 +191,8 @@ impl<S: Source, T> Map<S, T> {
             places: VecDeque::new(),
             first: 0,
             completed: VecDeque::new(),
+            items: 0,
+            given: 0,
             window,
             ordered: true,
             fails_fast: false,
@@ -198,6 +207,27 @@ impl<S: Source, T> Map<S, T> {
     pub fn as_completed(mut self) -> Self {
         self.ordered = false;
         self
+    }
+
+    /// Gives each result with the number of its item, from 0, so that a result which comes
+    /// [as completed](Self::as_completed) or is an error says which item it belongs to.
+    ///
+    /// ```
+    /// # fn main() -> aiopool::Result<()> {
+    /// async fn parse(text: String) -> Result<u32, std::num::ParseIntError> {
+    ///     text.parse()
+    /// }
+    ///
+    /// let pool = aiopool::Pool::builder().processes(1).build()?;
+    /// let texts = ["1", "x", "3"].map(String::from);
+    /// let results = pool.try_map(parse, texts.clone()).as_completed().enumerate();
+    /// let failed = results.into_blocking_iter().find(|(_, result)| result.is_err());
+    /// assert_eq!(texts[failed.unwrap().0], "x");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn enumerate(self) -> Enumerated<S, T> {
+        Enumerated::new(self)
     }
 
     /// At most `tasks` items are taken whose results were not given yet. At least 1 is used.
@@ -328,10 +358,12 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
 
     /// Returns the next result to be given, if it is sorted in.
     fn pop(&mut self) -> Option<Result<T, TaskError>> {
-        if let Some(outcome) = self.completed.pop_front() {
+        if let Some((item, outcome)) = self.completed.pop_front() {
+            self.given = item;
             return Some(outcome.decode());
         }
         if let Some(Some(_)) = self.places.front() {
+            self.given = self.first;
             self.first += 1;
             return Some(self.places.pop_front().flatten()?.decode());
         }
@@ -342,19 +374,19 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     fn settle(&mut self, token: u64, outcome: Outcome) {
         let Some(InFlight { item, .. }) = self.tasks.try_remove(token as usize) else { return };
         if !self.ordered || self.fails_fast && outcome.result.is_err() {
-            self.completed.push_back(outcome);
+            self.completed.push_back((item, outcome));
         } else if let Some(place) = self.places.get_mut((item - self.first) as usize) {
             *place = Some(outcome);
         }
     }
 
-    /// An item that never was submitted has its result at once.
-    fn settle_now(&mut self, error: TaskError) {
+    /// Gives `item`, which never was submitted, its result at once.
+    fn settle_now(&mut self, item: u64, error: TaskError) {
         let outcome = Outcome::error(error, 0);
         if self.ordered && !self.fails_fast {
             self.places.push_back(Some(outcome));
         } else {
-            self.completed.push_back(outcome);
+            self.completed.push_back((item, outcome));
         }
     }
 
