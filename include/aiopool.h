@@ -994,8 +994,8 @@ aiopool_status aiopool_pool_start(const aiopool_pool_options *options,
 /**
  * Frees a pool: terminates it if it was not, and waits until nothing is left of it.
  *
- * Idle workers leave at once and in order: their exit function runs, what they printed arrives.
- * One that is still busy after `grace_ms` is killed.
+ * Idle workers leave at once and in order: their exit function runs, what they printed
+ * arrives. One that is still busy after `grace_ms` is killed.
  *
  * Outcomes that were not received are dropped with it. NULL is accepted and does nothing.
  *

@@ -120,7 +120,7 @@ int main(void) {
     }
     clock_gettime(CLOCK_MONOTONIC, &now);
 
-    /* The one that sleeps for an hour is told that nobody wants it any more. */
+    /* The one that sleeps for an hour is cancelled. */
     check(aiopool_pool_cancel(pool, ticket), "cancel");
     check(aiopool_pool_wait_ticket(pool, ticket, 60000, &outcome), "wait for the cancelled one");
     printf("async: %d tasks in one worker, sum %llu; %s\n", COUNT, (unsigned long long)sum,

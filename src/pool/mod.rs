@@ -37,8 +37,8 @@ pub use task::Task;
 ///
 /// A worker that dies costs the tasks that it was running; it is replaced, and all others go on.
 /// Dropping the pool [terminates](Self::terminate) it and waits until nothing is left of it: idle
-/// workers leave at once and in order, with their exit hook and what they printed; one that is still
-/// busy after the grace period is killed.
+/// workers leave at once and in order, with their exit hook and what they printed; one that is
+/// still busy after the grace period is killed.
 ///
 /// ```
 /// async fn double(x: u64) -> u64 {

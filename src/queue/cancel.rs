@@ -10,7 +10,7 @@ use super::submit::after;
 use super::timers::Due;
 use super::{HostQueue, QueueState};
 
-/// Why a task is called off.
+/// Why a task is cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     /// Its owner wants it no more.
@@ -53,7 +53,7 @@ impl HostQueue {
         true
     }
 
-    /// A timer of the task came due.
+    /// Decides what follows from a timer of the task that came due.
     pub(crate) fn expire(&self, ticket: Ticket, due: Due) -> Expired {
         let mut state = self.lock();
         let index = ticket.record as usize;
@@ -169,7 +169,7 @@ impl HostQueue {
         }
     }
 
-    /// Whether `ticket`'s task has no outcome yet.
+    /// Returns whether `ticket`'s task has no outcome yet.
     pub(crate) fn is_pending(&self, ticket: Ticket) -> bool {
         self.lock().has_task(ticket)
     }

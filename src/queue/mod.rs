@@ -1,8 +1,8 @@
 //! Floor 5: the host's side of a queue.
 //!
 //! One mutex guards the free list, the tails, the private entries and the closed flag, for
-//! nanoseconds; another guards the host's ends of the lanes, which whoever waits drains. No
-//! system call, await or user code runs under the first.
+//! nanoseconds; another guards the host's ends of the lanes, which waiting threads drain. No system
+//! call, await or user code runs under the first.
 
 #![cfg(not(aiopool_loom))]
 #![forbid(unsafe_code)]
@@ -52,8 +52,8 @@ use entry::{Entry, Pending};
 use lanes::Lane;
 use times::{AllTimes, Times};
 
-/// So many records wait to be usable again before the heads are read: each reading takes a line
-/// away from the workers that claim.
+/// Freed records are collected until there are this many; only then are the heads read, because
+/// every reading takes their cache line away from the workers that claim.
 const DEFERRED: usize = 64;
 
 /// The host's side of one queue.
@@ -65,7 +65,7 @@ pub struct HostQueue {
     bells: Vec<EventFd>,
     state: Mutex<QueueState>,
     lanes: Mutex<Lanes>,
-    /// Somebody wanted to drain while somebody else did.
+    /// A thread wanted to drain while another one did.
     turn: Turn,
     /// Tasks whose outcome is not delivered; a copy for readers without the lock.
     pending: AtomicUsize,
@@ -164,8 +164,8 @@ impl HostQueue {
         (0..classes).map(waiting).sum()
     }
 
-    /// Returns whether a lane word may still come: of an outcome, or of a task that was cancelled,
-    /// whose record somebody may wait for.
+    /// Returns whether a lane word may still come: of an outcome, or of a cancelled task, whose
+    /// record a submitter may wait for.
     pub(crate) fn has_records_out(&self) -> bool {
         self.out.load(Ordering::Relaxed) > 0
     }
@@ -191,7 +191,7 @@ impl HostQueue {
         state.free.len() + state.deferred.len()
     }
 
-    /// Takes no more tasks; submitters that wait are told.
+    /// Closes the queue: it takes no more tasks, and waiting submitters are woken.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         let woken = state.room.close();
@@ -234,8 +234,8 @@ impl HostQueue {
         }
     }
 
-    /// The same for a task that was pushed: by a submitter, who may have to wait for the audit if
-    /// a worker has seen to that, which the supervisor must not.
+    /// Like `ring`, for a task that was pushed: a submitter may block until the audit if a hostile
+    /// worker has caused that; the supervisor must not.
     fn ring_for_push(&self, slot: usize) {
         if let Some(bell) = self.bells.get(slot) {
             let _ = bell.ring();
@@ -249,8 +249,8 @@ impl HostQueue {
         }
     }
 
-    /// The host is about to wait: workers ring from now on. The caller drains after this, for
-    /// itself and for whoever could not while the lanes were held here.
+    /// Arms the doorbell, since the host is about to wait: workers ring from now on. The caller
+    /// drains after this, for itself and for threads that could not while the lanes were held here.
     pub(crate) fn arm(&self) {
         lock(&self.lanes).control.host_flag().arm();
     }
@@ -262,7 +262,8 @@ impl HostQueue {
 
     fn report_damage(&self, slot: usize, what: String) {
         let mut damage = lock(&self.damage);
-        // A lane that is damaged is so at every look; once is enough until somebody acts on it.
+        // A damaged lane is found at every drain; one report is enough until the supervisor acts on
+        // it.
         if damage.iter().all(|(known, _)| *known != slot) {
             damage.push((slot, what));
         }
@@ -276,7 +277,7 @@ impl HostQueue {
 
     fn note_pending(&self, state: &QueueState) {
         self.note_counts(state);
-        // A store: the caller holds the lock, so nobody else writes.
+        // A store: the caller holds the lock, so no other thread writes.
         self.moved.store(self.moved.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
@@ -293,8 +294,8 @@ impl HostQueue {
         }
     }
 
-    /// Lets go of the lanes; if somebody wanted to drain them meanwhile, they are drained now.
-    /// The number of outcomes delivered.
+    /// Releases the lanes, and drains them once more if another thread requested that meanwhile.
+    /// Returns the number of outcomes delivered.
     fn release(&self, lanes: MutexGuard<'_, Lanes>) -> usize {
         drop(lanes);
         if self.turn.is_asked() { self.drain() } else { 0 }

@@ -16,7 +16,7 @@ use super::entry::{Entry, Pending, Receiver, Ticket};
 use super::timers::Due;
 use super::{HostQueue, QueueState};
 
-/// At most so many workers are woken for a batch by who submits it.
+/// The submitter wakes at most this many workers per batch; each of them wakes the next.
 const WAKES: usize = 8;
 
 /// A task to be submitted.
@@ -75,7 +75,8 @@ impl Staged {
 pub struct Batch<'r> {
     function: u32,
     options: TaskOptions,
-    /// The options' own, by itself: whoever looks into a copy of them has it made in pieces.
+    /// Taken from the options one by one: reading a field of a copy would have the copy made in
+    /// pieces.
     class: u8,
     receiver: &'r Arc<dyn Receiver>,
 }
@@ -90,7 +91,7 @@ impl<'r> Batch<'r> {
     }
 }
 
-/// A submitter's place among those who wait for room; leaving it passes its turn on.
+/// A submitter's place among those that wait for room; leaving it passes its turn on.
 #[derive(Debug)]
 pub struct Waiting {
     queue: Arc<HostQueue>,

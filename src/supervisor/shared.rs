@@ -55,7 +55,7 @@ pub(crate) struct Shared {
     pub(crate) listen: AtomicBool,
     /// How callers wait for outcomes.
     pub(super) waiting: Waiting,
-    /// The supervisor's thread, until one who waits for the pool's end has joined it.
+    /// The supervisor's thread, until a thread that waits for the pool's end has joined it.
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The kernel's id of it; 0 while it does not run.
     thread_id: AtomicI32,

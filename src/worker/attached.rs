@@ -36,7 +36,7 @@ pub enum Event {
         /// The input's bytes.
         input: Vec<u8>,
     },
-    /// The task was cancelled, and its caller told so: stop it, then complete it as
+    /// The task was cancelled, and its caller has the outcome: stop it, then complete it as
     /// [`Completion::Cancelled`].
     Cancel {
         /// The task's number, as it came with [`Event::Run`].
@@ -349,7 +349,7 @@ impl AttachedWorker {
         self.tasks.remove(&task);
         self.in_hand.vacated();
         if std::mem::take(&mut self.idle_and_full) {
-            // Whoever waits for the descriptor learns that there may be work now; no other
+            // The thread that waits for the descriptor learns that there may be work now; no other
             // process rings for that. Cannot be refused: the descriptor is our own.
             let _ = self.engine.own_bell().ring();
         }

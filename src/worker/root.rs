@@ -93,7 +93,7 @@ impl<'e> Root<'e> {
         }
     }
 
-    /// Whether a new task may be claimed.
+    /// Returns whether a new task may be claimed.
     fn can_take(&self) -> bool {
         self.slots.has_room() && self.in_hand.admits()
     }

@@ -459,3 +459,42 @@ fn the_map_lists_every_folder_of_the_library_in_the_order_of_the_floors() {
     let rows: Vec<&str> = rows.filter(|name| !name.ends_with(".rs")).collect();
     assert_eq!(rows, folders, "docs/where-is-what.md");
 }
+
+/// Words that leave the reader to guess which process or thread acts, or which number is meant.
+const RIDDLES: &[&str] = &["whoever", "whomever", "somebody", "so many", "as above"];
+
+/// What follows a `who` that stands for a caller, a worker or a thread, and asks nothing.
+const AFTER_WHO: &[&str] = &["has", "is", "looks", "waits", "sleeps", "can", "cannot", "drains"];
+
+#[test]
+fn comments_and_documents_say_which_process_or_thread_acts() {
+    let mut wrong = Vec::new();
+    for path in files().iter().filter(|path| has_extension(path, &["rs", "md", "h", "c"])) {
+        if path.ends_with("tests/house/claims.rs") || path.ends_with("CHANGELOG.md") {
+            continue;
+        }
+        let text = read(path);
+        let document = has_extension(path, &["md"]);
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim_start();
+            let comment = ["//", "*", "/*"].iter().any(|start| line.starts_with(start));
+            if !document && !comment {
+                continue;
+            }
+            // Test names that are quoted are names.
+            let prose: String = line.split('`').step_by(2).collect::<Vec<_>>().join(" ");
+            let words: Vec<String> = words(&prose).map(str::to_lowercase).collect();
+            let has = |riddle: &&str| {
+                let parts: Vec<&str> = riddle.split(' ').collect();
+                words.windows(parts.len()).any(|found| found == parts)
+            };
+            let pronoun = words
+                .windows(2)
+                .any(|pair| pair[0] == "who" && AFTER_WHO.contains(&pair[1].as_str()));
+            if RIDDLES.iter().any(|riddle| has(&riddle)) || pronoun {
+                wrong.push(format!("{}:{}: {line}", path.display(), number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "who is meant?\n{}", wrong.join("\n"));
+}

@@ -66,7 +66,7 @@ fn expanded(text: &str) -> String {
         let signature = line.starts_with("    fn aiopool_") || line.starts_with("    ) -> ");
         match line {
             "ffi_fn! {" | "handle! {" => inside = true,
-            // What a handle stands for is nobody's business in C.
+            // What a handle stands for is hidden from C.
             _ if inside && line.starts_with("    pub struct ") => {
                 lines.push(format!("{}();", line.split('(').next().unwrap()));
             }

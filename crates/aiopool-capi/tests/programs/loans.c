@@ -262,7 +262,7 @@ int main(void) {
     outcome = next();
     CHECK(aiopool_outcome_status(outcome) == AIOPOOL_OUTCOME_WORKER_LOST);
     release(outcome);
-    /* The listener is told by another thread, perhaps after the outcome has come. */
+    /* Another thread notifies the listener, perhaps after the outcome has come. */
     for (int i = 0; i < 60000 && __atomic_load_n(&messages, __ATOMIC_SEQ_CST) == 0; i++) {
         usleep(1000);
     }

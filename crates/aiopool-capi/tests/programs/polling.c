@@ -194,7 +194,7 @@ int main(void) {
     options.processes = 2;
     CHECK(aiopool_pool_start(&options, &pool) == AIOPOOL_OK);
 
-    /* Who waits before there is a task is told of its outcome. */
+    /* A thread that waits before there is a task hears of its outcome. */
     for (int i = 0; i < ENDS; i++) {
         CHECK(pthread_create(&threads[0], NULL, late_submitter, NULL) == 0);
         CHECK(aiopool_pool_wait(pool, AIOPOOL_FOREVER, &outcome) == AIOPOOL_OK);
@@ -270,7 +270,8 @@ int main(void) {
     CHECK(aiopool_pool_cancel(pool, ticket) == AIOPOOL_OK);
     CHECK(readable(LONG) && drain() == 1);
 
-    /* Who waits for a ticket, or for the end, is told although this thread empties the bell. */
+    /* A thread that waits for a ticket, or for the end, is woken although this thread empties the
+     * bell. */
     for (int i = 0; i < BESIDE; i++) {
         __atomic_store_n(&received, 0, __ATOMIC_SEQ_CST);
         ticket = submit(nap_function, 1, AIOPOOL_CALL_BY_TICKET);
@@ -332,7 +333,7 @@ int main(void) {
     CHECK(pthread_join(threads[2], NULL) == 0);
     CHECK(strstr(text, "ticket 0") != NULL && strcmp(text, aiopool_last_error()) == 0);
 
-    /* The end: tasks that it overtakes are told, and it is told itself. */
+    /* The end: tasks that it overtakes have an outcome, and the end itself is reported. */
     submit(slow_function, 1, AIOPOOL_CALL_BY_TICKET);
     CHECK(!peek());
     CHECK(aiopool_pool_terminate(pool) == AIOPOOL_OK);

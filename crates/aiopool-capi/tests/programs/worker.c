@@ -222,7 +222,7 @@ int main(int argc, char **argv) {
         is_filled(MIB, i);
     }
 
-    /* Tasks that hold loans: the next one is told that there is no room, and finds it later. */
+    /* Tasks that hold loans: the next one gets no room now, and finds it later. */
     for (int i = 0; i < ROUNDS; i++) {
         ticket = order(2 * MIB, 0, 0, HOLDS, 0);
         do {
