@@ -129,7 +129,7 @@ fn deliveries(steps: &mut Steps<'_>, config: &Config, n: usize) {
         if !world.acked[task] && (!late || over) {
             steps.free(label, deliver);
         } else if config.keeps(Rule::AcknowledgeAfterClaim) || !world.acked[task] {
-            // An acknowledgement that was forgotten, or a copy in somebody's buffer.
+            // An acknowledgement that was forgotten, or a copy in a buffer of another process.
             steps.fault(format!("{label}, late"), deliver);
         }
     }
