@@ -1,4 +1,4 @@
-//! The verbs that say when a task is in its queue: `try_submit` and `submit`.
+//! The verbs that say when a task is in its queue: `submit` and `submit_now`.
 
 use crate::task::{Argument, TaskError, TaskFn};
 
@@ -15,13 +15,28 @@ impl Submit<'_> {
     ///
     /// Why it was not submitted; [`TaskError::is_full`] tells whether to try again later. The
     /// argument is only borrowed, so nothing is lost.
-    pub fn try_submit<F, A>(self, function: F, argument: &A) -> Result<Task<F::Value>, TaskError>
+    pub fn submit_now<F, A>(self, function: F, argument: &A) -> Result<Task<F::Value>, TaskError>
     where
         F: TaskFn<A>,
         A: Argument,
     {
         const { F::CHECK };
         self.apply_ref(function, argument).submitted_now()
+    }
+
+    /// The old name of [`submit_now`](Self::submit_now): `try_` is for functions that can fail.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit_now`](Self::submit_now).
+    #[deprecated = "renamed to `submit_now`: `try_` marks the verbs for functions that return a `Result`"]
+    pub fn try_submit<F, A>(self, function: F, argument: &A) -> Result<Task<F::Value>, TaskError>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+    {
+        const { F::CHECK };
+        self.submit_now(function, argument)
     }
 
     /// Submits a task, and waits for room in a full pool before it does.

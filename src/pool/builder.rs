@@ -419,7 +419,7 @@ impl PoolBuilder {
             page,
         );
         started.map_err(system("start the supervisor thread"))?;
-        let pool = Pool { shared };
+        let pool = Pool::own(shared);
         pool.shared.wait_started()?;
         Ok(pool)
     }

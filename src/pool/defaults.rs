@@ -34,18 +34,33 @@ impl Pool {
         self.with(TaskOptions::new()).try_apply(function, argument)
     }
 
-    /// [`Submit::try_submit`](crate::Submit::try_submit) with the default options.
+    /// [`Submit::submit_now`](crate::Submit::submit_now) with the default options.
     ///
     /// # Errors
     ///
-    /// As [`Submit::try_submit`](crate::Submit::try_submit).
+    /// As [`Submit::submit_now`](crate::Submit::submit_now).
+    pub fn submit_now<F, A>(&self, function: F, argument: &A) -> Result<Task<F::Value>, TaskError>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+    {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).submit_now(function, argument)
+    }
+
+    /// The old name of [`submit_now`](Self::submit_now): `try_` is for functions that can fail.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit_now`](Self::submit_now).
+    #[deprecated = "renamed to `submit_now`: `try_` marks the verbs for functions that return a `Result`"]
     pub fn try_submit<F, A>(&self, function: F, argument: &A) -> Result<Task<F::Value>, TaskError>
     where
         F: TaskFn<A>,
         A: Argument,
     {
         const { F::CHECK };
-        self.with(TaskOptions::new()).try_submit(function, argument)
+        self.submit_now(function, argument)
     }
 
     /// [`Submit::submit`](crate::Submit::submit) with the default options.

@@ -40,6 +40,9 @@ pub use task::Task;
 /// workers leave at once and in order, with their exit hook and what they printed; one that is
 /// still busy after the grace period is killed.
 ///
+/// A clone is another handle of the same pool, for another thread or task; the pool ends when the
+/// last one is dropped.
+///
 /// ```
 /// async fn double(x: u64) -> u64 {
 ///     x * 2
@@ -52,10 +55,16 @@ pub use task::Task;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pool {
     pub(crate) shared: Arc<Shared>,
+    /// Ends the pool when the last handle is gone; tasks and maps hold `shared` alone.
+    _owner: Arc<Owner>,
 }
+
+/// What ends a pool when it is dropped.
+#[derive(Debug)]
+struct Owner(Arc<Shared>);
 
 impl Pool {
     /// Creates a pool with the default options.
@@ -65,6 +74,11 @@ impl Pool {
     /// As [`PoolBuilder::build`].
     pub fn new() -> Result<Self> {
         Self::builder().build()
+    }
+
+    /// Makes the first handle of a pool that was started.
+    fn own(shared: Arc<Shared>) -> Self {
+        Self { _owner: Arc::new(Owner(Arc::clone(&shared))), shared }
     }
 
     /// Options for a pool.
@@ -173,12 +187,7 @@ impl Pool {
     ///
     /// [`Error::TimedOut`] when workers live that were killed.
     pub(crate) fn wait_gone(&self) -> Result<()> {
-        // A kill takes effect within milliseconds; the limit is for a machine that hangs.
-        let limit = self.shared.plan.grace.saturating_add(Duration::from_secs(10));
-        if self.shared.wait_ended(Some(limit)) {
-            return Ok(());
-        }
-        Err(Error::TimedOut { what: "killed workers to be gone", limit })
+        wait_gone(&self.shared)
     }
 
     fn check_closed(&self) -> Result<()> {
@@ -199,16 +208,25 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+fn wait_gone(shared: &Shared) -> Result<()> {
+    // A kill takes effect within milliseconds; the limit is for a machine that hangs.
+    let limit = shared.plan.grace.saturating_add(Duration::from_secs(10));
+    if shared.wait_ended(Some(limit)) {
+        return Ok(());
+    }
+    Err(Error::TimedOut { what: "killed workers to be gone", limit })
+}
+
+impl Drop for Owner {
     fn drop(&mut self) {
-        let shared = &self.shared;
+        let shared = &self.0;
         if shared.check_process().is_err() {
             // A forked child of the host: the pool is the host's to end.
             return;
         }
         shared.queues.iter().for_each(|queue| queue.end_all(None));
         shared.advance(Stage::Terminating);
-        if let Err(error) = self.wait_gone() {
+        if let Err(error) = wait_gone(shared) {
             tracing::error!(pool = shared.id, %error, "a dropped pool is not gone");
         }
     }

@@ -1,7 +1,9 @@
 //! What may be a task function: async functions, closures that capture nothing, and functions that
 //! are not async, by every verb.
 
-use aiopool::{Argument, Pool, Process, TaskFn, TaskOptions, TryTaskFn, Value, Worker, sync_fn};
+use aiopool::{
+    Argument, Pool, Process, TaskError, TaskFn, TaskOptions, TryTaskFn, Value, Worker, sync_fn,
+};
 use aiopool_testing::in_time;
 
 struct Shop;
@@ -64,7 +66,7 @@ async fn closures_that_capture_nothing_are_tasks_and_infer_their_argument() {
     assert_eq!(in_time(sums).await.unwrap(), [3, 7]);
     let task = in_time(pool.submit(|x| async move { x * 3_u64 }, 2)).await.unwrap();
     assert_eq!(in_time(task).await.unwrap(), 6);
-    let task = pool.try_submit(|x| async move { x * 3_u64 }, &2).unwrap();
+    let task = pool.submit_now(|x| async move { x * 3_u64 }, &2).unwrap();
     assert_eq!(in_time(task).await.unwrap(), 6);
 }
 
@@ -150,4 +152,34 @@ async fn a_function_of_ones_own_names_the_bounds() {
     assert_eq!(in_time(every_way(&pool, Shop::price, 1)).await, [10, 10, 10]);
     assert_eq!(in_time(every_way(&pool, |x: u8| async move { x }, 1)).await, [1, 1, 1]);
     assert_eq!(in_time(errors_of(&pool, sync_fn(half), vec![1, 2, 3])).await, 2);
+}
+
+#[tokio::test]
+async fn clones_are_handles_of_one_pool_that_ends_with_the_last() {
+    let pool = pool();
+    let other = pool.clone();
+    let worker = pool.worker_pids()[0];
+    let elsewhere = tokio::spawn(async move { other.apply(sync_fn(square), 3).await.unwrap() });
+    assert_eq!(in_time(elsewhere).await.unwrap(), 9);
+    let last = pool.clone();
+    drop(pool);
+    assert_eq!(in_time(last.apply(Shop::price, 2)).await.unwrap(), 20);
+    assert_eq!(last.worker_pids(), [worker]);
+    let task = last.apply(|()| std::future::pending::<u8>(), ());
+    drop(last);
+    let ended = in_time(task).await.unwrap_err();
+    assert!(matches!(ended, TaskError::PoolClosed { .. }), "{ended:?}");
+    assert!(!std::path::Path::new(&format!("/proc/{worker}")).exists());
+}
+
+#[test]
+fn the_old_name_of_submit_now_still_works() {
+    let pool = pool();
+    #[expect(deprecated)]
+    let task = pool.try_submit(square_later, &4).unwrap();
+    assert_eq!(task.wait().unwrap(), 16);
+}
+
+async fn square_later(x: u64) -> u64 {
+    square(x)
 }

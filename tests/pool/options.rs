@@ -50,7 +50,7 @@ fn note(path: &str, line: &str) {
 async fn a_full_pool_pushes_back_by_every_verb() {
     let pool = Pool::builder().processes(1).child_concurrency(1).capacity(16).build().unwrap();
     let held: Vec<_> = (0..16).map(|i| pool.apply(sleep_for_ever, i)).collect();
-    let full = pool.try_submit(double, &1).unwrap_err();
+    let full = pool.submit_now(double, &1).unwrap_err();
     assert!(full.is_full(), "{full:?}");
     let full = pool.apply(double, 1).submitted_now().unwrap_err();
     assert!(full.is_full(), "{full:?}");
@@ -67,7 +67,7 @@ async fn a_full_pool_pushes_back_by_every_verb() {
     })
     .await;
     assert_eq!(in_time(late.unwrap()).await.unwrap(), 42);
-    let now = pool.try_submit(double, &4).unwrap();
+    let now = pool.submit_now(double, &4).unwrap();
     assert_eq!(in_time(now).await.unwrap(), 8);
 }
 
