@@ -160,6 +160,8 @@ mod worker;
 pub use error::{Error, Result};
 #[cfg(all(feature = "sandbox", not(aiopool_loom)))]
 pub use launch::Sandbox;
+#[cfg(not(aiopool_loom))]
+pub use pool::{Arrived, NamedFunction, PolledPool, PolledTask};
 #[cfg(aiopool_fuzz)]
 #[doc(hidden)]
 pub use queue::fuzz::live as fuzz_queue;

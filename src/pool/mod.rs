@@ -9,6 +9,7 @@ mod defaults;
 mod hooks;
 mod map;
 mod one_shot;
+mod polled;
 mod ranges;
 mod source;
 mod star;
@@ -27,6 +28,7 @@ use crate::task::TaskOptions;
 
 pub use builder::PoolBuilder;
 pub use map::{Collect, Enumerated, Keyed, Map};
+pub use polled::{Arrived, NamedFunction, PolledPool, PolledTask};
 pub use source::{FromStream, Source};
 pub use star::{StarFn, TryStarFn};
 pub use stats::{FunctionStats, Stats};

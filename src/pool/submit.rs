@@ -209,7 +209,7 @@ impl<'p> Submit<'p> {
         self.submit_one(known, input)
     }
 
-    fn check(self) -> Result<()> {
+    pub(super) fn check(self) -> Result<()> {
         self.shared.check_process()?;
         if usize::from(self.options.priority) >= self.shared.plan.classes as usize {
             return Err(Error::InvalidOption {

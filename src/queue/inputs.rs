@@ -69,6 +69,21 @@ impl Inputs {
         Ok(block)
     }
 
+    /// Puts the `len` bytes of all `parts` into a block.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Self::store).
+    pub(crate) fn store_parts(&self, parts: &[&[u8]], len: usize) -> Result<Block> {
+        let block = self.allocate(len)?;
+        let mut at = block.offset();
+        for part in parts {
+            self.region.write(at, part);
+            at += part.len();
+        }
+        Ok(block)
+    }
+
     /// Returns a block of `len` bytes for the caller to write, and where it is.
     ///
     /// # Errors

@@ -131,6 +131,28 @@ impl HostQueue {
         })
     }
 
+    /// As [`try_submit`](Self::try_submit), with an input of `len` bytes that stands in `parts`.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_submit`](Self::try_submit).
+    pub(crate) fn try_submit_parts(
+        &self,
+        submission: Submission<'_>,
+        parts: &[&[u8]],
+        len: usize,
+    ) -> Result<Ticket> {
+        if let &[input] = parts {
+            return self.try_submit(Submission { input, ..submission });
+        }
+        if len <= INLINE_INPUT {
+            return self.try_submit(Submission { input: &parts.concat(), ..submission });
+        }
+        let block = self.common.inputs.store_parts(parts, len)?;
+        self.try_submit_block(submission, block, len)
+            .inspect_err(|_| self.common.inputs.free(block))
+    }
+
     /// Submits as many of `tasks` as there is room for, from the front, whose inputs are in
     /// `bytes`: under one lock, with one fence and one look for workers to wake. The records of
     /// those that are submitted are added to `records`, which is empty before.

@@ -54,6 +54,7 @@ fn steps() -> Vec<Step> {
         chaos("chaos: sweep", &["sweep", "--quick", "--seconds", "60"]),
         chaos("chaos: stop", &["stop", "--quick", "--seconds", "40"]),
         step("other languages", 900, &["ffi-examples/run-all"]),
+        step("Python: the wheel", 900, &["python/test-wheel"]),
         step("C: safety", 600, &["crates/aiopool-capi/tests/safety.sh", "25"]),
         step("C: installed by cargo-c", 900, &["crates/aiopool-capi/tests/install.sh"]),
         step("C: installed by hand", 300, &["crates/aiopool-capi/tests/install.sh", "target/release"]),

@@ -1,0 +1,231 @@
+"""How calls, values and errors become bytes, and bytes become them again.
+
+A call is a head, which says the function, and the pickle of its arguments. A function that can be
+imported goes by its name, and worker and host each remember it; anything else is pickled with each
+call (once for a `map`), by cloudpickle where pickle refuses it. Large buffers (protocol 5) are not
+in the pickle: they follow it, so that they are copied once.
+"""
+
+from __future__ import annotations
+
+import base64
+import pickle
+import struct
+import sys
+import traceback
+from collections.abc import Callable
+from functools import lru_cache
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+from .errors import ProxyException, RemoteTraceback
+
+_BY_NAME, _BY_VALUE, _WITH_BUFFERS = b"R", b"P", b"B"
+_LENGTH = struct.Struct("<I")
+# Smaller buffers are not worth a part of their own, in bytes.
+_OUT_OF_BAND = 16 << 10
+# Buffers begin at multiples of this many bytes, as numpy likes them.
+_ALIGNED = 64
+
+Parts = list[Any]
+
+
+def _is_by_name(function: Any) -> bool:
+    """Whether pickle stores nothing of the function but its name."""
+    if not isinstance(function, (FunctionType, BuiltinFunctionType)):
+        return False
+    owner = getattr(function, "__self__", None)
+    return owner is None or isinstance(owner, type(sys))
+
+
+def main_is_importable() -> bool:
+    """Whether a worker can import what `__main__` is here."""
+    main = sys.modules.get("__main__")
+    if main is None:
+        return False
+    if getattr(main, "__spec__", None) is not None:
+        return True
+    path = getattr(main, "__file__", None)
+    return path is not None and not hasattr(sys, "ps1") and "ipykernel" not in sys.modules
+
+
+def _of_main(data: Any) -> bool:
+    return b"__main__" in data and not main_is_importable()
+
+
+class NotPicklable(TypeError):
+    """A function or an argument cannot be sent to a worker."""
+
+
+def _by_value(value: Any, refused: BaseException | None, callback: Any = None) -> bytes:
+    try:
+        import cloudpickle  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    except ImportError:
+        text = "install cloudpickle (pip install 'libaiopool[cloudpickle]'), or move it to a module"
+        reason = refused or "workers cannot import __main__ here"
+        raise NotPicklable(f"{value!r:.200} cannot be sent to a worker: {reason}; {text}") from refused
+    return bytes(cloudpickle.dumps(value, protocol=5, buffer_callback=callback))
+
+
+def pickled(value: Any, callback: Any = None) -> bytes:
+    """The pickle of what is sent to a worker."""
+    try:
+        data = pickle.dumps(value, 5, buffer_callback=callback)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        return _by_value(value, error, callback)
+    return _by_value(value, None, callback) if _of_main(data) else data
+
+
+@lru_cache(maxsize=1024)
+def _head_by_name(function: Any) -> bytes | None:
+    try:
+        data = pickle.dumps(function, 5)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None
+    if _of_main(data):
+        return None
+    return _BY_NAME + _LENGTH.pack(len(data)) + data
+
+
+def head(function: Callable[..., Any]) -> bytes:
+    """What a call of `function` begins with."""
+    if _is_by_name(function):
+        known = _head_by_name(function)
+        if known is not None:
+            return known
+    data = pickled(function)
+    return _BY_VALUE + _LENGTH.pack(len(data)) + data
+
+
+def call(start: bytes, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Parts:
+    """The bytes of a call whose head is `start`."""
+    buffers: list[memoryview] = []
+    data = pickled((arguments, keywords), _collector(buffers))
+    return [start, data] if not buffers else _with_buffers(start + data, buffers)
+
+
+def value(result: Any) -> Parts:
+    """The bytes of a task's result."""
+    buffers: list[memoryview] = []
+    try:
+        data = pickle.dumps(result, 5, buffer_callback=_collector(buffers))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        buffers.clear()
+        data = _by_value(result, error, _collector(buffers))
+    return [data] if not buffers else _with_buffers(data, buffers)
+
+
+def _collector(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
+    def collect(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:
+            return True
+        if raw.nbytes < _OUT_OF_BAND:
+            return True
+        buffers.append(raw)
+        return False
+
+    return collect
+
+
+def _with_buffers(data: bytes, buffers: list[memoryview]) -> Parts:
+    lengths = [len(data), *(buffer.nbytes for buffer in buffers)]
+    start = _WITH_BUFFERS + struct.pack(f"<I{len(lengths)}Q", len(buffers), *lengths)
+    parts: Parts = [start, data]
+    at = len(start) + len(data)
+    for buffer in buffers:
+        padding = -at % _ALIGNED
+        parts += (b"\0" * padding, buffer)
+        at += padding + buffer.nbytes
+    return parts
+
+
+def _split(data: Any) -> tuple[memoryview, list[memoryview]]:
+    view = memoryview(data)
+    (count,) = _LENGTH.unpack_from(view, 1)
+    length, *sizes = struct.unpack_from(f"<{count + 1}Q", view, 5)
+    at = 5 + 8 * (count + 1)
+    pickled = view[at : at + length]
+    at += length
+    buffers = []
+    for size in sizes:
+        at += -at % _ALIGNED
+        buffers.append(view[at : at + size])
+        at += size
+    return pickled, buffers
+
+
+_functions: dict[bytes, Any] = {}
+
+
+def open_call(data: Any) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """The function and the arguments of a call, in a worker."""
+    buffers: list[memoryview] = []
+    view = memoryview(data)
+    if data[:1] == _WITH_BUFFERS:
+        view, buffers = _split(data)
+    (length,) = _LENGTH.unpack_from(view, 1)
+    named = bytes(view[5 : 5 + length])
+    if view[0] == _BY_NAME[0]:
+        function = _functions.get(named)
+        if function is None:
+            if len(_functions) >= 4096:
+                _functions.clear()
+            function = _functions[named] = pickle.loads(named)
+    else:
+        function = pickle.loads(named)
+    arguments, keywords = pickle.loads(view[5 + length :], buffers=buffers)
+    return function, arguments, keywords
+
+
+def open_value(data: Any) -> Any:
+    """The result that a worker has sent."""
+    if data[:1] == _WITH_BUFFERS:
+        view, buffers = _split(data)
+        return pickle.loads(view, buffers=buffers)
+    return pickle.loads(data)
+
+
+def error_text(error: BaseException) -> str:
+    """The error with its traceback; whatever its own code does."""
+    try:
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except BaseException as failed:
+        text = f"{_name(error)}: it cannot be formatted: {_name(failed)}\n"
+    return text.encode(errors="replace").decode().replace("\0", "\\0")
+
+
+def _name(error: BaseException) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}"
+
+
+def failure(error: BaseException) -> str:
+    """What a worker says of a task's error: its text, and its pickle for who can read it."""
+    text = error_text(error)
+    try:
+        try:
+            data = pickle.dumps(error, 5)
+        except (pickle.PicklingError, AttributeError, TypeError) as refused:
+            data = _by_value(error, refused)
+    except BaseException:
+        # The text is there in any case.
+        return text
+    return f"{text}\0{base64.b64encode(data).decode()}"
+
+
+def open_failure(text: str) -> BaseException:
+    """The error of a task, with the traceback of its worker as its cause."""
+    story, _, pickled = text.partition("\0")
+    error: Any = None
+    if pickled:
+        try:
+            error = pickle.loads(base64.b64decode(pickled))
+        except BaseException:
+            error = None
+    # What would end the program or the event loop here, instead of telling its caller, does not
+    # come as itself.
+    if not isinstance(error, Exception) or isinstance(error, (StopIteration, StopAsyncIteration)):
+        return ProxyException(story)
+    error.__cause__ = RemoteTraceback(story)
+    return error

@@ -1,0 +1,262 @@
+"""One coroutine in one process of its own: `Process`, and `Worker`, which has its result."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import multiprocessing
+import os
+import pickle
+import traceback
+from collections.abc import Callable, Generator, Sequence
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+context: Any = multiprocessing.get_context("spawn")
+
+
+def set_start_method(method: str | None = "spawn") -> None:
+    """How processes of `Process` and `Worker` come to be; None for the platform's own way.
+
+    A pool's workers are always programs of their own that import what they need, as with "spawn".
+    """
+    global context
+    context = multiprocessing.get_context(method)
+
+
+def set_context(method: str | None = None) -> None:
+    """The old name of `set_start_method`."""
+    set_start_method(method)
+
+
+def get_context() -> Any:
+    """What `set_start_method` has chosen."""
+    return context
+
+
+def check_sync(name: str, function: Callable[..., Any] | None) -> None:
+    if function is not None and inspect.iscoroutinefunction(function):
+        raise ValueError(f"{name} must be synchronous function")
+
+
+def new_loop(loop_initializer: Callable[..., Any] | None) -> asyncio.AbstractEventLoop:
+    """The event loop of a process that runs coroutines."""
+    loop = (loop_initializer or asyncio.new_event_loop)()
+    asyncio.set_event_loop(loop)
+    return loop
+
+
+class _Unit:
+    """What a process is to run; travels pickled."""
+
+    def __init__(
+        self,
+        target: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        initializer: Callable[..., Any] | None,
+        initargs: tuple[Any, ...],
+        loop_initializer: Callable[..., Any] | None,
+        results: Any,
+    ) -> None:
+        self.target, self.args, self.kwargs = target, args, kwargs
+        self.initializer, self.initargs = initializer, initargs
+        self.loop_initializer, self.results = loop_initializer, results
+
+    def run(self) -> Any:
+        loop = new_loop(self.loop_initializer)
+        try:
+            if self.initializer is not None:
+                self.initializer(*self.initargs)
+            return loop.run_until_complete(self.target(*self.args, **self.kwargs))
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+
+async def _not_implemented() -> None:
+    raise NotImplementedError("a process without a target: give one or override process_target")
+
+
+class Process:
+    """Runs a coroutine in a process of its own; awaiting it waits for its end."""
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., Any] | None = None,
+        name: str | None = None,
+        args: Sequence[Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        *,
+        daemon: bool | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: Sequence[Any] = (),
+        loop_initializer: Callable[..., Any] | None = None,
+        process_target: Callable[..., Any] | None = None,
+    ) -> None:
+        if target is not None and not inspect.iscoroutinefunction(target):
+            raise ValueError("target must be coroutine function")
+        check_sync("initializer", initializer)
+        check_sync("loop_initializer", loop_initializer)
+        self._results = self._open_results()
+        unit = _Unit(
+            target or _not_implemented,
+            tuple(args or ()),
+            dict(kwargs or {}),
+            initializer,
+            tuple(initargs),
+            loop_initializer,
+            self._results and self._results[1],
+        )
+        self.aio_process: BaseProcess = context.Process(
+            group=group,
+            target=process_target or self.run_async,
+            name=name,
+            args=(unit,),
+            daemon=daemon,
+        )
+
+    def _open_results(self) -> Any:
+        return None
+
+    @staticmethod
+    def run_async(unit: _Unit) -> Any:
+        """What runs in the child."""
+        return unit.run()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> Any:
+        if not self._started():
+            self.start()
+        return await self.join()
+
+    def _started(self) -> bool:
+        return self.aio_process.pid is not None
+
+    def start(self) -> None:
+        """Starts the process."""
+        self.aio_process.start()
+        if self._results:
+            self._results[1].close()
+
+    async def join(self, timeout: float | None = None) -> Any:
+        """Waits for the end of the process without threads and without polling."""
+        if not self._started():
+            raise ValueError("must start process before joining it")
+        await asyncio.wait_for(self._ended(), timeout)
+        self.aio_process.join()
+
+    async def _ended(self) -> None:
+        await _readable(self.aio_process.sentinel)
+
+    @property
+    def name(self) -> str:
+        return self.aio_process.name
+
+    @property
+    def daemon(self) -> bool:
+        return self.aio_process.daemon
+
+    @daemon.setter
+    def daemon(self, value: bool) -> None:
+        self.aio_process.daemon = value
+
+    @property
+    def pid(self) -> int | None:
+        return self.aio_process.pid
+
+    @property
+    def exitcode(self) -> int | None:
+        return self.aio_process.exitcode
+
+    def is_alive(self) -> bool:
+        return self.aio_process.is_alive()
+
+    def terminate(self) -> None:
+        """Sends SIGTERM."""
+        self.aio_process.terminate()
+
+    def kill(self) -> None:
+        """Sends SIGKILL."""
+        self.aio_process.kill()
+
+    def close(self) -> None:
+        """Lets go of an ended process; its attributes raise ValueError after this."""
+        self.aio_process.close()
+
+
+class Worker(Process):
+    """A process whose coroutine's result can be awaited; an exception is a result, too."""
+
+    _data: bytes | None = None
+
+    def _open_results(self) -> Any:
+        return context.Pipe(duplex=False)
+
+    @staticmethod
+    def run_async(unit: _Unit) -> None:
+        try:
+            result = unit.run()
+        except BaseException as error:
+            result = error
+        with unit.results as pipe:
+            try:
+                data = pickle.dumps(result)
+            except Exception:
+                text = f"the result cannot be pickled: {traceback.format_exc()}"
+                data = pickle.dumps(ValueError(text))
+            at = 0
+            while at < len(data):
+                at += os.write(pipe.fileno(), data[at : at + (1 << 20)])
+
+    async def join(self, timeout: float | None = None) -> Any:
+        """Waits for the end of the process, and gives the coroutine's result."""
+        await super().join(timeout)
+        return self.result
+
+    async def _ended(self) -> None:
+        # Read while it is written: a pipe holds less than a result may have.
+        fd = self._results[0].fileno()
+        os.set_blocking(fd, False)
+        self._parts = getattr(self, "_parts", [])
+        while self._data is None:
+            try:
+                part = os.read(fd, 1 << 20)
+            except BlockingIOError:
+                await _readable(fd)
+                continue
+            if part:
+                self._parts.append(part)
+            else:
+                self._data = b"".join(self._parts)
+        await super()._ended()
+
+    @property
+    def result(self) -> Any:
+        """What the coroutine returned or raised."""
+        if self._data is None:
+            raise ValueError("coroutine not completed")
+        if not self._data:
+            return RuntimeError(f"the process ended without a result, exitcode {self.exitcode}")
+        return pickle.loads(self._data)
+
+
+async def _readable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    # A copy: several may wait for the same descriptor, and a loop takes one reader for each.
+    copy = os.dup(fd)
+
+    def is_ready() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(copy, is_ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(copy)
+        os.close(copy)

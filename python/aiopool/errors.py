@@ -1,0 +1,86 @@
+"""What a task can end with besides its value, and what a pool refuses."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+
+class ProxyException(Exception):
+    """A task ended with an error that cannot be had here as what it was in the worker.
+
+    The text is the traceback in the worker, or why there is none. Errors of this package derive
+    from it, so that code written for aiomultiprocess catches them.
+    """
+
+    def __init__(self, text: str = "", **details: Any) -> None:
+        super().__init__(text)
+        self.__dict__.update(details)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(kind: type[ProxyException], args: tuple[Any, ...], details: dict[str, Any]) -> Any:
+    error = kind(*args)
+    error.__dict__.update(details)
+    return error
+
+
+class WorkerLost(ProxyException):
+    """The worker that ran the task died."""
+
+    #: Name of the function that the task called.
+    function: str = ""
+    #: Process id of the worker.
+    pid: int = 0
+    #: Seat of the worker in its pool, counted from 0.
+    worker: int = 0
+    #: Number of the signal that ended the worker, if one did.
+    signal: int | None = None
+    #: Exit status of the worker, if it ended by itself.
+    exitcode: int | None = None
+    #: Attempts made, this one included.
+    attempt: int = 1
+    #: Seconds that the task had been running.
+    running: float = 0.0
+    #: Whether the kernel killed the worker because memory had run out.
+    out_of_memory: bool = False
+
+
+class TaskTimeout(ProxyException, builtins.TimeoutError):
+    """The task did not end, or did not start, in the time it was given."""
+
+    #: Seconds that it was given.
+    limit: float = 0.0
+    #: Whether it was running when time ran out.
+    started: bool = False
+
+
+class PoolClosed(ProxyException):
+    """The pool ended before the task did."""
+
+
+class InitializerFailed(PoolClosed, RuntimeError):
+    """The pool ended because no worker could be initialized."""
+
+
+class TooLarge(ProxyException, ValueError):
+    """The arguments or the result are larger than the pool takes: see `max_payload`."""
+
+
+class RemoteTraceback(Exception):
+    """The traceback in the worker, as the cause of an error that was raised there."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
+
+
+#: The classes for what the engine says.
+OF_KIND: dict[str, type[ProxyException]] = {
+    "timed_out": TaskTimeout,
+    "worker_lost": WorkerLost,
+    "pool_closed": PoolClosed,
+    "initializer": InitializerFailed,
+    "too_large": TooLarge,
+}

@@ -1,0 +1,78 @@
+//! The bytes of Python objects: `bytes`, `memoryview`, arrays.
+//!
+//! The buffer protocol is in CPython's stable ABI from 3.11 on, with the layout and the functions
+//! that 3.10 has, too; pyo3 offers it only for that version, so it is declared here.
+
+#![allow(unsafe_code)] // An island: memory that a Python object lends.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::mem::MaybeUninit;
+
+use pyo3::ffi::{Py_ssize_t, PyObject};
+use pyo3::prelude::*;
+
+/// `Py_buffer` of CPython 3.10 and later.
+#[repr(C)]
+struct RawBuffer {
+    buf: *mut c_void,
+    obj: *mut PyObject,
+    len: Py_ssize_t,
+    itemsize: Py_ssize_t,
+    readonly: c_int,
+    ndim: c_int,
+    format: *mut c_char,
+    shape: *mut Py_ssize_t,
+    strides: *mut Py_ssize_t,
+    suboffsets: *mut Py_ssize_t,
+    internal: *mut c_void,
+}
+
+/// One piece of contiguous memory, without its format.
+const SIMPLE: c_int = 0;
+
+unsafe extern "C" {
+    fn PyObject_GetBuffer(object: *mut PyObject, view: *mut RawBuffer, flags: c_int) -> c_int;
+    fn PyBuffer_Release(view: *mut RawBuffer);
+}
+
+/// A contiguous buffer, lent by its object while this lives. Dropped with the interpreter attached.
+pub struct Buffer<'py> {
+    view: Box<RawBuffer>,
+    _py: Python<'py>,
+}
+
+impl<'py> Buffer<'py> {
+    /// Borrows the bytes of `object`.
+    ///
+    /// # Errors
+    ///
+    /// `TypeError` if it has none, `BufferError` if they are not contiguous.
+    pub fn of(object: &Bound<'py, PyAny>) -> PyResult<Self> {
+        let mut view = Box::new(MaybeUninit::<RawBuffer>::uninit());
+        // SAFETY: the object is alive, and `view` has room for what CPython writes.
+        let status = unsafe { PyObject_GetBuffer(object.as_ptr(), view.as_mut_ptr(), SIMPLE) };
+        if status != 0 {
+            return Err(PyErr::fetch(object.py()));
+        }
+        // SAFETY: status 0 says that it was written; it stays where it is, as CPython asks.
+        Ok(Self { view: unsafe { view.assume_init() }, _py: object.py() })
+    }
+
+    /// Lends the bytes.
+    ///
+    /// What the object's other users write meanwhile is read as it comes, as with every buffer.
+    pub fn bytes(&self) -> &[u8] {
+        if self.view.len == 0 {
+            return &[];
+        }
+        // SAFETY: CPython says that so many bytes are there until the release in `drop`.
+        unsafe { std::slice::from_raw_parts(self.view.buf.cast(), self.view.len as usize) }
+    }
+}
+
+impl Drop for Buffer<'_> {
+    fn drop(&mut self) {
+        // SAFETY: filled by `PyObject_GetBuffer`, and released once.
+        unsafe { PyBuffer_Release(&raw mut *self.view) }
+    }
+}

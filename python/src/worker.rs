@@ -1,0 +1,127 @@
+//! The worker's side: this process serves a pool's tasks in an event loop of Python.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::{Mutex, PoisonError};
+
+use aiopool::{AttachedWorker, Completion, Event};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::buffer::Buffer;
+use crate::errors::raised;
+use crate::pool::{CALL, Tuple};
+
+/// This process as a worker of the pool that started it.
+#[pyclass(frozen, module = "aiopool._native")]
+#[derive(Debug)]
+pub struct Worker(Mutex<Option<AttachedWorker>>);
+
+impl Worker {
+    fn with<T>(&self, f: impl FnOnce(&mut AttachedWorker) -> PyResult<T>) -> PyResult<T> {
+        let mut worker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = || PyRuntimeError::new_err("this worker has left its pool");
+        f(worker.as_mut().ok_or_else(left)?)
+    }
+
+    fn take(&self) -> Option<AttachedWorker> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+#[pymethods]
+impl Worker {
+    #[new]
+    fn new() -> PyResult<Self> {
+        let worker = AttachedWorker::attach().map_err(|error| raised(&error))?;
+        Ok(Self(Mutex::new(Some(worker))))
+    }
+
+    /// The bytes that the pool was given for its workers.
+    fn setup<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        self.with(|worker| Ok(PyBytes::new(py, worker.initializer_argument().unwrap_or_default())))
+    }
+
+    /// The worker's seat in its pool, counted from 0.
+    #[getter]
+    fn seat(&self) -> PyResult<u32> {
+        self.with(|worker| Ok(worker.worker_id()))
+    }
+
+    /// Tasks that this worker may have in flight.
+    #[getter]
+    fn concurrency(&self) -> PyResult<usize> {
+        self.with(|worker| Ok(worker.child_concurrency()))
+    }
+
+    /// The descriptor to watch for reading.
+    fn fileno(&self) -> PyResult<i32> {
+        self.with(|worker| Ok(worker.as_fd().as_raw_fd()))
+    }
+
+    /// What to do next: None for nothing, `(task, bytes)` to run, `(task, None)` to cancel,
+    /// `(None, None)` to leave.
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Tuple<'py>>> {
+        self.with(|worker| {
+            loop {
+                let tuple = match worker.next_event() {
+                    Event::Nothing => return Ok(None),
+                    Event::Run { task, function, .. } if function != CALL => {
+                        let text = "this worker runs Python functions only";
+                        worker.complete(task, Completion::Refused(text)).map_err(|e| raised(&e))?;
+                        continue;
+                    }
+                    Event::Run { task, input, .. } => {
+                        (task, PyBytes::new(py, &input)).into_pyobject(py)?
+                    }
+                    Event::Cancel { task } => (task, py.None()).into_pyobject(py)?,
+                    _ => (py.None(), py.None()).into_pyobject(py)?,
+                };
+                return Ok(Some(tuple));
+            }
+        })
+    }
+
+    /// Says that a task ended with the value whose bytes are in `parts`.
+    fn succeed(&self, task: u64, parts: &Bound<'_, PyList>) -> PyResult<()> {
+        let buffers = parts.iter().map(|part| Buffer::of(&part)).collect::<PyResult<Vec<_>>>()?;
+        let bytes: Vec<&[u8]> = buffers.iter().map(Buffer::bytes).collect();
+        match bytes[..] {
+            [bytes] => self.complete(task, Completion::Ok(bytes)),
+            _ => self.complete(task, Completion::Ok(&bytes.concat())),
+        }
+    }
+
+    /// Says that a task ended `how`: "failed", "unencodable", "refused" or "cancelled".
+    #[pyo3(signature = (task, how, text=""))]
+    fn end(&self, task: u64, how: &str, text: &str) -> PyResult<()> {
+        let completion = match how {
+            "failed" => Completion::Failed(text),
+            "unencodable" => Completion::Unencodable(text),
+            "refused" => Completion::Refused(text),
+            "cancelled" => Completion::Cancelled,
+            _ => return Err(PyValueError::new_err(format!("no task ends as {how:?}"))),
+        };
+        self.complete(task, completion)
+    }
+
+    /// Tells the pool why this worker cannot start. The process ends after this.
+    fn fail(&self, reason: &str) {
+        if let Some(worker) = self.take() {
+            worker.fail(reason);
+        }
+    }
+
+    /// Leaves the pool in order. The process ends after this.
+    fn leave(&self) {
+        if let Some(worker) = self.take() {
+            worker.leave();
+        }
+    }
+}
+
+impl Worker {
+    fn complete(&self, task: u64, completion: Completion<'_>) -> PyResult<()> {
+        self.with(|worker| worker.complete(task, completion).map_err(|error| raised(&error)))
+    }
+}

@@ -1,0 +1,67 @@
+"""`Process` and `Worker`."""
+
+import asyncio
+import os
+import unittest
+
+from aiopool import Process, Worker, set_start_method
+
+import jobs
+
+
+class Core(unittest.IsolatedAsyncioTestCase):
+    async def test_a_worker_gives_the_result(self):
+        worker = Worker(target=jobs.greet, args=("you",), kwargs={"greeting": "hi"}, name="greeter")
+        with self.assertRaisesRegex(ValueError, "not completed"):
+            worker.result
+        self.assertEqual(await worker, "hi, you")
+        self.assertEqual((worker.result, worker.name, worker.exitcode), ("hi, you", "greeter", 0))
+
+    async def test_a_result_that_no_pipe_holds(self):
+        value = os.urandom(5 << 20)
+        self.assertEqual(await Worker(target=jobs.echo, args=(value,)), value)
+
+    async def test_an_error_is_a_result(self):
+        result = await Worker(target=jobs.fail, args=("no",))
+        self.assertIsInstance(result, ValueError)
+
+    async def test_a_process_ends(self):
+        process = Process(target=jobs.double, args=(1,))
+        with self.assertRaisesRegex(ValueError, "must start process before joining it"):
+            await process.join()
+        self.assertIsNone(await process)
+        self.assertEqual((process.exitcode, process.is_alive()), (0, False))
+        process.close()
+        with self.assertRaises(ValueError):
+            process.exitcode
+
+    async def test_join_gives_up_in_time_and_kill_kills(self):
+        process = Process(target=jobs.wait_for_ever)
+        process.start()
+        with self.assertRaises(asyncio.TimeoutError):
+            await process.join(0.05)
+        process.kill()
+        await process.join()
+        self.assertEqual(process.exitcode, -9)
+
+    async def test_initializer_and_loop(self):
+        worker = Worker(target=jobs.read_state, initializer=jobs.start, initargs=(7,))
+        self.assertEqual(await worker, 7)
+        self.assertEqual(await Worker(target=jobs.loop_name, loop_initializer=jobs.loop_with_name), "ours")
+
+    async def test_fork_takes_inner_functions(self):
+        async def inner():
+            return "inner"
+
+        set_start_method("fork")
+        try:
+            self.assertEqual(await Worker(target=inner), "inner")
+        finally:
+            set_start_method()
+
+    def test_wrong_arguments(self):
+        with self.assertRaisesRegex(ValueError, "target must be coroutine function"):
+            Process(target=jobs.plain)
+        with self.assertRaises(ValueError):
+            set_start_method("by magic")
+

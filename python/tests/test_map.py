@@ -1,0 +1,195 @@
+"""`map` and `starmap`: lazy, bounded, in order or as they come, and called off as a whole."""
+
+import asyncio
+import operator
+import os
+import time
+
+import jobs
+import pytest
+from aiopool import Pool
+
+WATCHDOG = 120
+
+
+def run(main, *args, **options):
+    async def with_pool():
+        async with Pool(*args, **options) as pool:
+            await asyncio.wait_for(main(pool), WATCHDOG)
+
+    asyncio.run(with_pool())
+
+
+def counted(taken, items):
+    for item in items:
+        taken.append(item)
+        yield item
+
+
+def test_items_are_taken_as_there_is_room_for_their_results():
+    async def main(pool):
+        taken, most = [], 0
+        given = 0
+        async for value in pool.map(abs, counted(taken, range(20_000))):
+            assert value == given
+            given += 1
+            most = max(most, len(taken) - given)
+        assert given == 20_000
+        assert most <= 1024
+
+    run(main, 2)
+
+
+def test_large_results_are_held_by_size():
+    async def main(pool):
+        taken, most, given = [], 0, 0
+        async for value in pool.map(bytes, counted(taken, [100_000] * 600)):
+            given += 1
+            assert len(value) == 100_000
+            most = max(most, len(taken) - given)
+            # Slower than the workers.
+            await asyncio.sleep(0)
+        assert given == 600
+        # What was on its way before the first result was seen is more.
+        assert len(taken) == 600
+
+    run(main, 2)
+
+
+def test_as_completed_gives_what_is_there():
+    async def main(pool):
+        seen = [value async for value in pool.map(jobs.slowest_first, range(5)).as_completed()]
+        assert sorted(seen) == list(range(5))
+
+    run(main, 1, childconcurrency=8)
+
+
+def test_an_async_iterable_is_a_source():
+    async def numbers():
+        for number in range(3000):
+            if number % 1000 == 0:
+                await asyncio.sleep(0)
+            yield number
+
+    async def main(pool):
+        assert await pool.map(abs, numbers()) == list(range(3000))
+        pairs = [pair async for pair in pool.starmap(operator.add, pairs_of(50))]
+        assert pairs == [2 * number for number in range(50)]
+
+    async def pairs_of(count):
+        for number in range(count):
+            yield number, number
+
+    run(main, 2)
+
+
+def fails_at_five(x):
+    if x == 5:
+        raise ValueError(x)
+    return x
+
+
+def test_the_first_failure_is_raised_at_once_and_calls_the_rest_off():
+    async def main(pool):
+        # The first of them takes an hour, the second fails.
+        with pytest.raises(ValueError, match="no"):
+            await pool.starmap(sleep_or_fail, [(3600, None), (0, "no"), (3600, None)])
+        taken = []
+        with pytest.raises(ValueError):
+            async for _ in pool.map(fails_at_five, counted(taken, iter(int, 1) if False else range(10**9))):
+                pass
+        assert len(taken) < 10_000
+
+    run(main, 1)
+
+
+async def sleep_or_fail(seconds, text):
+    await asyncio.sleep(seconds)
+    if text:
+        raise ValueError(text)
+
+
+def test_exceptions_as_results():
+    async def main(pool):
+        results = await pool.map(fails_at_five, range(10), return_exceptions=True)
+        error = results.pop(5)
+        assert isinstance(error, ValueError) and error.args == (5,)
+        assert results == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+
+    run(main, 2)
+
+
+def test_leaving_the_loop_early_calls_the_rest_off():
+    async def main(pool):
+        async for _ in pool.map(asyncio.sleep, [0] + [3600] * 100):
+            break
+        # All of the one worker's places are free again.
+        assert await pool.map(abs, range(100)) == list(range(100))
+
+    run(main, 1, childconcurrency=4)
+
+
+def test_an_iterable_that_raises():
+    def items():
+        yield 1
+        raise LookupError("no more")
+
+    async def main(pool):
+        with pytest.raises(LookupError, match="no more"):
+            await pool.map(abs, items())
+
+    run(main, 1)
+
+
+def test_close_finishes_a_map_that_nobody_reads():
+    async def main():
+        pool = Pool(2)
+        results = pool.map(abs, range(5000))
+        pool.close()
+        await asyncio.wait_for(pool.join(), WATCHDOG)
+        assert await results == list(range(5000))
+
+    asyncio.run(main())
+
+
+def test_retries_on_error_and_on_death(tmp_path):
+    async def main(pool):
+        careful = pool.with_options(retries=3, retry_on=LookupError)
+        assert await careful.apply(fails_until, (str(tmp_path / "errors"), 3)) == 3
+        with pytest.raises(LookupError):
+            await pool.apply(fails_until, (str(tmp_path / "alone"), 3))
+        careful = pool.with_options(retries=1)
+        assert await careful.apply(dies_once, (str(tmp_path / "deaths"),)) == "second"
+
+    run(main, 1)
+
+
+def fails_until(path, attempts):
+    with open(path, "a+") as file:
+        file.write("x")
+        file.seek(0)
+        made = len(file.read())
+    if made < attempts:
+        raise LookupError(made)
+    return made
+
+
+def dies_once(path):
+    if os.path.exists(path):
+        return "second"
+    open(path, "w").close()
+    os._exit(1)
+
+
+def test_queue_ttl():
+    from aiopool import TaskTimeout
+
+    async def main(pool):
+        busy = asyncio.ensure_future(pool.apply(time.sleep, (1,)))
+        await asyncio.sleep(0.2)
+        with pytest.raises(TaskTimeout) as caught:
+            await pool.with_options(queue_ttl=0.05).apply(abs, (1,))
+        assert not caught.value.started
+        await busy
+
+    run(main, 1, childconcurrency=1)

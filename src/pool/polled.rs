@@ -1,0 +1,387 @@
+//! A pool for an event loop that is not tokio's: tasks by name in, outcomes out, one descriptor.
+//!
+//! The descriptor is the pool's doorbell itself. It stays readable until a call of
+//! [`PolledPool::receive`] finds less than it was asked for; that call empties the bell, arms the
+//! flags of all queues and looks again, so that whatever comes later rings.
+#![forbid(unsafe_code)]
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::error::{Error, Result};
+use crate::queue::{Common, For, Receiver, Submission, Ticket};
+use crate::scheduler::NewTask;
+use crate::supervisor::Stage;
+use crate::task::{Outcome, Payload, TaskError, TaskOptions};
+
+use super::Pool;
+
+/// A [`Pool`] whose outcomes an event loop of any kind receives.
+///
+/// Watch [its descriptor](AsFd) for reading; when it is readable, [`receive`](Self::receive).
+/// Every call may come from any thread, also from several at once.
+///
+/// ```
+/// use std::os::fd::AsFd;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = aiopool::Pool::builder().processes(1).build()?;
+/// let pool = aiopool::PolledPool::new(pool)?;
+/// let function = pool.function("no such function")?;
+/// pool.submit(function, &[b"input"], aiopool::TaskOptions::new(), None, 7)?;
+/// let mut outcomes = Vec::new();
+/// while outcomes.is_empty() {
+///     // Here an event loop would wait until `pool.as_fd()` is readable.
+///     pool.receive(16, &mut outcomes);
+/// }
+/// assert_eq!(outcomes[0].token, 7);
+/// assert!(outcomes[0].result.is_err());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct PolledPool {
+    pool: Pool,
+    arrivals: Arc<Arrivals>,
+}
+
+/// A task function by the name that workers know; of the pool that it comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct NamedFunction {
+    number: u32,
+    name: &'static str,
+}
+
+/// Names a task that was submitted to a [`PolledPool`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolledTask(Ticket);
+
+/// What became of a task.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Arrived {
+    /// The number that the task was submitted with.
+    pub token: u64,
+    /// The output's bytes, or why there are none.
+    pub result: std::result::Result<Bytes, TaskError>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// Time from the submission to the start of the last attempt.
+    pub waited: Duration,
+    /// Time that the last attempt ran.
+    pub ran: Duration,
+}
+
+impl From<(u64, Outcome)> for Arrived {
+    fn from((token, outcome): (u64, Outcome)) -> Self {
+        let (waited, ran, attempts) = (outcome.waited(), outcome.ran(), outcome.attempts);
+        let result = outcome.result.map(|payload| match payload {
+            Payload::Heap(bytes) => Bytes::from(bytes),
+            other => Bytes::copy_from_slice(&other.bytes()),
+        });
+        Self { token, result, attempts, waited, ran }
+    }
+}
+
+/// Outcomes that wait to be received.
+#[derive(Debug)]
+struct Arrivals {
+    ready: Mutex<VecDeque<(u64, Outcome)>>,
+    common: Arc<Common>,
+}
+
+thread_local! {
+    /// This thread is in a call that looks at what it delivers, so it need not ring for it.
+    static LOOKS: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Arrivals {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(u64, Outcome)>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the descriptor readable.
+    fn ring(&self) {
+        // The bell is this process's own; it cannot be refused. Warily: the supervisor delivers,
+        // too.
+        let _ = self.common.host_bell.ring_warily();
+    }
+}
+
+impl Receiver for Arrivals {
+    fn deliver(&self, token: u64, outcome: Outcome) -> bool {
+        self.lock().push_back((token, outcome));
+        if !LOOKS.get() {
+            self.ring();
+        }
+        // The event loop arms the doorbell for itself; nobody is counted as parked.
+        false
+    }
+}
+
+impl PolledPool {
+    /// Takes a pool over, before anything was submitted to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] if the system refuses the descriptors that blocking callers sleep on.
+    pub fn new(pool: Pool) -> Result<Self> {
+        let shared = &pool.shared;
+        shared.share_bell().map_err(|error| Error::system("watch the pool's doorbell", error))?;
+        let common = Arc::clone(&shared.common);
+        let arrivals = Arc::new(Arrivals { ready: Mutex::default(), common });
+        // What was rung for before the descriptor is watched is found by the first look.
+        arrivals.ring();
+        Ok(Self { pool, arrivals })
+    }
+
+    /// Returns what the pool calls the function that its workers know as `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] for a name that has no or more than 224 bytes, or beyond 1,024 functions.
+    pub fn function(&self, name: &str) -> Result<NamedFunction> {
+        let inputs = &self.pool.shared.common.inputs;
+        let number = inputs.function_by_name(name)?;
+        Ok(NamedFunction { number, name: inputs.function_name(number) })
+    }
+
+    /// Submits a task if there is room for it; never waits.
+    ///
+    /// The input is the bytes of all `parts`, which go straight into the pool's memory. `queue`
+    /// is the queue's number, or `None` for the scheduler's choice. The outcome comes with
+    /// `token`, perhaps before this returns.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not submitted; [`TaskError::is_full`] tells whether to try again after the next
+    /// outcome.
+    pub fn submit(
+        &self,
+        function: NamedFunction,
+        parts: &[&[u8]],
+        options: TaskOptions,
+        queue: Option<usize>,
+        token: u64,
+    ) -> std::result::Result<PolledTask, TaskError> {
+        let shared = &self.pool.shared;
+        let len = self.check(parts, options, queue).map_err(TaskError::not_submitted)?;
+        let task = shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
+        let queue = queue.unwrap_or_else(|| {
+            let (name, priority) = (function.name, options.priority);
+            shared.queue_for(&NewTask { task, function: name, priority, input_bytes: len })
+        });
+        let push = || {
+            let receiver = For::One(Arc::clone(&self.arrivals) as Arc<dyn Receiver>);
+            let function = function.number;
+            let submission = Submission { task, function, input: &[], options, receiver, token };
+            shared.queues[queue].try_submit_parts(submission, parts, len)
+        };
+        let mut pushed = push();
+        if matches!(pushed, Err(Error::Full)) {
+            // Outcomes that wait in the lanes hold records.
+            self.looking(|| shared.drain());
+            pushed = push();
+        }
+        pushed.map(PolledTask).map_err(|error| shared.refusal(error))
+    }
+
+    fn check(&self, parts: &[&[u8]], options: TaskOptions, queue: Option<usize>) -> Result<usize> {
+        let shared = &self.pool.shared;
+        shared.check_process()?;
+        self.pool.with(options).check()?;
+        if let Some(queue) = queue.filter(|&queue| queue >= shared.queues.len()) {
+            return Err(Error::InvalidOption {
+                name: "queue",
+                value: queue.to_string(),
+                allowed: format!("the pool's queues are numbered 0 to {}", shared.queues.len() - 1),
+            });
+        }
+        let size = parts.iter().map(|part| part.len()).sum();
+        let max = shared.plan.max_payload;
+        if size > max { Err(Error::PayloadTooLarge { size, max }) } else { Ok(size) }
+    }
+
+    /// Calls a task off, as [`Task::cancel`](crate::Task::cancel) does; its outcome comes all the
+    /// same. False if it was over.
+    pub fn cancel(&self, task: PolledTask) -> bool {
+        self.pool.shared.cancel(task.0)
+    }
+
+    /// Adds up to `limit` outcomes to `into`. Never waits.
+    ///
+    /// If it adds less than `limit`, the descriptor becomes readable as soon as there is more;
+    /// otherwise it is readable already.
+    pub fn receive(&self, limit: usize, into: &mut Vec<Arrived>) {
+        let shared = &self.pool.shared;
+        if shared.check_process().is_err() {
+            return;
+        }
+        let end = into.len() + limit;
+        let _looks = Looks::begin();
+        shared.drain();
+        self.take(end, into);
+        if into.len() < end {
+            if self.arrivals.common.host_bell.drain().unwrap_or(false) {
+                shared.bell_was_emptied();
+            }
+            // Also the queues that have nothing pending: what is submitted next is to ring, too.
+            shared.queues.iter().for_each(|queue| queue.arm());
+            shared.drain();
+            let before = into.len();
+            self.take(end, into);
+            if into.len() == before {
+                return;
+            }
+        }
+        // This look was not the one that found nothing: the next is.
+        self.arrivals.ring();
+    }
+
+    fn take(&self, end: usize, into: &mut Vec<Arrived>) {
+        let mut ready = self.arrivals.lock();
+        let count = ready.len().min(end - into.len());
+        into.extend(ready.drain(..count).map(Arrived::from));
+    }
+
+    /// Runs what may deliver outcomes in this thread, and rings once if it has.
+    fn looking<T>(&self, look: impl FnOnce() -> T) -> T {
+        let looks = Looks::begin();
+        let result = look();
+        drop(looks);
+        if !self.arrivals.lock().is_empty() {
+            self.arrivals.ring();
+        }
+        result
+    }
+
+    /// The pool, for what does not wait for tasks: its numbers and its workers.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Takes no more tasks; those that were submitted are finished. The end of the pool makes the
+    /// descriptor readable.
+    pub fn close(&self) {
+        self.pool.close();
+        self.arrivals.ring();
+    }
+
+    /// Ends every task that is not over, and has the workers leave.
+    pub fn terminate(&self) {
+        self.looking(|| self.pool.terminate());
+        self.arrivals.ring();
+    }
+
+    /// Returns how the pool ended, or `None` while it is open or workers are still leaving.
+    ///
+    /// # Errors
+    ///
+    /// What ended the pool, if that was not its owner.
+    pub fn ended(&self) -> Option<Result<()>> {
+        (self.pool.shared.stage() == Stage::Ended).then(|| self.pool.ended())
+    }
+}
+
+impl AsFd for PolledPool {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.arrivals.common.host_bell.as_fd()
+    }
+}
+
+/// The time of a look, in which this thread does not ring for what it delivers.
+struct Looks(bool);
+
+impl Looks {
+    fn begin() -> Self {
+        Self(LOOKS.replace(true))
+    }
+}
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        LOOKS.set(self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::poll::{PollFd, poll};
+
+    /// Waits until `pool` is readable: a watchdog's time at most.
+    fn is_readable(pool: &PolledPool, limit: Duration) -> bool {
+        let mut fds = [PollFd::readable(pool.as_fd())];
+        poll(&mut fds, Some(limit)).unwrap() > 0
+    }
+
+    fn built(capacity: usize) -> PolledPool {
+        let builder = Pool::builder().processes(1).capacity(capacity);
+        PolledPool::new(builder.build().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_task_arrives_once_however_few_are_taken_at_a_time() {
+        let pool = built(16);
+        let unknown = pool.function("unknown").unwrap();
+        let (mut next, mut seen) = (0, Vec::new());
+        while seen.len() < 200 {
+            let input = vec![7; 100 * next as usize];
+            while next < 200 {
+                match pool.submit(unknown, &[&input[..], b"x"], TaskOptions::new(), None, next) {
+                    Ok(_) => next += 1,
+                    Err(error) => {
+                        assert!(error.is_full(), "{error}");
+                        break;
+                    }
+                }
+            }
+            assert!(is_readable(&pool, Duration::from_secs(60)), "{} of {next}", seen.len());
+            let mut arrived = Vec::new();
+            pool.receive(3, &mut arrived);
+            assert!(arrived.len() <= 3);
+            assert!(arrived.iter().all(|one| matches!(one.result, Err(TaskError::Refused(_)))));
+            seen.extend(arrived.iter().map(|one| one.token));
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (0..200).collect::<Vec<u64>>());
+        let mut none = Vec::new();
+        pool.receive(1, &mut none);
+        assert!(none.is_empty());
+        assert!(!is_readable(&pool, Duration::ZERO));
+    }
+
+    #[test]
+    fn what_cannot_be_submitted_says_why() {
+        let pool = built(16);
+        let function = pool.function("f").unwrap();
+        let refused =
+            |options, queue| pool.submit(function, &[], options, queue, 0).unwrap_err().to_string();
+        assert!(refused(TaskOptions::new().priority(1), None).contains("priority = 1"));
+        assert!(refused(TaskOptions::new(), Some(1)).contains("queue = 1"));
+        assert!(pool.ended().is_none());
+    }
+
+    #[test]
+    fn terminating_delivers_every_outcome_and_the_end_is_seen() {
+        let pool = built(16);
+        let function = pool.function("f").unwrap();
+        pool.submit(function, &[], TaskOptions::new(), None, 9).unwrap();
+        pool.terminate();
+        let mut arrived = Vec::new();
+        while arrived.is_empty() || pool.ended().is_none() {
+            assert!(is_readable(&pool, Duration::from_secs(60)));
+            pool.receive(8, &mut arrived);
+        }
+        assert_eq!(arrived.len(), 1);
+        assert!(pool.ended().unwrap().is_ok());
+        let closed = pool.submit(function, &[], TaskOptions::new(), None, 1).unwrap_err();
+        assert!(matches!(closed, TaskError::PoolClosed { .. }), "{closed}");
+    }
+}
