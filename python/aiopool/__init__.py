@@ -21,6 +21,7 @@ from .errors import (
     TooLarge,
     WorkerLost,
 )
+from .executor import ProcessPoolExecutor
 from .isolation import Limits, Sandbox
 from .pool import Pool, TaskOptions
 from .scheduler import RoundRobin, Scheduler
@@ -33,6 +34,7 @@ __all__ = [
     "PoolClosed",
     "PoolResult",
     "Process",
+    "ProcessPoolExecutor",
     "ProxyException",
     "QueueID",
     "RemoteTraceback",

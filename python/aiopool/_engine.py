@@ -79,6 +79,11 @@ class Engine:
         """Whether no worker is left."""
         return self._native is None
 
+    def pending(self) -> list[Task]:
+        """The tasks that are not over."""
+        with self._lock:
+            return [*self._tasks.values(), *self._waiting]
+
     def submit(self, task: Task) -> None:
         """Submits a task; its outcome goes to `task.finish`, perhaps before this returns."""
         with self._lock:

@@ -9,6 +9,7 @@ in the pickle: they follow it, so that they are copied once.
 from __future__ import annotations
 
 import base64
+import os
 import pickle
 import struct
 import sys
@@ -41,12 +42,15 @@ def _is_by_name(function: Any) -> bool:
 def main_is_importable() -> bool:
     """Whether a worker can import what `__main__` is here."""
     main = sys.modules.get("__main__")
-    if main is None:
-        return False
-    if getattr(main, "__spec__", None) is not None:
-        return True
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        # multiprocessing's workers do not import the `__main__` of a package.
+        return not f".{spec.name}".endswith(".__main__")
     path = getattr(main, "__file__", None)
-    return path is not None and not hasattr(sys, "ps1") and "ipykernel" not in sys.modules
+    if path is None or hasattr(sys, "ps1") or "ipykernel" in sys.modules:
+        return False
+    # Standard input has a name, too.
+    return os.path.isfile(path)
 
 
 def _of_main(data: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from concurrent.futures import BrokenExecutor
 from typing import Any
 
 
@@ -61,7 +62,7 @@ class PoolClosed(ProxyException):
     """The pool ended before the task did."""
 
 
-class InitializerFailed(PoolClosed, RuntimeError):
+class InitializerFailed(PoolClosed, BrokenExecutor):
     """The pool ended because no worker could be initialized."""
 
 

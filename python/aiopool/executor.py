@@ -1,0 +1,260 @@
+"""`ProcessPoolExecutor`: the one of `concurrent.futures`, on this package's pool."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import os
+import select
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from typing import Any, TypeVar
+
+from . import _engine, _wire
+from ._engine import Engine, Task
+from ._native import Options
+from .isolation import Limits, Sandbox
+from .pool import TaskOptions, name_of
+
+T = TypeVar("T")
+
+
+class _Submitted(Task):
+    """A task whose outcome a future of `concurrent.futures` is set to."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, future: _Future[Any], name: str, parts: Any, options: Options | None) -> None:
+        super().__init__(name, parts, options, None)
+        self.future = future
+
+    def finish(self, value: Any, error: BaseException | None) -> None:
+        future = self.future
+        if isinstance(error, asyncio.CancelledError) or not future.begin_to_settle():
+            return
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+
+
+class _Future(Future[T]):
+    """A future that cancels its task, whether that is queued or running."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine = engine
+        self._turn = threading.Lock()
+        self.task: _Submitted | None = None
+
+    def begin_to_settle(self) -> bool:
+        """Whether the outcome is still wanted; after this it cannot be cancelled."""
+        with self._turn:
+            return not self.cancelled() and self.set_running_or_notify_cancel()
+
+    def cancel(self) -> bool:
+        """Cancels the task. False if it is over.
+
+        A running function goes on in its worker, and nobody waits for it; a `timeout` ends one.
+        """
+        with self._turn:
+            if self.cancelled():
+                return True
+            if not super().cancel():
+                return False
+            # For those in `wait` and `as_completed`.
+            self.set_running_or_notify_cancel()
+        if self.task is not None:
+            self._engine.cancel(self.task)
+        return True
+
+
+class ProcessPoolExecutor(Executor):
+    """Runs plain functions and coroutine functions in worker processes.
+
+    As `concurrent.futures.ProcessPoolExecutor`, but for this: a worker that dies ends the task that
+    it ran, with `WorkerLost`, and no other; it is replaced. `mp_context` is taken and not used:
+    workers are interpreters of their own, as with "spawn".
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: Any = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: Sequence[Any] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        limits: Limits | None = None,
+        sandbox: Sandbox | None = None,
+        **options: Any,
+    ) -> None:
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if max_tasks_per_child is not None:
+            if not isinstance(max_tasks_per_child, int):
+                raise TypeError("max_tasks_per_child must be an integer")
+            if max_tasks_per_child <= 0:
+                raise ValueError("max_tasks_per_child must be >= 1")
+        self._max_workers = max_workers or len(os.sched_getaffinity(0))
+        native = _engine.start(
+            self._max_workers,
+            1,
+            _engine.setup(initializer, initargs, None, None),
+            childconcurrency=1,
+            maxtasksperchild=max_tasks_per_child or 0,
+            limits=limits,
+            sandbox=sandbox,
+            options=options,
+        )
+        self._engine = Engine(native)
+        self._shut = False
+        self._shutdown_lock = threading.Lock()
+        self._options: Options | None = None
+        self._receiver = threading.Thread(
+            target=_receive,
+            args=(self._engine, os.dup(native.fileno()), _waker(self._engine)),
+            name="aiopool-receiver",
+            daemon=True,
+        )
+        _receivers[self._receiver] = self._engine
+        self._receiver.start()
+
+    def with_options(self, **options: Any) -> ProcessPoolExecutor:
+        """This executor, with `TaskOptions` for the tasks that are submitted from now on."""
+        self._options = TaskOptions(**options)._native()
+        return self
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Submits `fn(*args, **kwargs)`. A coroutine function's result is what it returns."""
+        parts = _wire.call(_wire.head(fn), args, kwargs)
+        future: _Future[T] = _Future(self._engine)
+        future.task = _Submitted(future, name_of(fn), parts, self._options)
+        with self._shutdown_lock:
+            if self._shut:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._engine.submit(future.task)
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Gives `fn(*items)` for the items of the iterables, in their order.
+
+        With `chunksize`, so many calls are one task. With `buffersize`, at most so many tasks wait
+        or run, and the iterables are read as results are taken.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        end = None if timeout is None else time.monotonic() + timeout
+        items = zip(*iterables)
+        chunked = chunksize > 1
+        calls: Iterator[Future[Any]]
+        if chunked:
+            chunks = iter(lambda: list(itertools.islice(items, chunksize)), [])
+            calls = (self.submit(_chunk, fn, chunk) for chunk in chunks)
+        else:
+            calls = (self.submit(fn, *one) for one in items)
+        first = deque(itertools.islice(calls, buffersize))
+        results = _results(first, calls if buffersize is not None else None, end)
+        return itertools.chain.from_iterable(results) if chunked else results
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Takes no more tasks; waits until all are over and the workers are gone, if asked to."""
+        with self._shutdown_lock:
+            self._shut = True
+        if cancel_futures:
+            for task in [*self._engine.pending()]:
+                if isinstance(task, _Submitted):
+                    task.future.cancel()
+        self._engine.close()
+        if wait and threading.current_thread() is not self._receiver:
+            self._receiver.join()
+
+    @property
+    def processes(self) -> list[int]:
+        """The process ids of the workers that are alive."""
+        return self._engine.workers()
+
+    def __del__(self) -> None:
+        engine: Engine | None = getattr(self, "_engine", None)
+        if engine is not None and not self._shut and not engine.is_over:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            # What was submitted is finished; the receiver has the engine until then.
+            engine.close()
+
+
+async def _chunk(fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> list[Any]:
+    results = []
+    for arguments in chunk:
+        result = fn(*arguments)
+        results.append(await result if inspect.isawaitable(result) else result)
+    return results
+
+
+def _results(
+    futures: deque[Future[Any]], more: Iterator[Future[Any]] | None, end: float | None
+) -> Iterator[Any]:
+    """What futures give, in order; those that nobody waits for any more are cancelled."""
+    try:
+        while futures:
+            left = None if end is None else end - time.monotonic()
+            value = futures[0].result(left)
+            futures.popleft()
+            if more is not None:
+                futures.extend(itertools.islice(more, 1))
+            yield value
+            del value
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+#: The threads that have work, or may get some.
+_receivers: dict[threading.Thread, Engine] = {}
+
+
+def _waker(engine: Engine) -> int:
+    """A descriptor that becomes readable when the engine is over."""
+    waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    engine.when_over(lambda: os.eventfd_write(waker, 1))
+    return waker
+
+
+def _receive(engine: Engine, descriptor: int, waker: int) -> None:
+    """The thread that takes outcomes until the pool has ended."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    poll.register(waker, select.POLLIN)
+    try:
+        while not engine.is_over:
+            if not engine.receive() and not engine.is_over:
+                poll.poll()
+    finally:
+        os.close(descriptor)
+        os.close(waker)
+        _receivers.pop(threading.current_thread(), None)
+
+
+def _finish_all() -> None:
+    """Before the interpreter ends: what was submitted is finished, as concurrent.futures does."""
+    for receiver, engine in list(_receivers.items()):
+        engine.close()
+        receiver.join()
+
+
+threading._register_atexit(_finish_all)  # type: ignore[attr-defined]

@@ -1,0 +1,147 @@
+"""`ProcessPoolExecutor`, as `concurrent.futures` has it."""
+
+import asyncio
+import concurrent.futures
+import operator
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import jobs
+import pytest
+from aiopool import InitializerFailed, ProcessPoolExecutor, TaskTimeout, WorkerLost
+
+WATCHDOG = 60
+
+
+@pytest.fixture
+def executor():
+    with ProcessPoolExecutor(2) as executor:
+        yield executor
+
+
+def test_submit_and_map(executor):
+    future = executor.submit(pow, 2, exp=10)
+    assert future.result(WATCHDOG) == 1024
+    assert list(executor.map(operator.add, range(1000), range(1000))) == list(range(0, 2000, 2))
+    assert list(executor.map(abs, range(-1000, 0), chunksize=64)) == list(range(1000, 0, -1))
+    assert executor.submit(jobs.double, 4).result(WATCHDOG) == 8
+
+
+def test_map_with_a_buffer_reads_as_results_are_taken(executor):
+    taken = []
+
+    def items():
+        for number in range(10**9):
+            taken.append(number)
+            yield number
+
+    results = executor.map(abs, items(), buffersize=8)
+    assert [next(results) for _ in range(100)] == list(range(100))
+    assert len(taken) <= 110
+    results.close()
+
+
+def test_wait_and_as_completed(executor):
+    slow, quick = executor.submit(time.sleep, 3600), executor.submit(abs, -1)
+    done, not_done = concurrent.futures.wait(
+        [slow, quick], WATCHDOG, return_when=concurrent.futures.FIRST_COMPLETED
+    )
+    assert (done, not_done) == ({quick}, {slow})
+    assert slow.cancel() and slow.cancelled()
+    assert list(concurrent.futures.as_completed([slow, quick], WATCHDOG))
+    # It goes on in its worker, so the pool's end is not to wait for it.
+    executor._engine.terminate()
+
+
+def test_errors_and_deaths_are_of_their_own_future(executor):
+    fails, dies, works = (
+        executor.submit(int, "x"),
+        executor.submit(os._exit, 3),
+        [executor.submit(abs, -n) for n in range(100)],
+    )
+    with pytest.raises(ValueError) as caught:
+        fails.result(WATCHDOG)
+    assert "Traceback" in str(caught.value.__cause__)
+    with pytest.raises(WorkerLost, match="status 3"):
+        dies.result(WATCHDOG)
+    assert [future.result(WATCHDOG) for future in works] == list(range(100))
+
+
+def test_timeouts(executor):
+    future = executor.with_options(timeout=0.1).submit(time.sleep, 3600)
+    with pytest.raises(TaskTimeout):
+        future.result(WATCHDOG)
+    with pytest.raises(concurrent.futures.TimeoutError):
+        next(executor.map(time.sleep, [0.09], timeout=0.01))
+
+
+def test_shutdown_cancels_what_waits():
+    executor = ProcessPoolExecutor(1)
+    futures = [executor.submit(time.sleep, 0.2) for _ in range(50)]
+    executor.shutdown(cancel_futures=True)
+    assert all(future.done() for future in futures)
+    assert any(future.cancelled() for future in futures)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(abs, 1)
+
+
+def test_initializer_and_recycling():
+    with ProcessPoolExecutor(1, initializer=jobs.start, initargs=(7,), max_tasks_per_child=2) as executor:
+        assert executor.submit(jobs.read_state).result(WATCHDOG) == 7
+        assert len(set(executor.map(jobs.pid, range(6)))) >= 3
+    with ProcessPoolExecutor(1, initializer=jobs.refuse, initargs=("no database",)) as executor:
+        with pytest.raises(InitializerFailed, match="no database") as caught:
+            executor.submit(abs, 1).result(WATCHDOG)
+        assert isinstance(caught.value, concurrent.futures.BrokenExecutor)
+
+
+def test_an_asyncio_loop_runs_things_in_it(executor):
+    async def main():
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(*(loop.run_in_executor(executor, abs, -n) for n in range(50)))
+
+    assert asyncio.run(main()) == list(range(50))
+
+
+def test_many_threads_submit(executor):
+    sums = []
+
+    def use(number):
+        sums.append(sum(executor.map(abs, range(number))))
+
+    threads = [threading.Thread(target=use, args=(1000,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WATCHDOG)
+    assert sums == [499500] * 4
+
+
+def test_what_was_submitted_is_finished_at_the_end_of_a_script(tmp_path):
+    script = tmp_path / "script.py"
+    path = tmp_path / "done"
+    script.write_text(
+        "import pathlib, time\n"
+        "from aiopool import ProcessPoolExecutor\n"
+        "def work():\n"
+        "    time.sleep(0.2)\n"
+        f"    pathlib.Path({str(path)!r}).touch()\n"
+        "if __name__ == '__main__':\n"
+        "    ProcessPoolExecutor(1).submit(work)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=WATCHDOG)
+    assert done.returncode == 0, done.stderr
+    assert path.exists()
+
+
+def test_wrong_arguments():
+    for workers in (0, -1):
+        with pytest.raises(ValueError, match="max_workers must be greater than 0"):
+            ProcessPoolExecutor(workers)
+    with pytest.raises(TypeError, match="initializer must be a callable"):
+        ProcessPoolExecutor(1, initializer=3)
+    with pytest.raises(ValueError, match="max_tasks_per_child"):
+        ProcessPoolExecutor(1, max_tasks_per_child=0)
