@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 
 use pyo3::ffi::{Py_ssize_t, PyObject};
 use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes};
 
 /// `Py_buffer` of CPython 3.10 and later.
 #[repr(C)]
@@ -76,3 +77,16 @@ impl Drop for Buffer<'_> {
         unsafe { PyBuffer_Release(&raw mut *self.view) }
     }
 }
+
+/// The bytes of a payload: as `bytearray` if buffers follow its pickle, so that arrays over them can
+/// be written, else as `bytes`.
+pub(crate) fn payload<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny> {
+    if bytes.first() == Some(&WITH_BUFFERS) {
+        PyByteArray::new(py, bytes).into_any()
+    } else {
+        PyBytes::new(py, bytes).into_any()
+    }
+}
+
+/// How a payload with buffers begins: `_wire._WITH_BUFFERS`.
+const WITH_BUFFERS: u8 = b'B';

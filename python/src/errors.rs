@@ -10,7 +10,7 @@ pub(crate) fn raised(error: &Error) -> PyErr {
     let text = error.to_string();
     match error {
         Error::InvalidOption { .. } => PyValueError::new_err(text),
-        Error::System { source, .. } => match source.raw_os_error() {
+        Error::System { error, .. } => match error.raw_os_error() {
             Some(number) => PyOSError::new_err((number, text)),
             None => PyOSError::new_err(text),
         },

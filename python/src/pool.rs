@@ -10,9 +10,9 @@ use aiopool::{
 };
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, payload};
 use crate::errors::{described, raised};
 use crate::options::{Options, seconds};
 
@@ -156,7 +156,7 @@ impl Pool {
         pool.receive(limit, &mut arrived);
         for Arrived { token, result, attempts, .. } in arrived {
             let tuple = match result {
-                Ok(bytes) => (token, py.None(), PyBytes::new(py, &bytes)).into_pyobject(py)?,
+                Ok(bytes) => (token, py.None(), payload(py, &bytes)).into_pyobject(py)?,
                 Err(error) => {
                     let (kind, details) = described(py, &error)?;
                     details.set_item("attempts", attempts)?;

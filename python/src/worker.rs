@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, payload};
 use crate::errors::raised;
 use crate::pool::{CALL, Tuple};
 
@@ -72,7 +72,7 @@ impl Worker {
                         continue;
                     }
                     Event::Run { task, input, .. } => {
-                        (task, PyBytes::new(py, &input)).into_pyobject(py)?
+                        (task, payload(py, &input)).into_pyobject(py)?
                     }
                     Event::Cancel { task } => (task, py.None()).into_pyobject(py)?,
                     _ => (py.None(), py.None()).into_pyobject(py)?,

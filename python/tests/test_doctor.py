@@ -1,0 +1,38 @@
+"""`python -m aiopool`."""
+
+import subprocess
+import sys
+
+from aiopool import doctor
+
+
+def run(*words):
+    command = [sys.executable, "-m", "aiopool", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_the_doctor_finds_that_pools_work_here():
+    done = run("doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "first result after" in done.stdout
+    assert "FAIL" not in done.stdout
+
+
+def test_what_is_wrong_is_said_with_what_to_do(monkeypatch):
+    monkeypatch.setattr(doctor.platform, "release", lambda: "4.19.0-generic")
+
+    def refused(*_):
+        raise PermissionError(1, "not permitted")
+
+    monkeypatch.setattr(doctor.os, "memfd_create", refused)
+    lines = []
+    assert doctor.main(lines.append) == 1
+    text = "\n".join(lines)
+    assert "FAIL kernel" in text and "5.9 or newer" in text
+    assert "FAIL memfd" in text and "not permitted" in text
+    assert "ok   pidfd_open" in text
+
+
+def test_other_words_are_answered_with_the_usage():
+    done = run("diagnose")
+    assert (done.returncode, "usage: python -m aiopool doctor" in done.stderr) == (2, True)
