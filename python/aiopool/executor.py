@@ -185,6 +185,12 @@ class ProcessPoolExecutor(Executor):
         if wait and threading.current_thread() is not self._receiver:
             self._receiver.join()
 
+    def terminate(self) -> None:
+        """Ends every task that is not over, and has the workers leave; from any thread."""
+        with self._shutdown_lock:
+            self._shut = True
+        self._engine.terminate()
+
     @property
     def processes(self) -> list[int]:
         """The process ids of the workers that are alive."""

@@ -53,7 +53,7 @@ def test_wait_and_as_completed(executor):
     assert slow.cancel() and slow.cancelled()
     assert list(concurrent.futures.as_completed([slow, quick], WATCHDOG))
     # It goes on in its worker, so the pool's end is not to wait for it.
-    executor._engine.terminate()
+    executor.terminate()
 
 
 def test_errors_and_deaths_are_of_their_own_future(executor):

@@ -1,8 +1,11 @@
 """The suites of others, each in a process of its own."""
 
+import os
 import pathlib
 import subprocess
 import sys
+
+import pytest
 
 HERE = pathlib.Path(__file__).parent
 
@@ -16,3 +19,32 @@ def run(script, *words):
 
 def test_aiomultiprocess():
     assert "of aiomultiprocess's own tests pass" in run("of_aiomultiprocess.py")
+
+
+def fail_at(x, bad):
+    if x == bad:
+        raise LookupError(x)
+    return 2 * x
+
+
+def die(x):
+    if x == 7:
+        os._exit(1)
+    return x
+
+
+def test_joblib():
+    import joblib
+
+    import aiopool.joblib  # noqa: F401
+
+    with joblib.parallel_config("aiopool", n_jobs=2):
+        calls = (joblib.delayed(fail_at)(x, None) for x in range(500))
+        assert joblib.Parallel()(calls) == list(range(0, 1000, 2))
+        assert joblib.Parallel()(joblib.delayed(lambda x: -x)(x) for x in range(9)) == [-x for x in range(9)]
+        with pytest.raises(LookupError):
+            joblib.Parallel()(joblib.delayed(fail_at)(x, 300) for x in range(500))
+        with pytest.raises(aiopool.WorkerLost):
+            joblib.Parallel()(joblib.delayed(die)(x) for x in range(9))
+        generator = joblib.Parallel(return_as="generator")(joblib.delayed(abs)(-x) for x in range(99))
+        assert list(generator) == list(range(99))

@@ -1,0 +1,81 @@
+"""joblib on this package: `import aiopool.joblib`, then `joblib.parallel_config("aiopool")`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from joblib import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    effective_n_jobs,
+    register_parallel_backend,
+)
+from joblib.parallel import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    AutoBatchingMixin,
+    ParallelBackendBase,
+)
+
+from .executor import ProcessPoolExecutor
+
+
+class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc,unused-ignore]
+    """Runs joblib's batches in worker processes, of which one that dies breaks nothing else."""
+
+    supports_retrieve_callback = True
+    default_n_jobs = -1
+
+    _executor: ProcessPoolExecutor | None = None
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Returns how many workers `n_jobs` asks for."""
+        if n_jobs == 0:
+            raise ValueError("n_jobs == 0 in Parallel has no meaning")
+        if n_jobs is None:
+            return 1
+        if n_jobs < 0:
+            return max(int(effective_n_jobs(-1)) + 1 + n_jobs, 1)
+        return n_jobs
+
+    def configure(
+        self, n_jobs: int = 1, parallel: Any = None, prefer: Any = None, require: Any = None,
+        **options: Any,
+    ) -> int:
+        """Starts the workers. Returns how many there are."""
+        workers = self.effective_n_jobs(n_jobs)
+        self.parallel = parallel
+        self._executor = ProcessPoolExecutor(workers)
+        return workers
+
+    def submit(self, func: Callable[[], Any], callback: Any = None) -> Future[Any]:
+        """Submits a batch; `callback` gets its future."""
+        assert self._executor is not None
+        future = self._executor.submit(func)
+        if callback is not None:
+            future.add_done_callback(callback)
+        return future
+
+    #: The name of `submit` in joblib before 1.5.
+    apply_async = submit
+
+    def retrieve_result_callback(self, out: Future[Any]) -> Any:
+        """Returns the results of a batch, or raises its error."""
+        return out.result()
+
+    def terminate(self) -> None:
+        """Ends the workers once their batches are over."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=False)
+        self.reset_batch_stats()
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """Ends all batches at once, and starts anew if the caller goes on."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=False, cancel_futures=True)
+            executor.terminate()
+        if ensure_ready:
+            self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel)
+
+
+register_parallel_backend("aiopool", Backend)
