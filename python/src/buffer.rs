@@ -66,7 +66,7 @@ impl<'py> Buffer<'py> {
         if self.view.len == 0 {
             return &[];
         }
-        // SAFETY: CPython says that so many bytes are there until the release in `drop`.
+        // SAFETY: CPython says that `len` bytes are there until the release in `drop`.
         unsafe { std::slice::from_raw_parts(self.view.buf.cast(), self.view.len as usize) }
     }
 }
