@@ -92,6 +92,7 @@ macro_rules! handle {
             }
 
             /// Takes the object out, if `may` allows it; the handle is dead from then on.
+            #[allow(dead_code)] // Outcomes are dropped where they are.
             pub(super) fn disown(
                 &'static self,
                 may: impl FnOnce(&$object) -> Result<(), $crate::ffi::boundary::Failure>,
@@ -103,6 +104,20 @@ macro_rules! handle {
                 };
                 $cells.give_back(self);
                 Ok(object)
+            }
+
+            /// Drops the object where it is, if `may` allows it; the handle is dead from then on.
+            #[allow(dead_code)] // For objects that others do not wait for.
+            pub(super) fn end(
+                &'static self,
+                may: impl FnOnce(&$object) -> Result<(), $crate::ffi::boundary::Failure>,
+            ) -> Result<(), $crate::ffi::boundary::Failure> {
+                let mut living = self.lock();
+                may(living.as_ref().ok_or_else(Self::gone)?)?;
+                *living = None;
+                drop(living);
+                $cells.give_back(self);
+                Ok(())
             }
 
             /// Returns the answer to a call with a handle whose object is gone.

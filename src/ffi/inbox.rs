@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use super::boundary::Failure;
 use super::status::*;
-use crate::queue::{Common, Receiver, Ticket};
+use crate::queue::{Common, Receiver};
 use crate::supervisor::{Shared, Stage};
 use crate::sync::lock;
-use crate::sys::process;
+use crate::sys::forked;
 use crate::task::Outcome;
 
 /// An outcome that has come.
@@ -29,20 +29,38 @@ pub(super) struct Arrived {
     pub(super) outcome: Outcome,
 }
 
+/// A task that is not over.
 #[derive(Debug)]
 struct Job {
+    task: u64,
     user_data: u64,
-    /// Known once it is submitted.
-    ticket: Option<Ticket>,
     /// Asked for by ticket.
     kept: bool,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    jobs: HashMap<u64, Job, BuildHasherDefault<NumberHasher>>,
+    /// What the engine delivers an outcome with is the task's index here: no search.
+    jobs: Vec<Option<Job>>,
+    free: Vec<u32>,
     ready: VecDeque<Arrived>,
-    kept: HashMap<u64, Arrived>,
+    /// Tasks that were asked for by ticket, and their outcomes once those have come.
+    kept: HashMap<u64, Option<Arrived>, BuildHasherDefault<NumberHasher>>,
+    /// Those of `kept` that have come.
+    kept_arrived: usize,
+}
+
+impl State {
+    /// Returns whether every task is over.
+    fn is_idle(&self) -> bool {
+        self.free.len() == self.jobs.len()
+    }
+
+    fn take_job(&mut self, token: u64) -> Option<Job> {
+        let job = self.jobs.get_mut(token as usize)?.take()?;
+        self.free.push(token as u32);
+        Some(job)
+    }
 }
 
 /// The outcomes of one pool.
@@ -58,8 +76,8 @@ pub(super) struct Inbox {
     waiting: AtomicUsize,
     /// Outcome handles that are not released.
     pub(super) lent: AtomicUsize,
-    /// The process that has the pool.
-    process: u32,
+    /// The process that has the pool, by `forked::generation`.
+    generation: u32,
 }
 
 /// What a thread is about that delivers outcomes.
@@ -86,64 +104,66 @@ impl Inbox {
             polled: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             lent: AtomicUsize::new(0),
-            process: process::own_pid(),
+            generation: forked::generation(),
         })
     }
 
     /// Refuses what would give back another process's memory.
     pub(super) fn check_process(&self) -> Result<(), Failure> {
-        check_process(self.process)
+        check_process(self.generation)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
 
-    /// Before task `task` is submitted, so that its outcome finds its place.
-    pub(super) fn expect(&self, task: u64, user_data: u64, kept: bool) -> Result<(), Failure> {
+    /// Makes a place for the outcome of `task`, before it is submitted: with what is returned.
+    pub(super) fn expect(&self, task: u64, user_data: u64, kept: bool) -> Result<u64, Failure> {
         let mut state = self.lock();
-        let unreceived = state.ready.len() + state.kept.len();
+        let unreceived = state.ready.len() + state.kept_arrived;
         if unreceived >= self.limit {
             let text = format!("{unreceived} outcomes wait to be received: receive some first");
             return Err(Failure::new(AIOPOOL_ERR_FULL, text));
         }
-        state.jobs.insert(task, Job { user_data, ticket: None, kept });
-        Ok(())
+        if kept {
+            state.kept.insert(task, None);
+        }
+        let job = Some(Job { task, user_data, kept });
+        if let Some(free) = state.free.pop() {
+            state.jobs[free as usize] = job;
+            return Ok(u64::from(free));
+        }
+        state.jobs.push(job);
+        Ok(state.jobs.len() as u64 - 1)
     }
 
-    /// The task was submitted as `ticket`, or not at all.
-    pub(super) fn submitted(&self, task: u64, ticket: Option<Ticket>) {
+    /// Takes back a place of [`expect`](Self::expect): the task was not submitted.
+    pub(super) fn withdraw(&self, token: u64) {
         let mut state = self.lock();
-        match ticket {
-            Some(ticket) => {
-                // Over already, if it is not there.
-                if let Some(job) = state.jobs.get_mut(&task) {
-                    job.ticket = Some(ticket);
-                }
-            }
-            None => drop(state.jobs.remove(&task)),
+        if let Some(job) = state.take_job(token).filter(|job| job.kept) {
+            state.kept.remove(&job.task);
         }
     }
 
-    /// Returns where task `task` is, if it is not over.
-    pub(super) fn ticket(&self, task: u64) -> Option<Ticket> {
-        self.lock().jobs.get(&task).and_then(|job| job.ticket)
-    }
-
-    /// Keeps the outcome of `task` for `aiopool_pool_wait_ticket`. Returns false if there is no
-    /// such task.
+    /// Keeps the outcome of `task` for the caller that asks for it. False if there is no such task.
     fn keep(&self, task: u64) -> bool {
         let mut state = self.lock();
-        if let Some(job) = state.jobs.get_mut(&task) {
+        if state.kept.contains_key(&task) {
+            return true;
+        }
+        let jobs = &mut state.jobs;
+        if let Some(job) = jobs.iter_mut().flatten().find(|job| job.task == task) {
             job.kept = true;
+            state.kept.insert(task, None);
             return true;
         }
-        if let Some(at) = state.ready.iter().position(|arrived| arrived.task == task) {
-            let arrived = state.ready.remove(at).expect("just found");
-            state.kept.insert(task, arrived);
-            return true;
-        }
-        state.kept.contains_key(&task)
+        let Some(at) = state.ready.iter().position(|arrived| arrived.task == task) else {
+            return false;
+        };
+        let arrived = state.ready.remove(at);
+        state.kept_arrived += 1;
+        state.kept.insert(task, arrived);
+        true
     }
 
     fn pop(&self) -> Option<Arrived> {
@@ -252,7 +272,7 @@ impl Inbox {
             if let Some(arrived) = inbox.pop() {
                 return Some(Ok(arrived));
             }
-            let over = shared.stage() != Stage::Open && inbox.lock().jobs.is_empty();
+            let over = shared.stage() != Stage::Open && inbox.lock().is_idle();
             over.then(|| inbox.pop().ok_or_else(no_more))
         });
         // The look that leaves the descriptor unreadable: the wait itself does not.
@@ -272,9 +292,14 @@ impl Inbox {
         }
         self.wait_for(shared, Looking::ForOther, deadline(timeout_ms), |inbox| {
             let mut state = inbox.lock();
-            match state.kept.remove(&task) {
-                Some(arrived) => Some(Ok(arrived)),
-                None if state.jobs.contains_key(&task) => None,
+            match state.kept.get_mut(&task) {
+                Some(None) => None,
+                Some(arrived) => {
+                    let arrived = arrived.take();
+                    state.kept.remove(&task);
+                    state.kept_arrived -= 1;
+                    arrived.map(Ok)
+                }
                 None => Some(Err(Failure::new(
                     AIOPOOL_ERR_UNKNOWN,
                     format!("the outcome of ticket {task} was received by another thread"),
@@ -284,9 +309,9 @@ impl Inbox {
     }
 }
 
-/// Refuses a call outside of `process`.
-pub(super) fn check_process(process: u32) -> Result<(), Failure> {
-    if process::own_pid() == process {
+/// Refuses a call in a child of the process that was at `generation`.
+pub(super) fn check_process(generation: u32) -> Result<(), Failure> {
+    if forked::generation() == generation {
         return Ok(());
     }
     let text = "this handle is of the process that this one was forked from";
@@ -309,10 +334,11 @@ pub(super) fn deadline(timeout_ms: u64) -> Option<Instant> {
 impl Receiver for Inbox {
     fn deliver(&self, token: u64, outcome: Outcome) -> bool {
         let mut state = self.lock();
-        let Some(Job { user_data, kept, .. }) = state.jobs.remove(&token) else { return false };
-        let arrived = Arrived { task: token, user_data, outcome };
+        let Some(Job { task, user_data, kept }) = state.take_job(token) else { return false };
+        let arrived = Arrived { task, user_data, outcome };
         if kept {
-            state.kept.insert(token, arrived);
+            state.kept_arrived += 1;
+            state.kept.insert(task, Some(arrived));
         } else {
             state.ready.push_back(arrived);
         }

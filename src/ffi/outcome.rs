@@ -6,7 +6,7 @@
 //!
 //! Thread rule: any thread, one at a time for one outcome.
 
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -41,7 +41,8 @@ pub struct Lent {
     inbox: Arc<Inbox>,
     arrived: Arrived,
     data: Data,
-    text: CString,
+    /// The text of an error.
+    text: Option<CString>,
 }
 
 /// Where the bytes of an output are.
@@ -72,10 +73,10 @@ impl Data {
 pub(super) fn lend(inbox: &Arc<Inbox>, arrived: Arrived) -> *mut aiopool_outcome {
     inbox.lent.fetch_add(1, Ordering::Relaxed);
     let (data, text) = match &arrived.outcome.result {
-        Ok(payload) => (Data::of(payload), CString::default()),
+        Ok(payload) => (Data::of(payload), None),
         Err(error) => {
             let text = error.to_string().replace('\0', " ");
-            (Data::Payload, CString::new(text).unwrap_or_default())
+            (Data::Payload, Some(CString::new(text).unwrap_or_default()))
         }
     };
     aiopool_outcome::own(Lent { inbox: Arc::clone(inbox), arrived, data, text })
@@ -163,7 +164,7 @@ ffi_fn! {
     /// Returns the text of the error, earlier attempts included; empty for an outcome that is `OK`;
     /// never NULL.
     fn aiopool_outcome_text(outcome: Option<&aiopool_outcome>) -> *const c_char = c"".as_ptr() => {
-        get(outcome, |lent| lent.text.as_ptr()).unwrap_or(c"".as_ptr())
+        get(outcome, |lent| lent.text.as_deref().map(CStr::as_ptr)).flatten().unwrap_or(c"".as_ptr())
     }
 }
 
@@ -211,8 +212,11 @@ ffi_fn! {
     /// in a forked child, whose copy ends with the child.
     fn aiopool_outcome_release(outcome: Option<&'static aiopool_outcome>) -> aiopool_status {
         let Some(cell) = outcome else { return Ok(()) };
-        let lent = cell.disown(|lent| lent.inbox.check_process())?;
-        lent.inbox.lent.fetch_sub(1, Ordering::Relaxed);
-        Ok(())
+        // Dropped where it is: it is long, and moving it costs more than all else here.
+        cell.end(|lent| {
+            lent.inbox.check_process()?;
+            lent.inbox.lent.fetch_sub(1, Ordering::Relaxed);
+            Ok(())
+        })
     }
 }

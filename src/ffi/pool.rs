@@ -8,6 +8,7 @@
 //! `AIOPOOL_ERR_FORKED`, in a task function `AIOPOOL_ERR_IN_WORKER`; a freed handle is
 //! `AIOPOOL_ERR_HANDLE`.
 
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::Ordering;
@@ -119,6 +120,22 @@ impl HostPool {
 
     /// Returns the pool's number of task function `function`.
     pub(super) fn number_of(&self, function: u32) -> Result<Numbered, Failure> {
+        thread_local! {
+            /// The function that this thread submitted last: its pool, its number, the pool's.
+            static LAST: Cell<Option<(usize, u32, Numbered)>> = const { Cell::new(None) };
+        }
+        let id = self.shared().id;
+        if let Some((pool, known, numbered)) = LAST.get()
+            && (pool, known) == (id, function)
+        {
+            return Ok(numbered);
+        }
+        let numbered = self.look_up(function)?;
+        LAST.set(Some((id, function, numbered)));
+        Ok(numbered)
+    }
+
+    fn look_up(&self, function: u32) -> Result<Numbered, Failure> {
         let mut numbers = lock(&self.numbers);
         if let Some(&Some(known)) = numbers.get(function as usize) {
             return Ok(known);

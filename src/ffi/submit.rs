@@ -195,14 +195,20 @@ impl<'i> Checked<'i> {
         })
     }
 
-    fn push(&self, inbox: &Arc<Inbox>, queue: &HostQueue, task: u64) -> EngineResult<Ticket> {
+    fn push(
+        &self,
+        inbox: &Arc<Inbox>,
+        queue: &HostQueue,
+        task: u64,
+        token: u64,
+    ) -> EngineResult<Ticket> {
         let submission = Submission {
             task,
             function: self.function.number,
             input: self.input,
             options: self.options,
             receiver: For::One(Arc::clone(inbox) as Arc<dyn Receiver>),
-            token: task,
+            token,
         };
         match self.loan {
             Some((_, block, len)) => queue.try_submit_block(submission, block, len),
@@ -227,19 +233,19 @@ impl<'i> Checked<'i> {
             }),
         };
         let queue = &shared.queues[queue];
-        inbox.expect(task, self.user_data, self.kept)?;
-        let mut pushed = self.push(inbox, queue, task);
+        let token = inbox.expect(task, self.user_data, self.kept)?;
+        let mut pushed = self.push(inbox, queue, task, token);
         if matches!(pushed, Err(Error::Full)) {
             pushed = inbox.looking(|| {
                 // Outcomes that wait in the lanes hold records.
                 shared.drain();
-                let mut pushed = self.push(inbox, queue, task);
+                let mut pushed = self.push(inbox, queue, task, token);
                 if let (Err(Error::Full), Some(until)) = (&pushed, until) {
                     let waker = shared.bell_waker();
                     let mut turn = None;
                     let waited = shared.block(until, || {
                         turn = Some(queue.wait_for_room(turn.take(), &waker));
-                        match self.push(inbox, queue, task) {
+                        match self.push(inbox, queue, task, token) {
                             Err(Error::Full) => None,
                             other => Some(other),
                         }
@@ -249,7 +255,9 @@ impl<'i> Checked<'i> {
                 pushed
             });
         }
-        inbox.submitted(task, pushed.as_ref().ok().copied());
+        if pushed.is_err() {
+            inbox.withdraw(token);
+        }
         match pushed {
             Ok(_) => {
                 if let Some((loan, _, _)) = self.loan {

@@ -123,7 +123,7 @@ ffi_fn! {
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_UNKNOWN` if there is no such task or it is over.
     fn aiopool_pool_cancel(pool: Option<&aiopool_pool>, ticket: u64) -> aiopool_status {
         let pool = pool_of(pool)?;
-        let known = pool.inbox.ticket(ticket);
+        let known = pool.shared().queues.iter().find_map(|queue| queue.find(ticket));
         if known.is_some_and(|ticket| pool.shared().cancel(ticket)) {
             return Ok(());
         }

@@ -17,7 +17,7 @@ use super::inbox::check_process;
 use super::pointer::{bytes, out, text};
 use super::status::*;
 use super::task::no_loan;
-use crate::sys::process;
+use crate::sys::forked;
 use crate::worker::{self, AttachedWorker, Completion, Event};
 
 /// There is nothing to do: wait until the descriptor is readable.
@@ -50,7 +50,8 @@ handle! {
 #[derive(Debug)]
 pub struct Serving {
     worker: AttachedWorker,
-    process: u32,
+    /// The process that attached, by `forked::generation`.
+    generation: u32,
     function: CString,
     input: Aligned,
 }
@@ -97,14 +98,14 @@ fn with<T>(
 ) -> Result<T, Failure> {
     let mut serving = worker.ok_or_else(|| Failure::null("worker"))?.lock();
     let serving = serving.as_mut().ok_or_else(aiopool_worker::gone)?;
-    check_process(serving.process)?;
+    check_process(serving.generation)?;
     f(serving)
 }
 
 /// Takes the worker out of its handle.
 fn end(worker: Option<&'static aiopool_worker>) -> Result<AttachedWorker, Failure> {
     let cell = worker.ok_or_else(|| Failure::null("worker"))?;
-    let serving = cell.disown(|serving| check_process(serving.process))?;
+    let serving = cell.disown(|serving| check_process(serving.generation))?;
     Ok(serving.worker)
 }
 
@@ -122,8 +123,8 @@ ffi_fn! {
     ) -> aiopool_status {
         let worker_out: &mut _ = out("worker_out", worker_out)?;
         let worker = AttachedWorker::attach()?;
-        let process = process::own_pid();
-        let serving = Serving { worker, process, function: CString::default(), input: Aligned::default() };
+        let generation = forked::generation();
+        let serving = Serving { worker, generation, function: CString::default(), input: Aligned::default() };
         worker_out.write(aiopool_worker::own(serving));
         Ok(())
     }

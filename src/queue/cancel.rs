@@ -5,7 +5,7 @@ use crate::table::{CancelResult, Owner, State};
 use crate::task::TaskError;
 
 use super::delivery::Deliveries;
-use super::entry::Ticket;
+use super::entry::{Entry, Ticket};
 use super::submit::after;
 use super::timers::Due;
 use super::{HostQueue, QueueState};
@@ -51,6 +51,14 @@ impl HostQueue {
         }
         self.deliver(&mut deliveries);
         true
+    }
+
+    /// Returns where `task` is, if it is pending in this queue: by a search through the table.
+    pub(crate) fn find(&self, task: u64) -> Option<Ticket> {
+        let state = self.lock();
+        let at = |entry: &Entry| entry.pending.as_ref().is_some_and(|known| known.task == task);
+        let record = state.entries.iter().position(at)? as u32;
+        Some(Ticket { queue: self.index, record, task })
     }
 
     /// Decides what follows from a timer of the task that came due.
