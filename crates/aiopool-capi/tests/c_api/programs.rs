@@ -108,6 +108,12 @@ fn loans_are_where_they_should_be_and_end() {
 }
 
 #[test]
+fn a_pool_gets_on_with_the_process_around_it() {
+    let Some(said) = program("surroundings", &[]) else { return };
+    assert!(said.ends_with("checks of the process around a pool\n"), "{said}");
+}
+
+#[test]
 fn inputs_and_outputs_are_aligned_for_every_type() {
     let Some(said) = program("alignment", &[]) else { return };
     assert!(said.ends_with("checks of addresses\n"), "{said}");
