@@ -12,6 +12,7 @@ use super::wire::{self, Answer, Call, Order};
 use super::{ForkOrder, PoolFds, PoolSpec, home};
 use crate::error::{Error, Result};
 use crate::sync::crash::{self, Point};
+use crate::sys::own_fd::OwnFd;
 use crate::sys::{memfd, place, socket};
 use crate::table::WorkerId;
 use crate::task::WorkerExit;
@@ -19,7 +20,7 @@ use crate::task::WorkerExit;
 /// One pool's line to the zygote. Dropping it ends the pool's workers.
 #[derive(Debug)]
 pub(crate) struct Launcher {
-    line: OwnedFd,
+    line: OwnFd,
     zygote: Arc<Line>,
     queues: usize,
     /// Workers whose pidfd did not arrive: they are being killed, and were never reported.
@@ -119,7 +120,7 @@ impl Launcher {
             other => return Err(Error::Corrupt(format!("the zygote answered {other:?}"))),
         }
         let strays = Mutex::default();
-        Ok(Self { line, zygote, queues: spec.slots.len(), strays })
+        Ok(Self { line: line.into(), zygote, queues: spec.slots.len(), strays })
     }
 
     /// Orders a worker; the answer comes as a [`Report`].
@@ -155,7 +156,13 @@ impl Launcher {
 
     fn post(&self, order: &Order, fds: &[BorrowedFd<'_>]) -> Result<()> {
         self.zygote.check_process()?;
+        self.check_line()?;
         self.zygote.post(self.line.as_fd(), &wire::encode(order), fds)
+    }
+
+    /// Refuses a line that is another file's by now.
+    fn check_line(&self) -> Result<()> {
+        self.line.check().map_err(|taken| Error::ZygoteLost(taken.to_string()))
     }
 
     /// Returns a descriptor that is readable when [`Launcher::recv`] has a report.
@@ -176,6 +183,7 @@ impl Launcher {
     /// [`Error::Forked`] in a forked child of the host.
     pub(crate) fn recv(&self) -> Result<Option<Report>> {
         self.zygote.check_process()?;
+        self.check_line()?;
         loop {
             // Looked at before the line: what it said before it died is still read.
             let dead = self.zygote.is_dead();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::wire::{self, Hello};
 use crate::error::{Error, Result};
+use crate::sys::own_fd::{OwnFd, TAKEN};
 use crate::sys::poll::{PollFd, poll};
 use crate::sys::{pidfd, process, socket, wait};
 use crate::task::WorkerExit;
@@ -21,8 +22,8 @@ const ORDER_PATIENCE: Duration = Duration::from_secs(5);
 /// A zygote, as its host sees it.
 #[derive(Debug)]
 pub(super) struct Line {
-    socket: OwnedFd,
-    pidfd: OwnedFd,
+    socket: OwnFd,
+    pidfd: OwnFd,
     /// The process that started it; its forked children have a copy of this they must not use.
     host: u32,
     /// Whether workers can have the descriptors that the zygote was started with.
@@ -42,6 +43,7 @@ impl Line {
             Error::system("open the zygote's pidfd", error)
         })?;
         let host = process::own_pid();
+        let (socket, pidfd) = (socket.into(), pidfd.into());
         let line = Self { socket, pidfd, host, keeps_fds, forked, end: OnceLock::new() };
         let refused = match line.wait_for::<Hello>(line.socket.as_fd()) {
             Ok(Hello::Ready { .. }) => return Ok(line),
@@ -74,8 +76,11 @@ impl Line {
         }
     }
 
-    /// Returns whether the zygote is dead.
+    /// Returns whether the zygote is dead, as it is soon where its line was closed.
     pub(super) fn is_dead(&self) -> bool {
+        if !self.pidfd.is_ours() || !self.socket.is_ours() {
+            return true;
+        }
         let mut fds = [PollFd::readable(self.pidfd())];
         poll(&mut fds, Some(Duration::ZERO)).is_ok_and(|ready| ready > 0)
     }
@@ -94,6 +99,9 @@ impl Line {
 
     /// Reaps the zygote, which is dead, and says how it ended.
     fn how_it_ended(&self) -> &str {
+        if !self.pidfd.is_ours() || !self.socket.is_ours() {
+            return TAKEN;
+        }
         self.end.get_or_init(|| match wait::reap(self.pidfd()) {
             Ok(Some(ended)) => WorkerExit::from(ended).to_string(),
             _ => "ended, and other code reaped it".to_owned(),

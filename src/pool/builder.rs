@@ -21,7 +21,7 @@ use crate::worker::{Hook, WorkerConfig};
 
 use super::Pool;
 use super::hooks::{self, hook};
-use super::ranges::{arena, check_fds, check_limits, within};
+use super::ranges::{arena, check_fds, check_limits, no_memory, within};
 
 /// What a wake-up costs, about: tens of microseconds on a virtual machine.
 const SPIN_NS: u64 = 100_000;
@@ -380,13 +380,13 @@ impl PoolBuilder {
         };
         check_fds(&spec)?;
         let inputs = Inputs::create(plan.input_arena)
-            .map_err(system("create the request arena: lower input_arena"))?;
+            .map_err(no_memory("create the request arena", "lower input_arena"))?;
         let grace_ns = u64::try_from(plan.grace.as_nanos()).unwrap_or(u64::MAX);
         let common = Common::new(inputs, bell()?, bell()?, grace_ns);
         let mut queues = Vec::new();
         for (index, &slots) in spec.slots.iter().enumerate() {
             let control = Control::create(plan.shape(index as u32))
-                .map_err(system("create a control region: lower capacity or processes"))?;
+                .map_err(no_memory("create a control region", "lower capacity or processes"))?;
             let bells = (0..slots).map(|_| bell()).collect::<Result<Vec<_>>>()?;
             let queue = HostQueue::new(index as u16, control, bells, Arc::clone(&common));
             let queue = Arc::new(queue);

@@ -1,5 +1,7 @@
 //! What the options of a pool may be, and what the system allows.
 
+use std::io;
+
 use crate::arena::CHUNK;
 use crate::error::{Error, Result};
 use crate::launch::{Limits, PoolSpec, fds_needed};
@@ -27,7 +29,8 @@ pub(super) fn arena(name: &'static str, asked: Option<usize>, max_payload: usize
 
 pub(super) fn check_fds(spec: &PoolSpec) -> Result<()> {
     let needed = fds_needed(spec);
-    let system = |error| Error::system("count the open files", error);
+    let system =
+        |error| Error::system("count the open files in /proc/self/fd (is /proc mounted?)", error);
     let open = fd::count_open().map_err(system)?;
     let limit = rlimit::get(Resource::OpenFiles).map_err(system)?.soft;
     if (open + needed) as u64 > limit {
@@ -41,6 +44,18 @@ pub(super) fn check_fds(spec: &PoolSpec) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// Makes the error of shared memory that the system refuses; `remedy` is for a lack of memory only.
+pub(super) fn no_memory(
+    what: &'static str,
+    remedy: &'static str,
+) -> impl FnOnce(io::Error) -> Error {
+    use io::ErrorKind::{FileTooLarge, OutOfMemory, QuotaExceeded, StorageFull};
+    move |error| {
+        let lacks = [FileTooLarge, OutOfMemory, QuotaExceeded, StorageFull].contains(&error.kind());
+        Error::system(if lacks { format!("{what}: {remedy}") } else { what.to_owned() }, error)
+    }
 }
 
 /// Limits under which a worker can start: it maps `arenas` bytes, and has two slots' doorbells for

@@ -22,6 +22,7 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use crate::sync::atomic::AtomicU64;
 use crate::sys::memfd;
+use crate::sys::own_fd::OwnFd;
 
 /// A mapped memfd.
 ///
@@ -29,7 +30,7 @@ use crate::sys::memfd;
 /// bytes: words are atomics, bytes are copied in and out.
 #[derive(Debug)]
 pub struct Region {
-    fd: OwnedFd,
+    fd: OwnFd,
     map: MmapRaw,
     writable: bool,
 }
@@ -60,7 +61,7 @@ impl Region {
         memfd::set_len(fd.as_fd(), len as u64)?;
         memfd::add_seals(fd.as_fd(), memfd::SEAL_SIZE)?;
         let map = MmapOptions::new().len(len).map_raw(&fd)?;
-        Ok(Self { fd, map, writable: true })
+        Ok(Self { fd: fd.into(), map, writable: true })
     }
 
     /// Maps a region that another process created, to be written.
@@ -71,7 +72,7 @@ impl Region {
     pub(crate) fn open(fd: OwnedFd) -> io::Result<Self> {
         let len = sealed_len(fd.as_fd())?;
         let map = MmapOptions::new().len(len).map_raw(&fd)?;
-        Ok(Self { fd, map, writable: true })
+        Ok(Self { fd: fd.into(), map, writable: true })
     }
 
     /// Maps another process's region for reading only.
@@ -82,7 +83,7 @@ impl Region {
     pub(crate) fn open_read_only(fd: OwnedFd) -> io::Result<Self> {
         let len = sealed_len(fd.as_fd())?;
         let map = MmapOptions::new().len(len).map_raw_read_only(&fd)?;
-        Ok(Self { fd, map, writable: false })
+        Ok(Self { fd: fd.into(), map, writable: false })
     }
 
     /// Seals the region against new writable mappings; this mapping stays.

@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)] // An island: words in memory that the system mapped.
 
+use std::os::fd::AsFd;
+
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 
 use super::{
@@ -11,6 +13,7 @@ use super::{
 use crate::error::{Error, Result};
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::Release, fence};
 use crate::sys::clock::monotonic_ns;
+use crate::sys::memfd;
 
 const _: () = assert!(HISTOGRAM == BUCKETS + 1);
 
@@ -89,6 +92,15 @@ impl Page {
         let memory = made.map_err(|error| {
             Error::system("make the stats page in /dev/shm", std::io::Error::other(error))
         })?;
+        // Before the first store: a page that the file system has no room for is a signal then.
+        let file = std::fs::File::options().write(true).open(path);
+        file.and_then(|file| memfd::reserve(file.as_fd(), 0, (WORDS * 8) as u64)).map_err(
+            |error| {
+                let what = "reserve the stats page: is /dev/shm full, or smaller than a page has \
+                    to be (df /dev/shm)";
+                Error::system(what, error)
+            },
+        )?;
         let page = Self { memory, pid: std::process::id() };
         let words = page.words();
         words[1].store((NUMBERS.len() as u64) << 32 | LAYOUT_VERSION, Relaxed);

@@ -1,9 +1,10 @@
 //! Who works: seats, worker slots, and the processes in them.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::sys::own_fd::OwnFd;
 use crate::sys::pidfd;
 use crate::table::WorkerId;
 use crate::task::{LossCause, WorkerExit};
@@ -52,7 +53,7 @@ pub(super) struct Worker {
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) pid: u32,
-    pub(super) pidfd: Arc<OwnedFd>,
+    pub(super) pidfd: Arc<OwnFd>,
 }
 
 /// A place for one worker at a time; a replacement takes over the seat.
@@ -115,7 +116,9 @@ impl Crew {
         for process in self.workers().filter_map(|worker| worker.process.as_ref()) {
             // Z8 of `launch/README.md`. An error: the group is empty, or this Linux (before 6.9)
             // has no safe way to name it.
-            let _ = pidfd::kill_group(process.pidfd.as_fd());
+            if process.pidfd.is_ours() {
+                let _ = pidfd::kill_group(process.pidfd.as_fd());
+            }
         }
     }
 

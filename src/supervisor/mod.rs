@@ -38,6 +38,7 @@ use crate::shm::Region;
 #[cfg(feature = "stats-page")]
 use crate::stats::Page;
 use crate::sys::clock::monotonic_ns;
+use crate::sys::own_fd::{OwnFd, TAKEN};
 use crate::sys::poll::{PollFd, poll};
 use crate::table::{Owner, WorkerId};
 use crate::task::LossCause;
@@ -168,6 +169,9 @@ impl Supervisor {
             }
             let ready: Vec<bool> = fds.iter().map(PollFd::is_ready).collect();
             drop(fds);
+            if !common.supervisor_bell.is_ours() {
+                zygote_gone = Some(Error::ZygoteLost(TAKEN.to_owned()));
+            }
             let _ = common.supervisor_bell.drain();
             dead.extend(
                 ids.into_iter().zip(&ready[first_pidfd..]).filter(|(_, r)| **r).map(|(id, _)| id),
@@ -207,7 +211,7 @@ impl Supervisor {
         match report {
             Report::Forked { id, pid, pidfd } => {
                 if let Some(worker) = self.crew.get_mut(id) {
-                    let pidfd = Arc::new(pidfd);
+                    let pidfd = Arc::new(OwnFd::from(pidfd));
                     if !self.shared.plan.replaces {
                         self.shared.single_started(pid, Arc::clone(&pidfd));
                     }

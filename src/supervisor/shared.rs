@@ -1,6 +1,6 @@
 //! What a pool's handles and its supervisor share.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -13,6 +13,7 @@ use crate::scheduler::{NewTask, Scheduler};
 use crate::sync::lock;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::forked;
+use crate::sys::own_fd::OwnFd;
 use crate::sys::{pidfd, thread};
 use crate::task::{TaskError, WorkerExit};
 
@@ -82,7 +83,7 @@ struct Life {
 #[derive(Clone, Debug)]
 pub(crate) struct Single {
     pub(crate) pid: u32,
-    pidfd: Arc<OwnedFd>,
+    pidfd: Arc<OwnFd>,
     /// How it ended, if it has.
     pub(crate) exit: Option<WorkerExit>,
 }
@@ -314,7 +315,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn single_started(&self, pid: u32, pidfd: Arc<OwnedFd>) {
+    pub(super) fn single_started(&self, pid: u32, pidfd: Arc<OwnFd>) {
         self.life().single = Some(Single { pid, pidfd, exit: None });
     }
 

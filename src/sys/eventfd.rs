@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 
+use super::own_fd::OwnFd;
 use super::poll::{PollFd, poll};
 use super::{check, retry};
 
 /// A non-blocking, close-on-exec eventfd.
 #[derive(Debug)]
-pub struct EventFd(OwnedFd);
+pub struct EventFd(OwnFd);
 
 impl EventFd {
     /// Creates an eventfd with the count 0: not readable until it is rung.
@@ -20,7 +21,7 @@ impl EventFd {
         // SAFETY: takes no pointers.
         let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
         // SAFETY: the call just made this descriptor, and no other code has its number.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }.into()))
     }
 
     /// Makes it readable, for all processes that share it, until one drains it. A listener for
@@ -29,6 +30,7 @@ impl EventFd {
     /// Blocks only if a process has both filled the count and cleared `O_NONBLOCK`, and then until
     /// it is drained or [mended](Self::mend).
     pub fn ring(&self) -> io::Result<()> {
+        self.0.check()?;
         match retry(|| self.add(1)) {
             // A process has filled the count. It is readable, but a listener for edges notices only
             // writes.
@@ -67,6 +69,7 @@ impl EventFd {
     /// Takes the count back to 0 and says whether it was rung since the last drain. Never waits,
     /// whatever flags those who share it have set.
     pub fn drain(&self) -> io::Result<bool> {
+        self.0.check()?;
         let mut count = [0u8; 8];
         let buffer = libc::iovec { iov_base: count.as_mut_ptr().cast(), iov_len: count.len() };
         let read = retry(|| {
@@ -83,9 +86,14 @@ impl EventFd {
         }
     }
 
+    /// Returns whether it still is the eventfd that this process made or was given.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.0.is_ours()
+    }
+
     /// Returns another descriptor of the same counter.
     pub fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
+        self.0.as_fd().try_clone_to_owned().map(Self::from)
     }
 
     /// Has the tokio runtime of the caller listen to it, for edges: each ring is one.
@@ -105,6 +113,7 @@ impl EventFd {
 
     /// The flag belongs to all who share the eventfd, and any of them can clear it.
     fn set_nonblocking(&self) -> io::Result<()> {
+        self.0.check()?;
         // SAFETY: takes no pointers.
         let flags = check(unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_GETFL) })?;
         if flags & libc::O_NONBLOCK == 0 {
@@ -138,13 +147,13 @@ impl AsRawFd for EventFd {
 impl From<OwnedFd> for EventFd {
     /// Takes a descriptor that another process made with [`EventFd::new`].
     fn from(fd: OwnedFd) -> Self {
-        Self(fd)
+        Self(fd.into())
     }
 }
 
 impl From<EventFd> for OwnedFd {
     fn from(bell: EventFd) -> Self {
-        bell.0
+        bell.0.into()
     }
 }
 

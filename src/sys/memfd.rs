@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::rlimit::{self, Resource};
-use super::{check, memory, retry};
+use super::{check, memory, named, retry};
 
 /// The size cannot change any more: no process that maps the file can get a `SIGBUS`.
 pub(crate) const SEAL_SIZE: i32 = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK;
@@ -30,7 +30,8 @@ pub(crate) fn create(name: &CStr) -> io::Result<OwnedFd> {
 
 fn create_with(name: &CStr, flags: libc::c_uint) -> io::Result<OwnedFd> {
     // SAFETY: `name` is a C string that lives across the call.
-    let fd = check(unsafe { libc::memfd_create(name.as_ptr(), flags) })?;
+    let fd = check(unsafe { libc::memfd_create(name.as_ptr(), flags) })
+        .map_err(|error| named("memfd_create", error))?;
     // SAFETY: the call just made this descriptor, and no other code has its number.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -63,7 +64,7 @@ pub(crate) fn set_len(file: BorrowedFd<'_>, len: u64) -> io::Result<()> {
 /// `ENOMEM` when less than `len` is available, `ENOSPC` when the file system is full, `EPERM`
 /// beyond the end of a sealed file.
 pub(crate) fn reserve(file: BorrowedFd<'_>, start: u64, len: u64) -> io::Result<()> {
-    if len > memory::available()? {
+    if len > memory::available() {
         return Err(io::Error::from_raw_os_error(libc::ENOMEM));
     }
     let (start, len) = (offset(start)?, offset(len)?);

@@ -1,7 +1,6 @@
 //! How much memory can still be taken before the kernel kills a process for it.
 #![forbid(unsafe_code)]
 
-use std::io;
 use std::path::Path;
 
 use super::cgroup::{self, Version};
@@ -10,19 +9,16 @@ use super::cgroup::{self, Version};
 /// group's limit is nearer.
 ///
 /// An estimate of this moment, and no reservation.
-pub fn available() -> io::Result<u64> {
-    let machine = match std::fs::read_to_string("/proc/meminfo") {
-        // A sandbox: there is no look, and the kernel's own limits must do.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(u64::MAX),
-        text => text?,
-    };
-    let machine = parse_machine(&machine)
-        .ok_or_else(|| io::Error::other("/proc/meminfo has no line `MemAvailable: … kB`"))?;
+pub fn available() -> u64 {
+    // A sandbox, or a /proc of processes only: there is no look, and the kernel's own limits must
+    // do.
+    let machine = std::fs::read_to_string("/proc/meminfo").ok();
+    let machine = machine.as_deref().and_then(parse_machine).unwrap_or(u64::MAX);
     let groups = cgroup::of("memory").unwrap_or_default();
     let groups = groups.iter().flat_map(|group| {
         group.upwards().filter_map(|directory| read_group(group.version, directory))
     });
-    Ok(groups.min().map_or(machine, |group| group.min(machine)))
+    groups.min().map_or(machine, |group| group.min(machine))
 }
 
 fn parse_machine(meminfo: &str) -> Option<u64> {
@@ -33,21 +29,25 @@ fn parse_machine(meminfo: &str) -> Option<u64> {
 /// Returns what a group has left; `None` without a limit.
 fn read_group(version: Version, directory: &Path) -> Option<u64> {
     let read = |name: &str| std::fs::read_to_string(directory.join(name)).ok();
-    let (limit, used, cache) = match version {
-        Version::V1 => ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "),
-        Version::V2 => ("memory.max", "memory.current", "inactive_file "),
+    let (limit, used, prefix) = match version {
+        Version::V1 => ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+        Version::V2 => ("memory.max", "memory.current", ""),
     };
     // The limit alone says whether the rest is worth reading; `max` is none.
     let limit = read(limit)?.trim().parse().ok()?;
-    Some(left(limit, read(used)?.trim().parse().ok()?, &read("memory.stat")?, cache))
+    Some(left(limit, read(used)?.trim().parse().ok()?, &read("memory.stat")?, prefix))
 }
 
-/// Returns what is left of `limit`. The kernel gives back pages of files that were not used lately
-/// before it kills a process.
-fn left(limit: u64, used: u64, stat: &str, cache: &str) -> u64 {
-    let cache = stat.lines().find_map(|line| line.strip_prefix(cache));
-    let cache: u64 = cache.and_then(|count| count.trim().parse().ok()).unwrap_or(0);
-    limit.saturating_sub(used.saturating_sub(cache))
+/// Returns what is left of `limit`. The kernel gives back pages of files, those in use too, before
+/// it kills a process; the lines that count them begin with `prefix`.
+fn left(limit: u64, used: u64, stat: &str, prefix: &str) -> u64 {
+    let lines = stat.lines().filter_map(|line| line.strip_prefix(prefix));
+    let cache = lines.filter_map(|line| {
+        let count =
+            line.strip_prefix("inactive_file ").or_else(|| line.strip_prefix("active_file "))?;
+        count.trim().parse::<u64>().ok()
+    });
+    limit.saturating_sub(used.saturating_sub(cache.sum()))
 }
 
 #[cfg(test)]
@@ -60,14 +60,16 @@ mod tests {
         assert_eq!(parse_machine(text), Some(24_376_052 * 1024));
         assert_eq!(parse_machine("MemTotal: 200 kB\n"), None);
         assert_eq!(parse_machine("MemAvailable: many kB\n"), None);
-        assert!(available().unwrap() > 0);
+        assert!(available() > 0);
     }
 
     #[test]
-    fn a_groups_idle_cache_counts_as_left() {
+    fn a_groups_page_cache_counts_as_left() {
         let stat = "anon 7\ninactive_file 30\nactive_file 5\n";
-        assert_eq!(left(100, 60, stat, "inactive_file "), 70);
-        assert_eq!(left(100, 60, "", "inactive_file "), 40);
-        assert_eq!(left(100, 160, stat, "inactive_file "), 0);
+        assert_eq!(left(100, 60, stat, ""), 75);
+        assert_eq!(left(100, 60, "", ""), 40);
+        assert_eq!(left(100, 160, stat, ""), 0);
+        let both = "inactive_file 1\nactive_file 2\ntotal_inactive_file 30\ntotal_active_file 5\n";
+        assert_eq!(left(100, 60, both, "total_"), 75);
     }
 }

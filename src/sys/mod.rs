@@ -23,6 +23,7 @@ pub(crate) mod library;
 pub(crate) mod memfd;
 pub(crate) mod memory;
 pub(crate) mod oom;
+pub(crate) mod own_fd;
 pub(crate) mod pidfd;
 pub(crate) mod place;
 pub(crate) mod poll;
@@ -44,6 +45,18 @@ use std::io;
 /// Returns the result of a call that answers −1 and sets `errno` when it failed.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Says which call was refused, where that is for a reason that its text does not give: a filter
+/// (seccomp) or an old kernel.
+fn named(call: &str, error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::ENOSYS) => io::Error::new(
+            error.kind(),
+            format!("{call} is refused here ({error}): the seccomp profile must allow it"),
+        ),
+        _ => error,
+    }
 }
 
 /// Calls again for as long as a signal interrupts the call.

@@ -11,7 +11,7 @@ pub(crate) fn open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: takes numbers only.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::c_long, 0 as libc::c_long) };
     if fd == -1 {
-        return Err(io::Error::last_os_error());
+        return Err(super::named("pidfd_open", io::Error::last_os_error()));
     }
     // SAFETY: the call just made this descriptor, and no other code has its number.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })

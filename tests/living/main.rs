@@ -2,4 +2,5 @@
 
 mod codec;
 mod end;
+mod env;
 mod wait;

@@ -1,0 +1,125 @@
+//! What the machine lacks is an error that names it, and never a signal.
+#![allow(unsafe_code)] // system calls
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::process::{Command, Stdio};
+
+use aiopool::Pool;
+
+/// Names the case in the environment of the process that runs it.
+const CASE: &str = "AIOPOOL_LIVING_ENV";
+
+/// Runs `body` in a process of its own, which `sh` prepares with `setup` in a mount namespace of
+/// its own; gives what it printed. The name is that of the calling test.
+fn alone_after(test: &str, setup: &str, body: impl FnOnce()) -> String {
+    if std::env::var(CASE).is_ok_and(|case| case == test) {
+        body();
+        std::process::exit(0);
+    }
+    let run = "exec \"$0\" --nocapture --test-threads=1 --exact \"$1\"";
+    let child = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "--pid", "--fork", "sh", "-ec"])
+        .arg(format!("mount -t proc proc /proc\n{setup}\n{run}"))
+        .arg(std::env::current_exe().unwrap())
+        .arg(format!("env::{test}"))
+        .env(CASE, test)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success(), "{test}: {}\n{said}\n{errors}", child.status);
+    said
+}
+
+async fn square(x: u32) -> u32 {
+    x * x
+}
+
+#[cfg(feature = "stats-page")]
+#[test]
+fn a_full_dev_shm_is_an_error_that_names_it() {
+    let setup = "mount -t tmpfs -o size=4k tmpfs /dev/shm; head -c 4096 /dev/zero >/dev/shm/full";
+    let said = alone_after("a_full_dev_shm_is_an_error_that_names_it", setup, || {
+        let refused = Pool::builder().processes(1).stats_page("living-env").build().unwrap_err();
+        println!("{refused}");
+        // The page that could not be is gone, and a pool without one is fine.
+        assert_eq!(std::fs::read_dir("/dev/shm").unwrap().count(), 1);
+        let pool = Pool::builder().processes(1).build().unwrap();
+        assert_eq!(pool.apply(square, 3).wait().unwrap(), 9);
+    });
+    assert!(said.contains("stats page") && said.contains("/dev/shm"), "{said}");
+}
+
+#[test]
+fn a_proc_of_processes_only_is_enough() {
+    let setup = "mount -t proc -o subset=pid proc /proc";
+    alone_after("a_proc_of_processes_only_is_enough", setup, || {
+        assert!(!std::path::Path::new("/proc/meminfo").exists(), "the test tests nothing");
+        let pool = Pool::builder().processes(1).build().unwrap();
+        assert_eq!(pool.apply(square, 3).wait().unwrap(), 9);
+    });
+}
+
+#[test]
+fn without_proc_the_error_names_it() {
+    let setup = "mount -t tmpfs tmpfs /proc";
+    let said = alone_after("without_proc_the_error_names_it", setup, || {
+        println!("{}", Pool::builder().processes(1).build().unwrap_err());
+    });
+    assert!(said.contains("/proc") && !said.contains("input_arena"), "{said}");
+}
+
+#[test]
+fn without_a_home_and_on_a_read_only_root_all_is_well() {
+    let setup = "unset HOME XDG_RUNTIME_DIR TMPDIR; mount --rbind / /mnt; \
+        mount -o remount,bind,ro /mnt; exec chroot /mnt \"$0\" --nocapture --test-threads=1 --exact \"$1\"";
+    alone_after("without_a_home_and_on_a_read_only_root_all_is_well", setup, || {
+        assert!(File::create("/tmp/aiopool-read-only").is_err(), "the test tests nothing");
+        let pool = Pool::builder().processes(1).build().unwrap();
+        assert_eq!(pool.apply(square, 3).wait().unwrap(), 9);
+    });
+}
+
+#[test]
+fn a_daemonizer_that_closes_all_descriptors_keeps_its_own_files() {
+    let setup = "";
+    alone_after("a_daemonizer_that_closes_all_descriptors_keeps_its_own_files", setup, || {
+        for idle in [true, false] {
+            let pool = Pool::builder().processes(1).build().unwrap();
+            assert_eq!(pool.apply(square, 3).wait().unwrap(), 9);
+            if idle {
+                std::thread::sleep(std::time::Duration::from_millis(300));
+            }
+            // SAFETY: takes no pointers; that the pool's descriptors are among them is the test.
+            assert_eq!(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) }, 0);
+            let folder = std::env::temp_dir();
+            let name = format!("aiopool-daemon-{}", std::process::id());
+            let files: Vec<File> = (0..40)
+                .map(|_| {
+                    let path = folder.join(&name);
+                    let mut options = File::options();
+                    options.create(true).truncate(true).read(true).write(true);
+                    let file = options.open(&path).unwrap();
+                    std::fs::remove_file(path).unwrap();
+                    file
+                })
+                .collect();
+            let refused = pool.apply(square, 4).wait().unwrap_err();
+            let later = pool.apply(square, 5).wait().unwrap_err();
+            assert!(later.to_string().contains("daemons"), "{refused}; {later}");
+            drop(pool);
+            for file in &files {
+                // SAFETY: takes no pointers.
+                let open = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFD) } >= 0;
+                assert!(open, "{file:?} was closed");
+                assert_eq!(file.metadata().unwrap().len(), 0, "{file:?} was written to");
+            }
+            // The next one has a fork server of its own.
+            let pool = Pool::builder().processes(1).build().unwrap();
+            assert_eq!(pool.apply(square, 6).wait().unwrap(), 36);
+            drop(pool);
+        }
+    });
+}
