@@ -13,7 +13,6 @@ use crate::scheduler::{RoundRobin, Scheduler};
 use crate::stats::{Page, Promise};
 use crate::supervisor::{Plan, Shared, Supervisor};
 use crate::sys::cpus;
-use crate::sys::eventfd::EventFd;
 use crate::task::address::ImageAddress;
 use crate::task::callback::{self, ConfigureRuntime, HandleException};
 use crate::task::{Argument, LiveError, TryTaskFn};
@@ -21,7 +20,7 @@ use crate::worker::{Hook, WorkerConfig};
 
 use super::Pool;
 use super::hooks::{self, hook};
-use super::ranges::{arena, check_fds, check_limits, no_memory, within};
+use super::ranges::{arena, bell, check_fds, check_limits, no_memory, within};
 
 /// What a wake-up costs, about: tens of microseconds on a virtual machine.
 const SPIN_NS: u64 = 100_000;
@@ -352,12 +351,6 @@ impl PoolBuilder {
     /// [`Error::System`] and [`Error::NoWorkers`] say what the system refused.
     pub fn build(mut self) -> Result<Pool> {
         let plan = self.plan()?;
-        let system = |what: &str| {
-            let what = what.to_owned();
-            move |error| Error::system(what, error)
-        };
-        let bell =
-            || EventFd::new().map_err(system("create an eventfd: raise the limit of open files"));
         let seats: Vec<u32> = (0..plan.queues).map(|queue| plan.seats_of(queue)).collect();
         #[cfg(feature = "stats-page")]
         let page = self.stats_page.take().map(Promise::new).transpose()?;
@@ -418,7 +411,7 @@ impl PoolBuilder {
             #[cfg(feature = "stats-page")]
             page,
         );
-        started.map_err(system("start the supervisor thread"))?;
+        started.map_err(|error| Error::system("start the supervisor thread", error))?;
         let pool = Pool::own(shared);
         pool.shared.wait_started()?;
         Ok(pool)

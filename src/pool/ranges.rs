@@ -5,6 +5,7 @@ use std::io;
 use crate::arena::CHUNK;
 use crate::error::{Error, Result};
 use crate::launch::{Limits, PoolSpec, fds_needed};
+use crate::sys::eventfd::EventFd;
 use crate::sys::fd;
 use crate::sys::rlimit::{self, Resource};
 
@@ -44,6 +45,12 @@ pub(super) fn check_fds(spec: &PoolSpec) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// Makes a doorbell.
+pub(super) fn bell() -> Result<EventFd> {
+    let what = "create an eventfd: raise the limit of open files";
+    EventFd::new().map_err(|error| Error::system(what, error))
 }
 
 /// Makes the error of shared memory that the system refuses; `remedy` is for a lack of memory only.
