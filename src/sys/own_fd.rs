@@ -1,6 +1,6 @@
 //! A descriptor that is recognised before it is used or closed.
 //!
-//! A daemonizer closes every number it can think of, whoever owns it, and opens files of its own
+//! A daemonizer closes every number that may be open, also of libraries, and opens files of its own
 //! under them. Bytes for a doorbell would then go into a file of the user's, and the end of a pool
 //! would close it.
 #![allow(unsafe_code)] // calls into libc
