@@ -1,8 +1,7 @@
 //! Building a pool: options, their ranges, and what the system is asked for.
 
-use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::Duration;
+use std::{os::fd::AsFd, sync::Arc};
 
 use crate::control::{Control, LAYOUT_VERSION};
 use crate::error::{Error, Result};
@@ -492,16 +491,13 @@ impl PoolBuilder {
             },
         })
     }
-}
 
-impl PoolBuilder {
     fn checked_sandbox(&mut self) -> Result<Option<Sandbox>> {
         let sandbox = self.sandbox.take();
         #[cfg(feature = "sandbox")]
-        let sandbox = {
-            let command = matches!(self.start, StartMethod::Command(_));
-            sandbox.map(|sandbox| sandbox.checked(command)).transpose()?
-        };
+        let sandbox = sandbox
+            .map(|sandbox| sandbox.checked(matches!(self.start, StartMethod::Command(_))))
+            .transpose()?;
         Ok(sandbox)
     }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Names that the documents use and that no file here has: other projects' names for the most part.
 const FOREIGN: &[&str] = &[
+    "BrokenProcessPool",
     "MADV_DONTFORK",
     "NAME",
     "SA_RESTART",
