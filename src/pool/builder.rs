@@ -10,7 +10,7 @@ use crate::queue::{Common, HostQueue, Inputs, searchers};
 use crate::scheduler::{RoundRobin, Scheduler};
 #[cfg(feature = "stats-page")]
 use crate::stats::{Page, Promise};
-use crate::supervisor::{Plan, Shared, Supervisor};
+use crate::supervisor::{Plan, Shared, Supervisor, WORKER_SPIN_NS};
 use crate::sys::cpus;
 use crate::task::address::ImageAddress;
 use crate::task::callback::{self, ConfigureRuntime, HandleException};
@@ -20,9 +20,6 @@ use crate::worker::{Hook, WorkerConfig};
 use super::Pool;
 use super::hooks::{self, hook};
 use super::ranges::{arena, bell, check_fds, check_limits, no_memory, within};
-
-/// What a wake-up costs, about: tens of microseconds on a virtual machine.
-const SPIN_NS: u64 = 100_000;
 
 /// Options of a pool; see [`Pool::builder`].
 pub struct PoolBuilder {
@@ -484,7 +481,7 @@ impl PoolBuilder {
                 runtime_initializer: self.runtime_initializer,
                 exception_handler: self.exception_handler,
                 host_logs: crate::worker::logs_reach_somebody(),
-                spin_ns: SPIN_NS,
+                spin_ns: WORKER_SPIN_NS,
                 searchers: searchers() as u32,
                 // The host needs a processor, too.
                 crowded: processes >= cpus::available(),

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::queue::{For, HostQueue, Submission, Ticket, Waiting as RoomWaiting};
-use crate::supervisor::{Shared, look, with_gap};
+use crate::supervisor::{Shared, look, with_spin};
 use crate::sys::clock::monotonic_ns;
 use crate::task::{TaskError, TaskOptions};
 
@@ -295,7 +295,7 @@ impl<T: DeserializeOwned + 'static> Task<T> {
             }
             self.take()
         };
-        with_gap(|gap| shared.block_parking(deadline, gap, look))
+        with_spin(|spin| shared.block_parking(deadline, spin, look))
     }
 
     /// Has `waker` woken when the outcome comes.
@@ -345,11 +345,11 @@ impl<T: DeserializeOwned + 'static> Future for Task<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         if let Some(since) = this.since.take() {
-            with_gap(|gap| gap.slept(monotonic_ns() - since));
+            with_spin(|spin| spin.slept(monotonic_ns() - since));
         }
         if this.settle(context.waker()) {
             let Self { shared, state, .. } = this;
-            if let Some(result) = with_gap(|gap| look(shared, gap, || state.take(shared))) {
+            if let Some(result) = with_spin(|spin| look(shared, spin, || state.take(shared))) {
                 return Poll::Ready(result);
             }
             this.park(context.waker());

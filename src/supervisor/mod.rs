@@ -48,7 +48,7 @@ use watch::Watch;
 
 pub(crate) use plan::Plan;
 pub(crate) use shared::{Shared, Stage, WorkerInfo};
-pub(crate) use waiting::{Gap, look, with_gap};
+pub(crate) use waiting::{CALLER_SPIN_NS, WORKER_SPIN_NS, look, with_spin};
 
 /// How long the zygote's word on a death is waited for.
 const REPORT_NS: u64 = 100_000_000;

@@ -18,7 +18,7 @@ use tokio::runtime::{Handle, Id};
 
 use super::Shared;
 use super::shared_bell::Beside;
-use crate::sync::spin_hint;
+use crate::sync::SpinPolicy;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::eventfd::EventFd;
 use crate::sys::poll::{PollFd, poll};
@@ -44,111 +44,47 @@ struct Callers {
 }
 
 thread_local! {
-    /// How long this thread's waits for single outcomes took.
-    static GAP: Cell<Gap> = const { Cell::new(Gap { average: 0, skipped: 0 }) };
+    /// What this thread has learned from its waits for single outcomes.
+    static SPIN: Cell<SpinPolicy> = const { Cell::new(SpinPolicy::new(CALLER_SPIN_NS)) };
 }
 
-/// The approximate cost of going to sleep and being woken. If waits take longer on average,
-/// spinning does not pay.
-const SPIN_NS: u64 = 50_000;
+/// How long a caller spins at most, in nanoseconds: about what a sleep and a wake-up cost.
+///
+/// Half of [`WORKER_SPIN_NS`], since a caller that spins keeps its thread from the rest of the
+/// program, other futures of the runtime among it, where a worker has nothing else to do.
+pub(crate) const CALLER_SPIN_NS: u64 = 50_000;
 
-/// Every n-th wait spins regardless: the time of a wait that sleeps is mostly the wake-up, so
-/// sleeping alone would never show that spinning pays again.
-const PROBE: u32 = 16;
+/// How long a worker spins at most, in nanoseconds: about what a sleep and a wake-up cost on a
+/// virtual machine, where they are slowest.
+pub(crate) const WORKER_SPIN_NS: u64 = 100_000;
 
-/// What a waiter has learned: whether outcomes come so soon that spinning is cheaper than sleep.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Gap {
-    /// How long waits took on average, in nanoseconds.
-    average: u64,
-    /// Waits in a row that did not spin.
-    skipped: u32,
-}
-
-impl Gap {
-    fn is_worth_it(&mut self) -> bool {
-        if self.average > SPIN_NS && self.skipped < PROBE {
-            self.skipped += 1;
-            return false;
-        }
-        self.skipped = 0;
-        true
-    }
-
-    /// Returns whether waits have lately been shorter than `ns`.
-    pub(crate) fn is_below(&self, ns: u64) -> bool {
-        self.average < ns
-    }
-
-    /// A wait took `ns`.
-    fn learn(&mut self, ns: u64) {
-        self.average = (self.average * 3 + ns) / 4;
-    }
-
-    /// A wait that spun ended after `ns`: proof that spinning is worth it.
-    fn found_after(&mut self, ns: u64) {
-        self.average = self.average.min(SPIN_NS);
-        self.learn(ns);
-    }
-
-    /// A wait that slept took `ns`. A long one counts for two budgets at most: a pause in a busy
-    /// spell must not end the spinning. A short one proves nothing: where processors are scarce,
-    /// the worker runs just because this thread sleeps.
-    pub(crate) fn slept(&mut self, ns: u64) {
-        self.learn(ns.min(2 * SPIN_NS).max(self.average));
-    }
-}
-
-/// Lends what this thread has learned of waits for single outcomes.
-pub(crate) fn with_gap<R>(f: impl FnOnce(&mut Gap) -> R) -> R {
-    let mut gap = GAP.get();
-    let result = f(&mut gap);
-    GAP.set(gap);
+/// Lends what this thread has learned from its waits for single outcomes.
+pub(crate) fn with_spin<R>(f: impl FnOnce(&mut SpinPolicy) -> R) -> R {
+    let mut spin = SPIN.get();
+    let result = f(&mut spin);
+    SPIN.set(spin);
     result
 }
 
-/// Drains, and for a while spins, until `done` has something.
+/// Drains the lanes, for a while again and again where that has lately paid, until `done` finds
+/// something.
 pub(crate) fn look<T>(
     shared: &Shared,
-    gap: &mut Gap,
+    spin: &mut SpinPolicy,
     mut done: impl FnMut() -> Option<T>,
 ) -> Option<T> {
     if let Some(found) = done() {
         return Some(found);
     }
-    if shared.drain_if_any() > 0
-        && let Some(found) = done()
-    {
+    // The last check of a round asks in any case: another thread's drain may have delivered it.
+    let mut check = |last| if shared.drain_if_any() > 0 || last { done() } else { None };
+    if let Some(found) = check(false) {
         return Some(found);
     }
-    if !gap.is_worth_it() {
+    if !spin.should_spin() {
         return None;
     }
-    let start = monotonic_ns();
-    loop {
-        for _ in 0..16 {
-            spin_hint();
-            if shared.drain_if_any() > 0
-                && let Some(found) = done()
-            {
-                gap.found_after(monotonic_ns() - start);
-                return Some(found);
-            }
-        }
-        // Another thread's drain may have delivered it.
-        if let Some(found) = done() {
-            gap.found_after(monotonic_ns() - start);
-            return Some(found);
-        }
-        if shared.plan.worker.crowded {
-            std::thread::yield_now();
-        }
-        if monotonic_ns() - start > SPIN_NS {
-            // It takes who knows how much longer.
-            gap.learn(4 * SPIN_NS);
-            return None;
-        }
-    }
+    spin.spin(monotonic_ns, shared.plan.worker.crowded, check).map(|(found, _)| found)
 }
 
 impl Shared {
@@ -223,7 +159,7 @@ impl Shared {
         deadline: Option<Instant>,
         mut done: impl FnMut() -> Option<T>,
     ) -> Option<T> {
-        with_gap(|gap| self.block_parking(deadline, gap, |_| done()))
+        with_spin(|spin| self.block_parking(deadline, spin, |_| done()))
     }
 
     /// Like `block`, for a `done` that learns when the caller is about to sleep, so that it sets
@@ -231,11 +167,11 @@ impl Shared {
     pub(crate) fn block_parking<T>(
         &self,
         deadline: Option<Instant>,
-        gap: &mut Gap,
+        spin: &mut SpinPolicy,
         mut done: impl FnMut(bool) -> Option<T>,
     ) -> Option<T> {
         loop {
-            if let Some(found) = look(self, gap, || done(false)) {
+            if let Some(found) = look(self, spin, || done(false)) {
                 return Some(found);
             }
             let left = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
@@ -257,7 +193,7 @@ impl Shared {
             }
             callers.led = true;
             drop(callers);
-            let found = self.lead(left, gap, &mut done);
+            let found = self.lead(left, spin, &mut done);
             let mut callers = lock(&self.waiting.callers);
             callers.led = false;
             // A system call, so only where a thread waits for it.
@@ -275,11 +211,11 @@ impl Shared {
     fn lead<T>(
         &self,
         left: Option<Duration>,
-        gap: &mut Gap,
+        spin: &mut SpinPolicy,
         done: &mut impl FnMut(bool) -> Option<T>,
     ) -> Option<T> {
         if let Some(beside) = self.waiting.beside.get() {
-            return lead_beside(self, beside, left, gap, done);
+            return lead_beside(self, beside, left, spin, done);
         }
         let bell = &self.common.host_bell;
         // Emptied before the looks, so that a ring after them is seen by the poll. A ring that
@@ -301,7 +237,7 @@ impl Shared {
         }
         let start = monotonic_ns();
         let _ = poll(&mut [PollFd::readable(bell.as_fd())], left);
-        gap.slept(monotonic_ns() - start);
+        spin.slept(monotonic_ns() - start);
         self.drain();
         done(false)
     }
@@ -312,7 +248,7 @@ fn lead_beside<T>(
     shared: &Shared,
     beside: &Beside,
     left: Option<Duration>,
-    gap: &mut Gap,
+    spin: &mut SpinPolicy,
     done: &mut impl FnMut(bool) -> Option<T>,
 ) -> Option<T> {
     // Before the looks, so that a ring after them is heard.
@@ -328,7 +264,7 @@ fn lead_beside<T>(
     }
     let start = monotonic_ns();
     beside.sleep(left);
-    gap.slept(monotonic_ns() - start);
+    spin.slept(monotonic_ns() - start);
     shared.drain();
     done(false)
 }

@@ -8,6 +8,7 @@ pub(crate) mod crash;
 pub(crate) mod model;
 #[cfg(all(any(test, aiopool_fuzz), not(aiopool_loom)))]
 pub(crate) mod racing;
+mod spin;
 
 pub(crate) mod atomic {
     //! Atomic words and fences.
@@ -36,6 +37,8 @@ pub(crate) use std::sync::{Mutex, MutexGuard};
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
+
+pub(crate) use spin::SpinPolicy;
 
 /// A busy-wait step: tells the core, and under loom the scheduler, that nothing is to be done.
 pub fn spin_hint() {

@@ -1,37 +1,28 @@
-//! How long to look for work before sleeping: learned from the gaps there were.
-//!
-//! A sleep costs a wake-up, tens of microseconds on a virtual machine. If work has lately come
-//! within that time, spinning for as long is cheaper than sleeping (the rent-or-buy rule: spin at
-//! most what a sleep costs); if it has not, spinning is a waste.
+//! A worker's look for work before it sleeps, and the time as it knows it.
 #![forbid(unsafe_code)]
 
-use crate::sync::spin_hint;
+use crate::sync::SpinPolicy;
 
 use super::claimed::now;
 
-/// Every n-th idle spell spins regardless of the average.
-const PROBE: u32 = 16;
-
-/// The spin budget of one worker.
+/// When one worker spins, and what time it is.
 #[derive(Debug)]
 pub(super) struct Spin {
-    /// What a wake-up costs, about, in nanoseconds.
-    budget: u64,
+    policy: SpinPolicy,
     searchers: u32,
-    /// Another process may have work for this processor while this one looks for some.
+    /// Another process may have work for this processor while this one searches for some.
     crowded: bool,
-    /// Average gap between becoming idle and the next work, in nanoseconds.
-    gap: u64,
-    idle_since: Option<u64>,
-    /// Idle spells in a row that did not spin.
-    skipped: u32,
+    /// When the worker went to sleep, if it sleeps.
+    asleep_since: Option<u64>,
     /// The time, as last read.
     now: Option<u64>,
 }
 
 impl Spin {
-    pub(super) fn new(budget: u64, searchers: u32, crowded: bool) -> Self {
-        Self { budget, searchers, crowded, gap: 0, idle_since: None, skipped: 0, now: None }
+    /// Creates the state of a worker that spins for at most `price_ns` nanoseconds at a time.
+    pub(super) fn new(price_ns: u64, searchers: u32, crowded: bool) -> Self {
+        let policy = SpinPolicy::new(price_ns);
+        Self { policy, searchers, crowded, asleep_since: None, now: None }
     }
 
     /// Returns how many workers of the queue may search at once.
@@ -44,70 +35,41 @@ impl Spin {
         *self.now.get_or_insert_with(now)
     }
 
-    /// User code has just run; this is the time.
+    /// Notes that it is `time` now, after a poll of user code.
     pub(super) fn set_now(&mut self, time: u64) {
         self.now = Some(time);
     }
 
-    /// User code has just run, for an unknown time.
+    /// Notes that user code has run, for an unknown time.
     pub(super) fn forget_now(&mut self) {
         self.now = None;
     }
 
-    /// Returns whether work has lately come soon enough. Now and then yes whatever the average: a
-    /// gap in which worker and caller sleep is mostly wake-ups, so sleeping alone would never show
-    /// that spinning has come to be worth it again.
+    /// Returns whether to spin before sleeping.
     pub(super) fn worth_it(&mut self) -> bool {
-        if self.budget > 0 && (self.gap <= self.budget || self.skipped >= PROBE) {
-            self.skipped = 0;
-            return true;
-        }
-        self.skipped += 1;
-        false
+        self.policy.should_spin()
     }
 
     /// Spins until `found`, for as long as a sleep would cost. False if it never was.
     pub(super) fn until(&mut self, found: impl Fn() -> bool) -> bool {
-        let start = *self.idle_since.get_or_insert_with(now);
-        loop {
-            for _ in 0..32 {
-                if found() {
-                    // Proof that it is worth it, whatever the average was.
-                    self.gap = self.gap.min(self.budget);
-                    self.learn(start);
-                    return true;
-                }
-                spin_hint();
-            }
-            if now().saturating_sub(start) > self.budget {
-                return false;
-            }
-            if self.crowded {
-                std::thread::yield_now();
-            }
-        }
+        let found = self.policy.spin(now, self.crowded, |_| found().then_some(()));
+        let Some(((), time)) = found else { return false };
+        self.now = Some(time);
+        true
     }
 
-    /// The worker goes to sleep.
+    /// Notes that the worker goes to sleep.
     pub(super) fn rest(&mut self) {
-        self.idle_since.get_or_insert_with(now);
+        self.asleep_since.get_or_insert_with(now);
         self.now = None;
     }
 
-    /// The worker is awake.
+    /// Notes that the worker is awake.
     pub(super) fn wake(&mut self) {
         self.now = None;
-        if let Some(since) = self.idle_since {
-            self.learn(since);
+        if let Some(since) = self.asleep_since.take() {
+            let slept = self.now().saturating_sub(since);
+            self.policy.slept(slept);
         }
-    }
-
-    fn learn(&mut self, since: u64) {
-        self.idle_since = None;
-        let time = now();
-        self.now = Some(time);
-        // A gap counts for at most two budgets: a pause in a busy spell must not end the spinning.
-        let gap = time.saturating_sub(since).min(self.budget.saturating_mul(2));
-        self.gap = (self.gap * 3 + gap) / 4;
     }
 }

@@ -17,8 +17,8 @@ use slab::Slab;
 
 use crate::error::{Error, Result};
 use crate::queue::{Receiver, Ticket, Waiting as RoomWaiting};
-use crate::supervisor::{Gap, Shared, look};
-use crate::sync::spin_hint;
+use crate::supervisor::{CALLER_SPIN_NS, Shared, look};
+use crate::sync::{SpinPolicy, spin_hint};
 use crate::sys::clock::monotonic_ns;
 use crate::task::{Outcome, TaskError};
 
@@ -81,7 +81,7 @@ pub struct Map<S: Source, T> {
     fails_fast: bool,
     since: Option<u64>,
     /// How long results take; one's own, since the wait for a single task says nothing of it.
-    gap: Gap,
+    spin: SpinPolicy,
     /// The last look brought a few results and not many.
     few: bool,
     value: PhantomData<fn() -> T>,
@@ -197,7 +197,7 @@ impl<S: Source, T> Map<S, T> {
             ordered: true,
             fails_fast: false,
             since: None,
-            gap: Gap::default(),
+            spin: SpinPolicy::new(CALLER_SPIN_NS),
             few: false,
             value: PhantomData,
         }
@@ -272,8 +272,8 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         self.let_some_gather();
         let shared = Arc::clone(&self.shared);
         let waker = shared.bell_waker();
-        let mut gap = self.gap;
-        let found = shared.block_parking(None, &mut gap, |sleeps| {
+        let mut spin = self.spin;
+        let found = shared.block_parking(None, &mut spin, |sleeps| {
             let mut context = Context::from_waker(&waker);
             self.fill(&mut context);
             if sleeps {
@@ -284,13 +284,13 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
                 Poll::Pending => None,
             }
         });
-        self.gap = gap;
+        self.spin = spin;
         found.expect("without a deadline there is a result")
     }
 
     fn poll_result(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, TaskError>>> {
         if let Some(since) = self.since.take() {
-            self.gap.slept(monotonic_ns() - since);
+            self.spin.slept(monotonic_ns() - since);
         }
         if let Some(result) = self.next_at_hand() {
             return Poll::Ready(Some(result));
@@ -303,9 +303,9 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         };
         if !self.tasks.is_empty() {
             self.let_some_gather();
-            let mut gap = self.gap;
-            let found = look(&shared, &mut gap, || ready(self));
-            self.gap = gap;
+            let mut spin = self.spin;
+            let found = look(&shared, &mut spin, || ready(self));
+            self.spin = spin;
             if let Some(result) = found {
                 return Poll::Ready(result);
             }
@@ -325,7 +325,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     /// Before a look: waits a little where the last one came too early.
     fn let_some_gather(&self) {
         let crowded = self.shared.plan.worker.crowded;
-        let soon = self.gap.is_below(GATHER_NS);
+        let soon = self.spin.is_below(GATHER_NS);
         if self.few && self.tasks.len() >= MANY && soon && !crowded {
             let until = monotonic_ns() + GATHER_NS;
             while monotonic_ns() < until {
