@@ -6,6 +6,7 @@ use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::boundary::Failure;
@@ -237,22 +238,17 @@ impl<'i> Checked<'i> {
         let mut pushed = self.push(inbox, queue, task, token);
         if matches!(pushed, Err(Error::Full)) {
             pushed = inbox.looking(|| {
-                // Outcomes that wait in the lanes hold records.
-                shared.drain();
-                let mut pushed = self.push(inbox, queue, task, token);
-                if let (Err(Error::Full), Some(until)) = (&pushed, until) {
-                    let waker = shared.bell_waker();
-                    let mut turn = None;
-                    let waited = shared.block(until, || {
-                        turn = Some(queue.wait_for_room(turn.take(), &waker));
-                        match self.push(inbox, queue, task, token) {
-                            Err(Error::Full) => None,
-                            other => Some(other),
-                        }
-                    });
-                    pushed = waited.unwrap_or(Err(Error::Full));
-                }
-                pushed
+                let (waker, mut turn) = (shared.bell_waker(), None);
+                let push = || self.push(inbox, queue, task, token);
+                let mut admit = || match shared.admit(queue, &mut turn, &waker, push) {
+                    Poll::Ready(pushed) => Some(pushed),
+                    Poll::Pending => None,
+                };
+                let pushed = match until {
+                    Some(until) => shared.block(until, admit),
+                    None => admit(),
+                };
+                pushed.unwrap_or(Err(Error::Full))
             });
         }
         if pushed.is_err() {

@@ -1,10 +1,11 @@
 //! Where the outcome of a single task arrives.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 
 use crate::queue::Receiver;
+use crate::sync::lock;
 use crate::task::Outcome;
 
 /// A place for one outcome, and for the waker of its receiver.
@@ -65,7 +66,7 @@ impl OneShot {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

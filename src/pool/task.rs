@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
-use crate::queue::{For, HostQueue, Submission, Ticket, Waiting as RoomWaiting};
-use crate::supervisor::{Shared, look, with_spin};
-use crate::sys::clock::monotonic_ns;
+use crate::queue::{For, HostQueue, RoomWait, Submission, Ticket};
+use crate::supervisor::{Shared, with_spin};
 use crate::task::{TaskError, TaskOptions};
 
 use super::one_shot::OneShot;
@@ -51,7 +50,8 @@ struct Unsubmitted {
     options: TaskOptions,
     number: u64,
     queue: Arc<HostQueue>,
-    waiting: Option<RoomWaiting>,
+    /// Its place among the submitters that wait for room.
+    turn: Option<RoomWait>,
 }
 
 impl<T> std::fmt::Debug for Task<T> {
@@ -92,7 +92,7 @@ impl<T> Task<T> {
                 options: submit.options,
                 number,
                 queue: Arc::clone(queue),
-                waiting: None,
+                turn: None,
             })),
             Err(error) => State::Failed(shared.refusal(error)),
         };
@@ -170,11 +170,11 @@ impl<T> Task<T> {
     /// Giving up the wait drops the handle, and so calls the task off.
     pub async fn submitted(mut self) -> Result<Self, TaskError> {
         std::future::poll_fn(|context| {
-            if self.settle(context.waker()) {
+            let Self { shared, state, .. } = &mut self;
+            if state.settle(shared, context.waker()) {
                 return Poll::Ready(());
             }
-            let shared = Arc::clone(&self.shared);
-            shared.poll_wait(|| self.settle(context.waker()).then_some(()))
+            shared.poll_wait(|| state.settle(shared, context.waker()).then_some(()))
         })
         .await;
         self.refused_or_self()
@@ -198,9 +198,9 @@ impl<T> Task<T> {
     ///
     /// Why the task was not submitted.
     pub fn submitted_blocking(mut self) -> Result<Self, TaskError> {
-        let shared = Arc::clone(&self.shared);
+        let Self { shared, state, .. } = &mut self;
         let waker = shared.bell_waker();
-        let _ = shared.block(None, || self.settle(&waker).then_some(()));
+        let _ = shared.block(None, || state.settle(shared, &waker).then_some(()));
         self.refused_or_self()
     }
 
@@ -212,46 +212,6 @@ impl<T> Task<T> {
                 Ok(self)
             }
         }
-    }
-
-    fn try_again(unsubmitted: &Unsubmitted, outcome: &Arc<OneShot>) -> Result<Ticket, Error> {
-        let Unsubmitted { function, input, options, number, queue, .. } = unsubmitted;
-        queue.try_submit(Submission {
-            task: *number,
-            function: function.number,
-            input,
-            options: *options,
-            receiver: For::One(outcome.clone()),
-            token: 0,
-        })
-    }
-
-    /// Submits what waits for room, if there is some. True if it waits no more.
-    fn settle(&mut self, waker: &std::task::Waker) -> bool {
-        if let (State::Submitted { .. } | State::Unsubmitted(_), Err(error)) =
-            (&self.state, self.shared.check_process())
-        {
-            self.state = State::Failed(TaskError::not_submitted(error));
-        }
-        let State::Unsubmitted(unsubmitted) = &mut self.state else { return true };
-        let outcome = OneShot::lease();
-        let mut registered = false;
-        let next = loop {
-            match Self::try_again(unsubmitted, &outcome) {
-                Ok(ticket) => break State::Submitted { ticket, outcome },
-                Err(Error::Full) if !registered => {
-                    // Outcomes that wait to be received hold records: receive them.
-                    self.shared.drain();
-                    let waiting = unsubmitted.waiting.take();
-                    unsubmitted.waiting = Some(unsubmitted.queue.wait_for_room(waiting, waker));
-                    registered = true;
-                }
-                Err(Error::Full) => return false,
-                Err(error) => break State::Failed(self.shared.refusal(error)),
-            }
-        };
-        self.state = next;
-        true
     }
 }
 
@@ -284,39 +244,76 @@ impl<T: DeserializeOwned + 'static> Task<T> {
     }
 
     fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<T, TaskError>> {
-        let shared = Arc::clone(&self.shared);
+        let Self { shared, state, .. } = self;
         let waker = shared.bell_waker();
-        let look = |sleeps| {
-            if !self.settle(&waker) {
-                return None;
-            }
-            if sleeps {
-                self.park(&waker);
-            }
-            self.take()
-        };
-        with_spin(|spin| shared.block_parking(deadline, spin, look))
-    }
-
-    /// Has `waker` woken when the outcome comes.
-    fn park(&self, waker: &Waker) {
-        if let State::Submitted { outcome, .. } = &self.state
-            && outcome.set_waker(waker)
-        {
-            self.shared.common.park();
-        }
-    }
-
-    fn take(&mut self) -> Option<Result<T, TaskError>> {
-        self.state.take(&self.shared)
+        let mut settled = false;
+        let done = |sleeps| state.look(shared, &waker, &mut settled, sleeps);
+        with_spin(|spin| shared.block_parking(deadline, spin, done))
     }
 }
 
 impl State {
+    /// Submits what waits for room, if there is some. True if it waits no more.
+    fn settle(&mut self, shared: &Arc<Shared>, waker: &Waker) -> bool {
+        if let (Self::Submitted { .. } | Self::Unsubmitted(_), Err(error)) =
+            (&*self, shared.check_process())
+        {
+            *self = Self::Failed(TaskError::not_submitted(error));
+        }
+        let Self::Unsubmitted(unsubmitted) = self else { return true };
+        let Unsubmitted { function, input, options, number, queue, turn } = &mut **unsubmitted;
+        let outcome = OneShot::lease();
+        let push = || {
+            queue.try_submit(Submission {
+                task: *number,
+                function: function.number,
+                input,
+                options: *options,
+                receiver: For::One(outcome.clone()),
+                token: 0,
+            })
+        };
+        let Poll::Ready(pushed) = shared.admit(queue, turn, waker, push) else { return false };
+        *self = match pushed {
+            Ok(ticket) => Self::Submitted { ticket, outcome },
+            Err(error) => Self::Failed(shared.refusal(error)),
+        };
+        true
+    }
+
+    /// Returns the task's end, if it has come. If the caller `sleeps` after this, `waker` is woken when it
+    /// comes; in any case when there is room for a task that waits for some. `settled` is whether
+    /// this call or an earlier one of the same wait has found that it does not, or no more.
+    fn look<T: DeserializeOwned + 'static>(
+        &mut self,
+        shared: &Arc<Shared>,
+        waker: &Waker,
+        settled: &mut bool,
+        sleeps: bool,
+    ) -> Option<Result<T, TaskError>> {
+        *settled = *settled || self.settle(shared, waker);
+        if !*settled {
+            return None;
+        }
+        if sleeps {
+            self.park(shared, waker);
+        }
+        self.take(shared)
+    }
+
+    /// Has `waker` woken when the outcome comes.
+    fn park(&self, shared: &Shared, waker: &Waker) {
+        if let Self::Submitted { outcome, .. } = self
+            && outcome.set_waker(waker)
+        {
+            shared.common.park();
+        }
+    }
+
     /// Returns the task's end, if it has come.
     fn take<T: DeserializeOwned + 'static>(
         &mut self,
-        shared: &Arc<Shared>,
+        shared: &Shared,
     ) -> Option<Result<T, TaskError>> {
         match self {
             Self::Submitted { outcome: arrival, .. } => {
@@ -343,23 +340,10 @@ impl<T: DeserializeOwned + 'static> Future for Task<T> {
     type Output = Result<T, TaskError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        if let Some(since) = this.since.take() {
-            with_spin(|spin| spin.slept(monotonic_ns() - since));
-        }
-        if this.settle(context.waker()) {
-            let Self { shared, state, .. } = this;
-            if let Some(result) = with_spin(|spin| look(shared, spin, || state.take(shared))) {
-                return Poll::Ready(result);
-            }
-            this.park(context.waker());
-        }
-        let Self { shared, state, .. } = this;
-        let polled = shared.poll_wait(|| state.take(shared));
-        if polled.is_pending() {
-            this.since = Some(monotonic_ns());
-        }
-        polled
+        let Self { shared, state, since, .. } = &mut *self;
+        let mut settled = false;
+        let done = |sleeps| state.look(shared, context.waker(), &mut settled, sleeps);
+        with_spin(|spin| shared.poll_parking(since, spin, done))
     }
 }
 

@@ -9,27 +9,24 @@ use std::task::Waker;
 
 use crate::ring::{Head, split_place};
 use crate::sync::atomic::Ordering::{Relaxed, Release};
+use crate::sync::lock;
 use crate::table::{Owner, Record, State};
 
+use super::HostQueue;
 use super::delivery::Deliveries;
 use super::entry::Entry;
 use super::receive::Received;
-use super::{HostQueue, lock};
-
-/// What an audit came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct AuditFinding {
-    /// Something no correct worker writes, in the control region.
-    pub(crate) damage: Option<String>,
-}
 
 impl HostQueue {
-    /// Looks at every pending task. `incarnation` tells whose word may stand for a slot: that of
-    /// its worker, until that is recovered.
-    pub(crate) fn audit(&self, incarnation: impl Fn(usize) -> Option<Owner>) -> AuditFinding {
+    /// Checks every pending task. Returns what was found in the control region that no correct
+    /// worker writes, if anything was.
+    ///
+    /// `incarnation` says whose word may stand for a slot: that of its worker, until that worker is
+    /// recovered.
+    pub(crate) fn audit(&self, incarnation: impl Fn(usize) -> Option<Owner>) -> Option<String> {
         self.mend_bells();
         let mut deliveries = Deliveries::default();
-        let mut finding = AuditFinding::default();
+        let mut damage = None;
         // Slots whose workers must have something, by what the records say.
         let mut claimed_to_have = Vec::new();
         let mut lanes = lock(&self.lanes);
@@ -59,16 +56,16 @@ impl HostQueue {
         for class in 0..control.classes() {
             let (head, tail) = (control.ring(class).head(), state.tails[class]);
             if head > tail || tail - head > capacity {
-                finding.damage = Some(format!("head {head} of ring {class} with tail {tail}"));
+                damage = Some(format!("head {head} of ring {class} with tail {tail}"));
             } else if control.ring(class).peek() == Head::Empty && control.ring(class).head() < tail
             {
                 // No consumer gets past a slot that has lost its entry, whichever task's it was.
                 // Head is read after the slot, since workers move it.
-                finding.damage = Some(format!("no entry at head {head} of ring {class}"));
+                damage = Some(format!("no entry at head {head} of ring {class}"));
             }
         }
         if let Err(what) = control.check_header() {
-            finding.damage = Some(what);
+            damage = Some(what);
         }
         // Bits without a worker would have the host ring no worker, or believe that one searches.
         control.bells().keep_only(|slot| incarnation(slot).is_some());
@@ -79,7 +76,7 @@ impl HostQueue {
             }
             let word = control.records()[index].state();
             if !entry.knows(word) {
-                finding.damage = Some(format!("{:#x} as the state of record {index}", word.bits()));
+                damage = Some(format!("{:#x} as the state of record {index}", word.bits()));
                 continue;
             }
             let owner_is_live = || incarnation(word.owner().slot()) == Some(word.owner());
@@ -96,7 +93,7 @@ impl HostQueue {
                             self.common.counters.requeued.add(1);
                         }
                     } else if !ring.holds(position, index as u32) {
-                        finding.damage = Some(format!("no entry of record {index} at {position}"));
+                        damage = Some(format!("no entry of record {index} at {position}"));
                     }
                 }
                 // DONE before the lanes were drained and still there: its worker stands between the
@@ -115,8 +112,7 @@ impl HostQueue {
                     claimed_to_have.push(word.owner().slot());
                 }
                 _ => {
-                    finding.damage =
-                        Some(format!("{:#x} as the state of record {index}", word.bits()));
+                    damage = Some(format!("{:#x} as the state of record {index}", word.bits()));
                 }
             }
         }
@@ -141,7 +137,7 @@ impl HostQueue {
             // for attention may have been overwritten.
             self.ring_all();
         }
-        finding
+        damage
     }
 
     /// Returns the state words of the records in use, each read once.

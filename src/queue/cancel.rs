@@ -1,13 +1,16 @@
 //! Calling tasks off: by their owner, by deadline, and what comes due later.
 
+use std::sync::MutexGuard;
+use std::time::Duration;
+
 use crate::sys::clock::monotonic_ns;
 use crate::table::{CancelResult, Owner, State};
 use crate::task::TaskError;
 
 use super::delivery::Deliveries;
-use super::entry::{Entry, Ticket};
+use super::entry::{Entry, Pending, Ticket};
 use super::submit::after;
-use super::timers::Due;
+use super::timers::{Attempt, Due, Expects, Generation, TaskDue};
 use super::{HostQueue, QueueState};
 
 /// Why a task is cancelled.
@@ -17,16 +20,6 @@ pub(crate) enum Reason {
     Cancel,
     /// Its time is up.
     Deadline,
-}
-
-/// What the supervisor must do about a timer that came due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Expired {
-    /// Nothing.
-    Nothing,
-    /// Kill the worker in that slot: it did not drop a task, or did not begin one that it had
-    /// claimed, within the grace period.
-    Kill(Owner),
 }
 
 impl HostQueue {
@@ -61,69 +54,65 @@ impl HostQueue {
         Some(Ticket { queue: self.index, record, task })
     }
 
-    /// Decides what follows from a timer of the task that came due.
-    pub(crate) fn expire(&self, ticket: Ticket, due: Due) -> Expired {
-        let mut state = self.lock();
-        let index = ticket.record as usize;
-        if let Due::Grace(generation) | Due::Start(generation) = due {
-            // Only the word tells whether the worker let go, or went on.
-            let stands = match due {
-                Due::Grace(_) => State::Cancelling,
-                _ => State::Claimed,
-            };
-            let word = state.control.records()[index].state();
-            let stuck = state.entries[index].knows(word)
-                && word.generation() == generation
-                && word.state() == Some(stands);
-            return if stuck { Expired::Kill(word.owner()) } else { Expired::Nothing };
+    /// Acts on a timer of the task that came due. Returns the owner of a worker slot whose worker
+    /// is to be killed: it did not do what it had to within the grace period.
+    pub(crate) fn expire(&self, ticket: Ticket, due: Due) -> Option<Owner> {
+        match due {
+            Due::Worker { generation, expects } => self.stuck(ticket, generation, expects),
+            Due::Task(due) => {
+                self.expire_task(ticket, due);
+                None
+            }
         }
-        if !state.has_task(ticket) {
-            return Expired::Nothing;
-        }
-        let word = state.control.records()[index].state();
-        let (attempts, options) = {
-            let pending = state.entries[index].pending.as_ref().expect("has_task");
-            (pending.attempts, pending.options)
+    }
+
+    /// Returns the owner of the record if it has not moved this use of it on. Only the word tells:
+    /// the task's own outcome may be delivered.
+    fn stuck(&self, ticket: Ticket, generation: Generation, expects: Expects) -> Option<Owner> {
+        let stands = match expects {
+            Expects::Start => State::Claimed,
+            Expects::Drop => State::Cancelling,
         };
+        let state = self.lock();
+        let index = ticket.record as usize;
+        let word = state.control.records()[index].state();
+        let is_stuck = state.entries[index].knows(word)
+            && Generation(word.generation()) == generation
+            && word.state() == Some(stands);
+        is_stuck.then(|| word.owner())
+    }
+
+    fn expire_task(&self, ticket: Ticket, due: TaskDue) {
+        let state = self.lock();
+        let Some(pending) = state.pending(ticket) else { return };
+        let (attempt, options) = (Attempt(pending.attempts), pending.options);
+        let index = ticket.record as usize;
+        let word = state.control.records()[index].state();
+        let generation = Generation(word.generation());
         let now = monotonic_ns();
         match due {
-            Due::Grace(_) | Due::Start(_) => unreachable!("handled above"),
-            Due::Overdue(generation) => {
+            TaskDue::Retry => return self.end_hold(state, ticket),
+            // The limit is for the first wait only.
+            TaskDue::QueueTtl if attempt > Attempt(1) => return,
+            TaskDue::QueueTtl => match word.state() {
+                Some(State::Queued) => {}
+                Some(State::Claimed) => {
+                    drop(state);
+                    return self.await_start(ticket, generation, now);
+                }
+                _ => return,
+            },
+            TaskDue::Overdue(overdue) => {
                 // Queued again meanwhile, it has a timer of its own.
                 let has_it = matches!(word.state(), Some(State::Claimed | State::Running));
-                if word.generation() != generation || !has_it {
-                    return Expired::Nothing;
+                if generation != overdue || !has_it {
+                    return;
                 }
             }
-            Due::Retry => {
-                if state.entries[index].held {
-                    let class = usize::from(options.priority);
-                    state.enqueue(index, class);
-                    let sleeper = state.sleeper(self.next_start(), self.common.searchers);
-                    drop(state);
-                    self.time_attempt(ticket, options.run_limit(), attempts, now);
-                    self.common.ensure_watched();
-                    sleeper.into_iter().for_each(|slot| self.ring(slot));
-                }
-                return Expired::Nothing;
-            }
-            Due::QueueTtl => {
-                // Started, or has been before: the limit was for the first wait only.
-                if attempts > 1 || !matches!(word.state(), Some(State::Queued | State::Claimed)) {
-                    return Expired::Nothing;
-                }
-                if word.state() == Some(State::Claimed) {
-                    drop(state);
-                    self.await_start(ticket, word.generation(), now);
-                    return Expired::Nothing;
-                }
-            }
-            Due::Timeout(attempt) => {
-                if attempt != attempts {
-                    return Expired::Nothing;
-                }
+            TaskDue::Timeout(timed) if timed != attempt => return,
+            TaskDue::Timeout(_) => {
                 let limit = options.run_limit().unwrap_or_default();
-                let overdue = Due::Overdue(state.entries[index].generation);
+                let overdue = TaskDue::Overdue(Generation(state.entries[index].generation));
                 // A worker that moves its start, or never starts, gains one limit and no more.
                 let (again, due) = match word.state() {
                     Some(State::Running) => {
@@ -133,53 +122,59 @@ impl HostQueue {
                     Some(State::Claimed) => (after(now, limit), overdue),
                     // It has not begun; the limit is counted from the start.
                     Some(State::Queued) => (after(now, limit), due),
-                    _ => return Expired::Nothing,
+                    _ => return,
                 };
                 if again > now {
                     drop(state);
-                    if self.common.timers.add(again, ticket, due) {
-                        self.common.call_supervisor();
-                    }
-                    return Expired::Nothing;
+                    return self.common.set_timer(again, ticket, Due::Task(due));
                 }
             }
         }
         drop(state);
         self.cancel(ticket, Reason::Deadline);
-        Expired::Nothing
     }
 
-    /// A task that must have been started by now is claimed. From there to its start are a few
-    /// instructions: a worker that has not done them in the grace period is stopped, and would
-    /// hold the task for as long as that lasts.
-    fn await_start(&self, ticket: Ticket, generation: u32, now: u64) {
+    /// HELD → QUEUED: the pause before the task's next attempt is over.
+    fn end_hold(&self, mut state: MutexGuard<'_, QueueState>, ticket: Ticket) {
+        let index = ticket.record as usize;
+        let entry = &state.entries[index];
+        let Some(pending) = entry.pending.as_ref().filter(|_| entry.held) else { return };
+        let (attempt, options) = (Attempt(pending.attempts), pending.options);
+        state.enqueue(index, usize::from(options.priority));
+        let sleeper = state.sleeper(self.next_start(), self.common.searchers);
+        drop(state);
+        self.time_attempt(ticket, options.run_limit(), attempt, monotonic_ns());
+        self.common.ensure_watched();
+        sleeper.into_iter().for_each(|slot| self.ring(slot));
+    }
+
+    /// The start deadline has passed and the task is claimed but not started. Only a few
+    /// instructions lie between: a worker that has not done them after the grace period is stopped,
+    /// by a signal or a debugger, and would hold the task for as long as that lasts.
+    fn await_start(&self, ticket: Ticket, generation: Generation, now: u64) {
         let at = now.saturating_add(self.common.grace_ns);
-        let timers = &self.common.timers;
-        let first = timers.add(at, ticket, Due::Start(generation));
+        self.common.set_timer(at, ticket, Due::Worker { generation, expects: Expects::Start });
         // Should the task be queued again then, it is late.
-        if timers.add(at, ticket, Due::QueueTtl) || first {
-            self.common.call_supervisor();
-        }
+        self.common.set_timer(at, ticket, Due::Task(TaskDue::QueueTtl));
     }
 
     /// Sets the timer of an attempt that was queued again.
     pub(super) fn time_attempt(
         &self,
         ticket: Ticket,
-        limit: Option<std::time::Duration>,
-        attempt: u32,
+        limit: Option<Duration>,
+        attempt: Attempt,
         now: u64,
     ) {
-        if let Some(limit) = limit
-            && self.common.timers.add(after(now, limit), ticket, Due::Timeout(attempt))
-        {
-            self.common.call_supervisor();
+        if let Some(limit) = limit {
+            let due = Due::Task(TaskDue::Timeout(attempt));
+            self.common.set_timer(after(now, limit), ticket, due);
         }
     }
 
     /// Returns whether `ticket`'s task has no outcome yet.
     pub(crate) fn is_pending(&self, ticket: Ticket) -> bool {
-        self.lock().has_task(ticket)
+        self.lock().pending(ticket).is_some()
     }
 
     /// Returns `None` if it was over already, else the worker that has it and must drop it.
@@ -190,13 +185,11 @@ impl HostQueue {
         reason: Reason,
         deliveries: &mut Deliveries,
     ) -> Option<Option<Owner>> {
-        if !state.has_task(ticket) {
-            return None;
-        }
+        state.pending(ticket)?;
         let index = ticket.record as usize;
         let generation = state.entries[index].generation;
         let owner = if state.entries[index].held {
-            let pending = state.take_pending(index).expect("has_task");
+            let pending = state.take_pending(index)?;
             self.free(state, index);
             deliveries.push_error(&mut state.receivers, &pending, reason.error(None, true));
             return Some(None);
@@ -208,15 +201,15 @@ impl HostQueue {
                 CancelResult::TooLate(_) => return None,
             }
         };
-        let pending = state.take_pending(index).expect("has_task");
+        let pending = state.take_pending(index)?;
         let options = pending.options;
         if owner.is_none() {
             self.free(state, index);
         } else if reason == Reason::Deadline {
             let at = monotonic_ns().saturating_add(self.common.grace_ns);
-            if self.common.timers.add(at, ticket, Due::Grace(generation)) {
-                self.common.call_supervisor();
-            }
+            let generation = Generation(generation);
+            let due = Due::Worker { generation, expects: Expects::Drop };
+            self.common.set_timer(at, ticket, due);
         }
         let error = reason.error(Some(options), owner.is_some());
         deliveries.push_error(&mut state.receivers, &pending, error);
@@ -238,10 +231,9 @@ impl Reason {
 }
 
 impl QueueState {
-    fn has_task(&self, ticket: Ticket) -> bool {
-        self.entries
-            .get(ticket.record as usize)
-            .and_then(|entry| entry.pending.as_ref())
-            .is_some_and(|pending| pending.task == ticket.task)
+    /// The host's entry of `ticket`'s task, if it has no outcome yet.
+    fn pending(&self, ticket: Ticket) -> Option<&Pending> {
+        let pending = self.entries.get(ticket.record as usize)?.pending.as_ref()?;
+        (pending.task == ticket.task).then_some(pending)
     }
 }

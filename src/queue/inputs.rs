@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use crate::arena::{AllocError, Allocator, Block};
 use crate::error::{Error, Result};
 use crate::shm::Region;
+use crate::sync::lock;
 use crate::task::entry::Target;
 use crate::task::function::{self, FunctionEntry};
 
@@ -185,8 +186,4 @@ impl AsFd for Inputs {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.region.as_fd()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,12 +8,13 @@ use crate::arena::Block;
 use crate::control::Control;
 use crate::shm::Region;
 use crate::sync::atomic::Ordering::Release;
+use crate::sync::lock;
 use crate::sys::process;
 use crate::table::{OutputDesc, Place};
 use crate::task::outcome::Lent;
 use crate::task::{Payload, Status};
 
-use super::{HostQueue, Lane, lock};
+use super::{HostQueue, Lane};
 
 /// An output where its worker has put it.
 struct OutputLoan {

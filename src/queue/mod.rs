@@ -20,6 +20,7 @@ mod loan;
 mod rebuild;
 mod receive;
 mod recover;
+mod requeue;
 mod shared;
 mod submit;
 #[cfg(all(test, not(aiopool_loom)))]
@@ -29,23 +30,24 @@ mod times;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::task::Waker;
 
 use crate::control::Control;
 use crate::doorbell::{Room, Turn};
 use crate::error::Error;
 use crate::ring::{Next, split_place};
+use crate::sync::lock;
 use crate::sys::eventfd::EventFd;
 use crate::task::TaskError;
 
-pub(crate) use cancel::{Expired, Reason};
+pub(crate) use cancel::Reason;
 pub use delivery::For;
 pub use entry::{Receiver, Ticket};
 pub use inputs::Inputs;
 pub(crate) use recover::Death;
 pub use shared::{Common, Observer, searchers};
-pub use submit::{Batch, Staged, Submission, Waiting};
+pub use submit::{Batch, RoomWait, Staged, Submission};
 
 use delivery::{Deliveries, Receivers};
 use entry::{Entry, Pending};
@@ -381,8 +383,4 @@ impl QueueState {
         });
         self.deferred = deferred;
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::control::Control;
-use crate::table::{Call, State};
-use crate::task::TaskError;
+use crate::sync::lock;
+use crate::table::State;
 
 use super::delivery::Deliveries;
-use super::{HostQueue, QueueState, lock};
+use super::{HostQueue, QueueState};
 
 impl HostQueue {
     /// Puts `control` in the place of a region in which `what` was found.
@@ -52,41 +52,5 @@ impl HostQueue {
         control.host_flag().arm();
         woken.into_iter().for_each(Waker::wake);
         self.deliver(&mut deliveries);
-    }
-
-    /// What becomes of a task of which it is unknown whether it ran: damage.
-    pub(super) fn carry_over(
-        &self,
-        state: &mut QueueState,
-        index: usize,
-        untouched: bool,
-        what: &str,
-        deliveries: &mut Deliveries,
-    ) {
-        if state.entries[index].held {
-            let pending = state.entries[index].pending.as_ref();
-            let (function, task) = pending.map_or((0, 0), |p| (p.function, p.task));
-            state.describe_again(index, function, Call::tag(task));
-            state.control.records()[index].hold(state.entries[index].generation);
-            return;
-        }
-        let Some(mut pending) = state.take_pending(index) else {
-            // Called off, and its worker is gone.
-            return self.free_of_dead(state, index);
-        };
-        if untouched {
-            self.common.counters.requeued.add(1);
-        } else if pending.failures < pending.options.retries {
-            pending.failures += 1;
-            pending.attempts += 1;
-            pending.story.push(format!("shared memory was damaged: {what}"));
-            self.common.counters.retries.add(1);
-        } else {
-            self.free_of_dead(state, index);
-            let error = TaskError::Corrupt(what.to_owned());
-            deliveries.push_error(&mut state.receivers, &pending, error);
-            return;
-        }
-        self.put_back(state, index, pending, 0);
     }
 }

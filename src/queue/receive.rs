@@ -15,7 +15,7 @@ use crate::task::{Outcome, Payload, Status, TaskError};
 use super::delivery::Deliveries;
 use super::entry::{Pending, Ticket};
 use super::submit::after;
-use super::timers::Due;
+use super::timers::{Due, TaskDue};
 use super::{HostQueue, Lane, Lanes, QueueState};
 
 /// Payloads above this many bytes are copied without the queue's mutex.
@@ -25,7 +25,7 @@ const LARGE: u32 = 16 << 10;
 const AHEAD: u64 = 3;
 
 /// A DONE record whose output is too large to be copied under the mutex.
-struct Large {
+pub(super) struct Large {
     index: usize,
     pending: Pending,
     output: OutputDesc,
@@ -43,7 +43,7 @@ struct Done {
 pub(super) struct Received<'d> {
     pub(super) deliveries: &'d mut Deliveries,
     /// Large outputs by worker slot, not copied yet.
-    pub(super) large: Vec<(usize, LargeRecord)>,
+    pub(super) large: Vec<(usize, Large)>,
     /// Blocks of inputs that are no longer needed.
     pub(super) blocks: Vec<Block>,
 }
@@ -196,7 +196,7 @@ impl HostQueue {
             None if output.len > LARGE && matches!(output.place, Place::Block(_)) => {
                 state.entries[index].copying = true;
                 if let Some(pending) = state.take_pending(index) {
-                    let large = LargeRecord(Large { index, pending, output, started });
+                    let large = Large { index, pending, output, started };
                     received.large.push((slot, large));
                 }
                 return true;
@@ -213,7 +213,7 @@ impl HostQueue {
         control: &Control,
         lane: &mut Lane,
         slot: usize,
-        LargeRecord(Large { index, pending, output, started }): LargeRecord,
+        Large { index, pending, output, started }: Large,
         deliveries: &mut Deliveries,
     ) {
         let payload = self.copy_out(control, lane, slot, &control.records()[index], output);
@@ -305,9 +305,7 @@ impl HostQueue {
         let ticket = Ticket { queue: self.index, record: index as u32, task: pending.task };
         entry.held = true;
         state.set_pending(index, pending);
-        if self.common.timers.add(at, ticket, Due::Retry) {
-            self.common.call_supervisor();
-        }
+        self.common.set_timer(at, ticket, Due::Task(TaskDue::Retry));
     }
 
     /// Gives outcomes to their receivers; no lock is held.
@@ -335,6 +333,3 @@ fn may_try_again(pending: &Pending, status: u8) -> bool {
         && pending.failures < pending.options.retries
         && matches!(Status::from_bits(status), Some(Status::Failed | Status::Panicked))
 }
-
-/// See [`Large`].
-pub(super) struct LargeRecord(Large);

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use crate::ring::split_place;
 use crate::shm::Region;
+use crate::sync::lock;
 use crate::sys::clock::monotonic_ns;
 use crate::table::{Call, State, StateWord, WorkerId};
 use crate::task::{LossCause, TaskError, WorkerExit, WorkerLost};
 use crate::worker::MAX_FAILURE_TEXT;
 
 use super::delivery::Deliveries;
-use super::entry::{Pending, Ticket};
+use super::entry::Pending;
 use super::receive::Received;
-use super::{HostQueue, QueueState, lock};
+use super::{HostQueue, QueueState};
 
 /// A task that is claimed this often by workers that die at once is not tried again.
 const MAX_CLAIM_LOSSES: u32 = 3;
@@ -210,31 +210,6 @@ impl HostQueue {
         }
     }
 
-    /// Queues the task again: head past its old entry *first*, then QUEUED, then the push.
-    pub(super) fn put_back(
-        &self,
-        state: &mut QueueState,
-        index: usize,
-        pending: Pending,
-        flags: u32,
-    ) {
-        state.help_past(index);
-        let class = usize::from(pending.options.priority);
-        let (limit, attempt) = (pending.options.run_limit(), pending.attempts);
-        let ticket = Ticket { queue: self.index, record: index as u32, task: pending.task };
-        state.describe_again(index, pending.function, flags | Call::tag(pending.task));
-        state.set_pending(index, pending);
-        state.enqueue(index, class);
-        self.time_attempt(ticket, limit, attempt, monotonic_ns());
-    }
-
-    /// Frees the record of a worker that is gone, perhaps before it had moved head: head past its
-    /// entry first, so that the record is usable at once.
-    pub(super) fn free_of_dead(&self, state: &mut QueueState, index: usize) {
-        state.help_past(index);
-        self.free(state, index);
-    }
-
     fn lose(
         &self,
         state: &mut QueueState,
@@ -297,14 +272,5 @@ impl QueueState {
                 owned && word.owner().slot() == slot && self.entries[*index].knows(*word)
             })
             .collect()
-    }
-
-    /// Moves head past the record's ring entry, if it still stands there.
-    pub(super) fn help_past(&self, index: usize) {
-        let (class, position) = split_place(self.entries[index].place);
-        let ring = self.control.ring(class);
-        if ring.head() == position {
-            ring.help(position);
-        }
     }
 }

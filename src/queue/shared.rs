@@ -9,8 +9,9 @@ use crate::sys::eventfd::EventFd;
 use crate::task::Outcome;
 
 use super::counters::Counters;
+use super::entry::Ticket;
 use super::inputs::Inputs;
-use super::timers::Timers;
+use super::timers::{Due, Timers};
 
 /// Workers of a queue that may look for tasks at once: the host needs a processor, too.
 pub fn searchers() -> u64 {
@@ -119,6 +120,13 @@ impl Common {
         // The bell is this process's own: ringing it cannot fail while the pool is.
         // Warily: it may be the supervisor that calls itself.
         let _ = self.supervisor_bell.ring_warily();
+    }
+
+    /// Sets a timer, and wakes the supervisor if it is the first to come due.
+    pub(super) fn set_timer(&self, at_ns: u64, ticket: Ticket, due: Due) {
+        if self.timers.add(at_ns, ticket, due) {
+            self.call_supervisor();
+        }
     }
 
     /// A task was submitted: has the supervisor begin its watch, if it does not keep one.

@@ -13,7 +13,7 @@ use crate::task::TaskOptions;
 
 use super::delivery::For;
 use super::entry::{Entry, Pending, Receiver, Ticket};
-use super::timers::Due;
+use super::timers::{Attempt, Due, TaskDue};
 use super::{HostQueue, QueueState};
 
 /// The submitter wakes at most this many workers per batch; each of them wakes the next.
@@ -93,12 +93,12 @@ impl<'r> Batch<'r> {
 
 /// A submitter's place among those that wait for room; leaving it passes its turn on.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct RoomWait {
     queue: Arc<HostQueue>,
     number: u64,
 }
 
-impl Drop for Waiting {
+impl Drop for RoomWait {
     fn drop(&mut self) {
         let mut state = self.queue.lock();
         let woken = if state.room.leave(self.number) { state.room.take(1) } else { Vec::new() };
@@ -255,21 +255,24 @@ impl HostQueue {
         Ok(ticket)
     }
 
-    /// Has `waker` woken when a record or a part of the request arena may have become free;
-    /// `waiting` is what the last call returned. The caller tries once more after this.
+    /// Has `waker` woken when a record or a part of the request arena may have become free. The
+    /// caller tries once more after this.
+    ///
+    /// `known` is what the caller's last call returned, if it waits already. Dropping what is
+    /// returned leaves the line.
     pub(crate) fn wait_for_room(
         self: &Arc<Self>,
-        waiting: Option<Waiting>,
+        known: Option<RoomWait>,
         waker: &Waker,
-    ) -> Waiting {
-        // A place in another queue's line is none in this one.
-        let waiting = waiting.filter(|waiting| Arc::ptr_eq(&waiting.queue, self));
-        let number = self.lock().room.wait(waiting.as_ref().map(|w| w.number), waker);
+    ) -> RoomWait {
+        // A place in another queue's line is worthless here.
+        let known = known.filter(|known| Arc::ptr_eq(&known.queue, self));
+        let number = self.lock().room.wait(known.as_ref().map(|known| known.number), waker);
         self.common.inputs.wait_for_room(waker);
         // SeqCst: as before `ensure_watched` of a push. Damage may be all that it waits for.
         fence(Ordering::SeqCst);
         self.common.ensure_watched();
-        waiting.unwrap_or_else(|| Waiting { queue: Arc::clone(self), number })
+        known.unwrap_or_else(|| RoomWait { queue: Arc::clone(self), number })
     }
 
     /// After pushes and outside the lock: rings the worker that was chosen under it.
@@ -287,16 +290,10 @@ impl HostQueue {
     }
 
     fn set_timers(&self, ticket: Ticket, options: TaskOptions, now: u64) {
-        let mut first = false;
         if let Some(ttl) = options.wait_limit() {
-            first |= self.common.timers.add(after(now, ttl), ticket, Due::QueueTtl);
+            self.common.set_timer(after(now, ttl), ticket, Due::Task(TaskDue::QueueTtl));
         }
-        if let Some(limit) = options.run_limit() {
-            first |= self.common.timers.add(after(now, limit), ticket, Due::Timeout(1));
-        }
-        if first {
-            self.common.call_supervisor();
-        }
+        self.time_attempt(ticket, options.run_limit(), Attempt(1), now);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 
 use super::entry::{Receiver, Ticket};
-use super::{Common, Death, For, HostQueue, Inputs, Reason, Submission, Waiting};
+use super::{Common, Death, For, HostQueue, Inputs, Reason, RoomWait, Submission};
 use crate::control::{Control, Shape};
 use crate::error::{Error, Result};
 use crate::ring::{Claim, LaneWriter, claim};
@@ -43,7 +43,7 @@ fn submit(queue: &HostQueue, task: u64) -> Result<Ticket> {
 /// A submitter that waits for a record, and whether it was woken for one.
 struct Waiter {
     told: Arc<Told>,
-    _place: Waiting,
+    _place: RoomWait,
 }
 
 struct Told(AtomicBool);

@@ -5,26 +5,51 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+
+use crate::sync::lock;
 
 use super::entry::Ticket;
+
+/// The number of a task's attempt, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Attempt(pub(crate) u32);
+
+/// The generation of a record: one use of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Generation(pub(crate) u32);
 
 /// What comes due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
-    /// A task must have been started by now.
+    /// Something about a task whose outcome is not delivered yet.
+    Task(TaskDue),
+    /// The grace period of a worker that had to move its record on: one that still stands as
+    /// `expects` says is stuck, whatever has become of the task.
+    Worker { generation: Generation, expects: Expects },
+}
+
+/// What comes due for a pending task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum TaskDue {
+    /// The task must have been started by now.
     QueueTtl,
-    /// An attempt must be over by now; the number says which.
-    Timeout(u32),
-    /// The use of the record with that generation was in a worker's hands when its limit was
-    /// counted from there: it is over now, whatever the worker says of its start.
-    Overdue(u32),
-    /// The worker must have dropped a task that was cancelled by deadline.
-    Grace(u32),
-    /// The worker must have begun a task that it had claimed when its limit was up.
-    Start(u32),
+    /// This attempt must be over by now.
+    Timeout(Attempt),
+    /// This use of the record was in a worker's hands when its limit was counted from there: it is
+    /// over now, whatever the worker says of its start.
+    Overdue(Generation),
     /// A HELD task is queued again.
     Retry,
+}
+
+/// What a worker must have done with its record by the end of a grace period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Expects {
+    /// Started the task that it had claimed.
+    Start,
+    /// Dropped the task that was cancelled by its deadline.
+    Drop,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,7 +104,7 @@ impl Timers {
     }
 
     fn lock(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Timer>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -91,9 +116,9 @@ mod tests {
     fn timers_come_due_in_order_and_the_first_is_announced() {
         let timers = Timers::default();
         let ticket = |task| Ticket { queue: 0, record: 0, task };
-        assert!(timers.add(20, ticket(2), Due::QueueTtl));
-        assert!(timers.add(10, ticket(1), Due::Retry));
-        assert!(!timers.add(30, ticket(3), Due::Timeout(1)));
+        assert!(timers.add(20, ticket(2), Due::Task(TaskDue::QueueTtl)));
+        assert!(timers.add(10, ticket(1), Due::Task(TaskDue::Retry)));
+        assert!(!timers.add(30, ticket(3), Due::Task(TaskDue::Timeout(Attempt(1)))));
         assert_eq!(timers.next(), Some(10));
         assert_eq!(timers.take_due(9), None);
         assert_eq!(timers.take_due(25).unwrap().0.task, 1);

@@ -32,7 +32,6 @@ use std::time::Duration;
 use crate::control::Phase;
 use crate::error::Error;
 use crate::launch::{ForkOrder, Launcher, Report};
-use crate::queue::Expired;
 use crate::scheduler::ProcessInfo;
 use crate::shm::Region;
 #[cfg(feature = "stats-page")]
@@ -48,7 +47,7 @@ use watch::Watch;
 
 pub(crate) use plan::Plan;
 pub(crate) use shared::{Shared, Stage, WorkerInfo};
-pub(crate) use waiting::{CALLER_SPIN_NS, WORKER_SPIN_NS, look, with_spin};
+pub(crate) use waiting::{CALLER_SPIN_NS, WORKER_SPIN_NS, with_spin};
 
 /// How long the zygote's word on a death is waited for.
 const REPORT_NS: u64 = 100_000_000;
@@ -302,7 +301,7 @@ impl Supervisor {
     fn expire_timers(&mut self, now: u64) {
         while let Some((ticket, due)) = self.shared.common.timers.take_due(now) {
             let queue = usize::from(ticket.queue);
-            if let Expired::Kill(owner) = self.shared.queues[queue].expire(ticket, due) {
+            if let Some(owner) = self.shared.queues[queue].expire(ticket, due) {
                 self.kill(queue, owner.slot(), Some(owner), LossCause::NeighbourTimedOut);
             }
         }

@@ -3,12 +3,12 @@
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::queue::{Common, HostQueue, Reason, Ticket};
+use crate::queue::{Common, HostQueue, Reason, RoomWait, Ticket};
 use crate::scheduler::{NewTask, Scheduler};
 use crate::sync::lock;
 use crate::sys::clock::monotonic_ns;
@@ -269,7 +269,7 @@ impl Shared {
         let ended = std::future::poll_fn(|context| {
             let ended = self.poll_ended(context.waker());
             let over = ended || limit.is_some() && monotonic_ns() >= deadline;
-            if over { std::task::Poll::Ready(ended) } else { std::task::Poll::Pending }
+            if over { Poll::Ready(ended) } else { Poll::Pending }
         })
         .await;
         if ended {
@@ -372,6 +372,30 @@ impl Shared {
         }
     }
 
+    /// Calls `push` until it is accepted or refused. Pending if `queue` has no room: `waker` is
+    /// woken when there may be some, and `turn` keeps the caller's place in the line.
+    pub(crate) fn admit<T>(
+        &self,
+        queue: &Arc<HostQueue>,
+        turn: &mut Option<RoomWait>,
+        waker: &Waker,
+        mut push: impl FnMut() -> Result<T>,
+    ) -> Poll<Result<T>> {
+        let mut pushed = push();
+        if matches!(pushed, Err(Error::Full)) {
+            // Outcomes that wait in the lanes hold records and inputs.
+            self.drain();
+            *turn = Some(queue.wait_for_room(turn.take(), waker));
+            // What was freed before the caller stood in line woke nobody.
+            pushed = push();
+        }
+        if matches!(pushed, Err(Error::Full)) {
+            return Poll::Pending;
+        }
+        *turn = None;
+        Poll::Ready(pushed)
+    }
+
     /// Workers alive that serve `queue`.
     pub(super) fn alive_on(&self, queue: usize) -> usize {
         self.alive.get(queue).map_or(0, |alive| alive.load(Ordering::Relaxed))
@@ -430,6 +454,6 @@ impl Shared {
     }
 
     fn life(&self) -> MutexGuard<'_, Life> {
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.life)
     }
 }

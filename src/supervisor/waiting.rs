@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use tokio::runtime::{Handle, Id};
 
 use super::Shared;
 use super::shared_bell::Beside;
-use crate::sync::SpinPolicy;
+use crate::sync::{SpinPolicy, lock};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::eventfd::EventFd;
 use crate::sys::poll::{PollFd, poll};
@@ -68,7 +68,7 @@ pub(crate) fn with_spin<R>(f: impl FnOnce(&mut SpinPolicy) -> R) -> R {
 
 /// Drains the lanes, for a while again and again where that has lately paid, until `done` finds
 /// something.
-pub(crate) fn look<T>(
+fn look<T>(
     shared: &Shared,
     spin: &mut SpinPolicy,
     mut done: impl FnMut() -> Option<T>,
@@ -99,6 +99,30 @@ impl Shared {
         self.arm();
         self.drain();
         done().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Polls for what `done` finds, for a while again and again where that has lately paid.
+    ///
+    /// `done(true)` is called when the caller is about to sleep, so that it sets its waker only
+    /// then: one that is set costs the delivery a system call. `since` is when the caller went to
+    /// sleep at the end of its last poll, if it did, for `spin` to learn from.
+    pub(crate) fn poll_parking<T>(
+        self: &Arc<Self>,
+        since: &mut Option<u64>,
+        spin: &mut SpinPolicy,
+        mut done: impl FnMut(bool) -> Option<T>,
+    ) -> Poll<T> {
+        if let Some(since) = since.take() {
+            spin.slept(monotonic_ns() - since);
+        }
+        if let Some(found) = look(self, spin, || done(false)).or_else(|| done(true)) {
+            return Poll::Ready(found);
+        }
+        let polled = self.poll_wait(|| done(true));
+        if polled.is_pending() {
+            *since = Some(monotonic_ns());
+        }
+        polled
     }
 
     /// Sees to it that `handle`'s runtime listens to the doorbell.
@@ -162,8 +186,8 @@ impl Shared {
         with_spin(|spin| self.block_parking(deadline, spin, |_| done()))
     }
 
-    /// Like `block`, for a `done` that learns when the caller is about to sleep, so that it sets
-    /// its waker only then: a waker that is set costs the delivery a system call.
+    /// Blocks until `done` has something, at most until `deadline`. As in
+    /// [`poll_parking`](Self::poll_parking), `done(true)` is called before a sleep.
     pub(crate) fn block_parking<T>(
         &self,
         deadline: Option<Instant>,
@@ -292,8 +316,4 @@ async fn listen(shared: Weak<Shared>, bell: AsyncFd<EventFd>, alive: Arc<()>) {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

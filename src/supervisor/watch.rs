@@ -91,7 +91,7 @@ impl Supervisor {
         let incarnation = |slot: usize| {
             slots.get(slot).and_then(|slot| slot.worker.as_ref()).map(|w| Owner::of(w.id))
         };
-        if let Some(what) = self.shared.queues[queue].audit(incarnation).damage {
+        if let Some(what) = self.shared.queues[queue].audit(incarnation) {
             self.condemn(queue, what);
         }
     }

@@ -27,6 +27,8 @@ pub(crate) mod atomic {
     pub use loom::sync::atomic::{Ordering, fence};
 }
 
+pub(crate) use spin::SpinPolicy;
+
 #[cfg(aiopool_loom)]
 pub(crate) use loom::sync::{Mutex, MutexGuard};
 #[cfg(not(aiopool_loom))]
@@ -37,8 +39,6 @@ pub(crate) use std::sync::{Mutex, MutexGuard};
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
-
-pub(crate) use spin::SpinPolicy;
 
 /// A busy-wait step: tells the core, and under loom the scheduler, that nothing is to be done.
 pub fn spin_hint() {

@@ -191,14 +191,14 @@ pub fn all() -> Vec<Mutation> {
         ),
         test(
             "the record of a dead claimer whose task was called off stays behind head",
-            "queue/recover.rs",
+            "queue/requeue.rs",
             "state.help_past(index);\n        self.free(state, index);",
             "self.free(state, index);",
             &["the_record_of_a_dead_claimer"],
         ),
         test(
             "recovery queues again and leaves the old entry to whoever comes by",
-            "queue/recover.rs",
+            "queue/requeue.rs",
             "if ring.head() == position {\n            ring.help(position);\n        }",
             "let _ = (ring, position);",
             &["recovery_queues_again_only_when"],

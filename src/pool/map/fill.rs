@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::pool::source::Source;
 use crate::pool::submit::{Function, Submit};
 use crate::queue::{Batch, For, HostQueue, Staged, Submission, Ticket};
+use crate::supervisor::Shared;
 use crate::sys::clock::monotonic_ns;
 use crate::task::{Outcome, TaskError};
 
@@ -71,7 +72,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         let Some(function) = self.submit.1 else { return false };
         let shared = Arc::clone(&self.shared);
         for (number, queue) in shared.queues.iter().enumerate() {
-            let done = self.submit_to(queue, context, |this| {
+            let done = self.submit_to(&shared, queue, context, |this| {
                 let (staged, bytes) = this.stage.of(number);
                 let batch = Batch::new(function.number, &this.submit.0, &this.receiver);
                 this.records.clear();
@@ -91,7 +92,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         }
         let Some(held) = &self.held else { return true };
         let queue = &shared.queues[held.queue];
-        let done = self.submit_to(queue, context, |this| {
+        let done = self.submit_to(&shared, queue, context, |this| {
             let Some(held) = &this.held else { return (Ok(()), None) };
             let submission = Submission {
                 task: held.task,
@@ -117,38 +118,38 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     /// task that is refused, if one is. False if there is no room.
     fn submit_to(
         &mut self,
+        shared: &Shared,
         queue: &Arc<HostQueue>,
         context: &mut Context<'_>,
         mut submit: impl FnMut(&mut Self) -> (Result<()>, Option<u64>),
     ) -> bool {
-        let mut registered = false;
+        let mut turn = self.turn.take();
         loop {
-            match submit(self) {
-                (Ok(()), _) => break,
-                (Err(Error::Full), _) if registered => return false,
-                (Err(Error::Full), _) => {
-                    self.shared.drain();
-                    let waiting = self.waiting.take();
-                    self.waiting = Some(queue.wait_for_room(waiting, context.waker()));
-                    registered = true;
+            let mut refused = None;
+            let pushed = shared.admit(queue, &mut turn, context.waker(), || {
+                let (result, token) = submit(self);
+                refused = token;
+                result
+            });
+            match (pushed, refused) {
+                (Poll::Pending, _) => {
+                    self.turn = turn;
+                    return false;
                 }
-                (Err(error), refused) => {
+                (Poll::Ready(Ok(())), _) | (_, None) => return true,
+                (Poll::Ready(Err(error)), Some(token)) => {
                     if matches!(error, Error::Closed) {
                         // Nothing more can come of the items that are left.
                         self.source = None;
                     }
-                    let error = self.shared.refusal(error);
-                    let Some(token) = refused else { break };
-                    self.settle(token, Outcome::error(error, 0));
+                    self.settle(token, Outcome::error(shared.refusal(error), 0));
                     if self.held.as_ref().is_some_and(|held| held.token == token) {
-                        break;
+                        return true;
                     }
                     self.stage.give_up(token);
                 }
             }
         }
-        self.waiting = None;
-        true
     }
 
     /// Takes the next item and encodes it. False if there is none now, or no room for it.

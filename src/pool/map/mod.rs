@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
@@ -16,9 +16,9 @@ use serde::de::DeserializeOwned;
 use slab::Slab;
 
 use crate::error::{Error, Result};
-use crate::queue::{Receiver, Ticket, Waiting as RoomWaiting};
-use crate::supervisor::{CALLER_SPIN_NS, Shared, look};
-use crate::sync::{SpinPolicy, spin_hint};
+use crate::queue::{Receiver, RoomWait, Ticket};
+use crate::supervisor::{CALLER_SPIN_NS, Shared};
+use crate::sync::{SpinPolicy, lock, spin_hint};
 use crate::sys::clock::monotonic_ns;
 use crate::task::{Outcome, TaskError};
 
@@ -57,7 +57,8 @@ pub struct Map<S: Source, T> {
     buffer: Vec<u8>,
     /// A large one, which comes after them.
     held: Option<Held>,
-    waiting: Option<RoomWaiting>,
+    /// Its place among the submitters that wait for room.
+    turn: Option<RoomWait>,
     arrivals: Arc<Arrivals>,
     /// The same, as the queues know it.
     receiver: Arc<dyn Receiver>,
@@ -121,7 +122,7 @@ struct Arrived {
 
 impl Arrivals {
     fn lock(&self) -> MutexGuard<'_, Arrived> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// True if there was no waker before.
@@ -183,7 +184,7 @@ impl<S: Source, T> Map<S, T> {
             numbers: 0..0,
             buffer: Vec::new(),
             held: None,
-            waiting: None,
+            turn: None,
             receiver: Arc::clone(&arrivals) as Arc<dyn Receiver>,
             arrivals,
             taken: Vec::new(),
@@ -279,45 +280,34 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             if sleeps {
                 self.park(&waker);
             }
-            match self.take() {
-                Poll::Ready(result) => Some(result),
-                Poll::Pending => None,
-            }
+            self.take()
         });
         self.spin = spin;
         found.expect("without a deadline there is a result")
     }
 
     fn poll_result(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, TaskError>>> {
-        if let Some(since) = self.since.take() {
-            self.spin.slept(monotonic_ns() - since);
-        }
         if let Some(result) = self.next_at_hand() {
             return Poll::Ready(Some(result));
         }
         self.fill(context);
-        let shared = Arc::clone(&self.shared);
-        let ready = |this: &mut Self| match this.take() {
-            Poll::Ready(result) => Some(result),
-            Poll::Pending => None,
-        };
-        if !self.tasks.is_empty() {
-            self.let_some_gather();
-            let mut spin = self.spin;
-            let found = look(&shared, &mut spin, || ready(self));
-            self.spin = spin;
-            if let Some(result) = found {
-                return Poll::Ready(result);
-            }
-        } else if let Some(result) = ready(self) {
-            return Poll::Ready(result);
+        if self.tasks.is_empty() {
+            // Over, or only the source is waited for, which has the context.
+            return self.take().map_or(Poll::Pending, Poll::Ready);
         }
-        self.park(context.waker());
-        let polled = shared.poll_wait(|| ready(self));
+        self.let_some_gather();
+        let shared = Arc::clone(&self.shared);
+        let (mut since, mut spin) = (self.since.take(), self.spin);
+        let polled = shared.poll_parking(&mut since, &mut spin, |sleeps| {
+            if sleeps {
+                self.park(context.waker());
+            }
+            self.take()
+        });
+        (self.since, self.spin) = (since, spin);
         if polled.is_pending() {
             // What was received made room: use it before going to sleep.
             self.fill(context);
-            self.since = Some(monotonic_ns());
         }
         polled
     }
@@ -390,10 +380,10 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         }
     }
 
-    /// Returns the next result to be given, if it is there; `Ready(None)` at the end.
-    fn take(&mut self) -> Poll<Option<Result<T, TaskError>>> {
+    /// Returns the next result to be given, if it is there; `Some(None)` at the end.
+    fn take(&mut self) -> Option<Option<Result<T, TaskError>>> {
         if let Some(result) = self.pop() {
-            return Poll::Ready(Some(result));
+            return Some(Some(result));
         }
         let mut taken = std::mem::take(&mut self.taken);
         std::mem::swap(&mut taken, &mut self.arrivals.lock().outcomes);
@@ -405,10 +395,10 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         }
         self.taken = taken;
         if let Some(result) = self.pop() {
-            return Poll::Ready(Some(result));
+            return Some(Some(result));
         }
         let over = self.source.is_none() && self.tasks.is_empty();
-        if over { Poll::Ready(None) } else { Poll::Pending }
+        over.then_some(None)
     }
 }
 

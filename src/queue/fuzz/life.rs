@@ -7,10 +7,8 @@ use std::time::Duration;
 use super::choices::Choices;
 use super::dies;
 use crate::control::{Control, Shape};
-use crate::queue::timers::Due;
-use crate::queue::{
-    Common, Death, Expired, For, HostQueue, Inputs, Reason, Receiver, Submission, Ticket,
-};
+use crate::queue::timers::{Due, Expects, TaskDue};
+use crate::queue::{Common, Death, For, HostQueue, Inputs, Reason, Receiver, Submission, Ticket};
 use crate::shm::Region;
 use crate::sys::eventfd::EventFd;
 use crate::table::{INLINE_INPUT, Owner, State, StateWord, WorkerId};
@@ -219,13 +217,13 @@ impl<'b> Life<'b> {
         self.queue.drain();
         let owners: Vec<Option<Owner>> =
             self.hands.iter().map(|hand| hand.as_ref().map(|hand| Owner::of(hand.id))).collect();
-        let finding = self.queue.audit(|slot| owners.get(slot).copied().flatten());
+        let damage = self.queue.audit(|slot| owners.get(slot).copied().flatten());
         for (slot, _) in self.queue.take_damage() {
             self.damages += 1;
             self.bury(slot, LossCause::Damage);
             self.hire(slot);
         }
-        if let Some(what) = finding.damage {
+        if let Some(what) = damage {
             self.replace(what);
         }
         let mut due = Vec::new();
@@ -233,8 +231,8 @@ impl<'b> Life<'b> {
             due.push(timer);
         }
         for (ticket, due) in due {
-            if matches!(due, Due::Retry | Due::Grace(_))
-                && let Expired::Kill(owner) = self.queue.expire(ticket, due)
+            if matches!(due, Due::Task(TaskDue::Retry) | Due::Worker { expects: Expects::Drop, .. })
+                && let Some(owner) = self.queue.expire(ticket, due)
             {
                 let slot = owner.slot();
                 if self.hands.get(slot).is_some_and(Option::is_some) {

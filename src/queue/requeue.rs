@@ -1,0 +1,86 @@
+//! What becomes of a record whose worker is gone: its task is queued again, or it is freed.
+#![forbid(unsafe_code)]
+
+use crate::ring::split_place;
+use crate::sys::clock::monotonic_ns;
+use crate::table::Call;
+use crate::task::TaskError;
+
+use super::delivery::Deliveries;
+use super::entry::{Pending, Ticket};
+use super::timers::Attempt;
+use super::{HostQueue, QueueState};
+
+impl HostQueue {
+    /// Queues the task again: head past its old entry *first*, then QUEUED, then the push.
+    pub(super) fn put_back(
+        &self,
+        state: &mut QueueState,
+        index: usize,
+        pending: Pending,
+        flags: u32,
+    ) {
+        state.help_past(index);
+        let class = usize::from(pending.options.priority);
+        let (limit, attempt) = (pending.options.run_limit(), Attempt(pending.attempts));
+        let ticket = Ticket { queue: self.index, record: index as u32, task: pending.task };
+        state.describe_again(index, pending.function, flags | Call::tag(pending.task));
+        state.set_pending(index, pending);
+        state.enqueue(index, class);
+        self.time_attempt(ticket, limit, attempt, monotonic_ns());
+    }
+
+    /// Frees the record of a worker that is gone, perhaps before it had moved head: head past its
+    /// entry first, so that the record is usable at once.
+    pub(super) fn free_of_dead(&self, state: &mut QueueState, index: usize) {
+        state.help_past(index);
+        self.free(state, index);
+    }
+
+    /// What becomes of a task when nobody knows whether it ran: damage.
+    pub(super) fn carry_over(
+        &self,
+        state: &mut QueueState,
+        index: usize,
+        untouched: bool,
+        what: &str,
+        deliveries: &mut Deliveries,
+    ) {
+        if state.entries[index].held {
+            let pending = state.entries[index].pending.as_ref();
+            let (function, task) = pending.map_or((0, 0), |p| (p.function, p.task));
+            state.describe_again(index, function, Call::tag(task));
+            state.control.records()[index].hold(state.entries[index].generation);
+            return;
+        }
+        let Some(mut pending) = state.take_pending(index) else {
+            // Called off, and its worker is gone.
+            return self.free_of_dead(state, index);
+        };
+        if untouched {
+            self.common.counters.requeued.add(1);
+        } else if pending.failures < pending.options.retries {
+            pending.failures += 1;
+            pending.attempts += 1;
+            pending.story.push(format!("shared memory was damaged: {what}"));
+            self.common.counters.retries.add(1);
+        } else {
+            self.free_of_dead(state, index);
+            let error = TaskError::Corrupt(what.to_owned());
+            deliveries.push_error(&mut state.receivers, &pending, error);
+            return;
+        }
+        self.put_back(state, index, pending, 0);
+    }
+}
+
+impl QueueState {
+    /// Moves head past the record's ring entry, if it still stands there.
+    pub(super) fn help_past(&self, index: usize) {
+        let (class, position) = split_place(self.entries[index].place);
+        let ring = self.control.ring(class);
+        if ring.head() == position {
+            ring.help(position);
+        }
+    }
+}
