@@ -377,10 +377,7 @@ impl PoolBuilder {
             let control = Control::create(plan.shape(index as u32))
                 .map_err(no_memory("create a control region", "lower capacity or processes"))?;
             let bells = (0..slots).map(|_| bell()).collect::<Result<Vec<_>>>()?;
-            let queue = HostQueue::new(index as u16, control, bells, Arc::clone(&common));
-            let queue = Arc::new(queue);
-            queue.lend_outputs();
-            queues.push(queue);
+            queues.push(HostQueue::new(index as u16, control, bells, Arc::clone(&common)));
         }
         let controls: Vec<_> = queues.iter().map(|queue| queue.control()).collect();
         let launcher = Launcher::open(

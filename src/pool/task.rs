@@ -281,9 +281,9 @@ impl State {
         true
     }
 
-    /// Returns the task's end, if it has come. If the caller `sleeps` after this, `waker` is woken when it
-    /// comes; in any case when there is room for a task that waits for some. `settled` is whether
-    /// this call or an earlier one of the same wait has found that it does not, or no more.
+    /// Returns the task's end, if it has come. If the caller `sleeps` after this, `waker` is woken
+    /// when it comes; in any case when there is room for a task that waits for some. `settled`
+    /// remembers between the calls of one wait that the task does not wait for room.
     fn look<T: DeserializeOwned + 'static>(
         &mut self,
         shared: &Arc<Shared>,

@@ -51,12 +51,6 @@ impl Drop for OutputLoan {
 }
 
 impl HostQueue {
-    /// Lets this queue lend outputs to receivers that ask for it; it copies them before.
-    pub(crate) fn lend_outputs(self: &Arc<Self>) {
-        // A second call says the same.
-        let _ = self.me.set(Arc::downgrade(self));
-    }
-
     /// Lends what `output` of the worker in `slot` names, if that can be lent.
     pub(super) fn lend(
         &self,
@@ -65,9 +59,7 @@ impl HostQueue {
         slot: usize,
         output: OutputDesc,
     ) -> Option<Payload> {
-        let (Place::Block(block), Some(queue), Some(arena)) =
-            (output.place, self.me.get(), &lane.arena)
-        else {
+        let (Place::Block(block), Some(arena)) = (output.place, &lane.arena) else {
             return None;
         };
         let len = output.len as usize;
@@ -80,7 +72,7 @@ impl HostQueue {
         if lent > arena.len() as u64 / 2 {
             return None;
         }
-        let (queue, arena) = (Weak::clone(queue), Arc::clone(arena));
+        let (queue, arena) = (Weak::clone(&self.me), Arc::clone(arena));
         lane.lent = lent;
         // Release: nothing is carried; it pairs with the Acquire in `Outputs::only_loans` as the
         // store in `end_loan` does.

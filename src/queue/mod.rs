@@ -30,7 +30,7 @@ mod times;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::Waker;
 
 use crate::control::Control;
@@ -82,7 +82,7 @@ pub struct HostQueue {
     /// What is wrong with a worker slot's lane or arena, for the supervisor to act on.
     damage: Mutex<Vec<(usize, String)>>,
     /// This queue, for the outputs that it lends.
-    me: OnceLock<Weak<HostQueue>>,
+    me: Weak<HostQueue>,
 }
 
 #[derive(Debug)]
@@ -108,7 +108,12 @@ struct Lanes {
 
 impl HostQueue {
     /// Returns the host's side of the queue that `control` is.
-    pub fn new(index: u16, control: Control, bells: Vec<EventFd>, common: Arc<Common>) -> Self {
+    pub fn new(
+        index: u16,
+        control: Control,
+        bells: Vec<EventFd>,
+        common: Arc<Common>,
+    ) -> Arc<Self> {
         let control = Arc::new(control);
         let shape = control.shape();
         let state = QueueState {
@@ -123,7 +128,7 @@ impl HostQueue {
             pending: 0,
         };
         let lanes = (0..shape.slots).map(|_| Lane::new()).collect();
-        Self {
+        Arc::new_cyclic(|me| Self {
             index,
             common,
             bells,
@@ -136,8 +141,8 @@ impl HostQueue {
             times: AllTimes::default(),
             rotate: AtomicUsize::new(0),
             damage: Mutex::default(),
-            me: OnceLock::new(),
-        }
+            me: Weak::clone(me),
+        })
     }
 
     /// Returns the current control region.

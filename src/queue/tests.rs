@@ -20,7 +20,7 @@ fn queue(index: u16, capacity: u32) -> Arc<HostQueue> {
     let bell = || EventFd::new().unwrap();
     let common = Common::new(Inputs::create(2 << 20).unwrap(), bell(), bell(), 0);
     let control = Control::create(Shape { capacity, slots: 1, classes: 1 }).unwrap();
-    Arc::new(HostQueue::new(index, control, vec![bell()], common))
+    HostQueue::new(index, control, vec![bell()], common)
 }
 
 fn submit(queue: &HostQueue, task: u64) -> Result<Ticket> {

@@ -87,7 +87,7 @@ impl<'b> Life<'b> {
         let common = Common::new(Inputs::create(plan.input_arena).unwrap(), bell(), bell(), 0);
         let control = Control::create(plan.shape(0)).unwrap();
         let bells = (0..plan.shape(0).slots).map(|_| bell()).collect();
-        let queue = Arc::new(HostQueue::new(0, control, bells, Arc::clone(&common)));
+        let queue = HostQueue::new(0, control, bells, Arc::clone(&common));
         let arenas = vec![None; plan.shape(0).slots as usize];
         let queues = vec![Arc::clone(&queue)];
         let shared = Shared::new(plan, common, queues, Box::new(RoundRobin::default()));

@@ -99,7 +99,7 @@ impl<'b> Life<'b> {
         let common = Common::new(inputs, bell(), bell(), 1_000_000);
         let control = Control::create(SHAPE).unwrap();
         let bells = (0..SHAPE.slots).map(|_| bell()).collect();
-        let queue = Arc::new(HostQueue::new(0, control, bells, Arc::clone(&common)));
+        let queue = HostQueue::new(0, control, bells, Arc::clone(&common));
         let mut life = Self {
             choices: Choices::new(bytes),
             queue,

@@ -31,7 +31,7 @@ const PAUSE: u32 = 32;
 /// Submit, claim, start, complete, receive: every step of a task but its future.
 pub struct Cycle {
     partner: Partner,
-    queue: HostQueue,
+    queue: Arc<HostQueue>,
     received: Arc<Received>,
     task: u64,
 }
