@@ -323,30 +323,24 @@ fn a_queue_whose_workers_cannot_start_hangs_nobody() {
 
 #[test]
 fn a_cancelled_task_that_never_yields_holds_up_nobody_but_its_worker() {
-    alone(
-        concat!(
-            module_path!(),
-            "::a_cancelled_task_that_never_yields_holds_up_nobody_but_its_worker"
-        ),
-        || {
-            let pool = builder().grace(Duration::from_millis(200)).build().unwrap();
-            let mut blocking = pool.apply(block, 0);
-            until("it to run", || pool.stats().running == 1);
-            blocking.cancel();
-            // Its outcome comes at once; no kill follows, since no time was set.
-            assert!(matches!(blocking.wait(), Err(TaskError::Cancelled)));
-            let tasks: Vec<_> = (0..200).map(|x| pool.apply(double, x)).collect();
-            for (x, task) in tasks.into_iter().enumerate() {
-                assert_eq!(task.wait().unwrap(), 2 * x as u64);
-            }
-            let stats = pool.stats();
-            assert_eq!((stats.deaths, stats.cancelled, stats.pending), (0, 1, 0));
-            // The end of the pool does not wait for it: the grace period counts there, too.
-            pool.close();
-            pool.join_blocking().unwrap();
-            assert_eq!(pool.stats().workers, 0);
-        },
-    );
+    alone("a_cancelled_task_that_never_yields_holds_up_nobody_but_its_worker", || {
+        let pool = builder().grace(Duration::from_millis(200)).build().unwrap();
+        let mut blocking = pool.apply(block, 0);
+        until("it to run", || pool.stats().running == 1);
+        blocking.cancel();
+        // Its outcome comes at once; no kill follows, since no time was set.
+        assert!(matches!(blocking.wait(), Err(TaskError::Cancelled)));
+        let tasks: Vec<_> = (0..200).map(|x| pool.apply(double, x)).collect();
+        for (x, task) in tasks.into_iter().enumerate() {
+            assert_eq!(task.wait().unwrap(), 2 * x as u64);
+        }
+        let stats = pool.stats();
+        assert_eq!((stats.deaths, stats.cancelled, stats.pending), (0, 1, 0));
+        // The end of the pool does not wait for it: the grace period counts there, too.
+        pool.close();
+        pool.join_blocking().unwrap();
+        assert_eq!(pool.stats().workers, 0);
+    });
 }
 
 #[test]
