@@ -7,7 +7,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
-use super::line::Line;
+use super::line::{Line, Made};
 use super::recipe::{PROGRAM, Recipe};
 use super::wire::{self, Build, Greeting, ZYGOTE_MAGIC, ZYGOTE_VARIABLE};
 use super::zygote;
@@ -41,5 +41,5 @@ pub(super) fn start(keep_fds: bool) -> Result<Line> {
     // Z1: the host dies here → a zygote that finds the host's pidfd readable at its first look.
     crash::here(Point::Z1);
     drop(theirs);
-    Line::greet(ours, pid, keep_fds, false)
+    Line::greet(ours, Made::Parent(pid), keep_fds)
 }

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::line::Line;
+use super::line::{Line, Made};
 use super::zygote;
 use super::{after_fork, exec};
 use crate::error::{Error, Result};
@@ -133,5 +133,5 @@ fn fork() -> Result<Line> {
     crate::sys::exit::flush_c();
     let pid = zygote::fork_from_host(ours.as_fd(), theirs, host)
         .map_err(system("fork the zygote: a limit on processes or memory is reached"))?;
-    Line::greet(ours, pid, true, true)
+    Line::greet(ours, Made::Zygote(pid), true)
 }

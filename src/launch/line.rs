@@ -10,6 +10,7 @@ use super::wire::{self, Hello};
 use crate::error::{Error, Result};
 use crate::sys::own_fd::{OwnFd, TAKEN};
 use crate::sys::poll::{PollFd, poll};
+use crate::sys::wait::Ended;
 use crate::sys::{pidfd, process, socket, wait};
 use crate::task::WorkerExit;
 
@@ -18,6 +19,9 @@ use crate::task::WorkerExit;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long an order may wait for room on a line.
 const ORDER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How a zygote ended that is not the host's child, where the kernel does not say.
+pub(super) const NOT_SAID: &str = "ended";
 
 /// A zygote, as its host sees it.
 #[derive(Debug)]
@@ -33,9 +37,20 @@ pub(super) struct Line {
     end: OnceLock<String>,
 }
 
+/// The child that the host made on its way to a zygote.
+pub(super) enum Made {
+    /// The zygote itself.
+    Zygote(u32),
+    /// A program whose child the zygote is, and which has ended when the zygote says hello: the
+    /// host's own loops over its children do not see the zygote.
+    Parent(u32),
+}
+
 impl Line {
-    /// Waits for the hello of the zygote that was just started as the child `pid`.
-    pub(super) fn greet(socket: OwnedFd, pid: u32, keeps_fds: bool, forked: bool) -> Result<Self> {
+    /// Waits for the hello of the zygote that was just started.
+    pub(super) fn greet(socket: OwnedFd, made: Made, keeps_fds: bool) -> Result<Self> {
+        let (Made::Zygote(pid) | Made::Parent(pid)) = made;
+        let forked = matches!(made, Made::Zygote(_));
         let pidfd = pidfd::open(pid).map_err(|error| {
             // It is not reaped that fast, unless the host has its children reaped at death.
             let _ = process::signal_group(pid, libc::SIGKILL);
@@ -44,18 +59,75 @@ impl Line {
         })?;
         let host = process::own_pid();
         let (socket, pidfd) = (socket.into(), pidfd.into());
-        let line = Self { socket, pidfd, host, keeps_fds, forked, end: OnceLock::new() };
-        let refused = match line.wait_for::<Hello>(line.socket.as_fd()) {
-            Ok(Hello::Ready { .. }) => return Ok(line),
-            Ok(Hello::Refused(reason)) => {
-                Error::system("start the zygote", io::Error::other(reason))
+        let mut line = Self { socket, pidfd, host, keeps_fds, forked, end: OnceLock::new() };
+        let (refused, ended) = match line.wait_for_hello(forked) {
+            Ok((Hello::Ready { .. }, Some(zygote))) => {
+                if !forked {
+                    // It has nothing more to do but to end.
+                    let _ = wait::reap_waiting(pid);
+                    line.pidfd = zygote.into();
+                }
+                return Ok(line);
             }
-            Err(error) => error,
+            Ok((Hello::Ready { .. }, None)) => {
+                let text = "its pidfd did not arrive: raise RLIMIT_NOFILE";
+                (Some(Error::system("start the zygote", io::Error::other(text))), false)
+            }
+            Ok((Hello::Refused(reason), _)) => {
+                (Some(Error::system("start the zygote", io::Error::other(reason))), false)
+            }
+            Err(error) => (error, true),
         };
-        // It may be any program, if the constructor did not catch it.
-        let _ = pidfd::send_signal(line.pidfd(), libc::SIGKILL);
-        line.lost();
-        Err(refused)
+        if !ended || refused.is_some() {
+            // It may be any program, if the constructor did not catch it. A zygote that it has
+            // made sees the line close.
+            let _ = pidfd::send_signal(line.pidfd(), libc::SIGKILL);
+        }
+        let _ = poll(&mut [PollFd::readable(line.pidfd())], Some(Duration::from_secs(1)));
+        let how = match wait::reap(line.pidfd()) {
+            Ok(Some(Ended::Exited(0))) if !forked => "ended before it said hello".to_owned(),
+            Ok(Some(ended)) => WorkerExit::from(ended).to_string(),
+            _ => "ended".to_owned(),
+        };
+        Err(refused.unwrap_or(Error::ZygoteLost(how)))
+    }
+
+    /// Waits for the first message, and for the zygote's pidfd beside it; an error is `None` when
+    /// the other end is closed.
+    fn wait_for_hello(
+        &self,
+        is_zygote: bool,
+    ) -> std::result::Result<(Hello, Option<OwnedFd>), Option<Error>> {
+        let end = Instant::now() + PATIENCE;
+        let mut buffer = [0; wire::LONGEST];
+        loop {
+            // Looked at before the socket: what a zygote said before it died is still heard.
+            let dead = is_zygote && self.is_dead();
+            match socket::recv(self.socket(), &mut buffer) {
+                Ok(Some(mut got)) => {
+                    let hello = wire::decode(&buffer[..got.len]);
+                    let odd = || Some(Error::Corrupt("the zygote's hello is not one".into()));
+                    return Ok((hello.ok_or_else(odd)?, got.fds.pop()));
+                }
+                Ok(None) => return Err(None),
+                Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => return Err(None),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Err(Some(Error::system("hear from the zygote", error)));
+                }
+                Err(_) if dead => return Err(None),
+                Err(_) => {}
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let text = "it does not say hello: does the program not link this library?";
+                return Err(Some(Error::system("start the zygote", io::Error::other(text))));
+            }
+            let mut fds = vec![PollFd::readable(self.socket())];
+            if is_zygote {
+                fds.push(PollFd::readable(self.pidfd()));
+            }
+            poll(&mut fds, Some(left)).map_err(|error| Some(Error::system("poll", error)))?;
+        }
     }
 
     /// Returns the socket on which pools are announced.
@@ -104,6 +176,20 @@ impl Line {
         }
         self.end.get_or_init(|| match wait::reap(self.pidfd()) {
             Ok(Some(ended)) => WorkerExit::from(ended).to_string(),
+            // It is another process's child. The kernel says how it ended once that has reaped it,
+            // which most do at once.
+            Err(_) => {
+                const TRIES: u32 = 20;
+                let status = (0..TRIES).find_map(|_| {
+                    let status = pidfd::status(self.pidfd());
+                    if status.is_none() {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    status
+                });
+                let how = status.map(|ended| WorkerExit::from(ended).to_string());
+                how.unwrap_or_else(|| NOT_SAID.to_owned())
+            }
             _ => "ended, and other code reaped it".to_owned(),
         })
     }

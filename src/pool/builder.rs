@@ -477,6 +477,7 @@ impl PoolBuilder {
                 exit_hook: self.exit_hook.take().transpose()?,
                 runtime_initializer: self.runtime_initializer,
                 exception_handler: self.exception_handler,
+                replaced: self.replaces,
                 host_logs: crate::worker::logs_reach_somebody(),
                 spin_ns: WORKER_SPIN_NS,
                 searchers: searchers() as u32,

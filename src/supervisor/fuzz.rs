@@ -66,6 +66,7 @@ fn plan(replaces: bool) -> Plan {
             spin_ns: 0,
             searchers: 1,
             crowded: false,
+            replaced: true,
             host_logs: false,
         },
     }

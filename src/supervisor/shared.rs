@@ -14,7 +14,7 @@ use crate::sync::lock;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::forked;
 use crate::sys::own_fd::OwnFd;
-use crate::sys::{pidfd, thread};
+use crate::sys::{pidfd, requests, thread};
 use crate::task::{TaskError, WorkerExit};
 
 use super::plan::Plan;
@@ -307,7 +307,12 @@ impl Shared {
         let Some(single) = self.single().filter(|single| single.exit.is_none()) else {
             return Ok(());
         };
-        match pidfd::send_signal(single.pidfd.as_fd(), signal) {
+        let sent = match signal {
+            // One that anybody else sends asks a worker for less.
+            libc::SIGTERM => requests::terminate(single.pidfd.as_fd()),
+            _ => pidfd::send_signal(single.pidfd.as_fd(), signal),
+        };
+        match sent {
             Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
                 Err(Error::system("send the process a signal", error))
             }

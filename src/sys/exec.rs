@@ -21,7 +21,7 @@ pub(crate) fn execute(program: &CStr, arguments: &[CString], environment: &[CStr
 ///
 /// The child shares this process's memory until it executes, and runs nothing but the C library
 /// in between: this may be called with any number of threads, and costs the same in a large
-/// process. It leads a process group of its own, has every signal at its default and unblocked,
+/// process. It leads a process group of its own, has every signal at its default and blocked,
 /// standard input from `/dev/null`, and `inherited` under the same numbers; other descriptors are
 /// inherited unless close-on-exec.
 pub(crate) fn spawn(
@@ -97,9 +97,8 @@ impl Attributes {
             | libc::POSIX_SPAWN_SETSIGDEF;
         // SAFETY: `attributes` is initialised; each set is initialised before it is copied.
         unsafe {
-            libc::sigemptyset(signals.as_mut_ptr());
-            ok(libc::posix_spawnattr_setsigmask(&mut attributes.0, signals.as_ptr()))?;
             libc::sigfillset(signals.as_mut_ptr());
+            ok(libc::posix_spawnattr_setsigmask(&mut attributes.0, signals.as_ptr()))?;
             ok(libc::posix_spawnattr_setsigdefault(&mut attributes.0, signals.as_ptr()))?;
             ok(libc::posix_spawnattr_setpgroup(&mut attributes.0, 0))?;
             ok(libc::posix_spawnattr_setflags(&mut attributes.0, flags as libc::c_short))?;

@@ -29,6 +29,7 @@ pub(crate) mod place;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod random;
+pub(crate) mod requests;
 pub(crate) mod rlimit;
 pub(crate) mod scheduling;
 #[cfg(feature = "sandbox")]

@@ -4,6 +4,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use super::wait::Ended;
+
 /// Opens a process; readable from the moment it is dead. Close-on-exec.
 ///
 /// Certain to be the process meant only for oneself, and for one's own child before it is reaped.
@@ -29,6 +31,63 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> 
 pub(crate) fn kill_group(pidfd: BorrowedFd<'_>) -> io::Result<()> {
     const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_long = 1 << 2;
     send(pidfd, libc::SIGKILL, PIDFD_SIGNAL_PROCESS_GROUP)
+}
+
+/// How a process ended that is dead and reaped, by whomever; `None` where the kernel (before Linux
+/// 6.15) does not say, and while it is not reaped.
+pub(crate) fn status(pidfd: BorrowedFd<'_>) -> Option<Ended> {
+    /// The kernel's `struct pidfd_info`, of its first version.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+    /// Asks for the exit code, and says that it is there.
+    const EXIT: u64 = 1 << 3;
+    /// `_IOWR(0xFF, 11, struct pidfd_info)`.
+    const GET_INFO: u32 = 0b11 << 30 | (size_of::<Info>() as u32) << 16 | 0xff << 8 | 11;
+    let mut info = Info { mask: EXIT, ..Info::default() };
+    // SAFETY: `info` is laid out as the kernel fills it in, and as long as the request says.
+    let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_INFO as _, &raw mut info) };
+    if result == -1 || info.mask & EXIT == 0 {
+        return None;
+    }
+    Some(match (info.exit_code & 0x7f, info.exit_code >> 8 & 0xff) {
+        (0, status) => Ended::Exited(status),
+        (signal, _) => Ended::Signalled { signal, core_dumped: info.exit_code & 0x80 != 0 },
+    })
+}
+
+/// Sends a signal that says it was queued, with a value, as `sigqueue` does.
+pub(crate) fn queue_signal(pidfd: BorrowedFd<'_>, signal: i32, value: usize) -> io::Result<()> {
+    /// What `siginfo_t` is for a signal that was queued.
+    #[repr(C)]
+    struct Queued {
+        signal: i32,
+        error: i32,
+        code: i32,
+        /// The rest is aligned for its pointer.
+        unused: [i32; 1],
+        sender: [u32; 2],
+        value: usize,
+        rest: [u8; 96],
+    }
+    const { assert!(size_of::<Queued>() == size_of::<libc::siginfo_t>()) };
+    // SAFETY: takes nothing.
+    let user = unsafe { libc::getuid() };
+    let sender = [std::process::id(), user];
+    let code = libc::SI_QUEUE;
+    let info = Queued { signal, error: 0, code, unused: [0], sender, value, rest: [0; 96] };
+    // SAFETY: `info` is laid out as the kernel reads it, and lives across the call.
+    let result = unsafe {
+        let fd = pidfd.as_raw_fd() as libc::c_long;
+        let signal = signal as libc::c_long;
+        libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, &raw const info, 0 as libc::c_long)
+    };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn send(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_long) -> io::Result<()> {

@@ -33,6 +33,46 @@ pub unsafe fn fork() -> io::Result<Side> {
     }
 }
 
+/// Makes a copy of this process that no `wait` of this process sees: it sends no signal when it
+/// ends, and is waited for by its descriptor only.
+///
+/// Child handlers (`pthread_atfork`) do not run in it. Where the system does not say where the C
+/// library keeps the thread's id, which is then wrong in the copy, this is a [`fork`] like any
+/// other.
+///
+/// # Errors
+///
+/// As for [`fork`].
+///
+/// # Safety
+///
+/// As for [`fork`].
+pub(crate) unsafe fn fork_unseen() -> io::Result<Side> {
+    let mut thread_id = std::ptr::null_mut::<libc::pid_t>();
+    // SAFETY: the option takes the address of a pointer to fill in.
+    let told = unsafe { libc::prctl(libc::PR_GET_TID_ADDRESS, &raw mut thread_id) };
+    if told == -1 || thread_id.is_null() {
+        // SAFETY: the caller vouches.
+        return unsafe { fork() };
+    }
+    let flags = (libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID) as libc::c_long;
+    let none = 0 as libc::c_long;
+    // SAFETY: a copy with memory of its own and no stack given goes on here, as `fork` has it; the
+    // thread's id is written where the C library keeps it, as its own `fork` does. The caller
+    // vouches for the single thread. The order of the last two arguments is the architecture's.
+    let pid = unsafe {
+        #[cfg(target_arch = "x86_64")]
+        let pid = libc::syscall(libc::SYS_clone, flags, none, none, thread_id, none);
+        #[cfg(not(target_arch = "x86_64"))]
+        let pid = libc::syscall(libc::SYS_clone, flags, none, none, none, thread_id);
+        pid
+    };
+    match check(pid as libc::c_int)? {
+        0 => Ok(Side::Child),
+        pid => Ok(Side::Parent(pid as u32)),
+    }
+}
+
 /// Returns this process's id.
 pub(crate) fn own_pid() -> u32 {
     std::process::id()
@@ -41,6 +81,18 @@ pub(crate) fn own_pid() -> u32 {
 /// Returns the id of this process's parent, at this moment.
 pub(crate) fn parent_pid() -> u32 {
     std::os::unix::process::parent_id()
+}
+
+/// Makes this process the leader of a session, and so of a process group, without a terminal.
+pub(crate) fn lead_session() -> io::Result<()> {
+    // SAFETY: takes nothing.
+    check(unsafe { libc::setsid() }).map(drop)
+}
+
+/// From now on processes below this one whose parent ends are children of this process.
+pub(crate) fn adopt_orphans() -> io::Result<()> {
+    // SAFETY: the option takes one number.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1 as libc::c_ulong) }).map(drop)
 }
 
 /// Makes `pid` (0: this process) the leader of a process group of its own.

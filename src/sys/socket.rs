@@ -41,6 +41,21 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
 }
 
+/// Has the kernel continue this process, should it be stopped, whenever a message comes on a socket
+/// and when its other end is closed.
+pub(crate) fn continue_at_messages(socket: BorrowedFd<'_>) -> io::Result<()> {
+    /// The same on every platform; the C bindings lack it.
+    const F_SETSIG: libc::c_int = 10;
+    let fd = socket.as_raw_fd();
+    // SAFETY: the options take numbers only.
+    unsafe {
+        check(libc::fcntl(fd, libc::F_SETOWN, libc::getpid()))?;
+        check(libc::fcntl(fd, F_SETSIG, libc::SIGCONT))?;
+        let flags = check(libc::fcntl(fd, libc::F_GETFL))?;
+        check(libc::fcntl(fd, libc::F_SETFL, flags | libc::O_ASYNC)).map(drop)
+    }
+}
+
 /// Sends one message, with copies of `fds`; never waits and never raises `SIGPIPE`.
 ///
 /// # Errors

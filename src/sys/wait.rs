@@ -32,6 +32,18 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
     wait(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, libc::WNOHANG)
 }
 
+/// Returns the pid of a child that is dead, any one, and leaves it a zombie.
+pub(crate) fn any_dead() -> Option<u32> {
+    // SAFETY: all-zero is a valid `siginfo_t`, a plain C struct.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: `info` is writable and of the type the call fills in.
+    retry(|| check(unsafe { libc::waitid(libc::P_ALL, 0, &mut info, flags) })).ok()?;
+    // SAFETY: a call that succeeded filled in the fields of a child's end, or left them zero.
+    let pid = unsafe { info.si_pid() };
+    (pid > 0).then_some(pid as u32)
+}
+
 /// Waits until the child `pid` is dead and reaps it.
 ///
 /// For a child that was sent `SIGKILL`, or ends by itself, and that no other code reaps.
@@ -42,7 +54,8 @@ pub fn reap_waiting(pid: u32) -> io::Result<Option<Ended>> {
 fn wait(kind: libc::idtype_t, id: libc::id_t, flags: libc::c_int) -> io::Result<Option<Ended>> {
     // SAFETY: all-zero is a valid `siginfo_t`, a plain C struct.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    let flags = flags | libc::WEXITED;
+    // Those that no ordinary wait sees, too.
+    let flags = flags | libc::WEXITED | libc::__WALL;
     // SAFETY: `info` is writable and of the type the call fills in.
     retry(|| check(unsafe { libc::waitid(kind, id, &mut info, flags) }))?;
     // SAFETY: a call that succeeded filled in the fields of a child's end, or left them zero.

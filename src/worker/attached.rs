@@ -12,6 +12,7 @@ use crate::control::Phase;
 use crate::error::{Error, Result};
 use crate::table::INLINE_INPUT;
 use crate::task::{Status, TaskFailure, codec};
+use crate::sys::requests;
 
 use super::claimed::{Claimed, now};
 use super::config::WorkerConfig;
@@ -113,6 +114,8 @@ pub struct AttachedWorker {
     in_hand: InHand,
     /// The last look found nothing, and this worker could not have taken a task.
     idle_and_full: bool,
+    /// What a `SIGTERM` rings.
+    _bell: requests::Bell,
 }
 
 impl AttachedWorker {
@@ -123,6 +126,8 @@ impl AttachedWorker {
         let config = WorkerConfig::decode(&config).map_err(Error::Corrupt)?;
         let shape = config.shape(fds.bells.len());
         let engine = Engine::open(id, lane_start, handback_start, shape, fds).map_err(system)?;
+        let bell = requests::Bell::new(engine.own_bell().as_fd()).map_err(system)?;
+        requests::catch(config.replaced).map_err(system)?;
         // A hook with a vtable is a function of a Rust host, which this program may not have.
         let foreign = config.initializer.filter(|hook| hook.vtable.is_none());
         Ok(Self {
@@ -137,6 +142,7 @@ impl AttachedWorker {
             ready: false,
             in_hand: InHand::new(config.max_tasks),
             idle_and_full: false,
+            _bell: bell,
         })
     }
 
@@ -176,6 +182,7 @@ impl AttachedWorker {
         loop {
             self.attend();
             self.place_outputs();
+            self.in_hand.retire_if_asked(&mut self.engine);
             if let Some(event) = self.look() {
                 return event;
             }
@@ -187,7 +194,8 @@ impl AttachedWorker {
                 self.engine.sleep();
             }
             // The look after the fence in `sleep`.
-            if self.engine.has_attention() || can_take && self.engine.has_task() {
+            let asked = self.in_hand.must_retire();
+            if asked || self.engine.has_attention() || can_take && self.engine.has_task() {
                 self.engine.wake();
                 continue;
             }

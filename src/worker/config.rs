@@ -39,6 +39,8 @@ pub(crate) struct WorkerConfig {
     pub(crate) runtime_initializer: Option<ImageAddress<ConfigureRuntime>>,
     /// Called with each task's error before it becomes text.
     pub(crate) exception_handler: Option<ImageAddress<HandleException>>,
+    /// A worker that ends is replaced.
+    pub(crate) replaced: bool,
     /// The host has a logger.
     pub(crate) host_logs: bool,
     /// How long a look for work may spin, in nanoseconds: about what a wake-up costs.
@@ -83,6 +85,7 @@ impl WorkerConfig {
             spin_ns: 0,
             searchers: 1,
             crowded: false,
+            replaced: true,
             host_logs: false,
         }
     }

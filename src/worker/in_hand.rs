@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::control::Phase;
+use crate::sys::requests;
 use crate::table::{Call, StateWord};
 use crate::task::Status;
 
@@ -70,6 +71,21 @@ impl InHand {
     #[inline]
     pub(super) fn has_claimed_all(&self) -> bool {
         self.claims_left == Some(0)
+    }
+
+    /// Takes no more tasks once the process was asked by `SIGTERM` to retire.
+    #[inline]
+    pub(super) fn retire_if_asked(&mut self, engine: &mut Engine) {
+        if self.must_retire() {
+            self.claims_left = Some(0);
+            engine.set_phase(Phase::Retiring);
+        }
+    }
+
+    /// Returns whether the process was asked to retire, and has not begun to.
+    #[inline]
+    pub(super) fn must_retire(&self) -> bool {
+        requests::must_retire() && self.claims_left != Some(0)
     }
 
     /// Claims a task, `idle` if nothing is in flight. `None` if there is none that may be taken.

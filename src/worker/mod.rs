@@ -20,12 +20,13 @@ mod slots;
 mod spin;
 mod start;
 
+use std::os::fd::AsFd;
 use std::panic::AssertUnwindSafe;
 
 use tracing::Instrument;
 
 use crate::control::Phase;
-use crate::sys::{exit, stderr};
+use crate::sys::{exit, requests, signal, stderr};
 use crate::task::exception;
 
 pub use attached::{AttachedWorker, Completion, Event};
@@ -114,6 +115,10 @@ fn serve(
     let mut engine =
         Engine::open(id, lane_start, handback_start, shape, fds).map_err(|e| e.to_string())?;
     engine.may_end();
+    let _bell = requests::Bell::new(engine.own_bell().as_fd()).map_err(|e| e.to_string())?;
+    requests::catch(config.replaced).map_err(|e| e.to_string())?;
+    // What was sent since the fork comes now.
+    signal::Mask::of(&[]).set().map_err(|e| e.to_string())?;
     panics::install();
     if last_words::NEEDED {
         last_words::prepare(engine.last_words().map_err(|e| e.to_string())?);

@@ -279,6 +279,7 @@ impl Future for Root<'_> {
         this.engine.wake();
         this.spin.wake();
         this.in_hand.ask_again();
+        this.in_hand.retire_if_asked(this.engine);
         let mut polls = 0;
         loop {
             this.attend();

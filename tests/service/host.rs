@@ -32,7 +32,6 @@ pub struct End {
     pub stderr: String,
 }
 
-#[allow(dead_code)] // used by the tests of signals
 impl Host {
     /// Starts this binary in a role.
     pub fn start(role: &str) -> Self {
@@ -92,7 +91,6 @@ pub fn run(role: &str) -> End {
     Host::start(role).end()
 }
 
-#[allow(dead_code)] // used by the tests of signals
 /// Waits until `look` finds something.
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + WATCHDOG;

@@ -2,6 +2,7 @@
 //! are processes of their own, with a `main` of their own, which the test harness does not have.
 
 mod host;
+mod sig;
 mod snap;
 
 use std::panic::catch_unwind;
@@ -10,8 +11,8 @@ use std::process::ExitCode;
 /// A name, and what is done under it.
 type Named = (&'static str, fn());
 
-const TESTS: &[&[Named]] = &[snap::TESTS];
-const ROLES: &[&[Named]] = &[snap::ROLES];
+const TESTS: &[&[Named]] = &[sig::TESTS, snap::TESTS];
+const ROLES: &[&[Named]] = &[sig::ROLES, snap::ROLES];
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));

@@ -8,7 +8,13 @@ use crate::sys::eventfd::EventFd;
 use crate::sys::{fd, oom, process};
 use crate::table::WorkerId;
 
-/// The mask of the signals that a worker ignores.
+/// The mask of the signals that a worker blocks until its loop catches them.
+pub(super) const AWAITED: u64 = bit(libc::SIGINT)
+    | bit(libc::SIGPIPE)
+    | bit(libc::SIGTERM)
+    | bit(libc::SIGHUP)
+    | bit(libc::SIGQUIT);
+/// The mask of the signals that a command ignores until it attaches.
 pub(super) const IGNORED: u64 = bit(libc::SIGINT) | bit(libc::SIGPIPE);
 /// Two signals are the C library's own, and cannot be changed.
 pub(super) const DECIDED: u64 = !(bit(32) | bit(33));
@@ -37,10 +43,11 @@ fn a_worker_has_its_orders_and_its_own_descriptors_only() {
 }
 
 #[test]
-fn a_worker_is_alone_in_a_group_under_a_zygote_that_is_not_the_host() {
+fn a_worker_is_alone_in_a_session_under_a_zygote_that_is_not_the_host() {
     let rig = Rig::new("describe");
     let worker = rig.describe(FIRST);
     assert_eq!(worker.get("group"), worker.get("pid"));
+    assert_eq!(worker.get("session"), worker.get("pid"));
     assert_eq!(worker.get("Threads"), "1");
     assert_eq!(worker.get("Name"), "aiopool 0.0");
     let parent: u32 = worker.get("parent").parse().unwrap();
@@ -50,12 +57,12 @@ fn a_worker_is_alone_in_a_group_under_a_zygote_that_is_not_the_host() {
 }
 
 #[test]
-fn a_worker_has_default_signals_but_two_and_dies_before_its_host() {
+fn a_worker_has_default_signals_and_dies_before_its_host() {
     let rig = Rig::new("describe");
     let worker = rig.describe(FIRST);
-    assert_eq!(worker.mask("SigBlk"), 0);
+    assert_eq!(worker.mask("SigBlk"), AWAITED);
     assert_eq!(worker.mask("SigCgt"), 0);
-    assert_eq!(worker.mask("SigIgn") & DECIDED, IGNORED);
+    assert_eq!(worker.mask("SigIgn") & DECIDED, 0);
     let host = oom::score_adjustment().unwrap();
     let own: i32 = worker.get("oom").parse().unwrap();
     assert!(own > host || own == 1000, "{own} is not above {host}");

@@ -18,9 +18,9 @@ fn an_exit_is_told_with_its_status() {
 
 #[test]
 fn a_signal_is_told_by_its_number() {
-    let rig = Rig::new("signal 15");
+    let rig = Rig::new("signal 10");
     rig.start(FIRST);
-    let exit = WorkerExit::Signalled { signal: libc::SIGTERM, core_dumped: false };
+    let exit = WorkerExit::Signalled { signal: libc::SIGUSR1, core_dumped: false };
     assert_eq!(rig.death(FIRST), exit);
 }
 

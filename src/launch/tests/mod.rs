@@ -128,6 +128,7 @@ fn describe(start: &WorkerStart) -> String {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let after_name = stat.rsplit_once(") ").unwrap().1;
     text += &format!("group={}\n", after_name.split(' ').nth(2).unwrap());
+    text += &format!("session={}\n", after_name.split(' ').nth(3).unwrap());
     for line in std::fs::read_to_string("/proc/self/status").unwrap().lines() {
         if let Some((name, value)) = line.split_once(':') {
             text += &format!("{name}={}\n", value.trim());

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::panic::catch_unwind;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::rig::WATCHDOG;
 use crate::sys::exit::orderly_exit;
@@ -11,6 +12,26 @@ use crate::sys::poll::{PollFd, poll};
 
 /// Names the role in the environment of a host.
 const VARIABLE: &str = "LAUNCH_TEST_ROLE";
+
+/// Tells one host from every other, in its environment.
+const HOST: &str = "LAUNCH_TEST_HOST";
+
+/// The zygotes of this process, which is in a role.
+pub(super) fn own_zygotes() -> Vec<u32> {
+    zygotes(&format!("{HOST}={}", std::env::var(HOST).unwrap()))
+}
+
+/// The zygotes whose environment has this entry. They need not be children of their host.
+pub(super) fn zygotes(mark: &str) -> Vec<u32> {
+    let has = |pid: &u32| {
+        let read = |name| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let entry = |environ: Vec<u8>| environ.split(|&b| b == 0).any(|e| e == mark.as_bytes());
+        read("comm") == b"aiopool-zygote\n" && entry(read("environ"))
+    };
+    let all = std::fs::read_dir("/proc").unwrap();
+    let all = all.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    all.filter(has).collect()
+}
 
 /// Plays the role that the environment asks for, if it does.
 pub(in crate::launch) fn before_main() {
@@ -22,11 +43,14 @@ pub(in crate::launch) fn before_main() {
 
 /// Starts this binary in a role.
 pub(super) fn start(name: &str) -> Host {
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+    let number = STARTED.fetch_add(1, Ordering::Relaxed);
+    let mark = format!("{HOST}={}.{number}", std::process::id());
     let mut command = Command::new("/proc/self/exe");
     let command = command.env(VARIABLE, name).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    let mut child = command.env(HOST, &mark[HOST.len() + 1..]).spawn().unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
-    Host { child, output }
+    Host { child, output, mark }
 }
 
 /// Plays a role to its end, which has to be a good one, and gives what it wrote.
@@ -42,6 +66,8 @@ pub(super) fn play(name: &str) -> String {
 /// A host that is not this process.
 pub(super) struct Host {
     pub child: Child,
+    /// What its zygotes have in their environment, and no others.
+    pub mark: String,
     output: BufReader<std::process::ChildStdout>,
 }
 

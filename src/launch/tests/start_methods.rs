@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::contract::{DECIDED, IGNORED};
+use super::contract::{AWAITED, DECIDED, IGNORED};
 use super::rig::{FIRST, Rig, spec};
 use crate::launch::{PoolSpec, StartMethod};
 use crate::table::WorkerId;
@@ -36,8 +36,9 @@ fn a_spawned_worker_has_what_a_forked_one_has() {
     assert_eq!(worker.get("inherited"), "false");
     assert_eq!(worker.get("stdin"), "/dev/null");
     assert_eq!(worker.get("group"), worker.get("pid"));
-    assert_eq!(worker.mask("SigBlk"), 0);
-    assert_eq!(worker.mask("SigIgn") & DECIDED, IGNORED);
+    assert_eq!(worker.get("session"), worker.get("pid"));
+    assert_eq!(worker.mask("SigBlk"), AWAITED);
+    assert_eq!(worker.mask("SigIgn") & DECIDED, 0);
     assert_eq!(worker.all("variable").next(), None);
 }
 
@@ -54,6 +55,8 @@ fn a_command_that_attaches_is_a_worker() {
         let worker = rig.describe(WorkerId { queue: 0, slot: 1, incarnation: 2 });
         assert_eq!(worker.get("id"), "worker 0.1#2");
         assert_eq!(worker.get("bells"), "2");
+        assert_eq!(worker.mask("SigBlk"), 0);
+        assert_eq!(worker.mask("SigIgn") & DECIDED, IGNORED);
         assert_eq!(worker.get("foreign"), "[]");
         assert_eq!(worker.get("missing"), "0");
         assert_eq!(worker.get("inherited"), "false");

@@ -14,7 +14,7 @@ use super::origin::Origin;
 use super::pool::KeptPool;
 use crate::sync::crash::{self, Point};
 use crate::sys::exit::exit_now;
-use crate::sys::{exec, fd, image, memfd, process, signal, socket, surroundings};
+use crate::sys::{exec, fd, image, memfd, process, requests, signal, socket, surroundings};
 use crate::table::WorkerId;
 use crate::worker::{self, WorkerFds, WorkerStart};
 
@@ -107,13 +107,18 @@ impl Plan {
 
     fn prepare(&mut self, started: &OwnedFd) -> Result<(), String> {
         let cannot = |what: &'static str| move |error: io::Error| format!("cannot {what}: {error}");
-        process::lead_group(0).map_err(cannot("lead a process group"))?;
+        process::lead_session().map_err(cannot("lead a session"))?;
         crash::here(Point::Z3);
         self.die_with_zygote()?;
-        // The zygote ignores SIGINT, too: there is no moment at which a Ctrl-C ends a worker.
-        signal::default_all_but(&[libc::SIGINT, libc::SIGPIPE])
-            .map_err(cannot("set what signals do"))?;
-        signal::clear_mask().map_err(cannot("unblock signals"))?;
+        // A worker of ours unblocks the rest when it catches it, so that nothing is lost and there
+        // is no moment at which it ends a worker. A foreign program must not start with a mask.
+        let foreign = matches!(self.method, StartMethod::Command(_));
+        let (ignored, blocked): (&[_], &[_]) = match foreign {
+            true => (&[libc::SIGINT, libc::SIGPIPE], &[]),
+            false => (&[], &requests::CAUGHT),
+        };
+        signal::default_all_but(ignored).map_err(cannot("set what signals do"))?;
+        signal::Mask::of(blocked).set().map_err(cannot("unblock signals"))?;
         fd::silence_stdin().map_err(cannot("open /dev/null"))?;
         if !self.keep_fds {
             let mut keep: Vec<_> = self.all_fds(started).iter().map(AsRawFd::as_raw_fd).collect();

@@ -27,10 +27,11 @@ impl Child {
         Self { id, pool, pid, pidfd, executed, started: None, killed: false }
     }
 
-    /// Kills it and its process group.
+    /// Kills it, in whatever group it is, and the group that it leads.
     pub(super) fn kill(&mut self) {
         self.killed = true;
-        // Its task may have moved it to another group. An error: it is dead.
+        // Before it leads its group, or when its task has moved it to another, this alone finds it.
+        // An error: it is dead.
         let _ = pidfd::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
         // The only possible cause is that the group is empty.
         let _ = process::signal_group(self.pid, libc::SIGKILL);

@@ -13,6 +13,8 @@ use super::identity::{is_for_us, number_of, restore_environment};
 use super::{attach, refuse, run};
 use crate::error::{Error, Result};
 use crate::launch::wire::{self, Greeting, ZYGOTE_MAGIC, ZYGOTE_VARIABLE};
+use crate::sys::exit::exit_now;
+use crate::sys::process::Side;
 use crate::sys::{fd, process, socket};
 
 /// Set by the constructor: proof that it is part of this image and that it runs.
@@ -89,7 +91,19 @@ fn become_zygote(fd: RawFd) {
     // SAFETY: before `main`; should a library have started a thread, the zygote refuses later.
     unsafe { restore_environment(ZYGOTE_VARIABLE, greeting.preloaded) };
     match take_over(&line, greeting.keep_fds) {
-        Ok(host) => run(line, host),
+        Ok(host) => run_in_child(line, host),
+        Err(reason) => refuse(&line, reason),
+    }
+}
+
+/// Runs the zygote in a child of this process, and ends: the host, whose child this process is,
+/// may wait for all its children.
+fn run_in_child(line: OwnedFd, host: OwnedFd) -> ! {
+    // SAFETY: before `main`. Should a library have started a thread, what it had locked stays
+    // locked in the copy, which calls none but the C library, whose `fork` sees to its own locks.
+    match unsafe { process::fork() } {
+        Ok(Side::Child) => run(line, host),
+        Ok(Side::Parent(_)) => exit_now(0),
         Err(reason) => refuse(&line, reason),
     }
 }

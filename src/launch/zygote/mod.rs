@@ -27,14 +27,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(crate) use attach::attach;
 pub(super) use constructor::check_catchable;
 
-use self::origin::{Origin, StartLine};
+use self::origin::{Lines, Origin, StartLine};
 use self::serve::Zygote;
 use super::wire::{self, Build, Hello};
 use crate::sync::crash::{self, Point};
 use crate::sys::exit::{exit_now, orderly_exit};
 use crate::sys::process::{self, Side};
 use crate::sys::rlimit::{self, Limit, Resource};
-use crate::sys::{fd, image, signal, socket};
+use crate::sys::{fd, image, pidfd, signal, socket};
 
 /// Forks the zygote from the host, which has one thread, and says its pid.
 ///
@@ -47,8 +47,13 @@ pub(super) fn fork_from_host(
     if process::thread_count()? != 1 {
         return Err(io::Error::other("this process has more than one thread"));
     }
+    let mask = signal::Mask::all().set()?;
     // SAFETY: counted just above, and the one thread is here.
-    match unsafe { process::fork() }? {
+    let forked = unsafe { process::fork_unseen() };
+    if !matches!(forked, Ok(Side::Child)) {
+        mask.set()?;
+    }
+    match forked? {
         Side::Parent(pid) => {
             // Done by both sides, so that neither can act before it is.
             let _ = process::lead_group(pid);
@@ -66,11 +71,11 @@ pub(super) fn fork_from_host(
 /// Runs a zygote, however it came to be, until its host is gone.
 fn run(line: OwnedFd, host: OwnedFd) -> ! {
     let served = catch_unwind(AssertUnwindSafe(|| {
-        let (origin, start_line) = match prepare(&line) {
+        let (origin, lines) = match prepare(&line) {
             Ok(prepared) => prepared,
             Err(reason) => refuse(&line, reason),
         };
-        Zygote::new(line, host, origin, start_line).serve()
+        Zygote::new(line, host, origin, lines).serve()
     }));
     match served {
         // A worker that was just forked; all that was the zygote's is closed.
@@ -82,13 +87,17 @@ fn run(line: OwnedFd, host: OwnedFd) -> ! {
 }
 
 /// Makes this process what a zygote is, and tells the host so.
-fn prepare(line: &OwnedFd) -> io::Result<(Origin, StartLine)> {
+fn prepare(line: &OwnedFd) -> io::Result<(Origin, Lines)> {
     fd::silence_stdin()?;
     process::lead_group(0)?;
-    // Ctrl-C is the host's to decide about. SIGHUP comes when the host dies while this process is
-    // stopped, with a SIGCONT: then there are workers to be ended (Z9).
-    signal::default_all_but(&[libc::SIGINT, libc::SIGPIPE, libc::SIGHUP])?;
-    signal::clear_mask()?;
+    // When to end is the host's to decide, whoever sends signals to all processes of a service.
+    // All are blocked already, since before there was this process: none ever had an effect. What
+    // is sent to a worker that was just forked waits for the worker to be ready for it.
+    signal::Mask::all().set()?;
+    signal::default_all_but(&[])?;
+    // Z9: a stopped zygote serves no less for it, and sees its host die.
+    socket::continue_at_messages(line.as_fd())?;
+    process::adopt_orphans()?;
     process::set_name(c"aiopool-zygote")?;
     if process::thread_count()? != 1 {
         return Err(io::Error::other(
@@ -101,11 +110,13 @@ fn prepare(line: &OwnedFd) -> io::Result<(Origin, StartLine)> {
     let build = Build::own(&image::own()?)?;
     let origin = Origin { build, pid };
     let (ours, theirs) = socket::pair()?;
-    let start_line = StartLine { ours, theirs };
+    let deaths = signal::descriptor(&[libc::SIGCHLD])?;
+    let lines = Lines { start_line: StartLine { ours, theirs }, deaths };
     // Z2: dies here → the host's wait ends with its death.
     crash::here(Point::Z2);
-    socket::send(line.as_fd(), &wire::encode(&Hello::Ready { pid }), &[])?;
-    Ok((origin, start_line))
+    let own = pidfd::open(pid)?;
+    socket::send(line.as_fd(), &wire::encode(&Hello::Ready { pid }), &[own.as_fd()])?;
+    Ok((origin, lines))
 }
 
 /// Tells the host why there is no zygote, and ends.

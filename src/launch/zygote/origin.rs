@@ -14,6 +14,14 @@ pub(super) struct Origin {
     pub pid: u32,
 }
 
+/// What a zygote hears its children by.
+#[derive(Debug)]
+pub(super) struct Lines {
+    pub start_line: StartLine,
+    /// Readable when a child has died.
+    pub deaths: OwnedFd,
+}
+
 /// Where starting workers say how it went.
 #[derive(Debug)]
 pub(super) struct StartLine {

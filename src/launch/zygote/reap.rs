@@ -7,10 +7,23 @@ use super::child_table::Child;
 use super::serve::Zygote;
 use crate::sync::crash::{self, Point};
 use crate::sys::wait::{self, Ended};
-use crate::sys::{clock, process};
+use crate::sys::{clock, process, signal};
 use crate::task::WorkerExit;
 
 impl Zygote {
+    /// Reaps what tasks had started and left behind, which is this process's child since.
+    pub(super) fn reap_orphans(&mut self) {
+        signal::take_pending(self.deaths.as_fd());
+        while let Some(pid) = wait::any_dead() {
+            match self.workers.iter().position(|worker| worker.pid == pid) {
+                Some(index) => self.reap(index),
+                None => {
+                    let _ = wait::reap_waiting(pid);
+                }
+            }
+        }
+    }
+
     /// Reaps a dead worker: reads its status, kills what is left of its group, reaps, reports.
     pub(super) fn reap(&mut self, index: usize) {
         let worker = self.workers.remove(index);

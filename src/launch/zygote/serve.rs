@@ -13,7 +13,7 @@ use super::child::Plan;
 use super::child_table::Child;
 use super::follow;
 use super::oom_watch::OomWatch;
-use super::origin::{Origin, StartLine};
+use super::origin::{Lines, Origin, StartLine};
 use super::pool::{Heard, Pool, TOO_MANY_FDS};
 use crate::sync::crash::{self, Point};
 use crate::sys::poll::{PollFd, poll};
@@ -36,20 +36,33 @@ pub(super) struct Zygote {
     last_key: u64,
     pub(super) oom: OomWatch,
     start_line: StartLine,
+    /// Readable when a child has died.
+    pub(super) deaths: OwnedFd,
 }
 
 /// What there is to do.
 struct Ready {
     host: bool,
     line: bool,
+    deaths: bool,
     pools: Vec<bool>,
     workers: Vec<bool>,
 }
 
 impl Zygote {
-    pub(super) fn new(line: OwnedFd, host: OwnedFd, origin: Origin, start_line: StartLine) -> Self {
-        let (pools, workers) = (Vec::new(), Vec::new());
-        Self { line, host, origin, pools, workers, last_key: 0, oom: OomWatch::new(), start_line }
+    pub(super) fn new(line: OwnedFd, host: OwnedFd, origin: Origin, lines: Lines) -> Self {
+        let Lines { start_line, deaths } = lines;
+        Self {
+            line,
+            host,
+            origin,
+            pools: Vec::new(),
+            workers: Vec::new(),
+            last_key: 0,
+            oom: OomWatch::new(),
+            start_line,
+            deaths,
+        }
     }
 
     /// Serves until the host is gone.
@@ -66,6 +79,9 @@ impl Zygote {
             self.hear_started();
             for index in (0..ready.workers.len()).rev().filter(|&index| ready.workers[index]) {
                 self.reap(index);
+            }
+            if ready.deaths {
+                self.reap_orphans();
             }
             // One order each, then the host is looked at again.
             for index in (0..ready.pools.len()).rev().filter(|&index| ready.pools[index]) {
@@ -88,17 +104,17 @@ impl Zygote {
                 PollFd::readable(pool.line())
             }
         });
-        let fixed = [&self.host, &self.line, &self.start_line.ours];
+        let fixed = [&self.host, &self.line, &self.deaths, &self.start_line.ours];
         let fixed = fixed.into_iter().map(|fd| PollFd::readable(fd.as_fd()));
         let workers = self.workers.iter().map(|worker| PollFd::readable(worker.pidfd.as_fd()));
         let mut fds: Vec<PollFd<'_>> = fixed.chain(lines).chain(workers).collect();
         let held_up = self.pools.iter().any(|pool| pool.held_up);
         poll(&mut fds, held_up.then_some(HELD_UP)).expect("poll of descriptors that are all open");
         let ready: Vec<bool> = fds.iter().map(PollFd::is_ready).collect();
-        let (pools, workers) = ready[3..].split_at(self.pools.len());
+        let (pools, workers) = ready[4..].split_at(self.pools.len());
         let pools = pools.iter().zip(&self.pools).map(|(&ready, pool)| ready || pool.held_up);
-        let (host, line) = (ready[0], ready[1]);
-        Ready { host, line, pools: pools.collect(), workers: workers.to_vec() }
+        let (host, line, deaths) = (ready[0], ready[1], ready[2]);
+        Ready { host, line, deaths, pools: pools.collect(), workers: workers.to_vec() }
     }
 
     /// Takes a new pool's line; false when the host closed its own.
@@ -110,6 +126,8 @@ impl Zygote {
                 if let (Some(Call::NewPool), Some(line)) =
                     (wire::decode(&buffer[..got.len]), got.fds.pop())
                 {
+                    // Without it a stopped zygote is continued by the next pool only.
+                    let _ = socket::continue_at_messages(line.as_fd());
                     self.last_key += 1;
                     self.pools.push(Pool::new(self.last_key, line));
                 }
@@ -226,12 +244,10 @@ impl Zygote {
             }
             Side::Parent(pid) => pid,
         };
-        // Done by both sides, so that neither can act before it is.
-        let _ = process::lead_group(pid);
         // Our child and not reaped: this is certain to be it.
         let opened = pidfd::open(pid).and_then(|pidfd| Ok((pidfd.try_clone()?, pidfd)));
         let (copy, pidfd) = opened.map_err(|error| {
-            let _ = process::signal_group(pid, libc::SIGKILL);
+            let _ = process::signal(pid, libc::SIGKILL);
             let _ = wait::reap_waiting(pid);
             format!("cannot open the worker's pidfd: {error}: {TOO_MANY_FDS}")
         })?;
