@@ -183,6 +183,8 @@ impl Process {
 
     /// Sends the process `SIGTERM`, which ends it unless its code handles that.
     ///
+    /// A `SIGTERM` that comes from elsewhere does nothing: a service manager sends it to all.
+    ///
     /// # Errors
     ///
     /// [`Error::Misuse`](crate::Error::Misuse) if it was not started.

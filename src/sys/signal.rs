@@ -75,8 +75,7 @@ impl Mask {
     pub(crate) fn set(self) -> io::Result<Self> {
         let mut before = Self::of(&[]);
         // SAFETY: both sets are initialised and live across the call.
-        let error =
-            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, &mut before.0) };
+        let error = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, &mut before.0) };
         if error == 0 { Ok(before) } else { Err(io::Error::from_raw_os_error(error)) }
     }
 }
@@ -85,8 +84,7 @@ impl Mask {
 pub(crate) fn descriptor(signals: &[libc::c_int]) -> io::Result<OwnedFd> {
     let set = Mask::of(signals);
     // SAFETY: the set is initialised.
-    let fd =
-        check(unsafe { libc::signalfd(-1, &set.0, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) })?;
+    let fd = check(unsafe { libc::signalfd(-1, &set.0, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) })?;
     // SAFETY: the call just made this descriptor and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -95,10 +93,7 @@ pub(crate) fn descriptor(signals: &[libc::c_int]) -> io::Result<OwnedFd> {
 pub(crate) fn take_pending(descriptor: BorrowedFd<'_>) {
     let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
     // SAFETY: `info` is writable for its length. The descriptor never waits.
-    while unsafe {
-        libc::read(descriptor.as_raw_fd(), info.as_mut_ptr().cast(), info.len())
-    } > 0
-    {}
+    while unsafe { libc::read(descriptor.as_raw_fd(), info.as_mut_ptr().cast(), info.len()) } > 0 {}
 }
 
 /// Ignores a signal, here and in programs executed from here.

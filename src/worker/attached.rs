@@ -10,9 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use crate::arena::Block;
 use crate::control::Phase;
 use crate::error::{Error, Result};
+use crate::sys::requests;
 use crate::table::INLINE_INPUT;
 use crate::task::{Status, TaskFailure, codec};
-use crate::sys::requests;
 
 use super::claimed::{Claimed, now};
 use super::config::WorkerConfig;

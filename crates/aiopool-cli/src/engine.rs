@@ -38,7 +38,8 @@ pub struct Effort {
     pub processes: u64,
     pub worker_deaths: u64,
     pub retries: u64,
-    pub interrupted: bool,
+    /// The signal that ended the run before its time.
+    pub interrupted: Option<&'static str>,
     /// What ended the pool before its time.
     pub broken: Option<aiopool::Error>,
 }
@@ -91,10 +92,12 @@ pub fn pooled(
 }
 
 /// Does `work` until its end or the first Ctrl-C; true for the latter.
-async fn uninterrupted(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<bool> {
+async fn uninterrupted(
+    work: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<Option<&'static str>> {
     match select(pin!(work), pin!(interrupt::first())).await {
-        Either::Left((done, _)) => done.map(|()| false),
-        Either::Right(((), _)) => Ok(true),
+        Either::Left((done, _)) => done.map(|()| None),
+        Either::Right((signal, _)) => Ok(Some(signal)),
     }
 }
 

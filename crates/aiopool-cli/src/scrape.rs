@@ -141,15 +141,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(error) = &effort.broken {
         output::complain(format_args!("error: {error}"));
     }
-    if effort.interrupted {
-        output::complain(format_args!("error: interrupted; the books read so far are written"));
+    if let Some(signal) = effort.interrupted {
+        output::complain(format_args!(
+            "error: interrupted by {signal}; the books read so far are written"
+        ));
     }
     if args.json {
         output::say(format_args!("{}", serde_json::to_string(&summary)?))?;
     } else {
         output::say(format_args!("{summary}"))?;
     }
-    let whole = !effort.interrupted && effort.broken.is_none();
+    let whole = effort.interrupted.is_none() && effort.broken.is_none();
     let well = shown.harvest.failures().is_empty() && whole;
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

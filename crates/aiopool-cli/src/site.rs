@@ -10,7 +10,7 @@ use aiopool_scrape::site::{Pages, Shop, serve};
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use crate::output;
+use crate::{interrupt, output};
 
 /// Serves the built-in book shop on 127.0.0.1 until Ctrl-C; the first line of output is its URL
 #[derive(Debug, clap::Args)]
@@ -41,10 +41,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             .with_context(|| format!("cannot listen on 127.0.0.1:{}", args.port))?;
         output::say(format_args!("http://{}/", listener.local_addr()?))?;
         let stop = async {
-            // Without a handler, Ctrl-C ends us all the same.
-            if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+            // Who closes stdin decides, even if signals go to every process of a service.
+            while {
+                interrupt::next().await;
+                args.until_stdin_closes
+            } {}
         };
         serve(listener, pages, Duration::from_millis(args.latency_ms), stop).await?;
         Ok(ExitCode::SUCCESS)

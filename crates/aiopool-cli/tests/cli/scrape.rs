@@ -258,8 +258,9 @@ fn scrape_killed_with_sigkill_leaves_nothing() {
 }
 
 #[test]
-fn scrape_interrupted_by_ctrl_c_keeps_what_is_in() {
-    for engine in ENGINES {
+fn scrape_interrupted_by_a_signal_keeps_what_is_in() {
+    let both = |name| ENGINES.into_iter().map(move |engine| (engine, name));
+    for (engine, name) in ["INT", "TERM", "HUP"].into_iter().flat_map(both) {
         let out = scratch("interrupted.csv");
         let mut scrape = scrape(engine, "50", &out)
             .args(["--pipelined", "--processes", "1", "--child-concurrency", "1"])
@@ -271,13 +272,17 @@ fn scrape_interrupted_by_ctrl_c_keeps_what_is_in() {
         let pid = scrape.id();
         wait_until("the scrape handles SIGINT", || handles_interrupts(pid));
         let family = family::descendants(pid);
-        assert!(signal("INT", pid));
+        if name != "INT" {
+            // As a service manager does: to every process, the built-in site included.
+            assert!(family.iter().all(|&pid| signal(name, pid)));
+        }
+        assert!(signal(name, pid));
         let status = wait(&mut scrape);
         let output = scrape.wait_with_output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(status.code(), Some(1), "{stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
-        assert!(stderr.contains("interrupted"), "{stderr}");
+        assert!(stderr.contains(&format!("interrupted by SIG{name}")), "{stderr}");
         let books = rows(&out);
         assert!(books.len() < 1_000);
         assert!(books.iter().eq(Shop::new().books(50).take(books.len())));
