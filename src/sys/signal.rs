@@ -32,13 +32,17 @@ pub(crate) fn is_handled(signal: libc::c_int) -> io::Result<bool> {
     Ok(![libc::SIG_DFL, libc::SIG_IGN].contains(&now.sa_sigaction))
 }
 
-/// Handles a signal, on the thread's signal stack if it has one. Calls that it interrupts go on
-/// where the system can have them go on: sleeps end early.
+/// Handles a signal; others wait meanwhile. Calls that it interrupts go on where the system can have
+/// them go on: sleeps end early.
+///
+/// On the thread's own stack: a signal stack, which the standard library gives the main thread for
+/// reports of overflows, has room for hardly more than one frame.
 pub(crate) fn handle(signal: libc::c_int, handler: Handler) -> io::Result<()> {
     // SAFETY: all-zero is a valid `sigaction`: no flags, an empty mask.
     let mut new: libc::sigaction = unsafe { std::mem::zeroed() };
     new.sa_sigaction = handler as *const () as libc::sighandler_t;
-    new.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+    new.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
+    new.sa_mask = Mask::all().0;
     // SAFETY: `new` is initialised, and the handler has the type that `SA_SIGINFO` asks for.
     check(unsafe { libc::sigaction(signal, &new, std::ptr::null_mut()) }).map(drop)
 }
