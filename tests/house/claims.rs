@@ -20,6 +20,7 @@ const FOREIGN: &[&str] = &[
     "max_age",
     "max_msgs_per_subject",
     "on_thread_park",
+    "pthread_cancel",
     "queue_work",
     "serialize_with",
     "square.c",
