@@ -33,8 +33,8 @@ pub(crate) fn kill_group(pidfd: BorrowedFd<'_>) -> io::Result<()> {
     send(pidfd, libc::SIGKILL, PIDFD_SIGNAL_PROCESS_GROUP)
 }
 
-/// How a process ended that is dead and reaped, by whomever; `None` where the kernel (before Linux
-/// 6.15) does not say, and while it is not reaped.
+/// Gives how a process ended that was reaped, by this process or another; `None` while it is not
+/// reaped, and where the kernel (before Linux 6.15) does not say.
 pub(crate) fn status(pidfd: BorrowedFd<'_>) -> Option<Ended> {
     /// The kernel's `struct pidfd_info`, of its first version.
     #[repr(C)]

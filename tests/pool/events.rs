@@ -31,7 +31,7 @@ impl Visit for Fields {
 
 impl Subscriber for ToFile {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("aiopool") || metadata.target().starts_with("events")
+        metadata.target().starts_with("aiopool") || metadata.target().starts_with("pool::events")
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {

@@ -90,7 +90,7 @@ fn run(line: OwnedFd, host: OwnedFd) -> ! {
 fn prepare(line: &OwnedFd) -> io::Result<(Origin, Lines)> {
     fd::silence_stdin()?;
     process::lead_group(0)?;
-    // When to end is the host's to decide, whoever sends signals to all processes of a service.
+    // The host decides when the zygote ends, whatever is sent to all processes of a service.
     // All are blocked already, since before there was this process: none ever had an effect. What
     // is sent to a worker that was just forked waits for the worker to be ready for it.
     signal::Mask::all().set()?;
