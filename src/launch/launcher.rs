@@ -100,6 +100,7 @@ impl Launcher {
         writer.write_all(&wire::encode(&(spec, &host))).map_err(system)?;
         let mut all = vec![file.as_fd(), root.as_fd(), directory.as_fd()];
         all.extend([fds.requests, fds.host_bell, fds.supervisor_bell]);
+        all.extend(fds.deadline);
         all.extend(&fds.control);
         all.extend(fds.bells.iter().flatten());
         let mut order = Order::Open { fds: all.len() as u32 };

@@ -41,6 +41,9 @@ pub(crate) struct PoolSpec {
     pub no_new_privs: bool,
     /// What workers are forbidden.
     pub sandbox: Option<Sandbox>,
+    /// A timer comes with the descriptors: when it is over, the pool's workers are killed, and
+    /// there are no others.
+    pub deadline: bool,
     /// The stats page: its file, and when it was made. Removed when the host dies.
     pub page: Option<(String, u64)>,
     /// The worker configuration, handed on as it is.
@@ -56,6 +59,8 @@ pub(crate) struct PoolFds<'a> {
     pub host_bell: BorrowedFd<'a>,
     /// The doorbell of the supervisor, which workers ring when they change phase.
     pub supervisor_bell: BorrowedFd<'a>,
+    /// The timer of a pool with a deadline.
+    pub deadline: Option<BorrowedFd<'a>>,
     /// Per queue, its control region.
     pub control: Vec<BorrowedFd<'a>>,
     /// Per queue and slot, the doorbell of that worker.

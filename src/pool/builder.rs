@@ -12,6 +12,7 @@ use crate::scheduler::{RoundRobin, Scheduler};
 use crate::stats::{Page, Promise};
 use crate::supervisor::{Plan, Shared, Supervisor, WORKER_SPIN_NS};
 use crate::sys::cpus;
+use crate::sys::timer::Timer;
 use crate::task::address::ImageAddress;
 use crate::task::callback::{self, ConfigureRuntime, HandleException};
 use crate::task::{Argument, LiveError, TryTaskFn};
@@ -47,6 +48,7 @@ pub struct PoolBuilder {
     exception_handler: Option<ImageAddress<HandleException>>,
     scheduler: Box<dyn Scheduler>,
     replaces: bool,
+    deadline: Option<u64>,
     #[cfg(feature = "stats-page")]
     stats_page: Option<String>,
 }
@@ -89,6 +91,7 @@ impl Default for PoolBuilder {
             exception_handler: None,
             scheduler: Box::new(RoundRobin::default()),
             replaces: true,
+            deadline: None,
             #[cfg(feature = "stats-page")]
             stats_page: None,
         }
@@ -337,6 +340,19 @@ impl PoolBuilder {
         self
     }
 
+    /// Sets a time at which every worker is killed, in nanoseconds of `CLOCK_BOOTTIME`
+    /// ([`remote::boottime_ns`](crate::remote::boottime_ns)): a dead man's switch.
+    ///
+    /// The zygote waits for it, so that it comes even if this process is stopped, starved or
+    /// blocked; [`Pool::extend_deadline`] pushes it out. When it has come, the pool has ended: no
+    /// worker of it is ever started again. What a task has put into a process group of its own is
+    /// not reached.
+    #[must_use]
+    pub fn deadline(mut self, boottime_ns: u64) -> Self {
+        self.deadline = Some(boottime_ns);
+        self
+    }
+
     /// Builds the pool and starts its workers.
     ///
     /// Returns when the processes exist; their initializers may still be running.
@@ -358,6 +374,7 @@ impl PoolBuilder {
             limits: plan.limits.clone(),
             no_new_privs: plan.no_new_privs,
             sandbox: plan.sandbox.clone(),
+            deadline: self.deadline.is_some(),
             #[cfg(feature = "stats-page")]
             page: page.as_ref().map(Promise::identity),
             #[cfg(not(feature = "stats-page"))]
@@ -379,6 +396,8 @@ impl PoolBuilder {
             let bells = (0..slots).map(|_| bell()).collect::<Result<Vec<_>>>()?;
             queues.push(HostQueue::new(index as u16, control, bells, Arc::clone(&common)));
         }
+        let deadline = self.deadline.map(Timer::new).transpose();
+        let deadline = deadline.map_err(system("create a timer"))?;
         let controls: Vec<_> = queues.iter().map(|queue| queue.control()).collect();
         let launcher = Launcher::open(
             &spec,
@@ -386,6 +405,7 @@ impl PoolBuilder {
                 requests: common.inputs.as_fd(),
                 host_bell: common.host_bell.as_fd(),
                 supervisor_bell: common.supervisor_bell.as_fd(),
+                deadline: deadline.as_ref().map(AsFd::as_fd),
                 control: controls.iter().map(|control| control.as_fd()).collect(),
                 bells: queues.iter().map(|queue| queue.bells().collect()).collect(),
             },
@@ -397,7 +417,7 @@ impl PoolBuilder {
         (0..plan.processes).for_each(|seat| {
             self.scheduler.register_process((seat % plan.queues) as usize);
         });
-        let shared = Shared::new(plan, common, queues, self.scheduler);
+        let shared = Shared::new(plan, common, queues, self.scheduler, deadline);
         let started = Supervisor::start(
             Arc::clone(&shared),
             launcher,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::sys::own_fd::OwnFd;
 use crate::sys::pidfd;
+use crate::sys::poll::{PollFd, poll};
 use crate::table::WorkerId;
 use crate::task::{LossCause, WorkerExit};
 
@@ -119,6 +120,13 @@ impl Crew {
             if process.pidfd.is_ours() {
                 let _ = pidfd::kill_group(process.pidfd.as_fd());
             }
+        }
+    }
+
+    /// Waits until every worker is dead; the zygote or its end has killed them.
+    pub(super) fn wait_for_deaths(&self) {
+        for process in self.workers().filter_map(|worker| worker.process.as_ref()) {
+            let _ = poll(&mut [PollFd::readable(process.pidfd.as_fd())], None);
         }
     }
 

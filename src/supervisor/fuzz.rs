@@ -91,7 +91,7 @@ impl<'b> Life<'b> {
         let queue = HostQueue::new(0, control, bells, Arc::clone(&common));
         let arenas = vec![None; plan.shape(0).slots as usize];
         let queues = vec![Arc::clone(&queue)];
-        let shared = Shared::new(plan, common, queues, Box::new(RoundRobin::default()));
+        let shared = Shared::new(plan, common, queues, Box::new(RoundRobin::default()), None);
         let supervisor = Supervisor {
             crew: Crew::new(&shared.plan),
             watch: Watch::default(),

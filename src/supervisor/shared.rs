@@ -14,6 +14,7 @@ use crate::sync::lock;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::forked;
 use crate::sys::own_fd::OwnFd;
+use crate::sys::timer::Timer;
 use crate::sys::{pidfd, requests, thread};
 use crate::task::{TaskError, WorkerExit};
 
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) common: Arc<Common>,
     pub(crate) queues: Vec<Arc<HostQueue>>,
     pub(super) scheduler: Arc<dyn Scheduler>,
+    /// When the zygote kills the workers, where there is a time for it.
+    pub(crate) deadline: Option<Timer>,
     /// Workers alive, by queue.
     alive: Vec<AtomicUsize>,
     pub(crate) next_task: AtomicUsize,
@@ -107,6 +110,7 @@ impl Shared {
         common: Arc<Common>,
         queues: Vec<Arc<HostQueue>>,
         scheduler: Box<dyn Scheduler>,
+        deadline: Option<Timer>,
     ) -> Arc<Self> {
         let scheduler: Arc<dyn Scheduler> = Arc::from(scheduler);
         let id = NEXT_POOL.fetch_add(1, Ordering::Relaxed);
@@ -127,6 +131,7 @@ impl Shared {
             common,
             queues,
             scheduler,
+            deadline,
             alive,
             next_task: AtomicUsize::new(1),
             listen: AtomicBool::new(false),

@@ -39,6 +39,7 @@ pub(crate) mod socket;
 pub(crate) mod stderr;
 pub(crate) mod surroundings;
 pub(crate) mod thread;
+pub(crate) mod timer;
 pub(crate) mod wait;
 
 use std::io;

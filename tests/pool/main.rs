@@ -2,6 +2,7 @@
 
 mod attached;
 mod basics;
+mod dead_man;
 mod deadlines;
 mod events;
 mod functions;

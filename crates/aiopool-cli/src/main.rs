@@ -3,6 +3,8 @@
 
 mod engine;
 mod interrupt;
+mod node;
+mod nodes;
 mod output;
 mod progress;
 mod scrape;
@@ -27,6 +29,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bench(aiopool_bench::Args),
+    Node(node::Args),
+    Nodes(nodes::Args),
     Scrape(scrape::Args),
     Site(site::Args),
     Stats(stats::Args),
@@ -38,6 +42,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Bench(args) => aiopool_bench::run(args),
+        Command::Node(args) => node::run(args),
+        Command::Nodes(args) => nodes::run(args),
         Command::Scrape(args) => scrape::run(args),
         Command::Site(args) => site::run(args),
         Command::Stats(args) => stats::run(args),

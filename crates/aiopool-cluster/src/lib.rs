@@ -2,5 +2,19 @@
 //!
 //! `README.md` beside this crate's manifest has the protocol: roles, words, transitions, crash
 //! points, the lease, and what each setting of the server does and does not promise.
+#![forbid(unsafe_code)]
 
+mod cluster;
+mod error;
+mod keeper;
+mod link;
+mod node;
+mod observe;
 pub mod protocol;
+mod random;
+mod wire;
+
+pub use cluster::{Cluster, ClusterBuilder, ClusterStats, Collect, Encoded, Map, Submit, Task};
+pub use error::{ClusterError, Error, Result};
+pub use node::{Node, NodeReport};
+pub use observe::{JobInfo, NodeInfo, Overview, observe};

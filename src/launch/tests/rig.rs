@@ -33,6 +33,7 @@ pub(in crate::launch) fn spec(verb: &str) -> PoolSpec {
         limits: Limits::default(),
         no_new_privs: false,
         sandbox: None,
+        deadline: false,
         page: None,
         worker: format!("{VERB}{verb}").into_bytes(),
     }
@@ -54,6 +55,7 @@ impl Rig {
             spec.slots.iter().map(|&slots| (0..slots).map(bell).collect()).collect();
         let (requests, host_bell, supervisor_bell) = (file(), bell(0), bell(0));
         let fds = PoolFds {
+            deadline: None,
             requests: requests.as_fd(),
             host_bell: host_bell.as_fd(),
             supervisor_bell: supervisor_bell.as_fd(),

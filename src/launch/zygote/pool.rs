@@ -39,6 +39,8 @@ pub(super) struct KeptPool {
     pub requests: OwnedFd,
     pub host_bell: OwnedFd,
     pub supervisor_bell: OwnedFd,
+    /// When the pool's workers are killed, where there is a time for it.
+    pub deadline: Option<OwnedFd>,
     pub control: Vec<OwnedFd>,
     pub bells: Vec<Vec<OwnedFd>>,
 }
@@ -69,6 +71,11 @@ impl Pool {
     /// Returns the line, to be waited for.
     pub(super) fn line(&self) -> BorrowedFd<'_> {
         self.line.as_fd()
+    }
+
+    /// Returns the timer that ends the pool, to be waited for.
+    pub(super) fn deadline(&self) -> Option<BorrowedFd<'_>> {
+        self.kept.as_ref()?.deadline.as_ref().map(AsFd::as_fd)
     }
 
     /// Returns whether something is still to be said.
@@ -162,6 +169,10 @@ impl KeptPool {
         let requests = fds.next().ok_or(MISSING)?;
         let host_bell = fds.next().ok_or(MISSING)?;
         let supervisor_bell = fds.next().ok_or(MISSING)?;
+        let deadline = match spec.deadline {
+            true => Some(fds.next().ok_or(MISSING)?),
+            false => None,
+        };
         let control: Vec<_> = fds.by_ref().take(spec.slots.len()).collect();
         let bells = spec.slots.iter().map(|&slots| fds.by_ref().take(slots as usize).collect());
         let bells: Vec<Vec<_>> = bells.collect();
@@ -169,7 +180,17 @@ impl KeptPool {
         if control.len() != spec.slots.len() || !all || fds.next().is_some() {
             return Err("the descriptors are not as many as the pool needs".to_owned());
         }
-        Ok(Self { spec, host, places, requests, host_bell, supervisor_bell, control, bells })
+        Ok(Self {
+            spec,
+            host,
+            places,
+            requests,
+            host_bell,
+            supervisor_bell,
+            deadline,
+            control,
+            bells,
+        })
     }
 
     /// Returns whether the pool has this worker's slot.

@@ -19,7 +19,7 @@ use crate::sync::crash::{self, Point};
 use crate::sys::poll::{PollFd, poll};
 use crate::sys::process::{self, Side};
 use crate::sys::socket::{self, Received};
-use crate::sys::{pidfd, wait};
+use crate::sys::{pidfd, timer, wait};
 use crate::table::WorkerId;
 
 /// When to try again to send descriptors that too many others are on their way with.
@@ -107,12 +107,19 @@ impl Zygote {
         let fixed = [&self.host, &self.line, &self.deaths, &self.start_line.ours];
         let fixed = fixed.into_iter().map(|fd| PollFd::readable(fd.as_fd()));
         let workers = self.workers.iter().map(|worker| PollFd::readable(worker.pidfd.as_fd()));
-        let mut fds: Vec<PollFd<'_>> = fixed.chain(lines).chain(workers).collect();
+        let deadlines = self.pools.iter().filter_map(Pool::deadline).map(PollFd::readable);
+        let all = fixed.chain(lines).chain(workers).chain(deadlines);
+        let mut fds: Vec<PollFd<'_>> = all.collect();
         let held_up = self.pools.iter().any(|pool| pool.held_up);
         poll(&mut fds, held_up.then_some(HELD_UP)).expect("poll of descriptors that are all open");
         let ready: Vec<bool> = fds.iter().map(PollFd::is_ready).collect();
-        let (pools, workers) = ready[4..].split_at(self.pools.len());
-        let pools = pools.iter().zip(&self.pools).map(|(&ready, pool)| ready || pool.held_up);
+        let (pools, rest) = ready[4..].split_at(self.pools.len());
+        let (workers, deadlines) = rest.split_at(self.workers.len());
+        let mut deadlines = deadlines.iter();
+        let pools = pools.iter().zip(&self.pools).map(|(&ready, pool)| {
+            let over = pool.deadline().is_some() && deadlines.next().is_some_and(|&over| over);
+            ready || over || pool.held_up
+        });
         let (host, line, deaths) = (ready[0], ready[1], ready[2]);
         Ready { host, line, deaths, pools: pools.collect(), workers: workers.to_vec() }
     }
@@ -139,6 +146,11 @@ impl Zygote {
     }
 
     fn serve_pool(&mut self, index: usize) -> Option<Box<Plan>> {
+        // Z13. Before any order: a worker that was ordered in time must not start behind its time.
+        if self.pools[index].deadline().is_some_and(timer::is_over) {
+            self.close(index);
+            return None;
+        }
         let pool = &mut self.pools[index];
         let mut open = pool.flush();
         let mut plan = None;

@@ -158,6 +158,20 @@ impl Lease {
         self.revision
     }
 
+    /// Returns the serial of the next renewal that is sent.
+    #[must_use]
+    pub fn next_serial(&self) -> u64 {
+        self.serial + 1
+    }
+
+    /// Sends the next renewal now, if none is on its way; else that is the next one.
+    pub fn hurry(&mut self, now: u64) -> Vec<Do> {
+        match self.stage {
+            Stage::Resting(_) => self.send(now),
+            _ => Vec::new(),
+        }
+    }
+
     /// Returns the time at which everything is killed; 0 before the first answer.
     #[must_use]
     pub fn deadline(&self) -> u64 {

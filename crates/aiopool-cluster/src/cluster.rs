@@ -1,0 +1,436 @@
+//! The handle: the pool's verbs, over nodes.
+
+mod map;
+mod submit;
+mod task;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use aiopool::{Argument, StarFn, TaskFn, TaskOptions, TryStarFn, TryTaskFn};
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::error::{Error, Result};
+use crate::keeper::{Command, Keeper};
+use crate::link::{Access, Link};
+use crate::node::{MARGIN, build_of};
+use crate::protocol::LeaseTimes;
+use crate::random;
+
+pub use map::{Collect, Encoded, Map};
+pub use submit::Submit;
+pub use task::Task;
+
+/// A pool of nodes on other machines, with the verbs of [`aiopool::Pool`].
+///
+/// The handle has a thread of its own, which submits, collects and decides about attempts. Dropping
+/// it [terminates](Self::terminate) the job and waits for that, at most five seconds.
+///
+/// ```no_run
+/// async fn double(x: u64) -> u64 {
+///     x * 2
+/// }
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let cluster = aiopool_cluster::Cluster::connect("nats://127.0.0.1:4222").await?;
+/// let doubled: Vec<u64> = cluster.map(double, 1..=3).await?;
+/// assert_eq!(doubled, [2, 4, 6]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Cluster {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What the handle, its tasks and its thread have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    commands: mpsc::UnboundedSender<Command>,
+    next: AtomicU64,
+    /// Why there is no build, if there is none: only named functions can be submitted then.
+    build: Result<String>,
+    capacity: usize,
+    room: Arc<Semaphore>,
+    closed: AtomicBool,
+    ended: watch::Receiver<bool>,
+}
+
+/// Options of a cluster handle; see [`Cluster::builder`].
+#[derive(Clone, Debug)]
+pub struct ClusterBuilder {
+    access: Access,
+    pool: String,
+    version: Option<String>,
+    lease: Duration,
+    capacity: usize,
+}
+
+/// The state of a cluster handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClusterStats {
+    /// Tasks that were submitted since the handle was made.
+    pub submitted: u64,
+    /// Tasks that are out now.
+    pub outstanding: usize,
+    /// Tasks that can be out at once.
+    pub capacity: usize,
+}
+
+impl ClusterBuilder {
+    /// Sets the pool: 1 to 32 letters, digits, `-` and `_`.
+    #[must_use]
+    pub fn pool(mut self, name: impl Into<String>) -> Self {
+        self.pool = name.into();
+        self
+    }
+
+    /// Has named functions run on nodes of this version, whatever their build.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// Sets the user and password of the connection.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        self.access.user = Some((user.into(), password.into()));
+        self
+    }
+
+    /// Sets the token of the connection.
+    #[must_use]
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.access.token = Some(token.into());
+        self
+    }
+
+    /// Has the connection refuse a server without TLS.
+    #[must_use]
+    pub fn tls(mut self, yes: bool) -> Self {
+        self.access.tls = yes;
+        self
+    }
+
+    /// Sets how many servers keep the pool's stream, where this handle makes it: 1, 3 or 5.
+    #[must_use]
+    pub fn replicas(mut self, replicas: usize) -> Self {
+        self.access.replicas = replicas;
+        self
+    }
+
+    /// Sets the lease of the job: 4 to 150 seconds, 30 by default. A handle that does not reach the
+    /// server for that long loses its job.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Sets how many tasks can be out at once, 1 to 1,048,576; 4,096 by default.
+    #[must_use]
+    pub fn capacity(mut self, tasks: usize) -> Self {
+        self.capacity = tasks;
+        self
+    }
+
+    /// Connects, and makes the job's key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Connect`] and [`Error::Server`] when no server can be had,
+    /// [`Error::InvalidOption`].
+    pub async fn connect(self) -> Result<Cluster> {
+        let (report, ready) = oneshot::channel();
+        let spawn = move || self.start(report);
+        std::thread::Builder::new()
+            .name("aiopool-cluster".to_owned())
+            .spawn(spawn)
+            .map_err(|error| Error::Server(format!("no thread for the handle: {error}")))?;
+        ready.await.unwrap_or_else(|_| Err(Error::Server("the handle's thread ended".to_owned())))
+    }
+
+    /// [`connect`](Self::connect) for code that is not async.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn connect_blocking(self) -> Result<Cluster> {
+        task::block(self.connect(), None).expect("without a limit there is a result")
+    }
+
+    /// The body of the handle's thread.
+    fn start(self, report: oneshot::Sender<Result<Cluster>>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let Ok(runtime) = runtime else {
+            let text = "the system refuses the handle's thread its descriptors".to_owned();
+            let _ = report.send(Err(Error::Server(text)));
+            return;
+        };
+        runtime.block_on(async {
+            let (ended, watched) = watch::channel(false);
+            match self.begin(watched).await {
+                Ok((keeper, cluster)) => {
+                    if report.send(Ok(cluster)).is_ok() {
+                        keeper.run().await;
+                    }
+                }
+                Err(error) => drop(report.send(Err(error))),
+            }
+            let _ = ended.send(true);
+        });
+    }
+
+    async fn begin(self, ended: watch::Receiver<bool>) -> Result<(Keeper, Cluster)> {
+        if !(4..=150).contains(&self.lease.as_secs()) {
+            return Err(Error::InvalidOption {
+                name: "lease",
+                value: format!("{:?}", self.lease),
+                allowed: "4 to 150 seconds".to_owned(),
+            });
+        }
+        if !(1..=1 << 20).contains(&self.capacity) {
+            return Err(Error::InvalidOption {
+                name: "capacity",
+                value: self.capacity.to_string(),
+                allowed: "1 to 1048576".to_owned(),
+            });
+        }
+        let build = build_of(self.version.as_deref());
+        if let Err(error @ Error::InvalidOption { .. }) = build {
+            return Err(error);
+        }
+        let name = format!("aiopool submitter {}:{}", random::host(), std::process::id());
+        let link = Link::connect(&self.access, &self.pool, &name).await?;
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let margin = MARGIN.as_nanos() as u64;
+        let times = LeaseTimes { lease: self.lease.as_nanos() as u64, margin };
+        let keeper = Keeper::begin(link, times, inbox).await?;
+        let shared = Shared {
+            commands,
+            next: AtomicU64::new(0),
+            build,
+            capacity: self.capacity,
+            room: Arc::new(Semaphore::new(self.capacity)),
+            closed: AtomicBool::new(false),
+            ended,
+        };
+        Ok((keeper, Cluster { shared: Arc::new(shared) }))
+    }
+}
+
+impl Cluster {
+    /// Connects to the pool `default` with the default options. Several servers are told apart by
+    /// commas.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClusterBuilder::connect`].
+    pub async fn connect(url: impl Into<String>) -> Result<Self> {
+        Self::builder(url).connect().await
+    }
+
+    /// Returns options for a handle.
+    #[must_use]
+    pub fn builder(url: impl Into<String>) -> ClusterBuilder {
+        ClusterBuilder {
+            access: Access { url: url.into(), ..Access::default() },
+            pool: "default".to_owned(),
+            version: None,
+            lease: Duration::from_secs(30),
+            capacity: 4096,
+        }
+    }
+
+    /// Returns the verbs below with `options` for the tasks they submit.
+    #[must_use]
+    pub fn with(&self, options: TaskOptions) -> Submit<'_> {
+        Submit { shared: &self.shared, options }
+    }
+
+    /// As [`Submit::apply`], with the default options.
+    pub fn apply<F: TaskFn<A>, A: Argument>(&self, function: F, argument: A) -> Task<F::Value> {
+        self.with(TaskOptions::new()).apply(function, argument)
+    }
+
+    /// As [`Submit::try_apply`], with the default options.
+    pub fn try_apply<F, A>(&self, function: F, argument: A) -> Task<F::Value>
+    where
+        F: TryTaskFn<A>,
+        A: Argument,
+    {
+        self.with(TaskOptions::new()).try_apply(function, argument)
+    }
+
+    /// As [`Submit::apply_named`], with the default options.
+    pub fn apply_named(&self, name: &str, input: impl Into<Bytes>) -> Task<Bytes> {
+        self.with(TaskOptions::new()).apply_named(name, input)
+    }
+
+    /// As [`Submit::map`], with the default options.
+    pub fn map<F, A, I>(
+        &self,
+        function: F,
+        items: I,
+    ) -> Map<impl Stream<Item = Encoded> + use<F, A, I>, F::Value>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        self.with(TaskOptions::new()).map(function, items)
+    }
+
+    /// As [`Submit::try_map`], with the default options.
+    pub fn try_map<F, A, I>(
+        &self,
+        function: F,
+        items: I,
+    ) -> Map<impl Stream<Item = Encoded> + use<F, A, I>, F::Value>
+    where
+        F: TryTaskFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        self.with(TaskOptions::new()).try_map(function, items)
+    }
+
+    /// As [`Submit::map_stream`], with the default options.
+    pub fn map_stream<F, A, S>(
+        &self,
+        function: F,
+        items: S,
+    ) -> Map<impl Stream<Item = Encoded> + use<F, A, S>, F::Value>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+        S: Stream<Item = A>,
+    {
+        self.with(TaskOptions::new()).map_stream(function, items)
+    }
+
+    /// As [`Submit::try_map_stream`], with the default options.
+    pub fn try_map_stream<F, A, S>(
+        &self,
+        function: F,
+        items: S,
+    ) -> Map<impl Stream<Item = Encoded> + use<F, A, S>, F::Value>
+    where
+        F: TryTaskFn<A>,
+        A: Argument,
+        S: Stream<Item = A>,
+    {
+        self.with(TaskOptions::new()).try_map_stream(function, items)
+    }
+
+    /// As [`Submit::starmap`], with the default options.
+    pub fn starmap<F, A, I>(
+        &self,
+        function: F,
+        items: I,
+    ) -> Map<impl Stream<Item = Encoded> + use<F, A, I>, F::Value>
+    where
+        F: StarFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        self.with(TaskOptions::new()).starmap(function, items)
+    }
+
+    /// As [`Submit::try_starmap`], with the default options.
+    pub fn try_starmap<F, A, I>(
+        &self,
+        function: F,
+        items: I,
+    ) -> Map<impl Stream<Item = Encoded> + use<F, A, I>, F::Value>
+    where
+        F: TryStarFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        self.with(TaskOptions::new()).try_starmap(function, items)
+    }
+
+    /// Takes no more tasks; those that are out go on.
+    pub fn close(&self) {
+        self.shared.closed.store(true, Ordering::Relaxed);
+        self.shared.command(Command::Close);
+    }
+
+    /// Calls every task off and ends the job. Code that runs on a node ends there; its outcome
+    /// is not taken.
+    pub fn terminate(&self) {
+        self.shared.closed.store(true, Ordering::Relaxed);
+        self.shared.command(Command::Terminate);
+    }
+
+    /// Closes, and waits until every task is over, at most `limit`; what is left then is called
+    /// off. Returns whether all were over in time.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        self.close();
+        if tokio::time::timeout(limit, self.shared.wait_ended()).await.is_ok() {
+            return true;
+        }
+        self.terminate();
+        self.shared.wait_ended().await;
+        false
+    }
+
+    /// [`drain`](Self::drain) for code that is not async.
+    pub fn drain_blocking(&self, limit: Duration) -> bool {
+        self.close();
+        if task::block(self.shared.wait_ended(), Some(limit)).is_some() {
+            return true;
+        }
+        self.terminate();
+        task::block(self.shared.wait_ended(), None);
+        false
+    }
+
+    /// Waits until the job has ended, after [`close`](Self::close) or
+    /// [`terminate`](Self::terminate).
+    pub async fn join(&self) {
+        self.shared.wait_ended().await;
+    }
+
+    /// [`join`](Self::join) for code that is not async.
+    pub fn join_blocking(&self) {
+        task::block(self.shared.wait_ended(), None);
+    }
+
+    /// Returns what is known of the handle's tasks.
+    #[must_use]
+    pub fn stats(&self) -> ClusterStats {
+        let Shared { next, capacity, room, .. } = &*self.shared;
+        ClusterStats {
+            submitted: next.load(Ordering::Relaxed),
+            outstanding: capacity - room.available_permits().min(*capacity),
+            capacity: *capacity,
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.terminate();
+        task::block(self.shared.wait_ended(), Some(Duration::from_secs(5)));
+    }
+}
+
+impl Shared {
+    fn command(&self, command: Command) {
+        // The thread has ended: every outcome was delivered.
+        let _ = self.commands.send(command);
+    }
+
+    async fn wait_ended(&self) {
+        let mut ended = self.ended.clone();
+        // An error: the thread has gone, which is an end, too.
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+}

@@ -1,0 +1,179 @@
+//! The results of a `map`.
+
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use aiopool::{TaskOptions, Value, remote};
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::StreamExt;
+use futures_util::stream::{FuturesOrdered, FuturesUnordered};
+
+use super::Shared;
+use super::task::{Task, block};
+use crate::error::ClusterError;
+use crate::wire::Function;
+
+/// An encoded item, or why it cannot be encoded.
+pub type Encoded = Result<Bytes, String>;
+
+/// The results of a function over many items: a stream, or a future of them all.
+///
+/// Awaited, it gives every value in the order of the items, or the first error, and then calls the
+/// rest off. As a stream it gives a result for each item.
+#[must_use = "nothing is submitted before it is polled"]
+pub struct Map<S, T> {
+    shared: Arc<Shared>,
+    function: Function,
+    options: TaskOptions,
+    source: Option<Pin<Box<S>>>,
+    window: usize,
+    out: Out,
+    value: PhantomData<fn() -> T>,
+}
+
+/// The tasks that are out, their values still encoded.
+enum Out {
+    Ordered(FuturesOrdered<Task<Bytes>>),
+    Completed(FuturesUnordered<Task<Bytes>>),
+}
+
+impl<S, T> std::fmt::Debug for Map<S, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Map").field("window", &self.window).finish_non_exhaustive()
+    }
+}
+
+impl<S, T> Unpin for Map<S, T> {}
+
+/// Items that are out at once, unless the caller or the capacity says otherwise.
+const WINDOW: usize = 1024;
+
+impl<S: Stream<Item = Encoded>, T> Map<S, T> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        function: Function,
+        options: TaskOptions,
+        source: S,
+    ) -> Self {
+        let window = WINDOW.min(shared.capacity);
+        let (source, out) = (Some(Box::pin(source)), Out::Ordered(FuturesOrdered::new()));
+        Self { shared, function, options, source, window, out, value: PhantomData }
+    }
+
+    /// Gives results as their tasks end, whatever the order of the items.
+    pub fn as_completed(mut self) -> Self {
+        self.out = Out::Completed(FuturesUnordered::new());
+        self
+    }
+
+    /// Takes at most `tasks` items whose results were not given yet. At least 1 is used.
+    pub fn window(mut self, tasks: usize) -> Self {
+        self.window = tasks.max(1);
+        self
+    }
+}
+
+impl<S: Stream<Item = Encoded>, T: Value> Map<S, T> {
+    /// Returns the next result, or `None` after the last.
+    pub async fn next(&mut self) -> Option<Result<T, ClusterError>> {
+        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+
+    /// Returns a result for each item.
+    pub async fn results(mut self) -> Vec<Result<T, ClusterError>> {
+        let mut all = Vec::new();
+        while let Some(result) = self.next().await {
+            all.push(result);
+        }
+        all
+    }
+
+    /// Returns the results one by one, for code that is not async.
+    pub fn into_blocking_iter(mut self) -> impl Iterator<Item = Result<T, ClusterError>> {
+        std::iter::from_fn(move || block(self.next(), None).flatten())
+    }
+}
+
+impl<S: Stream<Item = Encoded>, T: Value> Stream for Map<S, T> {
+    type Item = Result<T, ClusterError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let len = |out: &Out| match out {
+            Out::Ordered(out) => out.len(),
+            Out::Completed(out) => out.len(),
+        };
+        while len(&this.out) < this.window {
+            let Some(source) = &mut this.source else { break };
+            match source.as_mut().poll_next(context) {
+                Poll::Ready(Some(input)) => {
+                    let task =
+                        Task::submit(&this.shared, this.function.clone(), this.options, input);
+                    match &mut this.out {
+                        Out::Ordered(out) => out.push_back(task),
+                        Out::Completed(out) => out.push(task),
+                    }
+                }
+                Poll::Ready(None) => this.source = None,
+                Poll::Pending => break,
+            }
+        }
+        let next = match &mut this.out {
+            Out::Ordered(out) => out.poll_next_unpin(context),
+            Out::Completed(out) => out.poll_next_unpin(context),
+        };
+        match next {
+            // Nothing is out, but the source may have more.
+            Poll::Ready(None) if this.source.is_some() => Poll::Pending,
+            next => next.map(|next| {
+                let decode = |bytes: Bytes| Ok(remote::decode(bytes.into())?);
+                next.map(|result| result.and_then(decode))
+            }),
+        }
+    }
+}
+
+/// Every value of a [`Map`], or the first error; what is out then is called off.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Collect<S, T> {
+    map: Option<Map<S, T>>,
+    all: Vec<T>,
+}
+
+impl<S, T> Unpin for Collect<S, T> {}
+
+impl<S: Stream<Item = Encoded>, T: Value> Future for Collect<S, T> {
+    type Output = Result<Vec<T>, ClusterError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let map = this.map.as_mut().expect("polled again after its end");
+        loop {
+            match Pin::new(&mut *map).poll_next(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(value))) => this.all.push(value),
+                Poll::Ready(Some(Err(error))) => {
+                    this.map = None;
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Ready(None) => {
+                    this.map = None;
+                    return Poll::Ready(Ok(std::mem::take(&mut this.all)));
+                }
+            }
+        }
+    }
+}
+
+impl<S: Stream<Item = Encoded>, T: Value> IntoFuture for Map<S, T> {
+    type Output = Result<Vec<T>, ClusterError>;
+    type IntoFuture = Collect<S, T>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Collect { map: Some(self), all: Vec::new() }
+    }
+}

@@ -1,0 +1,175 @@
+//! The verbs that submit.
+
+use std::sync::Arc;
+
+use aiopool::remote::{self, Place};
+use aiopool::{Argument, StarFn, TaskFn, TaskOptions, TryStarFn, TryTaskFn};
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::{StreamExt, stream};
+
+use super::map::{Encoded, Map};
+use super::task::Task;
+use super::{Error, Shared};
+use crate::error::ClusterError;
+use crate::wire::Function;
+
+/// The verbs of a cluster with options for the tasks they submit; see
+/// [`Cluster::with`](super::Cluster::with).
+#[derive(Clone, Copy, Debug)]
+pub struct Submit<'c> {
+    pub(super) shared: &'c Arc<Shared>,
+    pub(super) options: TaskOptions,
+}
+
+impl Submit<'_> {
+    /// Runs `function` on `argument` on a node of this build.
+    ///
+    /// The task is submitted at once; where too many are out, it is submitted when there is room
+    /// and the handle is polled.
+    pub fn apply<F: TaskFn<A>, A: Argument>(self, function: F, argument: A) -> Task<F::Value> {
+        self.one(Place::of(function), &argument)
+    }
+
+    /// [`apply`](Self::apply) for a function that returns a `Result`: its error becomes the task's.
+    pub fn try_apply<F, A>(self, function: F, argument: A) -> Task<F::Value>
+    where
+        F: TryTaskFn<A>,
+        A: Argument,
+    {
+        self.one(Place::of_try(function), &argument)
+    }
+
+    /// Runs the function that workers know as `name` on raw bytes, on a node of the handle's
+    /// version.
+    pub fn apply_named(self, name: &str, input: impl Into<Bytes>) -> Task<Bytes> {
+        self.bytes(Function::Named(name.to_owned()), Ok(input.into()))
+    }
+
+    /// Runs `function` on each of `items`. Items are taken only as there is room for them; the
+    /// results come in the order of the items.
+    pub fn map<F, A, I>(
+        self,
+        function: F,
+        items: I,
+    ) -> Map<impl Stream<Item = Encoded> + use<F, A, I>, F::Value>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        self.all(Place::of(function), stream::iter(items.into_iter().map(encode)))
+    }
+
+    /// [`map`](Self::map) for a function that returns a `Result`.
+    pub fn try_map<F, A, I>(
+        self,
+        function: F,
+        items: I,
+    ) -> Map<impl Stream<Item = Encoded> + use<F, A, I>, F::Value>
+    where
+        F: TryTaskFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        self.all(Place::of_try(function), stream::iter(items.into_iter().map(encode)))
+    }
+
+    /// [`map`](Self::map) over an async stream.
+    pub fn map_stream<F, A, S>(
+        self,
+        function: F,
+        items: S,
+    ) -> Map<impl Stream<Item = Encoded> + use<F, A, S>, F::Value>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+        S: Stream<Item = A>,
+    {
+        self.all(Place::of(function), items.map(encode))
+    }
+
+    /// [`try_map`](Self::try_map) over an async stream.
+    pub fn try_map_stream<F, A, S>(
+        self,
+        function: F,
+        items: S,
+    ) -> Map<impl Stream<Item = Encoded> + use<F, A, S>, F::Value>
+    where
+        F: TryTaskFn<A>,
+        A: Argument,
+        S: Stream<Item = A>,
+    {
+        self.all(Place::of_try(function), items.map(encode))
+    }
+
+    /// [`map`](Self::map) for a function of several arguments and items that are tuples of them.
+    pub fn starmap<F, A, I>(
+        self,
+        function: F,
+        items: I,
+    ) -> Map<impl Stream<Item = Encoded> + use<F, A, I>, F::Value>
+    where
+        F: StarFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        self.all(Place::of_star(function), stream::iter(items.into_iter().map(encode)))
+    }
+
+    /// [`starmap`](Self::starmap) for a function that returns a `Result`.
+    pub fn try_starmap<F, A, I>(
+        self,
+        function: F,
+        items: I,
+    ) -> Map<impl Stream<Item = Encoded> + use<F, A, I>, F::Value>
+    where
+        F: TryStarFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        self.all(Place::of_try_star(function), stream::iter(items.into_iter().map(encode)))
+    }
+
+    fn one<A: Argument, T>(self, place: Place, argument: &A) -> Task<T> {
+        let input = remote::encode(argument).map(Bytes::from);
+        self.bytes(Function::Place(place.to_bits()), input)
+    }
+
+    fn bytes<T>(self, function: Function, input: Encoded) -> Task<T> {
+        Task::submit(self.shared, function, self.options, input)
+    }
+
+    fn all<S: Stream<Item = Encoded>, T>(self, place: Place, items: S) -> Map<S, T> {
+        Map::new(Arc::clone(self.shared), Function::Place(place.to_bits()), self.options, items)
+    }
+}
+
+fn encode<A: Argument>(argument: A) -> Encoded {
+    remote::encode(&argument).map(Bytes::from)
+}
+
+/// The largest input: the server takes messages of a megabyte.
+const LARGEST: usize = 960 << 10;
+
+/// Checks what can be checked before a task is submitted.
+pub(super) fn check(
+    shared: &Shared,
+    options: &TaskOptions,
+    input: Encoded,
+) -> Result<(String, Bytes), ClusterError> {
+    let invalid = |name, value: String, allowed: &str| {
+        ClusterError::Ended(Error::InvalidOption { name, value, allowed: allowed.to_owned() })
+    };
+    let build = shared.build.clone().map_err(ClusterError::Ended)?;
+    let input = input.map_err(|reason| ClusterError::from(aiopool::TaskError::Value(reason)))?;
+    if input.len() > LARGEST {
+        let size = input.len().to_string();
+        return Err(invalid("input", size, "up to 960 KiB: larger ones are not carried yet"));
+    }
+    let priority = remote::limits(options).priority;
+    if priority > 0 {
+        return Err(invalid("priority", priority.to_string(), "0: a cluster has one class so far"));
+    }
+    Ok((build, input))
+}

@@ -1,0 +1,217 @@
+//! A node: an agent that pulls tasks into the free places of its local pool.
+
+mod agent;
+mod hands;
+
+use std::time::Duration;
+
+use aiopool::remote;
+use aiopool::{PoolBuilder, StartMethod};
+
+use crate::error::{Error, Result};
+use crate::link::{Access, Link};
+use crate::protocol::LeaseTimes;
+use crate::random;
+use crate::wire;
+
+/// Options of a node; see [`Node::builder`].
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub(crate) access: Access,
+    pub(crate) pool: String,
+    pub(crate) name: Option<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) lease: Duration,
+    pub(crate) processes: Option<usize>,
+    pub(crate) child_concurrency: usize,
+    pub(crate) start: StartMethod,
+}
+
+/// What a node did, when it has ended in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeReport {
+    /// Tasks whose code ended here with a value.
+    pub done: u64,
+    /// Tasks whose code ended here without one.
+    pub failed: u64,
+}
+
+/// How long before the end of its lease a node's code is killed.
+pub(crate) const MARGIN: Duration = Duration::from_secs(2);
+
+/// The shortest lease: a renewal, its question and the margin have to fit.
+const SHORTEST: Duration = Duration::from_secs(4);
+/// The longest lease: an observer waits for one part in a hundred and a second more.
+const LONGEST: Duration = Duration::from_secs(150);
+
+impl Node {
+    /// Returns options for a node of the pool `default` on the server at `url`.
+    #[must_use]
+    pub fn builder(url: impl Into<String>) -> Self {
+        Self {
+            access: Access { url: url.into(), ..Access::default() },
+            pool: "default".to_owned(),
+            name: None,
+            version: None,
+            lease: Duration::from_secs(30),
+            processes: None,
+            child_concurrency: 16,
+            start: StartMethod::default(),
+        }
+    }
+
+    /// Sets the pool that the node serves: 1 to 32 letters, digits, `-` and `_`.
+    #[must_use]
+    pub fn pool(mut self, name: impl Into<String>) -> Self {
+        self.pool = name.into();
+        self
+    }
+
+    /// Sets the node's name; by default one that no other node has. Two live nodes cannot have one
+    /// name.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Sets the user and password of the connection.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        self.access.user = Some((user.into(), password.into()));
+        self
+    }
+
+    /// Sets the token of the connection.
+    #[must_use]
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.access.token = Some(token.into());
+        self
+    }
+
+    /// Has the connection refuse a server without TLS.
+    #[must_use]
+    pub fn tls(mut self, yes: bool) -> Self {
+        self.access.tls = yes;
+        self
+    }
+
+    /// Sets how many servers keep the pool's stream, where this node makes it: 1, 3 or 5.
+    #[must_use]
+    pub fn replicas(mut self, replicas: usize) -> Self {
+        self.access.replicas = replicas;
+        self
+    }
+
+    /// Sets the lease: 4 to 150 seconds, 30 by default. A node that cannot renew it for that long
+    /// kills what it runs two seconds earlier. With three servers an election takes up to 10
+    /// seconds, so that the lease is to be at least 20.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Sets the number of worker processes, as
+    /// [`PoolBuilder::processes`](aiopool::PoolBuilder::processes).
+    #[must_use]
+    pub fn processes(mut self, processes: usize) -> Self {
+        self.processes = Some(processes);
+        self
+    }
+
+    /// Sets how many tasks a worker has in flight, as
+    /// [`PoolBuilder::child_concurrency`](aiopool::PoolBuilder::child_concurrency).
+    #[must_use]
+    pub fn child_concurrency(mut self, tasks: usize) -> Self {
+        self.child_concurrency = tasks;
+        self
+    }
+
+    /// Sets the version whose named functions the node serves, in place of this build's.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// Sets how workers start, as
+    /// [`PoolBuilder::start_method`](aiopool::PoolBuilder::start_method).
+    #[must_use]
+    pub fn start_method(mut self, method: StartMethod) -> Self {
+        self.start = method;
+        self
+    }
+
+    /// Runs the node until it is killed, on this thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_until`](Self::run_until).
+    pub fn run(self) -> Result<NodeReport> {
+        aiopool::block_on(self.run_until(std::future::pending()))
+    }
+
+    /// Runs the node until `stop` is ready; then it pulls no more, finishes what it runs and
+    /// leaves.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Connect`] and [`Error::Server`] when no server can be had, [`Error::NameTaken`]
+    /// when a node of this name lives, [`Error::Pool`] when the local pool cannot be built or
+    /// fails, [`Error::InvalidOption`].
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<NodeReport> {
+        if !(SHORTEST..=LONGEST).contains(&self.lease) {
+            return Err(Error::InvalidOption {
+                name: "lease",
+                value: format!("{:?}", self.lease),
+                allowed: format!("{SHORTEST:?} to {LONGEST:?}"),
+            });
+        }
+        let name = match &self.name {
+            Some(name) if !wire::is_token(name) => {
+                return Err(Error::InvalidOption {
+                    name: "name",
+                    value: name.clone(),
+                    allowed: "1 to 32 letters, digits, '-' and '_'".to_owned(),
+                });
+            }
+            Some(name) => name.clone(),
+            None => format!("{}-{:08x}", std::process::id(), random::bits() as u32),
+        };
+        let build = build_of(self.version.as_deref())?;
+        let link = Link::connect(&self.access, &self.pool, &format!("aiopool node {name}")).await?;
+        agent::Agent::new(self, name, build, link).serve(stop).await
+    }
+
+    fn local(&self) -> PoolBuilder {
+        let mut builder = aiopool::Pool::builder()
+            .child_concurrency(self.child_concurrency)
+            .start_method(self.start.clone());
+        if let Some(processes) = self.processes {
+            builder = builder.processes(processes);
+        }
+        builder
+    }
+
+    fn times(&self) -> LeaseTimes {
+        LeaseTimes { lease: self.lease.as_nanos() as u64, margin: MARGIN.as_nanos() as u64 }
+    }
+}
+
+/// The token of a build: a user's version, or the first digits of the build id.
+pub(crate) fn build_of(version: Option<&str>) -> Result<String> {
+    match version {
+        Some(version) if wire::is_token(version) => Ok(format!("v-{version}")),
+        Some(version) => Err(Error::InvalidOption {
+            name: "version",
+            value: version.to_owned(),
+            allowed: "1 to 32 letters, digits, '-' and '_'".to_owned(),
+        }),
+        None => {
+            let build = remote::build().map_err(|error| Error::Pool(error.to_string()))?;
+            Ok(build.chars().take(16).collect())
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What is on the wire: subjects, and the payloads of words and keys.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::{Chunks, Ending, Incarnation, Key, Word};
+
+/// How a function is named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Function {
+    /// By its place in the build that the subject names.
+    Place(u64),
+    /// By its name, among workers of other languages.
+    Named(String),
+}
+
+/// The payload of a queued word.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Queued {
+    pub(crate) attempt: u32,
+    pub(crate) function: Function,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) input: Bytes,
+}
+
+/// The payload of a claim or an outcome.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Written {
+    Claim { node: String, life: Incarnation, lease: u64, nonce: u64, attempt: u32 },
+    Outcome { node: String, nonce: u64, attempt: u32, ending: Ending, result: Result<Bytes, Bytes> },
+}
+
+/// The value of a job's key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct JobKey {
+    pub(crate) key: Key,
+    /// Chunks that are over: ranges, each with its end outside.
+    pub(crate) purged: Vec<(u64, u64)>,
+    /// The lease, in nanoseconds.
+    pub(crate) lease: u64,
+    /// Whose it is: host and process.
+    pub(crate) holder: String,
+}
+
+impl JobKey {
+    /// Whether a task of `chunk` is still wanted.
+    pub(crate) fn wants(&self, chunk: u64) -> bool {
+        self.key.alive && !self.purged.iter().any(|&(from, to)| (from..to).contains(&chunk))
+    }
+}
+
+/// The value of a node's key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NodeKey {
+    pub(crate) key: Key,
+    /// The lease, in nanoseconds.
+    pub(crate) lease: u64,
+    pub(crate) host: String,
+    pub(crate) pid: u32,
+    pub(crate) build: String,
+    pub(crate) processes: u32,
+    pub(crate) places: u32,
+    pub(crate) taken: u32,
+    pub(crate) done: u64,
+    pub(crate) failed: u64,
+    pub(crate) draining: bool,
+}
+
+impl NodeKey {
+    /// What an observer writes over the key of a life that is over.
+    pub(crate) fn tombstone(key: Key, lease: u64) -> Self {
+        Self {
+            key,
+            lease,
+            host: String::new(),
+            pid: 0,
+            build: String::new(),
+            processes: 0,
+            places: 0,
+            taken: 0,
+            done: 0,
+            failed: 0,
+            draining: false,
+        }
+    }
+}
+
+pub(crate) fn encode<T: Serialize>(value: &T) -> Bytes {
+    // Plain data in memory: only a failing `Serialize` could refuse, and these are derived.
+    postcard::to_stdvec(value).map(Bytes::from).unwrap_or_default()
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    postcard::from_bytes(bytes).ok()
+}
+
+/// One task's place in the subjects of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Tail {
+    pub(crate) class: u8,
+    pub(crate) build: String,
+    pub(crate) job: u128,
+    pub(crate) n: u64,
+}
+
+impl Tail {
+    pub(crate) fn chunk(&self) -> u64 {
+        Chunks::of(self.n)
+    }
+
+    fn text(&self) -> String {
+        let Self { class, build, job, n } = self;
+        format!("{class}.{build}.{job:032x}.{}.{n}", self.chunk())
+    }
+
+    /// Reads the tail of `aiopool.<pool>.<q or w>.<tail>`; `None` for any other subject.
+    pub(crate) fn parse(subject: &str) -> Option<Self> {
+        let parts: Vec<&str> = subject.split('.').collect();
+        let [_, _, _, class, build, job, chunk, n] = parts[..] else { return None };
+        let job = u128::from_str_radix(job, 16).ok()?;
+        let tail =
+            Self { class: class.parse().ok()?, build: build.into(), job, n: n.parse().ok()? };
+        (chunk.parse() == Ok(tail.chunk())).then_some(tail)
+    }
+}
+
+/// The names of a pool.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    pub(crate) pool: String,
+}
+
+impl Names {
+    pub(crate) fn stream(&self) -> String {
+        format!("AIOPOOL_{}", self.pool)
+    }
+
+    pub(crate) fn queue(&self, tail: &Tail) -> String {
+        format!("aiopool.{}.q.{}", self.pool, tail.text())
+    }
+
+    pub(crate) fn written(&self, tail: &Tail) -> String {
+        format!("aiopool.{}.w.{}", self.pool, tail.text())
+    }
+
+    /// The one subject by which every swap of a task is decided.
+    pub(crate) fn swap(&self, tail: &Tail) -> String {
+        format!("aiopool.{}.*.{}", self.pool, tail.text())
+    }
+
+    pub(crate) fn of_job(&self, job: u128) -> String {
+        format!("aiopool.{}.*.*.*.{job:032x}.>", self.pool)
+    }
+
+    pub(crate) fn of_chunk(&self, job: u128, chunk: u64) -> String {
+        format!("aiopool.{}.*.*.*.{job:032x}.{chunk}.*", self.pool)
+    }
+
+    pub(crate) fn written_of_job(&self, job: u128) -> String {
+        format!("aiopool.{}.w.*.*.{job:032x}.>", self.pool)
+    }
+
+    pub(crate) fn queues_of_build(&self, build: &str) -> String {
+        format!("aiopool.{}.q.*.{build}.>", self.pool)
+    }
+
+    pub(crate) fn node_key(&self, node: &str) -> String {
+        format!("{}.{node}", self.pool)
+    }
+
+    pub(crate) fn job_key(&self, job: u128) -> String {
+        format!("{}.{job:032x}", self.pool)
+    }
+}
+
+/// Whether `text` may be one part of a subject.
+pub(crate) fn is_token(text: &str) -> bool {
+    (1..=32).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+/// Reads what a stored message says: its subject tells queued from written.
+pub(crate) fn word(seq: u64, subject: &str, payload: &[u8]) -> Option<Word> {
+    match subject.split('.').nth(2)? {
+        "q" => {
+            decode::<Queued>(payload).map(|queued| Word::Queued { seq, attempt: queued.attempt })
+        }
+        "w" => decode(payload).map(|written| match written {
+            Written::Claim { life, nonce, attempt, .. } => {
+                Word::Claimed { seq, attempt, incarnation: life.id, nonce }
+            }
+            Written::Outcome { attempt, ending, .. } => Word::Done { seq, attempt, ending },
+        }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_comes_back_and_garbage_is_none() {
+        let names = Names { pool: "p".into() };
+        let tail = Tail { class: 1, build: "ab".into(), job: 77, n: 5000 };
+        assert_eq!(Tail::parse(&names.queue(&tail)), Some(tail.clone()));
+        for wrong in ["", "a.b.c", "aiopool.p.q.x.b.1.0.1", "aiopool.p.q.0.b.1.9.1", "...q....."] {
+            assert_eq!(Tail::parse(wrong), None, "{wrong}");
+        }
+        assert_eq!(word(1, &names.queue(&tail), b"\xff\xff\xff\xff\xff\xff"), None);
+        assert_eq!(word(1, "x", b""), None);
+    }
+
+    #[test]
+    fn a_token_is_no_wildcard() {
+        assert!(is_token("a-B_9"));
+        for wrong in ["", "a.b", "*", ">", "a b", "ü", &"x".repeat(33)] {
+            assert!(!is_token(wrong), "{wrong}");
+        }
+    }
+}
