@@ -142,8 +142,8 @@ pub fn boottime_ns() -> u64 {
     crate::sys::clock::boottime_ns()
 }
 
-/// Returns the nanoseconds of `CLOCK_MONOTONIC`: it never goes backwards, and stands still while the
-/// machine sleeps.
+/// Returns the nanoseconds of `CLOCK_MONOTONIC`: it never goes backwards, and stands still while
+/// the machine sleeps.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
     crate::sys::clock::monotonic_ns()

@@ -12,7 +12,6 @@ use crate::scheduler::{RoundRobin, Scheduler};
 use crate::stats::{Page, Promise};
 use crate::supervisor::{Plan, Shared, Supervisor, WORKER_SPIN_NS};
 use crate::sys::cpus;
-use crate::sys::timer::Timer;
 use crate::task::address::ImageAddress;
 use crate::task::callback::{self, ConfigureRuntime, HandleException};
 use crate::task::{Argument, LiveError, TryTaskFn};
@@ -35,12 +34,12 @@ pub struct PoolBuilder {
     output_arena: Option<usize>,
     grace: Duration,
     start_timeout: Duration,
-    start: StartMethod,
+    pub(super) start: StartMethod,
     keep_fds: bool,
     snapshot: bool,
     limits: Limits,
     no_new_privs: bool,
-    sandbox: Option<Sandbox>,
+    pub(super) sandbox: Option<Sandbox>,
     initializer: Option<Result<Hook>>,
     initializer_name: Option<&'static str>,
     exit_hook: Option<Result<Hook>>,
@@ -48,7 +47,7 @@ pub struct PoolBuilder {
     exception_handler: Option<ImageAddress<HandleException>>,
     scheduler: Box<dyn Scheduler>,
     replaces: bool,
-    deadline: Option<u64>,
+    pub(super) deadline: Option<u64>,
     #[cfg(feature = "stats-page")]
     stats_page: Option<String>,
 }
@@ -217,14 +216,6 @@ impl PoolBuilder {
         self
     }
 
-    /// Forbids workers files, the network and more; by default they may do what the host may.
-    #[cfg(feature = "sandbox")]
-    #[must_use]
-    pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
-        self.sandbox = Some(sandbox);
-        self
-    }
-
     /// Runs `initializer(argument)` in each worker before its first task. An error keeps the
     /// worker from starting; if it fails in every worker, the pool fails with it.
     ///
@@ -340,19 +331,6 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets a time at which every worker is killed, in nanoseconds of `CLOCK_BOOTTIME`
-    /// ([`remote::boottime_ns`](crate::remote::boottime_ns)): a dead man's switch.
-    ///
-    /// The zygote waits for it, so that it comes even if this process is stopped, starved or
-    /// blocked; [`Pool::extend_deadline`] pushes it out. When it has come, the pool has ended: no
-    /// worker of it is ever started again. What a task has put into a process group of its own is
-    /// not reached.
-    #[must_use]
-    pub fn deadline(mut self, boottime_ns: u64) -> Self {
-        self.deadline = Some(boottime_ns);
-        self
-    }
-
     /// Builds the pool and starts its workers.
     ///
     /// Returns when the processes exist; their initializers may still be running.
@@ -396,8 +374,7 @@ impl PoolBuilder {
             let bells = (0..slots).map(|_| bell()).collect::<Result<Vec<_>>>()?;
             queues.push(HostQueue::new(index as u16, control, bells, Arc::clone(&common)));
         }
-        let deadline = self.deadline.map(Timer::new).transpose();
-        let deadline = deadline.map_err(system("create a timer"))?;
+        let deadline = self.timer()?;
         let controls: Vec<_> = queues.iter().map(|queue| queue.control()).collect();
         let launcher = Launcher::open(
             &spec,
@@ -505,15 +482,6 @@ impl PoolBuilder {
                 crowded: processes >= cpus::available(),
             },
         })
-    }
-
-    fn checked_sandbox(&mut self) -> Result<Option<Sandbox>> {
-        let sandbox = self.sandbox.take();
-        #[cfg(feature = "sandbox")]
-        let sandbox = sandbox
-            .map(|sandbox| sandbox.checked(matches!(self.start, StartMethod::Command(_))))
-            .transpose()?;
-        Ok(sandbox)
     }
 
     fn check_hooks(&self) -> Result<()> {

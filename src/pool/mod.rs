@@ -5,6 +5,8 @@
 
 mod batch;
 mod builder;
+mod confine;
+mod deadline;
 mod defaults;
 mod hooks;
 mod map;
@@ -175,19 +177,6 @@ impl Pool {
     #[must_use]
     pub fn processes(&self) -> usize {
         self.shared.plan.processes as usize
-    }
-
-    /// Moves the time at which every worker is killed; see
-    /// [`PoolBuilder::deadline`](PoolBuilder::deadline).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Misuse`] for a pool that was built without a deadline.
-    pub fn extend_deadline(&self, boottime_ns: u64) -> Result<()> {
-        let timer = self.shared.deadline.as_ref().ok_or(Error::Misuse(
-            "the pool has no deadline that could be moved: build it with one",
-        ))?;
-        timer.set(boottime_ns).map_err(|error| Error::system("move the pool's deadline", error))
     }
 
     /// Returns the process ids of the workers that are alive.
