@@ -113,7 +113,7 @@ impl Crew {
     }
 
     /// Kills what the workers' tasks had started, where the zygote that would have is gone.
-    pub(super) fn kill_groups(&self) {
+    fn kill_groups(&self) {
         for process in self.workers().filter_map(|worker| worker.process.as_ref()) {
             // Z8 of `launch/README.md`. An error: the group is empty, or this Linux (before 6.9)
             // has no safe way to name it.
@@ -123,10 +123,13 @@ impl Crew {
         }
     }
 
-    /// Waits until every worker is dead; the zygote or its end has killed them.
-    pub(super) fn wait_for_deaths(&self) {
+    /// Ends what a zygote that is gone has left, and `waits` until every worker is dead.
+    pub(super) fn end_with_zygote(&self, waits: bool) {
+        self.kill_groups();
         for process in self.workers().filter_map(|worker| worker.process.as_ref()) {
-            let _ = poll(&mut [PollFd::readable(process.pidfd.as_fd())], None);
+            if waits {
+                let _ = poll(&mut [PollFd::readable(process.pidfd.as_fd())], None);
+            }
         }
     }
 

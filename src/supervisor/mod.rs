@@ -39,7 +39,6 @@ use crate::stats::Page;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::own_fd::{OwnFd, TAKEN};
 use crate::sys::poll::{PollFd, poll};
-use crate::sys::timer::Timer;
 use crate::table::{Owner, WorkerId};
 use crate::task::LossCause;
 
@@ -374,21 +373,10 @@ impl Supervisor {
 
     /// The zygote is gone, and its workers with it: the kernel sees to that.
     fn lose_zygote(&mut self, error: Error) {
-        let deadline = self.shared.deadline.as_ref();
-        let error = match error {
-            _ if deadline.is_some_and(Timer::is_over) => {
-                Error::ZygoteLost("the pool's deadline has passed".to_owned())
-            }
-            lost @ Error::ZygoteLost(_) => lost,
-            other => Error::ZygoteLost(other.to_string()),
-        };
-        if deadline.is_some() {
-            // Whoever hears of this end takes it that no code of the pool runs any more.
-            self.crew.kill_groups();
-            self.crew.wait_for_deaths();
-        }
+        let error = self.shared.loss_of_zygote(error);
+        // Before the end is told, where a caller takes it that no code of the pool runs on.
+        self.crew.end_with_zygote(self.shared.deadline.is_some());
         self.fail(error);
-        self.crew.kill_groups();
         self.launcher = None;
     }
 

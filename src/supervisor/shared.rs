@@ -151,6 +151,17 @@ impl Shared {
         })
     }
 
+    /// Returns what ended the pool, when its line to the zygote has ended with `error`.
+    pub(super) fn loss_of_zygote(&self, error: Error) -> Error {
+        match error {
+            _ if self.deadline.as_ref().is_some_and(Timer::is_over) => {
+                Error::ZygoteLost("the pool's deadline has passed".to_owned())
+            }
+            lost @ Error::ZygoteLost(_) => lost,
+            other => Error::ZygoteLost(other.to_string()),
+        }
+    }
+
     /// Returns the stage of the pool.
     pub(crate) fn stage(&self) -> Stage {
         self.life().stage
