@@ -30,7 +30,7 @@ enum Broken {
     FromTheAnswer,
     /// The lease counts from the last sending, whichever was stored.
     FromTheLastSending,
-    /// The observer waits for the lease alone, by a clock that may be faster.
+    /// The observer waits for less than the lease and its margins.
     NoMargins,
     /// The observer goes by its first sight of the key and not of the revision.
     AnyRevision,
@@ -193,9 +193,7 @@ fn run(seed: u64, broken: Broken) -> (bool, bool) {
         let there = sim.clock(rates.1);
         if observer.is_none() && lease.incarnation().created != 0 {
             let times = match broken {
-                Broken::NoMargins => {
-                    LeaseTimes { lease: TIMES.lease * 9 / 10 - 1_000 * MS, ..TIMES }
-                }
+                Broken::NoMargins => LeaseTimes { lease: TIMES.lease * 3 / 4, ..TIMES },
                 _ => TIMES,
             };
             observer = Some(Observer::of(times, lease.incarnation()));
