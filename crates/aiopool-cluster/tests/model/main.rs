@@ -75,7 +75,7 @@ fn the_rules_hold_with_one_fault() {
 }
 
 #[test]
-#[ignore = "two faults take minutes; CI runs it in a release build"]
+#[ignore = "two faults take minutes: run as the head of this file says"]
 fn the_rules_hold_with_two_faults() {
     holds("one task, two attempts", &one(2), 20_000_000);
     holds("one task, durable", &durable(one(2)), 20_000_000);
@@ -84,7 +84,7 @@ fn the_rules_hold_with_two_faults() {
 }
 
 #[test]
-#[ignore = "takes minutes; CI runs it in a release build"]
+#[ignore = "takes minutes: run as the head of this file says"]
 fn every_broken_rule_is_noticed() {
     let mut unnoticed = Vec::new();
     for (name, config) in broken_rules() {
