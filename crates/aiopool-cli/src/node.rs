@@ -12,7 +12,7 @@ use anyhow::Context;
 use crate::interrupt;
 
 /// Serve a pool over NATS with this machine's workers; without --load or --command with the task
-/// functions of this very program. Ctrl-C lets what runs finish
+/// functions of this very program. Ctrl-C and SIGTERM let what runs finish
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The servers, told apart by commas
@@ -66,7 +66,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else if !args.command.is_empty() {
         node = node.start_method(StartMethod::Command(args.command));
     }
-    let report = aiopool::block_on(node.run_until(interrupt::first()))?;
+    let stop = async {
+        interrupt::first().await;
+    };
+    let report = aiopool::block_on(node.run_until(stop))?;
     println!("{} done, {} failed", report.done, report.failed);
     Ok(ExitCode::SUCCESS)
 }
