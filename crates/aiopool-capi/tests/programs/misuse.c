@@ -112,7 +112,8 @@ static void in_child(void) {
     _exit(0);
 }
 
-/* Kills this process's only child, which aiopool_init has made, and waits for its end. */
+/* Kills this process's only child, which aiopool_init has made, and waits for its end. The child
+ * sends no signal when it ends, so the kernel wants __WALL. */
 static void kill_zygote(void) {
     char path[64];
     int pid = 0;
@@ -121,7 +122,7 @@ static void kill_zygote(void) {
     snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
     children = fopen(path, "r");
     if (children == NULL || fscanf(children, "%d", &pid) != 1 || kill(pid, SIGKILL) != 0 ||
-        waitid(P_PID, (id_t)pid, &end, WEXITED | WNOWAIT) != 0) {
+        waitid(P_PID, (id_t)pid, &end, WEXITED | WNOWAIT | __WALL) != 0) {
         perror("the zygote");
         exit(1);
     }

@@ -105,7 +105,7 @@ fn site_that_redirects_for_ever() {
     for engine in ENGINES {
         let base_url = start(|path, _| Answer::Redirect(format!("{path}x")));
         let run = run(&mut scrape(engine, &base_url, "2", &scratch("circle.csv")));
-        assert_failed(&run, &base_url, &LISTS, "more than 10 redirects");
+        assert_failed(&run, &base_url, &LISTS, "more than 20 redirects");
     }
 }
 
