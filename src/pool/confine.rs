@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use crate::error::Result;
-use crate::launch::{Sandbox, StartMethod};
+use crate::launch::Sandbox;
+#[cfg(feature = "sandbox")]
+use crate::launch::StartMethod;
 
 use super::PoolBuilder;
 

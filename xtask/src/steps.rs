@@ -40,8 +40,16 @@ pub fn figures(python: Option<String>) -> ExitCode {
 
 /// The rustdoc pages, and the claims of the documents.
 pub fn docs() -> ExitCode {
-    let mut rustdoc = command(&["cargo", "doc", "--no-deps", "--workspace"]);
-    rustdoc.env("RUSTDOCFLAGS", "-D warnings");
+    let pages = |words: &[&str]| {
+        let mut rustdoc = command(&[&["cargo", "doc", "--no-deps", "--quiet"], words].concat());
+        rustdoc.env("RUSTDOCFLAGS", "-D warnings");
+        rustdoc
+    };
+    // The library by itself: beside the benchmarks it would be built with `internals`, whose items
+    // are not public otherwise and link to what is private.
+    let library = pages(&["--package=aiopool", "--features=capi,stats-page"]);
+    let crates = ["bench", "cluster", "scrape", "testing"].map(|name| format!("-paiopool-{name}"));
+    let crates = pages(&crates.each_ref().map(String::as_str));
     let claims = ["cargo", "test", "--package=aiopool", "--test=house"];
-    all([rustdoc, command(&claims)])
+    all([library, crates, command(&claims)])
 }
