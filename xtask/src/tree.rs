@@ -24,6 +24,7 @@ pub fn lay(root: &Path, to: &Path, all: &[Mutation]) -> Result<(), String> {
         "examples",
         "include",
         "crates",
+        "python",
         "xtask",
         "ffi-examples",
         "docs",
