@@ -3,21 +3,23 @@
 import { Pool, PoolError, number, worker } from './aiopool.mjs';
 
 const pool = new Pool(worker(), { processes: 2, childConcurrency: 64 });
-const tooLarge = () => pool.apply('square', Buffer.alloc(65 << 20));
+// How a promise ends; without this a rejection that comes early would be one that nothing handles.
+const end = (promise) => promise.then((value) => ({ value }), (error) => ({ error }));
+const tooLarge = () => end(pool.apply('square', Buffer.alloc(65 << 20)));
 const refusedAtOnce = tooLarge();
 const controller = new AbortController();
 const tasks = Array.from({ length: 4200 }, (_, i) => pool.apply('slow_double', number(i)));
 const refusedInTheQueue = tooLarge();
-const aborted = [0, 1].map((i) => pool.apply('slow_double', number(i), { signal: controller.signal }));
+const aborted = [0, 1].map((i) => end(pool.apply('slow_double', number(i), { signal: controller.signal })));
 controller.abort(new Error('no longer wanted'));
 const last = pool.apply('square', number(3));
 
 for (const refused of [refusedAtOnce, refusedInTheQueue]) {
-  const error = await refused.then(() => undefined, (error) => error);
+  const { error } = await refused;
   if (!(error instanceof PoolError)) throw new Error(`not refused: ${error}`);
 }
 for (const promise of aborted) {
-  const error = await promise.then(() => undefined, (error) => error);
+  const { error } = await promise;
   if (error?.message !== 'no longer wanted') throw new Error(`not aborted: ${error}`);
 }
 const values = await Promise.all(tasks);

@@ -6,7 +6,7 @@ import unittest
 
 from aiopool import _native as native
 
-SIZES = pathlib.Path(__file__).parents[3] / "tests" / "abi" / "aiopool.sizes"
+SIZES = pathlib.Path(__file__).parents[3] / "crates" / "aiopool-capi" / "tests" / "abi" / "aiopool.sizes"
 STRUCTS = {
     "aiopool_pool_options": native.PoolOptions,
     "aiopool_call": native.Call,
