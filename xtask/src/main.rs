@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask COMMAND
-  ci                          all that CI runs, with a table of the steps at the end
+  ci [STEP...]                all that CI runs, or the steps whose names contain a STEP, with a table
+                              of them at the end
   mutate [--sample] [--only NAME]   the code weakened in one place at a time: what notices it
   bless                       writes the header, the lists of symbols and sizes and the layout anew
   figures [PYTHON]            measures, and brings the table and the plots in docs/ up to date;
@@ -22,7 +23,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     match words.next().as_deref() {
-        Some("ci") => ci::run(),
+        Some("ci") => ci::run(&words.collect::<Vec<_>>()),
         Some("mutate") => mutate::run(words),
         Some("bless") => bless::run(),
         Some("figures") => steps::figures(words.next()),
