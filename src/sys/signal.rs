@@ -32,8 +32,8 @@ pub(crate) fn is_handled(signal: libc::c_int) -> io::Result<bool> {
     Ok(![libc::SIG_DFL, libc::SIG_IGN].contains(&now.sa_sigaction))
 }
 
-/// Handles a signal; other signals wait meanwhile. The kernel goes on with an interrupted call where
-/// it can; sleeps end early.
+/// Handles a signal; other signals wait meanwhile. The kernel goes on with an interrupted call
+/// where it can; sleeps end early.
 ///
 /// On the thread's own stack: a signal stack, which the standard library gives the main thread for
 /// reports of overflows, has room for hardly more than one frame.
