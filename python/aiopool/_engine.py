@@ -1,7 +1,7 @@
 """The host's side of a pool: tasks in, outcomes out, whichever loop or thread waits for them.
 
-Any thread may submit. Outcomes are taken by whoever finds the pool's descriptor readable, an event
-loop or the thread of an executor, and each goes to the thread that its task belongs to.
+Any thread may submit. The thread that finds the pool's descriptor readable, an event loop's or an
+executor's, takes the outcomes and gives each to the thread that its task belongs to.
 """
 
 from __future__ import annotations

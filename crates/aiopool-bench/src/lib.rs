@@ -3,7 +3,7 @@
 mod contest;
 mod docs;
 mod machine;
-mod output;
+pub mod output;
 mod parts;
 mod plots;
 mod python;

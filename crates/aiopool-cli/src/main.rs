@@ -5,7 +5,6 @@ mod engine;
 mod interrupt;
 mod node;
 mod nodes;
-mod output;
 mod progress;
 mod scrape;
 mod site;
@@ -54,7 +53,7 @@ fn main() -> ExitCode {
         // The reader of our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            output::complain(format_args!("error: {error:#}"));
+            aiopool_bench::output::complain(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

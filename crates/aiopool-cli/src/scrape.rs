@@ -12,9 +12,9 @@ use aiopool_scrape::site::{LIST_PAGES, SiteProcess};
 use clap::value_parser as parser;
 
 use crate::engine::{self, Engine, Setup};
-use crate::output;
 use crate::progress::Shown;
 use crate::summary::Summary;
+use aiopool_bench::output;
 
 /// Scrapes a book shop, the built-in one by default, into a CSV file
 ///

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aiopool::{Histogram, PageStats, observe};
 use serde_json::{Map, Value, json};
 
-use crate::output;
+use aiopool_bench::output;
 
 /// Prints the numbers of a pool that was built with `stats_page(NAME)`
 #[derive(Debug, clap::Args)]
