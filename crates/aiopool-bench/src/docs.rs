@@ -29,7 +29,7 @@ pub fn write(folder: &Path, run: &Run) -> anyhow::Result<()> {
 }
 
 fn section(run: &Run) -> String {
-    format!("\n{}: `{}`.\n\n{}\n", run.machine, run.command, table::markdown(&run.measured))
+    format!("\n{}:\n`{}`.\n\n{}\n", run.machine, run.command, table::markdown(&run.measured))
 }
 
 /// `page` with another section between the two lines.
