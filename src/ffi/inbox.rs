@@ -3,8 +3,8 @@
 //! The pool's descriptor is the doorbell itself. It stays readable until a look finds nothing;
 //! that look drains it, arms the flags of all queues and looks again, so that whatever comes
 //! later rings. A call that takes an outcome and may have drained the bell rings it again. Threads
-//! in a wait sleep beside the bell (`supervisor::shared_bell`) and leave it as it is; what they
-//! deliver to others they ring for.
+//! in a wait sleep on the bell without emptying it (`supervisor::shared_bell`); what they deliver
+//! to others they ring for.
 
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};

@@ -8,6 +8,7 @@ mod builder;
 mod confine;
 mod deadline;
 mod defaults;
+mod function;
 mod hooks;
 mod map;
 mod one_shot;

@@ -9,37 +9,17 @@ use futures_core::Stream;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::scheduler::NewTask;
 use crate::supervisor::Shared;
 use crate::task::address::ImageAddress;
 use crate::task::entry::{self, Target, Vtable};
 use crate::task::function::FunctionEntry;
-use crate::task::{Argument, TaskError, TaskFn, TaskOptions, TryTaskFn, codec};
+use crate::task::{Argument, TaskError, TaskFn, TaskOptions, TryTaskFn};
 
+use super::function::{Function, check_size};
 use super::map::{Keyed, Map};
 use super::source::FromStream;
 use super::star::{StarFn, TryStarFn};
 use super::task::Task;
-
-/// A function that a pool knows: its number there and its name.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Function {
-    pub(super) number: u32,
-    pub(super) name: &'static str,
-}
-
-impl Function {
-    /// Returns what the scheduler sees of a task of this function.
-    pub(super) fn new_task(
-        self,
-        task: u64,
-        options: &TaskOptions,
-        input: &[u8],
-    ) -> NewTask<'static> {
-        let (function, priority, input_bytes) = (self.name, options.priority, input.len());
-        NewTask { task, function, priority, input_bytes }
-    }
-}
 
 /// A pool's verbs with options for the tasks they submit; see [`Pool::with`](super::Pool::with).
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +77,12 @@ impl<'p> Submit<'p> {
         I: IntoIterator<Item = A>,
     {
         const { F::CHECK };
-        Map::new(self, self.know::<F>(entry::vtable(function)), items.into_iter())
+        Map::new(
+            self.shared,
+            self.options,
+            self.know::<F>(entry::vtable(function)),
+            items.into_iter(),
+        )
     }
 
     /// [`map`](Self::map) for a function that returns a `Result`.
@@ -108,7 +93,12 @@ impl<'p> Submit<'p> {
         I: IntoIterator<Item = A>,
     {
         const { F::CHECK };
-        Map::new(self, self.know::<F>(entry::try_vtable(function)), items.into_iter())
+        Map::new(
+            self.shared,
+            self.options,
+            self.know::<F>(entry::try_vtable(function)),
+            items.into_iter(),
+        )
     }
 
     /// [`map`](Self::map) over pairs of a key and an argument: each result comes with its key.
@@ -122,7 +112,7 @@ impl<'p> Submit<'p> {
     {
         const { F::CHECK };
         let known = self.know::<F>(entry::vtable(function));
-        Keyed::new(|keys| Map::new(self, known, keys), items.into_iter())
+        Keyed::new(|keys| Map::new(self.shared, self.options, known, keys), items.into_iter())
     }
 
     /// [`map_keyed`](Self::map_keyed) for a function that returns a `Result`.
@@ -138,7 +128,7 @@ impl<'p> Submit<'p> {
     {
         const { F::CHECK };
         let known = self.know::<F>(entry::try_vtable(function));
-        Keyed::new(|keys| Map::new(self, known, keys), items.into_iter())
+        Keyed::new(|keys| Map::new(self.shared, self.options, known, keys), items.into_iter())
     }
 
     /// [`map`](Self::map) over an async stream, so that one stage feeds the next.
@@ -149,7 +139,12 @@ impl<'p> Submit<'p> {
         S: Stream<Item = A>,
     {
         const { F::CHECK };
-        Map::new(self, self.know::<F>(entry::vtable(function)), FromStream::new(items))
+        Map::new(
+            self.shared,
+            self.options,
+            self.know::<F>(entry::vtable(function)),
+            FromStream::new(items),
+        )
     }
 
     /// [`try_map`](Self::try_map) over an async stream.
@@ -160,7 +155,12 @@ impl<'p> Submit<'p> {
         S: Stream<Item = A>,
     {
         const { F::CHECK };
-        Map::new(self, self.know::<F>(entry::try_vtable(function)), FromStream::new(items))
+        Map::new(
+            self.shared,
+            self.options,
+            self.know::<F>(entry::try_vtable(function)),
+            FromStream::new(items),
+        )
     }
 
     /// [`map`](Self::map) for a function of several arguments and items that are tuples of them.
@@ -172,7 +172,7 @@ impl<'p> Submit<'p> {
     {
         const { F::CHECK };
         let call = move |arguments: A| function.call(arguments);
-        Map::new(self, self.know::<F>(entry::vtable(call)), items.into_iter())
+        Map::new(self.shared, self.options, self.know::<F>(entry::vtable(call)), items.into_iter())
     }
 
     /// [`starmap`](Self::starmap) for a function that returns a `Result`.
@@ -184,7 +184,12 @@ impl<'p> Submit<'p> {
     {
         const { F::CHECK };
         let call = move |arguments: A| function.call(arguments);
-        Map::new(self, self.know::<F>(entry::try_vtable(call)), items.into_iter())
+        Map::new(
+            self.shared,
+            self.options,
+            self.know::<F>(entry::try_vtable(call)),
+            items.into_iter(),
+        )
     }
 
     /// Runs the function that workers know as `name` on raw bytes; for workers in other
@@ -253,42 +258,23 @@ impl<'p> Submit<'p> {
     where
         A: Serialize + 'static,
     {
-        let raw = (argument as &dyn Any).downcast_ref::<Bytes>();
-        if let (Ok(function), Some(raw)) = (&known, raw) {
+        let Self { shared, options } = self;
+        let failed = |error| Task::failed(shared, TaskError::not_submitted(error));
+        let function = match known {
+            Ok(function) => function,
+            Err(error) => return failed(error),
+        };
+        if let Some(raw) = (argument as &dyn Any).downcast_ref::<Bytes>() {
             // Needs no encoding, so no copy of its own.
-            return match self.check_size(raw.len()) {
-                Ok(()) => Task::submit(self, *function, raw),
-                Err(error) => Task::failed(self, TaskError::not_submitted(error)),
+            return match check_size(shared, raw.len()) {
+                Ok(()) => Task::submit(shared, options, function, raw),
+                Err(error) => failed(error),
             };
         }
-        with_encoded(|buffer| {
-            let encoded = known.and_then(|function| {
-                self.encode(function, argument, buffer)?;
-                Ok(function)
-            });
-            match encoded {
-                Ok(function) => Task::submit(self, function, buffer),
-                Err(error) => Task::failed(self, TaskError::not_submitted(error)),
-            }
+        with_encoded(|buffer| match function.encode(shared, argument, buffer) {
+            Ok(()) => Task::submit(shared, options, function, buffer),
+            Err(error) => failed(error),
         })
-    }
-
-    /// Encodes `argument` into `buffer`, within the pool's limit.
-    pub(super) fn encode<A: Serialize + 'static>(
-        &self,
-        function: Function,
-        argument: &A,
-        buffer: &mut Vec<u8>,
-    ) -> Result<()> {
-        buffer.clear();
-        codec::encode(argument, buffer)
-            .map_err(|reason| Error::Encode { function: function.name, reason })?;
-        self.check_size(buffer.len())
-    }
-
-    fn check_size(&self, size: usize) -> Result<()> {
-        let max = self.shared.plan.max_payload;
-        if size > max { Err(Error::PayloadTooLarge { size, max }) } else { Ok(()) }
     }
 }
 

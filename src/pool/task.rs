@@ -14,8 +14,8 @@ use crate::queue::{For, HostQueue, RoomWait, Submission, Ticket};
 use crate::supervisor::{Shared, with_spin};
 use crate::task::{TaskError, TaskOptions};
 
+use super::function::Function;
 use super::one_shot::OneShot;
-use super::submit::{Function, Submit};
 
 /// A submitted task; awaiting it gives its value or its [`TaskError`].
 ///
@@ -70,17 +70,21 @@ impl<T> std::fmt::Debug for Task<T> {
 impl<T> Unpin for Task<T> {}
 
 impl<T> Task<T> {
-    pub(super) fn submit(submit: Submit<'_>, function: Function, input: &[u8]) -> Self {
-        let shared = submit.shared;
+    pub(super) fn submit(
+        shared: &Arc<Shared>,
+        options: TaskOptions,
+        function: Function,
+        input: &[u8],
+    ) -> Self {
         let number = shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
-        let chosen = shared.queue_for(&function.new_task(number, &submit.options, input));
+        let chosen = shared.queue_for(&function.new_task(number, &options, input));
         let queue = &shared.queues[chosen];
         let outcome = OneShot::lease();
         let submission = Submission {
             task: number,
             function: function.number,
             input,
-            options: submit.options,
+            options,
             receiver: For::One(outcome.clone()),
             token: 0,
         };
@@ -89,7 +93,7 @@ impl<T> Task<T> {
             Err(Error::Full) => State::Unsubmitted(Box::new(Unsubmitted {
                 function,
                 input: input.to_vec(),
-                options: submit.options,
+                options,
                 number,
                 queue: Arc::clone(queue),
                 turn: None,
@@ -105,8 +109,8 @@ impl<T> Task<T> {
         Self { shared: Arc::clone(shared), state, since: None, value: PhantomData }
     }
 
-    pub(super) fn failed(submit: Submit<'_>, error: TaskError) -> Self {
-        let shared = Arc::clone(submit.shared);
+    pub(super) fn failed(shared: &Arc<Shared>, error: TaskError) -> Self {
+        let shared = Arc::clone(shared);
         Self { shared, state: State::Failed(error), since: None, value: PhantomData }
     }
 

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use crate::control::Control;
 use crate::error::Error;
+use crate::table::Owner;
 use crate::task::LossCause;
 
 use super::{Stage, Supervisor};
@@ -24,6 +25,17 @@ impl Supervisor {
                     tracing::error!(queue, slot, what, "shared memory is damaged; the worker goes");
                 }
             }
+        }
+    }
+
+    /// Checks every record of `queue`, and condemns the queue if its control region is damaged.
+    pub(super) fn audit(&mut self, queue: usize) {
+        let slots = &self.crew.slots[queue];
+        let incarnation = |slot: usize| {
+            slots.get(slot).and_then(|slot| slot.worker.as_ref()).map(|w| Owner::of(w.id))
+        };
+        if let Some(what) = self.shared.queues[queue].audit(incarnation) {
+            self.condemn(queue, what);
         }
     }
 

@@ -13,13 +13,14 @@ mod damage;
 #[cfg(any(test, aiopool_fuzz))]
 pub(crate) mod fuzz;
 mod numbers;
+mod observers;
 mod plan;
 #[cfg(feature = "stats-page")]
 mod publish;
 mod shared;
 mod shared_bell;
 mod start;
-mod told;
+mod waiters;
 mod waiting;
 mod watch;
 
@@ -136,7 +137,7 @@ impl Supervisor {
     fn wait(&mut self) {
         let timeout = self.timeout();
         #[cfg(feature = "stats-page")]
-        let timeout = sooner(timeout, self.publish(monotonic_ns()));
+        let timeout = sooner(timeout, self.publish());
         let listen = self.shared.listen.load(Ordering::SeqCst);
         let mut dead = Vec::new();
         let mut zygote_gone = None;
@@ -216,7 +217,7 @@ impl Supervisor {
                     }
                     worker.process = Some(Process { pid, pidfd });
                     let info = ProcessInfo::new(id.queue, worker.seat, pid);
-                    self.shared.process_started(&info);
+                    self.shared.observers.process_started(&info);
                 }
                 // Before the answer: the caller that built the pool may ask for its workers at
                 // once.
@@ -350,6 +351,13 @@ impl Supervisor {
         }
     }
 
+    /// Audits the queues in which something may be stuck.
+    fn watch(&mut self, now: u64) {
+        let Some(due) = self.watch.begin_round(&self.shared, now) else { return };
+        due.into_iter().for_each(|queue| self.audit(queue));
+        self.watch.end_round(monotonic_ns());
+    }
+
     fn order(&mut self, id: WorkerId, seat: u32) -> Result<(), String> {
         let arena = Region::create(c"aiopool-results", self.shared.plan.output_arena)
             .map_err(|error| format!("no memory for a worker's results: {error}"))?;
@@ -412,6 +420,12 @@ impl Supervisor {
             }
         }
         self.crew.workers().next().is_none()
+    }
+
+    /// Publishes the pool's numbers if that is due. Returns when it is due next.
+    #[cfg(feature = "stats-page")]
+    fn publish(&mut self) -> Option<u64> {
+        self.publisher.as_mut()?.publish(&self.shared, monotonic_ns())
     }
 
     fn timeout(&self) -> Option<Duration> {

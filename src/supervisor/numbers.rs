@@ -1,5 +1,6 @@
-//! The numbers of a pool, for its owner and for the stats page.
+//! The numbers of a pool, for its owner, its scheduler and the stats page.
 
+use crate::scheduler::Load;
 #[cfg(feature = "stats-page")]
 use crate::stats::{HISTOGRAM, Numbers};
 use crate::sys::clock::cpu_ns_of;
@@ -56,5 +57,27 @@ impl Shared {
             self.queues.iter().map(|queue| queue.free_records() as u64).sum(),
         ];
         Numbers { numbers, waited, ran }
+    }
+}
+
+impl Load for Shared {
+    fn queues(&self) -> usize {
+        self.queues.len()
+    }
+
+    fn depth(&self, queue: usize) -> usize {
+        self.depth_up_to(queue, u8::MAX)
+    }
+
+    fn depth_up_to(&self, queue: usize, class: u8) -> usize {
+        self.queues.get(queue).map_or(0, |queue| queue.depth(usize::from(class)))
+    }
+
+    fn pending(&self, queue: usize) -> usize {
+        self.queues.get(queue).map_or(0, |queue| queue.pending())
+    }
+
+    fn processes(&self, queue: usize) -> usize {
+        self.alive_on(queue)
     }
 }

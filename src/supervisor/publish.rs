@@ -2,11 +2,12 @@
 
 use crate::stats::Page;
 
-use super::Supervisor;
+use super::shared::Shared;
 
+/// The shortest time between two writings, in nanoseconds.
 const INTERVAL_NS: u64 = 100_000_000;
 
-/// The page, and what it says.
+/// The page, and what it shows.
 #[derive(Debug)]
 pub(super) struct Publisher {
     page: Page,
@@ -20,27 +21,23 @@ impl Publisher {
     pub(super) fn new(page: Page) -> Self {
         Self { page, written: 0, moved: usize::MAX, workers: usize::MAX }
     }
-}
 
-impl Supervisor {
-    /// Writes the page if it is out of date and not quite new; when to do so again.
-    pub(super) fn publish(&mut self, now: u64) -> Option<u64> {
-        let shared = &self.shared;
-        let publisher = self.publisher.as_mut()?;
+    /// Writes the page if it is out of date and not quite new. Returns when to write it next.
+    pub(super) fn publish(&mut self, shared: &Shared, now: u64) -> Option<u64> {
         let moved =
             shared.queues.iter().fold(0_usize, |sum, queue| sum.wrapping_add(queue.moved()));
         let workers = shared.workers().len();
-        let is_stale = (moved, workers) != (publisher.moved, publisher.workers);
+        let is_stale = (moved, workers) != (self.moved, self.workers);
         if !is_stale && shared.pending() == 0 {
             return None;
         }
-        if publisher.written + INTERVAL_NS <= now {
-            publisher.page.write(&shared.numbers());
-            (publisher.written, publisher.moved, publisher.workers) = (now, moved, workers);
+        if self.written + INTERVAL_NS <= now {
+            self.page.write(&shared.numbers());
+            (self.written, self.moved, self.workers) = (now, moved, workers);
             if shared.pending() == 0 {
                 return None;
             }
         }
-        Some(publisher.written + INTERVAL_NS)
+        Some(self.written + INTERVAL_NS)
     }
 }

@@ -18,9 +18,9 @@ use crate::sys::timer::Timer;
 use crate::sys::{pidfd, requests, thread};
 use crate::task::{TaskError, WorkerExit};
 
+use super::observers::Observers;
 use super::plan::Plan;
-use super::told::Told;
-use super::waiting::Waiting;
+use super::waiters::Waiters;
 
 /// How far a pool is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +49,8 @@ pub(crate) struct Shared {
     pub(crate) plan: Plan,
     pub(crate) common: Arc<Common>,
     pub(crate) queues: Vec<Arc<HostQueue>>,
-    pub(super) scheduler: Arc<dyn Scheduler>,
+    scheduler: Arc<dyn Scheduler>,
+    pub(super) observers: Observers,
     /// When the zygote kills the workers, where there is a time for it.
     pub(crate) deadline: Option<Timer>,
     /// Workers alive, by queue.
@@ -57,8 +58,8 @@ pub(crate) struct Shared {
     pub(crate) next_task: AtomicUsize,
     /// A receiver waits that has no event loop to wake it: the supervisor listens for the host.
     pub(crate) listen: AtomicBool,
-    /// How callers wait for outcomes.
-    pub(super) waiting: Waiting,
+    /// What waits for outcomes.
+    pub(super) waiters: Waiters,
     /// The supervisor's thread, until a thread that waits for the pool's end has joined it.
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The kernel's id of it; 0 while it does not run.
@@ -114,7 +115,8 @@ impl Shared {
     ) -> Arc<Self> {
         let scheduler: Arc<dyn Scheduler> = Arc::from(scheduler);
         let id = NEXT_POOL.fetch_add(1, Ordering::Relaxed);
-        common.set_observer(Box::new(Told { scheduler: Arc::clone(&scheduler), pool: id }));
+        let observers = Observers::new(Arc::clone(&scheduler), id);
+        common.set_observer(Box::new(observers.clone()));
         tracing::info!(
             pool = id,
             processes = plan.processes,
@@ -131,11 +133,12 @@ impl Shared {
             common,
             queues,
             scheduler,
+            observers,
             deadline,
             alive,
             next_task: AtomicUsize::new(1),
             listen: AtomicBool::new(false),
-            waiting: Waiting::default(),
+            waiters: Waiters::default(),
             thread: Mutex::new(None),
             thread_id: AtomicI32::new(0),
             life: Mutex::new(Life {

@@ -1,4 +1,4 @@
-//! Blocking callers beside an event loop that empties the pool's doorbell itself.
+//! A doorbell that blocking callers share with an event loop, which empties it.
 //!
 //! Both sleep on the same bell: a caller must not consume a ring that the loop has not seen, and
 //! the loop, which has to empty it, may consume one that a caller has not seen. So the callers wait
@@ -14,13 +14,13 @@ use crate::sys::poll::{PollFd, poll};
 
 /// What blocking callers sleep on.
 #[derive(Debug)]
-pub(super) struct Beside {
+pub(super) struct SharedBell {
     edges: Edges,
     /// Never drained: each ring is an edge.
     nudge: EventFd,
 }
 
-impl Beside {
+impl SharedBell {
     pub(super) fn new(bell: &EventFd) -> io::Result<Self> {
         let nudge = EventFd::new()?;
         Ok(Self { edges: Edges::of(&[bell.as_fd(), nudge.as_fd()])?, nudge })

@@ -6,42 +6,21 @@
 //! themselves, one at a time.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::os::fd::AsFd;
-use std::sync::OnceLock;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::io::unix::AsyncFd;
-use tokio::runtime::{Handle, Id};
+use tokio::runtime::Handle;
 
 use super::Shared;
-use super::shared_bell::Beside;
+use super::shared_bell::SharedBell;
+use super::waiters::Joined;
 use crate::sync::{SpinPolicy, lock};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::eventfd::EventFd;
 use crate::sys::poll::{PollFd, poll};
-
-/// The ways in which outcomes are waited for.
-#[derive(Debug, Default)]
-pub(crate) struct Waiting {
-    /// Runtimes that listen.
-    runtimes: Mutex<HashMap<Id, Weak<()>>>,
-    callers: Mutex<Callers>,
-    led: Condvar,
-    /// There if an event loop of the user's may empty the doorbell, too.
-    beside: OnceLock<Beside>,
-}
-
-/// The blocking callers.
-#[derive(Debug, Default)]
-struct Callers {
-    /// One of them waits on the doorbell for the others.
-    led: bool,
-    /// Number of waiters besides the leader.
-    followers: usize,
-}
 
 thread_local! {
     /// What this thread has learned from its waits for single outcomes.
@@ -127,7 +106,7 @@ impl Shared {
 
     /// Sees to it that `handle`'s runtime listens to the doorbell.
     fn ensure_listener(self: &Arc<Self>, handle: &Handle) {
-        let mut runtimes = lock(&self.waiting.runtimes);
+        let mut runtimes = lock(&self.waiters.runtimes);
         if runtimes.get(&handle.id()).is_some_and(|listener| listener.strong_count() > 0) {
             return;
         }
@@ -146,18 +125,18 @@ impl Shared {
 
     /// Before any thread waits: an event loop of the user's will watch the doorbell and empty it.
     pub(crate) fn share_bell(&self) -> std::io::Result<()> {
-        let beside = Beside::new(&self.common.host_bell)?;
-        self.waiting.beside.get_or_init(|| beside);
+        let bell = SharedBell::new(&self.common.host_bell)?;
+        self.waiters.shared_bell.get_or_init(|| bell);
         Ok(())
     }
 
     /// Wakes the threads that sleep on the doorbell, since it was emptied.
     pub(crate) fn bell_was_emptied(&self) {
         // A thread that is not asleep yet checks everything after this lock.
-        if lock(&self.waiting.callers).led
-            && let Some(beside) = self.waiting.beside.get()
+        if self.waiters.blocking.has_leader()
+            && let Some(bell) = self.waiters.shared_bell.get()
         {
-            beside.nudge();
+            bell.nudge();
         }
     }
 
@@ -202,29 +181,13 @@ impl Shared {
                 Some(Duration::ZERO) => return None,
                 left => left,
             };
-            let mut callers = lock(&self.waiting.callers);
-            if callers.led {
-                // Another thread listens, and notifies all when it was rung. Under the lock, so
-                // that it cannot notify between this check and the wait.
-                if let Some(found) = done(true) {
-                    return Some(found);
-                }
-                let left = left.unwrap_or(Duration::from_secs(3600));
-                callers.followers += 1;
-                let waited = self.waiting.led.wait_timeout(callers, left);
-                waited.unwrap_or_else(PoisonError::into_inner).0.followers -= 1;
-                continue;
+            match self.waiters.blocking.join(left, || done(true)) {
+                Joined::Leads => {}
+                Joined::Followed => continue,
+                Joined::Found(found) => return Some(found),
             }
-            callers.led = true;
-            drop(callers);
             let found = self.lead(left, spin, &mut done);
-            let mut callers = lock(&self.waiting.callers);
-            callers.led = false;
-            // A system call, so only where a thread waits for it.
-            if callers.followers > 0 {
-                self.waiting.led.notify_all();
-            }
-            drop(callers);
+            self.waiters.blocking.resign();
             if found.is_some() {
                 return found;
             }
@@ -238,8 +201,8 @@ impl Shared {
         spin: &mut SpinPolicy,
         done: &mut impl FnMut(bool) -> Option<T>,
     ) -> Option<T> {
-        if let Some(beside) = self.waiting.beside.get() {
-            return lead_beside(self, beside, left, spin, done);
+        if let Some(bell) = self.waiters.shared_bell.get() {
+            return lead_on_shared_bell(self, bell, left, spin, done);
         }
         let bell = &self.common.host_bell;
         // Emptied before the looks, so that a ring after them is seen by the poll. A ring that
@@ -267,16 +230,16 @@ impl Shared {
     }
 }
 
-/// [`Shared::lead`] that leaves the doorbell to those who watch it.
-fn lead_beside<T>(
+/// Does what [`Shared::lead`] does, and leaves the doorbell to the event loop that empties it.
+fn lead_on_shared_bell<T>(
     shared: &Shared,
-    beside: &Beside,
+    bell: &SharedBell,
     left: Option<Duration>,
     spin: &mut SpinPolicy,
     done: &mut impl FnMut(bool) -> Option<T>,
 ) -> Option<T> {
     // Before the looks, so that a ring after them is heard.
-    beside.forget();
+    bell.forget();
     if let Some(found) = done(true) {
         return Some(found);
     }
@@ -287,7 +250,7 @@ fn lead_beside<T>(
         return Some(found);
     }
     let start = monotonic_ns();
-    beside.sleep(left);
+    bell.sleep(left);
     spin.slept(monotonic_ns() - start);
     shared.drain();
     done(false)

@@ -2,17 +2,16 @@
 //! nothing that was cancelled is still a worker's.
 
 use crate::queue::HostQueue;
-use crate::sys::clock::monotonic_ns;
-use crate::table::Owner;
 
-use super::{Stage, Supervisor};
+use super::shared::{Shared, Stage};
 
+/// The shortest pause between two audits of a queue in which nothing moves, in nanoseconds.
 const FIRST: u64 = 20_000_000;
-/// The longest pause between two audits, and the pause while tasks come and go: a task that is
-/// stuck must not depend on the others to stand still.
+/// The longest pause between two audits, in nanoseconds, and the pause while tasks come and go: a
+/// task that is stuck must not depend on the others to stand still.
 const LAST: u64 = 1_000_000_000;
 
-/// When the next look is, and what had moved at the last.
+/// When the queues are checked next, and what the last check found.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     next: Option<u64>,
@@ -27,28 +26,29 @@ struct Seen {
 }
 
 impl Watch {
-    /// When the watch wants to look again.
+    /// Returns when the queues are to be checked next; `None` while nothing is to be watched.
     pub(super) fn next(&self) -> Option<u64> {
         self.next
     }
-}
 
-impl Supervisor {
-    /// Audits queues that have records out and in which nothing has moved for a while.
-    pub(super) fn watch(&mut self, now: u64) {
-        if self.watch.next.is_some_and(|at| at > now) {
-            return;
+    /// Returns the queues to audit, or `None` if it is too early for another round.
+    ///
+    /// These are the queues that have records out, or submitters that wait for room, and in which
+    /// nothing has moved for a while. The caller calls [`end_round`](Self::end_round) after the
+    /// audits.
+    pub(super) fn begin_round(&mut self, shared: &Shared, now: u64) -> Option<Vec<usize>> {
+        if self.next.is_some_and(|at| at > now) {
+            return None;
         }
-        let shared = std::sync::Arc::clone(&self.shared);
-        let began = self.watch.next.is_none();
-        self.watch.queues.resize(shared.queues.len(), Seen::default());
+        let began = self.next.is_none();
+        self.queues.resize(shared.queues.len(), Seen::default());
         let (mut any_moved, mut any_waits) = (false, false);
         let mut due = Vec::new();
         let mut next = None::<u64>;
         // A thread waits for the end, and perhaps none for the tasks' outcomes.
         let ending = shared.stage() > Stage::Open;
         let waits = |queue: &HostQueue| queue.has_records_out() || queue.is_awaited();
-        for (index, (queue, seen)) in shared.queues.iter().zip(&mut self.watch.queues).enumerate() {
+        for (index, (queue, seen)) in shared.queues.iter().zip(&mut self.queues).enumerate() {
             let moved = queue.moved();
             let stands = std::mem::replace(&mut seen.moved, moved) == moved;
             any_moved |= !stands;
@@ -76,23 +76,17 @@ impl Supervisor {
         if !any_waits && !any_moved {
             shared.common.stop_watching();
             if !shared.queues.iter().any(|queue| waits(queue)) {
-                self.watch.next = None;
-                return;
+                self.next = None;
+                return None;
             }
         }
         shared.common.keep_watching();
-        due.into_iter().for_each(|queue| self.audit(queue));
-        let now = monotonic_ns();
-        self.watch.next = Some(next.unwrap_or(now).clamp(now + FIRST, now + LAST));
+        self.next = Some(next.unwrap_or(now));
+        Some(due)
     }
 
-    pub(super) fn audit(&mut self, queue: usize) {
-        let slots = &self.crew.slots[queue];
-        let incarnation = |slot: usize| {
-            slots.get(slot).and_then(|slot| slot.worker.as_ref()).map(|w| Owner::of(w.id))
-        };
-        if let Some(what) = self.shared.queues[queue].audit(incarnation) {
-            self.condemn(queue, what);
-        }
+    /// Sets the time of the next round, counted from the end of this round's audits at `now`.
+    pub(super) fn end_round(&mut self, now: u64) {
+        self.next = self.next.map(|next| next.clamp(now + FIRST, now + LAST));
     }
 }

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::pool::function::Function;
 use crate::pool::source::Source;
-use crate::pool::submit::{Function, Submit};
 use crate::queue::{Batch, For, HostQueue, Staged, Submission, Ticket};
 use crate::supervisor::Shared;
 use crate::sys::clock::monotonic_ns;
@@ -170,8 +170,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         };
         let number = self.items;
         self.items += 1;
-        let submit = Submit { shared: &self.shared, options: self.submit.0 };
-        match submit.encode(function, &item, &mut self.buffer) {
+        match function.encode(&self.shared, &item, &mut self.buffer) {
             Ok(()) => self.keep(function, number),
             Err(error) => {
                 self.trim_buffer();

@@ -20,11 +20,11 @@ use crate::queue::{Receiver, RoomWait, Ticket};
 use crate::supervisor::{CALLER_SPIN_NS, Shared};
 use crate::sync::{SpinPolicy, lock, spin_hint};
 use crate::sys::clock::monotonic_ns;
-use crate::task::{Outcome, TaskError};
+use crate::task::{Outcome, TaskError, TaskOptions};
 
+use super::function::Function;
 use super::one_shot;
 use super::source::Source;
-use super::submit::{Function, Submit};
 use stage::{Pace, Stage};
 
 pub use keyed::{Enumerated, Keyed};
@@ -42,7 +42,7 @@ pub use keyed::{Enumerated, Keyed};
 #[must_use = "a map does nothing until it is polled or awaited"]
 pub struct Map<S: Source, T> {
     shared: Arc<Shared>,
-    submit: (crate::TaskOptions, Option<Function>),
+    submit: (TaskOptions, Option<Function>),
     /// Why nothing can be submitted at all.
     refused: Option<Error>,
     source: Option<S>,
@@ -164,8 +164,13 @@ impl<S: Source, T> std::fmt::Debug for Map<S, T> {
 impl<S: Source, T> Unpin for Map<S, T> {}
 
 impl<S: Source, T> Map<S, T> {
-    pub(super) fn new(submit: Submit<'_>, function: Result<Function>, source: S) -> Self {
-        let shared = Arc::clone(submit.shared);
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        options: TaskOptions,
+        function: Result<Function>,
+        source: S,
+    ) -> Self {
+        let shared = Arc::clone(shared);
         let window = shared.plan.default_window();
         let queues = shared.queues.len();
         let arrivals: Arc<Arrivals> = Arc::default();
@@ -175,7 +180,7 @@ impl<S: Source, T> Map<S, T> {
         };
         Self {
             shared,
-            submit: (submit.options, function),
+            submit: (options, function),
             refused,
             source: Some(source),
             stage: Stage::new(queues),

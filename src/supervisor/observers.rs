@@ -1,0 +1,68 @@
+//! Reports what happens in a pool: to its scheduler, and as events.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::queue::Observer;
+use crate::scheduler::{CompletedTask, ProcessInfo, Scheduler};
+use crate::task::Outcome;
+
+/// Passes events on to the scheduler. The thread that drains calls it, which may be the supervisor:
+/// a scheduler that panics must do no harm there.
+#[derive(Clone)]
+pub(super) struct Observers {
+    scheduler: Arc<dyn Scheduler>,
+    /// The pool's number, for events.
+    pool: usize,
+}
+
+impl std::fmt::Debug for Observers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observers")
+    }
+}
+
+impl Observers {
+    pub(super) fn new(scheduler: Arc<dyn Scheduler>, pool: usize) -> Self {
+        Self { scheduler, pool }
+    }
+
+    pub(super) fn process_started(&self, process: &ProcessInfo) {
+        let ProcessInfo { queue, worker, pid } = *process;
+        tracing::debug!(pool = self.pool, worker, pid, queue, "a worker was started");
+        self.notify(|scheduler| scheduler.process_started(process));
+    }
+
+    pub(super) fn process_ended(&self, process: &ProcessInfo, died: bool) {
+        let ProcessInfo { worker, pid, .. } = *process;
+        tracing::debug!(pool = self.pool, worker, pid, died, "a worker has ended");
+        self.notify(|scheduler| scheduler.process_ended(process, died));
+    }
+
+    fn notify(&self, event: impl FnOnce(&dyn Scheduler)) {
+        if catch_unwind(AssertUnwindSafe(|| event(&*self.scheduler))).is_err() {
+            tracing::error!(pool = self.pool, "the scheduler panicked");
+        }
+    }
+}
+
+impl Observer for Observers {
+    fn completed(&self, queue: u16, task: u64, outcome: &Outcome) {
+        let task = CompletedTask {
+            task,
+            queue: usize::from(queue),
+            ok: outcome.result.is_ok(),
+            waited: outcome.waited(),
+            ran: outcome.ran(),
+        };
+        match &outcome.result {
+            Ok(_) => {
+                tracing::trace!(pool = self.pool, task = task.task, ran = ?task.ran, "a task has its value")
+            }
+            Err(error) => {
+                tracing::debug!(pool = self.pool, task = task.task, %error, "a task has no value");
+            }
+        }
+        self.notify(|scheduler| scheduler.complete_task(&task));
+    }
+}
