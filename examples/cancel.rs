@@ -1,4 +1,4 @@
-//! Calling tasks off: by the handle, by dropping it, all of a map, or not at all.
+//! Cancelling tasks: by the handle, by dropping it, all of a map, or not at all.
 //!
 //!     cargo run --example cancel
 
@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     task.cancel();
     println!("the caller: {}", task.await.unwrap_err());
 
-    // A handle that is dropped calls its task off, so a `select!` or a timeout around it does.
+    // A handle that is dropped cancels its task, so a `select!` or a timeout around it does.
     let task = pool.apply(wait_long, 3600);
     let late = tokio::time::timeout(Duration::from_millis(200), task).await;
     println!("the caller: {}", late.unwrap_err());

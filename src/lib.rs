@@ -164,13 +164,13 @@ pub use launch::Sandbox;
 pub use pool::{Arrived, NamedFunction, PolledPool, PolledTask};
 #[cfg(aiopool_fuzz)]
 #[doc(hidden)]
-pub use queue::fuzz::live as fuzz_queue;
+pub use queue::fuzz::run as fuzz_queue;
 #[cfg(aiopool_fuzz)]
 #[doc(hidden)]
 pub use stats::fuzz_page;
 #[cfg(aiopool_fuzz)]
 #[doc(hidden)]
-pub use supervisor::fuzz::live as fuzz_supervisor;
+pub use supervisor::fuzz::run as fuzz_supervisor;
 
 #[cfg(not(aiopool_loom))]
 pub use self::{

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod attention;
+mod drain_baton;
 mod host_flag;
 #[cfg(all(test, aiopool_loom))]
 mod model;
@@ -12,18 +13,17 @@ mod parked;
 mod ready;
 mod room;
 mod slot_set;
-mod turn;
 mod wants_room;
 mod watching;
 mod workers;
 
 pub(crate) use attention::Attention;
+pub(crate) use drain_baton::DrainBaton;
 pub(crate) use host_flag::{Armed, HostFlag};
 pub(crate) use parked::Parked;
 pub(crate) use ready::ReadySet;
 pub(crate) use room::Room;
 pub(crate) use slot_set::SlotSet;
-pub(crate) use turn::Turn;
 pub(crate) use wants_room::WantsRoom;
 pub(crate) use watching::Watching;
 pub(crate) use workers::WorkerBells;

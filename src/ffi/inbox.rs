@@ -185,9 +185,9 @@ impl Inbox {
 
     /// Wakes the waiting threads, here or in an event loop.
     pub(super) fn ring(&self) {
-        // The bell is this process's own; it cannot be refused. Warily: it may be the supervisor
-        // that delivers.
-        let _ = self.common.host_bell.ring_warily();
+        // Must not block: the caller may be the supervisor. The bell is this process's own, so it
+        // cannot be refused.
+        let _ = self.common.host_bell.ring_nonblocking();
     }
 
     fn is_watched(&self) -> bool {

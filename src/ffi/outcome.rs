@@ -32,12 +32,12 @@ pub const AIOPOOL_OUTCOME_POOL_CLOSED: i32 = 6;
 
 handle! {
     /// What a task ended with.
-    pub struct aiopool_outcome(Lent) in OUTCOMES, gone: "this outcome was released";
+    pub struct aiopool_outcome(LentOutcome) in OUTCOMES, gone: "this outcome was released";
 }
 
 /// An outcome in the caller's hands.
 #[derive(Debug)]
-pub struct Lent {
+pub struct LentOutcome {
     inbox: Arc<Inbox>,
     arrived: Arrived,
     data: Data,
@@ -79,10 +79,10 @@ pub(super) fn lend(inbox: &Arc<Inbox>, arrived: Arrived) -> *mut aiopool_outcome
             (Data::Payload, Some(CString::new(text).unwrap_or_default()))
         }
     };
-    aiopool_outcome::own(Lent { inbox: Arc::clone(inbox), arrived, data, text })
+    aiopool_outcome::own(LentOutcome { inbox: Arc::clone(inbox), arrived, data, text })
 }
 
-fn get<T>(outcome: Option<&aiopool_outcome>, f: impl FnOnce(&Lent) -> T) -> Option<T> {
+fn get<T>(outcome: Option<&aiopool_outcome>, f: impl FnOnce(&LentOutcome) -> T) -> Option<T> {
     outcome.and_then(|cell| cell.lock().as_ref().map(f))
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct Launcher {
 
 /// What the zygote says about a worker.
 #[derive(Debug)]
-pub(crate) enum Report {
+pub(crate) enum ZygoteReport {
     /// The worker runs.
     Forked {
         /// Which one.
@@ -124,7 +124,7 @@ impl Launcher {
         Ok(Self { line: line.into(), zygote, queues: spec.slots.len(), strays })
     }
 
-    /// Orders a worker; the answer comes as a [`Report`].
+    /// Orders a worker; the answer comes as a [`ZygoteReport`].
     ///
     /// # Errors
     ///
@@ -182,7 +182,7 @@ impl Launcher {
     ///
     /// [`Error::ZygoteLost`] when the zygote is gone and every report of it was read,
     /// [`Error::Forked`] in a forked child of the host.
-    pub(crate) fn recv(&self) -> Result<Option<Report>> {
+    pub(crate) fn recv(&self) -> Result<Option<ZygoteReport>> {
         self.zygote.check_process()?;
         self.check_line()?;
         loop {
@@ -207,25 +207,25 @@ impl Launcher {
         }
     }
 
-    fn report(&self, answer: Answer, pidfd: Option<OwnedFd>) -> Result<Option<Report>> {
+    fn report(&self, answer: Answer, pidfd: Option<OwnedFd>) -> Result<Option<ZygoteReport>> {
         Ok(Some(match (answer, pidfd) {
-            (Answer::Forked { id, pid }, Some(pidfd)) => Report::Forked { id, pid, pidfd },
+            (Answer::Forked { id, pid }, Some(pidfd)) => ZygoteReport::Forked { id, pid, pidfd },
             (Answer::Forked { id, .. }, None) => {
                 // Without a pidfd it cannot be watched, so it must not live.
                 self.strays.lock().unwrap_or_else(PoisonError::into_inner).push(id);
                 self.kill(id)?;
                 let reason = "its pidfd did not arrive: raise the limit on open descriptors \
                     (RLIMIT_NOFILE)";
-                Report::ForkFailed { id, reason: reason.to_owned() }
+                ZygoteReport::ForkFailed { id, reason: reason.to_owned() }
             }
-            (Answer::ForkFailed { id, reason }, _) => Report::ForkFailed { id, reason },
+            (Answer::ForkFailed { id, reason }, _) => ZygoteReport::ForkFailed { id, reason },
             (Answer::Died { id, pid, exit, cpu_ns }, _) => {
                 let mut strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(index) = strays.iter().position(|&stray| stray == id) {
                     strays.swap_remove(index);
                     return Ok(None);
                 }
-                Report::Died { id, pid, exit, cpu_ns }
+                ZygoteReport::Died { id, pid, exit, cpu_ns }
             }
             (other @ (Answer::Opened | Answer::Refused(_)), _) => {
                 return Err(Error::Corrupt(format!("the zygote reported {other:?}")));

@@ -27,7 +27,7 @@ mod zygote;
 pub use after_fork::after_fork;
 pub(crate) use home::has_snapshot;
 pub use home::init;
-pub(crate) use launcher::{Launcher, Report};
+pub(crate) use launcher::{Launcher, ZygoteReport};
 pub use limits::Limits;
 #[cfg_attr(not(feature = "sandbox"), allow(unreachable_pub))]
 pub use sandbox::Sandbox;

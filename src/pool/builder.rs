@@ -475,7 +475,7 @@ impl PoolBuilder {
                 runtime_initializer: self.runtime_initializer,
                 exception_handler: self.exception_handler,
                 replaced: self.replaces,
-                host_logs: crate::worker::logs_reach_somebody(),
+                host_logs: crate::worker::has_logger(),
                 spin_ns: WORKER_SPIN_NS,
                 searchers: searchers() as u32,
                 // The host needs a processor, too.

@@ -107,9 +107,9 @@ impl Arrivals {
 
     /// Makes the descriptor readable.
     fn ring(&self) {
-        // The bell is this process's own; it cannot be refused. Warily: the supervisor delivers,
-        // too.
-        let _ = self.common.host_bell.ring_warily();
+        // Must not block: the caller may be the supervisor. The bell is this process's own, so it
+        // cannot be refused.
+        let _ = self.common.host_bell.ring_nonblocking();
     }
 }
 
@@ -207,7 +207,7 @@ impl PolledPool {
         if size > max { Err(Error::PayloadTooLarge { size, max }) } else { Ok(size) }
     }
 
-    /// Calls a task off, as [`Task::cancel`](crate::Task::cancel) does; its outcome comes all the
+    /// Cancels a task, as [`Task::cancel`](crate::Task::cancel) does; its outcome comes all the
     /// same. False if it was over.
     pub fn cancel(&self, task: PolledTask) -> bool {
         self.pool.shared.cancel(task.0)

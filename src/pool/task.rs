@@ -19,13 +19,13 @@ use super::one_shot::OneShot;
 
 /// A submitted task; awaiting it gives its value or its [`TaskError`].
 ///
-/// Dropping the handle calls the task off, whether it is running or not; see
+/// Dropping the handle cancels the task, whether it is running or not; see
 /// [`detach`](Self::detach).
 ///
 /// # Cancel safety
 ///
 /// Polling it through a reference and giving up the wait loses nothing.
-#[must_use = "dropping the handle calls the task off; see detach()"]
+#[must_use = "dropping the handle cancels the task; see detach()"]
 pub struct Task<T> {
     shared: Arc<Shared>,
     state: State,
@@ -124,7 +124,7 @@ impl<T> Task<T> {
         }
     }
 
-    /// Calls the task off. The handle then gives [`TaskError::Cancelled`] at once, unless the task
+    /// Cancels the task. The handle then gives [`TaskError::Cancelled`] at once, unless the task
     /// was over before.
     ///
     /// A queued task never runs; of a running one the future is dropped when its worker comes
@@ -171,7 +171,7 @@ impl<T> Task<T> {
     ///
     /// # Cancel safety
     ///
-    /// Giving up the wait drops the handle, and so calls the task off.
+    /// Giving up the wait drops the handle, and so cancels the task.
     pub async fn submitted(mut self) -> Result<Self, TaskError> {
         std::future::poll_fn(|context| {
             let Self { shared, state, .. } = &mut self;

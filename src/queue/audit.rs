@@ -80,7 +80,7 @@ impl HostQueue {
                 continue;
             }
             let owner_is_live = || incarnation(word.owner().slot()) == Some(word.owner());
-            // The host calls off with the word and its own entry in one hold of the lock.
+            // A cancel changes the word and the host's own entry under one hold of the lock.
             let is_pending = entry.pending.is_some();
             match word.state() {
                 Some(State::Queued) if is_pending => {

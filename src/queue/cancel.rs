@@ -1,4 +1,4 @@
-//! Calling tasks off: by their owner, by deadline, and what comes due later.
+//! Cancelling tasks: by their owner, by deadline, and what comes due later.
 
 use std::sync::MutexGuard;
 use std::time::Duration;
@@ -23,11 +23,11 @@ pub(crate) enum Reason {
 }
 
 impl HostQueue {
-    /// Calls the task off and delivers its outcome. False if it was over already.
+    /// Cancels the task and delivers its outcome. False if it was over already.
     pub(crate) fn cancel(&self, ticket: Ticket, reason: Reason) -> bool {
         let mut state = self.lock();
         let mut deliveries = Deliveries::default();
-        let Some(owner) = self.call_off(&mut state, ticket, reason, &mut deliveries) else {
+        let Some(owner) = self.cancel_pending(&mut state, ticket, reason, &mut deliveries) else {
             return false;
         };
         self.note_pending(&state);
@@ -178,7 +178,7 @@ impl HostQueue {
     }
 
     /// Returns `None` if it was over already, else the worker that has it and must drop it.
-    fn call_off(
+    fn cancel_pending(
         &self,
         state: &mut QueueState,
         ticket: Ticket,

@@ -38,7 +38,7 @@ pub(crate) struct Pending {
     /// Times the task was claimed by a worker that died before it ran anything.
     pub(crate) claim_losses: u32,
     /// What ended earlier attempts.
-    pub(crate) story: Story,
+    pub(crate) earlier: EarlierAttempts,
 }
 
 impl Pending {
@@ -63,7 +63,7 @@ impl Pending {
             failures: 0,
             spared: 0,
             claim_losses: 0,
-            story: Story::default(),
+            earlier: EarlierAttempts::default(),
         }
     }
 }
@@ -72,9 +72,9 @@ impl Pending {
 // Boxed: a vector's three words would be moved with each task, for the few that have a story.
 #[allow(clippy::box_collection)]
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Story(Option<Box<Vec<String>>>);
+pub(crate) struct EarlierAttempts(Option<Box<Vec<String>>>);
 
-impl Story {
+impl EarlierAttempts {
     pub(crate) fn push(&mut self, end: String) {
         self.0.get_or_insert_default().push(end);
     }

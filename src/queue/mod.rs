@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::Waker;
 
 use crate::control::Control;
-use crate::doorbell::{Room, Turn};
+use crate::doorbell::{DrainBaton, Room};
 use crate::error::Error;
 use crate::ring::{Next, split_place};
 use crate::sync::lock;
@@ -45,7 +45,7 @@ pub(crate) use cancel::Reason;
 pub use delivery::For;
 pub use entry::{Receiver, Ticket};
 pub use inputs::Inputs;
-pub(crate) use recover::Death;
+pub(crate) use recover::DeadWorker;
 pub use shared::{Common, Observer, searchers};
 pub use submit::{Batch, RoomWait, Staged, Submission};
 
@@ -68,7 +68,7 @@ pub struct HostQueue {
     state: Mutex<QueueState>,
     lanes: Mutex<Lanes>,
     /// A thread wanted to drain while another one did.
-    turn: Turn,
+    baton: DrainBaton,
     /// Tasks whose outcome is not delivered; a copy for readers without the lock.
     pending: AtomicUsize,
     /// Records that are not the host's to fill; a copy too.
@@ -134,7 +134,7 @@ impl HostQueue {
             bells,
             state: Mutex::new(state),
             lanes: Mutex::new(Lanes { control, lanes }),
-            turn: Turn::new(),
+            baton: DrainBaton::new(),
             pending: AtomicUsize::new(0),
             out: AtomicUsize::new(0),
             moved: AtomicUsize::new(0),
@@ -230,14 +230,14 @@ impl HostQueue {
     pub(crate) fn ring_all(&self) {
         for bell in &self.bells {
             // A worker that is gone does not hear it; the eventfd itself is ours.
-            let _ = bell.ring_warily();
+            let _ = bell.ring_nonblocking();
         }
     }
 
     /// Rings the worker in `slot`.
     pub(crate) fn ring(&self, slot: usize) {
         if let Some(bell) = self.bells.get(slot) {
-            let _ = bell.ring_warily();
+            let _ = bell.ring_nonblocking();
         }
     }
 
@@ -305,7 +305,7 @@ impl HostQueue {
     /// Returns the number of outcomes delivered.
     fn release(&self, lanes: MutexGuard<'_, Lanes>) -> usize {
         drop(lanes);
-        if self.turn.is_asked() { self.drain() } else { 0 }
+        if self.baton.is_asked() { self.drain() } else { 0 }
     }
 }
 

@@ -66,10 +66,10 @@ impl HostQueue {
     pub fn drain(&self) -> usize {
         let mut delivered = 0;
         loop {
-            self.turn.ask();
+            self.baton.ask();
             let Ok(lanes) = self.lanes.try_lock() else { return delivered };
             delivered += self.drain_held(lanes);
-            if !self.turn.is_asked() {
+            if !self.baton.is_asked() {
                 return delivered;
             }
         }
@@ -83,12 +83,12 @@ impl HostQueue {
             return self.release(lanes);
         }
         let delivered = self.drain_held(lanes);
-        if self.turn.is_asked() { delivered + self.drain() } else { delivered }
+        if self.baton.is_asked() { delivered + self.drain() } else { delivered }
     }
 
     /// One turn: takes everything that the lanes hold, lets go of them, and delivers it.
     fn drain_held(&self, mut lanes: MutexGuard<'_, Lanes>) -> usize {
-        self.turn.take();
+        self.baton.take();
         let mut deliveries = Deliveries::spare();
         self.drain_lanes(&mut lanes, &mut deliveries);
         drop(lanes);
@@ -178,7 +178,7 @@ impl HostQueue {
             return false;
         }
         let Some(pending) = &entry.pending else {
-            // Called off while it ran, and now confirmed. Whatever output there is goes back.
+            // Cancelled while it ran, which its worker now confirms. Any output goes back.
             received.free(state.free_record(index));
             return true;
         };
@@ -291,7 +291,7 @@ impl HostQueue {
         pending.failures += 1;
         pending.attempts += 1;
         if let Some(why) = why {
-            pending.story.push(why);
+            pending.earlier.push(why);
         }
         self.common.counters.retries.add(1);
         self.hold(state, index, pending);

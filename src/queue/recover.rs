@@ -23,7 +23,7 @@ const MAX_CLAIM_LOSSES: u32 = 3;
 
 /// A dead worker, as far as the tasks it had are concerned.
 #[derive(Clone, Debug)]
-pub(crate) struct Death {
+pub(crate) struct DeadWorker {
     pub(crate) id: WorkerId,
     pub(crate) seat: u32,
     pub(crate) pid: u32,
@@ -40,8 +40,8 @@ pub(super) enum Fate {
 impl HostQueue {
     /// Recovers what the dead worker held. The worker is reaped, so it writes no more. Returns true
     /// if it held anything: only a worker that was ready does.
-    pub(crate) fn recover(&self, death: &Death) -> bool {
-        let slot = usize::from(death.id.slot);
+    pub(crate) fn recover(&self, dead: &DeadWorker) -> bool {
+        let slot = usize::from(dead.id.slot);
         let mut deliveries = Deliveries::default();
         let mut lanes = lock(&self.lanes);
         // Not after the scan: a push that happens meanwhile must not choose the dead sleeper.
@@ -56,10 +56,10 @@ impl HostQueue {
         for (index, word) in owned {
             match word.state() {
                 Some(State::Claimed) => {
-                    self.requeue_claimed(&mut state, index, death, received.deliveries)
+                    self.requeue_claimed(&mut state, index, dead, received.deliveries)
                 }
                 Some(State::Running) => {
-                    self.lose_running(&mut state, index, death, running, received.deliveries);
+                    self.lose_running(&mut state, index, dead, running, received.deliveries);
                 }
                 Some(State::Done) => {
                     let lane = &mut lanes.lanes[slot];
@@ -98,12 +98,12 @@ impl HostQueue {
     }
 
     /// Ends every task that is left with the death of the only worker there was to be.
-    pub(crate) fn lose_all(&self, death: &Death) {
+    pub(crate) fn lose_all(&self, dead: &DeadWorker) {
         let mut deliveries = Deliveries::default();
         let mut state = self.lock();
         for index in 0..state.entries.len() {
             if let Some(pending) = state.take_pending(index) {
-                let error = self.lost(&pending, death, Duration::ZERO);
+                let error = self.lost(&pending, dead, Duration::ZERO);
                 deliveries.push_error(&mut state.receivers, &pending, error);
             }
         }
@@ -155,19 +155,19 @@ impl HostQueue {
         &self,
         state: &mut QueueState,
         index: usize,
-        death: &Death,
+        dead: &DeadWorker,
         deliveries: &mut Deliveries,
     ) {
         let Some(mut pending) = state.take_pending(index) else {
             return self.free_of_dead(state, index);
         };
         pending.claim_losses += 1;
-        if pending.claim_losses >= MAX_CLAIM_LOSSES && death.cause == LossCause::Death {
-            pending.story.push(format!(
+        if pending.claim_losses >= MAX_CLAIM_LOSSES && dead.cause == LossCause::Death {
+            pending.earlier.push(format!(
                 "claimed {} times by workers that died before they ran it",
                 pending.claim_losses
             ));
-            return self.lose(state, index, pending, death, Duration::ZERO, deliveries);
+            return self.lose(state, index, pending, dead, Duration::ZERO, deliveries);
         }
         self.common.counters.requeued.add(1);
         self.put_back(state, index, pending, 0);
@@ -178,7 +178,7 @@ impl HostQueue {
         &self,
         state: &mut QueueState,
         index: usize,
-        death: &Death,
+        dead: &DeadWorker,
         running: usize,
         deliveries: &mut Deliveries,
     ) {
@@ -188,17 +188,17 @@ impl HostQueue {
         };
         let ran = Duration::from_nanos(monotonic_ns().saturating_sub(started));
         let alone = running == 1;
-        match fate(&mut pending, death, alone) {
+        match fate(&mut pending, dead, alone) {
             Fate::Retry => {
-                pending.story.push(format!(
+                pending.earlier.push(format!(
                     "worker {} (pid {}) {} after {ran:?}",
-                    death.seat, death.pid, death.exit
+                    dead.seat, dead.pid, dead.exit
                 ));
                 pending.attempts += 1;
                 self.common.counters.retries.add(1);
                 // A suspect runs alone; who fell with a known culprit does not have to.
-                let flags = if death.cause == LossCause::Death { Call::ALONE } else { 0 };
-                if pending.options.retries_at_once() || death.cause != LossCause::Death {
+                let flags = if dead.cause == LossCause::Death { Call::ALONE } else { 0 };
+                if pending.options.retries_at_once() || dead.cause != LossCause::Death {
                     self.put_back(state, index, pending, flags);
                 } else {
                     state.help_past(index);
@@ -206,7 +206,7 @@ impl HostQueue {
                     self.hold(state, index, pending);
                 }
             }
-            Fate::Lost => self.lose(state, index, pending, death, ran, deliveries),
+            Fate::Lost => self.lose(state, index, pending, dead, ran, deliveries),
         }
     }
 
@@ -215,39 +215,39 @@ impl HostQueue {
         state: &mut QueueState,
         index: usize,
         pending: Pending,
-        death: &Death,
+        dead: &DeadWorker,
         running: Duration,
         deliveries: &mut Deliveries,
     ) {
         self.free_of_dead(state, index);
-        let error = self.lost(&pending, death, running);
+        let error = self.lost(&pending, dead, running);
         deliveries.push_error(&mut state.receivers, &pending, error);
     }
 
-    fn lost(&self, pending: &Pending, death: &Death, running: Duration) -> TaskError {
+    fn lost(&self, pending: &Pending, dead: &DeadWorker, running: Duration) -> TaskError {
         let lost = WorkerLost {
             task: pending.task,
             function: self.common.inputs.function_name(pending.function).to_owned(),
-            worker: death.seat,
-            pid: death.pid,
-            exit: death.exit.clone(),
-            cause: death.cause,
+            worker: dead.seat,
+            pid: dead.pid,
+            exit: dead.exit.clone(),
+            cause: dead.cause,
             attempt: pending.attempts,
             attempts_allowed: pending.options.retries + 1 + pending.spared,
             running,
-            earlier: pending.story.to_vec(),
+            earlier: pending.earlier.to_vec(),
         };
         TaskError::WorkerLost(Box::new(lost))
     }
 }
 
-fn fate(pending: &mut Pending, death: &Death, alone: bool) -> Fate {
+fn fate(pending: &mut Pending, dead: &DeadWorker, alone: bool) -> Fate {
     let retries = pending.options.retries;
     if retries == 0 {
         return Fate::Lost;
     }
     // Killed because of another task, or one of several suspects: no attempt is lost.
-    if death.cause == LossCause::NeighbourTimedOut || !alone {
+    if dead.cause == LossCause::NeighbourTimedOut || !alone {
         pending.spared += 1;
         return Fate::Retry;
     }

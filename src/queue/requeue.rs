@@ -54,7 +54,7 @@ impl HostQueue {
             return;
         }
         let Some(mut pending) = state.take_pending(index) else {
-            // Called off, and its worker is gone.
+            // Cancelled, and its worker is gone.
             return self.free_of_dead(state, index);
         };
         if untouched {
@@ -62,7 +62,7 @@ impl HostQueue {
         } else if pending.failures < pending.options.retries {
             pending.failures += 1;
             pending.attempts += 1;
-            pending.story.push(format!("shared memory was damaged: {what}"));
+            pending.earlier.push(format!("shared memory was damaged: {what}"));
             self.common.counters.retries.add(1);
         } else {
             self.free_of_dead(state, index);

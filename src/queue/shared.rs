@@ -117,9 +117,9 @@ impl Common {
 
     /// Wakes the supervisor.
     pub(crate) fn call_supervisor(&self) {
-        // The bell is this process's own: ringing it cannot fail while the pool is.
-        // Warily: it may be the supervisor that calls itself.
-        let _ = self.supervisor_bell.ring_warily();
+        // Must not block: the caller may be the supervisor itself. The bell is this process's own,
+        // so ringing it cannot fail while the pool exists.
+        let _ = self.supervisor_bell.ring_nonblocking();
     }
 
     /// Sets a timer, and wakes the supervisor if it is the first to come due.

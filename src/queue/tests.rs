@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 
 use super::entry::{Receiver, Ticket};
-use super::{Common, Death, For, HostQueue, Inputs, Reason, RoomWait, Submission};
+use super::{Common, DeadWorker, For, HostQueue, Inputs, Reason, RoomWait, Submission};
 use crate::control::{Control, Shape};
 use crate::error::{Error, Result};
 use crate::ring::{Claim, LaneWriter, claim};
@@ -42,13 +42,13 @@ fn submit(queue: &HostQueue, task: u64) -> Result<Ticket> {
 
 /// A submitter that waits for a record, and whether it was woken for one.
 struct Waiter {
-    told: Arc<Told>,
+    woken: Arc<WakeFlag>,
     _place: RoomWait,
 }
 
-struct Told(AtomicBool);
+struct WakeFlag(AtomicBool);
 
-impl Wake for Told {
+impl Wake for WakeFlag {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -56,13 +56,13 @@ impl Wake for Told {
 
 impl Waiter {
     fn of(queue: &Arc<HostQueue>) -> Self {
-        let told = Arc::new(Told(AtomicBool::new(false)));
-        let place = queue.wait_for_room(None, &Waker::from(Arc::clone(&told)));
-        Self { told, _place: place }
+        let woken = Arc::new(WakeFlag(AtomicBool::new(false)));
+        let place = queue.wait_for_room(None, &Waker::from(Arc::clone(&woken)));
+        Self { woken, _place: place }
     }
 
     fn was_told(&self) -> bool {
-        self.told.0.load(Ordering::Relaxed)
+        self.woken.0.load(Ordering::Relaxed)
     }
 }
 
@@ -96,7 +96,7 @@ fn a_record_that_comes_home_wakes_who_waits_for_one() {
     record.try_commit(record.try_start(claimed).unwrap()).unwrap();
     LaneWriter::at(0).push(control.lane(0), index);
     queue.drain();
-    assert!(waiter.was_told(), "there is a free record, and nobody was told");
+    assert!(waiter.was_told(), "there is a free record, and nobody was woken");
     submit(&queue, 16).unwrap();
 }
 
@@ -112,8 +112,8 @@ fn the_record_of_a_dead_claimer_whose_task_was_called_off_wakes_who_waits_for_on
     let waiter = Waiter::of(&queue);
     assert!(matches!(submit(&queue, 1), Err(Error::Full)));
     let (exit, cause) = (WorkerExit::Exited(1), LossCause::Death);
-    queue.recover(&Death { id: ME, seat: 0, pid: 1, exit, cause });
-    assert!(waiter.was_told(), "there is a free record, and nobody was told");
+    queue.recover(&DeadWorker { id: ME, seat: 0, pid: 1, exit, cause });
+    assert!(waiter.was_told(), "there is a free record, and nobody was woken");
     submit(&queue, 1).unwrap();
 }
 

@@ -17,20 +17,20 @@ const HOPELESS: u32 = 6;
 
 /// A worker slot of a queue.
 #[derive(Debug, Default)]
-pub(super) struct Slot {
+pub(super) struct WorkerSlot {
     /// The incarnation that was ordered last.
     pub(super) incarnation: u32,
     /// The worker, from its order to its recovery.
-    pub(super) worker: Option<Worker>,
+    pub(super) worker: Option<Member>,
 }
 
 /// A worker process, or the order for one.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(super) struct Member {
     pub(super) id: WorkerId,
     pub(super) seat: u32,
     /// `None` while the order is not answered.
-    pub(super) process: Option<Process>,
+    pub(super) process: Option<ProcessHandle>,
     /// When it was ordered.
     pub(super) ordered_ns: u64,
     /// Its initializer has returned.
@@ -52,7 +52,7 @@ pub(super) struct Worker {
 }
 
 #[derive(Debug)]
-pub(super) struct Process {
+pub(super) struct ProcessHandle {
     pub(super) pid: u32,
     pub(super) pidfd: Arc<OwnFd>,
 }
@@ -72,7 +72,7 @@ pub(super) struct Seat {
 pub(super) struct Crew {
     pub(super) seats: Vec<Seat>,
     /// By queue and slot.
-    pub(super) slots: Vec<Vec<Slot>>,
+    pub(super) slots: Vec<Vec<WorkerSlot>>,
 }
 
 impl Crew {
@@ -86,28 +86,28 @@ impl Crew {
             })
             .collect();
         let slots = (0..plan.queues)
-            .map(|queue| (0..plan.shape(queue).slots).map(|_| Slot::default()).collect())
+            .map(|queue| (0..plan.shape(queue).slots).map(|_| WorkerSlot::default()).collect())
             .collect();
         Self { seats, slots }
     }
 
     /// Returns the worker that `id` is, unless its slot has another by now.
-    pub(super) fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
+    pub(super) fn get_mut(&mut self, id: WorkerId) -> Option<&mut Member> {
         let slot = self.slots.get_mut(usize::from(id.queue))?.get_mut(usize::from(id.slot))?;
         slot.worker.as_mut().filter(|worker| worker.id == id)
     }
 
     /// Returns all workers, ordered ones too.
-    pub(super) fn workers(&self) -> impl Iterator<Item = &Worker> {
+    pub(super) fn workers(&self) -> impl Iterator<Item = &Member> {
         self.slots.iter().flatten().filter_map(|slot| slot.worker.as_ref())
     }
 
     /// Workers that cannot take tasks yet.
-    pub(super) fn starting(&self) -> impl Iterator<Item = &Worker> {
+    pub(super) fn starting(&self) -> impl Iterator<Item = &Member> {
         self.workers().filter(|worker| worker.is_starting())
     }
 
-    pub(super) fn starting_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
+    pub(super) fn starting_mut(&mut self) -> impl Iterator<Item = &mut Member> {
         let workers = self.slots.iter_mut().flatten().filter_map(|slot| slot.worker.as_mut());
         workers.filter(|worker| worker.is_starting())
     }
@@ -140,7 +140,7 @@ impl Crew {
         let slot = &mut slots[index];
         slot.incarnation += 1;
         let id = WorkerId { queue, slot: index as u16, incarnation: slot.incarnation };
-        slot.worker = Some(Worker {
+        slot.worker = Some(Member {
             id,
             seat,
             process: None,
@@ -158,7 +158,7 @@ impl Crew {
     }
 
     /// Empties the slot of `id`.
-    pub(super) fn discharge(&mut self, id: WorkerId) -> Option<Worker> {
+    pub(super) fn discharge(&mut self, id: WorkerId) -> Option<Member> {
         self.get_mut(id)?;
         self.slots[usize::from(id.queue)][usize::from(id.slot)].worker.take()
     }
@@ -174,7 +174,7 @@ impl Crew {
     }
 }
 
-impl Worker {
+impl Member {
     fn is_starting(&self) -> bool {
         !self.ready && self.died_ns.is_none() && self.killed.is_none()
     }

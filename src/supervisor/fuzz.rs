@@ -72,7 +72,7 @@ fn plan(replaces: bool) -> Plan {
     }
 }
 
-struct Life<'b> {
+struct Scenario<'b> {
     choices: Choices<'b>,
     supervisor: Supervisor,
     queue: Arc<HostQueue>,
@@ -80,7 +80,7 @@ struct Life<'b> {
     arenas: Vec<Option<Arc<Region>>>,
 }
 
-impl<'b> Life<'b> {
+impl<'b> Scenario<'b> {
     fn new(bytes: &'b [u8]) -> Self {
         let mut choices = Choices::new(bytes);
         let plan = plan(choices.below(4) > 0);
@@ -104,9 +104,9 @@ impl<'b> Life<'b> {
             launcher: None,
             shared,
         };
-        let mut life = Self { choices, supervisor, queue, book: Arc::default(), arenas };
-        life.fill_seats();
-        life
+        let mut scenario = Self { choices, supervisor, queue, book: Arc::default(), arenas };
+        scenario.fill_seats();
+        scenario
     }
 
     /// What an order does, less the order.
@@ -141,7 +141,7 @@ impl<'b> Life<'b> {
         worker.died_ns = Some(now);
         worker.exit = Some(exit);
         let failures = self.supervisor.init_failures;
-        self.supervisor.bury_the_dead(now);
+        self.supervisor.handle_deaths(now);
         let fails = self.supervisor.init_failures > failures;
         assert!(!(was_ready && fails), "who was ready fails no initializer");
     }
@@ -255,23 +255,23 @@ impl<'b> Life<'b> {
     }
 }
 
-/// Lives the life that `bytes` decide. Returns how many damages and deaths there were.
+/// Runs the scenario that `bytes` decide. Returns how many damages and deaths there were.
 ///
 /// # Panics
 ///
 /// If the supervisor does something it must not.
-pub fn live(bytes: &[u8]) -> u64 {
-    let mut life = Life::new(bytes);
-    while !life.choices.is_spent() && life.supervisor.shared.stage() == Stage::Open {
-        life.step();
+pub fn run(bytes: &[u8]) -> u64 {
+    let mut scenario = Scenario::new(bytes);
+    while !scenario.choices.is_spent() && scenario.supervisor.shared.stage() == Stage::Open {
+        scenario.step();
     }
     racing::stop();
-    let shared = Arc::clone(&life.supervisor.shared);
+    let shared = Arc::clone(&scenario.supervisor.shared);
     let failed = shared.stage() > Stage::Open;
     assert_eq!(failed, shared.reason().is_some(), "a pool that fails says why");
     assert!(!failed || shared.pending() == 0, "a pool that fails ends every task");
     shared.queues.iter().for_each(|queue| queue.end_all(None));
-    let given = life.book.0.lock().unwrap().clone();
+    let given = scenario.book.0.lock().unwrap().clone();
     assert!(given.iter().all(|&times| times == 1), "not once each: {given:?}");
     let counters = &shared.common.counters;
     counters.corrupt.get() + counters.deaths.get()
@@ -285,24 +285,24 @@ mod tests {
     /// A worker that takes tasks was ready, and such deaths do not make a queue hopeless.
     #[test]
     fn a_worker_that_had_a_task_was_ready_whatever_its_phase_says() {
-        let mut life = Life::new(&[u8::MAX; 64]);
-        assert!(life.supervisor.shared.plan.replaces);
+        let mut scenario = Scenario::new(&[u8::MAX; 64]);
+        assert!(scenario.supervisor.shared.plan.replaces);
         for _ in 0..20 {
-            let ids: Vec<WorkerId> = life.supervisor.crew.workers().map(|w| w.id).collect();
+            let ids: Vec<WorkerId> = scenario.supervisor.crew.workers().map(|w| w.id).collect();
             assert!(!ids.is_empty());
             for id in ids {
-                life.submit();
-                let control = life.queue.control();
+                scenario.submit();
+                let control = scenario.queue.control();
                 let records = control.records();
                 let queued = |index: &usize| records[*index].state().state() == Some(State::Queued);
                 let index = (0..records.len()).find(queued).unwrap();
                 let generation = records[index].state().generation();
                 let word = StateWord::new(generation, Owner::of(id), State::Running);
                 control.part(Part::Records)[index * RECORD].store(word.bits(), Relaxed);
-                life.die(id, WorkerExit::Signalled { signal: 6, core_dumped: false });
-                assert_eq!(life.supervisor.shared.stage(), Stage::Open);
+                scenario.die(id, WorkerExit::Signalled { signal: 6, core_dumped: false });
+                assert_eq!(scenario.supervisor.shared.stage(), Stage::Open);
             }
-            life.fill_seats();
+            scenario.fill_seats();
         }
     }
 
@@ -313,9 +313,9 @@ mod tests {
         let mut found = 0;
         for seed in 1..=rounds.unwrap_or(300) {
             let bytes = random_bytes(seed, 100 + seed % 700);
-            match std::panic::catch_unwind(|| live(&bytes)) {
+            match std::panic::catch_unwind(|| run(&bytes)) {
                 Ok(ends) => found += ends,
-                Err(_) => panic!("life {seed} went wrong"),
+                Err(_) => panic!("scenario {seed} went wrong"),
             }
         }
         assert!(found > 100, "next to nothing happened: {found}");

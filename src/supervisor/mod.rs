@@ -7,9 +7,9 @@
 #![cfg(not(aiopool_loom))]
 #![forbid(unsafe_code)]
 
-mod burial;
 mod crew;
 mod damage;
+mod death;
 #[cfg(any(test, aiopool_fuzz))]
 pub(crate) mod fuzz;
 mod numbers;
@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use crate::control::Phase;
 use crate::error::Error;
-use crate::launch::{ForkOrder, Launcher, Report};
+use crate::launch::{ForkOrder, Launcher, ZygoteReport};
 use crate::scheduler::ProcessInfo;
 use crate::shm::Region;
 #[cfg(feature = "stats-page")]
@@ -43,7 +43,7 @@ use crate::sys::poll::{PollFd, poll};
 use crate::table::{Owner, WorkerId};
 use crate::task::LossCause;
 
-use crew::{Crew, Process, Seat};
+use crew::{Crew, ProcessHandle, Seat};
 use watch::Watch;
 
 pub(crate) use plan::Plan;
@@ -110,7 +110,7 @@ impl Supervisor {
         loop {
             let now = monotonic_ns();
             self.read_phases(now);
-            self.bury_the_dead(now);
+            self.handle_deaths(now);
             self.expire_timers(now);
             self.repair_damage();
             self.rebuild();
@@ -130,7 +130,7 @@ impl Supervisor {
         self.shared.set_workers(Vec::new());
         self.shared.advance(Stage::Ended);
         // Foreign event loops that watch this bell learn of the end by it.
-        let _ = self.shared.common.host_bell.ring_warily();
+        let _ = self.shared.common.host_bell.ring_nonblocking();
     }
 
     /// Waits for the next event, and takes in what the zygote and the kernel say.
@@ -207,15 +207,15 @@ impl Supervisor {
         }
     }
 
-    fn take_report(&mut self, report: Report, now: u64) {
+    fn take_report(&mut self, report: ZygoteReport, now: u64) {
         match report {
-            Report::Forked { id, pid, pidfd } => {
+            ZygoteReport::Forked { id, pid, pidfd } => {
                 if let Some(worker) = self.crew.get_mut(id) {
                     let pidfd = Arc::new(OwnFd::from(pidfd));
                     if !self.shared.plan.replaces {
                         self.shared.single_started(pid, Arc::clone(&pidfd));
                     }
-                    worker.process = Some(Process { pid, pidfd });
+                    worker.process = Some(ProcessHandle { pid, pidfd });
                     let info = ProcessInfo::new(id.queue, worker.seat, pid);
                     self.shared.observers.process_started(&info);
                 }
@@ -224,7 +224,7 @@ impl Supervisor {
                 self.publish_workers();
                 self.answer_first_order(Ok(()));
             }
-            Report::ForkFailed { id, reason } => {
+            ZygoteReport::ForkFailed { id, reason } => {
                 tracing::warn!(pool = self.shared.id, worker = %id, reason, "a worker could not be forked");
                 let Some(worker) = self.crew.discharge(id) else { return };
                 self.shared.queues[usize::from(id.queue)].unprepare(usize::from(id.slot));
@@ -238,7 +238,7 @@ impl Supervisor {
                     self.fail(Error::NoWorkers(reason));
                 }
             }
-            Report::Died { id, exit, cpu_ns, .. } => {
+            ZygoteReport::Died { id, exit, cpu_ns, .. } => {
                 if let Some(worker) = self.crew.get_mut(id) {
                     worker.died_ns.get_or_insert(now);
                     worker.exit = Some(exit);
@@ -345,7 +345,7 @@ impl Supervisor {
             if due && let Some(id) = self.crew.enlist(queue, seat as u32, now) {
                 self.crew.seats[seat].vacant_since = None;
                 if let Err(reason) = self.order(id, seat as u32) {
-                    self.take_report(Report::ForkFailed { id, reason }, now);
+                    self.take_report(ZygoteReport::ForkFailed { id, reason }, now);
                 }
             }
         }

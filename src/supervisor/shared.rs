@@ -64,11 +64,11 @@ pub(crate) struct Shared {
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The kernel's id of it; 0 while it does not run.
     thread_id: AtomicI32,
-    life: Mutex<Life>,
+    life: Mutex<Lifecycle>,
     changed: Condvar,
 }
 
-struct Life {
+struct Lifecycle {
     stage: Stage,
     /// What ended the pool, where it was not its owner.
     reason: Option<Arc<Error>>,
@@ -141,7 +141,7 @@ impl Shared {
             waiters: Waiters::default(),
             thread: Mutex::new(None),
             thread_id: AtomicI32::new(0),
-            life: Mutex::new(Life {
+            life: Mutex::new(Lifecycle {
                 stage: Stage::Open,
                 reason: None,
                 started: None,
@@ -246,7 +246,7 @@ impl Shared {
     /// Waits until the pool has ended, at most `limit`. False if it has not.
     pub(crate) fn wait_ended(&self, limit: Option<Duration>) -> bool {
         let life = self.life();
-        let running = |life: &mut Life| life.stage != Stage::Ended;
+        let running = |life: &mut Lifecycle| life.stage != Stage::Ended;
         let life = match limit {
             None => self.changed.wait_while(life, running).unwrap_or_else(PoisonError::into_inner),
             Some(limit) => {
@@ -437,7 +437,7 @@ impl Shared {
         self.queues.len() == 1 || !self.scheduler.minds_load()
     }
 
-    /// Calls a task off because its owner wants it no more. False if it was over already, or if
+    /// Cancels a task that its owner no longer wants. False if it was over already, or if
     /// the caller is a forked child that dropped its copy of a handle.
     pub(crate) fn cancel(&self, ticket: Ticket) -> bool {
         self.is_owner() && self.queues[usize::from(ticket.queue)].cancel(ticket, Reason::Cancel)
@@ -470,14 +470,14 @@ impl Shared {
         forked::generation() == self.generation
     }
 
-    fn announce(&self, mut life: MutexGuard<'_, Life>) {
+    fn announce(&self, mut life: MutexGuard<'_, Lifecycle>) {
         let woken = std::mem::take(&mut life.waiting);
         drop(life);
         self.changed.notify_all();
         woken.into_iter().for_each(Waker::wake);
     }
 
-    fn life(&self) -> MutexGuard<'_, Life> {
+    fn life(&self) -> MutexGuard<'_, Lifecycle> {
         lock(&self.life)
     }
 }

@@ -147,9 +147,9 @@ impl Shared {
         impl Wake for Bell {
             fn wake(self: Arc<Self>) {
                 if let Some(shared) = self.0.upgrade() {
-                    // The bell is this process's own; it cannot be refused. Warily: it may be the
-                    // supervisor that wakes.
-                    let _ = shared.common.host_bell.ring_warily();
+                    // Must not block: the caller may be the supervisor. The bell is this process's
+                    // own, so it cannot be refused.
+                    let _ = shared.common.host_bell.ring_nonblocking();
                 }
             }
         }

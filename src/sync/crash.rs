@@ -58,7 +58,7 @@ pub(crate) enum Point {
 pub(crate) fn here(_: Point) {}
 
 #[cfg(all(test, not(aiopool_loom)))]
-pub(crate) use armed::{Deed, WORKERS, arm, here};
+pub(crate) use armed::{Action, WORKERS, arm, here};
 
 #[cfg(all(test, not(aiopool_loom)))]
 mod armed {
@@ -76,7 +76,7 @@ mod armed {
 
     /// What is done at the point.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub(crate) enum Deed {
+    pub(crate) enum Action {
         /// This process is killed.
         Kill,
         /// Stops this process until it is continued.
@@ -86,9 +86,9 @@ mod armed {
     static POINT: AtomicU8 = AtomicU8::new(0);
     static SIGNAL: AtomicU8 = AtomicU8::new(0);
 
-    /// Has this process do `deed` the next time it is at `point`.
-    pub(crate) fn arm(point: Point, deed: Deed) {
-        let signal = if deed == Deed::Kill { libc::SIGKILL } else { libc::SIGSTOP };
+    /// Has this process do `action` the next time it is at `point`.
+    pub(crate) fn arm(point: Point, action: Action) {
+        let signal = if action == Action::Kill { libc::SIGKILL } else { libc::SIGSTOP };
         SIGNAL.store(signal as u8, Relaxed);
         POINT.store(point as u8, Relaxed);
     }

@@ -48,7 +48,7 @@ impl EventFd {
 
     /// Like [`ring`](Self::ring), but never blocks, not even if a process has done both; costs one
     /// more system call.
-    pub(crate) fn ring_warily(&self) -> io::Result<()> {
+    pub(crate) fn ring_nonblocking(&self) -> io::Result<()> {
         self.set_nonblocking()?;
         self.ring()
     }
@@ -210,7 +210,7 @@ mod tests {
         let bell = EventFd::new().unwrap();
         bell.add(FULL).unwrap();
         clear_nonblocking(&bell);
-        bell.ring_warily().unwrap();
+        bell.ring_nonblocking().unwrap();
         assert!(bell.drain().unwrap());
     }
 

@@ -22,7 +22,7 @@ pub enum State {
     Done = 4,
     /// Cancelled by the host before a worker claimed it.
     Cancelled = 5,
-    /// Called off by the host while a worker has it; the outcome is already delivered.
+    /// Cancelled by the host while a worker has it; the outcome is already delivered.
     Cancelling = 6,
     /// The host's: waits for the back-off of a retry.
     Held = 7,

@@ -8,7 +8,7 @@ use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use super::record::Record;
 use super::state::{Owner, State, StateWord};
 
-/// What came of a host's wish to call a task off.
+/// What came of a host's attempt to cancel a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum CancelResult {

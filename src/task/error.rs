@@ -119,7 +119,7 @@ impl std::fmt::Display for WorkerLost {
         self.earlier
             .iter()
             .enumerate()
-            .try_for_each(|(i, story)| write!(f, "; attempt {}: {story}", i + 1))
+            .try_for_each(|(i, end)| write!(f, "; attempt {}: {end}", i + 1))
     }
 }
 

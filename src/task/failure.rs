@@ -24,7 +24,7 @@ pub enum Status {
     OutputSpace = 5,
     /// The worker does not know the function; the output is the text.
     UnknownFunction = 6,
-    /// The future was dropped because the host called the task off.
+    /// The future was dropped because the host cancelled the task.
     Cancelled = 7,
     /// Shared memory says that the worker has the task, and it has not; the output is the text.
     Damaged = 8,

@@ -16,8 +16,8 @@ pub struct TaskOptions {
     backoff_ns: u64,
     pub(crate) retries: u32,
     pub(crate) priority: u8,
-    // Bits: two truths, with values that they never have for an `Option` to use, would have a copy
-    // of what holds them go in pieces, and a load across pieces waits for all of them.
+    // Packed into one byte on purpose: `bool`s have niches, so the struct would be copied field by
+    // field, and a later wide load would stall on store forwarding.
     flags: u8,
 }
 

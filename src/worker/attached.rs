@@ -65,7 +65,7 @@ pub enum Completion<'b> {
 }
 
 #[derive(Debug)]
-struct InFlight {
+struct AttachedTask {
     held: Held,
     /// The program has been given [`Event::Cancel`] for it.
     cancel_reported: bool,
@@ -107,7 +107,7 @@ pub struct AttachedWorker {
     concurrency: usize,
     argument: Option<Vec<u8>>,
     names: Names,
-    tasks: BTreeMap<u64, InFlight>,
+    tasks: BTreeMap<u64, AttachedTask>,
     next_task: u64,
     called_off: VecDeque<u64>,
     ready: bool,
@@ -249,7 +249,7 @@ impl AttachedWorker {
         match self.engine.complete(claimed, status, bytes, elapsed) {
             Ok(()) => self.vacate(task),
             Err(NoRoom) => {
-                if let Some(InFlight { held, loan, .. }) = self.tasks.get_mut(&task) {
+                if let Some(AttachedTask { held, loan, .. }) = self.tasks.get_mut(&task) {
                     // What the task has borrowed and not used may be what is in the way.
                     drop(loan.take());
                     let outcome = (status, bytes.to_vec(), elapsed);
@@ -336,7 +336,7 @@ impl AttachedWorker {
         let number = self.next_task;
         self.next_task += 1;
         let held = Held::new(task, started);
-        self.tasks.insert(number, InFlight { held, cancel_reported: false, loan: None });
+        self.tasks.insert(number, AttachedTask { held, cancel_reported: false, loan: None });
         let mut scratch = [0; INLINE_INPUT];
         let refused = match self.engine.input(&task, &mut scratch) {
             Err(reason) => reason,

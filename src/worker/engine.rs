@@ -341,7 +341,7 @@ impl Engine {
         }
     }
 
-    /// The host has called the task off, and wants none of its output.
+    /// The host has cancelled the task, and wants none of its output.
     #[cold]
     fn come_too_late(&mut self, task: Claimed, place: Place, now: StateWord) {
         if let Place::Block(block) = place {
@@ -356,7 +356,7 @@ impl Engine {
     }
 
     /// Returns whether the host has cancelled `task`.
-    pub(crate) fn is_called_off(&self, task: &Claimed) -> Option<StateWord> {
+    pub(crate) fn is_cancelled(&self, task: &Claimed) -> Option<StateWord> {
         let now = self.record(task).state();
         (now.generation() == task.word.generation() && now.state() == Some(State::Cancelling))
             .then_some(now)

@@ -191,7 +191,7 @@ impl InHand {
         if what_it_has {
             engine.answer(|record| held().any(|(_, has)| has.task.record == record));
         }
-        held().filter_map(|(key, held)| Some((key, engine.is_called_off(&held.task)?))).collect()
+        held().filter_map(|(key, held)| Some((key, engine.is_cancelled(&held.task)?))).collect()
     }
 
     /// Drops the outcome of a cancelled task, if it was kept; true if it was.

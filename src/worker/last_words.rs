@@ -99,7 +99,7 @@ impl LastWords {
         let output = OutputDesc { status, elapsed_ns, len: bytes.len() as u32, place };
         let record = &self.control.records()[task.record as usize];
         record.describe_output(output, &[]);
-        // C5 and C6 as in `Engine::complete`; refused if the host has called the task off.
+        // C5 and C6 as in `Engine::complete`; refused if the host has cancelled the task.
         let committed = record.try_commit(task.word).is_ok();
         if committed {
             self.control.report(self.slot).count_completed();

@@ -65,7 +65,7 @@ pub(crate) const EXIT_INIT_FAILED: i32 = 64;
 pub(crate) const EXIT_SETUP: i32 = 65;
 
 /// Returns whether this process has a logger, of `tracing` or of `log`.
-pub(crate) fn logs_reach_somebody() -> bool {
+pub(crate) fn has_logger() -> bool {
     tracing::dispatcher::has_been_set() || log::max_level() > log::LevelFilter::Off
 }
 
@@ -143,7 +143,7 @@ fn serve(
         if hooks.initializer.is_some() {
             panics::install();
         }
-        if config.host_logs && (seat, id.incarnation) == (0, 1) && !logs_reach_somebody() {
+        if config.host_logs && (seat, id.incarnation) == (0, 1) && !has_logger() {
             stderr::line(
                 "aiopool: what tasks log reaches nobody: the host has a logger, its workers have \
                  none: set one up in the pool's initializer, or before aiopool::init()",

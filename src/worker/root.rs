@@ -26,7 +26,7 @@ use super::engine::{Engine, NoRoom};
 use super::functions::Functions;
 use super::in_hand::{Held, InHand};
 use super::last_words::{self, Subject};
-use super::slots::{InFlight, Slots};
+use super::slots::{PolledTask, Slots};
 use super::spin::Spin;
 
 /// Polls between two looks of tokio at its own tasks, timers and sockets; tokio's own number.
@@ -134,7 +134,7 @@ impl<'e> Root<'e> {
             },
         }
         self.in_hand.keep(call);
-        self.slots.keep(InFlight { held, span });
+        self.slots.keep(PolledTask { held, span });
     }
 
     fn first_poll(&mut self, task: &Claimed, function: (&'static Vtable, Target)) -> Poll<Status> {
@@ -212,7 +212,7 @@ impl<'e> Root<'e> {
             let Some(task) = self.slots.vacate(index) else { continue };
             self.in_hand.vacated();
             // Only now, with the future dropped, is the task confirmed.
-            if let Some(word) = self.engine.is_called_off(&task) {
+            if let Some(word) = self.engine.is_cancelled(&task) {
                 self.engine.confirm(task, word);
             }
         }

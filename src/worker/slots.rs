@@ -19,7 +19,7 @@ use super::panics;
 
 /// A task in flight.
 #[derive(Debug)]
-pub(crate) struct InFlight {
+pub(crate) struct PolledTask {
     /// Its claim, and its outcome if that waits for room; the future is gone then.
     pub(crate) held: Held,
     /// What its events belong to.
@@ -28,7 +28,7 @@ pub(crate) struct InFlight {
 
 /// Memory for one future.
 #[derive(Debug)]
-struct Place {
+struct FutureMemory {
     memory: NonNull<u8>,
     layout: Layout,
     /// Whose future is in there, if any.
@@ -37,9 +37,9 @@ struct Place {
 
 // SAFETY: the memory is owned; the futures in it are made, polled and dropped by the worker's
 // only executor thread, and `Slots` is not given to any other.
-unsafe impl Send for Place {}
+unsafe impl Send for FutureMemory {}
 
-impl Place {
+impl FutureMemory {
     fn new() -> Self {
         Self { memory: NonNull::dangling(), layout: Layout::new::<()>(), holds: None }
     }
@@ -156,29 +156,30 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for FutureMemory {
     fn drop(&mut self) {
         let _ = self.clear();
         self.release();
     }
 }
 
-struct Slot {
-    place: Place,
+struct FutureSlot {
+    place: FutureMemory,
     waker: Waker,
-    in_flight: Option<InFlight>,
+    in_flight: Option<PolledTask>,
 }
 
 /// All slots of a worker.
 pub(crate) struct Slots {
-    slots: Vec<Slot>,
+    slots: Vec<FutureSlot>,
     free: Vec<usize>,
 }
 
 impl Slots {
     /// `count` empty slots, woken through `ready`.
     pub(crate) fn new(count: usize, ready: &Arc<ReadySet>) -> Self {
-        let slot = |i| Slot { place: Place::new(), waker: ready.waker(i), in_flight: None };
+        let slot =
+            |i| FutureSlot { place: FutureMemory::new(), waker: ready.waker(i), in_flight: None };
         Self { slots: (0..count).map(slot).collect(), free: (0..count).rev().collect() }
     }
 
@@ -203,19 +204,19 @@ impl Slots {
         output: &mut Output,
     ) -> Poll<Status> {
         let index = *self.free.last().expect("the caller asked has_room");
-        let Slot { place, waker, .. } = &mut self.slots[index];
+        let FutureSlot { place, waker, .. } = &mut self.slots[index];
         place.start(function, input, &mut Context::from_waker(waker), output)
     }
 
     /// Gives the slot that `start` has used to its task, which goes on or waits for room.
-    pub(crate) fn keep(&mut self, in_flight: InFlight) {
+    pub(crate) fn keep(&mut self, in_flight: PolledTask) {
         let index = self.free.pop().expect("the caller asked has_room");
         self.slots[index].in_flight = Some(in_flight);
     }
 
     /// Polls the future in slot `index`. Also pending if the slot is empty (a stale wake).
     pub(crate) fn poll(&mut self, index: usize, output: &mut Output) -> Poll<Status> {
-        let Slot { place, waker, in_flight } = &mut self.slots[index];
+        let FutureSlot { place, waker, in_flight } = &mut self.slots[index];
         let (Some(in_flight), Some(vtable)) = (in_flight, place.holds) else {
             return Poll::Pending;
         };
@@ -268,10 +269,10 @@ pub(crate) async fn run_hook(
     input: &[u8],
     subject: Option<Subject>,
 ) -> Result<(), String> {
-    let mut place = Place::new();
+    let mut place = FutureMemory::new();
     place.fit(vtable.layout);
     let memory = place.memory.as_ptr();
-    // SAFETY: as in `Place::start`.
+    // SAFETY: as in `FutureMemory::start`.
     let start = || unsafe { (vtable.start)(memory, Target::default(), Input::passing(input)) };
     let built = last_words::during(|| subject, || panics::catch(start));
     built.map_err(|panic| panic.to_string())??;
@@ -279,7 +280,7 @@ pub(crate) async fn run_hook(
     let mut output = Output::default();
     let status = std::future::poll_fn(|context| {
         let memory = place.memory.as_ptr();
-        // SAFETY: as in `Place::poll_held`.
+        // SAFETY: as in `FutureMemory::poll_held`.
         let poll = || unsafe { (vtable.poll)(memory, context, &mut output) };
         match last_words::during(|| subject, || panics::catch(poll)) {
             Ok(polled) => polled,

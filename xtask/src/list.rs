@@ -278,21 +278,21 @@ pub fn all() -> Vec<Mutation> {
         // Between the host's threads.
         sample(loom(
             "no fence B9: a thread asks and tries the lock",
-            "doorbell/turn.rs",
+            "doorbell/drain_baton.rs",
             "// its holder releases it and checks.\n        fence(SeqCst);",
             NOTHING,
             HOST_THREADS,
         )),
         sample(loom(
             "no fence B10: a thread unlocks and looks who asked",
-            "doorbell/turn.rs",
+            "doorbell/drain_baton.rs",
             "// SeqCst fence, B10: pairs with B9.\n        fence(SeqCst);",
             NOTHING,
             HOST_THREADS,
         )),
         loom(
             "no fence B12: a thread takes its turn and looks",
-            "doorbell/turn.rs",
+            "doorbell/drain_baton.rs",
             "// is over.\n        fence(SeqCst);",
             NOTHING,
             HOST_THREADS,
@@ -396,14 +396,14 @@ pub fn all() -> Vec<Mutation> {
             "queue/cancel.rs",
             "control.attention(slot).call();",
             "{}",
-            &["who_has_a_task_that_is_called_off_is_told"],
+            &["who_has_a_task_that_is_cancelled_is_told"],
         ),
         test(
             "a call does not ring the worker",
             "queue/cancel.rs",
             "self.ring(slot);",
             "{}",
-            &["who_has_a_task_that_is_called_off_is_told"],
+            &["who_has_a_task_that_is_cancelled_is_told"],
         ),
         test(
             "an output that comes too late keeps its block",
@@ -456,7 +456,7 @@ pub fn all() -> Vec<Mutation> {
         ),
         test(
             "a worker that had tasks counts as one that could not start",
-            "supervisor/burial.rs",
+            "supervisor/death.rs",
             "worker.ready || completed || held_any",
             "{ let _ = held_any; worker.ready }",
             &["a_worker_that_had_a_task_was_ready"],

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use loom::sync::{Mutex, MutexGuard};
 
-use crate::doorbell::{HostFlag, Turn, Watching};
+use crate::doorbell::{DrainBaton, HostFlag, Watching};
 use crate::ring::{LaneReader, LaneWriter, Next};
 use crate::sync::atomic::{
     AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Ordering::SeqCst, fence,
@@ -15,7 +15,7 @@ use crate::sync::model::{Bell, check};
 struct Shared {
     flag: AtomicU64,
     lane: Vec<AtomicU64>,
-    turn: Turn,
+    baton: DrainBaton,
     reader: Mutex<LaneReader>,
     came: AtomicU64,
     bell: Bell,
@@ -26,7 +26,7 @@ impl Shared {
         Self {
             flag: AtomicU64::new(0),
             lane: (0..4).map(|_| AtomicU64::new(0)).collect(),
-            turn: Turn::new(),
+            baton: DrainBaton::new(),
             reader: Mutex::new(LaneReader::at(0)),
             came: AtomicU64::new(0),
             bell: Bell::new(),
@@ -36,10 +36,10 @@ impl Shared {
     /// As `HostQueue::drain`; a thread that finds something wakes the waiting one.
     fn drain(&self) {
         loop {
-            self.turn.ask();
+            self.baton.ask();
             let Ok(reader) = self.reader.try_lock() else { return };
             self.drain_held(reader);
-            if !self.turn.is_asked() {
+            if !self.baton.is_asked() {
                 return;
             }
         }
@@ -53,13 +53,13 @@ impl Shared {
         } else {
             self.drain_held(reader);
         }
-        if self.turn.is_asked() {
+        if self.baton.is_asked() {
             self.drain();
         }
     }
 
     fn drain_held(&self, mut reader: MutexGuard<'_, LaneReader>) {
-        self.turn.take();
+        self.baton.take();
         let mut found = false;
         while let Next::Record(_) = reader.peek(&self.lane) {
             reader.advance();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use loom::sync::Mutex;
 
-use crate::doorbell::{HostFlag, Parked, Turn};
+use crate::doorbell::{DrainBaton, HostFlag, Parked};
 use crate::ring::{LaneReader, LaneWriter, Next};
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::sync::model::{Bell, check};
@@ -14,7 +14,7 @@ struct Host {
     flag: AtomicU64,
     lane: Vec<AtomicU64>,
     reader: Mutex<LaneReader>,
-    turn: Turn,
+    baton: DrainBaton,
     parked: Parked,
     /// The host's doorbell, which the listener has an ear on.
     bell: Bell,
@@ -37,7 +37,7 @@ impl Host {
             flag: AtomicU64::new(0),
             lane: (0..4).map(|_| AtomicU64::new(0)).collect(),
             reader: Mutex::new(LaneReader::at(0)),
-            turn: Turn::new(),
+            baton: DrainBaton::new(),
             parked: Parked::new(),
             bell: Bell::new(),
             over: AtomicU64::new(0),
@@ -56,9 +56,9 @@ impl Host {
     fn drain(&self) -> u32 {
         let mut delivered = 0;
         loop {
-            self.turn.ask();
+            self.baton.ask();
             let Ok(mut reader) = self.reader.try_lock() else { return delivered };
-            self.turn.take();
+            self.baton.take();
             let mut came = Vec::new();
             while let Next::Record(index) = reader.peek(&self.lane) {
                 reader.advance();
@@ -76,7 +76,7 @@ impl Host {
                     self.parked.unpark(1);
                 }
             }
-            if !self.turn.is_asked() {
+            if !self.baton.is_asked() {
                 return delivered;
             }
         }

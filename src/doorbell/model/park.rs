@@ -78,7 +78,7 @@ impl Shared {
     }
 
     /// Cancels task 0 for the host; returns true if its worker has to confirm.
-    fn call_off(&self) -> bool {
+    fn cancel(&self) -> bool {
         let result = self.records[0].cancel(1);
         self.attention().call();
         self.root.ring();
@@ -196,7 +196,7 @@ fn answers(shared: &Arc<Shared>) -> loom::thread::JoinHandle<()> {
 fn a_worker_that_parks_hears_that_a_task_was_called_off() {
     check("a call against a park", 3, || {
         beside(|shared| {
-            assert!(shared.call_off());
+            assert!(shared.cancel());
             shared.host.wait();
         });
     });
@@ -206,7 +206,7 @@ fn a_worker_that_parks_hears_that_a_task_was_called_off() {
 fn a_worker_that_parks_hears_of_a_push_and_of_a_call() {
     check("a call and a push against a park", 2, || {
         beside(|shared| {
-            assert!(shared.call_off());
+            assert!(shared.cancel());
             shared.push();
             let done = |record: &Record| record.state().state() == Some(State::Done);
             while !shared.records.iter().all(done) {
@@ -232,7 +232,7 @@ fn a_call_and_a_wake_end_the_task_once() {
     check("a call and a wake against a park", 2, || {
         beside(|shared| {
             let answers = answers(shared);
-            if shared.call_off() {
+            if shared.cancel() {
                 shared.host.wait();
             }
             answers.join().unwrap();

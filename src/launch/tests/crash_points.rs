@@ -7,8 +7,8 @@ use std::os::fd::AsFd;
 use super::host::{kill, zygote_of};
 use super::rig::{FIRST, Rig, lost, spec, wait_for, wait_for_death};
 use super::role;
-use crate::launch::{PoolSpec, Report, init};
-use crate::sync::crash::{Deed, Point, arm};
+use crate::launch::{PoolSpec, ZygoteReport, init};
+use crate::sync::crash::{Action, Point, arm};
 use crate::sys::pidfd;
 use crate::table::WorkerId;
 use crate::task::WorkerExit;
@@ -17,7 +17,7 @@ const KILLED: &str = "was killed by signal 9";
 
 /// Dies while its first pool is opened.
 pub(super) fn die_with_a_pool(point: Point) {
-    arm(point, Deed::Kill);
+    arm(point, Action::Kill);
     // More descriptors than one message takes.
     let _ = Rig::open(&PoolSpec { slots: vec![150, 150], ..spec("sleep") });
     println!("still there");
@@ -34,7 +34,7 @@ fn a_host_that_dies_on_its_way_to_a_pool_leaves_nobody() {
 }
 
 pub(super) fn lose_the_zygote_at_its_start() {
-    arm(Point::Z2, Deed::Kill);
+    arm(Point::Z2, Action::Kill);
     let error = init().unwrap_err();
     assert_eq!(lost(&error), Some(KILLED), "{error}");
     // One that is executed has none of this.
@@ -45,13 +45,13 @@ pub(super) fn lose_the_zygote_at_its_start() {
 
 /// With a worker that was just forked, or is just dead.
 pub(super) fn lose_the_zygote_at(point: Point) {
-    arm(point, Deed::Kill);
+    arm(point, Action::Kill);
     init().unwrap();
     let rig = Rig::new(if point == Point::Z4 { "sleep" } else { "exit 3" });
     rig.order(FIRST);
     let error = loop {
         match rig.next() {
-            Ok(Report::Forked { .. }) if point == Point::Z6 => {}
+            Ok(ZygoteReport::Forked { .. }) if point == Point::Z6 => {}
             Ok(other) => panic!("expected its death, got {other:?}"),
             Err(error) => break error,
         }
@@ -71,7 +71,7 @@ fn a_zygote_that_dies_between_two_steps_is_lost_and_its_workers_with_it() {
 }
 
 pub(super) fn orphan_a_worker() {
-    arm(Point::Z3, Deed::Stop);
+    arm(Point::Z3, Action::Stop);
     init().unwrap();
     let rig = Rig::new("sleep");
     let (pid, worker) = rig.start(FIRST);
@@ -93,7 +93,7 @@ fn a_worker_whose_zygote_dies_before_it_asked_for_a_death_signal_leaves_by_itsel
 }
 
 pub(super) fn lose_workers_at_their_start() {
-    arm(Point::Z5, Deed::Kill);
+    arm(Point::Z5, Action::Kill);
     init().unwrap();
     let rig = Rig::new("sleep");
     for incarnation in 1..=30 {

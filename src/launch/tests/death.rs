@@ -1,7 +1,7 @@
 //! Workers that end, and how that is reported.
 
 use super::rig::{FIRST, Rig, is_dead, spec, wait_for, wait_for_death};
-use crate::launch::{PoolSpec, Report};
+use crate::launch::{PoolSpec, ZygoteReport};
 use crate::sys::pidfd;
 use crate::table::WorkerId;
 use crate::task::WorkerExit;
@@ -59,7 +59,7 @@ fn what_a_worker_started_dies_with_it() {
     let rig = Rig::new("leave-a-child");
     rig.order(FIRST);
     // Whether it is seen alive is a race: it must be dead after the report.
-    let Report::Forked { .. } = rig.report() else { panic!("it did not start") };
+    let ZygoteReport::Forked { .. } = rig.report() else { panic!("it did not start") };
     assert_eq!(rig.death(FIRST), WorkerExit::Exited(0));
     let child: u32 = rig.written(0, "\n").trim().parse().unwrap();
     wait_for("the worker's child to be gone", || {
@@ -78,7 +78,7 @@ fn many_workers_live_and_die_at_once() {
     let mut pidfds = Vec::new();
     for _ in &ids {
         match rig.report() {
-            Report::Forked { pidfd, .. } => pidfds.push(pidfd),
+            ZygoteReport::Forked { pidfd, .. } => pidfds.push(pidfd),
             other => panic!("expected a start, got {other:?}"),
         }
     }
@@ -86,7 +86,7 @@ fn many_workers_live_and_die_at_once() {
     let mut dead: Vec<WorkerId> = Vec::new();
     for _ in &ids {
         match rig.report() {
-            Report::Died { id, exit, .. } => {
+            ZygoteReport::Died { id, exit, .. } => {
                 assert_eq!(exit, KILLED);
                 dead.push(id);
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::rig::{FIRST, Rig, is_dead, lost, spec, wait_for, wait_for_death};
 use super::{SHARED, act, role, sleep};
 use crate::error::Error;
-use crate::launch::{PoolSpec, Report, StartMethod, attach, init};
+use crate::launch::{PoolSpec, StartMethod, ZygoteReport, attach, init};
 use crate::sync::crash::Point;
 use crate::sys::eventfd::EventFd;
 use crate::sys::rlimit::{self, Limit, Resource};
@@ -311,7 +311,7 @@ fn run_out_of_descriptors() {
     let second = WorkerId { slot: 1, ..FIRST };
     rig.order(second);
     match rig.report() {
-        Report::ForkFailed { id, reason } => {
+        ZygoteReport::ForkFailed { id, reason } => {
             assert_eq!(id, second);
             assert!(reason.contains("RLIMIT_NOFILE"), "{reason}");
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::VERB;
 use crate::error::{Error, Result};
-use crate::launch::{ForkOrder, Launcher, Limits, PoolFds, PoolSpec, Report, StartMethod};
+use crate::launch::{ForkOrder, Launcher, Limits, PoolFds, PoolSpec, StartMethod, ZygoteReport};
 use crate::sys::eventfd::EventFd;
 use crate::sys::memfd;
 use crate::sys::poll::{PollFd, poll};
@@ -77,7 +77,7 @@ impl Rig {
     pub(in crate::launch) fn start(&self, id: WorkerId) -> (u32, OwnedFd) {
         self.order(id);
         match self.report() {
-            Report::Forked { id: forked, pid, pidfd } => {
+            ZygoteReport::Forked { id: forked, pid, pidfd } => {
                 assert_eq!(forked, id);
                 (pid, pidfd)
             }
@@ -86,12 +86,12 @@ impl Rig {
     }
 
     /// The next report, waited for.
-    pub(in crate::launch) fn report(&self) -> Report {
+    pub(in crate::launch) fn report(&self) -> ZygoteReport {
         self.next().unwrap()
     }
 
     /// The next report or error, waited for.
-    pub(in crate::launch) fn next(&self) -> Result<Report> {
+    pub(in crate::launch) fn next(&self) -> Result<ZygoteReport> {
         let end = Instant::now() + WATCHDOG;
         loop {
             if let Some(report) = self.launcher.recv()? {
@@ -107,7 +107,7 @@ impl Rig {
     /// The death of `id`, which has to be the next report.
     pub(in crate::launch) fn death(&self, id: WorkerId) -> WorkerExit {
         match self.report() {
-            Report::Died { id: dead, exit, .. } if dead == id => exit,
+            ZygoteReport::Died { id: dead, exit, .. } if dead == id => exit,
             other => panic!("expected the death of {id}, got {other:?}"),
         }
     }
@@ -131,7 +131,7 @@ impl Rig {
         let nobody = WorkerId { queue: u16::MAX, ..FIRST };
         self.order(nobody);
         match self.report() {
-            Report::ForkFailed { id, reason } if id == nobody => {
+            ZygoteReport::ForkFailed { id, reason } if id == nobody => {
                 assert!(reason.contains("no slot"), "{reason}");
             }
             other => panic!("expected silence, got {other:?}"),

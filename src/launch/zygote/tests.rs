@@ -1,7 +1,7 @@
 //! Roles of the launch tests that take a raw fork or a limit on another process.
 
 use crate::error::Error;
-use crate::launch::Report;
+use crate::launch::ZygoteReport;
 use crate::launch::tests::rig::{FIRST, Rig, spec};
 use crate::sys::exit::exit_now;
 use crate::sys::process::{self, Side};
@@ -51,7 +51,7 @@ pub(in crate::launch) fn have_forks_refused() {
     let before = limit(zygote, libc::RLIMIT_NPROC, 1);
     rig.order(second);
     match rig.report() {
-        Report::ForkFailed { id, reason } => {
+        ZygoteReport::ForkFailed { id, reason } => {
             assert_eq!(id, second);
             assert!(reason.contains("RLIMIT_NPROC"), "{reason}");
         }
@@ -75,7 +75,7 @@ pub(in crate::launch) fn have_descriptors_refused() {
     assert!(refused.to_string().contains("RLIMIT_NOFILE"), "{refused}");
     rig.order(second);
     match rig.report() {
-        Report::ForkFailed { id, reason } => {
+        ZygoteReport::ForkFailed { id, reason } => {
             assert_eq!(id, second);
             assert!(reason.contains("RLIMIT_NOFILE"), "{reason}");
         }

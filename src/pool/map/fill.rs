@@ -14,7 +14,7 @@ use crate::supervisor::Shared;
 use crate::sys::clock::monotonic_ns;
 use crate::task::{Outcome, TaskError};
 
-use super::{Held, InFlight, Map};
+use super::{Held, Map, MapTask};
 
 impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     /// Submits items while there is room for them, in the window and in the pool.
@@ -30,7 +30,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             // A forked child's copy of the stream: nothing in it is the child's.
             self.source = None;
             self.held = None;
-            self.stage.clear();
+            self.gathered.clear();
             if let Some(item) = self.tasks.iter().map(|(_, task)| task.item).min() {
                 self.tasks.clear();
                 self.places.clear();
@@ -49,17 +49,17 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
 
     /// Takes and encodes items until there are enough to submit. False if there are no more now.
     fn gather(&mut self, context: &mut Context<'_>) -> bool {
-        if self.stage.len() > 0 {
+        if self.gathered.len() > 0 {
             // There was no room for all of the last batch: first the rest of it.
             return true;
         }
         let batch = if self.shared.can_stage() { self.pace.batch() } else { 1 };
         let start = monotonic_ns();
         let mut more = true;
-        while more && self.held.is_none() && self.stage.len() < batch {
+        while more && self.held.is_none() && self.gathered.len() < batch {
             more = self.take_item(context);
         }
-        let taken = self.stage.len();
+        let taken = self.gathered.len();
         if taken > 0 {
             self.pace.learn(taken, monotonic_ns() - start);
         }
@@ -73,7 +73,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         let shared = Arc::clone(&self.shared);
         for (number, queue) in shared.queues.iter().enumerate() {
             let done = self.submit_to(&shared, queue, context, |this| {
-                let (staged, bytes) = this.stage.of(number);
+                let (staged, bytes) = this.gathered.of(number);
                 let batch = Batch::new(function.number, &this.submit.0, &this.receiver);
                 this.records.clear();
                 let result = queue.try_submit_staged(staged, bytes, &batch, &mut this.records);
@@ -83,7 +83,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
                     this.tasks[staged.token as usize].ticket = Some(ticket);
                 }
                 let refused = staged.get(submitted).map(|staged| staged.token);
-                this.stage.done(number, submitted);
+                this.gathered.done(number, submitted);
                 (result, refused)
             });
             if !done {
@@ -146,7 +146,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
                     if self.held.as_ref().is_some_and(|held| held.token == token) {
                         return true;
                     }
-                    self.stage.give_up(token);
+                    self.gathered.give_up(token);
                 }
             }
         }
@@ -185,12 +185,12 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         let task = self.next_number();
         let (input, options) = (&self.buffer, &self.submit.0);
         let queue = self.shared.queue_for(&function.new_task(task, options, input));
-        let token = self.tasks.insert(InFlight { ticket: None, item }) as u64;
+        let token = self.tasks.insert(MapTask { ticket: None, item }) as u64;
         if self.ordered {
             self.places.push_back(None);
         }
         if input.len() <= Staged::MAX_INPUT && options.has_no_timers() {
-            self.stage.add(queue, task, token, input);
+            self.gathered.add(queue, task, token, input);
         } else {
             let input = std::mem::take(&mut self.buffer);
             self.held = Some(Held { task, token, queue, input });

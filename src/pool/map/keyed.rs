@@ -64,7 +64,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Stream for Enumerated<S, T> {
 /// The results of [`Pool::map_keyed`](crate::Pool::map_keyed), each with the key of its item.
 ///
 /// In the order of the items, or [as completed](Self::as_completed). Every item that was taken
-/// gives one result with its key. Dropping it calls off what is not over.
+/// gives one result with its key. Dropping it cancels what is not over.
 ///
 /// # Cancel safety
 ///
@@ -181,7 +181,7 @@ where
     ///
     /// # Cancel safety
     ///
-    /// When the wait is given up, what is not over is called off.
+    /// When the wait is given up, what is not over is cancelled.
     pub async fn results(mut self) -> Vec<(K, Result<T, TaskError>)> {
         let mut all = Vec::new();
         while let Some(result) = self.next().await {

@@ -1,8 +1,8 @@
 //! The stream of a `map`: lazy input, constant memory, ordered or as completed.
 
 mod fill;
+mod gathered;
 mod keyed;
-mod stage;
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -25,15 +25,15 @@ use crate::task::{Outcome, TaskError, TaskOptions};
 use super::function::Function;
 use super::one_shot;
 use super::source::Source;
-use stage::{Pace, Stage};
+use gathered::{Gathered, Pace};
 
 pub use keyed::{Enumerated, Keyed};
 
 /// The results of a `map`, a stream of `Result<T, TaskError>`.
 ///
 /// In the order of the items, or [as completed](Self::as_completed). Awaited whole, it gives a
-/// `Vec<T>`, or the first error as soon as it is there and calls the other tasks off;
-/// [`results`](Self::results) gives every task's own result. Dropping it calls off what is not over
+/// `Vec<T>`, or the first error as soon as it is there and cancels the other tasks;
+/// [`results`](Self::results) gives every task's own result. Dropping it cancels what is not over
 /// and frees the rest.
 ///
 /// # Cancel safety
@@ -47,7 +47,7 @@ pub struct Map<S: Source, T> {
     refused: Option<Error>,
     source: Option<S>,
     /// Small items that are encoded and not submitted yet.
-    stage: Stage,
+    gathered: Gathered,
     /// The records of those that were just submitted.
     records: Vec<u32>,
     pace: Pace,
@@ -66,7 +66,7 @@ pub struct Map<S: Source, T> {
     /// neither is ever allocated anew.
     taken: Vec<(u64, Outcome)>,
     /// Tasks in flight; the key is the token that their outcome comes with.
-    tasks: Slab<InFlight>,
+    tasks: Slab<MapTask>,
     /// In order: a place for each item from number `first` on, filled as results come.
     places: VecDeque<Option<Outcome>>,
     first: u64,
@@ -95,14 +95,14 @@ const FEW: usize = 32;
 /// How long the next poll is put off in that case, unless recent waits were longer.
 const GATHER_NS: u64 = 3_000;
 
-struct InFlight {
+struct MapTask {
     /// `None` while it is not submitted.
     ticket: Option<Ticket>,
     /// The number of its item.
     item: u64,
 }
 
-/// An encoded item that is too large for the stage.
+/// An encoded item that is too large for the gathered.
 struct Held {
     task: u64,
     token: u64,
@@ -183,7 +183,7 @@ impl<S: Source, T> Map<S, T> {
             submit: (options, function),
             refused,
             source: Some(source),
-            stage: Stage::new(queues),
+            gathered: Gathered::new(queues),
             records: Vec::new(),
             pace: Pace::new(queues),
             numbers: 0..0,
@@ -367,7 +367,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
 
     /// The task with this token has its result.
     fn settle(&mut self, token: u64, outcome: Outcome) {
-        let Some(InFlight { item, .. }) = self.tasks.try_remove(token as usize) else { return };
+        let Some(MapTask { item, .. }) = self.tasks.try_remove(token as usize) else { return };
         if !self.ordered || self.fails_fast && outcome.result.is_err() {
             self.completed.push_back((item, outcome));
         } else if let Some(place) = self.places.get_mut((item - self.first) as usize) {
@@ -442,7 +442,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Future for Collect<S, T> {
             match self.map.poll_result(context) {
                 Poll::Ready(Some(Ok(value))) => self.values.push(value),
                 Poll::Ready(Some(Err(error))) => {
-                    self.map.call_off();
+                    self.map.cancel_rest();
                     return Poll::Ready(Err(error));
                 }
                 Poll::Ready(None) => return Poll::Ready(Ok(std::mem::take(&mut self.values))),
@@ -464,7 +464,7 @@ impl<S: Source, T: DeserializeOwned + 'static> IntoFuture for Map<S, T> {
 
 impl<S: Source, T> Map<S, T> {
     /// Cancels the tasks that are not over, and takes no more items.
-    fn call_off(&mut self) {
+    fn cancel_rest(&mut self) {
         self.source = None;
         for (_, task) in &self.tasks {
             if let Some(ticket) = task.ticket {
@@ -477,7 +477,7 @@ impl<S: Source, T> Map<S, T> {
 
 impl<S: Source, T> Drop for Map<S, T> {
     fn drop(&mut self) {
-        self.call_off();
+        self.cancel_rest();
         if self.arrivals.lock().waker.take().is_some() {
             self.shared.common.unpark(1);
         }

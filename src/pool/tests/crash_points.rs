@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::sync::crash::{Deed, Point, WORKERS, arm};
+use crate::sync::crash::{Action, Point, WORKERS, arm};
 use crate::sys::pidfd;
 use crate::{Pool, Task, TaskError, TaskOptions, WorkerExit};
 
@@ -65,16 +65,16 @@ fn note_armed(notes: &str) {
     fs::rename(new, path).unwrap();
 }
 
-/// Has its worker do the deed at the point, which this very task may come to.
+/// Has its worker do the action at the point, which this very task may come to.
 async fn arm_worker((index, stop, notes): (usize, bool, String)) -> Vec<u8> {
     note_armed(&notes);
-    arm(WORKERS[index], if stop { Deed::Stop } else { Deed::Kill });
+    arm(WORKERS[index], if stop { Action::Stop } else { Action::Kill });
     vec![0; OUTPUT]
 }
 
 /// Does the same, and does not end by itself.
 async fn arm_worker_and_linger((index, stop, notes): (usize, bool, String)) -> Vec<u8> {
-    arm(WORKERS[index], if stop { Deed::Stop } else { Deed::Kill });
+    arm(WORKERS[index], if stop { Action::Stop } else { Action::Kill });
     note_armed(&notes);
     std::future::pending().await
 }
@@ -102,19 +102,19 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(point: Point, deed: Deed) -> Self {
-        Self::with(point, deed, TaskOptions::new())
+    fn new(point: Point, action: Action) -> Self {
+        Self::with(point, action, TaskOptions::new())
     }
 
     /// Gives its tasks these options.
-    fn with(point: Point, deed: Deed, options: TaskOptions) -> Self {
+    fn with(point: Point, action: Action, options: TaskOptions) -> Self {
         let builder = Pool::builder().processes(2).child_concurrency(2).capacity(CAPACITY);
         // Soon, where tasks have a limit.
         let limited = options != TaskOptions::new();
         let builder = if limited { builder.grace(Duration::from_millis(50)) } else { builder };
         // Retiring is a phase to die at.
         let builder = if point == Point::P1 { builder.max_tasks_per_child(8) } else { builder };
-        let notes = Notes::new(&format!("crash-{point:?}-{deed:?}"));
+        let notes = Notes::new(&format!("crash-{point:?}-{action:?}"));
         let pool = builder.build().unwrap();
         let (tasks, ok) = (vec![], vec![]);
         let mut scene = Self { pool, notes, tasks, ok, lost: 0, late: 0, next: 1, options };
@@ -164,10 +164,10 @@ impl Scene {
         self.tasks = left;
     }
 
-    /// Has one of the workers do `deed` at `point`, and says which.
-    fn arm(&mut self, point: Point, deed: Deed) -> u32 {
+    /// Has one of the workers do `action` at `point`, and says which.
+    fn arm(&mut self, point: Point, action: Action) -> u32 {
         let index = WORKERS.iter().position(|known| *known == point).unwrap();
-        let order = (index, deed == Deed::Stop, self.notes.text());
+        let order = (index, action == Action::Stop, self.notes.text());
         if point != Point::C8 {
             // Number 0: it writes no line.
             self.tasks.push((0, self.pool.apply(arm_worker, order)));
@@ -176,7 +176,7 @@ impl Scene {
         let mut task = self.pool.apply(arm_worker_and_linger, order);
         let pid = self.wait_for(|scene| scene.notes.armed());
         task.cancel();
-        let outcome = task.wait_timeout(WATCHDOG).expect("a task that is called off is over");
+        let outcome = task.wait_timeout(WATCHDOG).expect("a cancelled task is over");
         assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
         pid
     }
@@ -241,8 +241,8 @@ fn cost(point: Point) -> (usize, u64) {
 #[test]
 fn a_worker_that_dies_at_a_crash_point_costs_what_the_readme_says() {
     for point in WORKERS {
-        let mut scene = Scene::new(point, Deed::Kill);
-        let pid = scene.arm(point, Deed::Kill);
+        let mut scene = Scene::new(point, Action::Kill);
+        let pid = scene.arm(point, Action::Kill);
         scene.work_until(|scene| scene.pool.stats().deaths == 1);
         scene.settle();
         let (lost, requeued) = cost(point);
@@ -256,8 +256,8 @@ fn a_worker_that_dies_at_a_crash_point_costs_what_the_readme_says() {
 #[test]
 fn a_worker_that_stops_at_a_crash_point_holds_up_what_it_has_and_nothing_else() {
     for point in WORKERS {
-        let mut scene = Scene::new(point, Deed::Stop);
-        let pid = scene.arm(point, Deed::Stop);
+        let mut scene = Scene::new(point, Action::Stop);
+        let pid = scene.arm(point, Action::Stop);
         let stopped = || {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
             stat.rsplit_once(") ").unwrap().1.starts_with('T')
@@ -282,8 +282,8 @@ fn a_worker_that_stops_with_a_task_it_has_not_begun_does_not_hold_up_the_tasks_l
     let limit = Duration::from_millis(50);
     let limits = [TaskOptions::new().timeout(limit), TaskOptions::new().queue_ttl(limit)];
     for (point, options) in [Point::C2, Point::C3].into_iter().zip(limits) {
-        let mut scene = Scene::with(point, Deed::Stop, options);
-        let pid = scene.arm(point, Deed::Stop);
+        let mut scene = Scene::with(point, Action::Stop, options);
+        let pid = scene.arm(point, Action::Stop);
         // It is not continued: the limits of what it holds have to end it.
         scene.work_until(|scene| scene.pool.stats().killed_for_deadline == 1);
         scene.settle();

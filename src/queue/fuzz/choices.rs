@@ -1,4 +1,4 @@
-//! What decides the course of a life: bytes, and when they are used up a generator.
+//! What decides the course of a scenario: bytes, and when they are used up a generator.
 
 /// A source of decisions.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! What a hostile worker writes: anything anywhere, and words that could be true.
 
-use super::life::{ARENA, Life, SHAPE};
+use super::scenario::{ARENA, SHAPE, Scenario};
 use crate::control::Part;
 use crate::queue::lock;
 use crate::ring::LaneWriter;
@@ -10,7 +10,7 @@ use crate::sync::racing::{self, Flip};
 /// Words of a record.
 const RECORD: u64 = 32;
 
-impl Life<'_> {
+impl Scenario<'_> {
     /// One act of damage, by the worker in `slot` or on what is its own.
     pub(super) fn damage(&mut self, slot: usize) {
         match self.choices.below(8) {
@@ -52,8 +52,8 @@ impl Life<'_> {
     fn scribble_arena(&mut self, slot: usize) {
         let at = self.choices.below(ARENA as u64 / 16) as usize;
         let value = self.value();
-        if let Some(hand) = &self.hands[slot] {
-            hand.arena.words(0, ARENA / 16)[at].store(value, Relaxed);
+        if let Some(worker) = &self.workers[slot] {
+            worker.arena.words(0, ARENA / 16)[at].store(value, Relaxed);
         }
     }
 
@@ -68,8 +68,8 @@ impl Life<'_> {
         let seen = word.load(Relaxed);
         let owner = match owner {
             0 => seen >> 8 & 0xFF_FFFF,
-            slot => match &self.hands[slot as usize - 1] {
-                Some(hand) => hand.owner_bits(),
+            slot => match &self.workers[slot as usize - 1] {
+                Some(worker) => worker.owner_bits(),
                 None => 0,
             },
         };

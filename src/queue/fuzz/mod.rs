@@ -1,14 +1,14 @@
 //! Hostile memory, in one process: words over everything that workers can write, and every reader
-//! of it. A life is decided by bytes, which the test here draws at random and libFuzzer
+//! of it. A scenario is decided by bytes, which the test here draws at random and libFuzzer
 //! (`fuzz/run`) grows by coverage.
 //!
 //! After the last damage every task has to end once, and everything has to come back.
 
 mod choices;
 mod damage;
-mod life;
 #[cfg(test)]
 mod rules;
+mod scenario;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +16,7 @@ use std::cell::Cell;
 use std::sync::Once;
 
 pub(crate) use choices::Choices;
-use life::Life;
+use scenario::Scenario;
 #[cfg(test)]
 pub(crate) use tests::random_bytes;
 
@@ -25,17 +25,17 @@ thread_local! {
     static MAY_DIE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Lives the life that `bytes` decide. Returns how many damages were found.
+/// Runs the scenario that `bytes` decide. Returns how many damages were found.
 ///
 /// # Panics
 ///
 /// If the host does something it must not.
-pub fn live(bytes: &[u8]) -> u64 {
+pub fn run(bytes: &[u8]) -> u64 {
     silence_the_dying();
-    let mut life = Life::new(bytes);
-    life.live();
-    life.end();
-    life.damages
+    let mut scenario = Scenario::new(bytes);
+    scenario.run();
+    scenario.end();
+    scenario.damages
 }
 
 /// Runs a worker; true if it came to its end by what it read.

@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::life::Life;
-use super::{choices, live};
+use super::scenario::Scenario;
+use super::{choices, run};
 use crate::control::Part;
 use crate::queue::lock;
 use crate::ring::LaneWriter;
@@ -19,7 +19,7 @@ fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|value| value.parse().ok())
 }
 
-/// `AIOPOOL_FUZZ_ROUNDS` sets how many random lives are lived, `AIOPOOL_FUZZ_SEED` which is the
+/// `AIOPOOL_FUZZ_ROUNDS` sets how many random scenarios are run, `AIOPOOL_FUZZ_SEED` which is the
 /// first.
 #[test]
 fn whatever_workers_write_every_task_ends_once_and_everything_comes_back() {
@@ -28,9 +28,9 @@ fn whatever_workers_write_every_task_ends_once_and_everything_comes_back() {
     let mut damages = 0;
     for seed in first..first + rounds {
         let bytes = random_bytes(seed, 200 + seed % 1_500);
-        match std::panic::catch_unwind(|| live(&bytes)) {
+        match std::panic::catch_unwind(|| run(&bytes)) {
             Ok(found) => damages += found,
-            Err(_) => panic!("life {seed} went wrong"),
+            Err(_) => panic!("scenario {seed} went wrong"),
         }
     }
     assert!(damages > 0 || rounds < 10, "no damage was ever found");
@@ -41,10 +41,10 @@ fn whatever_workers_write_every_task_ends_once_and_everything_comes_back() {
 fn a_worker_that_writes_while_the_host_reads_is_survived() {
     for seed in 1..=20 {
         let bytes = random_bytes(seed, 3_000);
-        let mut life = Life::new(&bytes);
+        let mut scenario = Scenario::new(&bytes);
         let stop = Arc::new(AtomicBool::new(false));
         let writer = {
-            let (queue, stop) = (Arc::clone(&life.queue), Arc::clone(&stop));
+            let (queue, stop) = (Arc::clone(&scenario.queue), Arc::clone(&stop));
             std::thread::spawn(move || {
                 let mut random = seed;
                 while !stop.load(Relaxed) {
@@ -67,83 +67,83 @@ fn a_worker_that_writes_while_the_host_reads_is_survived() {
                 }
             })
         };
-        life.live();
+        scenario.run();
         stop.store(true, Relaxed);
         writer.join().unwrap();
-        life.end();
+        scenario.end();
     }
 }
 
-fn with_one_task(options: TaskOptions) -> Life<'static> {
-    let mut life = Life::new(&[]);
-    life.submit_with(&[7; 40], options);
-    life
+fn with_one_task(options: TaskOptions) -> Scenario<'static> {
+    let mut scenario = Scenario::new(&[]);
+    scenario.submit_with(&[7; 40], options);
+    scenario
 }
 
 /// Writes the state of record 0, of its use of now, with the worker in slot 0 as its owner.
-fn scribble(life: &Life<'_>, state: State) {
-    let control = life.queue.control();
+fn scribble(scenario: &Scenario<'_>, state: State) {
+    let control = scenario.queue.control();
     let seen = control.records()[0].state();
-    let owner = Owner::of(life.hands[0].as_ref().unwrap().id);
+    let owner = Owner::of(scenario.workers[0].as_ref().unwrap().id);
     let word = StateWord::new(seen.generation(), owner, state);
     control.part(Part::Records)[0].store(word.bits(), Relaxed);
 }
 
 #[test]
 fn a_dead_worker_s_task_that_nobody_called_off_has_its_outcome() {
-    let mut life = with_one_task(TaskOptions::new());
-    scribble(&life, State::Cancelling);
-    life.bury(0, crate::task::LossCause::Death);
-    life.hire(0);
-    assert_eq!(life.queue.pending(), 0);
-    life.end();
+    let mut scenario = with_one_task(TaskOptions::new());
+    scribble(&scenario, State::Cancelling);
+    scenario.recover(0, crate::task::LossCause::Death);
+    scenario.spawn(0);
+    assert_eq!(scenario.queue.pending(), 0);
+    scenario.end();
 }
 
 #[test]
 fn a_task_that_a_worker_is_said_to_have_and_has_not_ends_by_its_word() {
     for state in [State::Claimed, State::Running, State::Cancelling, State::Done] {
-        let mut life = with_one_task(TaskOptions::new());
-        scribble(&life, state);
-        life.end();
+        let mut scenario = with_one_task(TaskOptions::new());
+        scribble(&scenario, state);
+        scenario.end();
     }
 }
 
 #[test]
 fn a_lane_word_of_a_task_that_is_not_done_is_not_believed() {
-    let mut life = with_one_task(TaskOptions::new());
-    scribble(&life, State::Running);
-    LaneWriter::at(0).push(life.queue.control().lane(0), 0);
-    life.queue.drain();
-    assert_eq!(life.queue.pending(), 1);
-    life.end();
+    let mut scenario = with_one_task(TaskOptions::new());
+    scribble(&scenario, State::Running);
+    LaneWriter::at(0).push(scenario.queue.control().lane(0), 0);
+    scenario.queue.drain();
+    assert_eq!(scenario.queue.pending(), 1);
+    scenario.end();
 }
 
 #[test]
 fn a_task_that_was_called_off_does_not_come_back() {
     for state in [State::Queued, State::Claimed, State::Running] {
-        let mut life = with_one_task(TaskOptions::new());
-        scribble(&life, State::Running);
-        life.cancel();
-        scribble(&life, state);
+        let mut scenario = with_one_task(TaskOptions::new());
+        scribble(&scenario, State::Running);
+        scenario.cancel();
+        scribble(&scenario, state);
         // A task that waits has the supervisor look.
-        life.supervise();
-        assert_eq!(life.damages, 1, "{state:?}");
-        life.end();
+        scenario.supervise();
+        assert_eq!(scenario.damages, 1, "{state:?}");
+        scenario.end();
     }
 }
 
 #[test]
 fn a_worker_that_moves_its_start_or_never_starts_is_timed_out_all_the_same() {
     for state in [State::Running, State::Claimed] {
-        let life = with_one_task(TaskOptions::new().timeout(Duration::from_millis(1)));
-        scribble(&life, state);
+        let scenario = with_one_task(TaskOptions::new().timeout(Duration::from_millis(1)));
+        scribble(&scenario, state);
         for _ in 0..6 {
-            life.queue.control().records()[0].set_started(u64::MAX);
-            if let Some((ticket, due)) = life.common.timers.take_due(u64::MAX) {
+            scenario.queue.control().records()[0].set_started(u64::MAX);
+            if let Some((ticket, due)) = scenario.common.timers.take_due(u64::MAX) {
                 std::thread::sleep(Duration::from_millis(2));
-                let _ = life.queue.expire(ticket, due);
+                let _ = scenario.queue.expire(ticket, due);
             }
         }
-        assert_eq!(life.queue.pending(), 0, "{state:?}");
+        assert_eq!(scenario.queue.pending(), 0, "{state:?}");
     }
 }

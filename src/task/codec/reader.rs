@@ -18,7 +18,7 @@ impl<'de, const DESCRIBED: bool> Reader<'de, DESCRIBED> {
             tag::UNIT => visitor.visit_unit(),
             tag::NONE => visitor.visit_none(),
             tag::SOME => visitor.visit_some(self),
-            tag::BOOL => visitor.visit_bool(self.truth()?),
+            tag::BOOL => visitor.visit_bool(self.boolean()?),
             tag::U8 => visitor.visit_u8(self.byte()?),
             tag::U16 => visitor.visit_u16(self.number()?),
             tag::U32 => visitor.visit_u32(self.number()?),
@@ -64,7 +64,7 @@ impl<'de, const DESCRIBED: bool> de::Deserializer<'de> for &mut Reader<'de, DESC
     type Error = Refusal;
 
     reads! {
-        deserialize_bool: visit_bool |r| r.truth()?;
+        deserialize_bool: visit_bool |r| r.boolean()?;
         deserialize_u8: visit_u8 |r| r.byte()?;
         deserialize_i8: visit_i8 |r| r.byte()? as i8;
         deserialize_u16: visit_u16 |r| r.number()?;
@@ -98,7 +98,7 @@ impl<'de, const DESCRIBED: bool> de::Deserializer<'de> for &mut Reader<'de, DESC
         if DESCRIBED {
             return self.any(visitor);
         }
-        if self.truth()? { visitor.visit_some(self) } else { visitor.visit_none() }
+        if self.boolean()? { visitor.visit_some(self) } else { visitor.visit_none() }
     }
 
     #[inline]

@@ -93,7 +93,7 @@ impl<'de, const DESCRIBED: bool> Reader<'de, DESCRIBED> {
     }
 
     #[inline]
-    pub(super) fn truth(&mut self) -> Result<bool, Refusal> {
+    pub(super) fn boolean(&mut self) -> Result<bool, Refusal> {
         match self.byte()? {
             0 => Ok(false),
             1 => Ok(true),

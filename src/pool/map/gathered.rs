@@ -52,8 +52,8 @@ impl Pace {
 
 /// The items of a batch, by queue.
 #[derive(Debug)]
-pub(super) struct Stage {
-    queues: Vec<Line>,
+pub(super) struct Gathered {
+    queues: Vec<QueueItems>,
     /// Those encoded inputs that need it, one behind the other.
     bytes: Vec<u8>,
     items: usize,
@@ -61,22 +61,26 @@ pub(super) struct Stage {
 
 /// The items for one queue, first come first.
 #[derive(Debug, Default)]
-struct Line {
+struct QueueItems {
     tasks: Vec<Staged>,
     /// Removes the first `count` of them.
     gone: usize,
 }
 
-impl Line {
+impl QueueItems {
     fn left(&self) -> &[Staged] {
         &self.tasks[self.gone..]
     }
 }
 
-impl Stage {
+impl Gathered {
     /// Creates an empty one for a pool of `queues` queues.
     pub(super) fn new(queues: usize) -> Self {
-        Self { queues: (0..queues).map(|_| Line::default()).collect(), bytes: Vec::new(), items: 0 }
+        Self {
+            queues: (0..queues).map(|_| QueueItems::default()).collect(),
+            bytes: Vec::new(),
+            items: 0,
+        }
     }
 
     /// Returns how many items are in it.
@@ -98,11 +102,11 @@ impl Stage {
 
     /// Removes the first `count` items for `queue`, which were submitted or given up.
     pub(super) fn done(&mut self, queue: usize, items: usize) {
-        let line = &mut self.queues[queue];
-        line.gone += items;
-        if line.gone == line.tasks.len() {
-            line.tasks.clear();
-            line.gone = 0;
+        let items_of_queue = &mut self.queues[queue];
+        items_of_queue.gone += items;
+        if items_of_queue.gone == items_of_queue.tasks.len() {
+            items_of_queue.tasks.clear();
+            items_of_queue.gone = 0;
         }
         self.items -= items;
         if self.items == 0 {
@@ -112,8 +116,11 @@ impl Stage {
 
     /// Takes the task with this token out, which is the first for its queue.
     pub(super) fn give_up(&mut self, token: u64) {
-        let first = |line: &Line| line.left().first().map(|staged| staged.token);
-        if let Some(queue) = self.queues.iter().position(|line| first(line) == Some(token)) {
+        let first =
+            |items_of_queue: &QueueItems| items_of_queue.left().first().map(|staged| staged.token);
+        if let Some(queue) =
+            self.queues.iter().position(|items_of_queue| first(items_of_queue) == Some(token))
+        {
             self.done(queue, 1);
         }
     }
@@ -145,7 +152,7 @@ mod tests {
             while let Some(result) = results.next().await {
                 assert_eq!(result.unwrap(), count);
                 count += 1;
-                most = most.max(results.stage.queues[0].tasks.len());
+                most = most.max(results.gathered.queues[0].tasks.len());
             }
         });
         assert_eq!(count, 5_000);

@@ -1,16 +1,17 @@
 //! At most one thread drains at a time. A thread that finds the drain busy asks the current drainer
 //! for one more pass.
 //!
-//! The word is the host's own; the lock is the caller's. Used as: [`ask`](Turn::ask), try to lock;
-//! with the lock [`take`](Turn::take), look, unlock; then [`is_asked`](Turn::is_asked).
+//! The word is the host's own; the lock is the caller's. How it is used: [`ask`](DrainBaton::ask),
+//! then try to lock; with the lock [`take`](DrainBaton::take), drain and unlock; after that
+//! [`is_asked`](DrainBaton::is_asked).
 
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
 
 /// Whether a thread that could not drain wants to.
 #[derive(Debug)]
-pub(crate) struct Turn(AtomicU64);
+pub(crate) struct DrainBaton(AtomicU64);
 
-impl Turn {
+impl DrainBaton {
     /// No thread has asked.
     pub(crate) fn new() -> Self {
         Self(AtomicU64::new(0))

@@ -1,4 +1,4 @@
-//! A life: a queue, its host and two workers without processes, driven by choices.
+//! A scenario: a queue, its host and two workers without processes, driven by choices.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,9 @@ use super::choices::Choices;
 use super::dies;
 use crate::control::{Control, Shape};
 use crate::queue::timers::{Due, Expects, TaskDue};
-use crate::queue::{Common, Death, For, HostQueue, Inputs, Reason, Receiver, Submission, Ticket};
+use crate::queue::{
+    Common, DeadWorker, For, HostQueue, Inputs, Reason, Receiver, Submission, Ticket,
+};
 use crate::shm::Region;
 use crate::sys::eventfd::EventFd;
 use crate::table::{INLINE_INPUT, Owner, State, StateWord, WorkerId};
@@ -31,7 +33,7 @@ impl Book {
         counts.len() as u64 - 1
     }
 
-    fn strike(&self) {
+    fn undo(&self) {
         self.0.lock().unwrap().pop();
     }
 }
@@ -49,14 +51,14 @@ impl Receiver for Book {
 }
 
 /// A worker without a process.
-pub(super) struct Hand {
+pub(super) struct WorkerSim {
     pub(super) id: WorkerId,
     pub(super) engine: Engine,
     pub(super) arena: Arc<Region>,
     pub(super) running: Vec<Claimed>,
 }
 
-impl Hand {
+impl WorkerSim {
     /// As state words have it.
     pub(super) fn owner_bits(&self) -> u64 {
         StateWord::new(0, Owner::of(self.id), State::Free).bits() >> 8
@@ -69,7 +71,7 @@ impl Hand {
         if what_it_has {
             engine.answer(|record| running.iter().any(|task| task.record == record));
         }
-        running.retain(|task| match engine.is_called_off(task) {
+        running.retain(|task| match engine.is_cancelled(task) {
             Some(word) => {
                 engine.confirm(*task, word);
                 false
@@ -80,19 +82,19 @@ impl Hand {
     }
 }
 
-pub(super) struct Life<'b> {
+pub(super) struct Scenario<'b> {
     pub(super) choices: Choices<'b>,
     pub(super) queue: Arc<HostQueue>,
     pub(super) common: Arc<Common>,
     book: Arc<Book>,
-    pub(super) hands: Vec<Option<Hand>>,
+    pub(super) workers: Vec<Option<WorkerSim>>,
     incarnation: u32,
     pub(super) tickets: Vec<Ticket>,
     /// Damages that the host has found.
     pub(super) damages: u64,
 }
 
-impl<'b> Life<'b> {
+impl<'b> Scenario<'b> {
     pub(super) fn new(bytes: &'b [u8]) -> Self {
         let bell = || EventFd::new().unwrap();
         let inputs = Inputs::create(2 << 20).unwrap();
@@ -100,21 +102,21 @@ impl<'b> Life<'b> {
         let control = Control::create(SHAPE).unwrap();
         let bells = (0..SHAPE.slots).map(|_| bell()).collect();
         let queue = HostQueue::new(0, control, bells, Arc::clone(&common));
-        let mut life = Self {
+        let mut scenario = Self {
             choices: Choices::new(bytes),
             queue,
             common,
             book: Arc::default(),
-            hands: Vec::from([None, None]),
+            workers: Vec::from([None, None]),
             incarnation: 0,
             tickets: Vec::new(),
             damages: 0,
         };
-        (0..2).for_each(|slot| life.hire(slot));
-        life
+        (0..2).for_each(|slot| scenario.spawn(slot));
+        scenario
     }
 
-    pub(super) fn hire(&mut self, slot: usize) {
+    pub(super) fn spawn(&mut self, slot: usize) {
         self.incarnation += 1;
         let arena = Arc::new(Region::create(c"test", ARENA).unwrap());
         let (lane, handback) = self.queue.prepare(slot, Arc::clone(&arena));
@@ -130,25 +132,25 @@ impl<'b> Life<'b> {
         };
         let id = WorkerId { queue: 0, slot: slot as u16, incarnation: self.incarnation };
         let engine = Engine::open(id, lane, handback, SHAPE, fds).expect("whatever stands there");
-        self.hands[slot] = Some(Hand { id, engine, arena, running: Vec::new() });
+        self.workers[slot] = Some(WorkerSim { id, engine, arena, running: Vec::new() });
     }
 
-    pub(super) fn bury(&mut self, slot: usize, cause: LossCause) {
-        let Some(hand) = self.hands[slot].take() else { return };
+    pub(super) fn recover(&mut self, slot: usize, cause: LossCause) {
+        let Some(worker) = self.workers[slot].take() else { return };
         // As the supervisor reads it.
         let control = self.queue.control();
         let report = control.report(slot);
         let (_, _) = (report.phase(), report.completed());
         let _ = self.queue.failure_text(slot);
         let exit = WorkerExit::Unknown;
-        self.queue.recover(&Death { id: hand.id, seat: 0, pid: 1, exit, cause });
+        self.queue.recover(&DeadWorker { id: worker.id, seat: 0, pid: 1, exit, cause });
     }
 
     fn replace(&mut self, what: String) {
         self.damages += 1;
-        (0..2).for_each(|slot| self.bury(slot, LossCause::Damage));
+        (0..2).for_each(|slot| self.recover(slot, LossCause::Damage));
         self.queue.rebuild(Control::create(SHAPE).unwrap(), &what);
-        (0..2).for_each(|slot| self.hire(slot));
+        (0..2).for_each(|slot| self.spawn(slot));
     }
 
     fn submit(&mut self) {
@@ -175,53 +177,56 @@ impl<'b> Life<'b> {
         };
         match self.queue.try_submit(submission) {
             Ok(ticket) => self.tickets.push(ticket),
-            Err(_) => self.book.strike(),
+            Err(_) => self.book.undo(),
         }
     }
 
     /// A worker does something; one that trips over damage is dead.
     fn work(&mut self, slot: usize, finish: bool) {
         let [pick, status, len] = [8, 3, 5].map(|limit| self.choices.below(limit));
-        let Some(hand) = &mut self.hands[slot] else { return };
+        let Some(worker) = &mut self.workers[slot] else { return };
         let died = dies(|| {
-            assert!(!hand.attend(), "leaves");
-            if finish && !hand.running.is_empty() {
-                let task = hand.running.remove(pick as usize % hand.running.len());
+            assert!(!worker.attend(), "leaves");
+            if finish && !worker.running.is_empty() {
+                let task = worker.running.remove(pick as usize % worker.running.len());
                 let status = [Status::Ok, Status::Failed, Status::Ok][status as usize];
                 let bytes = vec![1; [4, 100, 5_000, 40_000, 0][len as usize]];
-                if hand.engine.complete(task, status, &bytes, 5).is_err() {
-                    hand.running.push(task);
+                if worker.engine.complete(task, status, &bytes, 5).is_err() {
+                    worker.running.push(task);
                 }
-            } else if let Look::Task(mut task) = hand.engine.claim(hand.running.is_empty()) {
+            } else if let Look::Task(mut task) = worker.engine.claim(worker.running.is_empty()) {
                 // Some die between the claim and the start.
                 assert!(pick != 0, "dies with a claim");
-                if hand.engine.start(&mut task, 1) {
+                if worker.engine.start(&mut task, 1) {
                     let mut input = [0; INLINE_INPUT];
-                    let _ = hand.engine.call(&task);
-                    let _ = hand.engine.input(&task, &mut input);
-                    hand.running.push(task);
+                    let _ = worker.engine.call(&task);
+                    let _ = worker.engine.input(&task, &mut input);
+                    worker.running.push(task);
                 }
             } else {
-                hand.engine.sleep();
-                hand.engine.wake();
+                worker.engine.sleep();
+                worker.engine.wake();
             }
         });
         if died {
-            self.bury(slot, LossCause::Death);
-            self.hire(slot);
+            self.recover(slot, LossCause::Death);
+            self.spawn(slot);
         }
     }
 
     /// What the supervisor does from time to time.
     pub(super) fn supervise(&mut self) {
         self.queue.drain();
-        let owners: Vec<Option<Owner>> =
-            self.hands.iter().map(|hand| hand.as_ref().map(|hand| Owner::of(hand.id))).collect();
+        let owners: Vec<Option<Owner>> = self
+            .workers
+            .iter()
+            .map(|worker| worker.as_ref().map(|worker| Owner::of(worker.id)))
+            .collect();
         let damage = self.queue.audit(|slot| owners.get(slot).copied().flatten());
         for (slot, _) in self.queue.take_damage() {
             self.damages += 1;
-            self.bury(slot, LossCause::Damage);
-            self.hire(slot);
+            self.recover(slot, LossCause::Damage);
+            self.spawn(slot);
         }
         if let Some(what) = damage {
             self.replace(what);
@@ -235,9 +240,9 @@ impl<'b> Life<'b> {
                 && let Some(owner) = self.queue.expire(ticket, due)
             {
                 let slot = owner.slot();
-                if self.hands.get(slot).is_some_and(Option::is_some) {
-                    self.bury(slot, LossCause::NeighbourTimedOut);
-                    self.hire(slot);
+                if self.workers.get(slot).is_some_and(Option::is_some) {
+                    self.recover(slot, LossCause::NeighbourTimedOut);
+                    self.spawn(slot);
                 }
             }
         }
@@ -254,7 +259,7 @@ impl<'b> Life<'b> {
     }
 
     /// Lives as long as the bytes last.
-    pub(super) fn live(&mut self) {
+    pub(super) fn run(&mut self) {
         while !self.choices.is_spent() {
             let slot = self.choices.below(2) as usize;
             match self.choices.below(24) {
@@ -263,8 +268,8 @@ impl<'b> Life<'b> {
                 9..13 => self.work(slot, true),
                 13 => self.cancel(),
                 14 => {
-                    self.bury(slot, LossCause::Death);
-                    self.hire(slot);
+                    self.recover(slot, LossCause::Death);
+                    self.spawn(slot);
                 }
                 15..20 => self.damage(slot),
                 20..22 => self.supervise(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::control::Phase;
 use crate::error::Error;
-use crate::queue::Death;
+use crate::queue::DeadWorker;
 use crate::scheduler::ProcessInfo;
 use crate::table::WorkerId;
 use crate::task::{LossCause, WorkerExit};
@@ -13,8 +13,8 @@ use super::{MAX_INIT_FAILURES, REPORT_NS, Stage, Supervisor};
 
 impl Supervisor {
     /// Recovers what dead workers held, once the zygote has said how they ended or says nothing.
-    pub(super) fn bury_the_dead(&mut self, now: u64) {
-        let dead: Vec<WorkerId> = self
+    pub(super) fn handle_deaths(&mut self, now: u64) {
+        let ids: Vec<WorkerId> = self
             .crew
             .workers()
             .filter(|worker| match (worker.died_ns, &worker.exit) {
@@ -24,12 +24,12 @@ impl Supervisor {
             })
             .map(|worker| worker.id)
             .collect();
-        for id in dead {
-            self.bury(id, now);
+        for id in ids {
+            self.handle_death(id, now);
         }
     }
 
-    fn bury(&mut self, id: WorkerId, now: u64) {
+    fn handle_death(&mut self, id: WorkerId, now: u64) {
         let Some(worker) = self.crew.discharge(id) else { return };
         let queue = Arc::clone(&self.shared.queues[usize::from(id.queue)]);
         let slot = usize::from(id.slot);
@@ -40,8 +40,8 @@ impl Supervisor {
         let text = (phase == Some(Phase::InitFailed)).then(|| queue.failure_text(slot)).flatten();
         let cause = worker.killed.unwrap_or(LossCause::Death);
         let pid = worker.process.as_ref().map_or(0, |process| process.pid);
-        let death = Death { id, seat: worker.seat, pid, exit: exit.clone(), cause };
-        let held_any = queue.recover(&death);
+        let dead = DeadWorker { id, seat: worker.seat, pid, exit: exit.clone(), cause };
+        let held_any = queue.recover(&dead);
         // Its phase may never have been read as it was: a faulty process may have overwritten it.
         let was_ready = worker.ready || completed || held_any;
         let failure = text.filter(|_| !was_ready);
@@ -76,7 +76,7 @@ impl Supervisor {
         if !self.shared.plan.replaces {
             self.shared.single_ended(exit.clone());
             if failure.is_none() {
-                queue.lose_all(&death);
+                queue.lose_all(&dead);
             }
         }
         self.publish_workers();
