@@ -10,6 +10,10 @@
  * - NULL is refused unless the call's description accepts it.
  * - What a call lends is given back by the call that its description names.
  * - No panic or exception leaves a call.
+ * - pthread_cancel leaves no call half done: a thread that is cancelled ends when the call returns.
+ *   A call that waits for `timeout_ms` lets it end within a second and has then received nothing,
+ *   and submitted no task but those before the one that it waited with. The type of cancellation
+ *   is the deferred one, which is the default.
  */
 #ifndef AIOPOOL_H
 #define AIOPOOL_H
@@ -1197,9 +1201,10 @@ aiopool_status aiopool_call_init(struct aiopool_call *call_out);
  * pool and is never used again.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT` if there was no room in time; `AIOPOOL_ERR_FULL`
- * at once if as many outcomes wait to be received as the pool holds tasks, since waiting would
- * not help; `AIOPOOL_ERR_CLOSED`; `AIOPOOL_ERR_FAILED`; `AIOPOOL_ERR_INVALID`,
- * `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN` or `AIOPOOL_ERR_TOO_LARGE` for the call;
+ * at once if as many outcomes wait to be received as the pool holds tasks and no other thread
+ * receives any, since waiting would not help; `AIOPOOL_ERR_CLOSED`; `AIOPOOL_ERR_FAILED`;
+ * `AIOPOOL_ERR_INVALID`, `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN` or
+ * `AIOPOOL_ERR_TOO_LARGE` for the call;
  * `AIOPOOL_ERR_SYSTEM` if memory has run out.
  */
 aiopool_status aiopool_pool_submit(const aiopool_pool *pool,
@@ -1246,7 +1251,8 @@ aiopool_status aiopool_pool_submit_many(const aiopool_pool *pool,
  *
  * Peek and wait lend an outcome until `aiopool_outcome_release`. Until then everything that the
  * accessors point to is valid. No accessor fails; each documents what it returns for NULL or a
- * released outcome.
+ * released outcome. A forked child can read the outcomes that were lent to its parent; of one that
+ * another thread was using at the fork, it may get what is returned for a released one.
  *
  * Thread rule: any thread, one at a time for one outcome.
  * ------------------------------------------------------------------ */

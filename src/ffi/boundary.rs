@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::status::{self, AIOPOOL_ERR_PANIC, AIOPOOL_OK, aiopool_status};
 use crate::error::Error;
+use crate::sys::thread::Uncancelled;
 use crate::task::panic_text;
 
 /// Why a call fails: a status and the text for `aiopool_last_error`.
@@ -49,6 +50,8 @@ fn in_c(error: &Error) -> String {
 
 /// Runs the body of an exported function that returns a status.
 pub(super) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> aiopool_status {
+    // A thread that the C library cancels is unwound, which Rust takes for a foreign exception.
+    let _whole = Uncancelled::begin();
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => AIOPOOL_OK,
         Ok(Err(Failure { status, text })) => {
@@ -77,8 +80,31 @@ pub(super) fn guard_value<T>(fallback: T, body: impl FnOnce() -> T) -> T {
 }
 
 /// Makes an exported function: `fn name(arguments) -> aiopool_status { body of a Result }`, or
-/// `fn name(arguments) -> T = value_after_a_panic => { body of a T }`.
+/// `fn name(arguments) -> T = value_after_a_panic => { body of a T }`, which makes no system call
+/// at which a thread could be cancelled.
+///
+/// `fn name(arguments) -> aiopool_status = waits => { body }` is for a body that waits until
+/// [`turns::deadline`](super::turns::deadline) and can be run again after `AIOPOOL_ERR_TIMEOUT`.
 macro_rules! ffi_fn {
+    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) -> aiopool_status = waits => $body:block) => {
+        $(#[$meta])*
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $name($($arg: $ty),*) -> $crate::ffi::aiopool_status {
+            $crate::ffi::turns::begin();
+            loop {
+                let status = {
+                    // SAFETY: an argument has nothing to drop, and one turn uses it at a time.
+                    let ($($arg,)*) = unsafe { ($(std::ptr::read(&raw const $arg),)*) };
+                    $crate::ffi::boundary::guard(|| $body)
+                };
+                if !$crate::ffi::turns::goes_on(status) {
+                    return status;
+                }
+                // SAFETY: this frame has nothing to drop, and C called it.
+                unsafe { $crate::sys::thread::end_if_cancelled() };
+            }
+        }
+    };
     ($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) -> aiopool_status $body:block) => {
         $(#[$meta])*
         #[unsafe(no_mangle)]

@@ -72,7 +72,8 @@ impl CTask {
         let result =
             unsafe { function(task_pointer, data, len, output, target.user as *mut c_void) };
         if result != PENDING
-            && let Some(work) = &mut *task.lock()
+            && let Ok(mut work) = task.enter()
+            && let Some(work) = &mut *work
         {
             work.ended.get_or_insert(result);
         }

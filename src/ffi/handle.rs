@@ -2,37 +2,72 @@
 //!
 //! So a handle that was freed still points to a cell, and the cell says that it is empty. A cell
 //! is used again only after many others, so that a mistake is found and not covered up.
+//!
+//! In a forked child the lock of a cell may be held by a thread that does not exist there. So a
+//! cell says without a lock whose it is, and is locked in the process that filled it only.
 
 use std::collections::VecDeque;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
+use super::boundary::Failure;
+use super::status::AIOPOOL_ERR_FORKED;
 use crate::sync::lock;
+use crate::sys::forked::{self, PerProcess};
 
 /// What a handle points to: one object at a time, or none.
 #[derive(Debug)]
-pub struct Cell<T>(Mutex<Option<T>>);
+pub struct Cell<T> {
+    /// The process that filled it last, by `forked::generation`.
+    owner: AtomicU32,
+    object: Mutex<Option<T>>,
+}
 
 impl<T> Cell<T> {
     pub(super) const fn empty() -> Self {
-        Self(Mutex::new(None))
+        Self { owner: AtomicU32::new(0), object: Mutex::new(None) }
     }
 
-    /// Returns the object, if there is one.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Option<T>> {
-        lock(&self.0)
+    fn fill(&self, object: T) {
+        // Relaxed: a thread that has the handle got it from this one.
+        self.owner.store(forked::generation(), Relaxed);
+        *lock(&self.object) = Some(object);
+    }
+
+    /// Returns the object, if there is one, to the process that made it.
+    ///
+    /// # Errors
+    ///
+    /// `AIOPOOL_ERR_FORKED` in a child of that process.
+    pub(super) fn enter(&self) -> Result<MutexGuard<'_, Option<T>>, Failure> {
+        if !self.is_own() {
+            let text = "this handle is of the process that this one was forked from";
+            return Err(Failure::new(AIOPOOL_ERR_FORKED, text));
+        }
+        Ok(lock(&self.object))
+    }
+
+    /// Returns the object, if there is one, to be read only: also in a child, unless another thread
+    /// was at it when that was forked.
+    pub(super) fn look(&self) -> Option<MutexGuard<'_, Option<T>>> {
+        if self.is_own() { Some(lock(&self.object)) } else { self.object.try_lock().ok() }
+    }
+
+    fn is_own(&self) -> bool {
+        self.owner.load(Relaxed) == forked::generation()
     }
 }
 
-/// The empty cells of one kind.
-pub(super) struct Cells<H: 'static>(Mutex<VecDeque<&'static H>>);
+/// The empty cells of one kind; a forked child has none of its parent's.
+pub(super) struct Cells<H: 'static>(PerProcess<VecDeque<&'static H>>);
 
 /// As many cells stay empty before one of them is used again.
 const QUARANTINE: usize = 64;
 
 impl<H> Cells<H> {
     pub(super) const fn new() -> Self {
-        Self(Mutex::new(VecDeque::new()))
+        Self(PerProcess::new(|_| VecDeque::new()))
     }
 
     /// Returns a cell with `object` in it.
@@ -41,17 +76,17 @@ impl<H> Cells<H> {
         H: Deref<Target = Cell<T>> + Default,
     {
         let known = {
-            let mut empty = lock(&self.0);
+            let mut empty = self.0.write();
             if empty.len() > QUARANTINE { empty.pop_front() } else { None }
         };
         let cell = known.unwrap_or_else(|| Box::leak(Box::default()));
-        *cell.lock() = Some(object);
+        cell.fill(object);
         cell
     }
 
     /// Takes note of a cell that was emptied.
     pub(super) fn give_back(&self, cell: &'static H) {
-        lock(&self.0).push_back(cell);
+        self.0.write().push_back(cell);
     }
 }
 
@@ -98,7 +133,7 @@ macro_rules! handle {
                 may: impl FnOnce(&$object) -> Result<(), $crate::ffi::boundary::Failure>,
             ) -> Result<$object, $crate::ffi::boundary::Failure> {
                 let object = {
-                    let mut living = self.lock();
+                    let mut living = self.enter()?;
                     may(living.as_ref().ok_or_else(Self::gone)?)?;
                     living.take().ok_or_else(Self::gone)?
                 };
@@ -112,7 +147,7 @@ macro_rules! handle {
                 &'static self,
                 may: impl FnOnce(&$object) -> Result<(), $crate::ffi::boundary::Failure>,
             ) -> Result<(), $crate::ffi::boundary::Failure> {
-                let mut living = self.lock();
+                let mut living = self.enter()?;
                 may(living.as_ref().ok_or_else(Self::gone)?)?;
                 *living = None;
                 drop(living);

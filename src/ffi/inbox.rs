@@ -10,15 +10,16 @@ use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::boundary::Failure;
+use super::receivers::Receivers;
 use super::status::*;
+use super::turns::deadline;
 use crate::queue::{Common, Receiver};
 use crate::supervisor::{Shared, Stage};
 use crate::sync::lock;
-use crate::sys::forked;
 use crate::task::Outcome;
 
 /// An outcome that has come.
@@ -48,12 +49,19 @@ struct State {
     kept: HashMap<u64, Option<Arrived>, BuildHasherDefault<NumberHasher>>,
     /// Those of `kept` that have come.
     kept_arrived: usize,
+    /// The threads that take outcomes out of here.
+    receivers: Receivers,
 }
 
 impl State {
     /// Returns whether every task is over.
     fn is_idle(&self) -> bool {
         self.free.len() == self.jobs.len()
+    }
+
+    /// Returns how many outcomes wait to be received.
+    fn unreceived(&self) -> usize {
+        self.ready.len() + self.kept_arrived
     }
 
     fn take_job(&mut self, token: u64) -> Option<Job> {
@@ -67,6 +75,8 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Inbox {
     state: Mutex<State>,
+    /// A submitter that waits for a receiver is to look again.
+    received: Condvar,
     pub(super) common: Arc<Common>,
     /// Outcomes that wait to be received, at most, before no more tasks are taken.
     limit: usize,
@@ -76,8 +86,6 @@ pub(super) struct Inbox {
     waiting: AtomicUsize,
     /// Outcome handles that are not released.
     pub(super) lent: AtomicUsize,
-    /// The process that has the pool, by `forked::generation`.
-    generation: u32,
 }
 
 /// What a thread is about that delivers outcomes.
@@ -95,22 +103,20 @@ thread_local! {
     static LOOKING: Cell<Looking> = const { Cell::new(Looking::No) };
 }
 
+/// The longest pause between two looks at who receives.
+const LOOK: Duration = Duration::from_millis(100);
+
 impl Inbox {
     pub(super) fn new(common: Arc<Common>, limit: usize) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::default(),
+            received: Condvar::new(),
             common,
             limit,
             polled: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             lent: AtomicUsize::new(0),
-            generation: forked::generation(),
         })
-    }
-
-    /// Refuses what would give back another process's memory.
-    pub(super) fn check_process(&self) -> Result<(), Failure> {
-        check_process(self.generation)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -118,12 +124,18 @@ impl Inbox {
     }
 
     /// Makes a place for the outcome of `task`, before it is submitted: with what is returned.
-    pub(super) fn expect(&self, task: u64, user_data: u64, kept: bool) -> Result<u64, Failure> {
+    /// Waits `until` then for other threads to receive outcomes, if too many are here.
+    pub(super) fn expect(
+        &self,
+        task: u64,
+        user_data: u64,
+        kept: bool,
+        shared: &Shared,
+        until: Option<Option<Instant>>,
+    ) -> Result<u64, Failure> {
         let mut state = self.lock();
-        let unreceived = state.ready.len() + state.kept_arrived;
-        if unreceived >= self.limit {
-            let text = format!("{unreceived} outcomes wait to be received: receive some first");
-            return Err(Failure::new(AIOPOOL_ERR_FULL, text));
+        if state.unreceived() >= self.limit {
+            state = self.await_receiver(state, shared, until)?;
         }
         if kept {
             state.kept.insert(task, None);
@@ -135,6 +147,51 @@ impl Inbox {
         }
         state.jobs.push(job);
         Ok(state.jobs.len() as u64 - 1)
+    }
+
+    /// Waits until another thread has received outcomes that are too many.
+    #[cold]
+    fn await_receiver<'s>(
+        &'s self,
+        mut state: MutexGuard<'s, State>,
+        shared: &Shared,
+        until: Option<Option<Instant>>,
+    ) -> Result<MutexGuard<'s, State>, Failure> {
+        let begun = Instant::now();
+        state.receivers.submits();
+        // This thread may be the one that others wait for.
+        self.received.notify_all();
+        let result = loop {
+            // A closed pool refuses the task itself.
+            if state.unreceived() < self.limit || shared.stage() != Stage::Open {
+                break Ok(());
+            }
+            let unreceived = state.unreceived();
+            let Some(until) = until.filter(|_| state.receivers.any_other(begun.elapsed())) else {
+                let text = format!("{unreceived} outcomes wait to be received: receive some first");
+                break Err(Failure::new(AIOPOOL_ERR_FULL, text));
+            };
+            let now = Instant::now();
+            if until.is_some_and(|until| until <= now) {
+                let text = format!(
+                    "{unreceived} outcomes wait to be received, and no thread has received one in \
+                     the time given"
+                );
+                break Err(Failure::new(AIOPOOL_ERR_TIMEOUT, text));
+            }
+            let left = until.map_or(LOOK, |until| LOOK.min(until - now));
+            let waited = self.received.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        };
+        state.receivers.submits_no_more();
+        result.map(|()| state)
+    }
+
+    /// Has submitters that wait for a receiver look again.
+    fn note_received(&self, state: &mut State) {
+        if state.receivers.note() {
+            self.received.notify_all();
+        }
     }
 
     /// Takes back a place of [`expect`](Self::expect): the task was not submitted.
@@ -167,7 +224,10 @@ impl Inbox {
     }
 
     fn pop(&self) -> Option<Arrived> {
-        self.lock().ready.pop_front()
+        let mut state = self.lock();
+        let arrived = state.ready.pop_front();
+        self.note_received(&mut state);
+        arrived
     }
 
     /// Takes up to `room` outcomes more.
@@ -175,6 +235,7 @@ impl Inbox {
         let mut state = self.lock();
         let count = room.min(state.ready.len());
         into.extend(state.ready.drain(..count));
+        self.note_received(&mut state);
     }
 
     /// The pool's descriptor is given out: from here on it has to tell the truth.
@@ -292,7 +353,7 @@ impl Inbox {
         }
         self.wait_for(shared, Looking::ForOther, deadline(timeout_ms), |inbox| {
             let mut state = inbox.lock();
-            match state.kept.get_mut(&task) {
+            let found = match state.kept.get_mut(&task) {
                 Some(None) => None,
                 Some(arrived) => {
                     let arrived = arrived.take();
@@ -304,31 +365,16 @@ impl Inbox {
                     AIOPOOL_ERR_UNKNOWN,
                     format!("the outcome of ticket {task} was received by another thread"),
                 ))),
-            }
+            };
+            inbox.note_received(&mut state);
+            found
         })
     }
-}
-
-/// Refuses a call in a child of the process that was at `generation`.
-pub(super) fn check_process(generation: u32) -> Result<(), Failure> {
-    if forked::generation() == generation {
-        return Ok(());
-    }
-    let text = "this handle is of the process that this one was forked from";
-    Err(Failure::new(AIOPOOL_ERR_FORKED, text))
 }
 
 fn no_more() -> Failure {
     let text = "the pool is closed and every outcome was received";
     Failure::new(AIOPOOL_ERR_CLOSED, text)
-}
-
-/// When `timeout_ms` from now is; `None` for never.
-pub(super) fn deadline(timeout_ms: u64) -> Option<Instant> {
-    if timeout_ms == AIOPOOL_FOREVER {
-        return None;
-    }
-    Instant::now().checked_add(Duration::from_millis(timeout_ms))
 }
 
 impl Receiver for Inbox {

@@ -35,7 +35,7 @@ pub struct Borrowed {
 impl aiopool_loan {
     /// Returns the block of a loan that `inbox`'s pool has lent, and its length.
     pub(super) fn block(&self, inbox: &Arc<Inbox>) -> Result<(Block, usize), Failure> {
-        match &*self.lock() {
+        match &*self.enter()? {
             Some(loan) if Arc::ptr_eq(&loan.inbox, inbox) => Ok((loan.block, loan.len)),
             Some(_) => {
                 let text =
@@ -94,8 +94,8 @@ ffi_fn! {
     /// `AIOPOOL_ERR_FORKED` in a forked child.
     fn aiopool_loan_return(loan: Option<&'static aiopool_loan>) -> aiopool_status {
         let Some(loan) = loan else { return Ok(()) };
-        let inbox = loan.lock().as_ref().map(|loan| Arc::clone(&loan.inbox)).ok_or_else(aiopool_loan::gone)?;
-        inbox.check_process()?;
+        let inbox = loan.enter()?.as_ref().map(|loan| Arc::clone(&loan.inbox));
+        let inbox = inbox.ok_or_else(aiopool_loan::gone)?;
         let block = loan.take()?;
         inbox.common.inputs.free(block);
         Ok(())

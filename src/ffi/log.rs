@@ -4,7 +4,6 @@
 
 use std::ffi::{CString, c_char, c_void};
 use std::fmt::{Debug, Write};
-use std::sync::Mutex;
 
 use tracing::field::{Field, Visit};
 use tracing::span;
@@ -12,7 +11,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::boundary::Failure;
 use super::status::*;
-use crate::sync::lock;
+use crate::sys::forked::PerProcess;
 
 /// Something is wrong: a pool has failed, shared memory is damaged.
 pub const AIOPOOL_LOG_ERROR: u32 = 1;
@@ -38,7 +37,7 @@ struct Listener {
 // SAFETY: the caller of `aiopool_log_set` says that the function may be called from any thread.
 unsafe impl Send for Listener {}
 
-static LISTENER: Mutex<Option<Listener>> = Mutex::new(None);
+static LISTENER: PerProcess<Option<Listener>> = PerProcess::new(|parents| *parents?);
 
 ffi_fn! {
     /// Has `function` called with every message up to `level`, `AIOPOOL_LOG_*`; NULL ends that.
@@ -62,7 +61,7 @@ ffi_fn! {
             let text = "this program has a tracing subscriber already: the messages go there";
             return Err(Failure::new(AIOPOOL_ERR_MISUSE, text));
         }
-        *lock(&LISTENER) = listener;
+        *LISTENER.write() = listener;
         Ok(())
     }
 }
@@ -91,7 +90,7 @@ impl Subscriber for Forwarder {
             _ => AIOPOOL_LOG_DEBUG,
         };
         // One at a time: the lock is held during the call.
-        let listener = lock(&LISTENER);
+        let listener = LISTENER.write();
         let Some(Listener { function, user, .. }) = listener.filter(|l| level <= l.level) else {
             return;
         };

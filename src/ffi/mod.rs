@@ -31,6 +31,7 @@ mod version;
 mod status;
 
 mod task;
+mod turns;
 
 mod function;
 
@@ -55,6 +56,7 @@ mod outcome;
 mod wait;
 
 mod process;
+mod receivers;
 
 mod worker;
 

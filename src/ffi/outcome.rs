@@ -2,7 +2,8 @@
 //!
 //! Peek and wait lend an outcome until `aiopool_outcome_release`. Until then everything that the
 //! accessors point to is valid. No accessor fails; each documents what it returns for NULL or a
-//! released outcome.
+//! released outcome. A forked child can read the outcomes that were lent to its parent; of one that
+//! another thread was using at the fork, it may get what is returned for a released one.
 //!
 //! Thread rule: any thread, one at a time for one outcome.
 
@@ -83,7 +84,7 @@ pub(super) fn lend(inbox: &Arc<Inbox>, arrived: Arrived) -> *mut aiopool_outcome
 }
 
 fn get<T>(outcome: Option<&aiopool_outcome>, f: impl FnOnce(&LentOutcome) -> T) -> Option<T> {
-    outcome.and_then(|cell| cell.lock().as_ref().map(f))
+    outcome.and_then(|cell| cell.look()?.as_ref().map(f))
 }
 
 fn kind(error: &TaskError) -> i32 {
@@ -214,7 +215,6 @@ ffi_fn! {
         let Some(cell) = outcome else { return Ok(()) };
         // Dropped where it is: it is long, and moving it costs more than all else here.
         cell.end(|lent| {
-            lent.inbox.check_process()?;
             lent.inbox.lent.fetch_sub(1, Ordering::Relaxed);
             Ok(())
         })

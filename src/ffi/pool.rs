@@ -16,10 +16,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::boundary::Failure;
-use super::inbox::{Inbox, deadline};
+use super::inbox::Inbox;
 use super::options::{AIOPOOL_START_FORK, aiopool_pool_options};
 use super::pointer::{Sized32, out, sized};
 use super::status::*;
+use super::turns::deadline;
 use super::{entry, init, registry};
 use crate::error::Error;
 use crate::pool::{Pool, PoolBuilder};
@@ -104,7 +105,6 @@ impl HostPool {
 
     /// Whether it can be freed by a handle of which there are `users`; `what` it is to its owner.
     pub(super) fn check_free(&self, users: usize, what: &str) -> Result<(), Failure> {
-        self.shared().check_process()?;
         let lent = self.inbox.lent.load(Ordering::Relaxed);
         let text = if lent > 0 {
             format!(
@@ -168,9 +168,8 @@ pub(super) unsafe fn options_or_defaults(
 pub(super) fn pool_of(pool: Option<&aiopool_pool>) -> Result<Arc<HostPool>, Failure> {
     let cell = pool.ok_or_else(|| Failure::null("pool"))?;
     init::check_host()?;
-    let pool = cell.lock().as_ref().map(Arc::clone).ok_or_else(aiopool_pool::gone)?;
-    pool.shared().check_process()?;
-    Ok(pool)
+    let pool = cell.enter()?.as_ref().map(Arc::clone);
+    pool.ok_or_else(aiopool_pool::gone)
 }
 
 ffi_fn! {
@@ -251,7 +250,7 @@ ffi_fn! {
     /// join, drain again or terminate.
     ///
     /// Returns `AIOPOOL_OK` or `AIOPOOL_ERR_TIMEOUT`.
-    fn aiopool_pool_drain(pool: Option<&aiopool_pool>, timeout_ms: u64) -> aiopool_status {
+    fn aiopool_pool_drain(pool: Option<&aiopool_pool>, timeout_ms: u64) -> aiopool_status = waits => {
         let pool = pool_of(pool)?;
         pool.pool.close();
         drained(&pool, deadline(timeout_ms))
@@ -265,7 +264,7 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_MISUSE` if the pool is open; `AIOPOOL_ERR_TIMEOUT`;
     /// `AIOPOOL_ERR_FAILED` if the pool ended for another reason than close or terminate.
-    fn aiopool_pool_join(pool: Option<&aiopool_pool>, timeout_ms: u64) -> aiopool_status {
+    fn aiopool_pool_join(pool: Option<&aiopool_pool>, timeout_ms: u64) -> aiopool_status = waits => {
         let pool = pool_of(pool)?;
         let shared = &pool.shared();
         if shared.stage() == Stage::Open {

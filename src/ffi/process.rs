@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::boundary::Failure;
-use super::inbox::deadline;
 use super::init;
 use super::options::aiopool_pool_options;
 use super::outcome::{aiopool_outcome, lend};
@@ -22,6 +21,7 @@ use super::pointer::{out, sized, text};
 use super::pool::{HostPool, options_or_defaults};
 use super::status::*;
 use super::submit::{AIOPOOL_CALL_BY_TICKET, aiopool_call, submit_one};
+use super::turns::deadline;
 use crate::process::{exit_code, next_name, of_one};
 use crate::supervisor::Shared;
 
@@ -51,9 +51,8 @@ impl HostProcess {
 fn process_of(process: Option<&aiopool_process>) -> Result<Arc<HostProcess>, Failure> {
     let cell = process.ok_or_else(|| Failure::null("process"))?;
     init::check_host()?;
-    let process = cell.lock().as_ref().map(Arc::clone).ok_or_else(aiopool_process::gone)?;
-    process.shared().check_process()?;
-    Ok(process)
+    let process = cell.enter()?.as_ref().map(Arc::clone);
+    process.ok_or_else(aiopool_process::gone)
 }
 
 ffi_fn! {
@@ -112,7 +111,7 @@ ffi_fn! {
         process: Option<&aiopool_process>,
         timeout_ms: u64,
         outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
-    ) -> aiopool_status {
+    ) -> aiopool_status = waits => {
         let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
         let process = process_of(process)?;
         let inbox = &process.pool.inbox;
@@ -160,7 +159,7 @@ ffi_fn! {
     fn aiopool_process_join(
         process: Option<&aiopool_process>,
         timeout_ms: u64,
-    ) -> aiopool_status {
+    ) -> aiopool_status = waits => {
         let process = process_of(process)?;
         let shared = process.shared();
         let left = deadline(timeout_ms).map(|at| at.saturating_duration_since(Instant::now()));
@@ -250,7 +249,7 @@ ffi_fn! {
 ffi_fn! {
     /// Returns its name, valid until it is freed; empty for no process; never NULL.
     fn aiopool_process_name(process: Option<&aiopool_process>) -> *const c_char = c"".as_ptr() => {
-        process.and_then(|cell| cell.lock().as_ref().map(|process| process.name.as_ptr()))
+        process.and_then(|cell| cell.look()?.as_ref().map(|process| process.name.as_ptr()))
             .unwrap_or(c"".as_ptr())
     }
 }

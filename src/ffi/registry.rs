@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::sync::{Mutex, MutexGuard};
 
 use super::boundary::Failure;
 use super::status::*;
 use super::task::{aiopool_output, aiopool_task};
-use crate::sync::lock;
+use crate::sys::forked::PerProcess;
 use crate::sys::image;
 use crate::task::entry::Target;
 use crate::task::function::MAX_NAME;
@@ -40,24 +39,21 @@ pub(super) struct Known {
     pub(super) target: Option<Target>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Registry {
     functions: Vec<Known>,
     by_name: Option<HashMap<&'static str, u32>>,
 }
 
-static REGISTRY: Mutex<Registry> = Mutex::new(Registry { functions: Vec::new(), by_name: None });
-
-fn registry() -> MutexGuard<'static, Registry> {
-    lock(&REGISTRY)
-}
+static REGISTRY: PerProcess<Registry> =
+    PerProcess::new(|parents| parents.cloned().unwrap_or_default());
 
 /// Adds a function, or finds the same one again, and returns its number.
 pub(super) fn add(name: &str, target: Option<Target>) -> Result<u32, Failure> {
     if let Some(target) = target {
         check(target, name)?;
     }
-    registry().add(name, target)
+    REGISTRY.write().add(name, target)
 }
 
 impl Registry {
@@ -85,7 +81,7 @@ impl Registry {
 
 /// Returns the number of the function called `name`.
 pub(super) fn by_name(name: &str) -> Result<u32, Failure> {
-    let found = registry().by_name.as_ref().and_then(|by_name| by_name.get(name).copied());
+    let found = REGISTRY.read().by_name.as_ref().and_then(|by_name| by_name.get(name).copied());
     found.ok_or_else(|| {
         let text = format!("no task function has the name {name:?}: register or declare it");
         Failure::new(AIOPOOL_ERR_UNKNOWN, text)
@@ -95,7 +91,7 @@ pub(super) fn by_name(name: &str) -> Result<u32, Failure> {
 /// Returns function `number`.
 pub(super) fn known(number: u32) -> Result<Known, Failure> {
     let at = (number as usize).checked_sub(1);
-    let known = at.and_then(|index| registry().functions.get(index).copied());
+    let known = at.and_then(|index| REGISTRY.read().functions.get(index).copied());
     known.ok_or_else(|| {
         let text = format!("no task function has the number {number}");
         Failure::new(AIOPOOL_ERR_UNKNOWN, text)
@@ -113,26 +109,26 @@ pub(super) fn target_of(number: u32) -> Result<Target, Failure> {
 
 /// Returns where the function registered as `name` is in this process.
 pub(super) fn target_by_name(name: &str) -> Option<Target> {
-    let registry = registry();
+    let registry = REGISTRY.read();
     let number = *registry.by_name.as_ref()?.get(name)?;
     registry.functions[number as usize - 1].target
 }
 
 /// Returns the name of the function at `target`, in a fork of the process that registered it.
 pub(super) fn name_of(target: Target) -> &'static str {
-    let registry = registry();
+    let registry = REGISTRY.read();
     let known = registry.functions.iter().find(|known| known.target == Some(target));
     known.map_or("a C function", |known| known.name)
 }
 
 /// Returns whether a function was registered that only forks of this process have.
 pub(super) fn any_registered() -> bool {
-    registry().functions.iter().any(|known| known.target.is_some())
+    REGISTRY.read().functions.iter().any(|known| known.target.is_some())
 }
 
 /// Checks that every function is still in an image: a library may have been unloaded.
 pub(super) fn check_all() -> Result<(), Failure> {
-    let functions = registry().functions.clone();
+    let functions = REGISTRY.read().functions.clone();
     functions.iter().try_for_each(|known| known.target.map_or(Ok(()), |t| check(t, known.name)))
 }
 

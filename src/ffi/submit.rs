@@ -10,12 +10,13 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::boundary::Failure;
-use super::inbox::{Inbox, deadline};
+use super::inbox::Inbox;
 use super::loan::aiopool_loan;
 use super::pointer::{Sized32, bytes, out, sized, text};
 use super::pool::{HostPool, Numbered, aiopool_pool, pool_of};
 use super::registry;
 use super::status::*;
+use super::turns::{self, deadline};
 use crate::arena::Block;
 use crate::error::{Error, Result as EngineResult};
 use crate::queue::{For, HostQueue, Receiver, Submission, Ticket};
@@ -234,7 +235,7 @@ impl<'i> Checked<'i> {
             }),
         };
         let queue = &shared.queues[queue];
-        let token = inbox.expect(task, self.user_data, self.kept)?;
+        let token = inbox.expect(task, self.user_data, self.kept, shared, until)?;
         let mut pushed = self.push(inbox, queue, task, token);
         if matches!(pushed, Err(Error::Full)) {
             pushed = inbox.looking(|| {
@@ -306,16 +307,17 @@ ffi_fn! {
     /// pool and is never used again.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT` if there was no room in time; `AIOPOOL_ERR_FULL`
-    /// at once if as many outcomes wait to be received as the pool holds tasks, since waiting would
-    /// not help; `AIOPOOL_ERR_CLOSED`; `AIOPOOL_ERR_FAILED`; `AIOPOOL_ERR_INVALID`,
-    /// `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN` or `AIOPOOL_ERR_TOO_LARGE` for the call;
+    /// at once if as many outcomes wait to be received as the pool holds tasks and no other thread
+    /// receives any, since waiting would not help; `AIOPOOL_ERR_CLOSED`; `AIOPOOL_ERR_FAILED`;
+    /// `AIOPOOL_ERR_INVALID`, `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN` or
+    /// `AIOPOOL_ERR_TOO_LARGE` for the call;
     /// `AIOPOOL_ERR_SYSTEM` if memory has run out.
     fn aiopool_pool_submit(
         pool: Option<&aiopool_pool>,
         call: *const aiopool_call,
         timeout_ms: u64,
         ticket_out: Option<&mut MaybeUninit<u64>>,
-    ) -> aiopool_status {
+    ) -> aiopool_status = waits => {
         let pool = pool_of(pool)?;
         // SAFETY: the caller gives a call that begins with its size, and its pointers are good.
         let call = unsafe { Checked::new(&pool, &sized(call)?) }?;
@@ -365,28 +367,32 @@ ffi_fn! {
         timeout_ms: u64,
         tickets_out: *mut u64,
         submitted_out: Option<&mut MaybeUninit<usize>>,
-    ) -> aiopool_status {
+    ) -> aiopool_status = waits => {
         let submitted_out: &mut _ = out("submitted_out", submitted_out)?;
-        let submitted = submitted_out.write(0);
+        let submitted = submitted_out.write(turns::submitted());
         let pool = pool_of(pool)?;
         let until = deadline(timeout_ms);
-        let mut at = calls.cast::<u8>();
-        let mut stride = 0;
-        for _ in 0..count {
-            // SAFETY: the caller gives `count` calls of the size that the first one says.
-            let call = unsafe { sized(at.cast::<aiopool_call>()) }?;
-            if *submitted == 0 {
+        let stride = match count {
+            0 => 0,
+            _ => {
+                // SAFETY: the caller gives a call that begins with its size.
+                unsafe { sized(calls) }?;
                 // SAFETY: not NULL, or `sized` had said so.
-                stride = unsafe { at.cast::<u32>().read_unaligned() } as usize;
+                unsafe { calls.cast::<u32>().read_unaligned() as usize }
             }
+        };
+        for index in *submitted..count {
+            let at = calls.wrapping_byte_add(index * stride);
+            // SAFETY: the caller gives `count` calls of the size that the first one says.
+            let call = unsafe { sized(at) }?;
             // SAFETY: the call's pointers are good, as the caller says.
             let ticket = unsafe { Checked::new(&pool, &call) }?.submit(&pool, Some(until))?;
             if !tickets_out.is_null() {
                 // SAFETY: the caller gives room for `count` tickets, and less are written.
-                unsafe { tickets_out.add(*submitted).write(ticket) };
+                unsafe { tickets_out.add(index).write(ticket) };
             }
-            *submitted += 1;
-            at = at.wrapping_add(stride);
+            *submitted = index + 1;
+            turns::set_submitted(*submitted);
         }
         Ok(())
     }

@@ -53,7 +53,7 @@ impl aiopool_task {
 
     /// The task is over: the handle is dead from here on.
     pub(super) fn end(&'static self) -> Option<Work<aiopool_task>> {
-        let work = self.lock().take();
+        let work = self.enter().ok()?.take();
         CELLS.with_borrow(|cells| cells.give_back(self));
         work
     }
@@ -72,7 +72,7 @@ pub(super) fn with_work<T>(
     cell: &Cell<Work<aiopool_task>>,
     f: impl FnOnce(&mut Work<aiopool_task>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let mut work = cell.lock();
+    let mut work = cell.enter()?;
     f(work.as_mut().filter(|work| work.ended.is_none()).ok_or_else(dead)?)
 }
 

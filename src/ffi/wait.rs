@@ -46,7 +46,7 @@ ffi_fn! {
         pool: Option<&aiopool_pool>,
         timeout_ms: u64,
         outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
-    ) -> aiopool_status {
+    ) -> aiopool_status = waits => {
         let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
         let pool = pool_of(pool)?;
         let arrived = pool.inbox.wait(pool.shared(), timeout_ms)?;
@@ -68,7 +68,7 @@ ffi_fn! {
         max: usize,
         timeout_ms: u64,
         count_out: Option<&mut MaybeUninit<usize>>,
-    ) -> aiopool_status {
+    ) -> aiopool_status = waits => {
         let count_out: &mut _ = out("count_out", count_out)?;
         if outcomes_out.is_null() {
             return Err(Failure::null("outcomes_out"));
@@ -103,7 +103,7 @@ ffi_fn! {
         ticket: u64,
         timeout_ms: u64,
         outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
-    ) -> aiopool_status {
+    ) -> aiopool_status = waits => {
         let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
         let pool = pool_of(pool)?;
         let arrived = pool.inbox.wait_task(pool.shared(), ticket, timeout_ms)?;

@@ -13,11 +13,9 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use super::aligned::Aligned;
 use super::boundary::Failure;
-use super::inbox::check_process;
 use super::pointer::{bytes, out, text};
 use super::status::*;
 use super::task::no_loan;
-use crate::sys::forked;
 use crate::worker::{self, AttachedWorker, Completion, Event};
 
 /// There is nothing to do: wait until the descriptor is readable.
@@ -50,8 +48,6 @@ handle! {
 #[derive(Debug)]
 pub struct Serving {
     worker: AttachedWorker,
-    /// The process that attached, by `forked::generation`.
-    generation: u32,
     function: CString,
     input: Aligned,
 }
@@ -96,16 +92,15 @@ fn with<T>(
     worker: Option<&aiopool_worker>,
     f: impl FnOnce(&mut Serving) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let mut serving = worker.ok_or_else(|| Failure::null("worker"))?.lock();
+    let mut serving = worker.ok_or_else(|| Failure::null("worker"))?.enter()?;
     let serving = serving.as_mut().ok_or_else(aiopool_worker::gone)?;
-    check_process(serving.generation)?;
     f(serving)
 }
 
 /// Takes the worker out of its handle.
 fn end(worker: Option<&'static aiopool_worker>) -> Result<AttachedWorker, Failure> {
     let cell = worker.ok_or_else(|| Failure::null("worker"))?;
-    let serving = cell.disown(|serving| check_process(serving.generation))?;
+    let serving = cell.disown(|_| Ok(()))?;
     Ok(serving.worker)
 }
 
@@ -123,8 +118,7 @@ ffi_fn! {
     ) -> aiopool_status {
         let worker_out: &mut _ = out("worker_out", worker_out)?;
         let worker = AttachedWorker::attach()?;
-        let generation = forked::generation();
-        let serving = Serving { worker, generation, function: CString::default(), input: Aligned::default() };
+        let serving = Serving { worker, function: CString::default(), input: Aligned::default() };
         worker_out.write(aiopool_worker::own(serving));
         Ok(())
     }

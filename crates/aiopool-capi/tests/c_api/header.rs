@@ -21,6 +21,10 @@ const PROLOGUE: &str = "\
  * - NULL is refused unless the call's description accepts it.
  * - What a call lends is given back by the call that its description names.
  * - No panic or exception leaves a call.
+ * - pthread_cancel leaves no call half done: a thread that is cancelled ends when the call returns.
+ *   A call that waits for `timeout_ms` lets it end within a second and has then received nothing,
+ *   and submitted no task but those before the one that it waited with. The type of cancellation
+ *   is the deferred one, which is the default.
  */
 #ifndef AIOPOOL_H
 #define AIOPOOL_H

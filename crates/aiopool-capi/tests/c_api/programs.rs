@@ -150,6 +150,18 @@ fn the_descriptor_tells_the_truth() {
 }
 
 #[test]
+fn a_cancelled_thread_leaves_the_pool_whole_and_a_submitter_waits_for_the_receiver() {
+    let Some(said) = program("threads", &[]) else { return };
+    assert!(said.ends_with("checks of threads\n"), "{said}");
+}
+
+#[test]
+fn a_child_waits_for_no_lock_of_its_parents_threads() {
+    let Some(said) = program("forks", &[]) else { return };
+    assert!(said.ends_with("checks of children\n"), "{said}");
+}
+
+#[test]
 fn random_calls_lose_and_double_no_task() {
     let Some(said) = program("fuzz", &["4711", "5"]) else { return };
     assert!(said.starts_with("fuzz: ") && said.ends_with("seed 4711\n"), "{said}");
