@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ring::MAX_RECORDS;
+use crate::ring::{MAX_CLASSES, MAX_RECORDS};
 use crate::table::{Owner, Record};
 
 /// Contended words lie this far apart: two cache lines, since neighbours are prefetched in pairs.
@@ -22,7 +22,7 @@ pub struct Shape {
     pub capacity: u32,
     /// Worker slots.
     pub slots: u32,
-    /// Task rings, one per priority class: 1 to 4.
+    /// Task rings, one per priority class: 1 to [`MAX_CLASSES`].
     pub classes: u32,
 }
 
@@ -48,7 +48,7 @@ impl Shape {
         self.capacity.is_power_of_two()
             && (1..=MAX_RECORDS).contains(&self.capacity)
             && (1..=Owner::MAX_SLOTS).contains(&self.slots)
-            && (1..=4).contains(&self.classes)
+            && (1..=MAX_CLASSES as u32).contains(&self.classes)
     }
 
     /// Whether a region of `len` bytes can have this shape; else why not.

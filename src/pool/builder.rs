@@ -7,11 +7,13 @@ use crate::control::{Control, LAYOUT_VERSION};
 use crate::error::{Error, Result};
 use crate::launch::{Launcher, Limits, PoolFds, PoolSpec, Sandbox, StartMethod};
 use crate::queue::{Common, HostQueue, Inputs, searchers};
+use crate::ring::{MAX_CLASSES, MAX_RECORDS};
 use crate::scheduler::{RoundRobin, Scheduler};
 #[cfg(feature = "stats-page")]
 use crate::stats::{Page, Promise};
 use crate::supervisor::{Plan, Shared, Supervisor, WORKER_SPIN_NS};
 use crate::sys::cpus;
+use crate::table::Owner;
 use crate::task::address::ImageAddress;
 use crate::task::callback::{self, ConfigureRuntime, HandleException};
 use crate::task::{Argument, LiveError, TryTaskFn};
@@ -19,7 +21,10 @@ use crate::worker::{Hook, WorkerConfig};
 
 use super::Pool;
 use super::hooks::{self, hook};
-use super::ranges::{arena, bell, check_fds, check_limits, no_memory, within};
+use super::ranges::{
+    MAX_CONCURRENCY, MAX_PAYLOAD, MAX_PROCESSES, MIN_CAPACITY, arena, bell, check_fds,
+    check_limits, no_memory, within,
+};
 
 /// Options of a pool; see [`Pool::builder`].
 pub struct PoolBuilder {
@@ -413,8 +418,8 @@ impl PoolBuilder {
             Some(processes) => processes,
             None => cpus::available(),
         };
-        within("processes", processes, 1, 65_536)?;
-        within("queues", self.queues, 1, 65_536)?;
+        within("processes", processes, 1, MAX_PROCESSES)?;
+        within("queues", self.queues, 1, MAX_PROCESSES)?;
         if self.queues > processes {
             return Err(Error::InvalidOption {
                 name: "queues",
@@ -422,30 +427,35 @@ impl PoolBuilder {
                 allowed: format!("queue count must be <= process count, which is {processes}"),
             });
         }
-        if processes.div_ceil(self.queues) > 2047 {
+        let seats = processes.div_ceil(self.queues);
+        if seats > Owner::MAX_SEATS as usize {
             return Err(Error::InvalidOption {
                 name: "processes",
                 value: processes.to_string(),
-                allowed: format!("at most 2047 for each of the {} queues", self.queues),
+                allowed: format!(
+                    "at most {} for each of the {} queues",
+                    Owner::MAX_SEATS,
+                    self.queues
+                ),
             });
         }
         self.check_hooks()?;
-        within("child_concurrency", self.child_concurrency, 1, 65_536)?;
-        within("capacity", self.capacity, 16, 1 << 20)?;
+        within("child_concurrency", self.child_concurrency, 1, MAX_CONCURRENCY)?;
+        within("capacity", self.capacity, MIN_CAPACITY, MAX_RECORDS as usize)?;
         if !self.capacity.is_power_of_two() {
             return Err(Error::InvalidOption {
                 name: "capacity",
                 value: self.capacity.to_string(),
-                allowed: "a power of two from 16 to 1048576".to_owned(),
+                allowed: format!("a power of two from {MIN_CAPACITY} to {MAX_RECORDS}"),
             });
         }
-        within("priorities", self.priorities, 1, 4)?;
+        within("priorities", self.priorities, 1, MAX_CLASSES)?;
+        // The scheduler may need more classes than were asked for, and too many.
         self.priorities = self.priorities.max(self.scheduler.classes());
-        within("priorities", self.priorities, 1, 4)?;
-        within("max_payload", self.max_payload, 1, 1 << 30)?;
+        within("priorities", self.priorities, 1, MAX_CLASSES)?;
+        within("max_payload", self.max_payload, 1, MAX_PAYLOAD)?;
         let input_arena = arena("input_arena", self.input_arena, self.max_payload)?;
         let output_arena = arena("output_arena", self.output_arena, self.max_payload)?;
-        let seats = processes.div_ceil(self.queues);
         check_limits(&self.limits, seats, input_arena + output_arena)?;
         Ok(Plan {
             processes: processes as u32,

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::queue::{Common, For, Receiver, Submission, Ticket};
 use crate::scheduler::NewTask;
 use crate::supervisor::Stage;
+use crate::sync::lock;
 use crate::task::{Outcome, Payload, TaskError, TaskOptions};
 
 use super::Pool;
@@ -102,7 +103,7 @@ thread_local! {
 
 impl Arrivals {
     fn lock(&self) -> MutexGuard<'_, VecDeque<(u64, Outcome)>> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ready)
     }
 
     /// Makes the descriptor readable.

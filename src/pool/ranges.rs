@@ -9,6 +9,17 @@ use crate::sys::eventfd::EventFd;
 use crate::sys::fd;
 use crate::sys::rlimit::{self, Resource};
 
+/// The most processes, and queues, of a pool: queues are numbered with 16 bits.
+pub(super) const MAX_PROCESSES: usize = 1 << 16;
+/// The most tasks that a worker has in flight.
+pub(super) const MAX_CONCURRENCY: usize = 1 << 16;
+/// The smallest table of a queue.
+pub(super) const MIN_CAPACITY: usize = 16;
+/// The largest `max_payload`, in bytes.
+pub(super) const MAX_PAYLOAD: usize = 1 << 30;
+/// The largest arena, in bytes.
+const MAX_ARENA: usize = 32 << 30;
+
 pub(super) fn within(name: &'static str, value: usize, least: usize, most: usize) -> Result<()> {
     if (least..=most).contains(&value) {
         return Ok(());
@@ -23,7 +34,7 @@ pub(super) fn arena(name: &'static str, asked: Option<usize>, max_payload: usize
     let bytes = asked.unwrap_or_else(|| 4 * max_payload.next_power_of_two());
     let least = 2 * max_payload;
     if asked.is_some() {
-        within(name, bytes, least, 32 << 30)?;
+        within(name, bytes, least, MAX_ARENA)?;
     }
     Ok(bytes.max(CHUNK).next_power_of_two())
 }

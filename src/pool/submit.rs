@@ -13,7 +13,7 @@ use crate::supervisor::Shared;
 use crate::task::address::ImageAddress;
 use crate::task::entry::{self, Target, Vtable};
 use crate::task::function::FunctionEntry;
-use crate::task::{Argument, TaskError, TaskFn, TaskOptions, TryTaskFn};
+use crate::task::{Argument, TaskError, TaskFn, TaskOptions, TryTaskFn, codec};
 
 use super::function::{Function, check_size};
 use super::map::{Keyed, Map};
@@ -287,7 +287,7 @@ pub(super) fn with_encoded<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     // have lost its own, and gets one for this call.
     let mut buffer = BUFFER.try_with(RefCell::take).unwrap_or_default();
     let result = f(&mut buffer);
-    if buffer.capacity() <= 1 << 20 {
+    if buffer.capacity() <= codec::KEEP_BUFFER {
         let _ = BUFFER.try_with(|cell| cell.replace(buffer));
     }
     result

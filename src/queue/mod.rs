@@ -36,7 +36,7 @@ use std::task::Waker;
 use crate::control::Control;
 use crate::doorbell::{DrainBaton, Room};
 use crate::error::Error;
-use crate::ring::{Next, split_place};
+use crate::ring::{MAX_CLASSES, Next, split_place};
 use crate::sync::lock;
 use crate::sys::eventfd::EventFd;
 use crate::task::TaskError;
@@ -92,9 +92,9 @@ struct QueueState {
     free: Vec<u32>,
     /// FREE records whose ring entry head has perhaps not passed yet.
     deferred: Vec<u32>,
-    tails: [u64; 4],
+    tails: [u64; MAX_CLASSES],
     /// The heads as last read.
-    heads: [u64; 4],
+    heads: [u64; MAX_CLASSES],
     receivers: Receivers,
     room: Room,
     pending: usize,
@@ -121,8 +121,8 @@ impl HostQueue {
             entries: (0..shape.capacity).map(|_| Entry::default()).collect(),
             free: (0..shape.capacity).rev().collect(),
             deferred: Vec::new(),
-            tails: [0; 4],
-            heads: [0; 4],
+            tails: [0; MAX_CLASSES],
+            heads: [0; MAX_CLASSES],
             receivers: Receivers::default(),
             room: Room::default(),
             pending: 0,

@@ -5,15 +5,20 @@ use crate::table::{Call, Owner, Record, State, StateWord};
 
 use super::task_ring::{Head, TaskRing};
 
+/// The most priority classes a queue can have: the class takes two bits of a [`place`].
+pub const MAX_CLASSES: usize = 1 << CLASS_BITS;
+const CLASS_BITS: u32 = 2;
+const POSITION_BITS: u32 = u64::BITS - CLASS_BITS;
+
 /// Returns a place in one of a queue's task rings: `{ class:2, position:62 }`.
 pub fn place(class: usize, position: u64) -> u64 {
-    debug_assert!(class < 4);
-    (class as u64) << 62 | (position & (u64::MAX >> 2))
+    debug_assert!(class < MAX_CLASSES);
+    (class as u64) << POSITION_BITS | (position & (u64::MAX >> CLASS_BITS))
 }
 
 /// Returns the class and the position of a [`place`].
 pub fn split_place(place: u64) -> (usize, u64) {
-    ((place >> 62) as usize, place & (u64::MAX >> 2))
+    ((place >> POSITION_BITS) as usize, place & (u64::MAX >> CLASS_BITS))
 }
 
 /// What a worker's look at a task ring came to.

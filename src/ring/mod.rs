@@ -9,7 +9,7 @@ mod model;
 mod task_ring;
 mod word;
 
-pub use claim::{Claim, claim, has_task, help_past_stale, place, split_place};
+pub use claim::{Claim, MAX_CLASSES, claim, has_task, help_past_stale, place, split_place};
 pub(crate) use handback::{HandbackReader, HandbackWriter};
 pub use lane::{LaneReader, LaneWriter, Next};
 pub use task_ring::{Head, TaskRing};

@@ -81,7 +81,7 @@ impl Supervisor {
         }
         self.publish_workers();
         let info = ProcessInfo::new(id.queue, worker.seat, pid);
-        self.shared.observers.process_ended(&info, !planned);
+        self.shared.notifier.process_ended(&info, !planned);
         if let Some(text) = failure {
             self.init_failures += 1;
             if self.init_failures >= MAX_INIT_FAILURES || !self.shared.plan.replaces {

@@ -12,8 +12,8 @@ mod damage;
 mod death;
 #[cfg(any(test, aiopool_fuzz))]
 pub(crate) mod fuzz;
+mod notifier;
 mod numbers;
-mod observers;
 mod plan;
 #[cfg(feature = "stats-page")]
 mod publish;
@@ -39,7 +39,7 @@ use crate::shm::Region;
 use crate::stats::Page;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::own_fd::{OwnFd, TAKEN};
-use crate::sys::poll::{PollFd, poll};
+use crate::sys::poll::{PollFd, PollSet};
 use crate::table::{Owner, WorkerId};
 use crate::task::LossCause;
 
@@ -55,6 +55,21 @@ const REPORT_NS: u64 = 100_000_000;
 
 /// Initializers that fail one after the other, with none that succeeds, before the pool fails.
 const MAX_INIT_FAILURES: u32 = 3;
+
+/// Timers for each record of the pool, beyond which those of finished tasks are removed. Removing
+/// them means to look at all, so it must be rare.
+const TIMERS_PER_RECORD: usize = 4;
+
+/// What a descriptor that the supervisor waits for stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// A doorbell or the zygote's line, which are checked after every wait.
+    Call,
+    /// The zygote has ended.
+    ZygoteEnd,
+    /// A worker has ended.
+    WorkerEnd(WorkerId),
+}
 
 /// The supervisor of one pool.
 #[derive(Debug)]
@@ -144,38 +159,32 @@ impl Supervisor {
         let mut reports = Vec::new();
         if let Some(launcher) = &self.launcher {
             let common = &self.shared.common;
-            let mut fds = vec![
-                PollFd::readable(common.supervisor_bell.as_fd()),
-                PollFd::readable(launcher.as_fd()),
-                PollFd::readable(launcher.zygote_pidfd()),
-            ];
+            let mut set = PollSet::new();
+            set.add(Source::Call, PollFd::readable(common.supervisor_bell.as_fd()));
+            set.add(Source::Call, PollFd::readable(launcher.as_fd()));
+            set.add(Source::ZygoteEnd, PollFd::readable(launcher.zygote_pidfd()));
             if listen {
-                fds.push(PollFd::readable(common.host_bell.as_fd()));
+                set.add(Source::Call, PollFd::readable(common.host_bell.as_fd()));
             }
-            let first_pidfd = fds.len();
-            let living: Vec<_> =
-                self.crew.workers().filter(|worker| worker.died_ns.is_none()).collect();
-            let ids: Vec<WorkerId> = living
-                .iter()
-                .filter_map(|worker| {
-                    let process = worker.process.as_ref()?;
-                    fds.push(PollFd::readable(process.pidfd.as_fd()));
-                    Some(worker.id)
-                })
-                .collect();
-            if let Err(error) = poll(&mut fds, timeout) {
+            for worker in self.crew.workers().filter(|worker| worker.died_ns.is_none()) {
+                if let Some(process) = &worker.process {
+                    let pidfd = PollFd::readable(process.pidfd.as_fd());
+                    set.add(Source::WorkerEnd(worker.id), pidfd);
+                }
+            }
+            let ready = set.wait(timeout).unwrap_or_else(|error| {
                 // Without poll the pool cannot be looked after: end it rather than spin.
                 zygote_gone = Some(Error::system("wait for the pool's workers", error));
-            }
-            let ready: Vec<bool> = fds.iter().map(PollFd::is_ready).collect();
-            drop(fds);
+                Vec::new()
+            });
             if !common.supervisor_bell.is_ours() {
                 zygote_gone = Some(Error::ZygoteLost(TAKEN.to_owned()));
             }
             let _ = common.supervisor_bell.drain();
-            dead.extend(
-                ids.into_iter().zip(&ready[first_pidfd..]).filter(|(_, r)| **r).map(|(id, _)| id),
-            );
+            dead.extend(ready.iter().filter_map(|source| match *source {
+                Source::WorkerEnd(id) => Some(id),
+                _ => None,
+            }));
             loop {
                 match launcher.recv() {
                     Ok(Some(report)) => reports.push(report),
@@ -186,7 +195,7 @@ impl Supervisor {
                     }
                 }
             }
-            if ready[2] && zygote_gone.is_none() {
+            if ready.contains(&Source::ZygoteEnd) && zygote_gone.is_none() {
                 zygote_gone = Some(Error::ZygoteLost("it was killed".to_owned()));
             }
             if listen {
@@ -217,7 +226,7 @@ impl Supervisor {
                     }
                     worker.process = Some(ProcessHandle { pid, pidfd });
                     let info = ProcessInfo::new(id.queue, worker.seat, pid);
-                    self.shared.observers.process_started(&info);
+                    self.shared.notifier.process_started(&info);
                 }
                 // Before the answer: the caller that built the pool may ask for its workers at
                 // once.
@@ -306,7 +315,8 @@ impl Supervisor {
                 self.kill(queue, owner.slot(), Some(owner), LossCause::NeighbourTimedOut);
             }
         }
-        let limit = 4 * self.shared.plan.capacity as usize * self.shared.queues.len();
+        let limit =
+            TIMERS_PER_RECORD * self.shared.plan.capacity as usize * self.shared.queues.len();
         let queues = &self.shared.queues;
         self.shared
             .common

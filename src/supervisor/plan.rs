@@ -44,7 +44,9 @@ impl Plan {
     /// Items that a `map` takes ahead of its results by default: enough to keep every worker busy,
     /// and never more than half the records.
     pub(crate) fn default_window(&self) -> usize {
+        /// Enough for the largest batches; more only takes memory.
+        const LEAST: usize = 1024;
         let busy = 2 * self.processes as usize * self.worker.child_concurrency as usize;
-        busy.max(1024).min(self.capacity as usize * self.queues as usize / 2).max(1)
+        busy.max(LEAST).min(self.capacity as usize * self.queues as usize / 2).max(1)
     }
 }

@@ -18,7 +18,7 @@ use crate::sys::timer::Timer;
 use crate::sys::{pidfd, requests, thread};
 use crate::task::{TaskError, WorkerExit};
 
-use super::observers::Observers;
+use super::notifier::Notifier;
 use super::plan::Plan;
 use super::waiters::Waiters;
 
@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) common: Arc<Common>,
     pub(crate) queues: Vec<Arc<HostQueue>>,
     scheduler: Arc<dyn Scheduler>,
-    pub(super) observers: Observers,
+    pub(super) notifier: Notifier,
     /// When the zygote kills the workers, where there is a time for it.
     pub(crate) deadline: Option<Timer>,
     /// Workers alive, by queue.
@@ -115,8 +115,8 @@ impl Shared {
     ) -> Arc<Self> {
         let scheduler: Arc<dyn Scheduler> = Arc::from(scheduler);
         let id = NEXT_POOL.fetch_add(1, Ordering::Relaxed);
-        let observers = Observers::new(Arc::clone(&scheduler), id);
-        common.set_observer(Box::new(observers.clone()));
+        let notifier = Notifier::new(Arc::clone(&scheduler), id);
+        common.set_observer(Box::new(notifier.clone()));
         tracing::info!(
             pool = id,
             processes = plan.processes,
@@ -133,7 +133,7 @@ impl Shared {
             common,
             queues,
             scheduler,
-            observers,
+            notifier,
             deadline,
             alive,
             next_task: AtomicUsize::new(1),

@@ -78,6 +78,34 @@ pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usi
     }
 }
 
+/// Descriptors to wait for, each with a token that says what it stands for.
+#[derive(Debug)]
+pub(crate) struct PollSet<'fd, T> {
+    fds: Vec<PollFd<'fd>>,
+    tokens: Vec<T>,
+}
+
+impl<'fd, T> PollSet<'fd, T> {
+    /// Makes a set without descriptors.
+    pub(crate) fn new() -> Self {
+        Self { fds: Vec::new(), tokens: Vec::new() }
+    }
+
+    /// Adds a descriptor. Several may have the same token.
+    pub(crate) fn add(&mut self, token: T, fd: PollFd<'fd>) {
+        self.fds.push(fd);
+        self.tokens.push(token);
+    }
+
+    /// Waits as [`poll`] does. Returns the tokens of the descriptors that are ready, in the order
+    /// in which they were added.
+    pub(crate) fn wait(mut self, timeout: Option<Duration>) -> io::Result<Vec<T>> {
+        poll(&mut self.fds, timeout)?;
+        let all = self.tokens.into_iter().zip(&self.fds);
+        Ok(all.filter(|(_, fd)| fd.is_ready()).map(|(token, _)| token).collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;
@@ -92,6 +120,18 @@ mod tests {
         let mut fds = [PollFd::readable(silent.as_fd()), PollFd::readable(rung.as_fd())];
         assert_eq!(poll(&mut fds, None).unwrap(), 1);
         assert!(!fds[0].is_ready() && fds[1].is_ready());
+    }
+
+    #[test]
+    fn a_set_names_what_is_ready_by_its_token() {
+        let bells: Vec<EventFd> = (0..4).map(|_| EventFd::new().unwrap()).collect();
+        bells[1].ring().unwrap();
+        bells[3].ring().unwrap();
+        let mut set = PollSet::new();
+        for (token, bell) in bells.iter().enumerate() {
+            set.add(token, PollFd::readable(bell.as_fd()));
+        }
+        assert_eq!(set.wait(None).unwrap(), [1, 3]);
     }
 
     #[test]

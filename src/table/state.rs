@@ -60,6 +60,9 @@ impl Owner {
     pub(crate) const NOBODY: Self = Self(0);
     /// The most worker slots a queue can have.
     pub(crate) const MAX_SLOTS: u32 = 1 << SLOT_BITS;
+    /// The most workers a queue can have. Each takes two slots, since a replacement starts while
+    /// its predecessor finishes; one pair of slots is left over.
+    pub(crate) const MAX_SEATS: u32 = Self::MAX_SLOTS / 2 - 1;
 
     /// Returns the owner that stands for `id` in its queue's state words.
     pub fn of(id: WorkerId) -> Self {

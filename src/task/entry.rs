@@ -64,7 +64,7 @@ impl Output {
     #[inline]
     pub(crate) fn clear(&mut self) {
         self.raw = None;
-        if self.bytes.capacity() > 1 << 20 {
+        if self.bytes.capacity() > codec::KEEP_BUFFER {
             self.bytes = Vec::new();
         }
         self.bytes.clear();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::arena::{AllocError, Block};
 use crate::control::{Control, Phase, Shape};
 use crate::doorbell::{Armed, Attention};
-use crate::ring::{Claim, LaneWriter, claim};
+use crate::ring::{Claim, LaneWriter, MAX_CLASSES, claim};
 use crate::shm::Region;
 use crate::sync::crash::{self, Point};
 use crate::sys::eventfd::EventFd;
@@ -64,7 +64,7 @@ pub struct Engine {
     me: Owner,
     slot: usize,
     /// Per class, how often a task of a more urgent class was taken before its own.
-    passed_over: [u32; 4],
+    passed_over: [u32; MAX_CLASSES],
     seen_attention: u64,
     asleep: bool,
     /// Awake after a sleep, and nothing claimed since: the first claim wakes the next sleeper.
@@ -106,7 +106,7 @@ impl Engine {
             host_bell: fds.host_bell.into(),
             supervisor_bell: fds.supervisor_bell.into(),
             bells: fds.bells.into_iter().map(EventFd::from).collect(),
-            passed_over: [0; 4],
+            passed_over: [0; MAX_CLASSES],
             seen_attention: 0,
             asleep: false,
             woken: false,

@@ -16,7 +16,7 @@ use super::oom_watch::OomWatch;
 use super::origin::{Lines, Origin, StartLine};
 use super::pool::{Heard, Pool, TOO_MANY_FDS};
 use crate::sync::crash::{self, Point};
-use crate::sys::poll::{PollFd, poll};
+use crate::sys::poll::{PollFd, PollSet};
 use crate::sys::process::{self, Side};
 use crate::sys::socket::{self, Received};
 use crate::sys::{pidfd, timer, wait};
@@ -40,13 +40,21 @@ pub(super) struct Zygote {
     pub(super) deaths: OwnedFd,
 }
 
-/// What there is to do.
-struct Ready {
-    host: bool,
-    line: bool,
-    deaths: bool,
-    pools: Vec<bool>,
-    workers: Vec<bool>,
+/// What a descriptor that the zygote waits for stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The host has ended.
+    Host,
+    /// The host announces a pool.
+    Line,
+    /// A child has died.
+    Deaths,
+    /// A worker reports its start.
+    Starts,
+    /// The pool of this index: an order, room for an answer, or its deadline.
+    Pool(usize),
+    /// The worker of this index has ended.
+    Worker(usize),
 }
 
 impl Zygote {
@@ -71,57 +79,54 @@ impl Zygote {
     pub(super) fn serve(mut self) -> Option<Box<Plan>> {
         loop {
             let ready = self.wait();
-            if ready.host {
+            if ready.contains(&Source::Host) {
                 // Z7: whatever it was at, its workers' groups go, and this process.
                 self.kill_all();
                 return None;
             }
             self.hear_started();
-            for index in (0..ready.workers.len()).rev().filter(|&index| ready.workers[index]) {
-                self.reap(index);
+            // Backwards, here and below: what is removed moves only what has been served.
+            for source in ready.iter().rev() {
+                if let Source::Worker(index) = *source {
+                    self.reap(index);
+                }
             }
-            if ready.deaths {
+            if ready.contains(&Source::Deaths) {
                 self.reap_orphans();
             }
             // One order each, then the host is looked at again.
-            for index in (0..ready.pools.len()).rev().filter(|&index| ready.pools[index]) {
-                if let Some(plan) = self.serve_pool(index) {
+            for index in (0..self.pools.len()).rev() {
+                let is_due = ready.contains(&Source::Pool(index)) || self.pools[index].held_up;
+                if is_due && let Some(plan) = self.serve_pool(index) {
                     return Some(plan);
                 }
             }
-            if ready.line && !self.greet_pool() {
+            if ready.contains(&Source::Line) && !self.greet_pool() {
                 self.kill_all();
                 return None;
             }
         }
     }
 
-    fn wait(&self) -> Ready {
-        let lines = self.pools.iter().map(|pool| {
-            if pool.has_answers() && !pool.held_up {
-                PollFd::either(pool.line())
-            } else {
-                PollFd::readable(pool.line())
+    fn wait(&self) -> Vec<Source> {
+        let mut set = PollSet::new();
+        set.add(Source::Host, PollFd::readable(self.host.as_fd()));
+        set.add(Source::Line, PollFd::readable(self.line.as_fd()));
+        set.add(Source::Deaths, PollFd::readable(self.deaths.as_fd()));
+        set.add(Source::Starts, PollFd::readable(self.start_line.ours.as_fd()));
+        for (index, pool) in self.pools.iter().enumerate() {
+            let answers = pool.has_answers() && !pool.held_up;
+            let wait_for = if answers { PollFd::either } else { PollFd::readable };
+            set.add(Source::Pool(index), wait_for(pool.line()));
+            if let Some(deadline) = pool.deadline() {
+                set.add(Source::Pool(index), PollFd::readable(deadline));
             }
-        });
-        let fixed = [&self.host, &self.line, &self.deaths, &self.start_line.ours];
-        let fixed = fixed.into_iter().map(|fd| PollFd::readable(fd.as_fd()));
-        let workers = self.workers.iter().map(|worker| PollFd::readable(worker.pidfd.as_fd()));
-        let deadlines = self.pools.iter().filter_map(Pool::deadline).map(PollFd::readable);
-        let all = fixed.chain(lines).chain(workers).chain(deadlines);
-        let mut fds: Vec<PollFd<'_>> = all.collect();
+        }
+        for (index, worker) in self.workers.iter().enumerate() {
+            set.add(Source::Worker(index), PollFd::readable(worker.pidfd.as_fd()));
+        }
         let held_up = self.pools.iter().any(|pool| pool.held_up);
-        poll(&mut fds, held_up.then_some(HELD_UP)).expect("poll of descriptors that are all open");
-        let ready: Vec<bool> = fds.iter().map(PollFd::is_ready).collect();
-        let (pools, rest) = ready[4..].split_at(self.pools.len());
-        let (workers, deadlines) = rest.split_at(self.workers.len());
-        let mut deadlines = deadlines.iter();
-        let pools = pools.iter().zip(&self.pools).map(|(&ready, pool)| {
-            let over = pool.deadline().is_some() && deadlines.next().is_some_and(|&over| over);
-            ready || over || pool.held_up
-        });
-        let (host, line, deaths) = (ready[0], ready[1], ready[2]);
-        Ready { host, line, deaths, pools: pools.collect(), workers: workers.to_vec() }
+        set.wait(held_up.then_some(HELD_UP)).expect("poll of descriptors that are all open")
     }
 
     /// Takes a new pool's line; false when the host closed its own.

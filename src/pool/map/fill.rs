@@ -12,7 +12,7 @@ use crate::pool::source::Source;
 use crate::queue::{Batch, For, HostQueue, Staged, Submission, Ticket};
 use crate::supervisor::Shared;
 use crate::sys::clock::monotonic_ns;
-use crate::task::{Outcome, TaskError};
+use crate::task::{Outcome, TaskError, codec};
 
 use super::{Held, Map, MapTask};
 
@@ -210,7 +210,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
 
     /// Keeps the memory for the next item to be encoded into, unless it is out of proportion.
     fn trim_buffer(&mut self) {
-        if self.buffer.capacity() > 1 << 20 {
+        if self.buffer.capacity() > codec::KEEP_BUFFER {
             self.buffer = Vec::new();
         }
     }

@@ -9,6 +9,7 @@ use futures_core::Stream;
 use serde::de::DeserializeOwned;
 
 use crate::pool::source::Source;
+use crate::sync::lock;
 use crate::task::{Argument, TaskError};
 
 use super::Map;
@@ -214,8 +215,4 @@ where
         let polled = self.map.poll_result(context);
         polled.map(|result| result.and_then(|result| self.join(result)))
     }
-}
-
-fn lock<K>(kept: &Mutex<HashMap<u64, K>>) -> std::sync::MutexGuard<'_, HashMap<u64, K>> {
-    kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

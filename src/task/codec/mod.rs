@@ -22,6 +22,10 @@ use refusal::Refusal;
 use sink::Writer;
 use source::Reader;
 
+/// The largest buffer for encoded values, in bytes, that is kept for the next value. A larger one
+/// is freed: it would hold memory that few values need.
+pub(crate) const KEEP_BUFFER: usize = 1 << 20;
+
 /// Appends `value` to `into`.
 ///
 /// # Errors

@@ -10,19 +10,19 @@ use crate::task::Outcome;
 /// Passes events on to the scheduler. The thread that drains calls it, which may be the supervisor:
 /// a scheduler that panics must do no harm there.
 #[derive(Clone)]
-pub(super) struct Observers {
+pub(super) struct Notifier {
     scheduler: Arc<dyn Scheduler>,
     /// The pool's number, for events.
     pool: usize,
 }
 
-impl std::fmt::Debug for Observers {
+impl std::fmt::Debug for Notifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Observers")
+        f.write_str("Notifier")
     }
 }
 
-impl Observers {
+impl Notifier {
     pub(super) fn new(scheduler: Arc<dyn Scheduler>, pool: usize) -> Self {
         Self { scheduler, pool }
     }
@@ -46,7 +46,7 @@ impl Observers {
     }
 }
 
-impl Observer for Observers {
+impl Observer for Notifier {
     fn completed(&self, queue: u16, task: u64, outcome: &Outcome) {
         let task = CompletedTask {
             task,
