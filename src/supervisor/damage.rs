@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use crate::control::Control;
 use crate::error::Error;
+use crate::sys::clock::monotonic_ns;
 use crate::table::Owner;
 use crate::task::LossCause;
 
@@ -26,6 +27,13 @@ impl Supervisor {
                 }
             }
         }
+    }
+
+    /// Audits the queues in which something may be stuck.
+    pub(super) fn watch(&mut self, now: u64) {
+        let Some(due) = self.watch.begin_round(&self.shared, now) else { return };
+        due.into_iter().for_each(|queue| self.audit(queue));
+        self.watch.end_round(monotonic_ns());
     }
 
     /// Checks every record of `queue`, and condemns the queue if its control region is damaged.

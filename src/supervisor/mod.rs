@@ -361,13 +361,6 @@ impl Supervisor {
         }
     }
 
-    /// Audits the queues in which something may be stuck.
-    fn watch(&mut self, now: u64) {
-        let Some(due) = self.watch.begin_round(&self.shared, now) else { return };
-        due.into_iter().for_each(|queue| self.audit(queue));
-        self.watch.end_round(monotonic_ns());
-    }
-
     fn order(&mut self, id: WorkerId, seat: u32) -> Result<(), String> {
         let arena = Region::create(c"aiopool-results", self.shared.plan.output_arena)
             .map_err(|error| format!("no memory for a worker's results: {error}"))?;
