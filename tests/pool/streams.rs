@@ -121,8 +121,8 @@ async fn a_stream_dropped_half_way_calls_off_what_runs_and_frees_the_rest() {
 async fn stopping_at_the_first_error_and_collecting_results_are_both_to_be_had() {
     let pool = Pool::builder().processes(2).build().unwrap();
     let first = in_time(pool.try_map(odd_is_an_error, (2..).step_by(1))).await.unwrap_err();
-    // In order, although there is no end to the items.
-    assert_eq!(first.to_string(), "3 is odd");
+    // The first error that comes, whichever worker it comes from; there is no end to the items.
+    assert!(first.to_string().ends_with(" is odd"), "{first}");
     until(|| pool.stats().pending == 0).await;
     let all = in_time(pool.try_map(odd_is_an_error, 0..100).results()).await;
     let said = |(x, result): (u64, &Result<u64, TaskError>)| match result {

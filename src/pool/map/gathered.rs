@@ -152,7 +152,7 @@ mod tests {
             while let Some(result) = results.next().await {
                 assert_eq!(result.unwrap(), count);
                 count += 1;
-                most = most.max(results.gathered.queues[0].tasks.len());
+                most = most.max(results.feed.gathered.queues[0].tasks.len());
             }
         });
         assert_eq!(count, 5_000);

@@ -45,7 +45,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Enumerated<S, T> {
     pub fn into_blocking_iter(mut self) -> impl Iterator<Item = (usize, Result<T, TaskError>)> {
         std::iter::from_fn(move || {
             let result = self.map.next_blocking()?;
-            Some((self.map.given as usize, result))
+            Some((self.map.results.given() as usize, result))
         })
     }
 }
@@ -58,7 +58,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Stream for Enumerated<S, T> {
         context: &mut Context<'_>,
     ) -> Poll<Option<(usize, Result<T, TaskError>)>> {
         let polled = self.map.poll_result(context);
-        polled.map(|result| result.map(|result| (self.map.given as usize, result)))
+        polled.map(|result| result.map(|result| (self.map.results.given() as usize, result)))
     }
 }
 
@@ -158,7 +158,7 @@ where
     /// Joins the result that the map gave last with the key of its item. `None` if there was no
     /// item: a map that the pool refuses has an error even without one.
     fn join(&self, result: Result<T, TaskError>) -> Option<(K, Result<T, TaskError>)> {
-        let key = lock(&self.kept).remove(&self.map.given)?;
+        let key = lock(&self.kept).remove(&self.map.results.given())?;
         Some((key, result))
     }
 }

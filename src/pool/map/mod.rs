@@ -1,22 +1,20 @@
 //! The stream of a `map`: lazy input, constant memory, ordered or as completed.
 
-mod fill;
+mod feed;
 mod gathered;
 mod keyed;
+mod results;
 
-use std::collections::VecDeque;
 use std::marker::PhantomData;
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 use serde::de::DeserializeOwned;
-use slab::Slab;
 
-use crate::error::{Error, Result};
-use crate::queue::{Receiver, RoomWait, Ticket};
+use crate::error::Result;
+use crate::queue::Receiver;
 use crate::supervisor::{CALLER_SPIN_NS, Shared};
 use crate::sync::{SpinPolicy, lock, spin_hint};
 use crate::sys::clock::monotonic_ns;
@@ -25,7 +23,8 @@ use crate::task::{Outcome, TaskError, TaskOptions};
 use super::function::Function;
 use super::one_shot;
 use super::source::Source;
-use gathered::{Gathered, Pace};
+use feed::Feed;
+use results::Results;
 
 pub use keyed::{Enumerated, Keyed};
 
@@ -42,48 +41,18 @@ pub use keyed::{Enumerated, Keyed};
 #[must_use = "a map does nothing until it is polled or awaited"]
 pub struct Map<S: Source, T> {
     shared: Arc<Shared>,
-    submit: (TaskOptions, Option<Function>),
-    /// Why nothing can be submitted at all.
-    refused: Option<Error>,
-    source: Option<S>,
-    /// Small items that are encoded and not submitted yet.
-    gathered: Gathered,
-    /// The records of those that were just submitted.
-    records: Vec<u32>,
-    pace: Pace,
-    /// Numbers for tasks to come.
-    numbers: Range<u64>,
-    /// Where items are encoded.
-    buffer: Vec<u8>,
-    /// A large one, which comes after them.
-    held: Option<Held>,
-    /// Its place among the submitters that wait for room.
-    turn: Option<RoomWait>,
+    feed: Feed<S>,
+    results: Results,
     arrivals: Arc<Arrivals>,
-    /// The same, as the queues know it.
-    receiver: Arc<dyn Receiver>,
     /// What arrived and is being sorted in; changes places with the list in `arrivals`, so that
     /// neither is ever allocated anew.
     taken: Vec<(u64, Outcome)>,
-    /// Tasks in flight; the key is the token that their outcome comes with.
-    tasks: Slab<MapTask>,
-    /// In order: a place for each item from number `first` on, filled as results come.
-    places: VecDeque<Option<Outcome>>,
-    first: u64,
-    /// As completed: results to be given next, each with the number of its item.
-    completed: VecDeque<(u64, Outcome)>,
-    /// How many items were taken from the source.
-    items: u64,
-    /// The number of the item whose result was given last.
-    given: u64,
+    /// How many items may be taken whose results were not given yet.
     window: usize,
-    ordered: bool,
-    /// An error is given before the results of earlier items: it ends the map.
-    fails_fast: bool,
     since: Option<u64>,
     /// How long results take; one's own, since the wait for a single task says nothing of it.
     spin: SpinPolicy,
-    /// The last look brought a few results and not many.
+    /// The last poll brought fewer than [`FEW`] results.
     few: bool,
     value: PhantomData<fn() -> T>,
 }
@@ -94,21 +63,6 @@ const MANY: usize = 256;
 const FEW: usize = 32;
 /// How long the next poll is put off in that case, unless recent waits were longer.
 const GATHER_NS: u64 = 3_000;
-
-struct MapTask {
-    /// `None` while it is not submitted.
-    ticket: Option<Ticket>,
-    /// The number of its item.
-    item: u64,
-}
-
-/// An encoded item that is too large for the gathered.
-struct Held {
-    task: u64,
-    token: u64,
-    queue: usize,
-    input: Vec<u8>,
-}
 
 /// Where the outcomes of a map's tasks arrive.
 #[derive(Debug, Default)]
@@ -154,9 +108,9 @@ impl Receiver for Arrivals {
 impl<S: Source, T> std::fmt::Debug for Map<S, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Map")
-            .field("first", &self.first)
-            .field("in_flight", &self.tasks.len())
-            .field("ordered", &self.ordered)
+            .field("given", &self.results.given())
+            .field("in_flight", &self.results.in_flight())
+            .field("as_completed", &self.results.as_completed)
             .finish_non_exhaustive()
     }
 }
@@ -170,38 +124,15 @@ impl<S: Source, T> Map<S, T> {
         function: Result<Function>,
         source: S,
     ) -> Self {
-        let shared = Arc::clone(shared);
-        let window = shared.plan.default_window();
-        let queues = shared.queues.len();
         let arrivals: Arc<Arrivals> = Arc::default();
-        let (function, refused) = match function {
-            Ok(function) => (Some(function), None),
-            Err(error) => (None, Some(error)),
-        };
+        let receiver = Arc::clone(&arrivals) as Arc<dyn Receiver>;
         Self {
-            shared,
-            submit: (options, function),
-            refused,
-            source: Some(source),
-            gathered: Gathered::new(queues),
-            records: Vec::new(),
-            pace: Pace::new(queues),
-            numbers: 0..0,
-            buffer: Vec::new(),
-            held: None,
-            turn: None,
-            receiver: Arc::clone(&arrivals) as Arc<dyn Receiver>,
+            shared: Arc::clone(shared),
+            feed: Feed::new(options, function, source, receiver, shared.queues.len()),
+            results: Results::default(),
             arrivals,
             taken: Vec::new(),
-            tasks: Slab::new(),
-            places: VecDeque::new(),
-            first: 0,
-            completed: VecDeque::new(),
-            items: 0,
-            given: 0,
-            window,
-            ordered: true,
-            fails_fast: false,
+            window: shared.plan.default_window(),
             since: None,
             spin: SpinPolicy::new(CALLER_SPIN_NS),
             few: false,
@@ -211,7 +142,7 @@ impl<S: Source, T> Map<S, T> {
 
     /// Gives results as their tasks end, whatever the order of the items.
     pub fn as_completed(mut self) -> Self {
-        self.ordered = false;
+        self.results.as_completed = true;
         self
     }
 
@@ -296,7 +227,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             return Poll::Ready(Some(result));
         }
         self.fill(context);
-        if self.tasks.is_empty() {
+        if self.results.in_flight() == 0 {
             // Over, or only the source is waited for, which has the context.
             return self.take().map_or(Poll::Pending, Poll::Ready);
         }
@@ -321,7 +252,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
     fn let_some_gather(&self) {
         let crowded = self.shared.plan.worker.crowded;
         let soon = self.spin.is_below(GATHER_NS);
-        if self.few && self.tasks.len() >= MANY && soon && !crowded {
+        if self.few && self.results.in_flight() >= MANY && soon && !crowded {
             let until = monotonic_ns() + GATHER_NS;
             while monotonic_ns() < until {
                 spin_hint();
@@ -336,53 +267,23 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         }
     }
 
+    /// Submits items while there is room for them.
+    fn fill(&mut self, context: &mut Context<'_>) {
+        self.feed.fill(&self.shared, &mut self.results, self.window, context);
+    }
+
     /// Returns a result that is sorted in already, as long as the window is nearly full: it is
     /// filled up for several results at once.
     fn next_at_hand(&mut self) -> Option<Result<T, TaskError>> {
-        let missing = self.window.saturating_sub(self.room_taken());
-        let at_hand = missing < self.pace.refill(self.window) || self.source.is_none();
-        let ours = self.refused.is_none() && self.shared.is_owner();
+        let missing = self.window.saturating_sub(self.results.not_given());
+        let at_hand = missing < self.feed.pace.refill(self.window) || self.feed.is_over();
+        let ours = !self.feed.is_refused() && self.shared.is_owner();
         if at_hand && ours { self.pop() } else { None }
-    }
-
-    /// Returns how many items were taken whose results were not given. In order, a slow item holds
-    /// up what came after it: that counts, too.
-    fn room_taken(&self) -> usize {
-        if self.ordered { self.places.len() } else { self.tasks.len() + self.completed.len() }
     }
 
     /// Returns the next result to be given, if it is sorted in.
     fn pop(&mut self) -> Option<Result<T, TaskError>> {
-        if let Some((item, outcome)) = self.completed.pop_front() {
-            self.given = item;
-            return Some(outcome.decode());
-        }
-        if let Some(Some(_)) = self.places.front() {
-            self.given = self.first;
-            self.first += 1;
-            return Some(self.places.pop_front().flatten()?.decode());
-        }
-        None
-    }
-
-    /// The task with this token has its result.
-    fn settle(&mut self, token: u64, outcome: Outcome) {
-        let Some(MapTask { item, .. }) = self.tasks.try_remove(token as usize) else { return };
-        if !self.ordered || self.fails_fast && outcome.result.is_err() {
-            self.completed.push_back((item, outcome));
-        } else if let Some(place) = self.places.get_mut((item - self.first) as usize) {
-            *place = Some(outcome);
-        }
-    }
-
-    /// Gives `item`, which never was submitted, its result at once.
-    fn settle_now(&mut self, item: u64, error: TaskError) {
-        let outcome = Outcome::error(error, 0);
-        if self.ordered && !self.fails_fast {
-            self.places.push_back(Some(outcome));
-        } else {
-            self.completed.push_back((item, outcome));
-        }
+        self.results.pop().map(Outcome::decode)
     }
 
     /// Returns the next result to be given, if it is there; `Some(None)` at the end.
@@ -396,13 +297,13 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             self.few = taken.len() < FEW;
         }
         for (token, outcome) in taken.drain(..) {
-            self.settle(token, outcome);
+            self.results.settle(token, outcome);
         }
         self.taken = taken;
         if let Some(result) = self.pop() {
             return Some(Some(result));
         }
-        let over = self.source.is_none() && self.tasks.is_empty();
+        let over = self.feed.is_over() && self.results.in_flight() == 0;
         over.then_some(None)
     }
 }
@@ -457,7 +358,7 @@ impl<S: Source, T: DeserializeOwned + 'static> IntoFuture for Map<S, T> {
     type IntoFuture = Collect<S, T>;
 
     fn into_future(mut self) -> Collect<S, T> {
-        self.fails_fast = true;
+        self.results.fails_fast = true;
         Collect { map: self, values: Vec::new() }
     }
 }
@@ -465,13 +366,10 @@ impl<S: Source, T: DeserializeOwned + 'static> IntoFuture for Map<S, T> {
 impl<S: Source, T> Map<S, T> {
     /// Cancels the tasks that are not over, and takes no more items.
     fn cancel_rest(&mut self) {
-        self.source = None;
-        for (_, task) in &self.tasks {
-            if let Some(ticket) = task.ticket {
-                self.shared.cancel(ticket);
-            }
+        self.feed.end();
+        for ticket in self.results.forget_tasks() {
+            self.shared.cancel(ticket);
         }
-        self.tasks.clear();
     }
 }
 
