@@ -3,4 +3,5 @@
 mod codec;
 mod end;
 mod env;
+mod runtimes;
 mod wait;
