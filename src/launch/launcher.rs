@@ -76,8 +76,8 @@ impl Launcher {
     }
 
     fn open_once(spec: &PoolSpec, fds: &PoolFds<'_>) -> Result<Self> {
-        let zygote = home::line(spec.keep_fds, spec.snapshot)?;
-        if spec.keep_fds && !zygote.keeps_fds {
+        let zygote = home::line(spec.confinement.keep_fds, spec.snapshot)?;
+        if spec.confinement.keep_fds && !zygote.keeps_fds {
             return Err(Error::Misuse(
                 "this pool's workers are to keep descriptors, but the zygote was started for \
                  another pool and has closed them: build this pool first, or call aiopool::init()",

@@ -9,6 +9,7 @@
 
 mod after_fork;
 mod attached;
+mod confinement;
 mod exec;
 mod home;
 mod launcher;
@@ -25,6 +26,7 @@ mod wire;
 mod zygote;
 
 pub use after_fork::after_fork;
+pub(crate) use confinement::Confinement;
 pub(crate) use home::has_snapshot;
 pub use home::init;
 pub(crate) use launcher::{Launcher, ZygoteReport};

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Limits, Sandbox};
+use super::Confinement;
 use crate::table::WorkerId;
 
 /// How worker processes come to be.
@@ -31,16 +31,10 @@ pub(crate) struct PoolSpec {
     pub slots: Vec<u32>,
     /// How workers come to be.
     pub start: StartMethod,
-    /// Workers keep the descriptors the zygote was started with.
-    pub keep_fds: bool,
+    /// What workers have and may do.
+    pub confinement: Confinement,
     /// Workers must share what the host had at `init`: a zygote that was executed will not do.
     pub snapshot: bool,
-    /// Resource limits of each worker.
-    pub limits: Limits,
-    /// Executing a set-user-id program gives workers no new rights.
-    pub no_new_privs: bool,
-    /// What workers are forbidden.
-    pub sandbox: Option<Sandbox>,
     /// A timer comes with the descriptors: when it is over, the pool's workers are killed, and
     /// there are no others.
     pub deadline: bool,

@@ -5,7 +5,7 @@ use std::{os::fd::AsFd, sync::Arc};
 
 use crate::control::{Control, LAYOUT_VERSION};
 use crate::error::{Error, Result};
-use crate::launch::{Launcher, Limits, PoolFds, PoolSpec, Sandbox, StartMethod};
+use crate::launch::{Confinement, Launcher, Limits, PoolFds, PoolSpec, StartMethod};
 use crate::queue::{Common, HostQueue, Inputs, searchers};
 use crate::ring::{MAX_CLASSES, MAX_RECORDS};
 use crate::scheduler::{RoundRobin, Scheduler};
@@ -40,11 +40,8 @@ pub struct PoolBuilder {
     grace: Duration,
     start_timeout: Duration,
     pub(super) start: StartMethod,
-    keep_fds: bool,
     snapshot: bool,
-    limits: Limits,
-    no_new_privs: bool,
-    pub(super) sandbox: Option<Sandbox>,
+    pub(super) confinement: Confinement,
     initializer: Option<Result<Hook>>,
     initializer_name: Option<&'static str>,
     exit_hook: Option<Result<Hook>>,
@@ -83,11 +80,8 @@ impl Default for PoolBuilder {
             grace: Duration::from_secs(2),
             start_timeout: Duration::from_secs(60),
             start: StartMethod::Fork,
-            keep_fds: false,
             snapshot: false,
-            limits: Limits::default(),
-            no_new_privs: false,
-            sandbox: None,
+            confinement: Confinement::default(),
             initializer: None,
             initializer_name: None,
             exit_hook: None,
@@ -203,21 +197,21 @@ impl PoolBuilder {
     /// closed.
     #[must_use]
     pub fn keep_fds(mut self, yes: bool) -> Self {
-        self.keep_fds = yes;
+        self.confinement.keep_fds = yes;
         self
     }
 
     /// Resource limits of each worker; by default those of the host.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+        self.confinement.limits = limits;
         self
     }
 
     /// Executing a set-user-id program gives workers no new rights (`PR_SET_NO_NEW_PRIVS`).
     #[must_use]
     pub fn no_new_privs(mut self, yes: bool) -> Self {
-        self.no_new_privs = yes;
+        self.confinement.no_new_privs = yes;
         self
     }
 
@@ -352,11 +346,8 @@ impl PoolBuilder {
         let spec = PoolSpec {
             slots: seats.iter().map(|seats| 2 * seats).collect(),
             start: plan.start.clone(),
-            keep_fds: plan.keep_fds,
+            confinement: std::mem::take(&mut self.confinement),
             snapshot: self.snapshot,
-            limits: plan.limits.clone(),
-            no_new_privs: plan.no_new_privs,
-            sandbox: plan.sandbox.clone(),
             deadline: self.deadline.is_some(),
             #[cfg(feature = "stats-page")]
             page: page.as_ref().map(Promise::identity),
@@ -368,7 +359,7 @@ impl PoolBuilder {
             })?,
         };
         check_fds(&spec)?;
-        let inputs = Inputs::create(plan.input_arena)
+        let inputs = Inputs::create(self.request_arena()?)
             .map_err(no_memory("create the request arena", "lower input_arena"))?;
         let grace_ns = u64::try_from(plan.grace.as_nanos()).unwrap_or(u64::MAX);
         let common = Common::new(inputs, bell()?, bell()?, grace_ns);
@@ -454,26 +445,21 @@ impl PoolBuilder {
         self.priorities = self.priorities.max(self.scheduler.classes());
         within("priorities", self.priorities, 1, MAX_CLASSES)?;
         within("max_payload", self.max_payload, 1, MAX_PAYLOAD)?;
-        let input_arena = arena("input_arena", self.input_arena, self.max_payload)?;
         let output_arena = arena("output_arena", self.output_arena, self.max_payload)?;
-        check_limits(&self.limits, seats, input_arena + output_arena)?;
+        check_limits(&self.confinement.limits, seats, self.request_arena()? + output_arena)?;
+        self.check_sandbox()?;
         Ok(Plan {
             processes: processes as u32,
             queues: self.queues as u32,
             capacity: self.capacity as u32,
             classes: self.priorities as u32,
             max_payload: self.max_payload,
-            input_arena,
             output_arena,
             replaces: self.replaces,
             grace: self.grace,
             start_timeout: self.start_timeout,
             initializer: self.initializer_name,
             start: self.start.clone(),
-            keep_fds: self.keep_fds,
-            limits: self.limits.clone(),
-            no_new_privs: self.no_new_privs,
-            sandbox: self.checked_sandbox()?,
             worker: WorkerConfig {
                 layout: LAYOUT_VERSION,
                 capacity: self.capacity as u32,
@@ -492,6 +478,11 @@ impl PoolBuilder {
                 crowded: processes >= cpus::available(),
             },
         })
+    }
+
+    /// Returns the length of the request arena, in bytes.
+    fn request_arena(&self) -> Result<usize> {
+        arena("input_arena", self.input_arena, self.max_payload)
     }
 
     fn check_hooks(&self) -> Result<()> {

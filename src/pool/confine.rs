@@ -2,9 +2,8 @@
 #![forbid(unsafe_code)]
 
 use crate::error::Result;
-use crate::launch::Sandbox;
 #[cfg(feature = "sandbox")]
-use crate::launch::StartMethod;
+use crate::launch::{Sandbox, StartMethod};
 
 use super::PoolBuilder;
 
@@ -13,18 +12,18 @@ impl PoolBuilder {
     #[cfg(feature = "sandbox")]
     #[must_use]
     pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
-        self.sandbox = Some(sandbox);
+        self.confinement.sandbox = Some(sandbox);
         self
     }
 
-    /// Takes the sandbox, checked against what the kernel can enforce.
-    pub(super) fn checked_sandbox(&mut self) -> Result<Option<Sandbox>> {
-        let sandbox = self.sandbox.take();
+    /// Checks the sandbox against what the kernel can enforce.
+    #[cfg_attr(not(feature = "sandbox"), allow(clippy::unnecessary_wraps))]
+    pub(super) fn check_sandbox(&mut self) -> Result<()> {
         #[cfg(feature = "sandbox")]
-        let sandbox = {
+        if let Some(sandbox) = self.confinement.sandbox.take() {
             let command = matches!(self.start, StartMethod::Command(_));
-            sandbox.map(|sandbox| sandbox.checked(command)).transpose()?
-        };
-        Ok(sandbox)
+            self.confinement.sandbox = Some(sandbox.checked(command)?);
+        }
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::watch::Watch;
 use super::{Plan, Shared, Stage, Supervisor, crew::Crew};
 use crate::control::{Control, LAYOUT_VERSION, Part};
-use crate::launch::{Limits, StartMethod};
+use crate::launch::StartMethod;
 use crate::queue::fuzz::Choices;
 use crate::queue::{Common, For, HostQueue, Inputs, Receiver, Submission};
 use crate::scheduler::RoundRobin;
@@ -42,17 +42,12 @@ fn plan(replaces: bool) -> Plan {
         capacity: 16,
         classes: 1,
         max_payload: 1 << 16,
-        input_arena: 2 << 20,
         output_arena: ARENA,
         replaces,
         grace: std::time::Duration::ZERO,
         start_timeout: std::time::Duration::MAX,
         initializer: None,
         start: StartMethod::Fork,
-        keep_fds: false,
-        limits: Limits::default(),
-        no_new_privs: false,
-        sandbox: None,
         worker: WorkerConfig {
             layout: LAYOUT_VERSION,
             capacity: 16,
@@ -85,7 +80,7 @@ impl<'b> Scenario<'b> {
         let mut choices = Choices::new(bytes);
         let plan = plan(choices.below(4) > 0);
         let bell = || EventFd::new().unwrap();
-        let common = Common::new(Inputs::create(plan.input_arena).unwrap(), bell(), bell(), 0);
+        let common = Common::new(Inputs::create(2 << 20).unwrap(), bell(), bell(), 0);
         let control = Control::create(plan.shape(0)).unwrap();
         let bells = (0..plan.shape(0).slots).map(|_| bell()).collect();
         let queue = HostQueue::new(0, control, bells, Arc::clone(&common));

@@ -1,7 +1,7 @@
 //! The numbers a pool is built from, checked.
 
 use crate::control::Shape;
-use crate::launch::{Limits, Sandbox, StartMethod};
+use crate::launch::StartMethod;
 use crate::worker::WorkerConfig;
 
 /// What a pool is built from; every number is within its range.
@@ -12,7 +12,6 @@ pub(crate) struct Plan {
     pub(crate) capacity: u32,
     pub(crate) classes: u32,
     pub(crate) max_payload: usize,
-    pub(crate) input_arena: usize,
     pub(crate) output_arena: usize,
     /// A worker that ends is replaced.
     pub(crate) replaces: bool,
@@ -22,10 +21,6 @@ pub(crate) struct Plan {
     /// The initializer's name, where it is a function of this program.
     pub(crate) initializer: Option<&'static str>,
     pub(crate) start: StartMethod,
-    pub(crate) keep_fds: bool,
-    pub(crate) limits: Limits,
-    pub(crate) no_new_privs: bool,
-    pub(crate) sandbox: Option<Sandbox>,
     pub(crate) worker: WorkerConfig,
 }
 

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use super::rig::{FIRST, Rig, spec};
-use crate::launch::Limits;
+use crate::launch::{Confinement, Limits};
 use crate::sys::eventfd::EventFd;
 use crate::sys::{fd, oom, process};
 use crate::table::WorkerId;
@@ -72,7 +72,8 @@ fn a_worker_has_default_signals_and_dies_before_its_host() {
 fn limits_are_what_the_pool_asked_for() {
     let limits =
         Limits { address_space: Some(1 << 40), cpu_seconds: Some(1000), open_files: Some(123) };
-    let spec = crate::launch::PoolSpec { limits, no_new_privs: true, ..spec("describe") };
+    let confinement = Confinement { limits, no_new_privs: true, ..Confinement::default() };
+    let spec = crate::launch::PoolSpec { confinement, ..spec("describe") };
     let rig = Rig::open(&spec).unwrap();
     let worker = rig.describe(FIRST);
     assert_eq!(worker.get("Max address space"), "1099511627776 1099511627776");

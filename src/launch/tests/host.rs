@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::rig::{FIRST, Rig, is_dead, lost, spec, wait_for, wait_for_death};
 use super::{SHARED, act, role, sleep};
 use crate::error::Error;
-use crate::launch::{PoolSpec, StartMethod, ZygoteReport, attach, init};
+use crate::launch::{Confinement, PoolSpec, StartMethod, ZygoteReport, attach, init};
 use crate::sync::crash::Point;
 use crate::sys::eventfd::EventFd;
 use crate::sys::rlimit::{self, Limit, Resource};
@@ -268,7 +268,9 @@ fn keep_descriptors_of(start_zygote: fn()) {
     let inheritable = format!("{:?}", inheritable());
     assert!(inheritable.contains("kept by the pool"));
     for start in [StartMethod::Fork, StartMethod::Spawn] {
-        let rig = Rig::open(&PoolSpec { keep_fds: true, start, ..spec("describe") }).unwrap();
+        let confinement = Confinement { keep_fds: true, ..Confinement::default() };
+        let spec = PoolSpec { confinement, start, ..spec("describe") };
+        let rig = Rig::open(&spec).unwrap();
         let worker = rig.describe(FIRST);
         // And nothing that is the zygote's own, which would keep its lines open.
         assert_eq!(worker.get("foreign"), inheritable);

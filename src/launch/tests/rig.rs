@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::VERB;
 use crate::error::{Error, Result};
-use crate::launch::{ForkOrder, Launcher, Limits, PoolFds, PoolSpec, StartMethod, ZygoteReport};
+use crate::launch::{
+    Confinement, ForkOrder, Launcher, PoolFds, PoolSpec, StartMethod, ZygoteReport,
+};
 use crate::sys::eventfd::EventFd;
 use crate::sys::memfd;
 use crate::sys::poll::{PollFd, poll};
@@ -28,11 +30,8 @@ pub(in crate::launch) fn spec(verb: &str) -> PoolSpec {
     PoolSpec {
         slots: vec![2, 1],
         start: StartMethod::Fork,
-        keep_fds: false,
+        confinement: Confinement::default(),
         snapshot: false,
-        limits: Limits::default(),
-        no_new_privs: false,
-        sandbox: None,
         deadline: false,
         page: None,
         worker: format!("{VERB}{verb}").into_bytes(),

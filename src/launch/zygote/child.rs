@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use super::super::recipe::{PROGRAM, Recipe, inherit};
 use super::super::snapshot::{Places, Snapshot};
 use super::super::wire::{self, Handover, Started, WORKER_MAGIC, WORKER_VARIABLE};
-use super::super::{ForkOrder, Limits, Sandbox, StartMethod, after_fork};
+use super::super::{Confinement, ForkOrder, Sandbox, StartMethod, after_fork};
 use super::origin::Origin;
 use super::pool::KeptPool;
 use crate::sync::crash::{self, Point};
@@ -26,10 +26,7 @@ pub(super) const NOT_STARTED: i32 = 125;
 pub(super) struct Plan {
     order: ForkOrder,
     method: StartMethod,
-    keep_fds: bool,
-    limits: Limits,
-    no_new_privs: bool,
-    sandbox: Option<Sandbox>,
+    confinement: Confinement,
     config: Vec<u8>,
     fds: WorkerFds,
     started: io::Result<OwnedFd>,
@@ -61,10 +58,7 @@ impl Plan {
         Self {
             order,
             method: spec.start,
-            keep_fds: spec.keep_fds,
-            limits: spec.limits,
-            no_new_privs: spec.no_new_privs,
-            sandbox: spec.sandbox,
+            confinement: spec.confinement,
             config: spec.worker,
             fds,
             started,
@@ -91,7 +85,7 @@ impl Plan {
             let reason = self.execute(&started);
             fail(started.as_fd(), process::own_pid(), reason);
         }
-        if let Err(reason) = confine(self.sandbox.as_ref()) {
+        if let Err(reason) = confine(self.confinement.sandbox.as_ref()) {
             fail(started.as_fd(), process::own_pid(), reason);
         }
         if let Err(reason) = after_fork::run_hooks() {
@@ -120,7 +114,7 @@ impl Plan {
         signal::default_all_but(ignored).map_err(cannot("set what signals do"))?;
         signal::Mask::of(blocked).set().map_err(cannot("unblock signals"))?;
         fd::silence_stdin().map_err(cannot("open /dev/null"))?;
-        if !self.keep_fds {
+        if !self.confinement.keep_fds {
             let mut keep: Vec<_> = self.all_fds(started).iter().map(AsRawFd::as_raw_fd).collect();
             keep.extend(self.places.iter().flat_map(Places::numbers));
             keep.sort_unstable();
@@ -141,7 +135,7 @@ impl Plan {
         let locale = self.host.locale.as_deref();
         let _ = locale.is_none_or(surroundings::set_locale);
         bear_name(self.order.id);
-        self.limit().map_err(cannot("set a resource limit"))
+        self.confinement.limit().map_err(cannot("set a resource limit"))
     }
 
     fn die_with_zygote(&self) -> Result<(), String> {
@@ -150,14 +144,6 @@ impl Plan {
         // Z3: asked too late if it is dead already, but then this process has another parent.
         if process::parent_pid() != self.origin.pid {
             exit_now(NOT_STARTED);
-        }
-        Ok(())
-    }
-
-    fn limit(&self) -> io::Result<()> {
-        self.limits.apply()?;
-        if self.no_new_privs {
-            process::no_new_privileges()?;
         }
         Ok(())
     }
@@ -208,7 +194,7 @@ impl Plan {
             config: std::mem::take(&mut self.config),
             locale: self.host.locale.clone().filter(|_| before_main),
             // Our own program confines itself when it is loaded: it needs its files for that.
-            sandbox: self.sandbox.clone().filter(|_| before_main),
+            sandbox: self.confinement.sandbox.clone().filter(|_| before_main),
         };
         let bytes = wire::encode_first(WORKER_MAGIC, &handover);
         File::from(file.try_clone().map_err(cannot("copy a descriptor"))?)
@@ -219,7 +205,7 @@ impl Plan {
         inherited.extend(recipe.library.as_ref().map(|library| library.as_fd()));
         inherit(&inherited).map_err(cannot("pass on descriptors"))?;
         if !before_main {
-            confine(self.sandbox.as_ref())?;
+            confine(self.confinement.sandbox.as_ref())?;
         }
         let error = exec::execute(&program, &arguments, &recipe.environment);
         Err(format!("cannot execute {}: {error}", program.to_string_lossy()))
