@@ -79,6 +79,7 @@
 //!     .timeout(Duration::from_secs(10))
 //!     .retries(3)
 //!     .retry_on_error(true)
+//!     .retry_on_timeout(true)
 //!     .backoff(Duration::from_millis(100));
 //! let length = pool.with(patient).try_apply(fetch, "http://example.org/".to_owned()).wait()?;
 //! # assert_eq!(length, 19);
@@ -176,16 +177,19 @@ pub use supervisor::fuzz::run as fuzz_supervisor;
 pub use self::{
     launch::{Limits, StartMethod, after_fork, init},
     pool::{
-        Collect, Enumerated, FromStream, FunctionStats, Keyed, Map, Pool, PoolBuilder, Source,
-        StarFn, Stats, Submit, Task, TryStarFn,
+        AbortHandle, Collect, Enumerated, FromStream, FunctionStats, Keyed, Map, Pool, PoolBuilder,
+        Source, StarFn, Stats, Submit, Task, TryStarFn,
     },
     process::{Process, Worker},
     stats::{Histogram, PageStats, observe},
     task::{
-        Argument, Described, LiveError, LossCause, TaskError, TaskFailure, TaskFn, TaskOptions,
-        TaskPanic, TryTaskFn, Value, WorkerExit, WorkerLost, described, sync_fn,
+        Argument, Blocked, Described, LiveError, LossCause, TaskError, TaskFailure, TaskFn,
+        TaskOptions, TaskPanic, TryTaskFn, TypedError, Value, WorkerExit, WorkerLost, described,
+        sync_fn, typed,
     },
-    worker::{AttachedWorker, Completion, Event, WorkerContext},
+    worker::{
+        AttachedWorker, Completion, Event, TaskContext, WorkerContext, is_cancelled, progress,
+    },
 };
 
 /// Runs `future` on a tokio runtime of its own, of this thread only, with timers and I/O.

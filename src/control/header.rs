@@ -14,7 +14,9 @@ const MAGIC: u64 = u64::from_le_bytes(*b"aiopool\0");
 /// this crate. `layout.txt` has the layout of this version, and a test compares them.
 ///
 /// 2: the attention word counts the audit's questions beside the calls.
-pub(crate) const LAYOUT_VERSION: u64 = 2;
+/// 3: a call says how many attempts were made, a report whose future is polled, a record how far
+/// its task is.
+pub(crate) const LAYOUT_VERSION: u64 = 3;
 
 /// Writes the header of a new region.
 pub(super) fn write(region: &Region, shape: Shape) {

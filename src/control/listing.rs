@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::header::LAYOUT_VERSION;
-use super::{Control, Part, Phase, Shape};
+use super::{Control, Part, Phase, Polled, Shape};
 use crate::arena::Block;
 use crate::ring::{HandbackWriter, LaneWriter, place};
 use crate::sync::atomic::Ordering::Relaxed;
@@ -55,7 +55,7 @@ fn the_layout_is_the_one_of_its_version() {
     let records = |control: &Control, act: &dyn Fn(&crate::table::Record)| {
         act(&control.records()[2]);
     };
-    let call = Call { function: 0x11, flags: Call::ALONE | Call::tag(0x22) };
+    let call = Call { function: 0x11, attempts: 0x12, flags: Call::ALONE | Call::tag(0x22) };
     let block = Block::from_bits(0x33);
     let id = WorkerId { queue: 0, slot: 2, incarnation: 0x44 };
     let input = |place| InputDesc { len: 0x55, place }.words();
@@ -107,7 +107,11 @@ fn the_layout_is_the_one_of_its_version() {
     listing.list("ask", |control| control.attention(2).ask());
     listing.list("stop", |control| control.attention(2).stop());
     listing.list("lent", |control| control.lent(2).store(0xE, Relaxed));
-    listing.list("completed", |control| control.report(2).count_completed());
+    listing.list("completed", |control| control.report(2).note_completed());
+    listing.list("polled", |control| {
+        control.report(2).set_polled(Polled::default().next(2));
+    });
+    listing.list("progress", |control| records(control, &|record| record.set_progress(0xC, 0xD)));
     listing.list("text", |control| control.report(2).set_text(block, 0xF));
     listing.list("wants room", |control| control.report(2).wants_room().say(true));
     let phases =

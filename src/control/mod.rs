@@ -22,7 +22,7 @@ use crate::table::Record;
 
 pub(crate) use header::LAYOUT_VERSION;
 pub use layout::Shape;
-pub(crate) use report::{Phase, Report};
+pub(crate) use report::{Phase, Polled, Report};
 
 /// A mapped control region and the views of its parts.
 #[derive(Debug)]

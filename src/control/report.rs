@@ -21,6 +21,29 @@ pub(crate) enum Phase {
     Leaving = 4,
 }
 
+/// Whose future a worker polls: `{ turn:32, record + 1:32 }`, 0 below for no task's. The turn is
+/// another one at each poll, so a word that stands still says that one poll has not come back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Polled(u64);
+
+impl Polled {
+    /// Returns the next turn, which is record `index`'s.
+    #[inline]
+    pub(crate) fn next(self, index: u32) -> Self {
+        Self(((self.0 >> 32).wrapping_add(1) << 32) | (u64::from(index) + 1))
+    }
+
+    /// Returns the same turn, of no task.
+    pub(crate) fn none(self) -> Self {
+        Self(self.0 >> 32 << 32)
+    }
+
+    /// Returns the record whose task's future is polled.
+    pub(crate) fn record(self) -> Option<u32> {
+        (self.0 as u32).checked_sub(1)
+    }
+}
+
 /// A view of a worker's line.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Report<'m>(&'m [AtomicU64]);
@@ -30,6 +53,7 @@ const COMPLETED: usize = 1;
 const HANDBACK_TAKEN: usize = 2;
 const TEXT: usize = 3;
 const WANTS_ROOM: usize = 4;
+const POLLED: usize = 5;
 
 impl<'m> Report<'m> {
     pub(super) fn new(line: &'m [AtomicU64]) -> Self {
@@ -72,15 +96,25 @@ impl<'m> Report<'m> {
         (Block::from_bits(word as u32), (word >> 32) as u32)
     }
 
-    /// One more task was completed.
-    pub(crate) fn count_completed(self) {
-        // Relaxed load and store: the worker is the only writer.
-        self.0[COMPLETED].store(self.0[COMPLETED].load(Relaxed).wrapping_add(1), Relaxed);
+    /// A task was completed.
+    pub(crate) fn note_completed(self) {
+        self.0[COMPLETED].store(1, Relaxed);
     }
 
-    /// Tasks completed in this incarnation.
-    pub(crate) fn completed(self) -> u64 {
-        self.0[COMPLETED].load(Relaxed)
+    /// Returns whether a task was completed in this incarnation.
+    pub(crate) fn has_completed(self) -> bool {
+        self.0[COMPLETED].load(Relaxed) != 0
+    }
+
+    /// The worker says whose future it polls from now on, before it does.
+    pub(crate) fn set_polled(self, polled: Polled) {
+        // Relaxed: the host reads it of a worker that stands still, or that is dead.
+        self.0[POLLED].store(polled.0, Relaxed);
+    }
+
+    /// Returns whose future the worker polls, or polled when it died; a hint, as it is a worker's.
+    pub(crate) fn polled(self) -> Polled {
+        Polled(self.0[POLLED].load(Relaxed))
     }
 
     /// Returns how far the worker has read its hand-back lane.

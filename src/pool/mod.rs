@@ -3,6 +3,7 @@
 #![cfg(not(aiopool_loom))]
 #![forbid(unsafe_code)]
 
+mod abort;
 mod batch;
 mod builder;
 mod confine;
@@ -29,6 +30,7 @@ use crate::error::{Error, Result};
 use crate::supervisor::{Shared, Stage};
 use crate::task::TaskOptions;
 
+pub use abort::AbortHandle;
 pub use builder::PoolBuilder;
 pub use map::{Collect, Enumerated, Keyed, Map};
 pub use polled::{Arrived, NamedFunction, PolledPool, PolledTask};

@@ -214,6 +214,18 @@ impl PolledPool {
         self.pool.shared.cancel(task.0)
     }
 
+    /// Cancels a task, and has its worker killed that has not dropped it within `grace`, as
+    /// [`Task::cancel_within`](crate::Task::cancel_within) does. False if it was over.
+    pub fn cancel_within(&self, task: PolledTask, grace: Duration) -> bool {
+        self.pool.shared.cancel_within(task.0, grace)
+    }
+
+    /// Returns how far a task has come, as [`Task::progress`](crate::Task::progress) does.
+    #[must_use]
+    pub fn progress(&self, task: PolledTask) -> Option<u64> {
+        self.pool.shared.progress(task.0)
+    }
+
     /// Adds up to `limit` outcomes to `into`. Never waits.
     ///
     /// If it adds less than `limit`, the descriptor becomes readable as soon as there is more;

@@ -14,6 +14,7 @@ use crate::queue::{For, HostQueue, RoomWait, Submission, Ticket};
 use crate::supervisor::{Shared, with_spin};
 use crate::task::{TaskError, TaskOptions};
 
+use super::abort::{AbortHandle, Waiting};
 use super::function::Function;
 use super::one_shot::OneShot;
 
@@ -52,6 +53,8 @@ struct Unsubmitted {
     queue: Arc<HostQueue>,
     /// Its place among the submitters that wait for room.
     turn: Option<RoomWait>,
+    /// By which it can be cancelled from elsewhere, if it can.
+    abort: Option<Arc<Waiting>>,
 }
 
 impl<T> std::fmt::Debug for Task<T> {
@@ -97,6 +100,7 @@ impl<T> Task<T> {
                 number,
                 queue: Arc::clone(queue),
                 turn: None,
+                abort: None,
             })),
             Err(error) => State::Failed(shared.refusal(error)),
         };
@@ -124,14 +128,52 @@ impl<T> Task<T> {
         }
     }
 
-    /// Cancels the task. The handle then gives [`TaskError::Cancelled`] at once, unless the task
+    /// Returns a handle that cancels the task from elsewhere: another thread, a timer, a signal
+    /// handler's task.
+    pub fn abort_handle(&mut self) -> AbortHandle {
+        match &mut self.state {
+            State::Unsubmitted(unsubmitted) => {
+                let waiting = unsubmitted.abort.get_or_insert_default();
+                AbortHandle::of_waiting(&self.shared, waiting)
+            }
+            State::Submitted { ticket, .. } => AbortHandle::of_ticket(&self.shared, *ticket),
+            State::Failed(_) | State::Over => AbortHandle::of_nothing(&self.shared),
+        }
+    }
+
+    /// Returns how far the task has come, as it said last with [`progress`](crate::progress);
+    /// `None` where it said nothing in this attempt, waits, or is over.
+    #[must_use]
+    pub fn progress(&self) -> Option<u64> {
+        match &self.state {
+            State::Submitted { ticket, .. } => self.shared.progress(*ticket),
+            _ => None,
+        }
+    }
+
+    /// Cancels the task as [`cancel`](Self::cancel) does, and has its worker killed if it has not
+    /// dropped the task within `grace`: for a function that computes and does not ask
+    /// [`is_cancelled`](crate::is_cancelled). What else runs in that worker is lost with it, or
+    /// runs again where its caller allowed [`retries`](crate::TaskOptions::retries): a
+    /// `child_concurrency(1)` leaves nothing else there.
+    pub fn cancel_within(&mut self, grace: Duration) {
+        match &self.state {
+            State::Submitted { ticket, .. } => {
+                self.shared.cancel_within(*ticket, grace);
+            }
+            _ => self.cancel(),
+        }
+    }
+
+    /// Calls the task off. The handle then gives [`TaskError::Cancelled`] at once, unless the task
     /// was over before.
     ///
     /// A queued task never runs; of a running one the future is dropped when its worker comes
     /// round to it. A cancel never kills: a function that does not yield keeps its worker busy,
-    /// and its place in the pool taken, until it does. What must not run on sets a
-    /// [`timeout`](crate::TaskOptions::timeout), which does kill. The end of the pool waits for
-    /// neither.
+    /// and its place in the pool taken, until it does, or asks
+    /// [`is_cancelled`](crate::is_cancelled). What must not run on is cancelled with
+    /// [`cancel_within`](Self::cancel_within) or has a [`timeout`](crate::TaskOptions::timeout),
+    /// which do kill. The end of the pool waits for neither.
     pub fn cancel(&mut self) {
         match &self.state {
             State::Unsubmitted(_) => self.state = State::Failed(TaskError::Cancelled),
@@ -265,7 +307,12 @@ impl State {
             *self = Self::Failed(TaskError::not_submitted(error));
         }
         let Self::Unsubmitted(unsubmitted) = self else { return true };
-        let Unsubmitted { function, input, options, number, queue, turn } = &mut **unsubmitted;
+        let Unsubmitted { function, input, options, number, queue, turn, abort } =
+            &mut **unsubmitted;
+        if abort.as_ref().is_some_and(|abort| abort.is_aborted(waker)) {
+            *self = Self::Failed(TaskError::Cancelled);
+            return true;
+        }
         let outcome = OneShot::lease();
         let push = || {
             queue.try_submit(Submission {
@@ -279,7 +326,12 @@ impl State {
         };
         let Poll::Ready(pushed) = shared.admit(queue, turn, waker, push) else { return false };
         *self = match pushed {
-            Ok(ticket) => Self::Submitted { ticket, outcome },
+            Ok(ticket) => {
+                if abort.as_ref().is_some_and(|abort| abort.submitted(ticket)) {
+                    shared.cancel(ticket);
+                }
+                Self::Submitted { ticket, outcome }
+            }
             Err(error) => Self::Failed(shared.refusal(error)),
         };
         true

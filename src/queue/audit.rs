@@ -80,8 +80,8 @@ impl HostQueue {
                 continue;
             }
             let owner_is_live = || incarnation(word.owner().slot()) == Some(word.owner());
-            // A cancel changes the word and the host's own entry under one hold of the lock.
-            let is_pending = entry.pending.is_some();
+            // The host cancels with the word and its own entry in one hold of the lock.
+            let is_pending = entry.pending.is_some() && !entry.is_between_attempts();
             match word.state() {
                 Some(State::Queued) if is_pending => {
                     let (class, position) = split_place(entry.place);

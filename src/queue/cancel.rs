@@ -3,12 +3,14 @@
 use std::sync::MutexGuard;
 use std::time::Duration;
 
+use crate::control::Polled;
 use crate::sys::clock::monotonic_ns;
 use crate::table::{CancelResult, Owner, State};
-use crate::task::TaskError;
+use crate::task::{Blocked, TaskError, TaskOptions};
 
-use super::delivery::Deliveries;
-use super::entry::{Entry, Pending, Ticket};
+use super::again::Whose;
+use super::delivery::{Deliveries, End};
+use super::entry::{Entry, Pending, Standing, Ticket};
 use super::submit::after;
 use super::timers::{Attempt, Due, Expects, Generation, TaskDue};
 use super::{HostQueue, QueueState};
@@ -18,9 +20,20 @@ use super::{HostQueue, QueueState};
 pub(crate) enum Reason {
     /// Its owner wants it no more.
     Cancel,
+    /// The same, and a worker that has not dropped it after so many nanoseconds is killed.
+    CancelWithin(u64),
     /// Its time is up.
     Deadline,
+    /// Its time is up, and the task of this record has held their worker.
+    Blocked(u32),
 }
+
+/// A worker that is still in the same poll of another task's future, this part of the limit later,
+/// is held by that task. Long enough for a loop that turns to come to the next poll, on a busy
+/// machine, too; and the end of a task that is timed out is later by this much at most.
+const HELD_PART: u32 = 8;
+const HELD_LEAST: Duration = Duration::from_millis(20);
+const HELD_MOST: Duration = Duration::from_millis(250);
 
 impl HostQueue {
     /// Cancels the task and delivers its outcome. False if it was over already.
@@ -102,7 +115,7 @@ impl HostQueue {
                 }
                 _ => return,
             },
-            TaskDue::Overdue(overdue) => {
+            TaskDue::Overdue(overdue) | TaskDue::Held(overdue, _) => {
                 // Queued again meanwhile, it has a timer of its own.
                 let has_it = matches!(word.state(), Some(State::Claimed | State::Running));
                 if generation != overdue || !has_it {
@@ -130,16 +143,34 @@ impl HostQueue {
                 }
             }
         }
+        let mut reason = Reason::Deadline;
+        if word.state() == Some(State::Running)
+            && let Some((polled, other)) = state.polled_beside(index, word.owner())
+        {
+            match due {
+                TaskDue::Held(_, seen) if seen == polled => reason = Reason::Blocked(other),
+                TaskDue::Held(..) => {}
+                _ => {
+                    drop(state);
+                    let limit = options.run_limit().unwrap_or_default() / HELD_PART;
+                    let at = after(now, limit.clamp(HELD_LEAST, HELD_MOST));
+                    let due = Due::Task(TaskDue::Held(generation, polled));
+                    return self.common.set_timer(at, ticket, due);
+                }
+            }
+        }
         drop(state);
-        self.cancel(ticket, Reason::Deadline);
+        self.cancel(ticket, reason);
     }
 
     /// HELD → QUEUED: the pause before the task's next attempt is over.
     fn end_hold(&self, mut state: MutexGuard<'_, QueueState>, ticket: Ticket) {
         let index = ticket.record as usize;
         let entry = &state.entries[index];
-        let Some(pending) = entry.pending.as_ref().filter(|_| entry.held) else { return };
+        let waits = entry.held && !entry.is_between_attempts();
+        let Some(pending) = entry.pending.as_ref().filter(|_| waits) else { return };
         let (attempt, options) = (Attempt(pending.attempts), pending.options);
+        state.describe_again(index, pending.call());
         state.enqueue(index, usize::from(options.priority));
         let sleeper = state.sleeper(self.next_start(), self.common.searchers);
         drop(state);
@@ -177,6 +208,17 @@ impl HostQueue {
         self.lock().pending(ticket).is_some()
     }
 
+    /// Returns how far the task says that it is; `None` if it has not said so or does not run.
+    pub(crate) fn progress(&self, ticket: Ticket) -> Option<u64> {
+        let state = self.lock();
+        state.pending(ticket)?;
+        let index = ticket.record as usize;
+        let record = &state.control.records()[index];
+        let word = record.state();
+        let runs = state.entries[index].knows(word) && word.state() == Some(State::Running);
+        if runs { record.progress(word.generation()) } else { None }
+    }
+
     /// Returns `None` if it was over already, else the worker that has it and must drop it.
     fn cancel_pending(
         &self,
@@ -187,46 +229,93 @@ impl HostQueue {
     ) -> Option<Option<Owner>> {
         state.pending(ticket)?;
         let index = ticket.record as usize;
-        let generation = state.entries[index].generation;
-        let owner = if state.entries[index].held {
-            let pending = state.take_pending(index)?;
-            self.free(state, index);
-            deliveries.push_error(&mut state.receivers, &pending, reason.error(None, true));
-            return Some(None);
-        } else {
-            match state.control.records()[index].cancel(generation) {
-                CancelResult::BeforeClaim => None,
-                CancelResult::WhileOwned(owner) => Some(owner),
-                // DONE: the real outcome is on its way, or damage that the audit will find.
-                CancelResult::TooLate(_) => return None,
+        let entry = &mut state.entries[index];
+        let generation = entry.generation;
+        if entry.held || entry.is_between_attempts() {
+            // Between two attempts, of which the last may still be its worker's.
+            if !reason.is_cancel() {
+                return None;
             }
+            let held = entry.held;
+            entry.standing = Standing::Plain;
+            let pending = state.take_pending(index)?;
+            if held {
+                self.free(state, index);
+            }
+            deliveries.push_error(&mut state.receivers, &pending, TaskError::Cancelled);
+            return Some(None);
+        }
+        let owner = match state.control.records()[index].cancel(generation) {
+            CancelResult::BeforeClaim => None,
+            CancelResult::WhileOwned(owner) => Some(owner),
+            // DONE: the real outcome is on its way, or damage that the audit will find.
+            CancelResult::TooLate(_) => return None,
         };
-        let pending = state.take_pending(index)?;
-        let options = pending.options;
-        if owner.is_none() {
-            self.free(state, index);
-        } else if reason == Reason::Deadline {
-            let at = monotonic_ns().saturating_add(self.common.grace_ns);
+        if owner.is_some()
+            && let Some(grace_ns) = self.grace_of(reason)
+        {
+            let at = monotonic_ns().saturating_add(grace_ns);
             let generation = Generation(generation);
             let due = Due::Worker { generation, expects: Expects::Drop };
             self.common.set_timer(at, ticket, due);
         }
-        let error = reason.error(Some(options), owner.is_some());
+        let pending = state.entries[index].pending.as_ref()?;
+        let mut error = self.error_of(state, reason, &pending.options, owner.is_some());
+        if owner.is_some() && !reason.is_cancel() {
+            let counts = reason == Reason::Deadline;
+            // Who is blocked again and again gets a worker of its own.
+            let alone = !counts && pending.spared > 0;
+            let end = End { error, counts, alone, at_once: false };
+            match self.end_attempt(state, index, Whose::Worker, end, deliveries) {
+                Some(over) => error = over,
+                None => return Some(owner),
+            }
+        }
+        let pending = state.take_pending(index)?;
+        if owner.is_none() {
+            self.free(state, index);
+        }
         deliveries.push_error(&mut state.receivers, &pending, error);
         Some(owner)
+    }
+
+    /// Returns how long a worker may take to drop a task that is cancelled, before it is killed.
+    fn grace_of(&self, reason: Reason) -> Option<u64> {
+        match reason {
+            Reason::Cancel => None,
+            Reason::CancelWithin(grace_ns) => Some(grace_ns),
+            Reason::Deadline | Reason::Blocked(_) => Some(self.common.grace_ns),
+        }
+    }
+
+    fn error_of(
+        &self,
+        state: &QueueState,
+        reason: Reason,
+        options: &TaskOptions,
+        started: bool,
+    ) -> TaskError {
+        let limit = if started { options.run_limit() } else { options.wait_limit() };
+        let limit = limit.unwrap_or_default();
+        match reason {
+            Reason::Cancel | Reason::CancelWithin(_) => TaskError::Cancelled,
+            Reason::Deadline => TaskError::TimedOut { limit, started },
+            Reason::Blocked(other) => {
+                // Its own outcome may be delivered; the record still says what it is.
+                let call = state.control.records()[other as usize].call();
+                let pending = state.entries[other as usize].pending.as_ref();
+                let by = pending.map_or(u64::from(call.task()), |pending| pending.task);
+                let function = self.common.inputs.function_name(call.function).to_owned();
+                TaskError::NeighbourBlocked(Box::new(Blocked { limit, by, function }))
+            }
+        }
     }
 }
 
 impl Reason {
-    fn error(self, options: Option<crate::task::TaskOptions>, started: bool) -> TaskError {
-        match self {
-            Self::Cancel => TaskError::Cancelled,
-            Self::Deadline => {
-                let options = options.unwrap_or_default();
-                let limit = if started { options.run_limit() } else { options.wait_limit() };
-                TaskError::TimedOut { limit: limit.unwrap_or_default(), started }
-            }
-        }
+    /// Returns whether the task's owner wants it no more.
+    fn is_cancel(self) -> bool {
+        matches!(self, Self::Cancel | Self::CancelWithin(_))
     }
 }
 
@@ -235,5 +324,21 @@ impl QueueState {
     fn pending(&self, ticket: Ticket) -> Option<&Pending> {
         let pending = self.entries.get(ticket.record as usize)?.pending.as_ref()?;
         (pending.task == ticket.task).then_some(pending)
+    }
+
+    /// Returns the turn that `owner`'s worker is at, and the record of it, if that is another task
+    /// than record `index`'s that the worker has.
+    fn polled_beside(&self, index: usize, owner: Owner) -> Option<(Polled, u32)> {
+        let slot = owner.slot();
+        if slot >= self.control.shape().slots as usize {
+            return None;
+        }
+        let polled = self.control.report(slot).polled();
+        let other = polled.record().filter(|&other| other as usize != index)?;
+        let record = self.control.records().get(other as usize)?;
+        // A worker's word: believed only where it names a task of that worker.
+        let word = record.state();
+        let has_it = matches!(word.state(), Some(State::Running | State::Cancelling));
+        (has_it && word.owner() == owner).then_some((polled, other))
     }
 }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::task::{Outcome, TaskError};
+use crate::task::{Outcome, Predicate, TaskError};
 
-use super::entry::{Pending, Receiver};
+use super::entry::{Pending, Receiver, Ticket};
 
 /// The receiver of a submission's outcome.
 #[allow(missing_debug_implementations, reason = "a receiver has none")]
@@ -83,12 +83,35 @@ pub(super) struct Deliveries {
     runs: Vec<(Arc<dyn Receiver>, usize)>,
     /// Used again from delivery to delivery.
     batch: Vec<(u64, Outcome)>,
+    /// Ends of attempts that callers' predicates are to be asked about.
+    questions: Vec<Question>,
 }
 
 impl std::fmt::Debug for Deliveries {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Deliveries({:?})", self.outcomes)
     }
+}
+
+/// An attempt that ended, and may be made again if its caller's predicate says so.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) ticket: Ticket,
+    pub(super) attempt: u32,
+    pub(super) predicate: Predicate,
+    pub(super) end: End,
+}
+
+/// How an attempt ended that is not the task's value.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) error: TaskError,
+    /// Whether it counts against the retries.
+    pub(super) counts: bool,
+    /// Whether nothing is to run beside the next attempt.
+    pub(super) alone: bool,
+    /// Whether the next attempt follows without a pause.
+    pub(super) at_once: bool,
 }
 
 thread_local! {
@@ -104,7 +127,7 @@ impl Deliveries {
 
     /// The caller is done with this one, which is empty.
     pub(super) fn keep(self: Box<Self>) {
-        debug_assert!(self.len() == 0);
+        debug_assert!(self.is_empty());
         // A thread that is about to end keeps nothing.
         let _ = SPARE.try_with(|spare| spare.set(Some(self)));
     }
@@ -149,6 +172,21 @@ impl Deliveries {
         self.outcomes.len()
     }
 
+    /// Adds a question, to be asked without a lock.
+    pub(super) fn ask(&mut self, question: Question) {
+        self.questions.push(question);
+    }
+
+    /// Takes a question out.
+    pub(super) fn next_question(&mut self) -> Option<Question> {
+        self.questions.pop()
+    }
+
+    /// Returns whether there is nothing to be done with it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.outcomes.is_empty() && self.questions.is_empty()
+    }
+
     /// Returns the tasks that are over, by number, and how.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Outcome)> + Clone {
         self.tasks.iter().copied().zip(self.outcomes.iter().map(|(_, outcome)| outcome))
@@ -156,7 +194,7 @@ impl Deliveries {
 
     /// Hands all of them over, without a lock. Returns how many counted receivers it woke.
     pub(super) fn hand_over(&mut self) -> usize {
-        let Self { outcomes, tasks, runs, batch } = self;
+        let Self { outcomes, tasks, runs, batch, .. } = self;
         tasks.clear();
         if let [(receiver, _)] = &runs[..] {
             let woken = receiver.deliver_all(outcomes);

@@ -1,7 +1,7 @@
 //! The host's own entry for a record: the private memory that decides what was delivered.
 
 use crate::arena::Block;
-use crate::table::{INLINE_INPUT, InputDesc, Place, StateWord};
+use crate::table::{Call, INLINE_INPUT, InputDesc, Place, StateWord};
 use crate::task::{Outcome, TaskOptions};
 
 /// The receiver of a task's outcome.
@@ -37,6 +37,8 @@ pub(crate) struct Pending {
     pub(crate) spared: u32,
     /// Times the task was claimed by a worker that died before it ran anything.
     pub(crate) claim_losses: u32,
+    /// Nothing else is to run beside it: it is a suspect, or its caller or the pool wants that.
+    pub(crate) alone: bool,
     /// What ended earlier attempts.
     pub(crate) earlier: EarlierAttempts,
 }
@@ -63,8 +65,17 @@ impl Pending {
             failures: 0,
             spared: 0,
             claim_losses: 0,
+            alone: options.runs_alone(),
             earlier: EarlierAttempts::default(),
         }
+    }
+
+    /// Returns what its record says of the call, at this attempt.
+    #[inline]
+    pub(super) fn call(&self) -> Call {
+        let alone = if self.alone { Call::ALONE } else { 0 };
+        let attempts = u16::try_from(self.attempts - 1).unwrap_or(u16::MAX);
+        Call { function: self.function, attempts, flags: alone | Call::tag(self.task) }
     }
 }
 
@@ -119,6 +130,21 @@ impl InputCopy {
     }
 }
 
+/// What is special about a record's use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// Its large output is being copied out: whatever a lane says, it is not received again.
+    Copying,
+    /// Its attempt is over, or cancelled and still its worker's, and its caller's predicate is
+    /// asked for another one.
+    Asked,
+    /// It gets another attempt as soon as its worker has let go of this one.
+    Granted,
+}
+
 /// What a record is used for, as the host knows.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
@@ -131,8 +157,8 @@ pub(crate) struct Entry {
     /// Its input as it was submitted, for another attempt: nothing in shared memory is trusted to
     /// still hold it.
     pub(crate) copy: InputCopy,
-    /// Its large output is being copied out: whatever a lane says, it is not received again.
-    pub(crate) copying: bool,
+    /// What is special about it now.
+    pub(crate) standing: Standing,
     /// The block its input is in, until the record is freed.
     pub(crate) input: Option<Block>,
     /// Whether the record is in use: not FREE.
@@ -142,6 +168,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Returns whether its attempt is over or cancelled, and what follows is decided or asked for.
+    pub(crate) fn is_between_attempts(&self) -> bool {
+        matches!(self.standing, Standing::Asked | Standing::Granted)
+    }
+
     /// Returns whether `word` is of the use that this entry knows.
     pub(crate) fn knows(&self, word: StateWord) -> bool {
         self.in_use && word.generation() == self.generation

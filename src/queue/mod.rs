@@ -7,6 +7,7 @@
 #![cfg(not(aiopool_loom))]
 #![forbid(unsafe_code)]
 
+mod again;
 mod audit;
 mod cancel;
 mod counters;
@@ -342,6 +343,7 @@ impl QueueState {
         self.control.records()[index].release(entry.generation);
         entry.in_use = false;
         entry.held = false;
+        debug_assert!(entry.standing == entry::Standing::Plain);
         let (input, place) = (entry.input.take(), entry.place);
         if self.was_passed(place) {
             self.free.push(index as u32);

@@ -7,15 +7,13 @@ use std::task::Waker;
 use crate::arena::Block;
 use crate::control::Control;
 use crate::ring::Next;
-use crate::sys::clock::monotonic_ns;
 use crate::table::{OutputDesc, Place, Record, State};
 use crate::task::outcome::interpret;
 use crate::task::{Outcome, Payload, Status, TaskError};
 
-use super::delivery::Deliveries;
-use super::entry::{Pending, Ticket};
-use super::submit::after;
-use super::timers::{Due, TaskDue};
+use super::again::Whose;
+use super::delivery::{Deliveries, End};
+use super::entry::{Pending, Standing};
 use super::{HostQueue, Lane, Lanes, QueueState};
 
 /// Payloads above this many bytes are copied without the queue's mutex.
@@ -93,7 +91,7 @@ impl HostQueue {
         self.drain_lanes(&mut lanes, &mut deliveries);
         drop(lanes);
         let delivered = deliveries.len();
-        if delivered == 0 {
+        if deliveries.is_empty() {
             self.common.inputs.wake_waiting();
         } else {
             self.deliver(&mut deliveries);
@@ -169,13 +167,12 @@ impl HostQueue {
         };
         let word = record.state();
         let entry = &state.entries[index];
-        if !entry.knows(word)
-            || entry.copying
-            || word.state() != Some(State::Done)
-            || word.owner().slot() != slot
-        {
+        if !entry.knows(word) || word.state() != Some(State::Done) || word.owner().slot() != slot {
             // A leftover: the outcome was taken by an audit or a recovery before the word came.
             return false;
+        }
+        if entry.standing != Standing::Plain {
+            return self.receive_cancelled(state, index);
         }
         let Some(pending) = &entry.pending else {
             // Cancelled while it ran, which its worker now confirms. Any output goes back.
@@ -194,7 +191,7 @@ impl HostQueue {
         let payload = match lent {
             Some(payload) => Ok(payload),
             None if output.len > LARGE && matches!(output.place, Place::Block(_)) => {
-                state.entries[index].copying = true;
+                state.entries[index].standing = Standing::Copying;
                 if let Some(pending) = state.take_pending(index) {
                     let large = Large { index, pending, output, started };
                     received.large.push((slot, large));
@@ -219,7 +216,7 @@ impl HostQueue {
         let payload = self.copy_out(control, lane, slot, &control.records()[index], output);
         let mut received = Received::new(deliveries);
         let mut state = self.lock();
-        state.entries[index].copying = false;
+        state.entries[index].standing = Standing::Plain;
         state.set_pending(index, pending);
         self.end(&mut state, index, Done { output, started, payload }, &mut received);
         let woken = state.room.take(1);
@@ -261,19 +258,19 @@ impl HostQueue {
         received: &mut Received<'_>,
     ) {
         let Some(pending) = &state.entries[index].pending else { return };
-        if may_try_again(pending, output.status) {
-            let why = payload.and_then(|payload| {
-                interpret(output.status, payload).map_err(|error| error.to_string())
-            });
-            self.try_again(state, index, why.err());
-            self.note_pending(state);
-            return;
+        let mut result = match payload {
+            Ok(payload) => interpret(output.status, payload),
+            Err(what) => Err(TaskError::Corrupt(what)),
+        };
+        if output.status != Status::Ok as u8 && pending.options.retries > 0 {
+            result = match self.try_again(state, index, result, received) {
+                None => return self.note_pending(state),
+                Some(result) => result,
+            };
         }
+        let Some(pending) = &state.entries[index].pending else { return };
         let outcome = Outcome {
-            result: match payload {
-                Ok(payload) => interpret(output.status, payload),
-                Err(what) => Err(TaskError::Corrupt(what)),
-            },
+            result,
             attempts: pending.attempts,
             waited_ns: started.saturating_sub(pending.submitted_ns),
             ran_ns: output.elapsed_ns,
@@ -284,28 +281,33 @@ impl HostQueue {
         received.free(state.free_record(index));
     }
 
-    /// A DONE(Err) that counts as an attempt is held for the next one.
+    /// A DONE(Err) of a task that has retries. Returns what it ended with if it is over.
     #[cold]
-    fn try_again(&self, state: &mut QueueState, index: usize, why: Option<String>) {
-        let Some(mut pending) = state.take_pending(index) else { return };
-        pending.failures += 1;
-        pending.attempts += 1;
-        if let Some(why) = why {
-            pending.earlier.push(why);
+    fn try_again(
+        &self,
+        state: &mut QueueState,
+        index: usize,
+        result: Result<Payload, TaskError>,
+        received: &mut Received<'_>,
+    ) -> Option<Result<Payload, TaskError>> {
+        match result {
+            Err(error @ (TaskError::Failed(_) | TaskError::Panicked(_))) => {
+                let end = End { error, counts: true, alone: false, at_once: false };
+                let over = self.end_attempt(state, index, Whose::Host, end, received.deliveries)?;
+                Some(Err(over))
+            }
+            other => Some(other),
         }
-        self.common.counters.retries.add(1);
-        self.hold(state, index, pending);
     }
 
-    /// DONE(Err) or a dead worker's word → HELD until the retry is due.
-    pub(super) fn hold(&self, state: &mut QueueState, index: usize, pending: Pending) {
-        let entry = &mut state.entries[index];
-        state.control.records()[index].hold(entry.generation);
-        let at = after(monotonic_ns(), pending.options.pause_before(pending.attempts));
-        let ticket = Ticket { queue: self.index, record: index as u32, task: pending.task };
-        entry.held = true;
-        state.set_pending(index, pending);
-        self.common.set_timer(at, ticket, Due::Task(TaskDue::Retry));
+    /// DONE of a record of which more is to be known: false if its word says nothing new.
+    #[cold]
+    fn receive_cancelled(&self, state: &mut QueueState, index: usize) -> bool {
+        let is_confirmed = state.entries[index].is_between_attempts();
+        if is_confirmed {
+            self.let_go(state, index);
+        }
+        is_confirmed
     }
 
     /// Gives outcomes to their receivers; no lock is held.
@@ -313,6 +315,9 @@ impl HostQueue {
         let any = deliveries.len() > 0;
         self.common.note(self.index, deliveries.iter());
         self.common.unpark(deliveries.hand_over());
+        while let Some(question) = deliveries.next_question() {
+            self.ask(question);
+        }
         self.common.inputs.wake_waiting();
         if any && self.common.is_closing() && self.pending() == 0 {
             self.common.call_supervisor();
@@ -325,11 +330,4 @@ impl HostQueue {
             self.ring(slot);
         }
     }
-}
-
-/// Returns whether a task that ended so in its worker gets another attempt.
-fn may_try_again(pending: &Pending, status: u8) -> bool {
-    pending.options.retries_on_error()
-        && pending.failures < pending.options.retries
-        && matches!(Status::from_bits(status), Some(Status::Failed | Status::Panicked))
 }

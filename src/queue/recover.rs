@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+use crate::control::Polled;
 use crate::shm::Region;
 use crate::sync::lock;
 use crate::sys::clock::monotonic_ns;
-use crate::table::{Call, State, StateWord, WorkerId};
+use crate::table::{State, StateWord, WorkerId};
 use crate::task::{LossCause, TaskError, WorkerExit, WorkerLost};
 use crate::worker::MAX_FAILURE_TEXT;
 
-use super::delivery::Deliveries;
+use super::again::Whose;
+use super::delivery::{Deliveries, End};
 use super::entry::Pending;
 use super::receive::Received;
 use super::{HostQueue, QueueState};
@@ -31,12 +33,6 @@ pub(crate) struct DeadWorker {
     pub(crate) cause: LossCause,
 }
 
-/// What becomes of a task whose worker died while it ran.
-pub(super) enum Fate {
-    Retry,
-    Lost,
-}
-
 impl HostQueue {
     /// Recovers what the dead worker held. The worker is reaped, so it writes no more. Returns true
     /// if it held anything: only a worker that was ready does.
@@ -51,7 +47,7 @@ impl HostQueue {
         let control = Arc::clone(&state.control);
         let owned = state.owned_by(slot);
         let held_any = !owned.is_empty();
-        let running = owned.iter().filter(|(_, word)| word.state() == Some(State::Running)).count();
+        let scene = Scene::of(&owned, control.report(slot).polled());
         let mut received = Received::new(&mut deliveries);
         for (index, word) in owned {
             match word.state() {
@@ -59,12 +55,13 @@ impl HostQueue {
                     self.requeue_claimed(&mut state, index, dead, received.deliveries)
                 }
                 Some(State::Running) => {
-                    self.lose_running(&mut state, index, dead, running, received.deliveries);
+                    self.lose_running(&mut state, index, dead, scene, received.deliveries);
                 }
                 Some(State::Done) => {
                     let lane = &mut lanes.lanes[slot];
                     self.receive(&control, &mut state, lane, slot, index, &mut received);
                 }
+                _ if state.entries[index].is_between_attempts() => self.let_go(&mut state, index),
                 // CANCELLING: delivered when it was cancelled, or a scribble.
                 _ => {
                     let what = format!("CANCELLING as the state of record {index}");
@@ -103,7 +100,7 @@ impl HostQueue {
         let mut state = self.lock();
         for index in 0..state.entries.len() {
             if let Some(pending) = state.take_pending(index) {
-                let error = self.lost(&pending, dead, Duration::ZERO);
+                let error = self.lost(&pending, dead, Lost::UNSTARTED);
                 deliveries.push_error(&mut state.receivers, &pending, error);
             }
         }
@@ -167,10 +164,12 @@ impl HostQueue {
                 "claimed {} times by workers that died before they ran it",
                 pending.claim_losses
             ));
-            return self.lose(state, index, pending, dead, Duration::ZERO, deliveries);
+            self.free_of_dead(state, index);
+            let error = self.lost(&pending, dead, Lost::UNSTARTED);
+            return deliveries.push_error(&mut state.receivers, &pending, error);
         }
         self.common.counters.requeued.add(1);
-        self.put_back(state, index, pending, 0);
+        self.put_back(state, index, pending);
     }
 
     /// RUNNING in the dead worker: a retry where the caller allowed one, else the end.
@@ -179,52 +178,43 @@ impl HostQueue {
         state: &mut QueueState,
         index: usize,
         dead: &DeadWorker,
-        running: usize,
+        scene: Scene,
         deliveries: &mut Deliveries,
     ) {
-        let started = state.control.records()[index].started();
-        let Some(mut pending) = state.take_pending(index) else {
+        let record = &state.control.records()[index];
+        let (started, progress) = (record.started(), record.progress(record.state().generation()));
+        let Some(pending) = &state.entries[index].pending else {
             return self.free_of_dead(state, index);
         };
-        let ran = Duration::from_nanos(monotonic_ns().saturating_sub(started));
-        let alone = running == 1;
-        match fate(&mut pending, dead, alone) {
-            Fate::Retry => {
-                pending.earlier.push(format!(
-                    "worker {} (pid {}) {} after {ran:?}",
-                    dead.seat, dead.pid, dead.exit
-                ));
-                pending.attempts += 1;
-                self.common.counters.retries.add(1);
-                // A suspect runs alone; who fell with a known culprit does not have to.
-                let flags = if dead.cause == LossCause::Death { Call::ALONE } else { 0 };
-                if pending.options.retries_at_once() || dead.cause != LossCause::Death {
-                    self.put_back(state, index, pending, flags);
-                } else {
-                    state.help_past(index);
-                    state.describe_again(index, pending.function, flags | Call::tag(pending.task));
-                    self.hold(state, index, pending);
-                }
-            }
-            Fate::Lost => self.lose(state, index, pending, dead, ran, deliveries),
+        let running = Duration::from_nanos(monotonic_ns().saturating_sub(started));
+        let suspect = match dead.cause {
+            LossCause::NeighbourTimedOut => scene.polled == Some(index),
+            LossCause::Death | LossCause::Damage => scene.suspects(index),
+        };
+        let lost = Lost { running, suspect, progress };
+        let of_itself = dead.cause == LossCause::Death;
+        let end = End {
+            error: self.lost(pending, dead, lost),
+            counts: match dead.cause {
+                // The pool killed the worker because of a task that held it.
+                LossCause::NeighbourTimedOut => suspect,
+                // Only a death while alone counts.
+                LossCause::Death | LossCause::Damage => scene.running == 1,
+            },
+            // A suspect runs alone, and a bystander that met with that before.
+            alone: of_itself && (suspect || pending.spared > 0),
+            at_once: pending.options.retries_at_once() || !of_itself,
+        };
+        if let Some(error) = self.end_attempt(state, index, Whose::Host, end, deliveries)
+            && let Some(pending) = state.take_pending(index)
+        {
+            self.free_of_dead(state, index);
+            deliveries.push_error(&mut state.receivers, &pending, error);
         }
     }
 
-    fn lose(
-        &self,
-        state: &mut QueueState,
-        index: usize,
-        pending: Pending,
-        dead: &DeadWorker,
-        running: Duration,
-        deliveries: &mut Deliveries,
-    ) {
-        self.free_of_dead(state, index);
-        let error = self.lost(&pending, dead, running);
-        deliveries.push_error(&mut state.receivers, &pending, error);
-    }
-
-    fn lost(&self, pending: &Pending, dead: &DeadWorker, running: Duration) -> TaskError {
+    fn lost(&self, pending: &Pending, dead: &DeadWorker, lost: Lost) -> TaskError {
+        let Lost { running, suspect, progress } = lost;
         let lost = WorkerLost {
             task: pending.task,
             function: self.common.inputs.function_name(pending.function).to_owned(),
@@ -233,26 +223,54 @@ impl HostQueue {
             exit: dead.exit.clone(),
             cause: dead.cause,
             attempt: pending.attempts,
-            attempts_allowed: pending.options.retries + 1 + pending.spared,
+            attempts_allowed: pending.options.retries.saturating_add(1) + pending.spared,
             running,
+            suspect,
+            progress,
             earlier: pending.earlier.to_vec(),
         };
         TaskError::WorkerLost(Box::new(lost))
     }
 }
 
-fn fate(pending: &mut Pending, dead: &DeadWorker, alone: bool) -> Fate {
-    let retries = pending.options.retries;
-    if retries == 0 {
-        return Fate::Lost;
+/// What is known of one task in a dead worker.
+#[derive(Clone, Copy, Debug)]
+struct Lost {
+    running: Duration,
+    suspect: bool,
+    progress: Option<u64>,
+}
+
+impl Lost {
+    /// Of a task that never ran in it.
+    const UNSTARTED: Self = Self { running: Duration::ZERO, suspect: true, progress: None };
+}
+
+/// What was running when a worker died.
+#[derive(Clone, Copy, Debug)]
+struct Scene {
+    /// Tasks that had been started and were not over.
+    running: usize,
+    /// The one of them whose future was being polled, if the worker said so.
+    polled: Option<usize>,
+}
+
+impl Scene {
+    fn of(owned: &[(usize, StateWord)], polled: Polled) -> Self {
+        let running = owned.iter().filter(|(_, word)| word.state() == Some(State::Running)).count();
+        let polled = polled.record().map(|index| index as usize);
+        // A worker's word: believed only where it names a task that could have been the cause.
+        let could = [State::Running, State::Cancelling].map(Some);
+        let polled = polled.filter(|&at| {
+            owned.iter().any(|(index, word)| *index == at && could.contains(&word.state()))
+        });
+        Self { running, polled }
     }
-    // Killed because of another task, or one of several suspects: no attempt is lost.
-    if dead.cause == LossCause::NeighbourTimedOut || !alone {
-        pending.spared += 1;
-        return Fate::Retry;
+
+    /// Returns whether the task of record `index` may have been the cause.
+    fn suspects(&self, index: usize) -> bool {
+        self.polled.is_none_or(|polled| polled == index)
     }
-    pending.failures += 1;
-    if pending.failures > retries { Fate::Lost } else { Fate::Retry }
 }
 
 impl QueueState {

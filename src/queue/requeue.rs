@@ -3,7 +3,6 @@
 
 use crate::ring::split_place;
 use crate::sys::clock::monotonic_ns;
-use crate::table::Call;
 use crate::task::TaskError;
 
 use super::delivery::Deliveries;
@@ -13,18 +12,12 @@ use super::{HostQueue, QueueState};
 
 impl HostQueue {
     /// Queues the task again: head past its old entry *first*, then QUEUED, then the push.
-    pub(super) fn put_back(
-        &self,
-        state: &mut QueueState,
-        index: usize,
-        pending: Pending,
-        flags: u32,
-    ) {
+    pub(super) fn put_back(&self, state: &mut QueueState, index: usize, pending: Pending) {
         state.help_past(index);
         let class = usize::from(pending.options.priority);
         let (limit, attempt) = (pending.options.run_limit(), Attempt(pending.attempts));
         let ticket = Ticket { queue: self.index, record: index as u32, task: pending.task };
-        state.describe_again(index, pending.function, flags | Call::tag(pending.task));
+        state.describe_again(index, pending.call());
         state.set_pending(index, pending);
         state.enqueue(index, class);
         self.time_attempt(ticket, limit, attempt, monotonic_ns());
@@ -47,11 +40,11 @@ impl HostQueue {
         deliveries: &mut Deliveries,
     ) {
         if state.entries[index].held {
-            let pending = state.entries[index].pending.as_ref();
-            let (function, task) = pending.map_or((0, 0), |p| (p.function, p.task));
-            state.describe_again(index, function, Call::tag(task));
             state.control.records()[index].hold(state.entries[index].generation);
             return;
+        }
+        if state.entries[index].is_between_attempts() {
+            return self.let_go(state, index);
         }
         let Some(mut pending) = state.take_pending(index) else {
             // Cancelled, and its worker is gone.
@@ -70,7 +63,7 @@ impl HostQueue {
             deliveries.push_error(&mut state.receivers, &pending, error);
             return;
         }
-        self.put_back(state, index, pending, 0);
+        self.put_back(state, index, pending);
     }
 }
 

@@ -333,7 +333,7 @@ impl QueueState {
         pending: Pending,
     ) {
         let (index, class) = (index as usize, usize::from(class));
-        let call = Call { function: pending.function, flags: Call::tag(pending.task) };
+        let call = pending.call();
         self.control.records()[index].describe(call, words, inline);
         // The private entry first, then the record, then the ring.
         let entry = &mut self.entries[index];
@@ -359,9 +359,9 @@ impl QueueState {
     }
 
     /// Describes the call and its input once more, from the host's own copy.
-    pub(super) fn describe_again(&self, index: usize, function: u32, flags: u32) {
+    pub(super) fn describe_again(&self, index: usize, call: Call) {
         let copy = &self.entries[index].copy;
-        self.control.records()[index].describe(Call { function, flags }, copy.words, copy.inline());
+        self.control.records()[index].describe(call, copy.words, copy.inline());
     }
 
     /// QUEUED behind head → QUEUED with a new entry, unless a worker has claimed it since `seen`.

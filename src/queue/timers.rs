@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::{Mutex, MutexGuard};
 
+use crate::control::Polled;
 use crate::sync::lock;
 
 use super::entry::Ticket;
@@ -39,6 +40,9 @@ pub(crate) enum TaskDue {
     /// This use of the record was in a worker's hands when its limit was counted from there: it is
     /// over now, whatever the worker says of its start.
     Overdue(Generation),
+    /// The limit of this use of the record is over, and another task's future was being polled, at
+    /// that turn: where it still is, that task holds the worker.
+    Held(Generation, Polled),
     /// A HELD task is queued again.
     Retry,
 }

@@ -35,7 +35,7 @@ impl Supervisor {
         let slot = usize::from(id.slot);
         let control = queue.control();
         let report = control.report(slot);
-        let (phase, completed) = (report.phase(), report.completed() > 0);
+        let (phase, completed) = (report.phase(), report.has_completed());
         let exit = worker.exit.clone().unwrap_or(WorkerExit::Unknown);
         let text = (phase == Some(Phase::InitFailed)).then(|| queue.failure_text(slot)).flatten();
         let cause = worker.killed.unwrap_or(LossCause::Death);

@@ -6,7 +6,7 @@
 
 #![allow(unsafe_code)] // An island: one hint to the processor.
 
-use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 use super::payload::{INLINE_INPUT, INLINE_OUTPUT, InputDesc, OutputDesc};
 
@@ -29,11 +29,11 @@ pub struct Record {
     pub(super) state: AtomicU64,
     /// Where its newest ring entry is: `{ class:2, position:62 }`.
     pub(super) position: AtomicU64,
-    /// `{ flags:32, function:32 }`.
+    /// `{ flags:32, attempts:16, function:16 }`.
     call: AtomicU64,
     /// Where the input is; see [`InputDesc`].
     input: [AtomicU64; 2],
-    /// Where the output is; see [`OutputDesc`].
+    /// Where the output is; see [`OutputDesc`]. While the task runs: how far it says that it is.
     output: [AtomicU64; 2],
     /// When the owner started it: `CLOCK_MONOTONIC` in nanoseconds.
     started: AtomicU64,
@@ -51,8 +51,10 @@ const _: () = {
 /// What the host says about a task besides its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// The task function's number in the table of function entries.
+    /// The task function's number in the table of function entries, below 65,536.
     pub function: u32,
+    /// Attempts that were made before this one; at 65,535 it stays.
+    pub attempts: u16,
     /// [`Call::ALONE`] or nothing, and the task's [`tag`](Call::tag).
     pub flags: u32,
 }
@@ -88,7 +90,7 @@ impl Default for Record {
     }
 }
 
-// All accesses below are Relaxed: the bytes are carried by the state word's Release (publish,
+// Accesses below are Relaxed where they do not say why not: the bytes are carried by the state word's Release (publish,
 // commit) and Acquire (claim, receive).
 impl Record {
     /// Has the processor fetch the record's first line, for a look at it soon.
@@ -104,7 +106,10 @@ impl Record {
     /// The host describes the task, with its input's [`words`](InputDesc::words); inline bytes go
     /// along.
     pub fn describe(&self, call: Call, [place, rest]: [u64; 2], inline: &[u8]) {
-        self.call.store(u64::from(call.flags) << 32 | u64::from(call.function), Relaxed);
+        let Call { function, attempts, flags } = call;
+        debug_assert!(function <= u32::from(u16::MAX));
+        let word = u64::from(flags) << 32 | u64::from(attempts) << 16 | u64::from(function);
+        self.call.store(word, Relaxed);
         self.input[0].store(place, Relaxed);
         self.input[1].store(rest, Relaxed);
         store_bytes(&self.inline_input, inline);
@@ -113,7 +118,8 @@ impl Record {
     /// Returns what is to be called.
     pub(crate) fn call(&self) -> Call {
         let word = self.call.load(Relaxed);
-        Call { function: word as u32, flags: (word >> 32) as u32 }
+        let (function, attempts) = (word as u32 & 0xFFFF, (word >> 16) as u16);
+        Call { function, attempts, flags: (word >> 32) as u32 }
     }
 
     /// Returns where the input is.
@@ -130,8 +136,27 @@ impl Record {
     pub fn describe_output(&self, output: OutputDesc, inline: &[u8]) {
         let [place, rest] = output.words();
         self.output[0].store(place, Relaxed);
-        self.output[1].store(rest, Relaxed);
+        // Release: pairs with the Acquire in `progress`, which is not to take this word for one.
+        self.output[1].store(rest, Release);
         store_bytes(&self.inline_output, inline);
+    }
+
+    /// The owner says how far the task is, of which its `generation` is; between RUNNING and the
+    /// description of the output, whose words it uses.
+    pub(crate) fn set_progress(&self, generation: u32, progress: u64) {
+        self.output[1].store(progress, Relaxed);
+        // Release: the number is there when its tag is seen.
+        self.output[0].store(progress_tag(generation), Release);
+    }
+
+    /// Returns how far the task of this `generation` says that it is; `None` if it has not said so,
+    /// or has ended.
+    pub(crate) fn progress(&self, generation: u32) -> Option<u64> {
+        let tag = progress_tag(generation);
+        let is_tagged = self.output[0].load(Acquire) == tag;
+        // Acquire: where this is an output's word, the look after it finds the tag gone.
+        let progress = self.output[1].load(Acquire);
+        (is_tagged && self.output[0].load(Relaxed) == tag).then_some(progress)
     }
 
     /// Returns where the output is, as the owner says; not to be trusted.
@@ -153,6 +178,11 @@ impl Record {
     pub(crate) fn started(&self) -> u64 {
         self.started.load(Relaxed)
     }
+}
+
+/// Says that the word behind it is a progress: a place that no output has.
+fn progress_tag(generation: u32) -> u64 {
+    u64::from(generation) << 8 | 0xE
 }
 
 fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
@@ -180,12 +210,13 @@ mod tests {
         for len in 0..=INLINE_INPUT {
             let bytes: Vec<u8> = (0..len).map(|i| i as u8 ^ 0xA5).collect();
             let input = InputDesc { len: len as u32, place: Place::Inline };
-            record.describe(Call { function: 7, flags: Call::ALONE }, input.words(), &bytes);
+            let call = Call { function: 7, attempts: u16::MAX, flags: Call::ALONE };
+            record.describe(call, input.words(), &bytes);
             let mut back = vec![0; len];
             record.read_inline_input(&mut back);
             assert_eq!(back, bytes);
             assert_eq!(record.input(), input);
-            assert_eq!(record.call(), Call { function: 7, flags: Call::ALONE });
+            assert_eq!(record.call(), call);
         }
     }
 
@@ -194,15 +225,29 @@ mod tests {
         let record = Record::default();
         let flags = Call::ALONE | Call::tag((5 << 32) + 77);
         let input = InputDesc { len: 0, place: Place::Inline };
-        record.describe(Call { function: 3, flags }, input.words(), &[]);
+        record.describe(Call { function: 3, attempts: 0, flags }, input.words(), &[]);
         assert_eq!((record.call().task(), record.call().flags & 1), (77, Call::ALONE));
+    }
+
+    #[test]
+    fn a_progress_is_of_one_attempt_and_ends_with_its_output() {
+        let record = Record::default();
+        assert_eq!(record.progress(0), None);
+        record.set_progress(7, u64::MAX);
+        assert_eq!((record.progress(7), record.progress(8)), (Some(u64::MAX), None));
+        record.set_progress(7, 3);
+        assert_eq!(record.progress(7), Some(3));
+        let word = OutputDesc { status: 0, elapsed_ns: 0, len: 1, place: Place::Word(5) };
+        record.describe_output(word, &[]);
+        assert_eq!(record.progress(7), None);
     }
 
     #[test]
     fn input_and_output_share_no_bytes() {
         let record = Record::default();
         let input = InputDesc { len: 64, place: Place::Inline };
-        record.describe(Call { function: 0, flags: 0 }, input.words(), &[1; INLINE_INPUT]);
+        let call = Call { function: 0, attempts: 0, flags: 0 };
+        record.describe(call, input.words(), &[1; INLINE_INPUT]);
         record.describe_output(
             OutputDesc { status: 1, elapsed_ns: 0, len: 128, place: Place::Inline },
             &[2; INLINE_OUTPUT],

@@ -36,6 +36,9 @@ pub enum TaskError {
         /// Whether it was running when time ran out.
         started: bool,
     },
+    /// Another task held the worker for so long that this one's time ran out without it.
+    #[error("{0}")]
+    NeighbourBlocked(Box<Blocked>),
     /// The worker that ran the task died.
     #[error("{0}")]
     WorkerLost(Box<WorkerLost>),
@@ -62,6 +65,29 @@ pub enum TaskError {
     Corrupt(String),
 }
 
+/// A task whose time ran out while another one held their worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Blocked {
+    /// The time that the task was given.
+    pub limit: Duration,
+    /// The number of the task that held the worker, in its pool.
+    pub by: u64,
+    /// The name of that task's function.
+    pub function: String,
+}
+
+impl std::fmt::Display for Blocked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { limit, by, function } = self;
+        write!(
+            f,
+            "the task did not end within {limit:?}, because task {by} ({function}) held its worker \
+             and let no other run: give that one await points or a pool with child_concurrency(1)"
+        )
+    }
+}
+
 /// A worker that died with a task, and the task's attempts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -84,6 +110,12 @@ pub struct WorkerLost {
     pub attempts_allowed: u32,
     /// How long the task had been running.
     pub running: Duration,
+    /// Whether the task may have been what ended the worker: it was the one that ran at that
+    /// moment, or nothing says which one did. False for a bystander: another task was running, and
+    /// this one waited for something.
+    pub suspect: bool,
+    /// How far the task had come, if it said so with [`progress`](crate::progress).
+    pub progress: Option<u64>,
     /// What ended the earlier attempts, oldest first.
     pub earlier: Vec<String>,
 }
@@ -94,7 +126,7 @@ pub struct WorkerLost {
 pub enum LossCause {
     /// It died by itself, or another process killed it.
     Death,
-    /// The pool killed it because a neighbour of the task did not obey its deadline.
+    /// The pool killed it because a task in it did not obey its deadline, or a cancel that kills.
     NeighbourTimedOut,
     /// The pool killed it because it had damaged shared memory.
     Damage,
@@ -107,7 +139,8 @@ impl std::fmt::Display for WorkerLost {
         match self.cause {
             LossCause::Death => {}
             LossCause::NeighbourTimedOut => {
-                f.write_str(" because another task in it did not obey its deadline")?;
+                let which = if self.suspect { "it" } else { "another task in it" };
+                write!(f, " because {which} did not obey its deadline")?;
             }
             LossCause::Damage => f.write_str(" because it had damaged shared memory")?,
         }
@@ -116,6 +149,9 @@ impl std::fmt::Display for WorkerLost {
             " on attempt {attempt} of {attempts_allowed}, {:?} after its start",
             self.running
         )?;
+        if !self.suspect && self.cause == LossCause::Death {
+            f.write_str(" (a bystander: another task was running at that moment)")?;
+        }
         self.earlier
             .iter()
             .enumerate()
@@ -138,6 +174,17 @@ impl TaskError {
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self, Self::NotSubmitted(error) if matches!(**error, Error::Full))
+    }
+
+    /// Returns whether another task is what ended this one: it held their worker, or was running
+    /// when that died.
+    #[must_use]
+    pub fn is_bystander(&self) -> bool {
+        match self {
+            Self::NeighbourBlocked(_) => true,
+            Self::WorkerLost(lost) => !lost.suspect,
+            _ => false,
+        }
     }
 
     /// Returns what the worker's death says, if that is what ended the task.

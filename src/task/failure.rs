@@ -3,8 +3,12 @@
 use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt;
+use std::pin::Pin;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use super::codec;
 
 /// How a task ended, as its worker saw it: the `status` of an output descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +52,9 @@ impl Status {
     }
 }
 
-/// An error that a task function returned, as text: the error's own type stays in the worker.
+/// An error that a task function returned: its text and the texts of its causes, and the error
+/// itself where it travelled as a [`TypedError`](crate::TypedError); see
+/// [`downcast`](Self::downcast).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskFailure(Box<Failure>);
 
@@ -59,15 +65,20 @@ struct Failure {
     chain: Vec<String>,
     type_name: String,
     code: Option<i32>,
+    /// The error itself, encoded.
+    value: Option<Vec<u8>>,
 }
 
 impl TaskFailure {
     fn new(message: String, chain: Vec<String>, type_name: String) -> Self {
-        Self(Box::new(Failure { message, chain, type_name, code: None }))
+        Self(Box::new(Failure { message, chain, type_name, code: None, value: None }))
     }
 
     /// Takes down `error`: its text, its type and, where the type shows one, the chain of causes.
     pub(crate) fn of<E: fmt::Display + 'static>(error: &E) -> Self {
+        if let Some(typed) = (error as &dyn Any).downcast_ref::<TypedError>() {
+            return (*typed.0).clone();
+        }
         let message = error.to_string();
         let chain = chain_of(error, &message);
         Self::new(message, chain, std::any::type_name::<E>().to_owned())
@@ -104,6 +115,50 @@ impl TaskFailure {
         &self.0.chain
     }
 
+    /// Returns the error itself, if it is an `E` that travelled as a
+    /// [`TypedError`](crate::TypedError).
+    ///
+    /// ```
+    /// use aiopool::{Pool, TaskError, typed};
+    ///
+    /// #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    /// enum FetchError {
+    ///     NotFound,
+    ///     Busy { seconds: u32 },
+    /// }
+    ///
+    /// impl std::fmt::Display for FetchError {
+    ///     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    ///         write!(f, "{self:?}")
+    ///     }
+    /// }
+    ///
+    /// async fn fetch(_url: String) -> Result<String, FetchError> {
+    ///     Err(FetchError::Busy { seconds: 3 })
+    /// }
+    ///
+    /// # fn main() -> aiopool::Result<()> {
+    /// let pool = Pool::builder().processes(1).build()?;
+    /// match pool.try_apply(typed(fetch), "http://example.org/".into()).wait().unwrap_err() {
+    ///     TaskError::Failed(failure) => match failure.downcast::<FetchError>() {
+    ///         Some(error) => assert_eq!(error, FetchError::Busy { seconds: 3 }),
+    ///         None => panic!("{failure}"),
+    ///     },
+    ///     other => panic!("{other}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn downcast<E: DeserializeOwned + 'static>(&self) -> Option<E> {
+        let value = self.0.value.as_ref()?;
+        // Before the bytes are decoded: those of another type could be an `E`, too.
+        if self.0.type_name != std::any::type_name::<E>() {
+            return None;
+        }
+        codec::decode(value).ok()
+    }
+
     /// Returns the name of the error's type in the worker; empty for an error of another language.
     #[must_use]
     pub fn type_name(&self) -> &str {
@@ -115,6 +170,53 @@ impl fmt::Display for TaskFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
         self.0.chain.iter().try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}
+
+/// An error that travels as itself: beside its text, serde carries its value, and the host gets it
+/// back with [`TaskFailure::downcast`](crate::TaskFailure::downcast).
+///
+/// [`typed`](crate::typed) makes a task function of one whose error serde can encode. A function
+/// may also return `Result<T, TypedError>`: `?` and `into` make one of any such error.
+#[derive(Clone, Debug)]
+pub struct TypedError(Box<TaskFailure>);
+
+impl fmt::Display for TypedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<E: fmt::Display + Serialize + 'static> From<E> for TypedError {
+    fn from(error: E) -> Self {
+        let mut failure = TaskFailure::of(&error);
+        let mut value = Vec::new();
+        // An error that cannot be encoded has its text.
+        if codec::encode(&error, &mut value).is_ok() {
+            failure.0.value = Some(value);
+        }
+        Self(Box::new(failure))
+    }
+}
+
+/// A task function of one that returns a `Result`, whose error travels as itself.
+///
+/// For the verbs that begin with `try_`. The error implements [`Display`](std::fmt::Display) and
+/// serde's traits; [`TaskFailure::downcast`](crate::TaskFailure::downcast) gives it back, also to
+/// the predicate of [`TaskOptions::retry_if`](crate::TaskOptions::retry_if).
+pub fn typed<F, A, Fut, T, E>(
+    function: F,
+) -> impl Fn(A) -> Pin<Box<dyn Future<Output = Result<T, TypedError>>>> + Copy + Send + 'static
+where
+    F: Fn(A) -> Fut + Copy + Send + 'static,
+    Fut: Future<Output = Result<T, E>> + 'static,
+    A: 'static,
+    T: 'static,
+    E: fmt::Display + Serialize + DeserializeOwned + 'static,
+{
+    move |argument| {
+        let future = function(argument);
+        Box::pin(async move { future.await.map_err(TypedError::from) })
     }
 }
 

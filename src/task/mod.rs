@@ -13,17 +13,19 @@ mod failure;
 pub(crate) mod function;
 mod options;
 pub(crate) mod outcome;
+mod predicate;
 mod task_fn;
 
 pub use codec::described::{self, Described};
-pub use error::{LossCause, TaskError, WorkerLost};
+pub use error::{Blocked, LossCause, TaskError, WorkerLost};
 pub use exception::LiveError;
 pub use exit::WorkerExit;
-pub use failure::{TaskFailure, TaskPanic};
+pub use failure::{TaskFailure, TaskPanic, TypedError, typed};
 pub use options::TaskOptions;
 pub use task_fn::{Argument, TaskFn, TryTaskFn, Value, sync_fn};
 
 pub use failure::Status;
 pub(crate) use failure::panic_text;
 pub use outcome::{Outcome, Payload};
+pub(crate) use predicate::Predicate;
 pub(crate) use task_fn::{IsResult, Stateless};

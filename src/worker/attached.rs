@@ -261,6 +261,21 @@ impl AttachedWorker {
         Ok(())
     }
 
+    /// Says how far `task` is, as [`progress`](crate::progress) does for a task of a pool's own
+    /// workers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] when there is no such task, or it is over.
+    pub fn progress(&mut self, task: u64, number: u64) -> Result<()> {
+        let unfinished = self.tasks.get(&task).filter(|in_flight| !in_flight.held.is_over());
+        let Some(in_flight) = unfinished else {
+            return Err(Error::Misuse("there is no such task in this worker, or it is over"));
+        };
+        self.engine.set_progress(&in_flight.held.task, number);
+        Ok(())
+    }
+
     /// Returns a block of `len` bytes for the output of `task`, to be filled in place. The task is
     /// then completed with the bytes that are there, which are not copied.
     ///

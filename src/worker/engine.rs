@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::arena::{AllocError, Block};
-use crate::control::{Control, Phase, Shape};
+use crate::control::{Control, Phase, Polled, Shape};
 use crate::doorbell::{Armed, Attention};
 use crate::ring::{Claim, LaneWriter, MAX_CLASSES, claim};
 use crate::shm::Region;
@@ -25,6 +25,7 @@ use super::claimed::{Claimed, now};
 use super::last_words::{self, LastWords};
 use super::outputs::{Outputs, no_space};
 use super::start::WorkerFds;
+use super::view::View;
 
 /// A lower class is served first once it was passed over this many times.
 const AGEING: u32 = 32;
@@ -72,6 +73,8 @@ pub struct Engine {
     searching: bool,
     /// See [`may_end`](Self::may_end).
     may_end: bool,
+    /// Whose future is polled, as the report says.
+    polled: Polled,
 }
 
 impl Engine {
@@ -112,6 +115,7 @@ impl Engine {
             woken: false,
             searching: false,
             may_end: false,
+            polled: Polled::default(),
         })
     }
 
@@ -216,6 +220,29 @@ impl Engine {
                 false
             }
         }
+    }
+
+    /// Says that the future of record `index` is polled, or dropped, from now on: one store, by
+    /// which the host tells the task that holds or kills this worker from its neighbours.
+    #[inline]
+    pub(crate) fn polls(&mut self, index: u32) {
+        self.polled = self.polled.next(index);
+        self.control.report(self.slot).set_polled(self.polled);
+    }
+
+    /// Says that other code runs than a task's own: its subtasks, perhaps, or none.
+    pub(crate) fn polls_none(&mut self) {
+        self.control.report(self.slot).set_polled(self.polled.none());
+    }
+
+    /// Says how far a task is that was started and has no output.
+    pub(crate) fn set_progress(&self, task: &Claimed, progress: u64) {
+        self.record(task).set_progress(task.word.generation(), progress);
+    }
+
+    /// Returns what code of tasks sees of this worker.
+    pub(crate) fn view(&self) -> View {
+        View::new(Arc::clone(&self.control), self.slot, self.me)
     }
 
     /// Returns what the task calls.
@@ -491,7 +518,7 @@ impl Engine {
         // C6: dies here → DONE, no lane word; recovery finds it by its owner.
         crash::here(Point::C6);
         self.lane.push(self.control.lane(self.slot), record);
-        self.control.report(self.slot).count_completed();
+        self.control.report(self.slot).note_completed();
         // C7: dies here → DONE and in the lane; the death itself wakes the supervisor.
         crash::here(Point::C7);
         if let Some(armed) = self.control.host_flag().armed() {

@@ -102,7 +102,7 @@ impl LastWords {
         // C5 and C6 as in `Engine::complete`; refused if the host has cancelled the task.
         let committed = record.try_commit(task.word).is_ok();
         if committed {
-            self.control.report(self.slot).count_completed();
+            self.control.report(self.slot).note_completed();
         }
         committed
     }

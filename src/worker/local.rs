@@ -9,6 +9,7 @@ use std::rc::Rc;
 use crate::sys::process;
 
 use super::outputs::Outputs;
+use super::view::{Attempt, View};
 
 thread_local! {
     static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
@@ -19,6 +20,7 @@ struct Local {
     /// This process; a child that a task forks has a copy of all this.
     process: u32,
     outputs: Outputs,
+    view: View,
     state: HashMap<TypeId, Rc<dyn Any>>,
 }
 
@@ -77,6 +79,87 @@ impl WorkerContext {
     }
 }
 
+/// The task that the calling code runs in, for code that computes or has threads of its own.
+///
+/// There is one on the worker's executor thread while the task's own future is polled; subtasks and
+/// threads are given it.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// async fn work(_: u64) -> u32 {
+///     let task = aiopool::TaskContext::current().expect("this is a task");
+///     let same = task.clone();
+///     std::thread::spawn(move || while !same.is_cancelled() { /* a piece of the work */
+/// # break;
+///     });
+///     task.attempt()
+/// }
+///
+/// let pool = aiopool::Pool::builder().processes(1).build()?;
+/// assert_eq!(pool.apply(work, 7).wait()?, 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct TaskContext {
+    attempt: u32,
+    of: Attempt,
+}
+
+impl TaskContext {
+    /// Returns the task whose future is being polled on this thread, or `None` outside of one.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        let of = with_local(|local| local.view.attempt()).flatten()?;
+        Some(Self { attempt: of.number(), of })
+    }
+
+    /// Returns the number of this attempt, from 1; above 65,536 it stays.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Returns whether the task was cancelled, ran out of time, or is over: nothing waits for what
+    /// it does. May be asked from any thread of the worker; costs one load.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.of.is_over()
+    }
+}
+
+/// Returns whether the task that the caller runs in was cancelled or ran out of time: its caller
+/// has that outcome already, and what it returns is dropped. False outside of a task.
+///
+/// For functions that compute, async or not: one that never awaits is not stopped by a cancel, so
+/// it asks from time to time, which costs a few loads.
+///
+/// ```
+/// fn count_primes(below: u64) -> u64 {
+///     let is_prime = |n: &u64| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+///     (2..below).take_while(|_| !aiopool::is_cancelled()).filter(is_prime).count() as u64
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = aiopool::Pool::builder().processes(1).build()?;
+/// assert_eq!(pool.apply(aiopool::sync_fn(count_primes), 100).wait()?, 25);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub fn is_cancelled() -> bool {
+    with_local(|local| local.view.is_cancelled()).unwrap_or(false)
+}
+
+/// Says how far the task is that the caller runs in, for [`Task::progress`](crate::Task::progress)
+/// in the host, and for [`WorkerLost::progress`](crate::WorkerLost::progress) should the worker
+/// die. What the number counts is the caller's to say. Two stores; nothing is woken by it.
+///
+/// Returns false outside of a task, and in its subtasks and threads: there it does nothing.
+pub fn progress(number: u64) -> bool {
+    with_local(|local| local.view.set_progress(number)).unwrap_or(false)
+}
+
 /// `None` outside of a worker's executor thread, and where that is ending and has lost its own.
 fn with_local<R>(f: impl FnOnce(&Local) -> R) -> Option<R> {
     LOCAL.try_with(|local| local.borrow().as_ref().map(f)).ok().flatten()
@@ -99,9 +182,9 @@ pub(crate) fn in_child() -> bool {
 
 /// Makes the calling thread the executor thread of worker `worker_id`, whose tasks can fill blocks
 /// of `outputs` in place.
-pub(super) fn enter(worker_id: u32, outputs: Outputs) {
+pub(super) fn enter(worker_id: u32, outputs: Outputs, view: View) {
     let process = process::own_pid();
-    let local = Local { worker_id, process, outputs, state: HashMap::new() };
+    let local = Local { worker_id, process, outputs, view, state: HashMap::new() };
     LOCAL.with(|cell| *cell.borrow_mut() = Some(local));
 }
 

@@ -19,6 +19,7 @@ mod root;
 mod slots;
 mod spin;
 mod start;
+mod view;
 
 use std::os::fd::AsFd;
 use std::panic::AssertUnwindSafe;
@@ -32,7 +33,7 @@ use crate::task::exception;
 pub use attached::{AttachedWorker, Completion, Event};
 pub(crate) use config::{Hook, WorkerConfig};
 pub(crate) use functions::set_by_name;
-pub use local::WorkerContext;
+pub use local::{TaskContext, WorkerContext, is_cancelled, progress};
 pub(crate) use local::{in_child, outputs as arena_of_this_worker};
 pub(crate) use outputs::{LoanError, OutputLoan};
 pub use start::{WorkerFds, WorkerStart};
@@ -123,7 +124,7 @@ fn serve(
     if last_words::NEEDED {
         last_words::prepare(engine.last_words().map_err(|e| e.to_string())?);
     }
-    local::enter(seat, engine.outputs().clone());
+    local::enter(seat, engine.outputs().clone(), engine.view());
     if let Some(handler) = hooks.exception_handler {
         exception::set_handler(handler);
     }

@@ -114,6 +114,7 @@ impl<'e> Root<'e> {
 
     fn run(&mut self, task: Claimed, started: u64) {
         let call = self.engine.call(&task);
+        self.engine.polls(task.record);
         let function = self.functions.get(self.engine.requests(), call.function);
         let name = || function.as_ref().map_or("unknown", |(vtable, _)| (vtable.name)());
         let span = tracing::info_span!("task", task = call.task(), function = name());
@@ -145,6 +146,9 @@ impl<'e> Root<'e> {
     }
 
     fn poll_slot(&mut self, index: usize) {
+        if let Some(held) = self.slots.held(index) {
+            self.engine.polls(held.task.record);
+        }
         let Poll::Ready(status) = self.slots.poll(index, &mut self.output) else {
             return self.spin.forget_now();
         };
@@ -208,6 +212,10 @@ impl<'e> Root<'e> {
         for (index, _) in in_hand.attend(engine, || slots.held_all()) {
             if let Some(held) = self.slots.held(index) {
                 self.in_hand.drop_outcome(held);
+            }
+            if let Some(held) = self.slots.held(index) {
+                // Its drop may be long, and may end the process.
+                self.engine.polls(held.task.record);
             }
             let Some(task) = self.slots.vacate(index) else { continue };
             self.in_hand.vacated();
@@ -285,11 +293,13 @@ impl Future for Root<'_> {
             this.attend();
             this.place_outputs();
             if let Some(leave) = this.left() {
+                this.engine.polls_none();
                 return Poll::Ready(leave);
             }
             if this.step() {
                 polls += 1;
                 if polls >= POLLS_PER_TURN || !coop::has_budget_remaining() {
+                    this.engine.polls_none();
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -301,6 +311,7 @@ impl Future for Root<'_> {
             if this.lie_down() {
                 continue;
             }
+            this.engine.polls_none();
             this.spin.rest();
             return Poll::Pending;
         }

@@ -2,6 +2,7 @@
 
 mod attached;
 mod basics;
+mod cancel;
 mod dead_man;
 mod deadlines;
 mod events;
@@ -10,6 +11,7 @@ mod keyed;
 mod options;
 mod process;
 mod promises;
+mod retries;
 mod schedulers;
 mod spawn;
 mod stats;

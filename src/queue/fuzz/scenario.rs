@@ -140,7 +140,7 @@ impl<'b> Scenario<'b> {
         // As the supervisor reads it.
         let control = self.queue.control();
         let report = control.report(slot);
-        let (_, _) = (report.phase(), report.completed());
+        let (_, _) = (report.phase(), report.has_completed());
         let _ = self.queue.failure_text(slot);
         let exit = WorkerExit::Unknown;
         self.queue.recover(&DeadWorker { id: worker.id, seat: 0, pid: 1, exit, cause });
@@ -160,8 +160,14 @@ impl<'b> Scenario<'b> {
         let options = TaskOptions::new()
             .retries(retries)
             .retry_on_error(retries > 0)
+            .retry_on_timeout(retries > 0)
             .priority(priority)
             .timeout(Duration::from_secs(3600));
+        let options = match self.choices.below(4) {
+            0 => options.retry_if(|_| true),
+            1 => options.retry_if(|error| matches!(error, TaskError::Failed(_))),
+            _ => options,
+        };
         self.submit_with(&vec![7; len], options);
     }
 
@@ -254,7 +260,9 @@ impl<'b> Scenario<'b> {
         }
         let pick = self.choices.below(self.tickets.len() as u64) as usize;
         let ticket = self.tickets[pick];
-        let reason = [Reason::Cancel, Reason::Deadline][self.choices.below(2) as usize];
+        let reasons =
+            [Reason::Cancel, Reason::Deadline, Reason::Blocked(3), Reason::CancelWithin(1)];
+        let reason = reasons[self.choices.below(4) as usize];
         self.queue.cancel(ticket, reason);
     }
 

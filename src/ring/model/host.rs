@@ -66,7 +66,11 @@ impl Host {
         self.entries[index].pending = Some(task);
         queue.inputs[index].write(task as u64);
         let input = InputDesc { len: 8, place: Place::Word(task as u64) };
-        queue.records[index].describe(Call { function: 0, flags: 0 }, input.words(), &[]);
+        queue.records[index].describe(
+            Call { function: 0, attempts: 0, flags: 0 },
+            input.words(),
+            &[],
+        );
         self.queue_up(queue, index);
         true
     }

@@ -32,7 +32,7 @@ fn submit(control: &Control, position: u64) {
 fn submit_as(control: &Control, position: u64, index: u32) {
     let record = &control.records()[index as usize];
     let input = InputDesc { len: 8, place: Place::Word(position) };
-    record.describe(Call { function: 0, flags: 0 }, input.words(), &[]);
+    record.describe(Call { function: 0, attempts: 0, flags: 0 }, input.words(), &[]);
     record.publish(position as u32 + 1, place(0, position));
     control.ring(0).push(position, index);
 }
