@@ -74,8 +74,8 @@ impl Pending {
 }
 
 impl HostQueue {
-    /// Ends an attempt of the task of record `index`, which is `whose`. Returns the error if that is
-    /// the task's end; the caller delivers it.
+    /// Ends an attempt of the task of record `index`, which is `whose`. Returns the error if the
+    /// task ends with it; the caller delivers it.
     pub(super) fn end_attempt(
         &self,
         state: &mut QueueState,

@@ -20,7 +20,7 @@ use super::{HostQueue, QueueState};
 pub(crate) enum Reason {
     /// Its owner wants it no more.
     Cancel,
-    /// The same, and a worker that has not dropped it after so many nanoseconds is killed.
+    /// The same, and a worker that has not dropped it after that many nanoseconds is killed.
     CancelWithin(u64),
     /// Its time is up.
     Deadline,
@@ -263,7 +263,7 @@ impl HostQueue {
         let mut error = self.error_of(state, reason, &pending.options, owner.is_some());
         if owner.is_some() && !reason.is_cancel() {
             let counts = reason == Reason::Deadline;
-            // Who is blocked again and again gets a worker of its own.
+            // A task that is blocked again and again gets a worker of its own.
             let alone = !counts && pending.spared > 0;
             let end = End { error, counts, alone, at_once: false };
             match self.end_attempt(state, index, Whose::Worker, end, deliveries) {

@@ -127,7 +127,7 @@ impl Deliveries {
 
     /// The caller is done with this one, which is empty.
     pub(super) fn keep(self: Box<Self>) {
-        debug_assert!(self.is_empty());
+        debug_assert!(self.is_settled());
         // A thread that is about to end keeps nothing.
         let _ = SPARE.try_with(|spare| spare.set(Some(self)));
     }
@@ -183,7 +183,7 @@ impl Deliveries {
     }
 
     /// Returns whether there is nothing to be done with it.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.outcomes.is_empty() && self.questions.is_empty()
     }
 

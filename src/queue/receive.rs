@@ -91,7 +91,7 @@ impl HostQueue {
         self.drain_lanes(&mut lanes, &mut deliveries);
         drop(lanes);
         let delivered = deliveries.len();
-        if deliveries.is_empty() {
+        if deliveries.is_settled() {
             self.common.inputs.wake_waiting();
         } else {
             self.deliver(&mut deliveries);

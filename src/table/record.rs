@@ -90,8 +90,8 @@ impl Default for Record {
     }
 }
 
-// Accesses below are Relaxed where they do not say why not: the bytes are carried by the state word's Release (publish,
-// commit) and Acquire (claim, receive).
+// Accesses below are Relaxed where they do not say why not: the bytes are carried by the state
+// word's Release (publish, commit) and Acquire (claim, receive).
 impl Record {
     /// Has the processor fetch the record's first line, for a look at it soon.
     pub fn prefetch(&self) {

@@ -1,4 +1,4 @@
-//! Which ends of an attempt are tried again, who decides, and who is charged for them.
+//! Which ends of an attempt are tried again, what decides over that, and which attempts count.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
