@@ -143,6 +143,8 @@ pub mod ffi;
 #[doc(hidden)]
 pub mod internals;
 mod launch;
+#[cfg(not(aiopool_loom))]
+mod logs;
 mod pool;
 mod process;
 mod queue;
@@ -176,6 +178,7 @@ pub use supervisor::fuzz::run as fuzz_supervisor;
 #[cfg(not(aiopool_loom))]
 pub use self::{
     launch::{Limits, StartMethod, after_fork, init},
+    logs::{Logs, logs},
     pool::{
         AbortHandle, Collect, Enumerated, FromStream, FunctionStats, Keyed, Map, Pool, PoolBuilder,
         Source, StarFn, Stats, Submit, Task, TryStarFn,

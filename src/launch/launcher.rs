@@ -101,6 +101,7 @@ impl Launcher {
         let mut all = vec![file.as_fd(), root.as_fd(), directory.as_fd()];
         all.extend([fds.requests, fds.host_bell, fds.supervisor_bell]);
         all.extend(fds.deadline);
+        all.extend(fds.logs);
         all.extend(&fds.control);
         all.extend(fds.bells.iter().flatten());
         let mut order = Order::Open { fds: all.len() as u32 };

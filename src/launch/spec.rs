@@ -38,6 +38,8 @@ pub(crate) struct PoolSpec {
     /// A timer comes with the descriptors: when it is over, the pool's workers are killed, and
     /// there are no others.
     pub deadline: bool,
+    /// A socket comes with the descriptors on which workers send what they log.
+    pub logs: bool,
     /// The stats page: its file, and when it was made. Removed when the host dies.
     pub page: Option<(String, u64)>,
     /// The worker configuration, handed on as it is.
@@ -55,6 +57,8 @@ pub(crate) struct PoolFds<'a> {
     pub supervisor_bell: BorrowedFd<'a>,
     /// The timer of a pool with a deadline.
     pub deadline: Option<BorrowedFd<'a>>,
+    /// The workers' end of the socket for what they log, where the host takes it.
+    pub logs: Option<BorrowedFd<'a>>,
     /// Per queue, its control region.
     pub control: Vec<BorrowedFd<'a>>,
     /// Per queue and slot, the doorbell of that worker.
@@ -80,7 +84,8 @@ pub(crate) struct ForkOrder {
 /// Counts every slot's doorbell, result arena and pidfd, the regions, and what launching takes.
 pub(crate) fn fds_needed(spec: &PoolSpec) -> usize {
     const PER_SLOT: usize = 3; // doorbell, result arena, pidfd
-    const PER_POOL: usize = 4; // request arena, host's and supervisor's doorbells, line to the zygote
+    const PER_POOL: usize = 6; // request arena, host's and supervisor's doorbells, line to the
+    // zygote, the two ends of the socket for logs
     const PER_PROCESS: usize = 8; // zygote's line and pidfd, and what is open only during a call
     let slots: usize = spec.slots.iter().map(|&slots| slots as usize).sum();
     slots * PER_SLOT + spec.slots.len() + PER_POOL + PER_PROCESS

@@ -26,7 +26,7 @@ pub(super) const ZYGOTE_MAGIC: [u8; 8] = *b"aiopoolZ";
 /// Opens a [`Handover`].
 pub(super) const WORKER_MAGIC: [u8; 8] = *b"aiopoolW";
 /// Grows with every change of [`Greeting`] or [`Handover`].
-const LAYOUT: u32 = 3;
+const LAYOUT: u32 = 4;
 
 /// No message is longer: reasons are cut, a path has at most 4096 bytes, and what may be larger
 /// travels in a memfd.
@@ -91,7 +91,8 @@ pub enum Call {
 pub(super) enum Order {
     /// The pool, as a memfd with its [`PoolSpec`](super::PoolSpec) and what the host is, the root
     /// and the working directory, request arena, host's and
-    /// supervisor's doorbells, control regions, workers' doorbells: `fds` in all, the first of
+    /// supervisor's doorbells, the timer and the socket for logs where the pool has them, control
+    /// regions, workers' doorbells: `fds` in all, the first of
     /// them beside this.
     Open {
         /// How many descriptors there are.
@@ -169,8 +170,10 @@ pub(super) struct Handover {
     /// Which worker, and where its lanes go on.
     pub order: ForkOrder,
     /// Start line, control region, request arena, result arena, host's and supervisor's
-    /// doorbells, then the doorbells of the queue by slot.
+    /// doorbells, the socket for logs where there is one, then the doorbells of the queue by slot.
     pub fds: Vec<i32>,
+    /// Whether there is a socket for logs.
+    pub logs: bool,
     /// The pool's worker configuration.
     pub config: Vec<u8>,
     /// The C library's locale in the host, which executing a program loses.

@@ -6,6 +6,7 @@ use std::{os::fd::AsFd, sync::Arc};
 use crate::control::{Control, LAYOUT_VERSION};
 use crate::error::{Error, Result};
 use crate::launch::{Confinement, Launcher, Limits, PoolFds, PoolSpec, StartMethod};
+use crate::logs::{Logs, Reader};
 use crate::queue::{Common, HostQueue, Inputs, searchers};
 use crate::ring::{MAX_CLASSES, MAX_RECORDS};
 use crate::scheduler::{RoundRobin, Scheduler};
@@ -50,6 +51,7 @@ pub struct PoolBuilder {
     scheduler: Box<dyn Scheduler>,
     replaces: bool,
     pub(super) deadline: Option<u64>,
+    pub(super) logs: Logs,
     #[cfg(feature = "stats-page")]
     stats_page: Option<String>,
 }
@@ -90,6 +92,7 @@ impl Default for PoolBuilder {
             scheduler: Box::new(RoundRobin::default()),
             replaces: true,
             deadline: None,
+            logs: Logs::default(),
             #[cfg(feature = "stats-page")]
             stats_page: None,
         }
@@ -349,6 +352,7 @@ impl PoolBuilder {
             confinement: std::mem::take(&mut self.confinement),
             snapshot: self.snapshot,
             deadline: self.deadline.is_some(),
+            logs: plan.worker.logs.is_some(),
             #[cfg(feature = "stats-page")]
             page: page.as_ref().map(Promise::identity),
             #[cfg(not(feature = "stats-page"))]
@@ -371,6 +375,7 @@ impl PoolBuilder {
             queues.push(HostQueue::new(index as u16, control, bells, Arc::clone(&common)));
         }
         let deadline = self.timer()?;
+        let logs = plan.worker.logs.as_ref().map(Reader::start).transpose()?;
         let controls: Vec<_> = queues.iter().map(|queue| queue.control()).collect();
         let launcher = Launcher::open(
             &spec,
@@ -379,6 +384,7 @@ impl PoolBuilder {
                 host_bell: common.host_bell.as_fd(),
                 supervisor_bell: common.supervisor_bell.as_fd(),
                 deadline: deadline.as_ref().map(AsFd::as_fd),
+                logs: logs.as_ref().map(Reader::workers_end),
                 control: controls.iter().map(|control| control.as_fd()).collect(),
                 bells: queues.iter().map(|queue| queue.bells().collect()).collect(),
             },
@@ -390,10 +396,12 @@ impl PoolBuilder {
         (0..plan.processes).for_each(|seat| {
             self.scheduler.register_process((seat % plan.queues) as usize);
         });
-        let shared = Shared::new(plan, common, queues, self.scheduler, deadline);
+        let callers = logs.as_ref().map(Reader::callers);
+        let shared = Shared::new(plan, common, queues, self.scheduler, deadline, callers);
         let started = Supervisor::start(
             Arc::clone(&shared),
             launcher,
+            logs,
             #[cfg(feature = "stats-page")]
             page,
         );
@@ -471,7 +479,7 @@ impl PoolBuilder {
                 runtime_initializer: self.runtime_initializer,
                 exception_handler: self.exception_handler,
                 replaced: self.replaces,
-                host_logs: crate::worker::has_logger(),
+                logs: self.logs.for_workers()?,
                 spin_ns: WORKER_SPIN_NS,
                 searchers: searchers() as u32,
                 // The host needs a processor, too.

@@ -62,7 +62,7 @@ fn plan(replaces: bool) -> Plan {
             searchers: 1,
             crowded: false,
             replaced: true,
-            host_logs: false,
+            logs: None,
         },
     }
 }
@@ -86,7 +86,7 @@ impl<'b> Scenario<'b> {
         let queue = HostQueue::new(0, control, bells, Arc::clone(&common));
         let arenas = vec![None; plan.shape(0).slots as usize];
         let queues = vec![Arc::clone(&queue)];
-        let shared = Shared::new(plan, common, queues, Box::new(RoundRobin::default()), None);
+        let shared = Shared::new(plan, common, queues, Box::new(RoundRobin::default()), None, None);
         let supervisor = Supervisor {
             crew: Crew::new(&shared.plan),
             watch: Watch::default(),
@@ -97,6 +97,7 @@ impl<'b> Scenario<'b> {
             publisher: None,
             first_orders: None,
             launcher: None,
+            logs: None,
             shared,
         };
         let mut scenario = Self { choices, supervisor, queue, book: Arc::default(), arenas };

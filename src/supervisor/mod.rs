@@ -33,6 +33,7 @@ use std::time::Duration;
 use crate::control::Phase;
 use crate::error::Error;
 use crate::launch::{ForkOrder, Launcher, ZygoteReport};
+use crate::logs::Reader;
 use crate::scheduler::ProcessInfo;
 use crate::shm::Region;
 #[cfg(feature = "stats-page")]
@@ -85,6 +86,8 @@ pub(crate) struct Supervisor {
     kill_at: Option<u64>,
     #[cfg(feature = "stats-page")]
     publisher: Option<publish::Publisher>,
+    /// Reads what workers log.
+    logs: Option<Reader>,
     /// Orders of the first workers that are not answered.
     first_orders: Option<u32>,
 }
@@ -98,6 +101,7 @@ impl Supervisor {
     pub(crate) fn start(
         shared: Arc<Shared>,
         launcher: Launcher,
+        logs: Option<Reader>,
         #[cfg(feature = "stats-page")] page: Option<Page>,
     ) -> io::Result<()> {
         let handle_goes_to = Arc::clone(&shared);
@@ -111,6 +115,7 @@ impl Supervisor {
             publisher: page.map(publish::Publisher::new),
             first_orders: Some(shared.plan.processes),
             launcher: Some(launcher),
+            logs,
             shared,
         };
         let thread = std::thread::Builder::new()
@@ -142,6 +147,8 @@ impl Supervisor {
         drop(self.publisher.take());
         // Closes the line: the zygote lets go of all that the pool had.
         drop(self.launcher.take());
+        // Reads what is left (L4), so that a caller that has joined the pool has all of it.
+        drop(self.logs.take());
         self.shared.set_workers(Vec::new());
         self.shared.advance(Stage::Ended);
         // Foreign event loops that watch this bell learn of the end by it.
@@ -152,7 +159,7 @@ impl Supervisor {
     fn wait(&mut self) {
         let timeout = self.timeout();
         #[cfg(feature = "stats-page")]
-        let timeout = sooner(timeout, self.publish());
+        let timeout = publish::sooner(timeout, self.publish());
         let listen = self.shared.listen.load(Ordering::SeqCst);
         let mut dead = Vec::new();
         let mut zygote_gone = None;
@@ -457,11 +464,4 @@ impl Supervisor {
             .min()
             .map(|at| Duration::from_nanos(at.saturating_sub(now)))
     }
-}
-
-/// Returns the sooner of a timeout and a moment.
-#[cfg(feature = "stats-page")]
-fn sooner(timeout: Option<Duration>, at: Option<u64>) -> Option<Duration> {
-    let left = at.map(|at| Duration::from_nanos(at.saturating_sub(monotonic_ns())));
-    timeout.into_iter().chain(left).min()
 }

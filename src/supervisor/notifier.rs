@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::logs::Callers;
 use crate::queue::Observer;
 use crate::scheduler::{CompletedTask, ProcessInfo, Scheduler};
 use crate::task::Outcome;
@@ -14,6 +15,7 @@ pub(super) struct Notifier {
     scheduler: Arc<dyn Scheduler>,
     /// The pool's number, for events.
     pool: usize,
+    callers: Option<Arc<Callers>>,
 }
 
 impl std::fmt::Debug for Notifier {
@@ -23,8 +25,12 @@ impl std::fmt::Debug for Notifier {
 }
 
 impl Notifier {
-    pub(super) fn new(scheduler: Arc<dyn Scheduler>, pool: usize) -> Self {
-        Self { scheduler, pool }
+    pub(super) fn new(
+        scheduler: Arc<dyn Scheduler>,
+        pool: usize,
+        callers: Option<Arc<Callers>>,
+    ) -> Self {
+        Self { scheduler, pool, callers }
     }
 
     pub(super) fn process_started(&self, process: &ProcessInfo) {
@@ -48,6 +54,9 @@ impl Notifier {
 
 impl Observer for Notifier {
     fn completed(&self, queue: u16, task: u64, outcome: &Outcome) {
+        if let Some(callers) = &self.callers {
+            callers.over(task);
+        }
         let task = CompletedTask {
             task,
             queue: usize::from(queue),

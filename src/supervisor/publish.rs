@@ -1,6 +1,9 @@
 //! Publishing the pool's numbers on its stats page: ten times a second while something happens.
 
+use std::time::Duration;
+
 use crate::stats::Page;
+use crate::sys::clock::monotonic_ns;
 
 use super::shared::Shared;
 
@@ -40,4 +43,10 @@ impl Publisher {
         }
         Some(self.written + INTERVAL_NS)
     }
+}
+
+/// Returns the sooner of a timeout and a moment.
+pub(super) fn sooner(timeout: Option<Duration>, at: Option<u64>) -> Option<Duration> {
+    let left = at.map(|at| Duration::from_nanos(at.saturating_sub(monotonic_ns())));
+    timeout.into_iter().chain(left).min()
 }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::logs::Callers;
 use crate::queue::{Common, HostQueue, Reason, RoomWait, Ticket};
 use crate::scheduler::{NewTask, Scheduler};
 use crate::sync::lock;
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) queues: Vec<Arc<HostQueue>>,
     scheduler: Arc<dyn Scheduler>,
     pub(super) notifier: Notifier,
+    /// The spans of the tasks' callers, where workers bring what they log.
+    callers: Option<Arc<Callers>>,
     /// When the zygote kills the workers, where there is a time for it.
     pub(crate) deadline: Option<Timer>,
     /// Workers alive, by queue.
@@ -112,10 +115,11 @@ impl Shared {
         queues: Vec<Arc<HostQueue>>,
         scheduler: Box<dyn Scheduler>,
         deadline: Option<Timer>,
+        callers: Option<Arc<Callers>>,
     ) -> Arc<Self> {
         let scheduler: Arc<dyn Scheduler> = Arc::from(scheduler);
         let id = NEXT_POOL.fetch_add(1, Ordering::Relaxed);
-        let notifier = Notifier::new(Arc::clone(&scheduler), id);
+        let notifier = Notifier::new(Arc::clone(&scheduler), id, callers.clone());
         common.set_observer(Box::new(notifier.clone()));
         tracing::info!(
             pool = id,
@@ -134,6 +138,7 @@ impl Shared {
             queues,
             scheduler,
             notifier,
+            callers,
             deadline,
             alive,
             next_task: AtomicUsize::new(1),
@@ -243,11 +248,8 @@ impl Shared {
         }
     }
 
-    /// Waits until the pool has ended, at most `limit`. False if it has not, and in a forked child.
+    /// Waits until the pool has ended, at most `limit`. False if it has not.
     pub(crate) fn wait_ended(&self, limit: Option<Duration>) -> bool {
-        if !self.is_owner() {
-            return false;
-        }
         let life = self.life();
         let running = |life: &mut Lifecycle| life.stage != Stage::Ended;
         let life = match limit {
@@ -279,11 +281,8 @@ impl Shared {
         false
     }
 
-    /// Waits for the pool's end, at most `limit`; whether it has come. False in a forked child.
+    /// Waits for the pool's end, at most `limit`; whether it has come.
     pub(crate) async fn ended_within(&self, limit: Option<Duration>) -> bool {
-        if !self.is_owner() {
-            return false;
-        }
         let deadline = limit.map_or(u64::MAX, |limit| {
             monotonic_ns().saturating_add(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX))
         });
@@ -322,14 +321,13 @@ impl Shared {
         next
     }
 
-    /// Returns the process of a pool that has but one; none in a forked child.
+    /// Returns the process of a pool that has but one.
     pub(crate) fn single(&self) -> Option<Single> {
-        if self.is_owner() { self.life().single.clone() } else { None }
+        self.life().single.clone()
     }
 
     /// Sends it a signal; nothing happens if it is gone.
     pub(crate) fn signal_single(&self, signal: i32) -> Result<()> {
-        self.check_process()?;
         let Some(single) = self.single().filter(|single| single.exit.is_none()) else {
             return Ok(());
         };
@@ -356,9 +354,9 @@ impl Shared {
         }
     }
 
-    /// Workers that are alive; none in a forked child.
+    /// Workers that are alive.
     pub(crate) fn workers(&self) -> Vec<WorkerInfo> {
-        if self.is_owner() { self.life().workers.clone() } else { Vec::new() }
+        self.life().workers.clone()
     }
 
     pub(super) fn set_workers(&self, workers: Vec<WorkerInfo>) {
@@ -435,6 +433,9 @@ impl Shared {
     /// Returns the number of the queue for `task`.
     #[inline]
     pub(crate) fn queue_for(&self, task: &NewTask<'_>) -> usize {
+        if let Some(callers) = &self.callers {
+            callers.submitted(task.task);
+        }
         let chosen = self.scheduler.schedule_task(task, self);
         if chosen < self.queues.len() { chosen } else { 0 }
     }

@@ -121,7 +121,7 @@ pub struct AttachedWorker {
 impl AttachedWorker {
     /// Over what the process was started with.
     pub(crate) fn over(start: WorkerStart) -> Result<Self> {
-        let WorkerStart { id, seat, lane_start, handback_start, config, fds } = start;
+        let WorkerStart { id, seat, lane_start, handback_start, config, fds, logs: _ } = start;
         let system = |error| Error::system("attach to the pool", error);
         let config = WorkerConfig::decode(&config).map_err(Error::Corrupt)?;
         let shape = config.shape(fds.bells.len());

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::control::{LAYOUT_VERSION, Shape};
+use crate::logs::ForWorkers;
 use crate::task::address::ImageAddress;
 use crate::task::callback::{ConfigureRuntime, HandleException};
 use crate::task::entry::Vtable;
@@ -41,8 +42,8 @@ pub(crate) struct WorkerConfig {
     pub(crate) exception_handler: Option<ImageAddress<HandleException>>,
     /// A worker that ends is replaced.
     pub(crate) replaced: bool,
-    /// The host has a logger.
-    pub(crate) host_logs: bool,
+    /// What to send of what is logged, if the host takes it.
+    pub(crate) logs: Option<ForWorkers>,
     /// How long a look for work may spin, in nanoseconds: about what a wake-up costs.
     pub(crate) spin_ns: u64,
     /// How many workers of a queue may spin at once.
@@ -86,7 +87,7 @@ impl WorkerConfig {
             searchers: 1,
             crowded: false,
             replaced: true,
-            host_logs: false,
+            logs: None,
         }
     }
 

@@ -27,6 +27,7 @@ use std::panic::AssertUnwindSafe;
 use tracing::Instrument;
 
 use crate::control::Phase;
+use crate::logs;
 use crate::sys::{exit, requests, signal, stderr};
 use crate::task::exception;
 
@@ -64,11 +65,6 @@ pub(crate) const EXIT_OK: i32 = 0;
 pub(crate) const EXIT_INIT_FAILED: i32 = 64;
 /// Exit status of a worker that could not be set up; the text is on stderr.
 pub(crate) const EXIT_SETUP: i32 = 65;
-
-/// Returns whether this process has a logger, of `tracing` or of `log`.
-pub(crate) fn has_logger() -> bool {
-    tracing::dispatcher::has_been_set() || log::max_level() > log::LevelFilter::Off
-}
 
 /// Serves the queue until the pool ends, the worker is recycled, or something goes wrong.
 ///
@@ -111,7 +107,7 @@ fn serve(
     functions: Functions,
     hooks: &Hooks<'_>,
 ) -> Result<i32, String> {
-    let WorkerStart { id, seat, lane_start, handback_start, config: _, fds } = start;
+    let WorkerStart { id, seat, lane_start, handback_start, config: _, fds, logs } = start;
     let shape = config.shape(fds.bells.len());
     let mut engine =
         Engine::open(id, lane_start, handback_start, shape, fds).map_err(|e| e.to_string())?;
@@ -128,6 +124,8 @@ fn serve(
     if let Some(handler) = hooks.exception_handler {
         exception::set_handler(handler);
     }
+    let forward = logs.zip(config.logs.as_ref());
+    let forward = forward.and_then(|(socket, wanted)| logs::forward(wanted, socket, seat));
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all();
     if let Some(configure) = hooks.runtime_initializer {
@@ -144,12 +142,7 @@ fn serve(
         if hooks.initializer.is_some() {
             panics::install();
         }
-        if config.host_logs && (seat, id.incarnation) == (0, 1) && !has_logger() {
-            stderr::line(
-                "aiopool: what tasks log reaches nobody: the host has a logger, its workers have \
-                 none: set one up in the pool's initializer, or before aiopool::init()",
-            );
-        }
+        let _forward = forward.and_then(logs::Forward::for_good);
         engine.set_phase(Phase::Ready);
         let spin = Spin::new(config.spin_ns, config.searchers, config.crowded);
         let root =

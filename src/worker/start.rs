@@ -23,6 +23,8 @@ pub struct WorkerStart {
     pub config: Vec<u8>,
     /// What it may touch.
     pub fds: WorkerFds,
+    /// Where it sends what it logs, if the host takes it.
+    pub logs: Option<OwnedFd>,
 }
 
 /// The descriptors a worker owns, all close-on-exec.

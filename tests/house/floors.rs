@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["error", "sys", "sync"],
     &["shm"],
     &["stats", "arena", "doorbell", "table", "ring"],
-    &["control", "task"],
+    &["control", "task", "logs"],
     &["worker"],
     &["launch", "queue"],
     &["scheduler", "supervisor"],

@@ -3,5 +3,5 @@
 mod codec;
 mod end;
 mod env;
-mod runtimes;
+mod logs;
 mod wait;

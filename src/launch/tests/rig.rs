@@ -33,6 +33,7 @@ pub(in crate::launch) fn spec(verb: &str) -> PoolSpec {
         confinement: Confinement::default(),
         snapshot: false,
         deadline: false,
+        logs: false,
         page: None,
         worker: format!("{VERB}{verb}").into_bytes(),
     }
@@ -55,6 +56,7 @@ impl Rig {
         let (requests, host_bell, supervisor_bell) = (file(), bell(0), bell(0));
         let fds = PoolFds {
             deadline: None,
+            logs: None,
             requests: requests.as_fd(),
             host_bell: host_bell.as_fd(),
             supervisor_bell: supervisor_bell.as_fd(),

@@ -147,17 +147,14 @@ fn take(file: RawFd, handover: Handover) -> io::Result<(WorkerStart, OwnedFd)> {
     let mut next = || owned.next().ok_or_else(missing);
     drop(next()?);
     let started = next()?;
-    let fds = WorkerFds {
-        control: next()?,
-        requests: next()?,
-        outputs: next()?,
-        host_bell: next()?,
-        supervisor_bell: next()?,
-        bells: owned.collect(),
-    };
+    let (control, requests, outputs) = (next()?, next()?, next()?);
+    let (host_bell, supervisor_bell) = (next()?, next()?);
+    let logs = if handover.logs { Some(next()?) } else { None };
+    let bells = owned.collect();
+    let fds = WorkerFds { control, requests, outputs, host_bell, supervisor_bell, bells };
     let ForkOrder { id, seat, lane_start, handback_start } = handover.order;
     let config = handover.config;
-    Ok((WorkerStart { id, seat, lane_start, handback_start, config, fds }, started))
+    Ok((WorkerStart { id, seat, lane_start, handback_start, config, fds, logs }, started))
 }
 
 #[cfg(test)]
@@ -186,6 +183,7 @@ mod tests {
             pid: 7,
             order: ForkOrder { id, seat: 0, lane_start: 0, handback_start: 0 },
             fds,
+            logs: false,
             config: Vec::new(),
             locale: None,
             sandbox: None,

@@ -29,6 +29,7 @@ pub(super) struct Plan {
     confinement: Confinement,
     config: Vec<u8>,
     fds: WorkerFds,
+    logs: Option<OwnedFd>,
     started: io::Result<OwnedFd>,
     host: Snapshot,
     /// Where the host is, until this process has gone there.
@@ -61,6 +62,7 @@ impl Plan {
             confinement: spec.confinement,
             config: spec.worker,
             fds,
+            logs: kept.logs,
             started,
             host: kept.host,
             places: Some(kept.places),
@@ -93,10 +95,10 @@ impl Plan {
         }
         drop(started);
         let ForkOrder { id, seat, lane_start, handback_start } = self.order;
-        let (config, fds) = (self.config, self.fds);
+        let (config, fds, logs) = (self.config, self.fds, self.logs);
         // SAFETY: forked, so this process has the zygote's image, and that is the host's: the
         // zygote was forked from the host, or it compared the build in the host's greeting.
-        unsafe { begin(WorkerStart { id, seat, lane_start, handback_start, config, fds }) }
+        unsafe { begin(WorkerStart { id, seat, lane_start, handback_start, config, fds, logs }) }
     }
 
     fn prepare(&mut self, started: &OwnedFd) -> Result<(), String> {
@@ -152,7 +154,7 @@ impl Plan {
     fn all_fds<'a>(&'a self, started: &'a OwnedFd) -> Vec<BorrowedFd<'a>> {
         let WorkerFds { control, requests, outputs, host_bell, supervisor_bell, bells } = &self.fds;
         let fixed = [started, control, requests, outputs, host_bell, supervisor_bell];
-        fixed.into_iter().chain(bells).map(|fd| fd.as_fd()).collect()
+        fixed.into_iter().chain(&self.logs).chain(bells).map(|fd| fd.as_fd()).collect()
     }
 
     /// Executes the worker's program; comes back only with the reason why that is impossible.
@@ -191,6 +193,7 @@ impl Plan {
             pid: process::own_pid(),
             order: self.order,
             fds: fds.iter().map(AsRawFd::as_raw_fd).collect(),
+            logs: self.logs.is_some(),
             config: std::mem::take(&mut self.config),
             locale: self.host.locale.clone().filter(|_| before_main),
             // Our own program confines itself when it is loaded: it needs its files for that.

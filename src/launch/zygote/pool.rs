@@ -41,6 +41,8 @@ pub(super) struct KeptPool {
     pub supervisor_bell: OwnedFd,
     /// When the pool's workers are killed, where there is a time for it.
     pub deadline: Option<OwnedFd>,
+    /// Where workers send what they log, if the host takes it.
+    pub logs: Option<OwnedFd>,
     pub control: Vec<OwnedFd>,
     pub bells: Vec<Vec<OwnedFd>>,
 }
@@ -173,6 +175,10 @@ impl KeptPool {
             true => Some(fds.next().ok_or(MISSING)?),
             false => None,
         };
+        let logs = match spec.logs {
+            true => Some(fds.next().ok_or(MISSING)?),
+            false => None,
+        };
         let control: Vec<_> = fds.by_ref().take(spec.slots.len()).collect();
         let bells = spec.slots.iter().map(|&slots| fds.by_ref().take(slots as usize).collect());
         let bells: Vec<Vec<_>> = bells.collect();
@@ -188,6 +194,7 @@ impl KeptPool {
             host_bell,
             supervisor_bell,
             deadline,
+            logs,
             control,
             bells,
         })
