@@ -12,10 +12,11 @@ use super::line::{Line, Made};
 use super::zygote;
 use super::{after_fork, exec};
 use crate::error::{Error, Result};
+use crate::sys::forked::PerProcess;
 use crate::sys::{fd, pidfd, process, random, socket, stderr};
 
-/// Held for nanoseconds, so that a process is hardly ever forked while it is.
-static HERE: Mutex<Option<&'static Home>> = Mutex::new(None);
+/// A forked child begins with none.
+static HERE: PerProcess<Option<&'static Home>> = PerProcess::new(|_| None);
 
 /// What one process has of a zygote.
 struct Home {
@@ -25,12 +26,11 @@ struct Home {
 }
 
 fn here() -> &'static Home {
-    let mut here = unpoisoned(&HERE);
+    let mut here = HERE.write();
     let process = process::own_pid();
     match *here {
         Some(home) if home.process == process => home,
-        // None yet, or the parent's: its locks may be held by threads that do not exist here, so
-        // it is left as it is.
+        // None yet, or that of a parent which forked unseen by the C library.
         _ => here.insert(Box::leak(Box::new(Home { process, line: Mutex::new(None) }))),
     }
 }

@@ -33,8 +33,10 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Error::Misuse`] for a pool that was built without a deadline.
+    /// [`Error::Misuse`] for a pool that was built without a deadline, [`Error::Forked`] in a
+    /// forked child.
     pub fn extend_deadline(&self, boottime_ns: u64) -> Result<()> {
+        self.shared.check_process()?;
         let timer = self.shared.deadline.as_ref().ok_or(Error::Misuse(
             "the pool has no deadline that could be moved: build it with one",
         ))?;

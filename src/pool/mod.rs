@@ -129,6 +129,9 @@ impl Pool {
     /// The pool stays closed; otherwise giving up the wait changes nothing.
     pub async fn drain(&self, limit: Duration) -> bool {
         self.close();
+        if !self.shared.is_owner() {
+            return false;
+        }
         self.shared.ended_within(Some(limit)).await;
         let shared = &self.shared;
         shared.drain();
@@ -139,6 +142,9 @@ impl Pool {
     pub fn drain_blocking(&self, limit: Duration) -> bool {
         self.close();
         let shared = &self.shared;
+        if !shared.is_owner() {
+            return false;
+        }
         shared.wait_ended(Some(limit));
         shared.drain();
         shared.pending() == 0
@@ -171,7 +177,7 @@ impl Pool {
         self.ended()
     }
 
-    /// Returns what the pool has counted.
+    /// Returns what the pool has counted; zeros in a forked child.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats::of(&self.shared)
@@ -183,7 +189,7 @@ impl Pool {
         self.shared.plan.processes as usize
     }
 
-    /// Returns the process ids of the workers that are alive.
+    /// Returns the process ids of the workers that are alive; none in a forked child.
     #[must_use]
     pub fn worker_pids(&self) -> Vec<u32> {
         self.shared.workers().iter().map(|worker| worker.pid).collect()

@@ -282,22 +282,29 @@ impl PolledPool {
     /// Takes no more tasks; those that were submitted are finished. The end of the pool makes the
     /// descriptor readable.
     pub fn close(&self) {
-        self.pool.close();
-        self.arrivals.ring();
+        if self.pool.shared.is_owner() {
+            self.pool.close();
+            self.arrivals.ring();
+        }
     }
 
     /// Ends every task that is not over, and has the workers leave.
     pub fn terminate(&self) {
-        self.looking(|| self.pool.terminate());
-        self.arrivals.ring();
+        if self.pool.shared.is_owner() {
+            self.looking(|| self.pool.terminate());
+            self.arrivals.ring();
+        }
     }
 
     /// Returns how the pool ended, or `None` while it is open or workers are still leaving.
     ///
     /// # Errors
     ///
-    /// What ended the pool, if that was not its owner.
+    /// What ended the pool, if that was not its owner; [`Error::Forked`] in a forked child.
     pub fn ended(&self) -> Option<Result<()>> {
+        if let Err(error) = self.pool.shared.check_process() {
+            return Some(Err(error));
+        }
         (self.pool.shared.stage() == Stage::Ended).then(|| self.pool.ended())
     }
 }

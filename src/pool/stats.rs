@@ -75,6 +75,9 @@ pub struct FunctionStats {
 
 impl Stats {
     pub(super) fn of(shared: &Shared) -> Self {
+        if !shared.is_owner() {
+            return Self::default();
+        }
         let counters = &shared.common.counters;
         let (pending, queued) = (shared.pending() as u64, shared.queued());
         let mut functions = BTreeMap::new();

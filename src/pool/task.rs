@@ -405,7 +405,10 @@ impl<T: DeserializeOwned + 'static> Future for Task<T> {
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        if let State::Submitted { ticket, outcome } = &self.state {
+        // A forked child's copy is of a task that is not the child's.
+        if let State::Submitted { ticket, outcome } = &self.state
+            && self.shared.is_owner()
+        {
             self.shared.cancel(*ticket);
             if outcome.clear_waker() {
                 self.shared.common.unpark(1);

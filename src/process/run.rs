@@ -134,14 +134,16 @@ impl Process {
     ///
     /// [`Error::Misuse`](crate::Error::Misuse) if it was not started,
     /// [`Error::TimedOut`](crate::Error::TimedOut) if it is still there after `limit`,
-    /// [`Error::Failed`](crate::Error::Failed) if its initializer failed. That the function
-    /// failed is no error here: see [`exit_code`](Self::exit_code).
+    /// [`Error::Failed`](crate::Error::Failed) if its initializer failed,
+    /// [`Error::Forked`](crate::Error::Forked) in a forked child. That the function failed is no
+    /// error here: see [`exit_code`](Self::exit_code).
     ///
     /// # Cancel safety
     ///
     /// Giving up the wait changes nothing.
     pub async fn join(&self, limit: Option<Duration>) -> Result<()> {
         let pool = &self.started("must start process before joining it")?.pool;
+        pool.shared.check_process()?;
         if pool.shared.ended_within(limit).await { pool.ended() } else { Err(timed_out(limit)) }
     }
 
@@ -152,6 +154,7 @@ impl Process {
     /// As [`join`](Self::join).
     pub fn join_blocking(&self, limit: Option<Duration>) -> Result<()> {
         let pool = &self.started("must start process before joining it")?.pool;
+        pool.shared.check_process()?;
         if pool.shared.wait_ended(limit) { pool.ended() } else { Err(timed_out(limit)) }
     }
 

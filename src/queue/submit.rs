@@ -8,6 +8,7 @@ use crate::arena::Block;
 use crate::error::{Error, Result};
 use crate::ring::{help_past_stale, place};
 use crate::sys::clock::monotonic_ns;
+use crate::sys::forked;
 use crate::table::{Call, INLINE_INPUT, InputDesc, Place, StateWord};
 use crate::task::TaskOptions;
 
@@ -96,10 +97,16 @@ impl<'r> Batch<'r> {
 pub struct RoomWait {
     queue: Arc<HostQueue>,
     number: u64,
+    /// The process that waits, by `forked::generation`.
+    generation: u32,
 }
 
 impl Drop for RoomWait {
     fn drop(&mut self) {
+        if self.generation != forked::generation() {
+            // A forked child's copy.
+            return;
+        }
         let mut state = self.queue.lock();
         let woken = if state.room.leave(self.number) { state.room.take(1) } else { Vec::new() };
         drop(state);
@@ -272,7 +279,8 @@ impl HostQueue {
         // SeqCst: as before `ensure_watched` of a push. Damage may be all that it waits for.
         fence(Ordering::SeqCst);
         self.common.ensure_watched();
-        known.unwrap_or_else(|| RoomWait { queue: Arc::clone(self), number })
+        let generation = forked::generation();
+        known.unwrap_or_else(|| RoomWait { queue: Arc::clone(self), number, generation })
     }
 
     /// After pushes and outside the lock: rings the worker that was chosen under it.

@@ -248,8 +248,11 @@ impl Shared {
         }
     }
 
-    /// Waits until the pool has ended, at most `limit`. False if it has not.
+    /// Waits until the pool has ended, at most `limit`. False if it has not, and in a forked child.
     pub(crate) fn wait_ended(&self, limit: Option<Duration>) -> bool {
+        if !self.is_owner() {
+            return false;
+        }
         let life = self.life();
         let running = |life: &mut Lifecycle| life.stage != Stage::Ended;
         let life = match limit {
@@ -281,8 +284,11 @@ impl Shared {
         false
     }
 
-    /// Waits for the pool's end, at most `limit`; whether it has come.
+    /// Waits for the pool's end, at most `limit`; whether it has come. False in a forked child.
     pub(crate) async fn ended_within(&self, limit: Option<Duration>) -> bool {
+        if !self.is_owner() {
+            return false;
+        }
         let deadline = limit.map_or(u64::MAX, |limit| {
             monotonic_ns().saturating_add(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX))
         });
@@ -321,13 +327,14 @@ impl Shared {
         next
     }
 
-    /// Returns the process of a pool that has but one.
+    /// Returns the process of a pool that has but one; none in a forked child.
     pub(crate) fn single(&self) -> Option<Single> {
-        self.life().single.clone()
+        if self.is_owner() { self.life().single.clone() } else { None }
     }
 
     /// Sends it a signal; nothing happens if it is gone.
     pub(crate) fn signal_single(&self, signal: i32) -> Result<()> {
+        self.check_process()?;
         let Some(single) = self.single().filter(|single| single.exit.is_none()) else {
             return Ok(());
         };
@@ -354,9 +361,9 @@ impl Shared {
         }
     }
 
-    /// Workers that are alive.
+    /// Workers that are alive; none in a forked child.
     pub(crate) fn workers(&self) -> Vec<WorkerInfo> {
-        self.life().workers.clone()
+        if self.is_owner() { self.life().workers.clone() } else { Vec::new() }
     }
 
     pub(super) fn set_workers(&self, workers: Vec<WorkerInfo>) {

@@ -12,11 +12,30 @@ use crate::sync::lock;
 /// All that waits for the outcomes of one pool.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
-    /// The tokio runtimes that listen to the doorbell, each until its listener is dropped.
-    pub(super) runtimes: Mutex<HashMap<Id, Weak<()>>>,
+    /// The tokio runtimes that futures were polled in.
+    pub(super) runtimes: Mutex<HashMap<Id, Listener>>,
     pub(super) blocking: BlockingWaiters,
     /// What the leader sleeps on where an event loop of the user's empties the doorbell, too.
     pub(super) shared_bell: OnceLock<SharedBell>,
+}
+
+/// What a tokio runtime does about the doorbell.
+#[derive(Debug)]
+pub(super) enum Listener {
+    /// It listens, until this is gone.
+    Listens(Weak<()>),
+    /// It has no I/O driver.
+    Cannot,
+}
+
+impl Listener {
+    /// Returns whether nothing is to be done about the runtime.
+    pub(super) fn is_settled(&self) -> bool {
+        match self {
+            Self::Listens(alive) => alive.strong_count() > 0,
+            Self::Cannot => true,
+        }
+    }
 }
 
 /// The threads that block until an outcome comes. One at a time leads: it sleeps on the doorbell

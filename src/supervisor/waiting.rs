@@ -2,10 +2,11 @@
 //!
 //! A future that is polled drains, spins a little if outcomes have lately come that fast, and
 //! then has its event loop listen to the pool's doorbell: one small task per tokio runtime. Where
-//! there is no tokio runtime, the supervisor listens. Blocking callers wait on the doorbell
-//! themselves, one at a time.
+//! there is no tokio runtime, or one without I/O, the supervisor listens. Blocking callers wait on
+//! the doorbell themselves, one at a time.
 
 use std::cell::Cell;
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Weak};
 use std::task::{Poll, Wake, Waker};
@@ -16,11 +17,12 @@ use tokio::runtime::Handle;
 
 use super::Shared;
 use super::shared_bell::SharedBell;
-use super::waiters::Joined;
+use super::waiters::{Joined, Listener};
 use crate::sync::{SpinPolicy, lock};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::eventfd::EventFd;
 use crate::sys::poll::{PollFd, poll};
+use crate::sys::{epoll, quiet};
 
 thread_local! {
     /// What this thread has learned from its waits for single outcomes.
@@ -107,18 +109,23 @@ impl Shared {
     /// Sees to it that `handle`'s runtime listens to the doorbell.
     fn ensure_listener(self: &Arc<Self>, handle: &Handle) {
         let mut runtimes = lock(&self.waiters.runtimes);
-        if runtimes.get(&handle.id()).is_some_and(|listener| listener.strong_count() > 0) {
+        if runtimes.get(&handle.id()).is_some_and(Listener::is_settled) {
             return;
         }
-        runtimes.retain(|_, listener| listener.strong_count() > 0);
-        let bell = self.common.host_bell.try_clone().and_then(EventFd::listen);
+        runtimes.retain(|_, listener| listener.is_settled());
+        let bell =
+            self.common.host_bell.try_clone().and_then(|bell| ask_to_listen(bell).transpose());
         match bell {
-            Ok(bell) => {
+            Ok(Some(bell)) => {
                 let alive = Arc::new(());
-                runtimes.insert(handle.id(), Arc::downgrade(&alive));
+                runtimes.insert(handle.id(), Listener::Listens(Arc::downgrade(&alive)));
                 handle.spawn(listen(Arc::downgrade(self), bell, alive));
             }
-            // A runtime without an I/O driver, or no descriptor to be had.
+            Ok(None) => {
+                runtimes.insert(handle.id(), Listener::Cannot);
+                self.have_supervisor_listen();
+            }
+            // No descriptor is to be had.
             Err(_) => self.have_supervisor_listen(),
         }
     }
@@ -254,6 +261,17 @@ fn lead_on_shared_bell<T>(
     spin.slept(monotonic_ns() - start);
     shared.drain();
     done(false)
+}
+
+/// Has the runtime of the caller listen to `bell`; `None` if it has no I/O driver (`enable_io`).
+///
+/// tokio only says so by a panic. Where that would end the program, a process without any epoll is
+/// taken to have no driver.
+fn ask_to_listen(bell: EventFd) -> Option<io::Result<AsyncFd<EventFd>>> {
+    if cfg!(panic = "abort") && !epoll::any() {
+        return None;
+    }
+    quiet::ask(|| bell.listen())
 }
 
 /// A runtime's listener: wakes up at each ring, drains, and arms the bell again for parked

@@ -48,6 +48,15 @@ impl AsFd for Edges {
     }
 }
 
+/// Returns whether this process has an epoll instance; true where the system does not say.
+pub(crate) fn any() -> bool {
+    let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") else { return true };
+    descriptors.flatten().any(|descriptor| {
+        let target = std::fs::read_link(descriptor.path()).unwrap_or_default();
+        target.to_string_lossy().contains("[eventpoll]")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

@@ -28,6 +28,7 @@ pub(crate) mod pidfd;
 pub(crate) mod place;
 pub(crate) mod poll;
 pub(crate) mod process;
+pub(crate) mod quiet;
 pub(crate) mod random;
 pub(crate) mod requests;
 pub(crate) mod rlimit;

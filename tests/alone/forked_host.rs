@@ -4,10 +4,11 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use aiopool::{Error, Pool, TaskError};
+use aiopool::{Error, NamedFunction, PolledPool, Pool, Process, Task, TaskError};
 
 /// Far above what any of this takes.
 const WATCHDOG: Duration = Duration::from_secs(60);
@@ -132,4 +133,111 @@ fn an_executed_child_has_no_descriptor_of_the_pool() {
         assert!(!seen.contains(ours), "{seen}");
     }
     assert_eq!(task.wait().unwrap(), 300);
+}
+
+/// What a child calls, none of which may wait for a lock that a thread of its parent holds.
+fn call_everything(
+    pool: &Pool,
+    (polled, function): (&PolledPool, NamedFunction),
+    process: &Process,
+    waits: Task<u64>,
+    kept: Task<u64>,
+    map: aiopool::Map<impl aiopool::Source<Item = u64>, u64>,
+) -> Result<(), &'static str> {
+    let check = |what, right| if right { Ok(()) } else { Err(what) };
+    fn forked<T>(refused: &Result<T, TaskError>) -> bool {
+        matches!(refused, Err(TaskError::NotSubmitted(e)) if matches!(**e, Error::Forked { .. }))
+    }
+    check("apply", forked(&pool.apply(double, 1).wait()))?;
+    check("wait", forked(&kept.wait()))?;
+    let mut results = map.into_blocking_iter();
+    check("map", results.next().is_some_and(|result| forked(&result)))?;
+    check("the end of a map", results.next().is_none())?;
+    drop(results);
+    drop(waits);
+    check("stats", pool.stats() == aiopool::Stats::default())?;
+    check("worker_pids", pool.worker_pids().is_empty())?;
+    check("drain", !pool.drain_blocking(Duration::MAX))?;
+    check("join", matches!(pool.join_blocking(), Err(Error::Forked { .. })))?;
+    check("deadline", matches!(pool.extend_deadline(1), Err(Error::Forked { .. })))?;
+    pool.close();
+    pool.terminate();
+    let mut outcomes = Vec::new();
+    polled.receive(1, &mut outcomes);
+    check("receive", outcomes.is_empty())?;
+    let submitted = polled.submit(function, &[], aiopool::TaskOptions::new(), None, 1);
+    check("submit", forked(&submitted))?;
+    check("ended", matches!(polled.ended(), Some(Err(Error::Forked { .. }))))?;
+    polled.close();
+    polled.terminate();
+    check("is_alive", !process.is_alive() && process.pid().is_none())?;
+    check("exit_code", process.exit_code().is_none() && process.exit().is_none())?;
+    check("kill", matches!(process.kill(), Err(Error::Forked { .. })))?;
+    check("terminate", matches!(process.terminate(), Err(Error::Forked { .. })))?;
+    let joined = process.join_blocking(None);
+    check("join of a process", matches!(joined, Err(Error::Forked { .. })))?;
+    Ok(())
+}
+
+#[test]
+fn a_forked_child_waits_for_no_lock_that_another_thread_holds() {
+    let _alone = crate::one_at_a_time();
+    let small = || Pool::builder().processes(1).capacity(16);
+    let pool = small().deadline(u64::MAX).build().unwrap();
+    let polled = PolledPool::new(small().build().unwrap()).unwrap();
+    let function = polled.function("x").unwrap();
+    let mut process = Process::new(nap, 1_000_000);
+    process.start().unwrap();
+    let over = AtomicBool::new(false);
+    let (pool, polled, process) = (&pool, &polled, &process);
+    let holds: [&(dyn Fn() + Sync); 5] = [
+        &|| drop(pool.apply(double, 1).wait()),
+        &|| drop((pool.stats(), pool.worker_pids(), process.pid())),
+        // Fills the pool, so that submitters wait for room.
+        &|| drop((0..40).map(|_| pool.apply(nap, 1)).collect::<Vec<_>>()),
+        &|| assert_eq!(pool.map(double, 0..30).into_blocking_iter().count(), 30),
+        &|| {
+            let _ = polled.submit(function, &[], aiopool::TaskOptions::new(), None, 1);
+            polled.receive(4, &mut Vec::new());
+        },
+    ];
+    std::thread::scope(|scope| {
+        for hold in holds {
+            let over = &over;
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    hold();
+                }
+            });
+        }
+        for _ in 0..200 {
+            let (waits, kept) = (pool.apply(nap, 1000), pool.apply(nap, 1000));
+            let mut map = pool.map(nap, [1000, 1]);
+            let _ = aiopool::block_on(async {
+                tokio::select! { biased; one = map.next() => one, () = std::future::ready(()) => None }
+            });
+            // SAFETY: the child waits for no lock of another thread, which is what is tested, and
+            // leaves by `_exit`.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                // SAFETY: takes a number. Far longer than this takes on a loaded machine.
+                unsafe { libc::alarm(60) };
+                let called = call_everything(pool, (polled, function), process, waits, kept, map);
+                if let Err(what) = &called {
+                    eprintln!("{what} is wrong in a child");
+                }
+                // SAFETY: takes a number and does not come back.
+                unsafe { libc::_exit(i32::from(called.is_err())) };
+            }
+            let mut status = 0;
+            // SAFETY: `status` is a writable int of our own.
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            if status != 0 {
+                over.store(true, Ordering::Relaxed);
+            }
+            assert_eq!(status, 0, "a call in the child is wrong, or waits");
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(pool.apply(double, 4).wait().unwrap(), 8);
 }

@@ -4,4 +4,5 @@ mod codec;
 mod end;
 mod env;
 mod logs;
+mod runtimes;
 mod wait;

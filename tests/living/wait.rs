@@ -38,6 +38,51 @@ async fn a_map_awaited_whole_fails_at_the_first_error_and_calls_the_rest_off() {
     tokio::time::timeout(WATCHDOG, joined).await.expect("item 0 was not called off").unwrap();
 }
 
+/// A value that the host cannot read if it is 1.
+#[derive(Debug, serde::Serialize)]
+struct Picky(u32);
+
+impl<'de> serde::Deserialize<'de> for Picky {
+    fn deserialize<D: serde::Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        match u32::deserialize(source)? {
+            1 => Err(serde::de::Error::custom("nobody reads a 1")),
+            other => Ok(Self(other)),
+        }
+    }
+}
+
+async fn slow_then_unreadable(item: u32) -> Picky {
+    if item == 0 {
+        tokio::time::sleep(FOR_EVER).await;
+    }
+    Picky(item)
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_read_ends_a_map_at_once_as_other_errors_do() {
+    let pool = Pool::builder().processes(1).child_concurrency(2).build().unwrap();
+    let map = async { pool.map(slow_then_unreadable, 0..3).await };
+    let error = tokio::time::timeout(WATCHDOG, map).await.expect("it waits for item 0");
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("nobody reads a 1"), "{error}");
+}
+
+async fn nap(ms: u64) -> u64 {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    ms
+}
+
+#[tokio::test]
+async fn the_values_of_a_map_are_in_the_order_of_its_items_whenever_they_come() {
+    let pool = Pool::builder().processes(2).child_concurrency(8).build().unwrap();
+    let items: Vec<u64> = (0..300).map(|n| n * 7919 % 23).collect();
+    for window in [1, 2, 7, 1000] {
+        let values = pool.map(nap, items.clone()).window(window).await.unwrap();
+        assert_eq!(values, items, "{window}");
+    }
+    assert!(pool.map(nap, []).await.unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn the_future_of_a_map_that_failed_calls_the_rest_off_though_it_is_kept() {
     let pool = Pool::builder().processes(1).child_concurrency(2).build().unwrap();

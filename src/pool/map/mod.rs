@@ -5,6 +5,7 @@ mod gathered;
 mod keyed;
 mod results;
 
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -291,6 +292,10 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         if let Some(result) = self.pop() {
             return Some(Some(result));
         }
+        if !self.shared.is_owner() {
+            // A forked child's copy, of which `fill` has given the error.
+            return Some(None);
+        }
         let mut taken = std::mem::take(&mut self.taken);
         std::mem::swap(&mut taken, &mut self.arrivals.lock().outcomes);
         if !taken.is_empty() {
@@ -323,8 +328,12 @@ impl<S: Source, T: DeserializeOwned + 'static> Stream for Map<S, T> {
 /// tasks that are not over are cancelled then.
 #[must_use = "futures do nothing unless awaited"]
 pub struct Collect<S: Source, T> {
+    /// Gives its results as they come, so that the first error is given at once.
     map: Map<S, T>,
+    /// The values of the first items.
     values: Vec<T>,
+    /// Those of the items after them, as far as they have come.
+    early: VecDeque<Option<T>>,
 }
 
 impl<S: Source, T> std::fmt::Debug for Collect<S, T> {
@@ -335,13 +344,34 @@ impl<S: Source, T> std::fmt::Debug for Collect<S, T> {
 
 impl<S: Source, T> Unpin for Collect<S, T> {}
 
+impl<S: Source, T> Collect<S, T> {
+    /// Sorts in the value of item number `item`.
+    fn sort_in(&mut self, item: u64, value: T) {
+        let at = item as usize - self.values.len();
+        if at == 0 && self.early.is_empty() {
+            self.values.push(value);
+            return;
+        }
+        if self.early.len() <= at {
+            self.early.resize_with(at + 1, || None);
+        }
+        self.early[at] = Some(value);
+        while let Some(Some(_)) = self.early.front() {
+            self.values.extend(self.early.pop_front().flatten());
+        }
+    }
+}
+
 impl<S: Source, T: DeserializeOwned + 'static> Future for Collect<S, T> {
     type Output = Result<Vec<T>, TaskError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             match self.map.poll_result(context) {
-                Poll::Ready(Some(Ok(value))) => self.values.push(value),
+                Poll::Ready(Some(Ok(value))) => {
+                    let item = self.map.results.given();
+                    self.sort_in(item, value);
+                }
                 Poll::Ready(Some(Err(error))) => {
                     self.map.cancel_rest();
                     return Poll::Ready(Err(error));
@@ -357,9 +387,8 @@ impl<S: Source, T: DeserializeOwned + 'static> IntoFuture for Map<S, T> {
     type Output = Result<Vec<T>, TaskError>;
     type IntoFuture = Collect<S, T>;
 
-    fn into_future(mut self) -> Collect<S, T> {
-        self.results.fails_fast = true;
-        Collect { map: self, values: Vec::new() }
+    fn into_future(self) -> Collect<S, T> {
+        Collect { map: self.as_completed(), values: Vec::new(), early: VecDeque::new() }
     }
 }
 
@@ -375,6 +404,10 @@ impl<S: Source, T> Map<S, T> {
 
 impl<S: Source, T> Drop for Map<S, T> {
     fn drop(&mut self) {
+        if !self.shared.is_owner() {
+            // A forked child's copy is of tasks that are not the child's.
+            return;
+        }
         self.cancel_rest();
         if self.arrivals.lock().waker.take().is_some() {
             self.shared.common.unpark(1);

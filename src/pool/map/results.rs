@@ -21,8 +21,6 @@ pub(super) struct Results {
     given: u64,
     /// Results are given as their tasks end.
     pub(super) as_completed: bool,
-    /// An error is given before the results of earlier items: it ends the map.
-    pub(super) fails_fast: bool,
 }
 
 struct MapTask {
@@ -53,7 +51,7 @@ impl Results {
     #[inline]
     pub(super) fn settle(&mut self, token: u64, outcome: Outcome) {
         let Some(MapTask { item, .. }) = self.tasks.try_remove(token as usize) else { return };
-        if self.as_completed || self.fails_fast && outcome.result.is_err() {
+        if self.as_completed {
             self.completed.push_back((item, outcome));
         } else if let Some(place) = self.places.get_mut((item - self.first) as usize) {
             *place = Some(outcome);
@@ -63,7 +61,7 @@ impl Results {
     /// Gives `item`, which has no task and never gets one, `error` as its result.
     pub(super) fn refuse(&mut self, item: u64, error: TaskError) {
         let outcome = Outcome::error(error, 0);
-        if self.as_completed || self.fails_fast {
+        if self.as_completed {
             self.completed.push_back((item, outcome));
         } else {
             self.places.push_back(Some(outcome));
