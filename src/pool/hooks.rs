@@ -5,7 +5,7 @@ use crate::task::address::ImageAddress;
 use crate::task::{Argument, TryTaskFn, codec, entry};
 use crate::worker::Hook;
 
-/// `function` with its argument, encoded.
+/// Makes a hook of `function` and its argument, which it encodes.
 pub(super) fn hook<F, A>(function: F, argument: &A) -> Result<Hook>
 where
     F: TryTaskFn<A, Value = ()>,
@@ -18,8 +18,8 @@ where
     Ok(Hook { vtable, argument: encoded })
 }
 
-/// A hook is either a function of this program or bytes for another one; callbacks, with whether
-/// they are set, are functions.
+/// Refuses functions of this program for workers that are another program, and bytes for workers
+/// that are this one. Of `callbacks`, which are functions, the flag says whether each is set.
 pub(super) fn check(
     other_program: bool,
     callbacks: [(&'static str, bool); 2],

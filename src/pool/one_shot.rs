@@ -19,17 +19,17 @@ struct State {
 }
 
 thread_local! {
-    /// Used ones, so that a thread that submits and waits allocates none.
+    /// Places that were used, so that a thread that submits and waits allocates none.
     static USED: RefCell<Vec<Arc<OneShot>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// More are not kept.
+/// The most places that a thread keeps.
 const KEPT: usize = 256;
 
 impl OneShot {
     /// Returns an empty place.
     pub(crate) fn lease() -> Arc<Self> {
-        // A thread that is ending may have lost its own.
+        // A thread that is ending may have lost its list.
         let used = USED.try_with(|used| used.borrow_mut().pop());
         used.ok().flatten().unwrap_or_default()
     }
@@ -54,8 +54,8 @@ impl OneShot {
         Some((outcome, state.waker.take().is_some()))
     }
 
-    /// Has `waker` woken when the outcome comes; the caller looks again after this. True if there
-    /// was no waker before.
+    /// Has `waker` woken when the outcome comes; the caller checks again after this. Returns true
+    /// if there was no waker before.
     pub(crate) fn set_waker(&self, waker: &Waker) -> bool {
         set(&mut self.lock().waker, waker)
     }
@@ -82,7 +82,7 @@ impl Receiver for OneShot {
     }
 }
 
-/// Makes `waker` the one in `place`. True if there was none.
+/// Puts `waker` into `place`. Returns true if there was none before.
 pub(super) fn set(place: &mut Option<Waker>, waker: &Waker) -> bool {
     match place {
         Some(known) => {

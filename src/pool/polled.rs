@@ -97,7 +97,7 @@ struct Arrivals {
 }
 
 thread_local! {
-    /// This thread is in a call that looks at what it delivers, so it need not ring for it.
+    /// Whether this thread is in a call that checks what it delivers, so that it need not ring.
     static LOOKS: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -120,7 +120,7 @@ impl Receiver for Arrivals {
         if !LOOKS.get() {
             self.ring();
         }
-        // The event loop arms the doorbell for itself; nobody is counted as parked.
+        // The event loop arms the doorbell for itself, so no receiver is counted as parked.
         false
     }
 }
@@ -136,7 +136,7 @@ impl PolledPool {
         shared.share_bell().map_err(|error| Error::system("watch the pool's doorbell", error))?;
         let common = Arc::clone(&shared.common);
         let arrivals = Arc::new(Arrivals { ready: Mutex::default(), common });
-        // What was rung for before the descriptor is watched is found by the first look.
+        // The first call of `receive` finds what was rung for before the descriptor is watched.
         arrivals.ring();
         Ok(Self { pool, arrivals })
     }
@@ -252,7 +252,7 @@ impl PolledPool {
                 return;
             }
         }
-        // This look was not the one that found nothing: the next is.
+        // This call found something, so the descriptor stays readable until the next call.
         self.arrivals.ring();
     }
 
@@ -262,7 +262,7 @@ impl PolledPool {
         into.extend(ready.drain(..count).map(Arrived::from));
     }
 
-    /// Runs what may deliver outcomes in this thread, and rings once if it has.
+    /// Runs `look`, which may deliver outcomes in this thread, and rings once if it has.
     fn looking<T>(&self, look: impl FnOnce() -> T) -> T {
         let looks = Looks::begin();
         let result = look();
@@ -315,7 +315,7 @@ impl AsFd for PolledPool {
     }
 }
 
-/// The time of a look, in which this thread does not ring for what it delivers.
+/// A time in which this thread does not ring for the outcomes that it delivers.
 struct Looks(bool);
 
 impl Looks {

@@ -76,8 +76,8 @@ pub(super) fn no_memory(
     }
 }
 
-/// Limits under which a worker can start: it maps `arenas` bytes, and has two slots' doorbells for
-/// each of the `seats` of its queue.
+/// Refuses limits under which no worker could start: it maps `arenas` bytes, and has two doorbells
+/// for each of the `seats` of its queue.
 pub(super) fn check_limits(limits: &Limits, seats: usize, arenas: usize) -> Result<()> {
     /// What a small program, its stack and the task table take beside the arenas.
     const PROGRAM: u64 = 64 << 20;

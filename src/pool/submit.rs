@@ -31,8 +31,8 @@ pub struct Submit<'p> {
 impl<'p> Submit<'p> {
     /// Runs `function` on `argument` in a worker.
     ///
-    /// The task is submitted at once, not when the handle is awaited; where the pool is full, it
-    /// is submitted as soon as it is not and the handle is polled.
+    /// The task is submitted at once, not when the handle is awaited. If the pool is full, it is
+    /// submitted when there is room and the handle is polled.
     ///
     /// # Errors
     ///
@@ -207,7 +207,7 @@ impl<'p> Submit<'p> {
         self.submit_one(known, &input.into())
     }
 
-    /// Runs the function of this build that has that vtable, on encoded bytes.
+    /// Runs the function whose vtable this is on encoded bytes.
     pub(crate) fn apply_place(self, vtable: &'static Vtable, input: &Bytes) -> Task<Bytes> {
         let name = (vtable.name)();
         let known = self.check().and_then(|()| self.number(Some(ImageAddress::of(vtable)), name));
@@ -247,7 +247,7 @@ impl<'p> Submit<'p> {
         Ok(known)
     }
 
-    /// Has the pool know the function.
+    /// Returns the function as the pool knows it; its first use gives it a number.
     fn number(self, vtable: Option<ImageAddress<Vtable>>, name: &'static str) -> Result<Function> {
         let entry = FunctionEntry { vtable, target: Target::default(), name: String::new() };
         let number = self.shared.common.inputs.function(entry, name)?;
@@ -278,13 +278,13 @@ impl<'p> Submit<'p> {
     }
 }
 
-/// Lends a buffer of this thread, so that submitting does not allocate.
+/// Lends `f` a buffer of this thread, so that submitting does not allocate.
 pub(super) fn with_encoded<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     thread_local! {
         static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
-    // Taken out, since encoding runs user code, which may submit. A thread that is ending may
-    // have lost its own, and gets one for this call.
+    // Taken out of its place, since encoding runs user code, which may submit. A thread that is
+    // ending may have lost its buffer, and gets one for this call.
     let mut buffer = BUFFER.try_with(RefCell::take).unwrap_or_default();
     let result = f(&mut buffer);
     if buffer.capacity() <= codec::KEEP_BUFFER {

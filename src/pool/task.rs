@@ -35,7 +35,7 @@ pub struct Task<T> {
 }
 
 enum State {
-    /// The pool was full; the encoded input waits here.
+    /// The pool was full; the encoded input is kept until there is room.
     Unsubmitted(Box<Unsubmitted>),
     Submitted {
         ticket: Ticket,
@@ -69,7 +69,7 @@ impl<T> std::fmt::Debug for Task<T> {
     }
 }
 
-// The value is not in there before it is returned.
+// A handle holds no `T`: the value is decoded when it is returned.
 impl<T> Unpin for Task<T> {}
 
 impl<T> Task<T> {
@@ -184,7 +184,7 @@ impl<T> Task<T> {
         }
     }
 
-    /// Lets the task go on; its outcome is dropped.
+    /// Lets the task run to its end, and drops its outcome.
     ///
     /// # Errors
     ///
@@ -299,7 +299,7 @@ impl<T: DeserializeOwned + 'static> Task<T> {
 }
 
 impl State {
-    /// Submits what waits for room, if there is some. True if it waits no more.
+    /// Submits the task if it waits for room and there is some. Returns true if it no longer waits.
     fn settle(&mut self, shared: &Arc<Shared>, waker: &Waker) -> bool {
         if let (Self::Submitted { .. } | Self::Unsubmitted(_), Err(error)) =
             (&*self, shared.check_process())
@@ -337,9 +337,10 @@ impl State {
         true
     }
 
-    /// Returns the task's end, if it has come. If the caller `sleeps` after this, `waker` is woken
-    /// when it comes; in any case when there is room for a task that waits for some. `settled`
-    /// remembers between the calls of one wait that the task does not wait for room.
+    /// Returns the task's outcome, if it has come. If the caller `sleeps` after this, `waker` is
+    /// woken when the outcome comes. It is woken in any case when there is room for a task that
+    /// waits for room. `settled` remembers between the calls of one wait that the task no longer
+    /// does.
     fn look<T: DeserializeOwned + 'static>(
         &mut self,
         shared: &Arc<Shared>,
@@ -366,7 +367,7 @@ impl State {
         }
     }
 
-    /// Returns the task's end, if it has come.
+    /// Returns the task's outcome, if it has come.
     fn take<T: DeserializeOwned + 'static>(
         &mut self,
         shared: &Shared,

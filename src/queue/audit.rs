@@ -1,8 +1,7 @@
 //! The audit: the slow check that nothing is stuck, and the only one that looks at every record.
 //!
-//! It runs while something is pending and nothing moved. What it mends are the traces of
-//! processes that are stopped, and of wake-ups that went to them; what it cannot explain is
-//! damage.
+//! The supervisor runs it while tasks are pending and nothing moves. It repairs what stopped
+//! processes leave behind, lost wake-ups among it. What it cannot explain is damage.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -21,13 +20,13 @@ impl HostQueue {
     /// Checks every pending task. Returns what was found in the control region that no correct
     /// worker writes, if anything was.
     ///
-    /// `incarnation` says whose word may stand for a slot: that of its worker, until that worker is
-    /// recovered.
+    /// `incarnation` returns the owner that the state words of a slot may name: the slot's worker,
+    /// until that worker is recovered.
     pub(crate) fn audit(&self, incarnation: impl Fn(usize) -> Option<Owner>) -> Option<String> {
         self.mend_bells();
         let mut deliveries = Deliveries::default();
         let mut damage = None;
-        // Slots whose workers must have something, by what the records say.
+        // Slots whose workers hold a task, if the state words are true.
         let mut claimed_to_have = Vec::new();
         let mut lanes = lock(&self.lanes);
         let before = self.words();
@@ -59,15 +58,16 @@ impl HostQueue {
                 damage = Some(format!("head {head} of ring {class} with tail {tail}"));
             } else if control.ring(class).peek() == Head::Empty && control.ring(class).head() < tail
             {
-                // No consumer gets past a slot that has lost its entry, whichever task's it was.
-                // Head is read after the slot, since workers move it.
+                // An overwritten ring entry stops every worker there, whichever task's it was.
+                // Head is read after the entry, since workers move it.
                 damage = Some(format!("no entry at head {head} of ring {class}"));
             }
         }
         if let Err(what) = control.check_header() {
             damage = Some(what);
         }
-        // Bits without a worker would have the host ring no worker, or believe that one searches.
+        // With the bit of a slot that has no worker, the host would ring nobody, or believe that a
+        // worker searches.
         control.bells().keep_only(|slot| incarnation(slot).is_some());
         for (index, &seen) in before.iter().enumerate() {
             let entry = &state.entries[index];
@@ -87,8 +87,8 @@ impl HostQueue {
                     let (class, position) = split_place(entry.place);
                     let ring = control.ring(class);
                     if ring.head() > position {
-                        // No worker will find it there: a scribbled head has passed it, unless it
-                        // was claimed between the two readings.
+                        // Head has passed the entry, so no worker will find it: head was
+                        // overwritten, or the task was claimed between the two readings.
                         if state.enqueue_passed(index, class, word) {
                             self.common.counters.requeued.add(1);
                         }
@@ -96,9 +96,9 @@ impl HostQueue {
                         damage = Some(format!("no entry of record {index} at {position}"));
                     }
                 }
-                // DONE before the lanes were drained and still there: its worker stands between the
-                // commit and the lane word, which comes later and is stale then. Taking more than
-                // that would let stale words overflow a lane; `ring/README.md` counts them.
+                // DONE since before the lanes were drained: its worker stopped between the commit
+                // and the lane word. That word comes later, and is stale then. Only such records
+                // are taken here, or stale words could overflow a lane (`ring/README.md`).
                 Some(State::Done) if owner_is_live() && seen == word.bits() => {
                     let slot = word.owner().slot();
                     let lane = &mut lanes.lanes[slot];
@@ -120,8 +120,8 @@ impl HostQueue {
         let woken = state.take_waiting();
         drop(state);
         for &slot in &claimed_to_have {
-            // The worker ends what it does not have: only it can tell a scribbled word from a long
-            // task.
+            // Only the worker can tell an overwritten state word from a long task: it ends the
+            // tasks that it does not have.
             control.attention(slot).ask();
         }
         let Received { deliveries, large, blocks } = received;
@@ -133,8 +133,8 @@ impl HostQueue {
         woken.into_iter().for_each(Waker::wake);
         self.deliver(deliveries);
         if self.pending() > 0 || !claimed_to_have.is_empty() {
-            // A wake-up may have gone to a worker that is stopped, or a worker's wish for room or
-            // for attention may have been overwritten.
+            // A wake-up may have gone to a stopped worker, or a faulty process may have overwritten
+            // that a worker waits for room.
             self.ring_all();
         }
         damage

@@ -18,7 +18,7 @@ use super::{HostQueue, QueueState};
 /// Why a task is cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// Its owner wants it no more.
+    /// Its owner no longer wants it.
     Cancel,
     /// The same, and a worker that has not dropped it after that many nanoseconds is killed.
     CancelWithin(u64),
@@ -59,7 +59,8 @@ impl HostQueue {
         true
     }
 
-    /// Returns where `task` is, if it is pending in this queue: by a search through the table.
+    /// Returns the ticket of task number `task` if it is pending in this queue. Searches the whole
+    /// table.
     pub(crate) fn find(&self, task: u64) -> Option<Ticket> {
         let state = self.lock();
         let at = |entry: &Entry| entry.pending.as_ref().is_some_and(|known| known.task == task);
@@ -79,8 +80,8 @@ impl HostQueue {
         }
     }
 
-    /// Returns the owner of the record if it has not moved this use of it on. Only the word tells:
-    /// the task's own outcome may be delivered.
+    /// Returns the owner of the record if it is still in the state that it should have left. Only
+    /// the state word tells: the task's outcome may be delivered already.
     fn stuck(&self, ticket: Ticket, generation: Generation, expects: Expects) -> Option<Owner> {
         let stands = match expects {
             Expects::Start => State::Claimed,
@@ -105,7 +106,7 @@ impl HostQueue {
         let now = monotonic_ns();
         match due {
             TaskDue::Retry => return self.end_hold(state, ticket),
-            // The limit is for the first wait only.
+            // The limit holds for the first attempt only.
             TaskDue::QueueTtl if attempt > Attempt(1) => return,
             TaskDue::QueueTtl => match word.state() {
                 Some(State::Queued) => {}
@@ -116,7 +117,7 @@ impl HostQueue {
                 _ => return,
             },
             TaskDue::Overdue(overdue) | TaskDue::Held(overdue, _) => {
-                // Queued again meanwhile, it has a timer of its own.
+                // A task that was queued again meanwhile has a timer of its own.
                 let has_it = matches!(word.state(), Some(State::Claimed | State::Running));
                 if generation != overdue || !has_it {
                     return;
@@ -126,14 +127,15 @@ impl HostQueue {
             TaskDue::Timeout(_) => {
                 let limit = options.run_limit().unwrap_or_default();
                 let overdue = TaskDue::Overdue(Generation(state.entries[index].generation));
-                // A worker that moves its start, or never starts, gains one limit and no more.
+                // A worker that forges the time of its start, or never starts, gains one more
+                // limit and not a third.
                 let (again, due) = match word.state() {
                     Some(State::Running) => {
                         let started = state.control.records()[index].started().min(now);
                         (after(started, limit), overdue)
                     }
                     Some(State::Claimed) => (after(now, limit), overdue),
-                    // It has not begun; the limit is counted from the start.
+                    // It has not started, and the limit counts from the start.
                     Some(State::Queued) => (after(now, limit), due),
                     _ => return,
                 };
@@ -185,7 +187,7 @@ impl HostQueue {
     fn await_start(&self, ticket: Ticket, generation: Generation, now: u64) {
         let at = now.saturating_add(self.common.grace_ns);
         self.common.set_timer(at, ticket, Due::Worker { generation, expects: Expects::Start });
-        // Should the task be queued again then, it is late.
+        // A task that is back in its queue by then has missed its start deadline.
         self.common.set_timer(at, ticket, Due::Task(TaskDue::QueueTtl));
     }
 
@@ -219,7 +221,8 @@ impl HostQueue {
         if runs { record.progress(word.generation()) } else { None }
     }
 
-    /// Returns `None` if it was over already, else the worker that has it and must drop it.
+    /// Cancels the task in its record. Returns `None` if it was over already, else the worker that
+    /// has the task and must drop it, if one has.
     fn cancel_pending(
         &self,
         state: &mut QueueState,
@@ -320,7 +323,7 @@ impl Reason {
 }
 
 impl QueueState {
-    /// The host's entry of `ticket`'s task, if it has no outcome yet.
+    /// Returns the host's entry of `ticket`'s task, if the task has no outcome yet.
     fn pending(&self, ticket: Ticket) -> Option<&Pending> {
         let pending = self.entries.get(ticket.record as usize)?.pending.as_ref()?;
         (pending.task == ticket.task).then_some(pending)

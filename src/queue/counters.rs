@@ -43,7 +43,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// Counts `outcomes`; the values, which are most of them, in one addition.
+    /// Counts `outcomes`. Adds the values, which are most of them, at once.
     pub(crate) fn count<'o>(&self, outcomes: impl Iterator<Item = &'o Outcome>) {
         let mut values = 0;
         for outcome in outcomes {

@@ -1,4 +1,4 @@
-//! Outcomes on their way to their receivers, and who the receivers are.
+//! Outcomes on their way to their receivers.
 //!
 //! The tasks of a `map` all have one receiver, so the queue keeps one reference to it and counts
 //! the tasks: a reference of each task's own would cost two locked instructions a task. Outcomes
@@ -32,7 +32,7 @@ pub(super) struct Receivers {
 
 struct Counted {
     receiver: Arc<dyn Receiver>,
-    /// Its pending tasks.
+    /// Pending tasks whose outcomes it receives.
     tasks: usize,
 }
 
@@ -77,11 +77,11 @@ impl Receivers {
 #[derive(Default)]
 pub(super) struct Deliveries {
     outcomes: Vec<(u64, Outcome)>,
-    /// The number of each one's task.
+    /// The task number of each outcome.
     tasks: Vec<u64>,
-    /// How many of them in a row go to whom.
+    /// The receivers in order, each with how many of the outcomes are its own.
     runs: Vec<(Arc<dyn Receiver>, usize)>,
-    /// Used again from delivery to delivery.
+    /// The outcomes of one receiver; kept for its memory.
     batch: Vec<(u64, Outcome)>,
     /// Ends of attempts that callers' predicates are to be asked about.
     questions: Vec<Question>,
@@ -115,24 +115,24 @@ pub(super) struct End {
 }
 
 thread_local! {
-    /// The last one that this thread is done with, for its room.
+    /// An empty list that this thread used before, kept for its memory.
     static SPARE: Cell<Option<Box<Deliveries>>> = const { Cell::new(None) };
 }
 
 impl Deliveries {
-    /// Returns an empty one, with the room that this thread's last one had.
+    /// Returns an empty list, with the memory of the one that this thread used last.
     pub(super) fn spare() -> Box<Self> {
         SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default()
     }
 
-    /// The caller is done with this one, which is empty.
+    /// Keeps this list, which is empty, for the next call of [`spare`](Self::spare).
     pub(super) fn keep(self: Box<Self>) {
         debug_assert!(self.is_settled());
         // A thread that is about to end keeps nothing.
         let _ = SPARE.try_with(|spare| spare.set(Some(self)));
     }
 
-    /// `pending` is over, with `outcome`.
+    /// Adds the `outcome` of the task `pending`.
     #[inline(always)] // once a task: as a call, `outcome` is moved through memory
     pub(super) fn push(&mut self, receivers: &mut Receivers, pending: &Pending, outcome: Outcome) {
         let counted = &mut receivers.counted[pending.receiver];
@@ -149,7 +149,7 @@ impl Deliveries {
         self.outcomes.push((pending.token, outcome));
     }
 
-    /// The next outcome is `receiver`'s.
+    /// Notes that the next outcome goes to `receiver`.
     fn push_run(&mut self, receiver: Arc<dyn Receiver>) {
         match self.runs.last_mut() {
             Some((last, count)) if Arc::ptr_eq(last, &receiver) => *count += 1,
@@ -157,7 +157,7 @@ impl Deliveries {
         }
     }
 
-    /// `pending` is over, with `error`.
+    /// Adds `error` as the outcome of the task `pending`.
     pub(super) fn push_error(
         &mut self,
         receivers: &mut Receivers,
@@ -167,7 +167,7 @@ impl Deliveries {
         self.push(receivers, pending, Outcome::error(error, pending.attempts));
     }
 
-    /// Returns how many there are.
+    /// Returns the number of outcomes.
     pub(super) fn len(&self) -> usize {
         self.outcomes.len()
     }
@@ -187,12 +187,13 @@ impl Deliveries {
         self.outcomes.is_empty() && self.questions.is_empty()
     }
 
-    /// Returns the tasks that are over, by number, and how.
+    /// Returns the outcomes, each with the number of its task.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Outcome)> + Clone {
         self.tasks.iter().copied().zip(self.outcomes.iter().map(|(_, outcome)| outcome))
     }
 
-    /// Hands all of them over, without a lock. Returns how many counted receivers it woke.
+    /// Hands the outcomes to their receivers; the caller holds no lock. Returns how many receivers
+    /// it woke that [`Common::park`](super::Common::park) had counted.
     pub(super) fn hand_over(&mut self) -> usize {
         let Self { outcomes, tasks, runs, batch, .. } = self;
         tasks.clear();

@@ -6,7 +6,8 @@ use crate::task::{Outcome, TaskOptions};
 
 /// The receiver of a task's outcome.
 ///
-/// `deliver` is called once a task, without any lock of the queue held; it must not wait.
+/// `deliver` is called once for each task, and the caller holds no lock of the queue. It must not
+/// block.
 pub trait Receiver: Send + Sync {
     /// Receives the `outcome` of the task that was submitted with `token`. Returns true if that
     /// woke a receiver counted in [`Common::park`](super::Common::park).
@@ -21,7 +22,7 @@ pub trait Receiver: Send + Sync {
 
 /// A task whose outcome is not delivered yet.
 pub(crate) struct Pending {
-    /// The key of who receives its outcome.
+    /// The key of its outcome's receiver.
     pub(crate) receiver: usize,
     pub(crate) token: u64,
     /// The task's number in its pool.
@@ -33,7 +34,8 @@ pub(crate) struct Pending {
     pub(crate) attempts: u32,
     /// Attempts that count against the retries.
     pub(crate) failures: u32,
-    /// Attempts that ended with a worker and do not count: another task may have been the cause.
+    /// Attempts that ended with their worker and do not count against the retries: another task
+    /// may have been the cause.
     pub(crate) spared: u32,
     /// Times the task was claimed by a worker that died before it ran anything.
     pub(crate) claim_losses: u32,
@@ -80,7 +82,7 @@ impl Pending {
 }
 
 /// What ended earlier attempts, oldest first: none of them, for most tasks.
-// Boxed: a vector's three words would be moved with each task, for the few that have a story.
+// Boxed: the three words of a vector would be moved with every task, and few tasks need them.
 #[allow(clippy::box_collection)]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EarlierAttempts(Option<Box<Vec<String>>>);
@@ -101,7 +103,7 @@ impl std::fmt::Debug for Pending {
     }
 }
 
-/// A host's own copy of what a record says about its input.
+/// The host's own copy of what a record says about its input.
 #[derive(Clone, Debug)]
 pub(crate) struct InputCopy {
     /// The descriptor, as it stands in the record.
@@ -116,7 +118,7 @@ impl Default for InputCopy {
 }
 
 impl InputCopy {
-    /// Takes over the descriptor and the inline `bytes`, if there are some.
+    /// Copies the descriptor and the inline `bytes`, if there are some.
     pub(crate) fn set(&mut self, words: [u64; 2], bytes: &[u8]) {
         self.words = words;
         self.inline[..bytes.len()].copy_from_slice(bytes);
@@ -136,7 +138,7 @@ pub(crate) enum Standing {
     /// Nothing.
     #[default]
     Plain,
-    /// Its large output is being copied out: whatever a lane says, it is not received again.
+    /// Whether its large output is being copied: no lane word may have it received again.
     Copying,
     /// Its attempt is over, or cancelled and still its worker's, and its caller's predicate is
     /// asked for another one.
@@ -145,7 +147,7 @@ pub(crate) enum Standing {
     Granted,
 }
 
-/// What a record is used for, as the host knows.
+/// What the host itself knows of the use of a record.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
     /// The generation of its newest QUEUED.
@@ -173,13 +175,13 @@ impl Entry {
         matches!(self.standing, Standing::Asked | Standing::Granted)
     }
 
-    /// Returns whether `word` is of the use that this entry knows.
+    /// Returns whether `word` belongs to the current use of the record.
     pub(crate) fn knows(&self, word: StateWord) -> bool {
         self.in_use && word.generation() == self.generation
     }
 }
 
-/// One use of a record, to find the task again.
+/// Where a task is: the record that it uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     pub(crate) queue: u16,

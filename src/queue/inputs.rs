@@ -20,7 +20,7 @@ pub struct Inputs {
     region: Region,
     allocator: Mutex<Allocator>,
     functions: Mutex<Functions>,
-    /// Submitters that found no room; all are woken when some is freed.
+    /// Submitters that found no room; all are woken when a block is freed.
     waiting: Mutex<Vec<Waker>>,
     freed: AtomicBool,
 }
@@ -126,7 +126,8 @@ impl Inputs {
 
     /// Wakes the waiting submitters if a block was freed. The caller holds no lock.
     pub(crate) fn wake_waiting(&self) {
-        // A look first: most outcomes free nothing here, and a swap takes the line from others.
+        // Read before the swap: most outcomes free nothing here, and a swap takes the cache line
+        // away from other threads.
         if self.freed.load(Ordering::SeqCst) && self.freed.swap(false, Ordering::SeqCst) {
             let waiting = std::mem::take(&mut *lock(&self.waiting));
             waiting.into_iter().for_each(Waker::wake);
@@ -138,11 +139,11 @@ impl Inputs {
         lock(&self.allocator).used() - function::TABLE
     }
 
-    /// Returns the number of a function, which it is given when it is met first.
+    /// Returns the number of a function. Its first use gives it one.
     ///
     /// # Errors
     ///
-    /// [`Error::Misuse`] when the pool has met more functions than its table holds.
+    /// [`Error::Misuse`] when the pool has used more functions than its table holds.
     pub(crate) fn function(&self, entry: FunctionEntry, name: &'static str) -> Result<u32> {
         let mut known = lock(&self.functions);
         if let Some(&number) = known.by_entry.get(&entry) {
@@ -172,7 +173,7 @@ impl Inputs {
         if let Some(&number) = lock(&self.functions).by_entry.get(&entry) {
             return Ok(number);
         }
-        // Kept for the life of the process; the table bounds how many there can be in a pool.
+        // Leaked on purpose: the table limits how many names a pool can have.
         self.function(entry, Box::leak(name.to_owned().into_boxed_str()))
     }
 

@@ -11,7 +11,7 @@ use crate::table::{INLINE_OUTPUT, OutputDesc, Place, Record};
 use crate::task::Payload;
 use crate::task::outcome::INLINE;
 
-/// One worker slot's lanes, as the host has them.
+/// The host's ends of the lanes of one worker slot.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) reader: LaneReader,
@@ -35,8 +35,8 @@ impl Lane {
         }
     }
 
-    /// Copies what `output` names, and does not hold itself, out of `record`, or says what is wrong
-    /// with the descriptor.
+    /// Copies the output that the descriptor `output` names, unless the descriptor holds it itself.
+    /// An error says what is wrong with the descriptor.
     ///
     /// Everything is read once and checked before it is used; see invariant I4. The block is
     /// handed back by the caller.
@@ -72,7 +72,7 @@ impl Lane {
         self.flush(control, slot);
     }
 
-    /// Moves what waits into the hand-back lane. True if something went.
+    /// Moves waiting blocks into the hand-back lane. Returns true if one was moved.
     pub(super) fn flush(&mut self, control: &Control, slot: usize) -> bool {
         let (lane, taken) = (control.handback(slot), control.report(slot).handback_taken());
         let before = self.backlog.len();

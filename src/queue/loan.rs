@@ -16,15 +16,15 @@ use crate::task::{Payload, Status};
 
 use super::{HostQueue, Lane};
 
-/// An output where its worker has put it.
+/// An output in the block where its worker has put it.
 struct OutputLoan {
     queue: Weak<HostQueue>,
-    /// Of one incarnation; it stays mapped for its loans when that is gone.
+    /// The arena of one incarnation; it stays mapped for its loans when that worker is gone.
     arena: Arc<Region>,
     slot: usize,
     block: Block,
     len: usize,
-    /// The host: a child that it forks has a copy of this, and no say.
+    /// The host's process id: the copy in a forked child must not hand the block back.
     process: u32,
 }
 
@@ -67,8 +67,8 @@ impl HostQueue {
             return None;
         }
         let lent = lane.lent + block.size() as u64;
-        // The other half is for outputs that are copied: those that wait in the host to be asked
-        // for, or are kept by a caller, must not stop the worker.
+        // At most half of the arena is lent: outputs that wait in the host, or that a caller keeps,
+        // must not stop the worker.
         if lent > arena.len() as u64 / 2 {
             return None;
         }
@@ -77,7 +77,7 @@ impl HostQueue {
         // Release: nothing is carried; it pairs with the Acquire in `Outputs::only_loans` as the
         // store in `end_loan` does.
         control.lent(slot).store(lane.lent, Release);
-        // It may have been the last block that was not borrowed, and its worker wait for room.
+        // This may have been the last block that was not lent, and the worker may wait for room.
         self.ring_if_waiting(control, slot);
         let process = process::own_pid();
         Some(Payload::Lent(Arc::new(OutputLoan { queue, arena, slot, block, len, process })))
@@ -90,7 +90,7 @@ impl HostQueue {
         let lane = &mut lanes.lanes[loan.slot];
         if lane.arena.as_ref().is_some_and(|now| Arc::ptr_eq(now, &loan.arena)) {
             // Release: pairs with the Acquire in `Outputs::only_loans`. First this, then the
-            // block, then the ring: a worker never takes a block for lent that it has back.
+            // block, then the ring: a worker never counts a block as lent that it has back.
             lane.lent = lane.lent.saturating_sub(loan.block.size() as u64);
             control.lent(loan.slot).store(lane.lent, Release);
             fence(Ordering::SeqCst);

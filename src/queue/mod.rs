@@ -68,17 +68,17 @@ pub struct HostQueue {
     bells: Vec<EventFd>,
     state: Mutex<QueueState>,
     lanes: Mutex<Lanes>,
-    /// A thread wanted to drain while another one did.
+    /// Whether a thread wants to drain while another one does.
     baton: DrainBaton,
     /// Tasks whose outcome is not delivered; a copy for readers without the lock.
     pending: AtomicUsize,
-    /// Records that are not the host's to fill; a copy too.
+    /// Records that a task uses; also a copy.
     out: AtomicUsize,
     /// Goes up with every submission and every delivery.
     moved: AtomicUsize,
     /// Written under the mutex, read without.
     times: AllTimes,
-    /// Where the look for a sleeper goes on, so that all get their turn.
+    /// Worker slot at which the next search for a sleeper starts, so that each gets its turn.
     rotate: AtomicUsize,
     /// What is wrong with a worker slot's lane or arena, for the supervisor to act on.
     damage: Mutex<Vec<(usize, String)>>,
@@ -91,7 +91,7 @@ struct QueueState {
     control: Arc<Control>,
     entries: Vec<Entry>,
     free: Vec<u32>,
-    /// FREE records whose ring entry head has perhaps not passed yet.
+    /// FREE records whose ring entry head may not have passed yet.
     deferred: Vec<u32>,
     tails: [u64; MAX_CLASSES],
     /// The heads as last read.
@@ -250,7 +250,8 @@ impl HostQueue {
         }
     }
 
-    /// Sets right what a worker may have done to the bells, and lets go whom it made wait.
+    /// Repairs doorbells that a worker may have corrupted, and wakes a thread that was left waiting
+    /// on one.
     fn mend_bells(&self) {
         for bell in self.bells.iter().chain([&self.common.host_bell]) {
             let _ = bell.mend();
@@ -258,7 +259,7 @@ impl HostQueue {
     }
 
     /// Arms the doorbell, since the host is about to wait: workers ring from now on. The caller
-    /// drains after this, for itself and for threads that could not while the lanes were held here.
+    /// drains after this, for itself and for threads that could not lock the lanes meanwhile.
     pub(crate) fn arm(&self) {
         lock(&self.lanes).control.host_flag().arm();
     }
@@ -295,7 +296,7 @@ impl HostQueue {
         self.pending.store(state.pending, Ordering::Relaxed);
     }
 
-    /// Makes record `index` FREE, and the block of its input.
+    /// Makes record `index` FREE, and frees the block of its input.
     fn free(&self, state: &mut QueueState, index: usize) {
         if let Some(block) = state.free_record(index) {
             self.common.inputs.free(block);
@@ -349,7 +350,7 @@ impl QueueState {
             self.free.push(index as u32);
         } else {
             self.deferred.push(index as u32);
-            // Where head stands still, at 128 next, and so on: each look goes through all of them.
+            // If head does not move, the next look is at twice as many: each goes through all.
             let deferred = self.deferred.len();
             if deferred >= DEFERRED && deferred.is_power_of_two() {
                 self.look_at_heads();
@@ -376,8 +377,8 @@ impl QueueState {
     /// Reads the heads, and makes those deferred records usable whose entries they have passed.
     fn look_at_heads(&mut self) {
         for class in 0..self.control.classes() {
-            // Heads only move on, so what was passed once stays so. Never beyond the tail,
-            // whatever a scribbling worker wrote.
+            // A head only moves on, so what it has passed stays passed. It is never taken to be
+            // beyond the tail, whatever a faulty worker wrote there.
             self.heads[class] = self.control.ring(class).head().min(self.tails[class]);
         }
         let mut deferred = std::mem::take(&mut self.deferred);

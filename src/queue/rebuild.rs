@@ -1,8 +1,7 @@
 //! A queue whose control region is damaged goes on with a new one.
 //!
-//! All its workers are dead and recovered, so only the host has an interest in the old region.
-//! Rings and lanes continue at the positions where they were: what the host remembers of positions
-//! stays true.
+//! All its workers are dead and recovered, so only the host still uses the old region. Rings and
+//! lanes continue at their old positions, so that those the host remembers stay valid.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -15,7 +14,7 @@ use super::delivery::Deliveries;
 use super::{HostQueue, QueueState};
 
 impl HostQueue {
-    /// Puts `control` in the place of a region in which `what` was found.
+    /// Replaces the control region, in which the damage `what` was found, by `control`.
     ///
     /// Tasks that no worker had claimed are queued again. It is unknown whether the others ran:
     /// they are retried where the caller allowed it, and end with [`TaskError::Corrupt`] where not.

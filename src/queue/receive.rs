@@ -1,5 +1,5 @@
-//! Receiving: waiting threads drain the lanes. Every hint is checked against the record, and an
-//! outcome is delivered by taking the host's own entry, once.
+//! Receiving: waiting threads drain the lanes. Each lane word is a hint that is checked against the
+//! record. Taking the host's own entry delivers an outcome, and that happens once.
 
 use std::sync::MutexGuard;
 use std::task::Waker;
@@ -19,7 +19,7 @@ use super::{HostQueue, Lane, Lanes, QueueState};
 /// Payloads above this many bytes are copied without the queue's mutex.
 const LARGE: u32 = 16 << 10;
 
-/// Prefetch distance, in records: the line is there when its turn comes.
+/// Prefetch distance, in records.
 const AHEAD: u64 = 3;
 
 /// A DONE record whose output is too large to be copied under the mutex.
@@ -47,7 +47,7 @@ pub(super) struct Received<'d> {
 }
 
 impl<'d> Received<'d> {
-    /// Nothing yet; outcomes go to `deliveries`.
+    /// Makes an empty list, whose outcomes go to `deliveries`.
     pub(super) fn new(deliveries: &'d mut Deliveries) -> Self {
         Self { deliveries, large: Vec::new(), blocks: Vec::new() }
     }
@@ -84,7 +84,7 @@ impl HostQueue {
         if self.baton.is_asked() { delivered + self.drain() } else { delivered }
     }
 
-    /// One turn: takes everything that the lanes hold, lets go of them, and delivers it.
+    /// Takes everything that the lanes hold, releases them, and delivers it.
     fn drain_held(&self, mut lanes: MutexGuard<'_, Lanes>) -> usize {
         self.baton.take();
         let mut deliveries = Deliveries::spare();
@@ -119,8 +119,8 @@ impl HostQueue {
                         if let Some(later) = lane.reader.hint(words, AHEAD)
                             && let Some(later) = control.records().get(later as usize)
                         {
-                            // Its line is in the worker's cache: let it come while those before
-                            // it are dealt with.
+                            // Its cache line is the worker's: fetch it while the records before it
+                            // are handled.
                             later.prefetch();
                         }
                         lane.reader.advance();
@@ -151,7 +151,7 @@ impl HostQueue {
         }
     }
 
-    /// Takes what `slot`'s worker says of record `index`, if it is so; false if it is not.
+    /// Receives record `index`, which the worker in `slot` reports as done. False if it is not.
     pub(super) fn receive(
         &self,
         control: &Control,
@@ -168,7 +168,7 @@ impl HostQueue {
         let word = record.state();
         let entry = &state.entries[index];
         if !entry.knows(word) || word.state() != Some(State::Done) || word.owner().slot() != slot {
-            // A leftover: the outcome was taken by an audit or a recovery before the word came.
+            // A stale word: an audit or a recovery took the outcome before it came.
             return false;
         }
         if entry.standing != Standing::Plain {
@@ -182,7 +182,7 @@ impl HostQueue {
         // Read once: what is checked below is what is used.
         let (output, started) = (record.output(), record.started());
         if let Some(payload) = Payload::in_word(output) {
-            // Most outputs; by themselves, so that what is known of them stays in registers.
+            // Most outputs come this way. A branch of their own keeps them in registers.
             self.end(state, index, Done { output, started, payload: Ok(payload) }, received);
             return true;
         }
@@ -204,7 +204,7 @@ impl HostQueue {
         true
     }
 
-    /// The same for a large output: copied with the lanes held, but not the queue.
+    /// Receives a large output: copies it with the lanes locked, but not the queue.
     pub(super) fn receive_large(
         &self,
         control: &Control,

@@ -1,4 +1,4 @@
-//! Recovery: one pass over the words finds all that a dead worker held.
+//! Recovery: one pass over the state words finds all that a dead worker held.
 //!
 //! `table/README.md` has the table of states and what becomes of each.
 
@@ -20,10 +20,10 @@ use super::entry::Pending;
 use super::receive::Received;
 use super::{HostQueue, QueueState};
 
-/// A task that is claimed this often by workers that die at once is not tried again.
+/// Claims by workers that died before they ran the task, after which it is not tried again.
 const MAX_CLAIM_LOSSES: u32 = 3;
 
-/// A dead worker, as far as the tasks it had are concerned.
+/// What the tasks of a dead worker report about it.
 #[derive(Clone, Debug)]
 pub(crate) struct DeadWorker {
     pub(crate) id: WorkerId,
@@ -34,13 +34,13 @@ pub(crate) struct DeadWorker {
 }
 
 impl HostQueue {
-    /// Recovers what the dead worker held. The worker is reaped, so it writes no more. Returns true
-    /// if it held anything: only a worker that was ready does.
+    /// Recovers the tasks of a dead worker, which is reaped and so writes no more. Returns true if
+    /// it had any: only a worker that was ready does.
     pub(crate) fn recover(&self, dead: &DeadWorker) -> bool {
         let slot = usize::from(dead.id.slot);
         let mut deliveries = Deliveries::default();
         let mut lanes = lock(&self.lanes);
-        // Not after the scan: a push that happens meanwhile must not choose the dead sleeper.
+        // Before the scan: a push that happens meanwhile must not choose the dead sleeper.
         lanes.control.bells().forget(slot);
         self.drain_lanes(&mut lanes, &mut deliveries);
         let mut state = self.lock();
@@ -83,7 +83,7 @@ impl HostQueue {
         // A word that the dead worker spoiled is no concern of the next incarnation.
         let words = control.lane(slot).iter().chain(control.handback(slot));
         words.for_each(|word| word.store(0, crate::sync::atomic::Ordering::Relaxed));
-        // Nor is what it had spoiled, which the drain above may have met once more.
+        // Nor is damage that it did before, which the drain above may have reported again.
         lock(&self.damage).retain(|(damaged, _)| *damaged != slot);
         self.release(lanes);
         blocks.into_iter().for_each(|block| self.common.inputs.free(block));
@@ -94,7 +94,7 @@ impl HostQueue {
         held_any
     }
 
-    /// Ends every task that is left with the death of the only worker there was to be.
+    /// Ends every pending task with the death of `dead`, the only worker that the pool was to have.
     pub(crate) fn lose_all(&self, dead: &DeadWorker) {
         let mut deliveries = Deliveries::default();
         let mut state = self.lock();
@@ -109,8 +109,8 @@ impl HostQueue {
         self.deliver(&mut deliveries);
     }
 
-    /// Returns where a new incarnation in `slot` starts, with its result arena: the positions of
-    /// its lane and of its hand-back lane.
+    /// Prepares `slot` for a new incarnation with its result arena. Returns the positions at which
+    /// its lane and its hand-back lane start.
     pub(crate) fn prepare(&self, slot: usize, arena: Arc<Region>) -> (u64, u64) {
         let mut lanes = lock(&self.lanes);
         let control = Arc::clone(&lanes.control);
@@ -147,7 +147,7 @@ impl HostQueue {
         })
     }
 
-    /// CLAIMED by the dead: no user code ran, so the task is queued again, silently.
+    /// Queues a task again that the dead worker had claimed: no code of it ran.
     fn requeue_claimed(
         &self,
         state: &mut QueueState,
@@ -172,7 +172,7 @@ impl HostQueue {
         self.put_back(state, index, pending);
     }
 
-    /// RUNNING in the dead worker: a retry where the caller allowed one, else the end.
+    /// Retries a task that ran in the dead worker, where its caller allowed that, or ends it.
     fn lose_running(
         &self,
         state: &mut QueueState,
@@ -274,7 +274,7 @@ impl Scene {
 }
 
 impl QueueState {
-    /// Returns the records in use that `slot`'s worker owns, with their words, each read once.
+    /// Returns the records that the worker in `slot` owns, with their state words, each read once.
     fn owned_by(&self, slot: usize) -> Vec<(usize, StateWord)> {
         let records = self.control.records();
         self.entries

@@ -11,7 +11,8 @@ use super::timers::Attempt;
 use super::{HostQueue, QueueState};
 
 impl HostQueue {
-    /// Queues the task again: head past its old entry *first*, then QUEUED, then the push.
+    /// Queues the task again. The order matters: first head past its old entry, then QUEUED, then
+    /// the push.
     pub(super) fn put_back(&self, state: &mut QueueState, index: usize, pending: Pending) {
         state.help_past(index);
         let class = usize::from(pending.options.priority);
@@ -23,14 +24,16 @@ impl HostQueue {
         self.time_attempt(ticket, limit, attempt, monotonic_ns());
     }
 
-    /// Frees the record of a worker that is gone, perhaps before it had moved head: head past its
-    /// entry first, so that the record is usable at once.
+    /// Frees a record whose worker is gone, perhaps before it moved head: head goes past the
+    /// record's entry first, so that the record is usable at once.
     pub(super) fn free_of_dead(&self, state: &mut QueueState, index: usize) {
         state.help_past(index);
         self.free(state, index);
     }
 
-    /// What becomes of a task when nobody knows whether it ran: damage.
+    /// Decides about a task whose record was damaged. Unless it is `untouched`, nothing tells
+    /// whether it ran: it is retried where its caller allowed that, and ends with an error where
+    /// not.
     pub(super) fn carry_over(
         &self,
         state: &mut QueueState,

@@ -13,7 +13,7 @@ use super::entry::Ticket;
 use super::inputs::Inputs;
 use super::timers::{Due, Timers};
 
-/// Workers of a queue that may look for tasks at once: the host needs a processor, too.
+/// Returns how many workers of a queue may search for tasks at once: one processor is the host's.
 pub fn searchers() -> u64 {
     (cpus::available() as u64).saturating_sub(1).max(1)
 }
@@ -34,11 +34,11 @@ pub struct Common {
     pub(crate) host_bell: EventFd,
     /// Rung by any thread for the supervisor.
     pub(crate) supervisor_bell: EventFd,
-    /// The supervisor looks after pending tasks from time to time; false while the pool is idle.
+    /// Whether the supervisor checks pending tasks from time to time; false while the pool is idle.
     watching: Watching,
-    /// Queues take no more tasks: the supervisor wants to know when the last is over.
+    /// Whether a queue was closed: the supervisor is to be woken when the last task is over.
     closing: AtomicBool,
-    /// Receivers whose waker is to be called when their outcome comes.
+    /// Number of receivers whose waker is to be called when their outcome comes.
     parked: Parked,
     observer: OnceLock<Box<dyn Observer>>,
     /// Time between a cooperative deadline and the end of the worker, and between a stop and it.
@@ -48,7 +48,7 @@ pub struct Common {
 }
 
 impl Common {
-    /// For a new pool.
+    /// Makes the part that the queues of a new pool share.
     pub fn new(
         inputs: Inputs,
         host_bell: EventFd,
@@ -87,8 +87,8 @@ impl Common {
         }
     }
 
-    /// A receiver has a waker now that it did not have before. The caller arms the doorbell after
-    /// this, and then looks.
+    /// Counts a receiver that has set its waker. The caller arms the doorbell after this, and then
+    /// checks for outcomes.
     pub(crate) fn park(&self) {
         self.parked.park();
     }
@@ -103,7 +103,7 @@ impl Common {
         self.parked.any()
     }
 
-    /// A queue was closed.
+    /// Notes that a queue was closed.
     pub(super) fn set_closing(&self) {
         // Relaxed: a delivery that does not see it yet is found by the supervisor's next look,
         // which closing brings about.
@@ -129,7 +129,7 @@ impl Common {
         }
     }
 
-    /// A task was submitted: has the supervisor begin its watch, if it does not keep one.
+    /// Has the supervisor begin its watch, if it does not keep one, since a task was submitted.
     ///
     /// The caller has a SeqCst fence between making the task pending and this.
     pub(crate) fn ensure_watched(&self) {
@@ -138,12 +138,12 @@ impl Common {
         }
     }
 
-    /// The supervisor goes to sleep without a timer; it looks for pending tasks after this.
+    /// Ends the supervisor's watch; the supervisor checks for pending tasks once more after this.
     pub(crate) fn stop_watching(&self) {
         self.watching.stop();
     }
 
-    /// The supervisor keeps watching.
+    /// Goes on with the supervisor's watch.
     pub(crate) fn keep_watching(&self) {
         self.watching.keep();
     }

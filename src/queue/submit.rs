@@ -33,7 +33,7 @@ pub struct Submission<'i> {
     pub options: TaskOptions,
     /// The receiver of its outcome.
     pub receiver: For<'i>,
-    /// A word of the receiver's, handed back with the outcome.
+    /// A number of the receiver's choice, handed back with the outcome.
     pub token: u64,
 }
 
@@ -42,7 +42,7 @@ pub struct Submission<'i> {
 pub struct Staged {
     pub(crate) task: u64,
     pub(crate) token: u64,
-    /// Its input's descriptor, as it will stand in the record.
+    /// The descriptor of its input, as the record will have it.
     words: [u64; 2],
     /// Where its input is in the bytes of all of them, unless the descriptor holds it.
     start: usize,
@@ -76,8 +76,8 @@ impl Staged {
 pub struct Batch<'r> {
     function: u32,
     options: TaskOptions,
-    /// Taken from the options one by one: reading a field of a copy would have the copy made in
-    /// pieces.
+    /// A copy of `options.priority`: reading a field of the copied options would have them copied
+    /// field by field.
     class: u8,
     receiver: &'r Arc<dyn Receiver>,
 }
@@ -92,7 +92,8 @@ impl<'r> Batch<'r> {
     }
 }
 
-/// A submitter's place among those that wait for room; leaving it passes its turn on.
+/// A submitter's place in the line of those that wait for room. Dropping it leaves the line, and
+/// passes a turn that had come on to the next.
 #[derive(Debug)]
 pub struct RoomWait {
     queue: Arc<HostQueue>,
@@ -204,7 +205,7 @@ impl HostQueue {
         let mut sleepers = [None; WAKES];
         if count > 0 {
             self.note_pending(&state);
-            // The others are woken by those who find that there is more.
+            // Workers that are woken wake the others when they find more tasks.
             for sleeper in sleepers.iter_mut().take(count) {
                 *sleeper = state.sleeper(start, self.common.searchers);
                 if sleeper.is_none() {
@@ -221,7 +222,7 @@ impl HostQueue {
         result
     }
 
-    /// Submits a task whose input of `len` bytes stands in `block` already.
+    /// Submits a task whose input of `len` bytes is in `block` already.
     ///
     /// # Errors
     ///
@@ -276,7 +277,8 @@ impl HostQueue {
         let known = known.filter(|known| Arc::ptr_eq(&known.queue, self));
         let number = self.lock().room.wait(known.as_ref().map(|known| known.number), waker);
         self.common.inputs.wait_for_room(waker);
-        // SeqCst: as before `ensure_watched` of a push. Damage may be all that it waits for.
+        // SeqCst: as before `ensure_watched` of a push. With no task pending, only the watch finds
+        // the damage that keeps this submitter waiting.
         fence(Ordering::SeqCst);
         self.common.ensure_watched();
         let generation = forked::generation();
@@ -305,7 +307,7 @@ impl HostQueue {
     }
 }
 
-/// `duration` after `now_ns`.
+/// Returns the moment `duration` after `now_ns`, in nanoseconds.
 pub(super) fn after(now_ns: u64, duration: std::time::Duration) -> u64 {
     now_ns.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
 }
@@ -358,7 +360,7 @@ impl QueueState {
         self.tails[class] += 1;
     }
 
-    /// Describes the call and its input once more, from the host's own copy.
+    /// Writes the call and its input into the record again, from the host's own copy.
     pub(super) fn describe_again(&self, index: usize, call: Call) {
         let copy = &self.entries[index].copy;
         self.control.records()[index].describe(call, copy.words, copy.inline());
@@ -378,10 +380,11 @@ impl QueueState {
         true
     }
 
-    /// After a push: the worker slot to ring, if one sleeps and no searcher will find the task.
+    /// Returns the worker slot to ring after a push: one that sleeps, if no searching worker will
+    /// find the task.
     ///
-    /// `searchers` on a queue are as many as there are processors to spare: with that many awake,
-    /// one more would only be in their way, and each of them wakes the next when it claims.
+    /// At most `searchers` workers of a queue search at once, one for each spare processor: another
+    /// would only be in their way, and each of them wakes the next when it claims.
     pub(super) fn sleeper(&self, start: usize, searchers: u64) -> Option<usize> {
         let control = &self.control;
         // Begins with the SeqCst fence B4.
@@ -396,7 +399,7 @@ impl QueueState {
         )
     }
 
-    /// Sees to it that a record is free, helping heads past stale entries; true if none is.
+    /// Makes records free by helping heads past stale entries. Returns true if none is free.
     pub(super) fn make_room(&mut self) -> bool {
         if !self.free.is_empty() {
             return false;

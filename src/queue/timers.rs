@@ -23,10 +23,10 @@ pub(crate) struct Generation(pub(crate) u32);
 /// What comes due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
-    /// Something about a task whose outcome is not delivered yet.
+    /// A time of a task whose outcome is not delivered yet.
     Task(TaskDue),
-    /// The grace period of a worker that had to move its record on: one that still stands as
-    /// `expects` says is stuck, whatever has become of the task.
+    /// The grace period of a worker that had to move its record on. If the record has not moved as
+    /// `expects` says, the worker is stuck, whatever has become of the task.
     Worker { generation: Generation, expects: Expects },
 }
 
@@ -37,13 +37,13 @@ pub(crate) enum TaskDue {
     QueueTtl,
     /// This attempt must be over by now.
     Timeout(Attempt),
-    /// This use of the record was in a worker's hands when its limit was counted from there: it is
-    /// over now, whatever the worker says of its start.
+    /// This use of the record must be over by now: its limit was counted from the moment at which
+    /// the host saw it with a worker, whatever the worker reports of its start.
     Overdue(Generation),
     /// The limit of this use of the record is over, and another task's future was being polled, at
     /// that turn: where it still is, that task holds the worker.
     Held(Generation, Polled),
-    /// A HELD task is queued again.
+    /// A HELD task is to be queued again.
     Retry,
 }
 
@@ -96,8 +96,8 @@ impl Timers {
         Some((Ticket { queue, record, task }, due))
     }
 
-    /// Keeps only the timers of tasks that `alive` knows, when there are many more of them than
-    /// there can be tasks.
+    /// Removes the timers of tasks that are over, as `alive` says, if there are more than `limit`
+    /// timers.
     pub(crate) fn prune(&self, limit: usize, alive: impl Fn(Ticket) -> bool) {
         let mut heap = self.lock();
         if heap.len() > limit {

@@ -26,7 +26,7 @@ impl Default for Durations {
 }
 
 impl Durations {
-    /// One writer at a time.
+    /// Adds a duration of `ns` nanoseconds. The caller is the only writer.
     fn add(&self, ns: u64) {
         // More than any task took: what a worker tells is not to spoil the sum for good.
         let ns = ns.min(LONGEST_NS);

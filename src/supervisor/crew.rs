@@ -1,4 +1,4 @@
-//! Who works: seats, worker slots, and the processes in them.
+//! The workers of a pool: seats, worker slots, and the processes in them.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::task::{LossCause, WorkerExit};
 
 use super::plan::Plan;
 
-/// Tries in a row that gave a seat no worker that was ready, after which it has no hope of one.
+/// Failed starts in a row after which a seat counts as hopeless.
 const HOPELESS: u32 = 6;
 
 /// A worker slot of a queue.
@@ -33,13 +33,13 @@ pub(super) struct Member {
     pub(super) process: Option<ProcessHandle>,
     /// When it was ordered.
     pub(super) ordered_ns: u64,
-    /// Its initializer has returned.
+    /// Whether its initializer has returned.
     pub(super) ready: bool,
-    /// Its start takes long, which has been reported.
+    /// Whether it was reported that its start takes long.
     pub(super) slow: bool,
-    /// Its start took too long, and what is to be said of that.
+    /// The error's text, if its start took too long.
     pub(super) late: Option<String>,
-    /// It takes no more tasks; its seat has been given on.
+    /// Whether it takes no more tasks; its replacement has the seat already.
     pub(super) retiring: bool,
     /// Why the pool has it killed, if it does.
     pub(super) killed: Option<LossCause>,
@@ -63,11 +63,11 @@ pub(super) struct Seat {
     pub(super) queue: u16,
     /// When a worker is to be ordered for it; `None` while it is taken.
     pub(super) vacant_since: Option<u64>,
-    /// Tries in a row that gave it no worker that was ready.
+    /// Failed starts in a row: workers that ended before they were ready.
     failures: u32,
 }
 
-/// All of them.
+/// The seats and worker slots of a pool.
 #[derive(Debug)]
 pub(super) struct Crew {
     pub(super) seats: Vec<Seat>,
@@ -76,7 +76,7 @@ pub(super) struct Crew {
 }
 
 impl Crew {
-    /// Empty seats, to be filled at once.
+    /// Makes empty seats, to be filled at once.
     pub(super) fn new(plan: &Plan) -> Self {
         let seats = (0..plan.processes)
             .map(|seat| Seat {
@@ -163,8 +163,8 @@ impl Crew {
         self.slots[usize::from(id.queue)][usize::from(id.slot)].worker.take()
     }
 
-    /// Returns whether some queue has no worker, and no seat of it has hope of one: its tasks would
-    /// wait for ever. While another seat works, one without hope goes on trying.
+    /// Returns whether a queue has no worker and only hopeless seats: its tasks would wait for
+    /// ever. While another seat of the queue has a worker, a hopeless one goes on trying.
     pub(super) fn is_hopeless(&self) -> bool {
         let queues = 0..self.slots.len();
         queues.into_iter().any(|queue| {
@@ -181,17 +181,19 @@ impl Member {
 }
 
 impl Seat {
-    /// Its worker ended in order, or takes no more tasks: the next one comes at once.
+    /// Frees the seat for the next worker at once: its worker left in order, or takes no more
+    /// tasks.
     pub(super) fn vacate(&mut self, now: u64) {
         self.vacant_since = Some(now);
     }
 
-    /// Its worker was ready once.
+    /// Notes that its worker was ready.
     pub(super) fn proved(&mut self) {
         self.failures = 0;
     }
 
-    /// Its worker died; `was_ready` if it could take tasks, `completed` if it had finished one.
+    /// Frees the seat after a death, with a pause for one that may repeat itself: `was_ready` if
+    /// the worker could take tasks, `completed` if it had finished one.
     pub(super) fn lost(&mut self, now: u64, was_ready: bool, completed: bool) {
         if was_ready {
             self.proved();
@@ -199,7 +201,8 @@ impl Seat {
         let pause = if completed {
             Duration::ZERO
         } else if was_ready {
-            // The task is the likelier culprit; the pool goes on, but does not burn a core.
+            // Its task is the likelier cause. The pause keeps a pool of such tasks from using a
+            // whole processor for starts.
             Duration::from_millis(1)
         } else {
             self.failures += 1;
@@ -208,7 +211,7 @@ impl Seat {
         self.vacant_since = Some(now + pause.as_nanos() as u64);
     }
 
-    /// There was to be one worker only, and there will be none.
+    /// Makes the seat hopeless: it was to have one worker, which could not be started.
     pub(super) fn give_up(&mut self) {
         self.failures = HOPELESS;
     }

@@ -1,5 +1,6 @@
-//! What is done about damage: the worker whose lane or arena it is in goes; damage in a control
-//! region costs the queue its workers and the region, and the pending tasks go on.
+//! Damage in shared memory. A worker whose lane or arena is damaged is killed. If a control region
+//! is damaged, all workers of its queue are killed and the region is replaced; the pending tasks
+//! go on.
 
 use std::os::fd::AsFd;
 
@@ -17,7 +18,7 @@ impl Supervisor {
         for queue in 0..self.shared.queues.len() {
             for (slot, what) in self.shared.queues[queue].take_damage() {
                 if self.crew.slots[queue].get(slot).is_none_or(|slot| slot.worker.is_none()) {
-                    // No correct process writes there: a faulty one did.
+                    // The slot has no worker, so a process that has no business there wrote to it.
                     self.condemn(queue, what);
                     continue;
                 }
@@ -47,7 +48,8 @@ impl Supervisor {
         }
     }
 
-    /// `what` was found in the control region of `queue`: its workers go, and so does the region.
+    /// Has all workers of `queue` killed, since the damage `what` was found in its control region.
+    /// The region is replaced when they are dead.
     pub(super) fn condemn(&mut self, queue: usize, what: String) {
         if self.condemned[queue].is_some() || self.shared.stage() >= Stage::Terminating {
             return;

@@ -1,4 +1,4 @@
-//! The end of a worker: what it held is recovered, its death counted and its seat given on.
+//! The end of a worker: its tasks are recovered, its death is counted, and its seat is freed.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use crate::task::{LossCause, WorkerExit};
 use super::{MAX_INIT_FAILURES, REPORT_NS, Stage, Supervisor};
 
 impl Supervisor {
-    /// Recovers what dead workers held, once the zygote has said how they ended or says nothing.
+    /// Handles the deaths of workers, each as soon as the zygote has reported how the worker ended,
+    /// or has not for too long.
     pub(super) fn handle_deaths(&mut self, now: u64) {
         let ids: Vec<WorkerId> = self
             .crew
@@ -42,7 +43,7 @@ impl Supervisor {
         let pid = worker.process.as_ref().map_or(0, |process| process.pid);
         let dead = DeadWorker { id, seat: worker.seat, pid, exit: exit.clone(), cause };
         let held_any = queue.recover(&dead);
-        // Its phase may never have been read as it was: a faulty process may have overwritten it.
+        // A faulty process may have overwritten its phase before the supervisor read it.
         let was_ready = worker.ready || completed || held_any;
         let failure = text.filter(|_| !was_ready);
         let common = &self.shared.common;
@@ -65,9 +66,9 @@ impl Supervisor {
             }
             tracing::warn!(pool = self.shared.id, worker = worker.seat, pid, %exit, "a worker died");
             if worker.retiring || !self.shared.plan.replaces {
-                // Its seat is given on already, or never.
+                // The seat is freed already, or the pool does not replace workers.
             } else if worker.killed == Some(LossCause::Damage) {
-                // The pool's own doing: it says nothing about the next one.
+                // The pool killed it, which says nothing about the next worker.
                 seat.vacate(now);
             } else {
                 seat.lost(now, was_ready, completed);

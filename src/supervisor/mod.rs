@@ -51,14 +51,14 @@ pub(crate) use plan::Plan;
 pub(crate) use shared::{Shared, Stage, WorkerInfo};
 pub(crate) use waiting::{CALLER_SPIN_NS, WORKER_SPIN_NS, with_spin};
 
-/// How long the zygote's word on a death is waited for.
+/// How long the zygote's report on a death is waited for, in nanoseconds.
 const REPORT_NS: u64 = 100_000_000;
 
-/// Initializers that fail one after the other, with none that succeeds, before the pool fails.
+/// Initializers that may fail in a row before the pool fails.
 const MAX_INIT_FAILURES: u32 = 3;
 
-/// Timers for each record of the pool, beyond which those of finished tasks are removed. Removing
-/// them means to look at all, so it must be rare.
+/// Timers per record beyond which those of finished tasks are removed: rarely, since that goes
+/// through all of them.
 const TIMERS_PER_RECORD: usize = 4;
 
 /// What a descriptor that the supervisor waits for stands for.
@@ -151,11 +151,11 @@ impl Supervisor {
         drop(self.logs.take());
         self.shared.set_workers(Vec::new());
         self.shared.advance(Stage::Ended);
-        // Foreign event loops that watch this bell learn of the end by it.
+        // Tells event loops that watch this bell that the pool has ended.
         let _ = self.shared.common.host_bell.ring_nonblocking();
     }
 
-    /// Waits for the next event, and takes in what the zygote and the kernel say.
+    /// Waits for the next event, and takes what the zygote and the kernel report.
     fn wait(&mut self) {
         let timeout = self.timeout();
         #[cfg(feature = "stats-page")]
@@ -331,8 +331,8 @@ impl Supervisor {
             .prune(limit, |ticket| queues[usize::from(ticket.queue)].is_pending(ticket));
     }
 
-    /// Has the worker in a slot killed, if it is the one meant. False if it is not, or is being
-    /// killed already.
+    /// Has the worker in a slot killed, if it is `owner` or that is `None`. False if it is not, or
+    /// is being killed already.
     fn kill(&mut self, queue: usize, slot: usize, owner: Option<Owner>, cause: LossCause) -> bool {
         let Some(worker) = self.crew.slots[queue].get_mut(slot).and_then(|s| s.worker.as_mut())
         else {
@@ -343,7 +343,7 @@ impl Supervisor {
         }
         worker.killed = Some(cause);
         if let Some(launcher) = &self.launcher {
-            // A line that is broken shows in the next `recv`.
+            // If the line is broken, the next `recv` reports it.
             let _ = launcher.kill(worker.id);
         }
         true
@@ -357,7 +357,7 @@ impl Supervisor {
         for seat in 0..self.crew.seats.len() {
             let Seat { queue, vacant_since, .. } = &self.crew.seats[seat];
             let (queue, due) = (*queue, vacant_since.is_some_and(|since| since <= now));
-            // A worker that started now would get the damaged region.
+            // A worker that starts now would get the damaged region.
             let due = due && self.condemned[usize::from(queue)].is_none();
             if due && let Some(id) = self.crew.enlist(queue, seat as u32, now) {
                 self.crew.seats[seat].vacant_since = None;

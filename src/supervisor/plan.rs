@@ -13,7 +13,7 @@ pub(crate) struct Plan {
     pub(crate) classes: u32,
     pub(crate) max_payload: usize,
     pub(crate) output_arena: usize,
-    /// A worker that ends is replaced.
+    /// Whether a worker that ends is replaced.
     pub(crate) replaces: bool,
     pub(crate) grace: std::time::Duration,
     /// How long a worker may take from its order until it can take tasks.

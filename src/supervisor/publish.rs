@@ -15,7 +15,7 @@ const INTERVAL_NS: u64 = 100_000_000;
 pub(super) struct Publisher {
     page: Page,
     written: u64,
-    /// What had moved when it was written.
+    /// Submissions and deliveries when it was written.
     moved: usize,
     workers: usize,
 }

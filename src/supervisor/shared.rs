@@ -23,16 +23,16 @@ use super::notifier::Notifier;
 use super::plan::Plan;
 use super::waiters::Waiters;
 
-/// How far a pool is.
+/// The stages of a pool's life, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     /// Takes tasks.
     Open,
-    /// Takes no more tasks, finishes what it has.
+    /// Takes no more tasks, and finishes those it has.
     Closed,
-    /// Has ended what it had; its workers are leaving.
+    /// Every task is over; the workers are leaving.
     Terminating,
-    /// No worker is left, no fd, no region.
+    /// Nothing is left: no worker, no descriptor, no region.
     Ended,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct Shared {
     pub(super) waiters: Waiters,
     /// The supervisor's thread, until a thread that waits for the pool's end has joined it.
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// The kernel's id of it; 0 while it does not run.
+    /// The kernel's id of the supervisor's thread; 0 while it does not run.
     thread_id: AtomicI32,
     life: Mutex<Lifecycle>,
     changed: Condvar,
@@ -82,11 +82,11 @@ struct Lifecycle {
     /// When the waiters want to be woken at the latest.
     alarms: Vec<u64>,
     workers: Vec<WorkerInfo>,
-    /// The process of a pool that has but one.
+    /// The process of a pool that never has another one.
     single: Option<Single>,
 }
 
-/// The process of a pool that has but one.
+/// The process of a pool that never has another one.
 #[derive(Clone, Debug)]
 pub(crate) struct Single {
     pub(crate) pid: u32,
@@ -95,7 +95,7 @@ pub(crate) struct Single {
     pub(crate) exit: Option<WorkerExit>,
 }
 
-/// A worker as others see it.
+/// What a pool tells about a worker.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerInfo {
     pub(crate) pid: u32,
@@ -175,7 +175,7 @@ impl Shared {
         self.life().stage
     }
 
-    /// Returns what ended the pool, where it was not its owner.
+    /// Returns what ended the pool, unless its owner did.
     pub(crate) fn reason(&self) -> Option<Arc<Error>> {
         self.life().reason.clone()
     }
@@ -202,7 +202,7 @@ impl Shared {
         reason
     }
 
-    /// The first workers are up, or cannot be.
+    /// Notes that the first workers have started, or why they cannot.
     pub(crate) fn set_started(&self, result: std::result::Result<(), String>) {
         let mut life = self.life();
         life.started.get_or_insert(result);
@@ -229,20 +229,20 @@ impl Shared {
         *lock(&self.thread) = Some(thread);
     }
 
-    /// Takes note of the calling thread, the supervisor's.
+    /// Notes the kernel's id of the calling thread, which is the supervisor's.
     pub(super) fn set_thread_id(&self) {
         self.thread_id.store(thread::own_id(), Ordering::Relaxed);
     }
 
-    /// Waits until the supervisor's thread, which has ended the pool, is gone with all it held.
+    /// Waits until the supervisor's thread, which has ended the pool, is gone.
     fn join_thread(&self) {
         let mut thread = lock(&self.thread);
-        // A waker or a handle that the thread itself drops comes here on it.
+        // The supervisor's thread itself comes here when it drops the last handle or waker.
         let own = std::thread::current().id();
         let Some(supervisor) = thread.take_if(|thread| thread.thread().id() != own) else { return };
-        // It catches what user code panics with; its own panic was reported when it happened.
+        // An error would be a panic of its own, which was reported when it happened.
         let _ = supervisor.join();
-        // The kernel wakes the joiner a moment before it takes the thread off its lists.
+        // The kernel wakes the joiner a moment before it removes the thread.
         while thread::exists(self.thread_id.load(Ordering::Relaxed)) {
             std::thread::yield_now();
         }
@@ -315,7 +315,7 @@ impl Shared {
         self.common.call_supervisor();
     }
 
-    /// Wakes those whose time is up; when to look again.
+    /// Wakes the futures whose time has come. Returns the time of the next one.
     pub(super) fn ring_alarms(&self, now: u64) -> Option<u64> {
         let mut life = self.life();
         let all = life.alarms.len();
@@ -332,14 +332,14 @@ impl Shared {
         if self.is_owner() { self.life().single.clone() } else { None }
     }
 
-    /// Sends it a signal; nothing happens if it is gone.
+    /// Sends that process a signal. Does nothing if it is gone.
     pub(crate) fn signal_single(&self, signal: i32) -> Result<()> {
         self.check_process()?;
         let Some(single) = self.single().filter(|single| single.exit.is_none()) else {
             return Ok(());
         };
         let sent = match signal {
-            // One that anybody else sends asks a worker for less.
+            // Marked as the host's own: a worker treats another process's SIGTERM as a request.
             libc::SIGTERM => requests::terminate(single.pidfd.as_fd()),
             _ => pidfd::send_signal(single.pidfd.as_fd(), signal),
         };
@@ -374,12 +374,12 @@ impl Shared {
         self.life().workers = workers;
     }
 
-    /// Tasks without an outcome.
+    /// Returns the number of tasks without an outcome.
     pub(crate) fn pending(&self) -> usize {
         self.queues.iter().map(|queue| queue.pending()).sum()
     }
 
-    /// Drains all lanes; the number of outcomes delivered.
+    /// Drains all lanes. Returns the number of outcomes delivered.
     pub(crate) fn drain(&self) -> usize {
         self.queues.iter().map(|queue| queue.drain()).sum()
     }
@@ -401,7 +401,7 @@ impl Shared {
             || self.queues.iter().any(|queue| queue.is_awaited())
     }
 
-    /// Has the supervisor wake those whom no event loop wakes.
+    /// Has the supervisor wake receivers that have no event loop to wake them.
     pub(crate) fn have_supervisor_listen(&self) {
         if !self.listen.swap(true, Ordering::SeqCst) {
             self.common.call_supervisor();
@@ -432,7 +432,7 @@ impl Shared {
         Poll::Ready(pushed)
     }
 
-    /// Workers alive that serve `queue`.
+    /// Returns how many workers serve `queue` now.
     pub(super) fn alive_on(&self, queue: usize) -> usize {
         self.alive.get(queue).map_or(0, |alive| alive.load(Ordering::Relaxed))
     }
@@ -481,7 +481,7 @@ impl Shared {
         self.queues[usize::from(ticket.queue)].progress(ticket)
     }
 
-    /// Returns what a task ends with that the pool refused.
+    /// Returns the outcome of a task that the pool refused with `error`.
     pub(crate) fn refusal(&self, error: Error) -> TaskError {
         match error {
             Error::Closed => TaskError::PoolClosed { reason: self.reason() },

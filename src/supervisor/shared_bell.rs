@@ -1,8 +1,9 @@
 //! A doorbell that blocking callers share with an event loop, which empties it.
 //!
-//! Both sleep on the same bell: a caller must not consume a ring that the loop has not seen, and
-//! the loop, which has to empty it, may consume one that a caller has not seen. So the callers wait
-//! for the bell's edges and never read it, and the thread that emptied it nudges them.
+//! Both wait for the same bell. A caller must not consume a ring that the loop has not seen, so
+//! blocking callers wait for edges and never read the bell. The loop has to empty it, and may
+//! consume a ring that a caller has not seen, so the thread that empties the bell nudges the
+//! callers.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -26,18 +27,18 @@ impl SharedBell {
         Ok(Self { edges: Edges::of(&[bell.as_fd(), nudge.as_fd()])?, nudge })
     }
 
-    /// The caller looks at everything after this, so what was rung before need not wake it.
+    /// Forgets rings up to now: the caller checks everything after this.
     pub(super) fn forget(&self) {
-        // Descriptors of our own: at worst the caller looks once more.
+        // The descriptors are our own: at worst the caller checks once more.
         let _ = self.edges.take();
     }
 
-    /// Sleeps until the bell rings or a thread nudges, at most for `left`.
+    /// Sleeps until the bell rings or a thread calls [`nudge`](Self::nudge), at most for `left`.
     pub(super) fn sleep(&self, left: Option<Duration>) {
         let _ = poll(&mut [PollFd::readable(self.edges.as_fd())], left);
     }
 
-    /// The bell was emptied: has the sleeper look, whose ring it may have been.
+    /// Wakes the sleeper, since the bell was emptied of a ring that may have been meant for it.
     pub(super) fn nudge(&self) {
         // Our own; it cannot be refused.
         let _ = self.nudge.ring();

@@ -10,8 +10,8 @@ use crate::task::LossCause;
 
 use super::Supervisor;
 
-/// After this time a start is reported once. Most take milliseconds; one that imports a large
-/// library or loads a model takes seconds, and its user waits without knowing for what.
+/// A start that takes longer is reported once. Most take milliseconds, but a worker that imports a
+/// large library or loads a model takes seconds, and its user should know what the pool waits for.
 const SLOW: Duration = Duration::from_secs(5);
 
 impl Supervisor {
@@ -42,7 +42,7 @@ impl Supervisor {
                 let (seat, pid) = (worker.seat, process.pid);
                 tracing::warn!(pool = self.shared.id, worker = seat, pid, what, "a slow start");
                 if !tracing::dispatcher::has_been_set() {
-                    // Without it, a pool whose initializer hangs is silent until the limit.
+                    // Otherwise a pool whose initializer hangs would be silent until the limit.
                     let _ = writeln!(
                         std::io::stderr(),
                         "aiopool: worker {seat} (pid {pid}) can take no task after {SLOW:?}: \

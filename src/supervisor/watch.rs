@@ -1,5 +1,5 @@
-//! The watch: when to audit. No timer runs while every record is free: nothing is pending, and
-//! nothing that was cancelled is still a worker's.
+//! The watch: when to audit. No timer runs while every record is free, that is, while no task is
+//! pending and no worker has a cancelled one.
 
 use crate::queue::HostQueue;
 
@@ -8,7 +8,7 @@ use super::shared::{Shared, Stage};
 /// The shortest pause between two audits of a queue in which nothing moves, in nanoseconds.
 const FIRST: u64 = 20_000_000;
 /// The longest pause between two audits, in nanoseconds, and the pause while tasks come and go: a
-/// task that is stuck must not depend on the others to stand still.
+/// stuck task must be found even if the others do not stand still.
 const LAST: u64 = 1_000_000_000;
 
 /// When the queues are checked next, and what the last check found.
@@ -45,7 +45,7 @@ impl Watch {
         let (mut any_moved, mut any_waits) = (false, false);
         let mut due = Vec::new();
         let mut next = None::<u64>;
-        // A thread waits for the end, and perhaps none for the tasks' outcomes.
+        // Threads may wait for the pool's end, and none for the outcomes of its tasks.
         let ending = shared.stage() > Stage::Open;
         let waits = |queue: &HostQueue| queue.has_records_out() || queue.is_awaited();
         for (index, (queue, seen)) in shared.queues.iter().zip(&mut self.queues).enumerate() {

@@ -1,8 +1,8 @@
 //! Items of a `map` that are encoded and on their way to their queues.
 //!
-//! Submitting costs a lock, a fence, a reading of the clock and a look for a sleeping worker,
-//! whatever the number of tasks, so a `map` over a quick iterator submits several at a time. An
-//! iterator that is slow must not hold up the items that came before: see [`Pace`].
+//! A submission costs a lock, a fence, a reading of the clock and a search for a sleeping worker,
+//! however many tasks it has. So a `map` over a quick iterator submits several at a time. A slow
+//! iterator must not hold up the items that came before: see [`Pace`].
 
 use crate::queue::Staged;
 
@@ -27,12 +27,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// For a pool of `queues` queues.
+    /// Makes the pace of a map in a pool of `queues` queues.
     pub(super) fn new(queues: usize) -> Self {
         Self { quick: 0, most: MOST * queues.min(MOST_QUEUES) }
     }
 
-    /// Results after which a batch is worth while, in a window of `window` items.
+    /// Returns how many results of a window of `window` items must be given before it is filled up.
     #[inline]
     pub(super) fn refill(&self, window: usize) -> usize {
         (window / 4).min(self.most)
@@ -63,7 +63,7 @@ pub(super) struct Gathered {
 #[derive(Debug, Default)]
 struct QueueItems {
     tasks: Vec<Staged>,
-    /// Removes the first `count` of them.
+    /// How many tasks at the front were submitted or given up.
     gone: usize,
 }
 
@@ -74,7 +74,7 @@ impl QueueItems {
 }
 
 impl Gathered {
-    /// Creates an empty one for a pool of `queues` queues.
+    /// Makes an empty batch for a pool of `queues` queues.
     pub(super) fn new(queues: usize) -> Self {
         Self {
             queues: (0..queues).map(|_| QueueItems::default()).collect(),
@@ -114,7 +114,7 @@ impl Gathered {
         }
     }
 
-    /// Takes the task with this token out, which is the first for its queue.
+    /// Removes the task with this token, which is the first for its queue.
     pub(super) fn give_up(&mut self, token: u64) {
         let first =
             |items_of_queue: &QueueItems| items_of_queue.left().first().map(|staged| staged.token);
@@ -125,7 +125,7 @@ impl Gathered {
         }
     }
 
-    /// Forgets all of them.
+    /// Removes all items.
     pub(super) fn clear(&mut self) {
         for queue in 0..self.queues.len() {
             self.done(queue, self.queues[queue].left().len());

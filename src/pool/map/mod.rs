@@ -51,7 +51,7 @@ pub struct Map<S: Source, T> {
     /// How many items may be taken whose results were not given yet.
     window: usize,
     since: Option<u64>,
-    /// How long results take; one's own, since the wait for a single task says nothing of it.
+    /// How long results take. Each map has its own: the wait for a single task says nothing of it.
     spin: SpinPolicy,
     /// The last poll brought fewer than [`FEW`] results.
     few: bool,
@@ -249,7 +249,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         polled
     }
 
-    /// Before a look: waits a little where the last one came too early.
+    /// Waits a little before the next poll, if the last one came too early.
     fn let_some_gather(&self) {
         let crowded = self.shared.plan.worker.crowded;
         let soon = self.spin.is_below(GATHER_NS);
