@@ -1,32 +1,11 @@
 //! An end is an end: what is left of a pool that was dropped, and how its workers leave.
 #![allow(unsafe_code)] // system calls
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use aiopool::Pool;
 
-/// Names the case in the environment of the process that runs it.
-const CASE: &str = "AIOPOOL_LIVING_END";
-
-/// Runs `body` in a process of its own, by the name of the test that calls; gives what it printed.
-fn alone(test: &str, body: impl FnOnce()) -> String {
-    if std::env::var(CASE).is_ok_and(|case| case == test) {
-        body();
-        // Not back into the harness, whose own words are not what is asked for.
-        std::process::exit(0);
-    }
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--nocapture", "--test-threads=1", "--exact", &format!("end::{test}")])
-        .env(CASE, test)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&child.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&child.stderr);
-    assert!(child.status.success(), "{test}: {}\n{said}\n{errors}", child.status);
-    said
-}
+use super::alone;
 
 fn entries(folder: &str) -> usize {
     std::fs::read_dir(folder).unwrap().count()
@@ -38,7 +17,7 @@ async fn same(x: u32) -> u32 {
 
 #[test]
 fn after_a_drop_no_thread_and_no_descriptor_is_left() {
-    alone("after_a_drop_no_thread_and_no_descriptor_is_left", || {
+    alone("end::after_a_drop_no_thread_and_no_descriptor_is_left", || {
         // The line to the fork server stays.
         drop(Pool::builder().processes(1).build().unwrap());
         let before = (entries("/proc/self/task"), entries("/proc/self/fd"));
@@ -68,7 +47,7 @@ fn after_a_drop_no_thread_and_no_descriptor_is_left() {
 
 #[test]
 fn the_descriptors_of_one_pool_are_enough_for_one_after_the_other() {
-    alone("the_descriptors_of_one_pool_are_enough_for_one_after_the_other", || {
+    alone("end::the_descriptors_of_one_pool_are_enough_for_one_after_the_other", || {
         drop(Pool::builder().processes(1).build().unwrap());
         // A pool asks for 19 more, and what it did not give back would not be there for the next.
         let needed = entries("/proc/self/fd") as libc::rlim_t + 22;
@@ -113,7 +92,7 @@ async fn prints(x: u32) {
 
 #[test]
 fn what_tasks_printed_arrives_before_the_drop_is_over() {
-    let said = alone("what_tasks_printed_arrives_before_the_drop_is_over", || {
+    let said = alone("end::what_tasks_printed_arrives_before_the_drop_is_over", || {
         for round in 0..20 {
             let pool = Pool::builder().processes(1).build().unwrap();
             pool.apply(prints, round).wait().unwrap();

@@ -10,6 +10,8 @@ use std::time::Duration;
 use aiopool::{Pool, TaskOptions};
 use tokio::runtime::{Builder, Runtime};
 
+use super::alone;
+
 /// Far longer than any of these tests takes on a loaded machine.
 const WATCHDOG: Duration = Duration::from_secs(60);
 
@@ -34,7 +36,8 @@ fn in_time(body: impl FnOnce() + Send + 'static) {
     thread.join().unwrap();
 }
 
-/// Panics that the program's hook has heard of, of threads that this test made.
+/// Panics of which a hook has heard that the program set before its first pool. One that it sets
+/// later stands before the library's and hears of the answers that tokio gives as panics.
 fn count_panics() -> &'static AtomicUsize {
     static PANICS: AtomicUsize = AtomicUsize::new(0);
     static HOOK: std::sync::Once = std::sync::Once::new();
@@ -67,57 +70,61 @@ async fn use_all(pool: &Pool) {
 
 #[test]
 fn a_runtime_without_io_and_without_time_works_and_nothing_panics() {
-    let panics = count_panics();
-    type Make = fn() -> Builder;
-    let makes: [Make; 4] = [
-        Builder::new_current_thread,
-        Builder::new_multi_thread,
-        || {
-            let mut builder = Builder::new_current_thread();
-            builder.enable_time();
-            builder
-        },
-        || {
-            let mut builder = Builder::new_current_thread();
-            builder.enable_io();
-            builder
-        },
-    ];
-    for make in makes {
-        in_time(move || {
-            let pool = Pool::builder().processes(1).build().unwrap();
-            let runtime = make().build().unwrap();
-            runtime.block_on(use_all(&pool));
-            runtime.block_on(async {
-                assert!(pool.drain(WATCHDOG).await);
-                pool.join().await.unwrap();
+    alone("runtimes::a_runtime_without_io_and_without_time_works_and_nothing_panics", || {
+        let panics = count_panics();
+        type Make = fn() -> Builder;
+        let makes: [Make; 4] = [
+            Builder::new_current_thread,
+            Builder::new_multi_thread,
+            || {
+                let mut builder = Builder::new_current_thread();
+                builder.enable_time();
+                builder
+            },
+            || {
+                let mut builder = Builder::new_current_thread();
+                builder.enable_io();
+                builder
+            },
+        ];
+        for make in makes {
+            in_time(move || {
+                let pool = Pool::builder().processes(1).build().unwrap();
+                let runtime = make().build().unwrap();
+                runtime.block_on(use_all(&pool));
+                runtime.block_on(async {
+                    assert!(pool.drain(WATCHDOG).await);
+                    pool.join().await.unwrap();
+                });
             });
-        });
-    }
-    assert_eq!(panics.load(Ordering::Relaxed), 0);
+        }
+        assert_eq!(panics.load(Ordering::Relaxed), 0);
+    });
 }
 
 #[test]
 fn a_pool_is_used_from_several_runtimes_at_once() {
-    let panics = count_panics();
-    in_time(|| {
-        let pool = Pool::builder().processes(2).build().unwrap();
-        std::thread::scope(|scope| {
-            for kind in 0..6 {
-                let pool = &pool;
-                scope.spawn(move || {
-                    let runtime = match kind % 3 {
-                        0 => Builder::new_current_thread().enable_all().build(),
-                        1 => Builder::new_current_thread().build(),
-                        _ => Builder::new_multi_thread().worker_threads(1).enable_all().build(),
-                    };
-                    let runtime = runtime.unwrap();
-                    (0..5).for_each(|_| runtime.block_on(use_all(pool)));
-                });
-            }
+    alone("runtimes::a_pool_is_used_from_several_runtimes_at_once", || {
+        let panics = count_panics();
+        in_time(|| {
+            let pool = Pool::builder().processes(2).build().unwrap();
+            std::thread::scope(|scope| {
+                for kind in 0..6 {
+                    let pool = &pool;
+                    scope.spawn(move || {
+                        let runtime = match kind % 3 {
+                            0 => Builder::new_current_thread().enable_all().build(),
+                            1 => Builder::new_current_thread().build(),
+                            _ => Builder::new_multi_thread().worker_threads(1).enable_all().build(),
+                        };
+                        let runtime = runtime.unwrap();
+                        (0..5).for_each(|_| runtime.block_on(use_all(pool)));
+                    });
+                }
+            });
         });
+        assert_eq!(panics.load(Ordering::Relaxed), 0);
     });
-    assert_eq!(panics.load(Ordering::Relaxed), 0);
 }
 
 fn single() -> Runtime {
