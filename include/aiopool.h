@@ -766,8 +766,8 @@ aiopool_status aiopool_scheduler_init(struct aiopool_scheduler *scheduler_out);
 #define AIOPOOL_START_FORK 0
 
 /**
- * Workers execute this program anew and never reach its `main`. They have the functions that it
- * registers before any library begins, from its `.preinit_array` section, and no others.
+ * Workers execute this program anew and never reach its `main`. They have the functions that its
+ * constructors register, and no others.
  */
 #define AIOPOOL_START_SPAWN 1
 
@@ -949,9 +949,11 @@ typedef struct aiopool_pool_options {
      */
     uint32_t exception_function;
     /**
-     * 0.
+     * Milliseconds that a worker has from its order until it can take tasks, its init function or
+     * its attaching included; 0, the default, for 60 seconds. Then it is killed, and if no other
+     * worker can take tasks the pool fails with a text that names the function or the command.
      */
-    uint32_t reserved_0;
+    uint32_t start_timeout_ms;
     /**
      * 0.
      */

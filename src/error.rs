@@ -67,9 +67,9 @@ pub enum Error {
     },
     /// The zygote, from which all workers are forked, is gone.
     #[error(
-        "the zygote process is gone ({0}): every pool that used it has ended, build a new one, \
-         of any start method; its zygote is this program executed anew, without what workers \
-         shared since init()"
+        "the zygote process is gone ({0}): the pool has ended with it, build a new one, of any \
+         start method; its zygote is this program executed anew, without what workers shared \
+         since init()"
     )]
     ZygoteLost(String),
     /// Every try to start a worker's initializer failed.

@@ -17,7 +17,7 @@ export const Options = koffi.struct('aiopool_pool_options', {
   limit_cpu_seconds: 'uint64_t', limit_open_files: 'uint64_t', read_only: 'const char **',
   read_write: 'const char **', denied_calls: 'void *', denied_calls_len: 'size_t',
   custom_scheduler: 'void *', stats_page: 'const char *', exception_function: 'uint32_t',
-  reserved_0: 'uint32_t', reserved: koffi.array('uint64_t', 5),
+  start_timeout_ms: 'uint32_t', reserved: koffi.array('uint64_t', 5),
 });
 export const Call = koffi.struct('aiopool_call', {
   struct_size: 'uint32_t', flags: 'uint32_t', function: 'uint32_t', priority: 'uint32_t',

@@ -20,8 +20,8 @@ use crate::worker::Hook;
 
 /// Workers are forked from the process that called `aiopool_init`.
 pub const AIOPOOL_START_FORK: u32 = 0;
-/// Workers execute this program anew and never reach its `main`. They have the functions that it
-/// registers before any library begins, from its `.preinit_array` section, and no others.
+/// Workers execute this program anew and never reach its `main`. They have the functions that its
+/// constructors register, and no others.
 pub const AIOPOOL_START_SPAWN: u32 = 1;
 /// Workers are another program: `command`.
 pub const AIOPOOL_START_COMMAND: u32 = 2;
@@ -127,8 +127,10 @@ pub struct aiopool_pool_options {
     /// A registered function that each worker calls with each error of a task, in an
     /// `aiopool_exception`; or 0.
     pub exception_function: u32,
-    /// 0.
-    pub reserved_0: u32,
+    /// Milliseconds that a worker has from its order until it can take tasks, its init function or
+    /// its attaching included; 0, the default, for 60 seconds. Then it is killed, and if no other
+    /// worker can take tasks the pool fails with a text that names the function or the command.
+    pub start_timeout_ms: u32,
     /// 0.
     pub reserved: [u64; 5],
 }
@@ -171,7 +173,7 @@ unsafe impl Sized32 for aiopool_pool_options {
             custom_scheduler: std::ptr::null(),
             stats_page: std::ptr::null(),
             exception_function: 0,
-            reserved_0: 0,
+            start_timeout_ms: 0,
             reserved: [0; 5],
         }
     }
@@ -186,7 +188,7 @@ impl aiopool_pool_options {
     /// inputs and `denied_calls` are as their lengths; the scheduler begins with its size; the
     /// page's name is NULL or a C string.
     pub(super) unsafe fn builder(&self) -> Result<PoolBuilder, Failure> {
-        if self.reserved_0 != 0 || self.reserved.iter().any(|&word| word != 0) {
+        if self.reserved.iter().any(|&word| word != 0) {
             return Err(Failure::new(AIOPOOL_ERR_STRUCT, "a reserved field is not 0"));
         }
         if self.flags & !FLAGS != 0 {
@@ -206,6 +208,10 @@ impl aiopool_pool_options {
             .max_payload(size(self.max_payload))
             .grace(Duration::from_millis(self.grace_ms))
             .keep_fds(self.flags & AIOPOOL_POOL_KEEP_FDS != 0);
+        if self.start_timeout_ms != 0 {
+            let limit = Duration::from_millis(self.start_timeout_ms.into());
+            builder = builder.start_timeout(limit);
+        }
         if self.processes != 0 {
             builder = builder.processes(self.processes as usize);
         }

@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use super::line::{Line, Made};
-use super::recipe::{PROGRAM, Recipe};
+use super::recipe::{self, PROGRAM, Recipe};
 use super::wire::{self, Build, Greeting, ZYGOTE_MAGIC, ZYGOTE_VARIABLE};
 use super::zygote;
 use crate::error::{Error, Result};
@@ -33,7 +33,8 @@ pub(super) fn start(keep_fds: bool) -> Result<Line> {
     let bytes = wire::encode_first(ZYGOTE_MAGIC, &greeting);
     socket::send(ours.as_fd(), &bytes, &[host.as_fd()]).map_err(system("greet the zygote"))?;
 
-    let arguments = [c"aiopool-zygote".to_owned()];
+    let arguments = recipe::arguments(c"aiopool-zygote")
+        .map_err(system("find the program that this process is"))?;
     let mut inherited = vec![theirs.as_fd()];
     inherited.extend(recipe.library.as_ref().map(|library| library.as_fd()));
     let pid = crate::sys::exec::spawn(PROGRAM, &arguments, &recipe.environment, &inherited)

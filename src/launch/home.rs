@@ -6,14 +6,14 @@
 
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::line::{Line, Made};
 use super::zygote;
 use super::{after_fork, exec};
 use crate::error::{Error, Result};
 use crate::sys::forked::PerProcess;
-use crate::sys::{fd, pidfd, process, random, socket, stderr};
+use crate::sys::{fd, pidfd, process, random, socket, starter, stderr};
 
 /// A forked child begins with none.
 static HERE: PerProcess<Option<&'static Home>> = PerProcess::new(|_| None);
@@ -45,6 +45,8 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// `keep_fds` holds for one that is started now. `snapshot`: only one that [`init`] has forked will
 /// do.
 pub(super) fn line(keep_fds: bool, snapshot: bool) -> Result<Arc<Line>> {
+    zygote::end_if_invited();
+    zygote::check_program()?;
     let mut line = unpoisoned(&here().line);
     let living = line.as_ref().filter(|line| !line.is_dead());
     if snapshot && !living.is_some_and(|line| line.forked) {
@@ -82,6 +84,7 @@ pub(super) fn line(keep_fds: bool, snapshot: bool) -> Result<Arc<Line>> {
 /// }
 /// ```
 pub fn init() -> Result<()> {
+    zygote::check_program()?;
     let mut line = unpoisoned(&here().line);
     if line.as_ref().is_some_and(|line| !line.is_dead()) {
         return Err(Error::Misuse(
@@ -91,11 +94,7 @@ pub fn init() -> Result<()> {
     }
     let threads = process::thread_count().map_err(|e| Error::system("count threads", e))?;
     if threads != 1 {
-        return Err(Error::Misuse(
-            "aiopool::init() forks this process, which is only possible while it has one thread: \
-             call it first thing in main, before anything starts a thread (a multi-threaded \
-             #[tokio::main] has), or leave it out and lose only the shared memory",
-        ));
+        return Err(Error::Misuse(too_many_threads()));
     }
     if tokio::runtime::Handle::try_current().is_ok() {
         return Err(Error::Misuse(
@@ -115,6 +114,21 @@ pub fn init() -> Result<()> {
     }
     *line = Some(Arc::new(fork()?));
     Ok(())
+}
+
+/// Says why a process with threads cannot be forked, and which library's the other thread is.
+fn too_many_threads() -> &'static str {
+    // Made once: it is never given back.
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let file = starter::of_another_thread();
+        let whose = file.map(|file| format!(", and {file} runs another")).unwrap_or_default();
+        format!(
+            "aiopool::init() forks this process, which is only possible while it has one \
+             thread{whose}: call it first thing in main, before anything starts a thread (a \
+             multi-threaded #[tokio::main] has), or leave it out and lose only the shared memory"
+        )
+    })
 }
 
 /// Returns whether [`init`] was called in this process: what is loaded later is not in its workers.

@@ -4,16 +4,18 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::line::Line;
+use super::silence::Silence;
 use super::snapshot::Snapshot;
 use super::wire::{self, Answer, Call, Order};
-use super::{ForkOrder, PoolFds, PoolSpec, home};
+use super::{ForkOrder, PoolFds, PoolSpec, StartMethod, home};
 use crate::error::{Error, Result};
 use crate::sync::crash::{self, Point};
 use crate::sys::own_fd::OwnFd;
-use crate::sys::{memfd, place, socket};
+use crate::sys::{memfd, socket};
 use crate::table::WorkerId;
 use crate::task::WorkerExit;
 
@@ -22,9 +24,18 @@ use crate::task::WorkerExit;
 pub(crate) struct Launcher {
     line: OwnFd,
     zygote: Arc<Line>,
-    queues: usize,
+    opening: Arc<Opening>,
     /// Workers whose pidfd did not arrive: they are being killed, and were never reported.
     strays: Mutex<Vec<WorkerId>>,
+}
+
+/// What a pool was opened with, for another zygote to be given the same.
+#[derive(Debug)]
+struct Opening {
+    spec: PoolSpec,
+    host: Snapshot,
+    /// The working directory; a name for what `host` has the identity of.
+    directory: PathBuf,
 }
 
 /// What the zygote says about a worker.
@@ -55,6 +66,8 @@ pub(crate) enum ZygoteReport {
         pid: u32,
         /// What it ended with.
         exit: WorkerExit,
+        /// Another one would not start either.
+        is_final: bool,
         /// Processor time that it used, in nanoseconds.
         cpu_ns: u64,
     },
@@ -68,14 +81,48 @@ impl Launcher {
     /// [`Error::System`] when a zygote cannot be started or cannot take the descriptors,
     /// [`Error::Misuse`] when the pool keeps descriptors that the zygote has closed.
     pub(crate) fn open(spec: &PoolSpec, fds: PoolFds<'_>) -> Result<Self> {
-        match Self::open_once(spec, &fds) {
+        let host = Snapshot::take()?;
+        let directory = std::env::current_dir().unwrap_or_else(|_| ".".into());
+        let opening = Arc::new(Opening { spec: spec.clone(), host, directory });
+        Self::open_as(&opening, &fds)
+    }
+
+    /// Opens the pool at another zygote, its own being dead, for workers that are as before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ZygoteLost`] when no other zygote has what this one had; else as
+    /// [`open`](Self::open).
+    pub(crate) fn reopen(&self, fds: PoolFds<'_>) -> Result<Self> {
+        let Opening { spec, .. } = &*self.opening;
+        if self.zygote.forked && spec.start == StartMethod::Fork {
+            let text = "and with it the memory that workers shared since init(), which cannot be \
+                made again";
+            return Err(self.lost_for(text));
+        }
+        if spec.confinement.keep_fds {
+            return Err(self.lost_for("and with it the descriptors that workers keep"));
+        }
+        Self::open_as(&self.opening, &fds)
+    }
+
+    fn lost_for(&self, text: &str) -> Error {
+        match self.zygote.lost() {
+            Error::ZygoteLost(how) => Error::ZygoteLost(format!("it {how}, {text}")),
+            other => other,
+        }
+    }
+
+    fn open_as(opening: &Arc<Opening>, fds: &PoolFds<'_>) -> Result<Self> {
+        match Self::open_once(opening, fds) {
             // It died since it was looked at: once more, with a new one.
-            Err(Error::ZygoteLost(_)) => Self::open_once(spec, &fds),
+            Err(Error::ZygoteLost(_)) => Self::open_once(opening, fds),
             result => result,
         }
     }
 
-    fn open_once(spec: &PoolSpec, fds: &PoolFds<'_>) -> Result<Self> {
+    fn open_once(opening: &Arc<Opening>, fds: &PoolFds<'_>) -> Result<Self> {
+        let Opening { spec, host, directory } = &**opening;
         let zygote = home::line(spec.confinement.keep_fds, spec.snapshot)?;
         if spec.confinement.keep_fds && !zygote.keeps_fds {
             return Err(Error::Misuse(
@@ -88,16 +135,11 @@ impl Launcher {
         zygote.post(zygote.socket(), &wire::encode(&Call::NewPool), &[theirs.as_fd()])?;
         drop(theirs);
 
-        let host = Snapshot::take()?;
-        let directory = |path| {
-            let what = "open the root and the working directory for the workers";
-            place::open_directory(path).map_err(|error| Error::system(what, error))
-        };
-        let (root, directory) = (directory("/")?, directory(".")?);
+        let (root, directory) = host.open_directories(directory)?;
         // In a file, because the configuration may be longer than any message.
         let file = memfd::create(c"aiopool-pool").map_err(system)?;
         let mut writer = File::from(file.try_clone().map_err(system)?);
-        writer.write_all(&wire::encode(&(spec, &host))).map_err(system)?;
+        writer.write_all(&wire::encode(&(spec, host))).map_err(system)?;
         let mut all = vec![file.as_fd(), root.as_fd(), directory.as_fd()];
         all.extend([fds.requests, fds.host_bell, fds.supervisor_bell]);
         all.extend(fds.deadline);
@@ -122,7 +164,7 @@ impl Launcher {
             other => return Err(Error::Corrupt(format!("the zygote answered {other:?}"))),
         }
         let strays = Mutex::default();
-        Ok(Self { line: line.into(), zygote, queues: spec.slots.len(), strays })
+        Ok(Self { line: line.into(), zygote, opening: Arc::clone(opening), strays })
     }
 
     /// Orders a worker; the answer comes as a [`ZygoteReport`].
@@ -150,7 +192,7 @@ impl Launcher {
     ///
     /// As [`Launcher::fork`]; [`Error::Misuse`] when the pool has no such queue.
     pub(crate) fn replace_control(&self, queue: u32, control: BorrowedFd<'_>) -> Result<()> {
-        if queue as usize >= self.queues {
+        if queue as usize >= self.opening.spec.slots.len() {
             return Err(Error::Misuse("the pool has no such queue"));
         }
         self.post(&Order::Control { queue }, &[control])
@@ -165,6 +207,22 @@ impl Launcher {
     /// Refuses a line that is another file's by now.
     fn check_line(&self) -> Result<()> {
         self.line.check().map_err(|taken| Error::ZygoteLost(taken.to_string()))
+    }
+
+    /// Has the zygote go on, if a signal has stopped it.
+    pub(crate) fn nudge(&self) {
+        self.zygote.nudge();
+    }
+
+    /// Takes note of another second in which the zygote has not answered pool number `pool`; it is
+    /// killed where that does not look like ending.
+    pub(crate) fn another_silent_second(&self, silence: &mut Silence, pool: usize) {
+        self.zygote.another_silent_second(silence, Some(pool));
+    }
+
+    /// Returns whether the zygote is dead, and not only out of reach.
+    pub(crate) fn zygote_has_died(&self) -> bool {
+        self.zygote.has_died()
     }
 
     /// Returns a descriptor that is readable when [`Launcher::recv`] has a report.
@@ -220,13 +278,13 @@ impl Launcher {
                 ZygoteReport::ForkFailed { id, reason: reason.to_owned() }
             }
             (Answer::ForkFailed { id, reason }, _) => ZygoteReport::ForkFailed { id, reason },
-            (Answer::Died { id, pid, exit, cpu_ns }, _) => {
+            (Answer::Died { id, pid, exit, is_final, cpu_ns }, _) => {
                 let mut strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(index) = strays.iter().position(|&stray| stray == id) {
                     strays.swap_remove(index);
                     return Ok(None);
                 }
-                ZygoteReport::Died { id, pid, exit, cpu_ns }
+                ZygoteReport::Died { id, pid, exit, is_final, cpu_ns }
             }
             (other @ (Answer::Opened | Answer::Refused(_)), _) => {
                 return Err(Error::Corrupt(format!("the zygote reported {other:?}")));

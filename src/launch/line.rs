@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use super::silence::{SECOND, Silence};
 use super::wire::{self, Hello};
 use crate::error::{Error, Result};
 use crate::sys::own_fd::{OwnFd, TAKEN};
@@ -14,9 +15,9 @@ use crate::sys::wait::Ended;
 use crate::sys::{pidfd, process, socket, wait};
 use crate::task::WorkerExit;
 
-/// How long a zygote may take to say hello or to take a pool: far longer than a loaded machine
-/// needs. One that is stopped, or is not one, must not hang the host for ever.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a zygote may take to say hello: it runs every constructor of the program first. What is
+/// not one must not hang the host for ever.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How long an order may wait for room on a line.
 const ORDER_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -28,6 +29,8 @@ pub(super) const NOT_SAID: &str = "ended";
 pub(super) struct Line {
     socket: OwnFd,
     pidfd: OwnFd,
+    /// The zygote's process id, once it has said hello.
+    pid: u32,
     /// The process that started it; its forked children have a copy of this they must not use.
     host: u32,
     /// Whether workers can have the descriptors that the zygote was started with.
@@ -59,9 +62,10 @@ impl Line {
         })?;
         let host = process::own_pid();
         let (socket, pidfd) = (socket.into(), pidfd.into());
-        let mut line = Self { socket, pidfd, host, keeps_fds, forked, end: OnceLock::new() };
+        let mut line = Self { socket, pidfd, pid, host, keeps_fds, forked, end: OnceLock::new() };
         let (refused, ended) = match line.wait_for_hello(forked) {
-            Ok((Hello::Ready { .. }, Some(zygote))) => {
+            Ok((Hello::Ready { pid: own }, Some(zygote))) => {
+                line.pid = own;
                 if !forked {
                     // It has nothing more to do but to end.
                     let _ = wait::reap_waiting(pid);
@@ -138,6 +142,23 @@ impl Line {
     /// Returns a descriptor that is readable when the zygote is dead.
     pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+
+    /// Has the zygote go on, if a signal has stopped it.
+    pub(super) fn nudge(&self) {
+        if self.pidfd.is_ours() {
+            let _ = pidfd::send_signal(self.pidfd(), libc::SIGCONT);
+        }
+    }
+
+    /// As [`Silence::another_second`]; nothing happens once the descriptors are other code's.
+    pub(super) fn another_silent_second(&self, silence: &mut Silence, pool: Option<usize>) -> bool {
+        self.pidfd.is_ours() && silence.another_second(self.pid, self.pidfd(), pool)
+    }
+
+    /// Returns whether the zygote itself is dead, and not only out of reach.
+    pub(super) fn has_died(&self) -> bool {
+        self.pidfd.is_ours() && self.socket.is_ours() && self.is_dead()
     }
 
     /// Refuses a process that only has a copy of its parent's line.
@@ -232,13 +253,14 @@ impl Line {
         }
     }
 
-    /// Waits for the zygote's next message on `socket`, which carries no descriptors.
+    /// Waits for the zygote's next message on `socket`, which carries no descriptors. A zygote that
+    /// does not answer is killed.
     pub(super) fn wait_for<T: serde::de::DeserializeOwned>(
         &self,
         socket: BorrowedFd<'_>,
     ) -> Result<T> {
         let mut buffer = [0; wire::LONGEST];
-        let end = Instant::now() + PATIENCE;
+        let mut silence = Silence::default();
         loop {
             // Looked at before the socket: what a zygote said before it died is still heard.
             let dead = self.is_dead();
@@ -259,13 +281,12 @@ impl Line {
                 Err(_) if dead => return Err(self.lost()),
                 Err(_) => {}
             }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                let text = "it does not answer: is it stopped, or does the program not link us?";
-                return Err(Error::system("reach the zygote", io::Error::other(text)));
-            }
             let mut fds = [PollFd::readable(socket), PollFd::readable(self.pidfd())];
-            poll(&mut fds, Some(left)).map_err(|e| Error::system("poll", e))?;
+            let ready = poll(&mut fds, Some(SECOND)).map_err(|e| Error::system("poll", e))?;
+            if ready == 0 && !self.another_silent_second(&mut silence, None) {
+                let text = "it does not answer, and cannot be killed: is it frozen?";
+                return Err(Error::system("reach the fork server", io::Error::other(text)));
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ mod line;
 mod recipe;
 #[cfg_attr(not(feature = "sandbox"), path = "no_sandbox.rs")]
 mod sandbox;
+mod silence;
 mod snapshot;
 mod spec;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub(crate) use launcher::{Launcher, ZygoteReport};
 pub use limits::Limits;
 #[cfg_attr(not(feature = "sandbox"), allow(unreachable_pub))]
 pub use sandbox::Sandbox;
+pub(crate) use silence::{SECOND, Silence};
 pub use spec::StartMethod;
 pub(crate) use spec::{ForkOrder, PoolFds, PoolSpec, fds_needed};
 pub(crate) use zygote::attach;

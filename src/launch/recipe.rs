@@ -8,10 +8,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use crate::sys::fd;
-use crate::sys::image::Image;
+use crate::sys::image::{self, Image};
+use crate::sys::{fd, process};
 
-/// The program that is executed: this one, even when its file was replaced meanwhile.
+/// The program that is executed: this one, even when its file was replaced meanwhile. The loader,
+/// where this process was started by naming that.
 pub(super) const PROGRAM: &CStr = c"/proc/self/exe";
 pub(super) const PRELOAD_VARIABLE: &str = "LD_PRELOAD";
 
@@ -19,7 +20,7 @@ pub(super) const PRELOAD_VARIABLE: &str = "LD_PRELOAD";
 pub(super) struct Recipe {
     /// Its environment, as `NAME=value`.
     pub environment: Vec<CString>,
-    /// The library is the first element of its `LD_PRELOAD`.
+    /// The library is the last element of its `LD_PRELOAD`: a sanitizer has to be the first.
     pub preloaded: bool,
     /// To be inherited under its number.
     pub library: Option<OwnedFd>,
@@ -29,18 +30,19 @@ impl Recipe {
     /// Makes a recipe of this process's environment, plus `variable` set to the number of a
     /// descriptor, plus this library if the program does not have it.
     pub(super) fn new(image: &Image, variable: &str, fd: i32) -> io::Result<Self> {
-        let mut recipe = Self::without_library(variable, fd)?;
+        let mut recipe = Self::without_library(variable, &fd.to_string())?;
         if image.is_program {
             return Ok(recipe);
         }
         // Opened in any case: a file that is gone would only be named on the error output.
         let library = fd::above_stdio(File::open(&image.path)?.into())?;
         let before = std::env::var_os(PRELOAD_VARIABLE);
-        let (mut value, library) = preload_entry(&image.path, library);
-        if let Some(before) = before.as_ref().filter(|before| !before.is_empty()) {
+        let (own, library) = preload_entry(&image.path, library);
+        let mut value = before.filter(|before| !before.is_empty()).unwrap_or_default();
+        if !value.is_empty() {
             value.push(":");
-            value.push(before);
         }
+        value.push(own);
         recipe.environment.retain(|entry| !is_of(entry.as_bytes(), PRELOAD_VARIABLE));
         recipe.environment.push(entry(PRELOAD_VARIABLE, &value)?);
         recipe.preloaded = true;
@@ -48,24 +50,52 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// As [`Recipe::new`] for a program that looks after itself.
-    pub(super) fn without_library(variable: &str, fd: i32) -> io::Result<Self> {
+    /// Makes the recipe of a worker that is any program, for the process that executes it: which
+    /// process that is stands in the variable, too.
+    pub(super) fn of_command(variable: &str, fd: i32) -> io::Result<Self> {
+        Self::without_library(variable, &format!("{fd}:{}", process::own_pid()))
+    }
+
+    fn without_library(variable: &str, value: &str) -> io::Result<Self> {
         let mut environment = Vec::new();
         for (name, value) in std::env::vars_os() {
             if name.as_bytes() != variable.as_bytes() {
                 environment.push(entry(&name, &value)?);
             }
         }
-        environment.push(entry(variable, OsStr::new(&fd.to_string()))?);
+        environment.push(entry(variable, OsStr::new(value))?);
         Ok(Self { environment, preloaded: false, library: None })
     }
 }
 
-/// Returns what `LD_PRELOAD` was before [`Recipe::new`] put a library in front of it.
+/// Returns what `LD_PRELOAD` was before [`Recipe::new`] put a library behind it.
 pub(super) fn preload_before(value: &OsStr) -> Option<OsString> {
     let bytes = value.as_bytes();
-    let end = bytes.iter().position(|&byte| byte == b':')?;
-    Some(OsString::from_vec(bytes[end + 1..].to_vec()))
+    let end = bytes.iter().rposition(|&byte| byte == b':')?;
+    Some(OsString::from_vec(bytes[..end].to_vec()))
+}
+
+/// Returns the arguments with which [`PROGRAM`] is executed, under `name`.
+///
+/// The loader, where that was named to start this process, gets its options and the program again.
+pub(super) fn arguments(name: &CStr) -> io::Result<Vec<CString>> {
+    let mut arguments = vec![name.to_owned()];
+    if let Some(program) = image::program_of_loader()? {
+        let all = std::fs::read("/proc/self/cmdline")?;
+        let count = std::env::args_os().count();
+        arguments.extend(loader_options(&all, count));
+        arguments.push(CString::new(program.into_os_string().into_vec())?);
+    }
+    Ok(arguments)
+}
+
+/// Returns what stands before the program in a command line that names the loader first; the
+/// program and its own arguments are the last `count` words.
+fn loader_options(all: &[u8], count: usize) -> Vec<CString> {
+    let words: Vec<_> = all.split_inclusive(|&byte| byte == 0).collect();
+    let options = words.len().saturating_sub(count);
+    let options = words.get(1..options).unwrap_or_default();
+    options.iter().filter_map(|word| Some(CStr::from_bytes_with_nul(word).ok()?.into())).collect()
 }
 
 /// Returns the library as an element of `LD_PRELOAD`, which knows no quoting: where the path has a
@@ -98,7 +128,6 @@ pub(super) fn inherit(fds: &[BorrowedFd<'_>]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::image;
 
     fn value_of(recipe: &Recipe, name: &str) -> Vec<String> {
         let entries = recipe.environment.iter().map(|entry| entry.to_str().unwrap());
@@ -121,9 +150,20 @@ mod tests {
         assert!(recipe.preloaded);
         let value = value_of(&recipe, PRELOAD_VARIABLE);
         assert_eq!(value.len(), 1);
-        assert!(value[0].starts_with("/proc/self/exe"), "{value:?}");
+        assert!(value[0].ends_with("/proc/self/exe"), "{value:?}");
         assert_eq!(preload_before(OsStr::new("/lib/us.so")), None);
-        assert_eq!(preload_before(OsStr::new("/lib/us.so:/a b:/c")), Some("/a b:/c".into()));
+        assert_eq!(preload_before(OsStr::new("/a b:/c:/lib/us.so")), Some("/a b:/c".into()));
+    }
+
+    #[test]
+    fn the_loader_gets_its_options_again() {
+        let none: [&CStr; 0] = [];
+        assert_eq!(loader_options(b"ld.so\0./prog\0a\0b\0", 3), none);
+        let options = loader_options(b"ld.so\0--library-path\0/x y\0./prog\0", 1);
+        assert_eq!(options, [c"--library-path", c"/x y"]);
+        // A program may have written something else there.
+        assert_eq!(loader_options(b"a title\0", 5), none);
+        assert_eq!(arguments(c"name").unwrap(), [c"name"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -133,6 +134,27 @@ impl Snapshot {
             credentials::be_dumpable().map_err(cannot("be looked into"))?;
         }
         Ok(())
+    }
+
+    /// Opens the host's root and working directory, if they still are what they were: the working
+    /// directory is looked for at `directory`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] when another directory is there by now.
+    pub(super) fn open_directories(&self, directory: &Path) -> Result<(OwnedFd, OwnedFd)> {
+        let open = |path: &Path, identity| {
+            let opened = place::open_directory(path).and_then(|opened| {
+                if place::identity(path)? == identity {
+                    return Ok(opened);
+                }
+                Err(io::Error::other("it is another directory by now"))
+            });
+            opened.map_err(|error| {
+                Error::system(format!("open {} for the workers", path.display()), error)
+            })
+        };
+        Ok((open(Path::new("/"), self.root)?, open(directory, self.directory)?))
     }
 
     /// The host's environment as `NAME=value`; `None` if this process has the same.

@@ -61,7 +61,7 @@ impl Build {
 pub(super) struct Greeting {
     /// Which copy of the library is meant.
     pub build: Build,
-    /// The library came by `LD_PRELOAD`, of which it is the first element.
+    /// The library came by `LD_PRELOAD`, of which it is the last element.
     pub preloaded: bool,
     /// Keep the inherited descriptors, for workers of pools that keep them.
     pub keep_fds: bool,
@@ -140,6 +140,8 @@ pub(super) enum Answer {
         pid: u32,
         /// What it ended with.
         exit: WorkerExit,
+        /// Another one would not start either.
+        is_final: bool,
         /// Processor time that it used, in nanoseconds.
         cpu_ns: u64,
     },
@@ -152,6 +154,8 @@ pub(super) struct Started {
     pub pid: u32,
     /// An error is why it ends now, before its loop.
     pub result: Result<(), String>,
+    /// Another process of the same program would end for the same reason.
+    pub is_final: bool,
 }
 
 /// Zygote → executed worker, in a sealed memfd after [`WORKER_MAGIC`].
@@ -161,7 +165,7 @@ pub(super) struct Handover {
     pub before_main: bool,
     /// Whose zygote it is.
     pub build: Build,
-    /// The library comes by `LD_PRELOAD`, of which it is the first element.
+    /// The library comes by `LD_PRELOAD`, of which it is the last element.
     pub preloaded: bool,
     /// The zygote's process id.
     pub zygote: u32,
@@ -236,7 +240,8 @@ mod tests {
         assert!(cut.ends_with("ü…"));
         let id = WorkerId { queue: u16::MAX, slot: u16::MAX, incarnation: u32::MAX };
         let exit = WorkerExit::NotStarted { reason: cut };
-        let died = Answer::Died { id, pid: u32::MAX, exit, cpu_ns: u64::MAX };
+        let (pid, cpu_ns, is_final) = (u32::MAX, u64::MAX, true);
+        let died = Answer::Died { id, pid, exit, is_final, cpu_ns };
         assert!(encode(&died).len() <= LONGEST);
     }
 }

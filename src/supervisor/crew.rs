@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::sys::own_fd::OwnFd;
 use crate::sys::pidfd;
@@ -47,6 +47,8 @@ pub(super) struct Member {
     pub(super) died_ns: Option<u64>,
     /// What the zygote says of its end.
     pub(super) exit: Option<WorkerExit>,
+    /// Another process of its program would not start either.
+    pub(super) is_final: bool,
     /// Processor time that it used, as the zygote says.
     pub(super) cpu_ns: u64,
 }
@@ -55,6 +57,16 @@ pub(super) struct Member {
 pub(super) struct ProcessHandle {
     pub(super) pid: u32,
     pub(super) pidfd: Arc<OwnFd>,
+}
+
+impl ProcessHandle {
+    /// Kills it, and not its group.
+    pub(super) fn kill(&self) {
+        if self.pidfd.is_ours() {
+            // An error: it is dead.
+            let _ = pidfd::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        }
+    }
 }
 
 /// A place for one worker at a time; a replacement takes over the seat.
@@ -112,25 +124,22 @@ impl Crew {
         workers.filter(|worker| worker.is_starting())
     }
 
-    /// Kills what the workers' tasks had started, where the zygote that would have is gone.
-    fn kill_groups(&self) {
-        for process in self.workers().filter_map(|worker| worker.process.as_ref()) {
-            // Z8 of `launch/README.md`. An error: the group is empty, or this Linux (before 6.9)
-            // has no safe way to name it.
-            if process.pidfd.is_ours() {
-                let _ = pidfd::kill_group(process.pidfd.as_fd());
-            }
+    /// Ends what a zygote that is gone has left, and waits until every worker is dead, at most
+    /// `limit`. False if one lives.
+    pub(super) fn end_with_zygote(&self, limit: Option<Duration>) -> bool {
+        let processes = || self.workers().filter_map(|worker| worker.process.as_ref());
+        for process in processes().filter(|process| process.pidfd.is_ours()) {
+            // Z8 of `launch/README.md`. What tasks had started; an error: the group is empty, or
+            // this Linux (before 6.9) has no safe way to name it.
+            let _ = pidfd::kill_group(process.pidfd.as_fd());
+            // A task may have turned its death signal off.
+            process.kill();
         }
-    }
-
-    /// Ends what a zygote that is gone has left, and `waits` until every worker is dead.
-    pub(super) fn end_with_zygote(&self, waits: bool) {
-        self.kill_groups();
-        for process in self.workers().filter_map(|worker| worker.process.as_ref()) {
-            if waits {
-                let _ = poll(&mut [PollFd::readable(process.pidfd.as_fd())], None);
-            }
-        }
+        let end = limit.map(|limit| Instant::now() + limit);
+        processes().all(|process| {
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            poll(&mut [PollFd::readable(process.pidfd.as_fd())], left).is_ok_and(|dead| dead > 0)
+        })
     }
 
     /// Takes a free slot of `queue` for a new incarnation on `seat`.
@@ -152,6 +161,7 @@ impl Crew {
             killed: None,
             died_ns: None,
             exit: None,
+            is_final: false,
             cpu_ns: 0,
         });
         Some(id)

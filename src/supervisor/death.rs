@@ -94,6 +94,8 @@ impl Supervisor {
             if alone || self.init_failures >= MAX_INIT_FAILURES {
                 self.fail(Error::NoWorkers(text));
             }
+        } else if worker.is_final && !self.crew.workers().any(|worker| worker.ready) {
+            self.fail(Error::NoWorkers(exit.to_string()));
         } else if self.crew.is_hopeless() {
             self.fail(Error::NoWorkers(format!("before it took a task, the last one {exit}")));
         }

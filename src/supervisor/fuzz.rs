@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::watch::Watch;
+use super::zygote::Zygote;
 use super::{Plan, Shared, Stage, Supervisor, crew::Crew};
 use crate::control::{Control, LAYOUT_VERSION, Part};
 use crate::launch::StartMethod;
@@ -92,6 +93,7 @@ impl<'b> Scenario<'b> {
             watch: Watch::default(),
             condemned: vec![None],
             init_failures: 0,
+            zygote: Zygote::default(),
             kill_at: None,
             #[cfg(feature = "stats-page")]
             publisher: None,

@@ -20,9 +20,11 @@ mod publish;
 mod shared;
 mod shared_bell;
 mod start;
+mod succession;
 mod waiters;
 mod waiting;
 mod watch;
+mod zygote;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -46,6 +48,7 @@ use crate::task::LossCause;
 
 use crew::{Crew, ProcessHandle, Seat};
 use watch::Watch;
+use zygote::Zygote;
 
 pub(crate) use plan::Plan;
 pub(crate) use shared::{Shared, Stage, WorkerInfo};
@@ -82,6 +85,7 @@ pub(crate) struct Supervisor {
     /// What is wrong with the control region of a queue whose workers are being killed for it.
     condemned: Vec<Option<String>>,
     init_failures: u32,
+    zygote: Zygote,
     /// When workers that were ordered to leave are killed.
     kill_at: Option<u64>,
     #[cfg(feature = "stats-page")]
@@ -110,6 +114,7 @@ impl Supervisor {
             watch: Watch::default(),
             condemned: vec![None; shared.queues.len()],
             init_failures: 0,
+            zygote: Zygote::default(),
             kill_at: None,
             #[cfg(feature = "stats-page")]
             publisher: page.map(publish::Publisher::new),
@@ -139,6 +144,9 @@ impl Supervisor {
             }
             self.fill_seats(now);
             self.limit_starts(now);
+            if let Some(launcher) = &self.launcher {
+                self.zygote.watch(now, &self.crew, launcher, self.shared.id);
+            }
             self.watch(now);
             self.wait();
         }
@@ -202,6 +210,10 @@ impl Supervisor {
                     }
                 }
             }
+            if !dead.is_empty() {
+                // It has a word to say about them.
+                launcher.nudge();
+            }
             if ready.contains(&Source::ZygoteEnd) && zygote_gone.is_none() {
                 zygote_gone = Some(Error::ZygoteLost("it was killed".to_owned()));
             }
@@ -254,8 +266,9 @@ impl Supervisor {
                     self.fail(Error::NoWorkers(reason));
                 }
             }
-            ZygoteReport::Died { id, exit, cpu_ns, .. } => {
+            ZygoteReport::Died { id, exit, is_final, cpu_ns, .. } => {
                 if let Some(worker) = self.crew.get_mut(id) {
+                    worker.is_final = is_final;
                     worker.died_ns.get_or_insert(now);
                     worker.exit = Some(exit);
                     worker.cpu_ns = cpu_ns;
@@ -312,6 +325,7 @@ impl Supervisor {
         }
         if proved {
             self.init_failures = 0;
+            self.zygote.proved();
         }
     }
 
@@ -346,6 +360,8 @@ impl Supervisor {
             // If the line is broken, the next `recv` reports it.
             let _ = launcher.kill(worker.id);
         }
+        // The zygote kills its group, too, if it listens.
+        worker.process.iter().for_each(ProcessHandle::kill);
         true
     }
 
@@ -379,23 +395,6 @@ impl Supervisor {
         launcher.fork(&order, arena.as_fd()).map_err(|error| error.to_string())?;
         self.shared.common.counters.respawns.add(1);
         Ok(())
-    }
-
-    /// Ends the pool because of `error`: every pending task ends with it.
-    fn fail(&mut self, error: Error) {
-        tracing::error!(pool = self.shared.id, %error, "the pool has failed");
-        self.shared.set_started(Err(error.to_string()));
-        let reason = self.shared.fail(error);
-        self.shared.queues.iter().for_each(|queue| queue.end_all(Some(Arc::clone(&reason))));
-    }
-
-    /// The zygote is gone, and its workers with it: the kernel sees to that.
-    fn lose_zygote(&mut self, error: Error) {
-        let error = self.shared.loss_of_zygote(error);
-        // Before the end is told, where a caller takes it that no code of the pool runs on.
-        self.crew.end_with_zygote(self.shared.deadline.is_some());
-        self.fail(error);
-        self.launcher = None;
     }
 
     /// Moves the end of the pool on. True when nothing is left of it.
@@ -457,6 +456,7 @@ impl Supervisor {
             .into_iter()
             .chain(self.watch.next())
             .chain(self.next_start_limit())
+            .chain(self.zygote.next(&self.crew))
             .chain(self.kill_at.filter(|&at| at > now))
             .chain(self.shared.ring_alarms(now))
             .chain(reports)

@@ -38,6 +38,44 @@ pub(crate) fn own() -> io::Result<Image> {
     Ok(Image { is_program, path, build_id })
 }
 
+/// Finds the program's file where this process was started by naming its loader, as in `ld.so
+/// ./program`: `/proc/self/exe` is the loader then.
+pub(crate) fn program_of_loader() -> io::Result<Option<PathBuf>> {
+    unsafe extern "C" fn visit(
+        image: *mut libc::dl_phdr_info,
+        _size: libc::size_t,
+        found: *mut libc::c_void,
+    ) -> libc::c_int {
+        // SAFETY: the linker passes the program first, valid during the call, and our own option.
+        unsafe {
+            let base = (*image).dlpi_addr as usize;
+            let (headers, len) = ((*image).dlpi_phdr, (*image).dlpi_phnum.into());
+            let headers = std::slice::from_raw_parts(headers, len);
+            let is = |kind| headers.iter().find(move |header| header.p_type == kind);
+            *found.cast::<Option<usize>>() = is(libc::PT_INTERP)
+                .and_then(|_| is(libc::PT_LOAD))
+                .map(|first| base.wrapping_add(first.p_vaddr as usize));
+        }
+        1
+    }
+    // The kernel says where it has put the loader, unless that is what it was asked to execute.
+    // SAFETY: takes a number, and answers 0 for one it does not know.
+    if unsafe { libc::getauxval(libc::AT_BASE) } != 0 {
+        return Ok(None);
+    }
+    let mut found: Option<usize> = None;
+    // SAFETY: `visit` takes `found` for what it is, and the call ends before `found` does.
+    unsafe { libc::dl_iterate_phdr(Some(visit), std::ptr::from_mut(&mut found).cast()) };
+    let Some(address) = found else { return Ok(None) };
+    let maps = std::fs::read("/proc/self/maps")?;
+    let path = mapped_path(&maps, address);
+    path.map(Some).ok_or_else(|| {
+        io::Error::other(
+            "its file was replaced since its loader was started with it: restart the program",
+        )
+    })
+}
+
 impl Image {
     /// Returns the number that the linker gave the build, in hexadecimal digits, if it gave one:
     /// the same for every copy of the file, on whatever machine.

@@ -8,6 +8,7 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod clock;
+pub(crate) mod constructors;
 pub(crate) mod cpus;
 pub(crate) mod credentials;
 pub(crate) mod epoll;
@@ -37,6 +38,7 @@ pub(crate) mod scheduling;
 pub(crate) mod seccomp;
 pub(crate) mod signal;
 pub(crate) mod socket;
+pub(crate) mod starter;
 pub(crate) mod stderr;
 pub(crate) mod surroundings;
 pub(crate) mod thread;

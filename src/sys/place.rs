@@ -5,17 +5,18 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 use super::check;
 
 /// Opens a directory only to be gone to, which takes no right to read it.
-pub(crate) fn open_directory(path: &str) -> io::Result<OwnedFd> {
+pub(crate) fn open_directory(path: impl AsRef<Path>) -> io::Result<OwnedFd> {
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
     Ok(File::options().read(true).custom_flags(flags).open(path)?.into())
 }
 
 /// Tells the file behind a path from every other.
-pub(crate) fn identity(path: &str) -> io::Result<(u64, u64)> {
+pub(crate) fn identity(path: impl AsRef<Path>) -> io::Result<(u64, u64)> {
     let file = std::fs::metadata(path)?;
     Ok((file.dev(), file.ino()))
 }
@@ -56,7 +57,7 @@ pub(crate) const NAMESPACES: [&str; 8] =
 /// Tells a namespace of a process (`self`, `thread-self` or a number) from every other. `None`
 /// where the kernel has no namespaces of that kind.
 pub(crate) fn namespace(process: &str, kind: &str) -> io::Result<Option<(u64, u64)>> {
-    match identity(&format!("/proc/{process}/ns/{kind}")) {
+    match identity(format!("/proc/{process}/ns/{kind}")) {
         Ok(identity) => Ok(Some(identity)),
         // A namespace that was not made yet has a name without a file.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

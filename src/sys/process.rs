@@ -149,6 +149,13 @@ pub(crate) fn thread_count() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
 }
 
+/// Returns the letter that `/proc` has for the state of a process: `T` is stopped, `S` sleeps.
+pub(crate) fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Its name stands before, in parentheses, and may have any byte in it.
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
 /// Returns whether this program was started with more rights than its caller has (`AT_SECURE`), so
 /// that its environment is the word of a stranger.
 pub(crate) fn has_foreign_rights() -> bool {

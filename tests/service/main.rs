@@ -1,9 +1,11 @@
 //! Programs as a service manager, a terminal or a container runs them: each test starts hosts that
 //! are processes of their own, with a `main` of their own, which the test harness does not have.
 
+mod boot;
 mod host;
 mod sig;
 mod snap;
+mod zygote;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;
@@ -11,8 +13,8 @@ use std::process::ExitCode;
 /// A name, and what is done under it.
 type Named = (&'static str, fn());
 
-const TESTS: &[&[Named]] = &[sig::TESTS, snap::TESTS];
-const ROLES: &[&[Named]] = &[sig::ROLES, snap::ROLES];
+const TESTS: &[&[Named]] = &[boot::TESTS, sig::TESTS, snap::TESTS, zygote::TESTS];
+const ROLES: &[&[Named]] = &[boot::ROLES, sig::ROLES, snap::ROLES, zygote::ROLES];
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));

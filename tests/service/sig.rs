@@ -41,7 +41,7 @@ pub const ROLES: &[Named] = &[
     }),
 ];
 
-async fn nap(milliseconds: u64) -> u32 {
+pub async fn nap(milliseconds: u64) -> u32 {
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
     std::process::id()
 }
@@ -59,18 +59,18 @@ fn say_who(pool: &Pool) {
     println!("{}", all.join(" "));
 }
 
-fn parent_of(pid: u32) -> u32 {
+pub fn parent_of(pid: u32) -> u32 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 /// Whether the process runs; one that is dead and not reaped does not.
-fn is_running(pid: u32) -> bool {
+pub fn is_running(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, after)| !after.starts_with('Z'))
 }
 
-fn send(signal: i32, pid: u32) {
+pub fn send(signal: i32, pid: u32) {
     // SAFETY: takes numbers only.
     assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0, "signal {signal} to {pid}");
 }

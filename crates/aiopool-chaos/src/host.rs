@@ -133,8 +133,9 @@ async fn sleeping_child(seconds: u64) -> bool {
     started
 }
 
-/// Kills the zygote of a pool with work; every handle must say so. The pool after it, of either
-/// start method, must be built all the same.
+/// Kills the zygote of a pool with work: what ran is lost, and the pool goes on with another zygote;
+/// where the zygote was forked, every handle must say that the pool has ended. The pool after it, of
+/// either start method, must be built all the same.
 fn kill_zygote(figures: &mut Figures, n: u64) -> Duration {
     let method = if n.is_multiple_of(2) { StartMethod::Fork } else { StartMethod::Spawn };
     let pool = Pool::builder().processes(2).capacity(64).start_method(method).build();
@@ -163,16 +164,21 @@ fn kill_zygote(figures: &mut Figures, n: u64) -> Duration {
     };
     // More than the pool holds, so that some still wait for room.
     let mut handles: Vec<_> =
-        (0..100).map(|_| pool.apply(tasks::nap, (books::number(), 60_000))).collect();
+        (0..100).map(|_| pool.apply(tasks::nap, (books::number(), 40))).collect();
     figures.tasks += 100;
     std::thread::sleep(Duration::from_millis(n % 10));
     zygote.signal(libc::SIGKILL);
     figures.kills += 1;
     let killed = Instant::now();
+    let mut closed = false;
     for handle in &mut handles {
         match handle.wait_timeout(PATIENCE) {
+            Some(Ok(_) | Err(TaskError::WorkerLost(_))) => {}
             Some(Err(TaskError::PoolClosed { reason: Some(reason) }))
-                if reason.to_string().contains("zygote") => {}
+                if reason.to_string().contains("zygote") =>
+            {
+                closed = true;
+            }
             Some(other) => {
                 figures.wrong += 1;
                 figures.complain(format!("without a zygote, a handle said {other:?}"));
@@ -183,6 +189,15 @@ fn kill_zygote(figures: &mut Figures, n: u64) -> Duration {
     let took = killed.elapsed();
     if took > Duration::from_secs(1) {
         figures.count("late", 1);
+    }
+    let number = books::number();
+    match pool.apply(tasks::small, number).wait_timeout(PATIENCE) {
+        Some(Ok(value)) if !closed && value == tasks::answer(number) => {}
+        Some(Err(TaskError::PoolClosed { .. })) if closed => {}
+        other => {
+            figures.wrong += 1;
+            figures.complain(format!("after its zygote was lost, the pool says {other:?}"));
+        }
     }
     if !workers.iter().all(|worker| worker.wait_dead(PATIENCE)) {
         figures.leaked += 1;

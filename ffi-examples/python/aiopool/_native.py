@@ -47,7 +47,7 @@ class PoolOptions(ctypes.Structure):
         ("custom_scheduler", c_void_p),
         ("stats_page", c_char_p),
         ("exception_function", c_uint32),
-        ("reserved_0", c_uint32),
+        ("start_timeout_ms", c_uint32),
         ("reserved", c_uint64 * 5),
     ]
 

@@ -1,59 +1,113 @@
 //! The other end of an execution: a program that was executed as a worker takes over what the
 //! zygote left for it.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 
 use super::child::{bear_name, begin, confine, fail};
-use super::identity::{is_for_us, number_of, restore_environment};
+use super::identity::{is_for_us, named_by, number_of, restore_environment};
+use super::threads;
 use crate::error::{Error, Result};
-use crate::launch::ForkOrder;
 use crate::launch::wire::{self, Handover, Started, WORKER_MAGIC, WORKER_VARIABLE};
-use crate::sys::exit::exit_now;
-use crate::sys::{fd, process, socket, surroundings};
+use crate::launch::{ForkOrder, Sandbox};
+use crate::sys::exit::{exit_now, orderly_exit};
+use crate::sys::{fd, process, socket, stderr, surroundings};
 use crate::worker::{WorkerFds, WorkerStart};
 
-/// Takes over this process if `fd` has the handover of a worker that starts before `main`.
-pub(super) fn before_main(fd: RawFd) {
-    let Some(handover) = read(fd) else { return };
-    if !handover.before_main {
-        return;
-    }
+/// A worker that starts before `main`, once the program's constructors have run.
+pub(super) struct Arrived {
+    start: WorkerStart,
+    started: OwnedFd,
+    pid: u32,
+    sandbox: Option<Sandbox>,
+    locale: Option<CString>,
+}
+
+/// Takes what the zygote left, if `fd` has the handover of a worker that starts before `main`.
+pub(super) fn arrive(fd: RawFd) -> Option<Arrived> {
+    let handover = read(fd).filter(|handover| handover.before_main)?;
     let for_us = is_for_us(&handover.build);
     if for_us == Ok(false) {
-        return;
+        return None;
     }
-    // SAFETY: before `main`; no thread of this program exists yet.
+    // SAFETY: before `main`; should a library have started a thread, the worker fails later.
     unsafe { restore_environment(WORKER_VARIABLE, handover.preloaded) };
     let pid = handover.pid;
     let (sandbox, locale) = (handover.sandbox.clone(), handover.locale.clone());
     match take(fd, handover) {
         Ok((start, started)) => match for_us {
             Err(reason) => fail(started.as_fd(), pid, reason),
-            Ok(_) => {
-                if let Err(reason) = confine(sandbox.as_ref()) {
-                    fail(started.as_fd(), pid, reason);
-                }
-                let _ = locale.is_none_or(|locale| surroundings::set_locale(&locale));
-                bear_name(start.id);
-                say_attached(&started, pid);
-                drop(started);
-                // SAFETY: the zygote left it for this process, with the host's configuration, and
-                // `is_for_us` has compared its build with the image that runs here.
-                unsafe { begin(start) }
-            }
+            Ok(_) => Some(Arrived { start, started, pid, sandbox, locale }),
         },
         // The zygote then reports a program that did not attach.
         Err(_) => exit_now(super::child::NOT_STARTED),
     }
 }
 
+impl Arrived {
+    /// Makes this process the worker.
+    pub(super) fn start(self) -> ! {
+        let Self { start, started, pid, sandbox, locale } = self;
+        if process::thread_count().is_ok_and(|threads| threads != 1) {
+            fail(started.as_fd(), pid, threads::text());
+        }
+        if let Err(reason) = confine(sandbox.as_ref()) {
+            fail(started.as_fd(), pid, reason);
+        }
+        let _ = locale.is_none_or(|locale| surroundings::set_locale(&locale));
+        bear_name(start.id);
+        say_attached(&started, pid);
+        drop(started);
+        // SAFETY: the zygote left it for this process, with the host's configuration, and
+        // `is_for_us` has compared its build with the image that runs here.
+        unsafe { begin(start) }
+    }
+}
+
 /// Returns whether `fd` has the handover of a worker that should have started before `main`.
 pub(super) fn was_missed(fd: RawFd) -> bool {
     read(fd).is_some_and(|handover| handover.before_main)
+}
+
+/// Ends this process if a pool's command started it and it has not attached: it is about to build a
+/// pool of its own, whose workers would do the same, and so on.
+///
+/// Its pool hears why, so that it starts no other.
+pub(in crate::launch) fn end_if_invited() {
+    const WHY: &str = "this program was started as a worker of a pool, and builds a pool instead \
+        of attaching: name a program that attaches (AttachedWorker::attach, in C \
+        aiopool_worker_attach), or attach before building a pool";
+    let Some((fd, process)) = named_by(WORKER_VARIABLE) else { return };
+    let handover = read(fd);
+    let started = match (&handover, process) {
+        (Some(Handover { before_main: false, fds, pid, .. }), _) => {
+            fds.first().map(|fd| (*fd, *pid))
+        }
+        // The descriptors were closed on the way here, and the worker that has them has not
+        // attached: that would have closed this one.
+        (None, Some(worker)) if worker != process::own_pid() && is_start_file(worker, fd) => None,
+        _ => return,
+    };
+    stderr::line(&format!("aiopool: {WHY} (process {})", process::own_pid()));
+    if let Some((started, pid)) = started {
+        // SAFETY: borrowed for one system call, which answers `EBADF` if it is nothing.
+        let started = unsafe { BorrowedFd::borrow_raw(started) };
+        let refused = Started { pid, result: Err(wire::reason(WHY)), is_final: true };
+        // The worker is killed as soon as the zygote has read it.
+        let _ = socket::send(started, &wire::encode(&refused), &[]);
+    }
+    orderly_exit(super::child::NOT_STARTED);
+}
+
+/// Returns whether a descriptor of a process is what a zygote leaves for a worker.
+fn is_start_file(process: u32, fd: RawFd) -> bool {
+    let file = std::fs::read_link(format!("/proc/{process}/fd/{fd}"));
+    file.is_ok_and(|file| file.as_os_str().as_bytes().starts_with(b"/memfd:aiopool-start"))
 }
 
 /// Takes over what the zygote left for a worker that was executed as a command.
@@ -88,8 +142,8 @@ fn attach_to(fd: RawFd, handover: Handover) -> Result<WorkerStart> {
     let system = |error| Error::system("attach to the pool", error);
     let (start, started) = take(fd, handover).map_err(system)?;
     let refuse = |text: String| {
-        let result = Err(wire::reason(&text));
-        let _ = socket::send(started.as_fd(), &wire::encode(&Started { pid, result }), &[]);
+        let refused = Started { pid, result: Err(wire::reason(&text)), is_final: true };
+        let _ = socket::send(started.as_fd(), &wire::encode(&refused), &[]);
         Err(system(io::Error::other(text)))
     };
     let ours = env!("CARGO_PKG_VERSION");
@@ -113,7 +167,8 @@ fn attach_to(fd: RawFd, handover: Handover) -> Result<WorkerStart> {
 
 fn say_attached(started: &OwnedFd, pid: u32) {
     // Room for it was never needed by many at once; without it only a cause of death is less exact.
-    let _ = socket::send(started.as_fd(), &wire::encode(&Started { pid, result: Ok(()) }), &[]);
+    let attached = Started { pid, result: Ok(()), is_final: false };
+    let _ = socket::send(started.as_fd(), &wire::encode(&attached), &[]);
 }
 
 /// Returns the handover in the file `fd`, if it is one; takes nothing away.

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
-use super::super::recipe::{PROGRAM, Recipe, inherit};
+use super::super::recipe::{self, PROGRAM, Recipe, inherit};
 use super::super::snapshot::{Places, Snapshot};
 use super::super::wire::{self, Handover, Started, WORKER_MAGIC, WORKER_VARIABLE};
 use super::super::{Confinement, ForkOrder, Sandbox, StartMethod, after_fork};
@@ -172,13 +172,15 @@ impl Plan {
         let (program, arguments, recipe) = match std::mem::take(&mut self.method) {
             StartMethod::Command(words) => {
                 let arguments = c_strings(words).map_err(cannot("pass on the command"))?;
-                let recipe = Recipe::without_library(WORKER_VARIABLE, number);
+                let recipe = Recipe::of_command(WORKER_VARIABLE, number);
                 (arguments[0].clone(), arguments, recipe)
             }
             _ => {
                 let image = image::own().map_err(cannot("find the file of this library"))?;
                 let name = c_strings(std::env::args_os().take(1)).unwrap_or_default();
-                let arguments = vec![name.into_iter().next().unwrap_or(c"aiopool-worker".into())];
+                let name = name.into_iter().next().unwrap_or(c"aiopool-worker".into());
+                let arguments =
+                    recipe::arguments(&name).map_err(cannot("find the program's file"))?;
                 (PROGRAM.to_owned(), arguments, Recipe::new(&image, WORKER_VARIABLE, number))
             }
         };
@@ -241,9 +243,9 @@ pub(super) unsafe fn begin(start: WorkerStart) -> ! {
 
 /// Ends a worker that cannot start, and says why.
 pub(super) fn fail(started: BorrowedFd<'_>, pid: u32, reason: impl ToString) -> ! {
-    let result = Err(wire::reason(reason));
+    let failed = Started { pid, result: Err(wire::reason(reason)), is_final: false };
     // If this cannot be sent, the zygote is gone, or reports the exit status.
-    let _ = socket::send(started, &wire::encode(&Started { pid, result }), &[]);
+    let _ = socket::send(started, &wire::encode(&failed), &[]);
     exit_now(NOT_STARTED)
 }
 

@@ -18,13 +18,15 @@ pub(super) struct Child {
     pub executed: bool,
     /// What it said about its start.
     pub started: Option<Result<(), String>>,
+    /// Another process of the same program would not start either.
+    pub is_final: bool,
     /// `SIGKILL` was ordered.
     pub killed: bool,
 }
 
 impl Child {
     pub(super) fn new(id: WorkerId, pool: u64, pid: u32, pidfd: OwnedFd, executed: bool) -> Self {
-        Self { id, pool, pid, pidfd, executed, started: None, killed: false }
+        Self { id, pool, pid, pidfd, executed, started: None, is_final: false, killed: false }
     }
 
     /// Kills it, in whatever group it is, and the group that it leads.

@@ -1,21 +1,24 @@
 //! Code that runs before `main` wherever this library is linked or loaded.
 //!
-//! In a process that was executed as a zygote or a worker it never returns. In every other it
-//! looks at two environment variables and is done: what they name is believed only when it is a
-//! descriptor from which a first message of this library can be read, and looking takes nothing
-//! away. A stray variable does no harm.
+//! In a process that was executed as a zygote or a worker it takes what was left for that, and
+//! takes the process over when the last constructor of the program has run: a worker has what its
+//! host's constructors made. In every other it looks at two environment variables and is done: what
+//! they name is believed only when it is a descriptor from which a first message of this library
+//! can be read, and looking takes nothing away. A stray variable does no harm.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::identity::{is_for_us, number_of, restore_environment};
-use super::{attach, refuse, run};
+use super::{attach, refuse, run, threads};
 use crate::error::{Error, Result};
 use crate::launch::wire::{self, Greeting, ZYGOTE_MAGIC, ZYGOTE_VARIABLE};
+use crate::sync::lock;
 use crate::sys::exit::exit_now;
 use crate::sys::process::Side;
-use crate::sys::{fd, process, socket};
+use crate::sys::{constructors, fd, process, socket};
 
 /// Set by the constructor: proof that it is part of this image and that it runs.
 static RAN: AtomicBool = AtomicBool::new(false);
@@ -32,14 +35,54 @@ extern "C" fn construct() {
     if process::has_foreign_rights() {
         return;
     }
-    if let Some(fd) = number_of(ZYGOTE_VARIABLE) {
-        become_zygote(fd);
+    let zygote = || become_zygote(number_of(ZYGOTE_VARIABLE)?);
+    let worker = || Some(Role::Worker(attach::arrive(number_of(wire::WORKER_VARIABLE)?)?));
+    if let Some(role) = zygote().or_else(worker) {
+        *lock(&ROLE) = Some(role);
+        // Relaxed: carries nothing, and threads that start later see it.
+        HAS_ROLE.store(true, Ordering::Relaxed);
+        if !constructors::call_after_the_last((&raw const CONSTRUCTOR).cast(), take_over) {
+            take_over();
+        }
+    } else {
+        #[cfg(test)]
+        crate::launch::tests::before_main();
     }
-    if let Some(fd) = number_of(wire::WORKER_VARIABLE) {
-        attach::before_main(fd);
+}
+
+/// What this process was executed to be.
+enum Role {
+    Zygote { line: OwnedFd, host: OwnedFd },
+    Worker(attach::Arrived),
+}
+
+static ROLE: Mutex<Option<Role>> = Mutex::new(None);
+static HAS_ROLE: AtomicBool = AtomicBool::new(false);
+
+/// Makes this process what it was executed to be. Never returns.
+fn take_over() {
+    let Some(role) = lock(&ROLE).take() else { return };
+    match role {
+        Role::Zygote { line, host } => match process::thread_count() {
+            Ok(1) => run_in_child(line, host, None),
+            Ok(_) => run_in_child(line, host, Some(threads::text())),
+            Err(reason) => refuse(&line, reason),
+        },
+        Role::Worker(worker) => worker.start(),
     }
-    #[cfg(test)]
-    crate::launch::tests::before_main();
+}
+
+/// Refuses a pool to a constructor of the program in a process that is to be a zygote or a worker,
+/// which would start the next one, and so on.
+pub(in crate::launch) fn check_program() -> Result<()> {
+    // Relaxed: carries nothing.
+    if HAS_ROLE.load(Ordering::Relaxed) && lock(&ROLE).is_some() {
+        return Err(Error::Misuse(
+            "a constructor of this program builds a pool: it runs in the workers' processes, too; \
+             build pools in main",
+        ));
+    }
+    Ok(())
 }
 
 /// Refuses to execute this program as a zygote where the constructor would not catch it: `main`
@@ -75,12 +118,12 @@ fn greeting_on(fd: RawFd) -> Option<Greeting> {
     wire::decode_first(ZYGOTE_MAGIC, &buffer[..len])
 }
 
-/// Takes over this process if `fd` is the line of a zygote that is to be.
-fn become_zygote(fd: RawFd) {
-    let Some(greeting) = greeting_on(fd) else { return };
+/// Takes what the host left, if `fd` is the line of a zygote that is to be.
+fn become_zygote(fd: RawFd) -> Option<Role> {
+    let greeting = greeting_on(fd)?;
     let for_us = is_for_us(&greeting.build);
     if for_us == Ok(false) {
-        return;
+        return None;
     }
     // SAFETY: a greeting of this library lies on it, so the host made it for the zygote, which this
     // process is; no other code here has the number.
@@ -88,28 +131,29 @@ fn become_zygote(fd: RawFd) {
     if let Err(reason) = for_us {
         refuse(&line, reason);
     }
-    // SAFETY: before `main`; should a library have started a thread, the zygote refuses later.
+    // SAFETY: before `main`; should a library have started a thread, no worker is a copy of it.
     unsafe { restore_environment(ZYGOTE_VARIABLE, greeting.preloaded) };
-    match take_over(&line, greeting.keep_fds) {
-        Ok(host) => run_in_child(line, host),
+    match receive_host(&line, greeting.keep_fds) {
+        Ok(host) => Some(Role::Zygote { line, host }),
         Err(reason) => refuse(&line, reason),
     }
 }
 
 /// Runs the zygote in a child of this process, and ends: the host, whose child this process is,
 /// may wait for all its children.
-fn run_in_child(line: OwnedFd, host: OwnedFd) -> ! {
-    // SAFETY: before `main`. Should a library have started a thread, what it had locked stays
-    // locked in the copy, which calls none but the C library, whose `fork` sees to its own locks.
+fn run_in_child(line: OwnedFd, host: OwnedFd, threads: Option<String>) -> ! {
+    // SAFETY: before `main`. Where a library has started a thread, what it had locked stays locked
+    // in the copy, which calls none but the C library, whose `fork` sees to its own locks, and
+    // makes no worker that is a copy of it.
     match unsafe { process::fork() } {
-        Ok(Side::Child) => run(line, host),
+        Ok(Side::Child) => run(line, host, threads),
         Ok(Side::Parent(_)) => exit_now(0),
         Err(reason) => refuse(&line, reason),
     }
 }
 
 /// Receives the host's pidfd and closes what else was inherited.
-fn take_over(line: &OwnedFd, keep_fds: bool) -> io::Result<OwnedFd> {
+fn receive_host(line: &OwnedFd, keep_fds: bool) -> io::Result<OwnedFd> {
     let mut buffer = [0; wire::LONGEST];
     let received = socket::recv(line.as_fd(), &mut buffer)?.and_then(|mut got| got.fds.pop());
     let host = received.ok_or_else(|| {

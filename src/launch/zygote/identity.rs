@@ -8,7 +8,18 @@ use crate::sys::image;
 
 /// Returns the descriptor that a variable names.
 pub(super) fn number_of(variable: &str) -> Option<RawFd> {
-    std::env::var_os(variable)?.to_str()?.parse().ok().filter(|&fd: &RawFd| fd > 2)
+    named_by(variable).map(|(fd, _)| fd)
+}
+
+/// Returns the descriptor that a variable names, and the process that it was for if it says that.
+pub(super) fn named_by(variable: &str) -> Option<(RawFd, Option<u32>)> {
+    let value = std::env::var_os(variable)?;
+    let value = value.to_str()?;
+    let (fd, process) = match value.split_once(':') {
+        Some((fd, process)) => (fd, Some(process.parse().ok()?)),
+        None => (value, None),
+    };
+    Some((fd.parse().ok().filter(|&fd: &RawFd| fd > 2)?, process))
 }
 
 /// Returns whether a message for `build` is for this copy of the library: a process may have

@@ -19,13 +19,15 @@ mod reap;
 mod serve;
 #[cfg(test)]
 pub(super) mod tests;
+pub(super) mod threads;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub(crate) use attach::attach;
-pub(super) use constructor::check_catchable;
+pub(super) use attach::end_if_invited;
+pub(super) use constructor::{check_catchable, check_program};
 
 use self::origin::{Lines, Origin, StartLine};
 use self::serve::Zygote;
@@ -63,15 +65,16 @@ pub(super) fn fork_from_host(
             // SAFETY: its owner is in a frame of the host that this copy never returns to. It has
             // to go: the line would not end with the host's end while the zygote has a copy.
             unsafe { fd::close(ours.as_raw_fd()) };
-            run(line, host)
+            run(line, host, None)
         }
     }
 }
 
-/// Runs a zygote, however it came to be, until its host is gone.
-fn run(line: OwnedFd, host: OwnedFd) -> ! {
+/// Runs a zygote, however it came to be, until its host is gone. `threads`: why no worker can be a
+/// copy of it.
+fn run(line: OwnedFd, host: OwnedFd, threads: Option<String>) -> ! {
     let served = catch_unwind(AssertUnwindSafe(|| {
-        let (origin, lines) = match prepare(&line) {
+        let (origin, lines) = match prepare(&line, threads) {
             Ok(prepared) => prepared,
             Err(reason) => refuse(&line, reason),
         };
@@ -87,7 +90,7 @@ fn run(line: OwnedFd, host: OwnedFd) -> ! {
 }
 
 /// Makes this process what a zygote is, and tells the host so.
-fn prepare(line: &OwnedFd) -> io::Result<(Origin, Lines)> {
+fn prepare(line: &OwnedFd, threads: Option<String>) -> io::Result<(Origin, Lines)> {
     fd::silence_stdin()?;
     process::lead_group(0)?;
     // The host decides when the zygote ends, whatever is sent to all processes of a service.
@@ -99,16 +102,11 @@ fn prepare(line: &OwnedFd) -> io::Result<(Origin, Lines)> {
     socket::continue_at_messages(line.as_fd())?;
     process::adopt_orphans()?;
     process::set_name(c"aiopool-zygote")?;
-    if process::thread_count()? != 1 {
-        return Err(io::Error::other(
-            "a library of this program starts threads before main, so it cannot be forked",
-        ));
-    }
     let open_files = rlimit::get(Resource::OpenFiles)?;
     rlimit::set(Resource::OpenFiles, Limit { soft: open_files.hard, ..open_files })?;
     let pid = process::own_pid();
     let build = Build::own(&image::own()?)?;
-    let origin = Origin { build, pid };
+    let origin = Origin { build, pid, threads };
     let (ours, theirs) = socket::pair()?;
     let deaths = signal::descriptor(&[libc::SIGCHLD])?;
     let lines = Lines { start_line: StartLine { ours, theirs }, deaths };

@@ -12,6 +12,8 @@ pub(super) struct Origin {
     pub build: Build,
     /// The zygote's own process id.
     pub pid: u32,
+    /// Why its memory is no worker's, where the program starts threads before `main`.
+    pub threads: Option<String>,
 }
 
 /// What a zygote hears its children by.

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 
+use super::super::StartMethod;
 use super::super::wire::{self, Answer};
 use super::child_table::Child;
 use super::serve::Zygote;
@@ -41,7 +42,8 @@ impl Zygote {
         let cpu_ns = clock::cpu_ns_of(worker.pid).unwrap_or(0);
         let _ = wait::reap(worker.pidfd.as_fd());
         let exit = self.cause(&worker, ended.ok().flatten());
-        let died = Answer::Died { id: worker.id, pid: worker.pid, exit, cpu_ns };
+        let (id, pid, is_final) = (worker.id, worker.pid, worker.is_final);
+        let died = Answer::Died { id, pid, exit, is_final, cpu_ns };
         if let Some(pool) = self.pools.iter_mut().find(|pool| pool.key == worker.pool) {
             // A host that does not listen any more has closed the line, which is seen next.
             pool.say(&died, None);
@@ -50,8 +52,17 @@ impl Zygote {
 
     fn cause(&mut self, worker: &Child, ended: Option<Ended>) -> WorkerExit {
         let Some(ended) = ended else { return WorkerExit::Unknown };
+        let kept = self.pools.iter().find(|pool| pool.key == worker.pool);
+        let command = match kept.and_then(|pool| pool.kept.as_ref()).map(|kept| &kept.spec.start) {
+            Some(StartMethod::Command(words)) => Some(words.clone()),
+            _ => None,
+        };
+        let named = |text: String| match &command {
+            Some(words) => format!("the command {words:?}: {text}"),
+            None => text,
+        };
         if let Some(Err(reason)) = &worker.started {
-            return WorkerExit::NotStarted { reason: reason.clone() };
+            return WorkerExit::NotStarted { reason: wire::reason(named(reason.clone())) };
         }
         let signalled = matches!(ended, Ended::Signalled { .. });
         if matches!(ended, Ended::Signalled { signal: libc::SIGKILL, .. })
@@ -62,10 +73,10 @@ impl Zygote {
         }
         let exit = WorkerExit::from(ended);
         if worker.executed && worker.started.is_none() && !signalled {
-            let reason = wire::reason(format!(
+            let text = format!(
                 "the program {exit} before it attached: does it call aiopool_worker_attach?"
-            ));
-            return WorkerExit::NotStarted { reason };
+            );
+            return WorkerExit::NotStarted { reason: wire::reason(named(text)) };
         }
         exit
     }

@@ -282,7 +282,13 @@ impl Zygote {
     ) -> Option<(Answer, Option<OwnedFd>)> {
         let pool = &mut self.pools[index];
         let taken = take(pool).and_then(|all| match &pool.kept {
-            Some(kept) if all => follow::check(&kept.host, &kept.places, &self.host).map(|()| true),
+            Some(kept) if all => {
+                let forks = !matches!(kept.spec.start, StartMethod::Command(_));
+                match self.origin.threads.clone().filter(|_| forks) {
+                    Some(threads) => Err(threads),
+                    None => follow::check(&kept.host, &kept.places, &self.host).map(|()| true),
+                }
+            }
             _ => Ok(false),
         });
         match taken {
@@ -296,9 +302,14 @@ impl Zygote {
     pub(super) fn hear_started(&mut self) {
         let mut buffer = [0; wire::LONGEST];
         while let Ok(Some(got)) = socket::recv(self.start_line.ours.as_fd(), &mut buffer) {
-            let Some(Started { pid, result }) = wire::decode(&buffer[..got.len]) else { continue };
+            let started = wire::decode(&buffer[..got.len]);
+            let Some(Started { pid, result, is_final }) = started else { continue };
             if let Some(worker) = self.workers.iter_mut().find(|worker| worker.pid == pid) {
-                worker.started = Some(result);
+                if result.is_err() {
+                    // What said so may be a child of the worker, which may go on.
+                    worker.kill();
+                }
+                (worker.started, worker.is_final) = (Some(result), is_final);
             }
         }
     }

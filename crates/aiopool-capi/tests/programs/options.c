@@ -131,9 +131,11 @@ static void end(void) {
 
 int main(void) {
     uint32_t start, stop, exception, failing, asking, pids[4], pid[4];
+    const char *const sleeper[] = {"/bin/sleep", "100000", NULL};
     aiopool_pool_options options;
     aiopool_scheduler scheduler;
     aiopool_outcome *outcome;
+    aiopool_call call;
     aiopool_stats stats = {.struct_size = sizeof stats};
     aiopool_function_stats times = {.struct_size = sizeof times};
     struct tally tally = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -223,6 +225,24 @@ int main(void) {
     CHECK(shared->told == 2);
     CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
     end();
+
+    /* A command that is no worker, named when its time is over. */
+    CHECK(aiopool_pool_options_init(&options) == AIOPOOL_OK);
+    CHECK(options.start_timeout_ms == 0);
+    options.processes = 1;
+    options.start_method = AIOPOOL_START_COMMAND;
+    options.command = sleeper;
+    options.start_timeout_ms = 200;
+    CHECK(aiopool_pool_start(&options, &pool) == AIOPOOL_OK);
+    CHECK(aiopool_call_init(&call) == AIOPOOL_OK);
+    CHECK(aiopool_function_declare("anything", &call.function) == AIOPOOL_OK);
+    CHECK(aiopool_pool_submit(pool, &call, AIOPOOL_FOREVER, NULL) == AIOPOOL_OK);
+    CHECK(aiopool_pool_wait(pool, AIOPOOL_FOREVER, &outcome) == AIOPOOL_OK);
+    CHECK(aiopool_outcome_status(outcome) == AIOPOOL_OUTCOME_POOL_CLOSED);
+    CHECK(strstr(aiopool_outcome_text(outcome), "/bin/sleep") != NULL);
+    CHECK(strstr(aiopool_outcome_text(outcome), "200ms") != NULL);
+    CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
+    CHECK(aiopool_pool_free(pool) == AIOPOOL_OK);
 
     /* The schedulers. */
     for (uint32_t kind = 0; kind <= AIOPOOL_SCHEDULER_PRIORITY; kind++) {

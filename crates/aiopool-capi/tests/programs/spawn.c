@@ -67,16 +67,19 @@ static int32_t crash(aiopool_task *task, const void *input, size_t len, aiopool_
 
 static uint32_t facts_function, fill_function, nap_function, crash_function;
 
-/* Runs in every execution of this program, before its libraries begin: a worker's never comes to
- * `main`.
+/* Run in every execution of this program, before its libraries begin and after: a worker's never
+ * comes to `main`.
  */
-static void at_start(void) {
+static void before_all(void) {
     aiopool_function_register("facts", facts, NULL, &facts_function);
     aiopool_function_register("fill", fill, (void *)0x77, &fill_function);
+}
+__attribute__((section(".preinit_array"), used)) static void (*const start)(void) = before_all;
+
+__attribute__((constructor)) static void at_start(void) {
     aiopool_function_register("nap", nap, NULL, &nap_function);
     aiopool_function_register("crash", crash, NULL, &crash_function);
 }
-__attribute__((section(".preinit_array"), used)) static void (*const start)(void) = at_start;
 
 static aiopool_pool *pool;
 
