@@ -1921,8 +1921,8 @@ typedef struct aiopool_function_stats {
      */
     uint64_t waited_mean_ns;
     /**
-     * Median of the same, in nanoseconds; the upper end of a bucket, so at most twice the exact
-     * value.
+     * Median of the same, in nanoseconds; the upper end of a bucket, so at most a quarter
+     * more than the exact value.
      */
     uint64_t waited_p50_ns;
     /**

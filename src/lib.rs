@@ -158,6 +158,7 @@ mod sync;
 mod sys;
 mod table;
 mod task;
+pub mod view;
 mod worker;
 
 pub use error::{Error, Result};
@@ -180,8 +181,8 @@ pub use self::{
     launch::{Limits, StartMethod, after_fork, init},
     logs::{Logs, logs},
     pool::{
-        AbortHandle, Collect, Enumerated, FromStream, FunctionStats, Keyed, Map, Pool, PoolBuilder,
-        Source, StarFn, Stats, Submit, Task, TryStarFn,
+        AbortHandle, Collect, Enumerated, FromStream, Keyed, Map, Pool, PoolBuilder, Source,
+        StarFn, Submit, Task, TryStarFn,
     },
     process::{Process, Worker},
     stats::{Histogram, PageStats, observe},
@@ -190,6 +191,7 @@ pub use self::{
         TaskOptions, TaskPanic, TryTaskFn, TypedError, Value, WorkerExit, WorkerLost, described,
         sync_fn, typed,
     },
+    view::{FunctionStats, Snapshot, Stats},
     worker::{
         AttachedWorker, Completion, Event, TaskContext, WorkerContext, is_cancelled, progress,
     },

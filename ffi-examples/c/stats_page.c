@@ -16,7 +16,7 @@
 
 enum { MAGIC, VERSION, PID, SEQUENCE, WRITTEN, MADE, NUMBERS };
 enum { SUBMITTED, QUEUED, RUNNING, OK, FAILED, COUNT = 21 };
-enum { LAYOUT_VERSION = 1, TRIES = 1000 };
+enum { LAYOUT_VERSION = 2, TRIES = 1000 };
 
 int main(int argc, char **argv) {
     if (argc != 2) {

@@ -28,6 +28,11 @@ impl<'m> SlotSet<'m> {
         self.0[slot / 64].fetch_and(!bit, Acquire) & bit != 0
     }
 
+    /// Returns whether `slot` is in the set.
+    pub(crate) fn has(self, slot: usize) -> bool {
+        self.0[slot / 64].load(Relaxed) & 1 << (slot % 64) != 0
+    }
+
     /// Removes every slot that `keep` does not know.
     pub(crate) fn retain(self, keep: impl Fn(usize) -> bool) {
         for (index, word) in self.0.iter().enumerate() {

@@ -95,6 +95,16 @@ impl<'m> WorkerBells<'m> {
         self.sleepers.remove(me);
     }
 
+    /// Returns whether the worker in `slot` sleeps, for an observer.
+    pub(crate) fn sleeps(self, slot: usize) -> bool {
+        self.sleepers.has(slot)
+    }
+
+    /// Returns whether the worker in `slot` searches, for an observer.
+    pub(crate) fn searches(self, slot: usize) -> bool {
+        self.searchers.has(slot)
+    }
+
     /// Clears the bits of slots without a worker: such a slot neither sleeps nor searches, whatever
     /// the words say.
     pub(crate) fn keep_only(self, is_worker: impl Fn(usize) -> bool) {

@@ -94,7 +94,7 @@ impl HostPool {
     }
 
     /// Returns what it has counted.
-    pub(super) fn stats(&self) -> crate::pool::Stats {
+    pub(super) fn stats(&self) -> crate::view::Stats {
         self.pool.stats()
     }
 

@@ -78,8 +78,8 @@ pub struct aiopool_function_stats {
     pub count: u64,
     /// Mean nanoseconds from the submission to the start of the last attempt.
     pub waited_mean_ns: u64,
-    /// Median of the same, in nanoseconds; the upper end of a bucket, so at most twice the exact
-    /// value.
+    /// Median of the same, in nanoseconds; the upper end of a bucket, so at most a quarter
+    /// more than the exact value.
     pub waited_p50_ns: u64,
     /// 99th percentile of the same, with the same accuracy.
     pub waited_p99_ns: u64,

@@ -22,6 +22,7 @@ use crate::worker::{Hook, WorkerConfig};
 
 use super::Pool;
 use super::hooks::{self, hook};
+use super::observed;
 use super::ranges::{
     MAX_CONCURRENCY, MAX_PAYLOAD, MAX_PROCESSES, MIN_CAPACITY, arena, bell, check_fds,
     check_limits, no_memory, within,
@@ -50,6 +51,8 @@ pub struct PoolBuilder {
     exception_handler: Option<ImageAddress<HandleException>>,
     scheduler: Box<dyn Scheduler>,
     replaces: bool,
+    pub(super) name: Option<String>,
+    pub(super) observable: bool,
     pub(super) deadline: Option<u64>,
     pub(super) logs: Logs,
     #[cfg(feature = "stats-page")]
@@ -91,6 +94,8 @@ impl Default for PoolBuilder {
             exception_handler: None,
             scheduler: Box::new(RoundRobin::default()),
             replaces: true,
+            name: None,
+            observable: true,
             deadline: None,
             logs: Logs::default(),
             #[cfg(feature = "stats-page")]
@@ -343,6 +348,8 @@ impl PoolBuilder {
     /// [`Error::System`] and [`Error::NoWorkers`] say what the system refused.
     pub fn build(mut self) -> Result<Pool> {
         let plan = self.plan()?;
+        let name = observed::name(self.name.take())?;
+        let observable = self.observable && plan.replaces;
         let seats: Vec<u32> = (0..plan.queues).map(|queue| plan.seats_of(queue)).collect();
         #[cfg(feature = "stats-page")]
         let page = self.stats_page.take().map(Promise::new).transpose()?;
@@ -397,11 +404,13 @@ impl PoolBuilder {
             self.scheduler.register_process((seat % plan.queues) as usize);
         });
         let callers = logs.as_ref().map(Reader::callers);
-        let shared = Shared::new(plan, common, queues, self.scheduler, deadline, callers);
+        let shared = Shared::new(name, plan, common, queues, self.scheduler, deadline, callers);
+        let listener = if observable { observed::listen(&shared) } else { None };
         let started = Supervisor::start(
             Arc::clone(&shared),
             launcher,
             logs,
+            listener,
             #[cfg(feature = "stats-page")]
             page,
         );

@@ -13,12 +13,13 @@ mod function;
 mod hooks;
 mod logs;
 mod map;
+mod naming;
+mod observed;
 mod one_shot;
 mod polled;
 mod ranges;
 mod source;
 mod star;
-mod stats;
 mod submit;
 mod task;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::supervisor::{Shared, Stage};
 use crate::task::TaskOptions;
+use crate::view::{Snapshot, Stats};
 
 pub use abort::AbortHandle;
 pub use builder::PoolBuilder;
@@ -37,7 +39,6 @@ pub use map::{Collect, Enumerated, Keyed, Map};
 pub use polled::{Arrived, NamedFunction, PolledPool, PolledTask};
 pub use source::{FromStream, Source};
 pub use star::{StarFn, TryStarFn};
-pub use stats::{FunctionStats, Stats};
 pub use submit::Submit;
 pub use task::Task;
 
@@ -180,7 +181,14 @@ impl Pool {
     /// Returns what the pool has counted; zeros in a forked child.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats::of(&self.shared)
+        self.shared.stats()
+    }
+
+    /// Returns the pool as it is now: its workers, queues, functions and last events. Takes some
+    /// tens of microseconds, and for each worker some more; [`stats`](Self::stats) is cheaper.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.snapshot()
     }
 
     /// Returns how many workers the pool keeps.

@@ -58,14 +58,30 @@ impl Counters {
     }
 
     fn counter_of(&self, error: &TaskError) -> &Counter {
-        match error {
-            TaskError::Failed(_) => &self.failed,
-            TaskError::Panicked(_) => &self.panicked,
-            TaskError::Cancelled => &self.cancelled,
-            TaskError::TimedOut { .. } => &self.timed_out,
-            TaskError::WorkerLost(_) => &self.worker_lost,
-            TaskError::PoolClosed { .. } => &self.pool_closed,
-            _ => &self.other,
-        }
+        [
+            &self.failed,
+            &self.panicked,
+            &self.cancelled,
+            &self.timed_out,
+            &self.worker_lost,
+            &self.pool_closed,
+            &self.other,
+        ][kind_of(error)]
+    }
+}
+
+/// Kinds of outcomes without a value.
+pub(super) const KINDS: usize = 7;
+
+/// Returns the kind of an error, in the order of the counters.
+pub(super) fn kind_of(error: &TaskError) -> usize {
+    match error {
+        TaskError::Failed(_) => 0,
+        TaskError::Panicked(_) => 1,
+        TaskError::Cancelled => 2,
+        TaskError::TimedOut { .. } => 3,
+        TaskError::WorkerLost(_) => 4,
+        TaskError::PoolClosed { .. } => 5,
+        _ => 6,
     }
 }

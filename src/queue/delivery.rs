@@ -12,6 +12,7 @@ use slab::Slab;
 use crate::task::{Outcome, Predicate, TaskError};
 
 use super::entry::{Pending, Receiver, Ticket};
+use super::times::AllTimes;
 
 /// The receiver of a submission's outcome.
 #[allow(missing_debug_implementations, reason = "a receiver has none")]
@@ -23,11 +24,12 @@ pub enum For<'r> {
 }
 
 /// The receivers of a queue's pending tasks.
-#[derive(Default)]
 pub(super) struct Receivers {
     counted: Slab<Counted>,
     /// Where the last one is that receives many.
     last: usize,
+    /// What the tasks that the host ends are counted in.
+    times: Arc<AllTimes>,
 }
 
 struct Counted {
@@ -43,6 +45,11 @@ impl std::fmt::Debug for Receivers {
 }
 
 impl Receivers {
+    /// Returns no receivers; the tasks that the host ends are counted in `times`.
+    pub(super) fn new(times: Arc<AllTimes>) -> Self {
+        Self { counted: Slab::new(), last: 0, times }
+    }
+
     /// Adds `tasks` pending tasks to `whom` and returns the key under which they are counted.
     pub(super) fn join(&mut self, whom: For<'_>, tasks: usize) -> usize {
         let receiver = match whom {
@@ -164,6 +171,7 @@ impl Deliveries {
         pending: &Pending,
         error: TaskError,
     ) {
+        receivers.times.note_error(pending.function, &error);
         self.push(receivers, pending, Outcome::error(error, pending.attempts));
     }
 

@@ -134,6 +134,11 @@ impl Inputs {
         }
     }
 
+    /// Returns how many bytes there are for inputs.
+    pub(crate) fn size(&self) -> usize {
+        self.region.len() - function::TABLE
+    }
+
     /// Returns the number of bytes in use by inputs.
     pub(crate) fn used(&self) -> usize {
         lock(&self.allocator).used() - function::TABLE

@@ -18,6 +18,7 @@ pub(crate) mod fuzz;
 mod inputs;
 mod lanes;
 mod loan;
+mod look;
 mod rebuild;
 mod receive;
 mod recover;
@@ -46,6 +47,7 @@ pub(crate) use cancel::Reason;
 pub use delivery::For;
 pub use entry::{Receiver, Ticket};
 pub use inputs::Inputs;
+pub(crate) use look::Taken;
 pub(crate) use recover::DeadWorker;
 pub use shared::{Common, Observer, searchers};
 pub use submit::{Batch, RoomWait, Staged, Submission};
@@ -77,7 +79,9 @@ pub struct HostQueue {
     /// Goes up with every submission and every delivery.
     moved: AtomicUsize,
     /// Written under the mutex, read without.
-    times: AllTimes,
+    times: Arc<AllTimes>,
+    /// Tasks that the worker in each slot has finished; likewise.
+    done: Vec<AtomicUsize>,
     /// Worker slot at which the next search for a sleeper starts, so that each gets its turn.
     rotate: AtomicUsize,
     /// What is wrong with a worker slot's lane or arena, for the supervisor to act on.
@@ -117,6 +121,7 @@ impl HostQueue {
     ) -> Arc<Self> {
         let control = Arc::new(control);
         let shape = control.shape();
+        let times = Arc::new(AllTimes::default());
         let state = QueueState {
             control: Arc::clone(&control),
             entries: (0..shape.capacity).map(|_| Entry::default()).collect(),
@@ -124,7 +129,7 @@ impl HostQueue {
             deferred: Vec::new(),
             tails: [0; MAX_CLASSES],
             heads: [0; MAX_CLASSES],
-            receivers: Receivers::default(),
+            receivers: Receivers::new(Arc::clone(&times)),
             room: Room::default(),
             pending: 0,
         };
@@ -139,7 +144,8 @@ impl HostQueue {
             pending: AtomicUsize::new(0),
             out: AtomicUsize::new(0),
             moved: AtomicUsize::new(0),
-            times: AllTimes::default(),
+            times,
+            done: (0..shape.slots).map(|_| AtomicUsize::new(0)).collect(),
             rotate: AtomicUsize::new(0),
             damage: Mutex::default(),
             me: Weak::clone(me),

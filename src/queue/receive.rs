@@ -171,6 +171,7 @@ impl HostQueue {
             // A stale word: an audit or a recovery took the outcome before it came.
             return false;
         }
+        self.note_done(slot);
         if entry.standing != Standing::Plain {
             return self.receive_cancelled(state, index);
         }

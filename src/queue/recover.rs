@@ -3,6 +3,7 @@
 //! `table/README.md` has the table of states and what becomes of each.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -82,7 +83,7 @@ impl HostQueue {
         lane.backlog.clear();
         // A word that the dead worker spoiled is no concern of the next incarnation.
         let words = control.lane(slot).iter().chain(control.handback(slot));
-        words.for_each(|word| word.store(0, crate::sync::atomic::Ordering::Relaxed));
+        words.for_each(|word| word.store(0, Ordering::Relaxed));
         // Nor is damage that it did before, which the drain above may have reported again.
         lock(&self.damage).retain(|(damaged, _)| *damaged != slot);
         self.release(lanes);
@@ -118,8 +119,9 @@ impl HostQueue {
         lane.arena = Some(arena);
         control.attention(slot).reset();
         lane.lent = 0;
-        control.lent(slot).store(0, crate::sync::atomic::Ordering::Relaxed);
+        control.lent(slot).store(0, Ordering::Relaxed);
         control.report(slot).reset(lane.handback.position());
+        self.done[slot].store(0, Ordering::Relaxed);
         let starts = (lane.reader.position(), lane.handback.position());
         self.release(lanes);
         starts

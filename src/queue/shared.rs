@@ -7,6 +7,7 @@ use crate::doorbell::{Parked, Watching};
 use crate::sys::cpus;
 use crate::sys::eventfd::EventFd;
 use crate::task::Outcome;
+use crate::view::Events;
 
 use super::counters::Counters;
 use super::entry::Ticket;
@@ -30,6 +31,7 @@ pub struct Common {
     pub(crate) inputs: Inputs,
     pub(crate) timers: Timers,
     pub(crate) counters: Counters,
+    pub(crate) events: Arc<Events>,
     /// Rung by workers for the host.
     pub(crate) host_bell: EventFd,
     /// Rung by any thread for the supervisor.
@@ -59,6 +61,7 @@ impl Common {
             inputs,
             timers: Timers::default(),
             counters: Counters::default(),
+            events: Arc::default(),
             host_bell,
             supervisor_bell,
             watching: Watching::new(),

@@ -4,24 +4,28 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use crate::stats::{BUCKETS, HISTOGRAM};
-use crate::task::Outcome;
+use crate::stats::{BUCKETS, HISTOGRAM, LONGEST, bucket_of};
 use crate::task::function::MAX_FUNCTIONS;
+use crate::task::{Outcome, TaskError};
+use crate::view::FunctionStats;
+
+use super::counters::{KINDS, kind_of};
 
 /// 13 days; descriptors cannot say more either.
 const LONGEST_NS: u64 = 1 << 50;
 
-/// A histogram that is being added to: bucket `i` counts durations below `2^i` nanoseconds and
-/// not below half of that.
+/// A histogram that is being added to.
 #[derive(Debug)]
 pub(crate) struct Durations {
     buckets: [AtomicUsize; BUCKETS],
     sum_ns: AtomicUsize,
+    longest_ns: AtomicUsize,
 }
 
 impl Default for Durations {
     fn default() -> Self {
-        Self { buckets: std::array::from_fn(|_| AtomicUsize::new(0)), sum_ns: AtomicUsize::new(0) }
+        let zero = || AtomicUsize::new(0);
+        Self { buckets: std::array::from_fn(|_| zero()), sum_ns: zero(), longest_ns: zero() }
     }
 }
 
@@ -30,17 +34,20 @@ impl Durations {
     fn add(&self, ns: u64) {
         // More than any task took: what a worker tells is not to spoil the sum for good.
         let ns = ns.min(LONGEST_NS);
-        let bucket = (u64::BITS - ns.leading_zeros()) as usize;
-        add(&self.buckets[bucket.min(BUCKETS - 1)], 1);
+        add(&self.buckets[bucket_of(ns)], 1);
         add(&self.sum_ns, ns as usize);
+        if ns as usize > self.longest_ns.load(Relaxed) {
+            self.longest_ns.store(ns as usize, Relaxed);
+        }
     }
 
-    /// Adds the counts, and behind them the sum of all durations in nanoseconds, to `all`.
+    /// Adds the counts and the sum of all durations to `all`, which has the longest, too.
     pub(crate) fn add_to(&self, all: &mut [u64; HISTOGRAM]) {
         for (all, number) in all.iter_mut().zip(self.buckets.iter().chain([&self.sum_ns])) {
             // Saturating: a worker may have written any times.
             *all = all.saturating_add(number.load(Relaxed) as u64);
         }
+        all[LONGEST] = all[LONGEST].max(self.longest_ns.load(Relaxed) as u64);
     }
 }
 
@@ -49,11 +56,32 @@ fn add(number: &AtomicUsize, n: usize) {
     number.store(number.load(Relaxed).saturating_add(n), Relaxed);
 }
 
-/// The two histograms of a function.
+/// How the tasks of a function ended, and how long they took.
 #[derive(Debug, Default)]
 pub(crate) struct Times {
+    ok: AtomicUsize,
+    errors: [AtomicUsize; KINDS],
     pub(crate) waited: Durations,
     pub(crate) ran: Durations,
+}
+
+impl Times {
+    /// Adds how tasks ended to `all`.
+    pub(crate) fn add_outcomes_to(&self, all: &mut FunctionStats) {
+        let into = [
+            &mut all.ok,
+            &mut all.failed,
+            &mut all.panicked,
+            &mut all.cancelled,
+            &mut all.timed_out,
+            &mut all.worker_lost,
+            &mut all.pool_closed,
+            &mut all.other,
+        ];
+        for (into, number) in into.into_iter().zip([&self.ok].into_iter().chain(&self.errors)) {
+            *into = into.saturating_add(number.load(Relaxed) as u64);
+        }
+    }
 }
 
 /// Those of all functions, by number; made when the first task of a function ends.
@@ -67,17 +95,30 @@ impl Default for AllTimes {
 }
 
 impl AllTimes {
-    /// Records a task's times, if a worker has written some; one caller at a time.
+    /// Records how a task ended that a worker has finished, and its times, if the worker has
+    /// written some; one caller at a time.
     pub(super) fn note(&self, function: u32, outcome: &Outcome) {
         let Outcome { waited_ns, ran_ns, .. } = *outcome;
-        if waited_ns == 0 && ran_ns == 0 {
-            return;
+        let Some(times) = self.of(function) else { return };
+        match &outcome.result {
+            Ok(_) => add(&times.ok, 1),
+            Err(error) => add(&times.errors[kind_of(error)], 1),
         }
-        if let Some(times) = self.0.get(function as usize) {
-            let times = times.get_or_init(Box::default);
+        if waited_ns != 0 || ran_ns != 0 {
             times.waited.add(waited_ns);
             times.ran.add(ran_ns);
         }
+    }
+
+    /// Records that the host ended a task; likewise.
+    pub(super) fn note_error(&self, function: u32, error: &TaskError) {
+        if let Some(times) = self.of(function) {
+            add(&times.errors[kind_of(error)], 1);
+        }
+    }
+
+    fn of(&self, function: u32) -> Option<&Times> {
+        Some(self.0.get(function as usize)?.get_or_init(Box::default))
     }
 
     /// Returns the functions that have some, by number.
@@ -91,15 +132,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_fall_between_the_powers_of_two() {
+    fn durations_are_counted_once_each() {
         let durations = Durations::default();
         for ns in [0, 1, 2, 3, 4, 1 << 40, u64::MAX / 2] {
             durations.add(ns);
         }
         let mut counts = [0; HISTOGRAM];
         durations.add_to(&mut counts);
-        assert_eq!(&counts[..4], [1, 1, 2, 1]);
-        assert_eq!((counts[41], counts[BUCKETS - 1]), (1, 1));
+        assert_eq!(&counts[..5], [1; 5]);
+        assert_eq!((counts[bucket_of(1 << 40)], counts[bucket_of(LONGEST_NS)]), (1, 1));
         assert!(counts[BUCKETS] <= 2 * LONGEST_NS, "a scribbled time spoils the sum");
+        assert_eq!(counts[LONGEST], LONGEST_NS);
     }
 }

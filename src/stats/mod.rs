@@ -12,7 +12,7 @@
 //! | 4 | when it was written last, `CLOCK_MONOTONIC` in nanoseconds |
 //! | 5 | when it was made, likewise; no other page of this host was made then |
 //! | 6… | the numbers |
-//! | then | 48 counts and a sum of nanoseconds: how long tasks waited; likewise how long they ran |
+//! | then | 200 counts, a sum and the longest: how long tasks waited; likewise how long they ran |
 //!
 //! New numbers come after the ones there are; the version says so.
 
@@ -23,8 +23,8 @@ mod histogram;
 mod page;
 mod reader;
 
-pub(crate) use histogram::BUCKETS;
 pub use histogram::Histogram;
+pub(crate) use histogram::{BUCKETS, HISTOGRAM, LONGEST, bucket_of};
 #[cfg(feature = "stats-page")]
 pub(crate) use page::{Page, Promise};
 #[cfg(aiopool_fuzz)]
@@ -36,7 +36,7 @@ pub use reader::{PageStats, observe};
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"aiopool\0");
 
 /// The layout above.
-pub(crate) const LAYOUT_VERSION: u64 = 1;
+pub(crate) const LAYOUT_VERSION: u64 = 2;
 
 pub(crate) const PID: usize = 2;
 pub(crate) const SEQUENCE: usize = 3;
@@ -68,9 +68,6 @@ pub(crate) const NUMBERS: [&str; 21] = [
     "input_bytes",
     "free_records",
 ];
-
-/// Words of one histogram: its counts and its sum.
-pub(crate) const HISTOGRAM: usize = BUCKETS + 1;
 
 /// Words of a page.
 pub(crate) const WORDS: usize = HEADER + NUMBERS.len() + 2 * HISTOGRAM;

@@ -7,15 +7,13 @@ use std::os::fd::AsFd;
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 
 use super::{
-    BUCKETS, HEADER, HISTOGRAM, LAYOUT_VERSION, MADE, MAGIC, NUMBERS, Numbers, PID, SEQUENCE,
-    WORDS, WRITTEN, path_of, reader,
+    HEADER, LAYOUT_VERSION, MADE, MAGIC, NUMBERS, Numbers, PID, SEQUENCE, WORDS, WRITTEN, path_of,
+    reader,
 };
 use crate::error::{Error, Result};
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::Release, fence};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::memfd;
-
-const _: () = assert!(HISTOGRAM == BUCKETS + 1);
 
 /// A page that this process made; gone with it.
 pub(crate) struct Page {

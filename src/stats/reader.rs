@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use super::{
-    BUCKETS, HEADER, HISTOGRAM, Histogram, LAYOUT_VERSION, MADE, MAGIC, NUMBERS, PID, SEQUENCE,
-    WORDS, WRITTEN, path_of,
+    HEADER, HISTOGRAM, Histogram, LAYOUT_VERSION, MADE, MAGIC, NUMBERS, PID, SEQUENCE, WORDS,
+    WRITTEN, path_of,
 };
 use crate::error::{Error, Result};
 use crate::sys::clock::monotonic_ns;
@@ -99,12 +99,11 @@ fn check(words: &[u64]) -> Result<()> {
 fn stats(words: &[u64]) -> PageStats {
     let (numbers, rest) = words[HEADER..].split_at(NUMBERS.len());
     let (waited, ran) = rest.split_at(HISTOGRAM);
-    let histogram = |words: &[u64]| Histogram::new(&words[..BUCKETS], words[BUCKETS]);
     PageStats {
         host_pid: words[PID] as u32,
         age: Duration::from_nanos(monotonic_ns().saturating_sub(words[WRITTEN])),
-        waited: histogram(waited),
-        ran: histogram(ran),
+        waited: Histogram::new(waited),
+        ran: Histogram::new(&ran[..HISTOGRAM]),
         numbers: numbers.to_vec(),
     }
 }
@@ -165,7 +164,7 @@ pub fn read_anything(bytes: &[u8]) -> bool {
         let (half, most) = (histogram.quantile(0.5), histogram.quantile(1.0));
         assert!(half <= most, "{histogram:?}");
         let _ = (histogram.sum(), histogram.mean(), histogram.quantile(f64::NAN));
-        assert_eq!(histogram.buckets().count(), BUCKETS);
+        assert_eq!(histogram.buckets().count(), super::BUCKETS);
     }
     let _ = format!("{page:?}");
     true

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::sys::clock::monotonic_ns;
 use crate::table::Owner;
 use crate::task::LossCause;
+use crate::view::Kind;
 
 use super::{Stage, Supervisor};
 
@@ -24,6 +25,7 @@ impl Supervisor {
                 }
                 if self.kill(queue, slot, None, LossCause::Damage) {
                     self.shared.common.counters.corrupt.add(1);
+                    self.shared.common.events.note(Kind::Damage, None, what.clone());
                     tracing::error!(queue, slot, what, "shared memory is damaged; the worker goes");
                 }
             }
@@ -56,6 +58,8 @@ impl Supervisor {
         }
         tracing::error!(queue, what, "a control region is damaged; the queue's workers go");
         self.shared.common.counters.corrupt.add(1);
+        let text = format!("queue {queue}: {what}");
+        self.shared.common.events.note(Kind::Damage, None, text);
         self.condemned[queue] = Some(what);
         for slot in 0..self.crew.slots[queue].len() {
             self.kill(queue, slot, None, LossCause::Damage);

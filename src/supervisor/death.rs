@@ -8,6 +8,7 @@ use crate::queue::DeadWorker;
 use crate::scheduler::ProcessInfo;
 use crate::table::WorkerId;
 use crate::task::{LossCause, WorkerExit};
+use crate::view::Kind;
 
 use super::{MAX_INIT_FAILURES, REPORT_NS, Stage, Supervisor};
 
@@ -56,14 +57,24 @@ impl Supervisor {
             if worker.retiring && self.shared.stage() < Stage::Terminating && self.kill_at.is_none()
             {
                 counters.recycles.add(1);
+                let text = "it has run its tasks, and is replaced".to_owned();
+                common.events.note(Kind::Recycle, Some((worker.seat, pid)), text);
             }
         } else {
             counters.deaths.add(1);
-            match cause {
-                LossCause::NeighbourTimedOut => counters.killed_for_deadline.add(1),
-                LossCause::Damage => counters.killed_for_damage.add(1),
-                LossCause::Death => {}
-            }
+            let kind = match cause {
+                LossCause::NeighbourTimedOut => {
+                    counters.killed_for_deadline.add(1);
+                    Kind::KilledForDeadline
+                }
+                LossCause::Damage => {
+                    counters.killed_for_damage.add(1);
+                    Kind::KilledForDamage
+                }
+                LossCause::Death => Kind::Death,
+            };
+            let text = format!("it {exit}");
+            common.events.note(kind, Some((worker.seat, pid)), text);
             tracing::warn!(pool = self.shared.id, worker = worker.seat, pid, %exit, "a worker died");
             if worker.retiring || !self.shared.plan.replaces {
                 // The seat is freed already, or the pool does not replace workers.
@@ -80,6 +91,11 @@ impl Supervisor {
                 queue.lose_all(&dead);
             }
         }
+        if let Some(text) = failure.as_ref().or(worker.late.as_ref()) {
+            common.events.note(Kind::InitializerFailed, Some((worker.seat, pid)), text.clone());
+        }
+        let how = if planned { "left in order".to_owned() } else { exit.to_string() };
+        common.events.ended(worker.seat, &how);
         self.publish_workers();
         let info = ProcessInfo::new(id.queue, worker.seat, pid);
         self.shared.notifier.process_ended(&info, !planned);

@@ -87,10 +87,13 @@ impl<'b> Scenario<'b> {
         let queue = HostQueue::new(0, control, bells, Arc::clone(&common));
         let arenas = vec![None; plan.shape(0).slots as usize];
         let queues = vec![Arc::clone(&queue)];
-        let shared = Shared::new(plan, common, queues, Box::new(RoundRobin::default()), None, None);
+        let scheduler = Box::new(RoundRobin::default());
+        let name = "fuzz".to_owned();
+        let shared = Shared::new(name, plan, common, queues, scheduler, None, None);
         let supervisor = Supervisor {
             crew: Crew::new(&shared.plan),
             watch: Watch::default(),
+            viewers: None,
             condemned: vec![None],
             init_failures: 0,
             zygote: Zygote::default(),

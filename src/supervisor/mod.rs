@@ -10,17 +10,21 @@
 mod crew;
 mod damage;
 mod death;
+mod ending;
 #[cfg(any(test, aiopool_fuzz))]
 pub(crate) mod fuzz;
+mod look;
 mod notifier;
 mod numbers;
 mod plan;
 #[cfg(feature = "stats-page")]
 mod publish;
+mod seen;
 mod shared;
 mod shared_bell;
 mod start;
 mod succession;
+mod viewers;
 mod waiters;
 mod waiting;
 mod watch;
@@ -45,11 +49,14 @@ use crate::sys::own_fd::{OwnFd, TAKEN};
 use crate::sys::poll::{PollFd, PollSet};
 use crate::table::{Owner, WorkerId};
 use crate::task::LossCause;
+use crate::view::{Kind, Listener};
 
 use crew::{Crew, ProcessHandle, Seat};
+use viewers::Viewers;
 use watch::Watch;
 use zygote::Zygote;
 
+pub(crate) use look::program;
 pub(crate) use plan::Plan;
 pub(crate) use shared::{Shared, Stage, WorkerInfo};
 pub(crate) use waiting::{CALLER_SPIN_NS, WORKER_SPIN_NS, with_spin};
@@ -73,6 +80,8 @@ enum Source {
     ZygoteEnd,
     /// A worker has ended.
     WorkerEnd(WorkerId),
+    /// An observer has come.
+    Viewer,
 }
 
 /// The supervisor of one pool.
@@ -82,6 +91,7 @@ pub(crate) struct Supervisor {
     launcher: Option<Launcher>,
     crew: Crew,
     watch: Watch,
+    viewers: Option<Viewers>,
     /// What is wrong with the control region of a queue whose workers are being killed for it.
     condemned: Vec<Option<String>>,
     init_failures: u32,
@@ -106,12 +116,14 @@ impl Supervisor {
         shared: Arc<Shared>,
         launcher: Launcher,
         logs: Option<Reader>,
+        listener: Option<Listener>,
         #[cfg(feature = "stats-page")] page: Option<Page>,
     ) -> io::Result<()> {
         let handle_goes_to = Arc::clone(&shared);
         let supervisor = Self {
             crew: Crew::new(&shared.plan),
             watch: Watch::default(),
+            viewers: listener.and_then(|listener| Viewers::new(listener).ok()),
             condemned: vec![None; shared.queues.len()],
             init_failures: 0,
             zygote: Zygote::default(),
@@ -150,6 +162,7 @@ impl Supervisor {
             self.watch(now);
             self.wait();
         }
+        drop(self.viewers.take());
         // Before the line is closed: the zygote removes what is left of it then.
         #[cfg(feature = "stats-page")]
         drop(self.publisher.take());
@@ -172,6 +185,7 @@ impl Supervisor {
         let mut dead = Vec::new();
         let mut zygote_gone = None;
         let mut reports = Vec::new();
+        let mut viewer_came = false;
         if let Some(launcher) = &self.launcher {
             let common = &self.shared.common;
             let mut set = PollSet::new();
@@ -180,6 +194,9 @@ impl Supervisor {
             set.add(Source::ZygoteEnd, PollFd::readable(launcher.zygote_pidfd()));
             if listen {
                 set.add(Source::Call, PollFd::readable(common.host_bell.as_fd()));
+            }
+            if let Some(socket) = self.viewers.as_ref().and_then(Viewers::waits_on) {
+                set.add(Source::Viewer, PollFd::readable(socket));
             }
             for worker in self.crew.workers().filter(|worker| worker.died_ns.is_none()) {
                 if let Some(process) = &worker.process {
@@ -192,6 +209,7 @@ impl Supervisor {
                 zygote_gone = Some(Error::system("wait for the pool's workers", error));
                 Vec::new()
             });
+            viewer_came = ready.contains(&Source::Viewer);
             if !common.supervisor_bell.is_ours() {
                 zygote_gone = Some(Error::ZygoteLost(TAKEN.to_owned()));
             }
@@ -222,6 +240,9 @@ impl Supervisor {
                 self.shared.arm();
                 self.shared.drain();
             }
+        }
+        if viewer_came && let Some(viewers) = &mut self.viewers {
+            viewers.serve(&self.shared);
         }
         let now = monotonic_ns();
         for id in dead {
@@ -254,6 +275,7 @@ impl Supervisor {
             }
             ZygoteReport::ForkFailed { id, reason } => {
                 tracing::warn!(pool = self.shared.id, worker = %id, reason, "a worker could not be forked");
+                self.shared.common.events.note(Kind::ForkFailed, None, reason.clone());
                 let Some(worker) = self.crew.discharge(id) else { return };
                 self.shared.queues[usize::from(id.queue)].unprepare(usize::from(id.slot));
                 let seat = &mut self.crew.seats[worker.seat as usize];
@@ -295,7 +317,9 @@ impl Supervisor {
             .filter(|worker| worker.died_ns.is_none())
             .filter_map(|worker| {
                 let pid = worker.process.as_ref()?.pid;
-                Some(WorkerInfo { pid, queue: worker.id.queue })
+                let WorkerId { queue, slot, .. } = worker.id;
+                let (seat, ordered_ns) = (worker.seat, worker.ordered_ns);
+                Some(WorkerInfo { pid, queue, slot, seat, ordered_ns })
             })
             .collect();
         self.shared.set_workers(workers);
@@ -395,40 +419,6 @@ impl Supervisor {
         launcher.fork(&order, arena.as_fd()).map_err(|error| error.to_string())?;
         self.shared.common.counters.respawns.add(1);
         Ok(())
-    }
-
-    /// Moves the end of the pool on. True when nothing is left of it.
-    fn is_over(&mut self, now: u64) -> bool {
-        let stage = self.shared.stage();
-        if stage == Stage::Open {
-            return false;
-        }
-        if stage == Stage::Closed && self.kill_at.is_none() && self.shared.pending() > 0 {
-            return false;
-        }
-        if self.launcher.is_none() {
-            return true;
-        }
-        if stage >= Stage::Terminating {
-            let reason = self.shared.reason();
-            self.shared.queues.iter().for_each(|queue| queue.end_all(reason.clone()));
-        }
-        if self.kill_at.is_none() {
-            self.kill_at = Some(now.saturating_add(self.shared.common.grace_ns));
-            for worker in self.crew.workers() {
-                let queue = &self.shared.queues[usize::from(worker.id.queue)];
-                let slot = usize::from(worker.id.slot);
-                queue.control().attention(slot).stop();
-                queue.ring(slot);
-            }
-        }
-        if self.kill_at.is_some_and(|at| at <= now) {
-            let ids: Vec<WorkerId> = self.crew.workers().map(|worker| worker.id).collect();
-            for id in ids {
-                self.kill(usize::from(id.queue), usize::from(id.slot), None, LossCause::Death);
-            }
-        }
-        self.crew.workers().next().is_none()
     }
 
     /// Publishes the pool's numbers if that is due. Returns when it is due next.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::logs::Callers;
 use crate::queue::Observer;
 use crate::scheduler::{CompletedTask, ProcessInfo, Scheduler};
-use crate::task::Outcome;
+use crate::task::{Outcome, TaskError};
+use crate::view::{Events, Kind};
 
 /// Passes events on to the scheduler. The thread that drains calls it, which may be the supervisor:
 /// a scheduler that panics must do no harm there.
@@ -16,6 +17,7 @@ pub(super) struct Notifier {
     /// The pool's number, for events.
     pool: usize,
     callers: Option<Arc<Callers>>,
+    events: Arc<Events>,
 }
 
 impl std::fmt::Debug for Notifier {
@@ -29,8 +31,9 @@ impl Notifier {
         scheduler: Arc<dyn Scheduler>,
         pool: usize,
         callers: Option<Arc<Callers>>,
+        events: Arc<Events>,
     ) -> Self {
-        Self { scheduler, pool, callers }
+        Self { scheduler, pool, callers, events }
     }
 
     pub(super) fn process_started(&self, process: &ProcessInfo) {
@@ -70,6 +73,14 @@ impl Observer for Notifier {
             }
             Err(error) => {
                 tracing::debug!(pool = self.pool, task = task.task, %error, "a task has no value");
+                let kind = match error {
+                    TaskError::TimedOut { .. } => Some(Kind::Timeout),
+                    TaskError::WorkerLost(_) => Some(Kind::PoisonTask),
+                    _ => None,
+                };
+                if let Some(kind) = kind {
+                    self.events.note_task(kind, task.task, || error.to_string());
+                }
             }
         }
         self.notify(|scheduler| scheduler.complete_task(&task));

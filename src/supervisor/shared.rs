@@ -21,6 +21,7 @@ use crate::task::{TaskError, WorkerExit};
 
 use super::notifier::Notifier;
 use super::plan::Plan;
+use super::seen::Memory;
 use super::waiters::Waiters;
 
 /// The stages of a pool's life, in their order.
@@ -47,7 +48,13 @@ pub(crate) struct Shared {
     generation: u32,
     /// The pool's number in this process, for events.
     pub(crate) id: usize,
+    /// The pool's name, for observers.
+    pub(crate) name: String,
     pub(crate) plan: Plan,
+    /// What earlier looks have seen.
+    pub(super) looks: Mutex<Memory>,
+    /// When the pool was built.
+    pub(crate) built_ns: u64,
     pub(crate) common: Arc<Common>,
     pub(crate) queues: Vec<Arc<HostQueue>>,
     scheduler: Arc<dyn Scheduler>,
@@ -100,6 +107,10 @@ pub(crate) struct Single {
 pub(crate) struct WorkerInfo {
     pub(crate) pid: u32,
     pub(crate) queue: u16,
+    pub(crate) slot: u16,
+    pub(crate) seat: u32,
+    /// When it was ordered.
+    pub(crate) ordered_ns: u64,
 }
 
 impl std::fmt::Debug for Shared {
@@ -110,6 +121,7 @@ impl std::fmt::Debug for Shared {
 
 impl Shared {
     pub(crate) fn new(
+        name: String,
         plan: Plan,
         common: Arc<Common>,
         queues: Vec<Arc<HostQueue>>,
@@ -119,7 +131,8 @@ impl Shared {
     ) -> Arc<Self> {
         let scheduler: Arc<dyn Scheduler> = Arc::from(scheduler);
         let id = NEXT_POOL.fetch_add(1, Ordering::Relaxed);
-        let notifier = Notifier::new(Arc::clone(&scheduler), id, callers.clone());
+        let events = Arc::clone(&common.events);
+        let notifier = Notifier::new(Arc::clone(&scheduler), id, callers.clone(), events);
         common.set_observer(Box::new(notifier.clone()));
         tracing::info!(
             pool = id,
@@ -133,7 +146,10 @@ impl Shared {
             pid: std::process::id(),
             generation: forked::generation(),
             id,
+            name,
             plan,
+            looks: Mutex::default(),
+            built_ns: monotonic_ns(),
             common,
             queues,
             scheduler,

@@ -10,6 +10,7 @@ use crate::launch::{Launcher, PoolFds};
 use crate::logs::Reader;
 use crate::sys::pidfd;
 use crate::task::WorkerExit;
+use crate::view::Kind;
 
 use super::{Stage, Supervisor};
 
@@ -20,6 +21,7 @@ impl Supervisor {
     /// Ends the pool because of `error`: every pending task ends with it.
     pub(super) fn fail(&mut self, error: Error) {
         tracing::error!(pool = self.shared.id, %error, "the pool has failed");
+        self.shared.common.events.note(Kind::PoolFailed, None, error.to_string());
         self.shared.set_started(Err(error.to_string()));
         let reason = self.shared.fail(error);
         self.shared.queues.iter().for_each(|queue| queue.end_all(Some(Arc::clone(&reason))));

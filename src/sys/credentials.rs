@@ -153,6 +153,12 @@ impl fmt::Display for Credentials {
     }
 }
 
+/// Returns the effective user of this process.
+pub(crate) fn user() -> u32 {
+    // SAFETY: takes nothing, and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 /// Whether the kernel lets other processes of the user look into this one.
 pub(crate) fn is_dumpable() -> io::Result<bool> {
     Ok(control(libc::PR_GET_DUMPABLE, 0, 0)? == 1)

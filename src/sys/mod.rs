@@ -43,6 +43,7 @@ pub(crate) mod stderr;
 pub(crate) mod surroundings;
 pub(crate) mod thread;
 pub(crate) mod timer;
+pub(crate) mod usage;
 pub(crate) mod wait;
 
 use std::io;

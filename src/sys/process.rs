@@ -163,6 +163,14 @@ pub(crate) fn has_foreign_rights() -> bool {
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
+/// Returns whether there is a process `pid`; true also for one that this user may not signal.
+pub(crate) fn exists(pid: u32) -> bool {
+    let Ok(pid) = libc::pid_t::try_from(pid) else { return false };
+    // SAFETY: signal 0 is none.
+    let asked = check(unsafe { libc::kill(pid, 0) });
+    asked.map_or_else(|error| error.raw_os_error() != Some(libc::ESRCH), |_| true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -132,6 +132,18 @@ pub(crate) fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usiz
     })
 }
 
+/// Returns the effective user of the process that has connected a stream.
+pub(crate) fn peer_user(stream: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut size = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `peer` is writable and has the size given.
+    check(unsafe {
+        let into = std::ptr::from_mut(&mut peer).cast();
+        libc::getsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, into, &mut size)
+    })?;
+    Ok(peer.uid)
+}
+
 /// Ends the connection for every process that has a copy of either end.
 pub(crate) fn shut_down(socket: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: takes no pointers.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["error", "sys", "sync"],
     &["shm"],
-    &["stats", "arena", "doorbell", "table", "ring"],
+    &["stats", "view", "arena", "doorbell", "table", "ring"],
     &["control", "task", "logs"],
     &["worker"],
     &["launch", "queue"],

@@ -8,6 +8,7 @@ mod deadlines;
 mod events;
 mod functions;
 mod keyed;
+mod observed;
 mod options;
 mod process;
 mod promises;

@@ -5,11 +5,14 @@ mod engine;
 mod interrupt;
 mod node;
 mod nodes;
+mod pools;
 mod progress;
+mod ps;
 mod scrape;
 mod site;
 mod stats;
 mod summary;
+mod top;
 mod worker;
 
 use std::io;
@@ -30,9 +33,11 @@ enum Command {
     Bench(aiopool_bench::Args),
     Node(node::Args),
     Nodes(nodes::Args),
+    Ps(ps::Args),
     Scrape(scrape::Args),
     Site(site::Args),
     Stats(stats::Args),
+    Top(top::Args),
     Worker(worker::Args),
 }
 
@@ -43,9 +48,11 @@ fn main() -> ExitCode {
         Command::Bench(args) => aiopool_bench::run(args),
         Command::Node(args) => node::run(args),
         Command::Nodes(args) => nodes::run(args),
+        Command::Ps(args) => ps::run(args),
         Command::Scrape(args) => scrape::run(args),
         Command::Site(args) => site::run(args),
         Command::Stats(args) => stats::run(args),
+        Command::Top(args) => top::run(args),
         Command::Worker(args) => worker::run(args),
     };
     match result {

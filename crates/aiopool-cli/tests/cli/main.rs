@@ -8,3 +8,4 @@ mod rig;
 mod scrape;
 mod site;
 mod stats;
+mod top;
