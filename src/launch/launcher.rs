@@ -144,6 +144,7 @@ impl Launcher {
         all.extend([fds.requests, fds.host_bell, fds.supervisor_bell]);
         all.extend(fds.deadline);
         all.extend(fds.logs);
+        all.extend(fds.held);
         all.extend(&fds.control);
         all.extend(fds.bells.iter().flatten());
         let mut order = Order::Open { fds: all.len() as u32 };

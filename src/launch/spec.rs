@@ -40,6 +40,8 @@ pub(crate) struct PoolSpec {
     pub deadline: bool,
     /// A socket comes with the descriptors on which workers send what they log.
     pub logs: bool,
+    /// A descriptor comes with the others that the zygote and each worker keep open to their end.
+    pub held: bool,
     /// The stats page: its file, and when it was made. Removed when the host dies.
     pub page: Option<(String, u64)>,
     /// The worker configuration, handed on as it is.
@@ -59,6 +61,8 @@ pub(crate) struct PoolFds<'a> {
     pub deadline: Option<BorrowedFd<'a>>,
     /// The workers' end of the socket for what they log, where the host takes it.
     pub logs: Option<BorrowedFd<'a>>,
+    /// What the zygote and each worker keep open to their end.
+    pub held: Option<BorrowedFd<'a>>,
     /// Per queue, its control region.
     pub control: Vec<BorrowedFd<'a>>,
     /// Per queue and slot, the doorbell of that worker.

@@ -178,6 +178,8 @@ pub(super) struct Handover {
     pub fds: Vec<i32>,
     /// Whether there is a socket for logs.
     pub logs: bool,
+    /// What the worker keeps open to its end, without a use for it.
+    pub held: Option<i32>,
     /// The pool's worker configuration.
     pub config: Vec<u8>,
     /// The C library's locale in the host, which executing a program loses.

@@ -1,7 +1,10 @@
 //! Building a pool: options, their ranges, and what the system is asked for.
 
 use std::time::Duration;
-use std::{os::fd::AsFd, sync::Arc};
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
 
 use crate::control::{Control, LAYOUT_VERSION};
 use crate::error::{Error, Result};
@@ -55,6 +58,7 @@ pub struct PoolBuilder {
     pub(super) observable: bool,
     pub(super) deadline: Option<u64>,
     pub(super) logs: Logs,
+    pub(super) held: Option<OwnedFd>,
     #[cfg(feature = "stats-page")]
     stats_page: Option<String>,
 }
@@ -98,6 +102,7 @@ impl Default for PoolBuilder {
             observable: true,
             deadline: None,
             logs: Logs::default(),
+            held: None,
             #[cfg(feature = "stats-page")]
             stats_page: None,
         }
@@ -360,6 +365,7 @@ impl PoolBuilder {
             snapshot: self.snapshot,
             deadline: self.deadline.is_some(),
             logs: plan.worker.logs.is_some(),
+            held: self.held.is_some(),
             #[cfg(feature = "stats-page")]
             page: page.as_ref().map(Promise::identity),
             #[cfg(not(feature = "stats-page"))]
@@ -392,6 +398,7 @@ impl PoolBuilder {
                 supervisor_bell: common.supervisor_bell.as_fd(),
                 deadline: deadline.as_ref().map(AsFd::as_fd),
                 logs: logs.as_ref().map(Reader::workers_end),
+                held: self.held.as_ref().map(AsFd::as_fd),
                 control: controls.iter().map(|control| control.as_fd()).collect(),
                 bells: queues.iter().map(|queue| queue.bells().collect()).collect(),
             },

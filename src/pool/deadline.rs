@@ -1,6 +1,8 @@
 //! A dead man's switch: a time at which the zygote kills every worker of a pool.
 #![forbid(unsafe_code)]
 
+use std::os::fd::OwnedFd;
+
 use crate::error::{Error, Result};
 use crate::sys::timer::Timer;
 
@@ -17,6 +19,17 @@ impl PoolBuilder {
     #[must_use]
     pub fn deadline(mut self, boottime_ns: u64) -> Self {
         self.deadline = Some(boottime_ns);
+        self
+    }
+
+    /// Has the zygote and every worker keep a descriptor open until they have ended, and do nothing
+    /// else with it; programs that tasks start do not get it.
+    ///
+    /// A lock that an open file holds is free when the last process of the pool has ended, and not
+    /// before, whichever of them ended first and however.
+    #[must_use]
+    pub fn hold(mut self, descriptor: OwnedFd) -> Self {
+        self.held = Some(descriptor);
         self
     }
 

@@ -50,6 +50,7 @@ fn steps() -> Vec<Step> {
         step("fuzz", 600, &["fuzz/run", "20"]),
         step("chaos: build", 600, &["cargo", "build", "--release", "--quiet", "-p", "aiopool-chaos"]),
         chaos("chaos: soak", &["soak", "--seconds", "40"]),
+        chaos("chaos: cluster", &["cluster", "--quick"]),
         chaos("chaos: host", &["host", "--quick"]),
         chaos("chaos: scribble", &["scribble", "--quick"]),
         chaos("chaos: sweep", &["sweep", "--quick", "--seconds", "60"]),

@@ -1,12 +1,13 @@
 //! Death, hang and hostile memory on purpose, and the books checked after it.
 //!
-//! `cargo run --release -p aiopool-chaos -- sweep|stop|host|scribble|soak [--quick] [--seconds N]
-//! [--json]` prints its figures and exits 1 when a task was lost, doubled or left hanging, or
+//! `cargo run --release -p aiopool-chaos -- sweep|stop|host|scribble|soak|cluster [--quick]
+//! [--seconds N] [--json]` prints its figures and exits 1 when a task was lost, doubled or left hanging, or
 //! something leaked. `docs/reliability.md` says what each mode proves.
 
 #![allow(clippy::disallowed_types)] // The driver is no part of what loom models.
 
 mod books;
+mod cluster;
 mod figures;
 mod host;
 mod processes;
@@ -47,7 +48,8 @@ struct Ask {
     millis: Option<Duration>,
 }
 
-const USAGE: &str = "usage: chaos sweep|stop|host|scribble|soak [--quick] [--seconds N] [--json]
+const USAGE: &str =
+    "usage: chaos sweep|stop|host|scribble|soak|cluster [--quick] [--seconds N] [--json]
   sweep and stop: [--paths NAME,NAME…]; soak: [--tasks N] [--kills N]";
 
 fn main() -> ExitCode {
@@ -55,6 +57,11 @@ fn main() -> ExitCode {
     let mode = words.next().unwrap_or_default();
     if mode == "victim" {
         host::victim(&words.next().unwrap_or_default());
+    }
+    if mode == "cluster-node" || mode == "cluster-submitter" {
+        let [url, other] = [words.next(), words.next()].map(Option::unwrap_or_default);
+        let run = if mode == "cluster-node" { cluster::node } else { cluster::submitter };
+        return run(&url, &other);
     }
     let ask = match ask(words) {
         Ok(ask) => ask,
@@ -65,6 +72,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let run: fn(Ask) -> Figures = match mode.as_str() {
+        "cluster" => cluster::run,
         "host" => host::run,
         "scribble" => scribble::run,
         "stop" => sweep::run_stops,

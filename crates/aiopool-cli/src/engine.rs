@@ -1,5 +1,6 @@
 //! The engine that does the work of a scrape, and what it costs.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::pin::pin;
 
@@ -11,6 +12,7 @@ use futures_util::future::{Either, select};
 use serde::Serialize;
 
 use crate::interrupt;
+use crate::nats::Nodes;
 
 /// Who runs the tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -20,6 +22,9 @@ pub enum Engine {
     Pool,
     /// This process alone
     Single,
+    /// Nodes on other machines
+    #[value(skip)]
+    Cluster,
 }
 
 /// The numbers that an engine works with. All but `concurrency` and `fetch` are the pool's.
@@ -38,6 +43,8 @@ pub struct Effort {
     pub processes: u64,
     pub worker_deaths: u64,
     pub retries: u64,
+    /// By node, how many pages it read; empty without nodes.
+    pub nodes: BTreeMap<String, u64>,
     /// The signal that ended the run before its time.
     pub interrupted: Option<&'static str>,
     /// What ended the pool before its time.
@@ -51,7 +58,8 @@ pub fn single(setup: &Setup, job: &Job, observer: &mut impl Observer) -> anyhow:
     let interrupted = block_on(uninterrupted(single::run(job, setup.concurrency, observer)))?;
     let cpu_seconds = cpu_seconds()? - before;
     let (processes, worker_deaths, retries, broken) = (1, 0, 0, None);
-    Ok(Effort { cpu_seconds, processes, worker_deaths, retries, interrupted, broken })
+    let nodes = BTreeMap::new();
+    Ok(Effort { cpu_seconds, processes, worker_deaths, retries, nodes, interrupted, broken })
 }
 
 /// Builds the pool that `setup` asks for.
@@ -86,8 +94,33 @@ pub fn pooled(
         processes: pool.processes() as u64,
         worker_deaths: stats.deaths,
         retries: stats.retries,
+        nodes: BTreeMap::new(),
         interrupted,
         broken: ended.err(),
+    })
+}
+
+/// Runs `job` on the nodes of a pool, until it is done or interrupted.
+pub fn clustered(
+    setup: &Setup,
+    nodes: Nodes,
+    job: &Job,
+    observer: &mut impl Observer,
+) -> anyhow::Result<Effort> {
+    let before = cpu_seconds()?;
+    let work = pooled::run(&nodes, job, setup.retries, observer);
+    let interrupted = block_on(uninterrupted(work))?;
+    let by_node = nodes.0.outcomes_by_node();
+    // Waits until the job has gone from the server.
+    drop(nodes);
+    Ok(Effort {
+        cpu_seconds: cpu_seconds()? - before,
+        processes: by_node.len() as u64,
+        worker_deaths: 0,
+        retries: 0,
+        nodes: by_node,
+        interrupted,
+        broken: None,
     })
 }
 

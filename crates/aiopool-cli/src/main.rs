@@ -3,6 +3,7 @@
 
 mod engine;
 mod interrupt;
+mod nats;
 mod node;
 mod nodes;
 mod pools;
@@ -31,6 +32,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bench(aiopool_bench::Args),
+    Jobs(nodes::JobArgs),
     Node(node::Args),
     Nodes(nodes::Args),
     Ps(ps::Args),
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Bench(args) => aiopool_bench::run(args),
+        Command::Jobs(args) => nodes::run_jobs(args),
         Command::Node(args) => node::run(args),
         Command::Nodes(args) => nodes::run(args),
         Command::Ps(args) => ps::run(args),

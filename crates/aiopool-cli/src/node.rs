@@ -6,10 +6,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use aiopool::StartMethod;
-use aiopool_cluster::Node;
+use aiopool_bench::output;
+use aiopool_cluster::{Error, Node};
 use anyhow::Context;
 
 use crate::interrupt;
+use crate::nats::Server;
 
 /// Serve a pool over NATS with this machine's workers; without --load or --command with the task
 /// functions of this very program. Ctrl-C and SIGTERM let what runs finish
@@ -18,9 +20,8 @@ pub struct Args {
     /// The servers, told apart by commas
     #[arg(long, value_name = "URL", default_value = "nats://127.0.0.1:4222")]
     nats: String,
-    /// The pool that the node serves
-    #[arg(long, default_value = "default")]
-    pool: String,
+    #[command(flatten)]
+    server: Server,
     /// The node's name; without it one that no other node has
     #[arg(long)]
     name: Option<String>,
@@ -46,8 +47,8 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut node = Node::builder(args.nats)
-        .pool(args.pool)
+    let mut node = Node::builder(args.server.connection(&args.nats)?)
+        .pool(args.server.pool)
         .child_concurrency(args.child_concurrency)
         .lease(Duration::from_secs(args.lease));
     if let Some(name) = args.name {
@@ -69,7 +70,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stop = async {
         interrupt::first().await;
     };
-    let report = aiopool::block_on(node.run_until(stop))?;
-    println!("{} done, {} failed", report.done, report.failed);
+    let report = match aiopool::block_on(node.run_until(stop)) {
+        Err(error @ Error::InvalidOption { .. }) => {
+            output::complain(format_args!("error: {error}"));
+            return Ok(ExitCode::from(2));
+        }
+        ended => ended?,
+    };
+    output::say(format_args!("{} done, {} failed", report.done, report.failed))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,43 +1,105 @@
-//! `aiopool nodes`: who serves a pool of several machines, and what waits there.
+//! `aiopool nodes` and `aiopool jobs`: which nodes serve a pool of several machines, what waits there,
+//! and for which submitter.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use aiopool_cluster::{Overview, observe};
+use aiopool_bench::output;
+use aiopool_cluster::{Connection, Overview, end_job, observe};
 
-/// Show the nodes, queues and jobs of a pool over NATS
+use crate::nats::Server;
+
+/// Show the nodes and queues of a pool over NATS
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The servers, told apart by commas
     #[arg(long, value_name = "URL", default_value = "nats://127.0.0.1:4222")]
     nats: String,
-    /// The pool
-    #[arg(long, default_value = "default")]
-    pool: String,
-    /// One JSON object instead of a table
+    #[command(flatten)]
+    server: Server,
+    /// JSON instead of a table: one object a line
     #[arg(long)]
     json: bool,
+    /// Show them again every second, until the reader has seen enough
+    #[arg(long)]
+    watch: bool,
+}
+
+/// Show the jobs of a pool over NATS, or end a durable one
+#[derive(Debug, clap::Args)]
+pub struct JobArgs {
+    /// The servers, told apart by commas
+    #[arg(long, value_name = "URL", default_value = "nats://127.0.0.1:4222")]
+    nats: String,
+    #[command(flatten)]
+    server: Server,
+    /// JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// End this durable job, if no process holds it: its tasks are called off, its outcomes are gone
+    #[arg(long, value_name = "NAME")]
+    end: Option<String>,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let overview = aiopool::block_on(observe(&args.nats, &args.pool))?;
+    let connection = args.server.connection(&args.nats)?;
+    loop {
+        let overview = look(&connection, &args.server.pool)?;
+        if args.json {
+            output::say(format_args!("{}", serde_json::to_string(&overview)?))?;
+        } else {
+            output::say(format_args!("{}", nodes(&overview).trim_end()))?;
+        }
+        if !args.watch {
+            return Ok(ExitCode::SUCCESS);
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+pub fn run_jobs(args: JobArgs) -> anyhow::Result<ExitCode> {
+    let connection = args.server.connection(&args.nats)?;
+    if let Some(name) = args.end {
+        let found = aiopool::block_on(end_job(connection, &args.server.pool, &name))?;
+        if !found {
+            output::complain(format_args!("error: there is no durable job named {name}"));
+        }
+        return Ok(if found { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let overview = look(&connection, &args.server.pool)?;
     if args.json {
-        println!("{}", serde_json::to_string(&overview)?);
+        output::say(format_args!("{}", serde_json::to_string(&overview.jobs)?))?;
     } else {
-        print!("{}", table(&overview));
+        output::say(format_args!("{}", jobs(&overview).trim_end()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(overview: &Overview) -> String {
-    let head = ["node", "state", "host", "pid", "build", "taken/places", "done", "failed"];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for node in &overview.nodes {
+fn look(connection: &Connection, pool: &str) -> anyhow::Result<Overview> {
+    Ok(aiopool::block_on(observe(connection.clone(), pool))?)
+}
+
+fn nodes(overview: &Overview) -> String {
+    let head = [
+        "node",
+        "state",
+        "host",
+        "pid",
+        "build",
+        "taken/places",
+        "done",
+        "failed",
+        "lost",
+        "heartbeat",
+        "last pull",
+    ];
+    let rows = overview.nodes.iter().map(|node| {
         let state = match (node.alive, node.draining) {
             (false, _) => "gone",
             (true, true) => "draining",
             (true, false) => "alive",
         };
-        rows.push(vec![
+        vec![
             node.name.clone(),
             state.to_owned(),
             node.host.clone(),
@@ -46,8 +108,50 @@ fn table(overview: &Overview) -> String {
             format!("{}/{}", node.taken, node.places),
             node.done.to_string(),
             node.failed.to_string(),
-        ]);
+            node.lost.to_string(),
+            format!("{} s ago", node.heartbeat_seconds),
+            format!("{} s ago", node.pull_seconds),
+        ]
+    });
+    let mut text = table(&head, rows.collect());
+    for build in &overview.builds {
+        text += &format!("build {}: {} queued", build.build, build.queued);
+        if let Some(seconds) = build.oldest_seconds {
+            text += &format!(", the oldest for {seconds} s");
+        }
+        if build.nodes == 0 {
+            text += "; no node has this build";
+        }
+        text.push('\n');
     }
+    text
+}
+
+fn jobs(overview: &Overview) -> String {
+    let head = ["job", "state", "holder", "tasks", "queued", "taken", "heartbeat"];
+    let rows = overview.jobs.iter().map(|job| {
+        let state = match (job.alive, job.durable, job.held) {
+            (false, ..) => "over",
+            (true, true, true) => "durable, held",
+            (true, true, false) => "durable, left",
+            (true, false, _) => "alive",
+        };
+        vec![
+            job.job.clone(),
+            state.to_owned(),
+            job.holder.clone(),
+            job.tasks.to_string(),
+            job.queued.to_string(),
+            job.taken.to_string(),
+            format!("{} s ago", job.heartbeat_seconds),
+        ]
+    });
+    table(&head, rows.collect())
+}
+
+/// Puts cells under each other.
+fn table(head: &[&str], mut rows: Vec<Vec<String>>) -> String {
+    rows.insert(0, head.iter().map(|&word| word.to_owned()).collect());
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let mut text = String::new();
@@ -55,16 +159,6 @@ fn table(overview: &Overview) -> String {
         let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
         text += cells.collect::<Vec<_>>().join("  ").trim_end();
         text.push('\n');
-    }
-    for job in &overview.jobs {
-        let (state, job_name) = (if job.alive { "alive" } else { "over" }, &job.job);
-        text += &format!("job {job_name} of {}: {state}, {} messages\n", job.holder, job.messages);
-    }
-    for (build, queued) in &overview.queued {
-        text += &format!("build {build}: {queued} queued or claimed\n");
-    }
-    for build in &overview.without_node {
-        text += &format!("build {build}: no node has this build; its tasks wait\n");
     }
     text
 }

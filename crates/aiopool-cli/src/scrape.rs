@@ -12,9 +12,11 @@ use aiopool_scrape::site::{LIST_PAGES, SiteProcess};
 use clap::value_parser as parser;
 
 use crate::engine::{self, Engine, Setup};
+use crate::nats::{Nodes, Server};
 use crate::progress::Shown;
 use crate::summary::Summary;
 use aiopool_bench::output;
+use aiopool_cluster::{Cluster, Error as ClusterError};
 
 /// Scrapes a book shop, the built-in one by default, into a CSV file
 ///
@@ -37,6 +39,13 @@ pub struct Args {
     /// The engine that does the work
     #[arg(long, default_value = "pool")]
     engine: Engine,
+    /// Work on the nodes of a pool over NATS: these servers, with commas between them. The nodes are
+    /// `aiopool node` of this very build, and have to reach the site
+    #[arg(long, value_name = "URL", conflicts_with_all = ["engine", "processes", "queues",
+        "child_concurrency", "max_tasks_per_child", "timeout_ms", "fetch_retries"])]
+    nats: Option<String>,
+    #[command(flatten)]
+    server: Server,
     /// Worker processes of the pool; without it one for each processor that may be used
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = parser!(u32).range(1..))]
@@ -100,7 +109,10 @@ impl Args {
     }
 }
 
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
+    if args.nats.is_some() {
+        args.engine = Engine::Cluster;
+    }
     if let Some(message) = args.misuse() {
         return Ok(misused(&message));
     }
@@ -118,8 +130,20 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let job = Job::new(base_url.unwrap_or_default(), args.pages)?.pipelined(args.pipelined);
 
     let started = Instant::now();
+    let nodes = match &args.nats {
+        Some(url) => {
+            let connection = args.server.connection(url)?;
+            match Cluster::builder(connection).pool(&args.server.pool).connect_blocking() {
+                Err(error @ ClusterError::InvalidOption { .. }) => {
+                    return Ok(misused(&error.to_string()));
+                }
+                cluster => Some(Nodes(cluster?)),
+            }
+        }
+        None => None,
+    };
     let pool = match args.engine {
-        Engine::Single => None,
+        Engine::Single | Engine::Cluster => None,
         Engine::Pool => match engine::build_pool(&setup) {
             Ok(pool) => Some(pool),
             Err(error @ Error::InvalidOption { .. }) => return Ok(misused(&error.to_string())),
@@ -128,9 +152,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     // Not before all that may be refused: a file that is there is not emptied for nothing.
     let mut shown = Shown::create(&args.out, args.pages)?;
-    let effort = match pool {
-        Some(pool) => engine::pooled(&setup, pool, &job, &mut shown)?,
-        None => engine::single(&setup, &job, &mut shown)?,
+    let effort = match (pool, nodes) {
+        (Some(pool), _) => engine::pooled(&setup, pool, &job, &mut shown)?,
+        (None, Some(nodes)) => engine::clustered(&setup, nodes, &job, &mut shown)?,
+        (None, None) => engine::single(&setup, &job, &mut shown)?,
     };
     shown.finish()?;
     let summary = Summary::new(&shown.harvest, started.elapsed(), args.engine, &effort);

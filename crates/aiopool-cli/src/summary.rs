@@ -1,5 +1,6 @@
 //! The last line of a scrape, for people and for programs.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::io::Write;
 use std::time::Duration;
@@ -21,6 +22,9 @@ pub struct Summary {
     processes: u64,
     worker_deaths: u64,
     retries: u64,
+    /// Pages by node, with nodes only.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    nodes: BTreeMap<String, u64>,
 }
 
 impl Summary {
@@ -40,6 +44,7 @@ impl Summary {
             processes: effort.processes,
             worker_deaths: effort.worker_deaths,
             retries: effort.retries,
+            nodes: effort.nodes.clone(),
         }
     }
 }
@@ -51,12 +56,17 @@ impl Display for Summary {
         match self.engine {
             Engine::Pool => write!(f, " with {} workers", self.processes),
             Engine::Single => write!(f, " in one process"),
+            Engine::Cluster => write!(f, " on {} nodes", self.processes),
         }?;
         write!(f, " (user+system CPU {cpu_seconds:.3} s")?;
         if self.worker_deaths > 0 || self.retries > 0 {
             write!(f, "; {} worker deaths, {} retries", self.worker_deaths, self.retries)?;
         }
-        f.write_str(")")
+        f.write_str(")")?;
+        for (node, pages) in &self.nodes {
+            write!(f, "\n{node}: {pages} pages")?;
+        }
+        Ok(())
     }
 }
 

@@ -1,25 +1,31 @@
 //! The handle: the pool's verbs, over nodes.
 
+mod defaults;
+mod job;
+mod keyed;
 mod map;
 mod submit;
 mod task;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aiopool::{Argument, StarFn, TaskFn, TaskOptions, TryStarFn, TryTaskFn};
-use bytes::Bytes;
-use futures_core::Stream;
+use aiopool::TaskOptions;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::connection::Connection;
 use crate::error::{Error, Result};
-use crate::keeper::{Command, Keeper};
-use crate::link::{Access, Link};
+use crate::keeper::{Claim, Command, Keeper};
+use crate::link::Link;
 use crate::node::{MARGIN, build_of};
 use crate::protocol::LeaseTimes;
 use crate::random;
+use crate::taken::Taken;
 
+pub use job::Job;
+pub use keyed::{Enumerated, Keyed};
 pub use map::{Collect, Encoded, Map};
 pub use submit::Submit;
 pub use task::Task;
@@ -44,6 +50,8 @@ pub use task::Task;
 #[derive(Debug)]
 pub struct Cluster {
     pub(crate) shared: Arc<Shared>,
+    /// What the handle was made with, for its durable jobs.
+    builder: ClusterBuilder,
 }
 
 /// What the handle, its tasks and its thread have in common.
@@ -57,12 +65,18 @@ pub(crate) struct Shared {
     room: Arc<Semaphore>,
     closed: AtomicBool,
     ended: watch::Receiver<bool>,
+    /// Whether the job outlives the handle.
+    durable: bool,
+    /// Outcomes that were taken before the job was resumed: those of all tasks below.
+    skip: u64,
+    taken: Arc<Mutex<Taken>>,
+    by_node: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 /// Options of a cluster handle; see [`Cluster::builder`].
 #[derive(Clone, Debug)]
 pub struct ClusterBuilder {
-    access: Access,
+    access: Connection,
     pool: String,
     version: Option<String>,
     lease: Duration,
@@ -96,34 +110,6 @@ impl ClusterBuilder {
         self
     }
 
-    /// Sets the user and password of the connection.
-    #[must_use]
-    pub fn user(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
-        self.access.user = Some((user.into(), password.into()));
-        self
-    }
-
-    /// Sets the token of the connection.
-    #[must_use]
-    pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.access.token = Some(token.into());
-        self
-    }
-
-    /// Has the connection refuse a server without TLS.
-    #[must_use]
-    pub fn tls(mut self, yes: bool) -> Self {
-        self.access.tls = yes;
-        self
-    }
-
-    /// Sets how many servers keep the pool's stream, where this handle makes it: 1, 3 or 5.
-    #[must_use]
-    pub fn replicas(mut self, replicas: usize) -> Self {
-        self.access.replicas = replicas;
-        self
-    }
-
     /// Sets the lease of the job: 4 to 150 seconds, 30 by default. A handle that does not reach the
     /// server for that long loses its job.
     #[must_use]
@@ -146,8 +132,13 @@ impl ClusterBuilder {
     /// [`Error::Connect`] and [`Error::Server`] when no server can be had,
     /// [`Error::InvalidOption`].
     pub async fn connect(self) -> Result<Cluster> {
+        self.open(None).await
+    }
+
+    /// Makes a handle for a job of its own, or for the durable job of this name.
+    async fn open(self, durable: Option<String>) -> Result<Cluster> {
         let (report, ready) = oneshot::channel();
-        let spawn = move || self.start(report);
+        let spawn = move || self.start(durable, report);
         std::thread::Builder::new()
             .name("aiopool-cluster".to_owned())
             .spawn(spawn)
@@ -165,7 +156,7 @@ impl ClusterBuilder {
     }
 
     /// The body of the handle's thread.
-    fn start(self, report: oneshot::Sender<Result<Cluster>>) {
+    fn start(self, durable: Option<String>, report: oneshot::Sender<Result<Cluster>>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let Ok(runtime) = runtime else {
             let text = "the system refuses the handle's thread its descriptors".to_owned();
@@ -174,7 +165,7 @@ impl ClusterBuilder {
         };
         runtime.block_on(async {
             let (ended, watched) = watch::channel(false);
-            match self.begin(watched).await {
+            match self.begin(durable, watched).await {
                 Ok((keeper, cluster)) => {
                     if report.send(Ok(cluster)).is_ok() {
                         keeper.run().await;
@@ -186,7 +177,11 @@ impl ClusterBuilder {
         });
     }
 
-    async fn begin(self, ended: watch::Receiver<bool>) -> Result<(Keeper, Cluster)> {
+    async fn begin(
+        self,
+        durable: Option<String>,
+        ended: watch::Receiver<bool>,
+    ) -> Result<(Keeper, Cluster)> {
         if !(4..=150).contains(&self.lease.as_secs()) {
             return Err(Error::InvalidOption {
                 name: "lease",
@@ -207,10 +202,17 @@ impl ClusterBuilder {
         }
         let name = format!("aiopool submitter {}:{}", random::host(), std::process::id());
         let link = Link::connect(&self.access, &self.pool, &name).await?;
+        link.try_rights(&["q", "w", "b"]).await?;
         let (commands, inbox) = mpsc::unbounded_channel();
         let margin = MARGIN.as_nanos() as u64;
         let times = LeaseTimes { lease: self.lease.as_nanos() as u64, margin };
-        let keeper = Keeper::begin(link, times, inbox).await?;
+        let claim = match &durable {
+            Some(name) => Claim::durable(&link, name).await?,
+            None => Claim::new(),
+        };
+        let skip = claim.taken;
+        let keeper = Keeper::begin(link, times, claim, inbox).await?;
+        let (taken, by_node) = keeper.shared();
         let shared = Shared {
             commands,
             next: AtomicU64::new(0),
@@ -219,8 +221,12 @@ impl ClusterBuilder {
             room: Arc::new(Semaphore::new(self.capacity)),
             closed: AtomicBool::new(false),
             ended,
+            durable: durable.is_some(),
+            skip,
+            taken,
+            by_node,
         };
-        Ok((keeper, Cluster { shared: Arc::new(shared) }))
+        Ok((keeper, Cluster { shared: Arc::new(shared), builder: self }))
     }
 }
 
@@ -231,15 +237,15 @@ impl Cluster {
     /// # Errors
     ///
     /// As [`ClusterBuilder::connect`].
-    pub async fn connect(url: impl Into<String>) -> Result<Self> {
-        Self::builder(url).connect().await
+    pub async fn connect(server: impl Into<Connection>) -> Result<Self> {
+        Self::builder(server).connect().await
     }
 
     /// Returns options for a handle.
     #[must_use]
-    pub fn builder(url: impl Into<String>) -> ClusterBuilder {
+    pub fn builder(server: impl Into<Connection>) -> ClusterBuilder {
         ClusterBuilder {
-            access: Access { url: url.into(), ..Access::default() },
+            access: server.into(),
             pool: "default".to_owned(),
             version: None,
             lease: Duration::from_secs(30),
@@ -251,109 +257,6 @@ impl Cluster {
     #[must_use]
     pub fn with(&self, options: TaskOptions) -> Submit<'_> {
         Submit { shared: &self.shared, options }
-    }
-
-    /// As [`Submit::apply`], with the default options.
-    pub fn apply<F: TaskFn<A>, A: Argument>(&self, function: F, argument: A) -> Task<F::Value> {
-        self.with(TaskOptions::new()).apply(function, argument)
-    }
-
-    /// As [`Submit::try_apply`], with the default options.
-    pub fn try_apply<F, A>(&self, function: F, argument: A) -> Task<F::Value>
-    where
-        F: TryTaskFn<A>,
-        A: Argument,
-    {
-        self.with(TaskOptions::new()).try_apply(function, argument)
-    }
-
-    /// As [`Submit::apply_named`], with the default options.
-    pub fn apply_named(&self, name: &str, input: impl Into<Bytes>) -> Task<Bytes> {
-        self.with(TaskOptions::new()).apply_named(name, input)
-    }
-
-    /// As [`Submit::map`], with the default options.
-    pub fn map<F, A, I>(
-        &self,
-        function: F,
-        items: I,
-    ) -> Map<impl Stream<Item = Encoded> + use<F, A, I>, F::Value>
-    where
-        F: TaskFn<A>,
-        A: Argument,
-        I: IntoIterator<Item = A>,
-    {
-        self.with(TaskOptions::new()).map(function, items)
-    }
-
-    /// As [`Submit::try_map`], with the default options.
-    pub fn try_map<F, A, I>(
-        &self,
-        function: F,
-        items: I,
-    ) -> Map<impl Stream<Item = Encoded> + use<F, A, I>, F::Value>
-    where
-        F: TryTaskFn<A>,
-        A: Argument,
-        I: IntoIterator<Item = A>,
-    {
-        self.with(TaskOptions::new()).try_map(function, items)
-    }
-
-    /// As [`Submit::map_stream`], with the default options.
-    pub fn map_stream<F, A, S>(
-        &self,
-        function: F,
-        items: S,
-    ) -> Map<impl Stream<Item = Encoded> + use<F, A, S>, F::Value>
-    where
-        F: TaskFn<A>,
-        A: Argument,
-        S: Stream<Item = A>,
-    {
-        self.with(TaskOptions::new()).map_stream(function, items)
-    }
-
-    /// As [`Submit::try_map_stream`], with the default options.
-    pub fn try_map_stream<F, A, S>(
-        &self,
-        function: F,
-        items: S,
-    ) -> Map<impl Stream<Item = Encoded> + use<F, A, S>, F::Value>
-    where
-        F: TryTaskFn<A>,
-        A: Argument,
-        S: Stream<Item = A>,
-    {
-        self.with(TaskOptions::new()).try_map_stream(function, items)
-    }
-
-    /// As [`Submit::starmap`], with the default options.
-    pub fn starmap<F, A, I>(
-        &self,
-        function: F,
-        items: I,
-    ) -> Map<impl Stream<Item = Encoded> + use<F, A, I>, F::Value>
-    where
-        F: StarFn<A>,
-        A: Argument,
-        I: IntoIterator<Item = A>,
-    {
-        self.with(TaskOptions::new()).starmap(function, items)
-    }
-
-    /// As [`Submit::try_starmap`], with the default options.
-    pub fn try_starmap<F, A, I>(
-        &self,
-        function: F,
-        items: I,
-    ) -> Map<impl Stream<Item = Encoded> + use<F, A, I>, F::Value>
-    where
-        F: TryStarFn<A>,
-        A: Argument,
-        I: IntoIterator<Item = A>,
-    {
-        self.with(TaskOptions::new()).try_starmap(function, items)
     }
 
     /// Takes no more tasks; those that are out go on.
@@ -413,16 +316,34 @@ impl Cluster {
             capacity: *capacity,
         }
     }
+
+    /// Returns how many outcomes came of each node.
+    #[must_use]
+    pub fn outcomes_by_node(&self) -> BTreeMap<String, u64> {
+        self.shared.by_node.lock().map(|by_node| by_node.clone()).unwrap_or_default()
+    }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.terminate();
+        if self.shared.durable {
+            self.shared.closed.store(true, Ordering::Relaxed);
+            self.shared.command(Command::Leave);
+        } else {
+            self.terminate();
+        }
         task::block(self.shared.wait_ended(), Some(Duration::from_secs(5)));
     }
 }
 
 impl Shared {
+    /// Takes note that the caller has the outcome of a task of a durable job.
+    fn take(&self, n: u64) {
+        if let Ok(mut taken) = self.taken.lock() {
+            taken.add(n);
+        }
+    }
+
     fn command(&self, command: Command) {
         // The thread has ended: every outcome was delivered.
         let _ = self.commands.send(command);

@@ -49,6 +49,17 @@ pub enum Error {
     /// The local pool failed.
     #[error("the node's pool: {0}")]
     Pool(String),
+    /// A durable job has a holder.
+    #[error(
+        "the job {job} is held by {holder}: its holder is to leave it, or to be silent for \
+         longer than its lease"
+    )]
+    JobHeld {
+        /// The job.
+        job: String,
+        /// Its holder: host and process.
+        holder: String,
+    },
     /// The job was ended by another: its lease ran out.
     #[error("the job is lost: {0}")]
     JobLost(String),
@@ -78,6 +89,24 @@ pub enum ClusterError {
         "the task's word has gone from the stream: it was purged by hand, or the server lost it"
     )]
     Vanished,
+    /// A large input or value cannot be stored, or cannot be had as it was stored.
+    #[error("the task's large input or value: {0}")]
+    BlobLost(String),
+    /// A resumed job was given another item here than its holder before gave.
+    #[error(
+        "item {n} is another one than the job had there: a job is resumed with the same functions \
+         and items in the same order, by the same build"
+    )]
+    ItemsChanged {
+        /// The item, from 0.
+        n: u64,
+    },
+    /// The outcome of this task of a durable job was taken before.
+    #[error("the outcome of item {n} was taken before the job was resumed")]
+    Taken {
+        /// The item, from 0.
+        n: u64,
+    },
     /// Nothing more can be said of the task: the job was lost, or the cluster handle has ended.
     #[error("{0}")]
     Ended(Error),

@@ -4,7 +4,9 @@
 //! points, the lease, and what each setting of the server does and does not promise.
 #![forbid(unsafe_code)]
 
+mod blob;
 mod cluster;
+mod connection;
 mod error;
 mod keeper;
 mod link;
@@ -12,9 +14,15 @@ mod node;
 mod observe;
 pub mod protocol;
 mod random;
+mod streams;
+mod taken;
 mod wire;
 
-pub use cluster::{Cluster, ClusterBuilder, ClusterStats, Collect, Encoded, Map, Submit, Task};
+pub use cluster::{
+    Cluster, ClusterBuilder, ClusterStats, Collect, Encoded, Enumerated, Job, Keyed, Map, Submit,
+    Task,
+};
+pub use connection::Connection;
 pub use error::{ClusterError, Error, Result};
 pub use node::{Node, NodeReport};
-pub use observe::{JobInfo, NodeInfo, Overview, observe};
+pub use observe::{BuildInfo, JobInfo, NodeInfo, Overview, end_job, observe};

@@ -1,16 +1,17 @@
 //! The one place that names the client of the server: requests, swaps, reads, subscriptions.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, Request};
+use async_nats::{Client, Event, HeaderMap, Request};
 use base64::Engine;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::protocol::{Ending, Word};
 use crate::wire::{self, Names, Tail};
@@ -24,8 +25,19 @@ pub(crate) enum Swap {
     Refused,
     /// No answer, or one that says nothing.
     Unknown,
+    /// Refused for want of room: in the stream, the account or the disk.
+    Full(String),
     /// The server will never take it as it is.
     Broken(String),
+}
+
+/// How full a stream is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Space {
+    /// Bytes that fit in, where there is a limit.
+    pub(crate) limit: Option<u64>,
+    /// Bytes that are in it.
+    pub(crate) used: u64,
 }
 
 /// A stored message.
@@ -34,11 +46,14 @@ pub(crate) struct Stored {
     pub(crate) seq: u64,
     pub(crate) subject: String,
     pub(crate) payload: Bytes,
+    /// When the server stored it, in seconds of the epoch by its clock; 0 where that is not known.
+    /// Shown to people, and nothing else.
+    pub(crate) time: u64,
 }
 
 /// What a request for the server's own interface came to.
 #[derive(Clone, Debug)]
-enum Refusal {
+pub(crate) enum Refusal {
     Code(u64, String),
     Silent,
 }
@@ -55,24 +70,10 @@ const OLDEST: (i64, i64, i64) = (2, 12, 8);
 const WRONG_LAST: u64 = 10071;
 const WRONG_LAST_IN_FLIGHT: u64 = 10164;
 const NO_MESSAGE: u64 = 10037;
-const NO_STREAM: u64 = 10059;
-const STREAM_EXISTS: u64 = 10058;
-
-/// How to reach the server.
-#[derive(Clone, Default)]
-pub(crate) struct Access {
-    pub(crate) url: String,
-    pub(crate) user: Option<(String, String)>,
-    pub(crate) token: Option<String>,
-    pub(crate) tls: bool,
-    pub(crate) replicas: usize,
-}
-
-impl std::fmt::Debug for Access {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Access").field("url", &self.url).finish_non_exhaustive()
-    }
-}
+pub(crate) const NO_STREAM: u64 = 10059;
+pub(crate) const STREAM_EXISTS: u64 = 10058;
+/// The stream's limit, the account's limits on storage and memory, the server's disk.
+const FULL: [u64; 5] = [10077, 10047, 10028, 10002, 10023];
 
 /// A connection, with the names of one pool.
 #[derive(Clone, Debug)]
@@ -81,11 +82,13 @@ pub(crate) struct Link {
     pub(crate) names: Arc<Names>,
     /// Counts the connections that were made.
     pub(crate) connections: watch::Receiver<u64>,
+    /// What the server last complained of: a missing right is said so, and not in an answer.
+    complaint: Arc<Mutex<String>>,
 }
 
 impl Link {
     /// Connects, checks the server and makes what is missing of stream and buckets.
-    pub(crate) async fn connect(access: &Access, pool: &str, name: &str) -> Result<Self> {
+    pub(crate) async fn connect(access: &Connection, pool: &str, name: &str) -> Result<Self> {
         if !wire::is_token(pool) {
             return Err(Error::InvalidOption {
                 name: "pool",
@@ -95,32 +98,26 @@ impl Link {
         }
         let (count, connections) = watch::channel(0_u64);
         let count = Arc::new(count);
-        let mut options = ConnectOptions::new()
-            .name(name)
-            .ping_interval(Duration::from_secs(5))
-            .connection_timeout(PATIENCE)
-            .require_tls(access.tls)
-            .reconnect_delay_callback(|tries| match tries {
-                0 | 1 => Duration::ZERO,
-                _ => Duration::from_millis(100),
-            })
-            .event_callback(move |event| {
-                let count = Arc::clone(&count);
-                async move {
-                    if event == Event::Connected {
-                        count.send_modify(|count| *count += 1);
+        let complaint = Arc::new(Mutex::new(String::new()));
+        let heard = Arc::clone(&complaint);
+        let options = access.options(name, PATIENCE)?.event_callback(move |event| {
+            let (count, heard) = (Arc::clone(&count), Arc::clone(&heard));
+            async move {
+                match event {
+                    Event::Connected => count.send_modify(|count| *count += 1),
+                    Event::ServerError(error) => {
+                        tracing::warn!(%error, "the server complains");
+                        if let Ok(mut heard) = heard.lock() {
+                            *heard = error.to_string();
+                        }
                     }
+                    _ => {}
                 }
-            });
-        if let Some((user, password)) = &access.user {
-            options = options.user_and_password(user.clone(), password.clone());
-        }
-        if let Some(token) = &access.token {
-            options = options.token(token.clone());
-        }
-        let servers: Vec<String> = access.url.split(',').map(|s| s.trim().to_owned()).collect();
+            }
+        });
         let failed = |reason: String| Error::Connect { url: access.url.clone(), reason };
-        let client = options.connect(servers).await.map_err(|error| failed(error.to_string()))?;
+        let client =
+            options.connect(access.servers()).await.map_err(|error| failed(reasons(&error)))?;
         let info = client.server_info();
         let (major, minor, patch) = OLDEST;
         if !client.is_server_compatible(major, minor, patch) {
@@ -131,56 +128,28 @@ impl Link {
             )));
         }
         let names = Arc::new(Names { pool: pool.to_owned() });
-        let link = Self { client, names, connections };
-        link.make_streams(access.replicas.max(1)).await?;
+        let link = Self { client, names, connections, complaint };
+        link.make_streams(access.replicas).await?;
         Ok(link)
     }
 
-    async fn make_streams(&self, replicas: usize) -> Result<()> {
-        let pool = &self.names.pool;
-        let common = json!({
-            "retention": "limits", "storage": "file", "num_replicas": replicas,
-            "discard": "new", "max_msgs_per_subject": 1, "max_age": 0,
-        });
-        let with = |more: Value| {
-            let mut all = common.clone();
-            if let (Some(all), Value::Object(more)) = (all.as_object_mut(), more) {
-                all.extend(more);
-            }
-            all
-        };
-        let stream = self.names.stream();
-        let subjects = [format!("aiopool.{pool}.q.>"), format!("aiopool.{pool}.w.>")];
-        self.make(with(json!({"name": stream, "subjects": subjects}))).await?;
-        for bucket in [NODES, JOBS] {
-            let name = format!("KV_{bucket}");
-            let subjects = [format!("$KV.{bucket}.>")];
-            self.make(with(json!({"name": name, "subjects": subjects}))).await?;
-        }
-        Ok(())
-    }
-
-    async fn make(&self, config: Value) -> Result<()> {
-        let name = config["name"].as_str().unwrap_or_default().to_owned();
-        match self.api(&format!("STREAM.INFO.{name}"), &Value::Null).await {
-            Ok(_) => return Ok(()),
-            Err(Refusal::Code(NO_STREAM, _)) => {}
-            Err(refusal) => return Err(self.server(&name, refusal)),
-        }
-        match self.api(&format!("STREAM.CREATE.{name}"), &config).await {
-            Ok(_) | Err(Refusal::Code(STREAM_EXISTS, _)) => Ok(()),
-            Err(refusal) => Err(self.server(&name, refusal)),
-        }
-    }
-
-    fn server(&self, what: &str, refusal: Refusal) -> Error {
+    pub(crate) fn server(&self, what: &str, refusal: Refusal) -> Error {
         Error::Server(match refusal {
             Refusal::Code(code, text) => format!("{what}: {text} (code {code})"),
-            Refusal::Silent => format!(
-                "{what}: it does not answer JetStream's requests: start it with `-js`, and give \
-                 this user the right to publish to $JS.API.>"
-            ),
+            Refusal::Silent => match self.complaint() {
+                Some(complaint) => format!("{what}: {complaint}"),
+                None => format!(
+                    "{what}: it does not answer JetStream's requests: start it with `-js`, and \
+                     give this user the rights that README.md of aiopool-cluster lists"
+                ),
+            },
         })
+    }
+
+    /// What the server last complained of, if it was about rights.
+    pub(crate) fn complaint(&self) -> Option<String> {
+        let heard = self.complaint.lock().ok()?;
+        heard.to_lowercase().contains("permissions").then(|| heard.clone())
     }
 
     /// Whether the connection stands; nothing is to be sent while it does not.
@@ -188,7 +157,11 @@ impl Link {
         self.client.connection_state() == State::Connected
     }
 
-    async fn api(&self, what: &str, payload: &Value) -> std::result::Result<Value, Refusal> {
+    pub(crate) async fn api(
+        &self,
+        what: &str,
+        payload: &Value,
+    ) -> std::result::Result<Value, Refusal> {
         let payload = if payload.is_null() { Bytes::new() } else { payload.to_string().into() };
         let request = Request::new().payload(payload).timeout(Some(PATIENCE));
         let answer = self.client.send_request(format!("$JS.API.{what}"), request).await;
@@ -237,8 +210,10 @@ impl Link {
             (_, Some(error)) => match error["err_code"].as_u64() {
                 Some(WRONG_LAST | WRONG_LAST_IN_FLIGHT) => Swap::Refused,
                 Some(code) => {
+                    let full = FULL.contains(&code);
                     let text = error["description"].as_str().unwrap_or_default();
-                    Swap::Broken(format!("{text} (code {code})"))
+                    let text = format!("{text} (code {code})");
+                    if full { Swap::Full(text) } else { Swap::Broken(text) }
                 }
                 None => Swap::Unknown,
             },
@@ -271,9 +246,21 @@ impl Link {
     }
 
     /// Reads the newest message on a subject from the stream's leader; `Err` if nobody answers.
-    async fn newest(&self, stream: &str, subject: &str) -> std::result::Result<Option<Stored>, ()> {
-        let asked = json!({"last_by_subj": subject});
-        let answer = match self.api(&format!("STREAM.MSG.GET.{stream}"), &asked).await {
+    pub(crate) async fn newest(
+        &self,
+        stream: &str,
+        subject: &str,
+    ) -> std::result::Result<Option<Stored>, ()> {
+        self.stored(stream, &json!({"last_by_subj": subject})).await
+    }
+
+    /// Reads one message from the stream's leader; `Err` if nobody answers.
+    pub(crate) async fn stored(
+        &self,
+        stream: &str,
+        asked: &Value,
+    ) -> std::result::Result<Option<Stored>, ()> {
+        let answer = match self.api(&format!("STREAM.MSG.GET.{stream}"), asked).await {
             Ok(answer) => answer,
             Err(Refusal::Code(NO_MESSAGE, _)) => return Ok(None),
             Err(_) => return Err(()),
@@ -283,7 +270,8 @@ impl Link {
         let payload = base64::engine::general_purpose::STANDARD.decode(data).map_err(|_| ())?;
         let seq = message["seq"].as_u64().ok_or(())?;
         let subject = message["subject"].as_str().ok_or(())?.to_owned();
-        Ok(Some(Stored { seq, subject, payload: payload.into() }))
+        let time = message["time"].as_str().and_then(seconds).unwrap_or_default();
+        Ok(Some(Stored { seq, subject, payload: payload.into(), time }))
     }
 
     /// Reads a task's word.
@@ -309,64 +297,6 @@ impl Link {
         let all = subjects.into_iter().flat_map(|subjects| subjects.keys());
         Ok(all.filter_map(|subject| subject.strip_prefix(&prefix)).map(str::to_owned).collect())
     }
-
-    /// Removes a bucket's key for good.
-    pub(crate) async fn forget_key(&self, bucket: &str, key: &str) {
-        let asked = json!({"filter": format!("$KV.{bucket}.{key}")});
-        let _ = self.api(&format!("STREAM.PURGE.KV_{bucket}"), &asked).await;
-    }
-
-    /// Purges what matches `filter` from the pool's stream; true if the server did.
-    pub(crate) async fn purge(&self, filter: &str) -> bool {
-        let stream = self.names.stream();
-        self.api(&format!("STREAM.PURGE.{stream}"), &json!({"filter": filter})).await.is_ok()
-    }
-
-    /// Lists the subjects of the pool's stream that match `filter`; at most 100,000.
-    pub(crate) async fn subjects(&self, filter: &str) -> std::result::Result<Vec<String>, ()> {
-        let stream = self.names.stream();
-        let asked = json!({"subjects_filter": filter});
-        let info = self.api(&format!("STREAM.INFO.{stream}"), &asked).await.map_err(|_| ())?;
-        let subjects = info["state"]["subjects"].as_object();
-        Ok(subjects.into_iter().flat_map(|subjects| subjects.keys().cloned()).collect())
-    }
-
-    /// Makes the durable consumer from which the nodes of `build` pull, and returns its name.
-    pub(crate) async fn consumer(&self, build: &str) -> Result<String> {
-        let (stream, name) = (self.names.stream(), format!("v1-{build}"));
-        let filter = self.names.queues_of_build(build);
-        let asked = json!({"stream_name": stream, "config": {
-            "durable_name": name, "name": name, "filter_subject": filter,
-            "deliver_policy": "all", "ack_policy": "explicit", "ack_wait": 10_000_000_000_u64,
-            "max_deliver": -1, "max_ack_pending": -1, "replay_policy": "instant",
-        }});
-        let what = format!("CONSUMER.CREATE.{stream}.{name}.{filter}");
-        self.api(&what, &asked).await.map_err(|refusal| self.server(&name, refusal))?;
-        Ok(name)
-    }
-
-    /// Asks for at most `batch` deliveries to `inbox`, for five seconds.
-    pub(crate) async fn pull(&self, consumer: &str, batch: usize, inbox: &str) -> bool {
-        let stream = self.names.stream();
-        let asked = json!({
-            "batch": batch, "expires": 5_000_000_000_u64, "idle_heartbeat": 2_000_000_000_u64,
-        });
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
-        let payload = Bytes::from(asked.to_string());
-        self.client.publish_with_reply(subject, inbox.to_owned(), payload).await.is_ok()
-    }
-
-    /// Has everything that is written of a job sent to `inbox`, from message `from` on.
-    pub(crate) async fn collect(&self, job: u128, from: u64, inbox: &str) -> bool {
-        let (stream, filter) = (self.names.stream(), self.names.written_of_job(job));
-        let asked = json!({"stream_name": stream, "config": {
-            "deliver_subject": inbox, "filter_subject": filter, "ack_policy": "none",
-            "deliver_policy": "by_start_sequence", "opt_start_seq": from.max(1),
-            "replay_policy": "instant", "idle_heartbeat": 2_000_000_000_u64,
-            "inactive_threshold": 60_000_000_000_u64, "mem_storage": true, "num_replicas": 1,
-        }});
-        self.api(&format!("CONSUMER.CREATE.{stream}"), &asked).await.is_ok()
-    }
 }
 
 /// What a stored message says; what cannot be read is another's word.
@@ -389,13 +319,60 @@ pub(crate) fn numbers(reply: &str) -> Option<(u64, u64)> {
     Some((parts.get(at)?.parse().ok()?, parts.get(at + 1)?.parse().ok()?))
 }
 
+/// An error with its causes.
+fn reasons(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// The consumer that a delivery's reply subject names.
+pub(crate) fn consumer(reply: &str) -> Option<&str> {
+    let at = if reply.split('.').count() > 9 { 5 } else { 3 };
+    reply.split('.').nth(at)
+}
+
+/// How many tasks a delivery's reply subject says are left in its queue.
+pub(crate) fn left(reply: &str) -> usize {
+    let mut parts = reply.split('.');
+    let at = if parts.clone().count() > 9 { 10 } else { 8 };
+    parts.nth(at).and_then(|left| left.parse().ok()).unwrap_or(0)
+}
+
+/// Returns the seconds of the epoch at a time such as `2026-11-28T20:43:01.5Z`.
+fn seconds(text: &str) -> Option<u64> {
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let time = number(11, 13)? * 3600 + number(14, 16)? * 60 + number(17, 19)?;
+    // Days before March 1 of a year, counted from a year that begins with March.
+    let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
+    Some(days.checked_sub(719_468)? * 86_400 + time)
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_time_is_read() {
+        assert_eq!(super::seconds("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(super::seconds("2026-11-28T20:43:01.123456Z"), Some(1_795_898_581));
+        assert_eq!(super::seconds("yesterday"), None);
+    }
+
     #[test]
     fn numbers_are_read_from_both_forms_of_a_reply() {
         assert_eq!(super::numbers("$JS.ACK.s.c.1.42.7.9.0"), Some((42, 7)));
         assert_eq!(super::numbers("$JS.ACK.d.a.s.c.1.42.7.9.0"), Some((42, 7)));
         assert_eq!(super::numbers("$JS.ACK.d.a.s.c.1.42.7.9.0.x"), Some((42, 7)));
+        assert_eq!(super::left("$JS.ACK.s.c.1.42.7.9.5"), 5);
+        assert_eq!(super::left("$JS.ACK.d.a.s.c.1.42.7.9.5.x"), 5);
+        assert_eq!(super::left("$JS.ACK"), 0);
+        assert_eq!(super::consumer("$JS.ACK.s.c.1.42.7.9.5"), Some("c"));
+        assert_eq!(super::consumer("$JS.ACK.d.a.s.c.1.42.7.9.5.x"), Some("c"));
         assert_eq!(super::numbers("$JS.ACK"), None);
         assert_eq!(super::numbers(""), None);
     }

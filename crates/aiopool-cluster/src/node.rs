@@ -2,14 +2,18 @@
 
 mod agent;
 mod hands;
+mod janitor;
+mod lock;
+mod pulls;
 
 use std::time::Duration;
 
 use aiopool::remote;
 use aiopool::{PoolBuilder, StartMethod};
 
+use crate::connection::Connection;
 use crate::error::{Error, Result};
-use crate::link::{Access, Link};
+use crate::link::Link;
 use crate::protocol::LeaseTimes;
 use crate::random;
 use crate::wire;
@@ -17,7 +21,7 @@ use crate::wire;
 /// Options of a node; see [`Node::builder`].
 #[derive(Clone, Debug)]
 pub struct Node {
-    pub(crate) access: Access,
+    pub(crate) access: Connection,
     pub(crate) pool: String,
     pub(crate) name: Option<String>,
     pub(crate) version: Option<String>,
@@ -35,6 +39,8 @@ pub struct NodeReport {
     pub done: u64,
     /// Tasks whose code ended here without one.
     pub failed: u64,
+    /// Of these, tasks whose worker died.
+    pub lost: u64,
 }
 
 /// How long before the end of its lease a node's code is killed.
@@ -46,11 +52,11 @@ const SHORTEST: Duration = Duration::from_secs(4);
 const LONGEST: Duration = Duration::from_secs(150);
 
 impl Node {
-    /// Returns options for a node of the pool `default` on the server at `url`.
+    /// Returns options for a node of the pool `default` on a server.
     #[must_use]
-    pub fn builder(url: impl Into<String>) -> Self {
+    pub fn builder(server: impl Into<Connection>) -> Self {
         Self {
-            access: Access { url: url.into(), ..Access::default() },
+            access: server.into(),
             pool: "default".to_owned(),
             name: None,
             version: None,
@@ -73,34 +79,6 @@ impl Node {
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
-        self
-    }
-
-    /// Sets the user and password of the connection.
-    #[must_use]
-    pub fn user(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
-        self.access.user = Some((user.into(), password.into()));
-        self
-    }
-
-    /// Sets the token of the connection.
-    #[must_use]
-    pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.access.token = Some(token.into());
-        self
-    }
-
-    /// Has the connection refuse a server without TLS.
-    #[must_use]
-    pub fn tls(mut self, yes: bool) -> Self {
-        self.access.tls = yes;
-        self
-    }
-
-    /// Sets how many servers keep the pool's stream, where this node makes it: 1, 3 or 5.
-    #[must_use]
-    pub fn replicas(mut self, replicas: usize) -> Self {
-        self.access.replicas = replicas;
         self
     }
 
@@ -182,6 +160,7 @@ impl Node {
         };
         let build = build_of(self.version.as_deref())?;
         let link = Link::connect(&self.access, &self.pool, &format!("aiopool node {name}")).await?;
+        link.try_rights(&["w", "b"]).await?;
         agent::Agent::new(self, name, build, link).serve(stop).await
     }
 

@@ -1,12 +1,16 @@
 //! What is there: nodes, queues, jobs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use serde::Serialize;
 
+use crate::connection::Connection;
 use crate::error::{Error, Result};
-use crate::link::{Access, JOBS, Link, NODES};
-use crate::wire::{self, JobKey, NodeKey};
+use crate::keeper::Claim;
+use crate::link::{self, JOBS, Link, NODES, Swap};
+use crate::protocol::Key;
+use crate::wire::{self, JobKey, NodeKey, Tail};
 
 /// A node, as its key says.
 #[derive(Clone, Debug, Serialize)]
@@ -34,6 +38,12 @@ pub struct NodeInfo {
     pub done: u64,
     /// Tasks that ended there without one.
     pub failed: u64,
+    /// Of these, tasks whose worker died.
+    pub lost: u64,
+    /// Seconds since the node wrote its key.
+    pub heartbeat_seconds: u64,
+    /// Seconds since the server last answered the node's requests for tasks.
+    pub pull_seconds: u64,
     /// The revision of its key; it grows with each renewal.
     pub revision: u64,
 }
@@ -42,14 +52,38 @@ pub struct NodeInfo {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct JobInfo {
-    /// The job's number, in hexadecimal digits.
+    /// A durable job's name; for any other its number, in hexadecimal digits.
     pub job: String,
-    /// Whose it is: host and process.
+    /// Whose it is, or was: host and process.
     pub holder: String,
-    /// Whether its key says that it lives.
+    /// Whether its key says that it is not over.
     pub alive: bool,
-    /// Messages of it in the stream: queued, claimed and over.
-    pub messages: u64,
+    /// Whether it outlives its holder.
+    pub durable: bool,
+    /// Whether its key says that a process holds it; a killed one does until its lease is over.
+    pub held: bool,
+    /// In a durable job, outcomes that were taken.
+    pub taken: u64,
+    /// Seconds since its key was written.
+    pub heartbeat_seconds: u64,
+    /// Tasks of it in the stream: queued, claimed, or over and not purged.
+    pub tasks: u64,
+    /// Those of them that no node has claimed.
+    pub queued: u64,
+}
+
+/// What waits for the nodes of one build.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct BuildInfo {
+    /// The build or version.
+    pub build: String,
+    /// Tasks that no node has claimed.
+    pub queued: u64,
+    /// Seconds since the oldest of them was submitted, where one waits.
+    pub oldest_seconds: Option<u64>,
+    /// Live nodes of this build.
+    pub nodes: usize,
 }
 
 /// A pool as it is now.
@@ -60,27 +94,58 @@ pub struct Overview {
     pub nodes: Vec<NodeInfo>,
     /// Its jobs.
     pub jobs: Vec<JobInfo>,
-    /// Messages in the stream: each is a task that is queued, claimed, or over and not purged.
+    /// What waits, by build.
+    pub builds: Vec<BuildInfo>,
+    /// Messages in the stream: a task has one for its queueing and one for its claim or outcome.
     pub messages: u64,
-    /// By build, the queued messages that are in the stream, whether claimed or not.
-    pub queued: BTreeMap<String, u64>,
-    /// Builds with queued messages that no live node runs.
-    pub without_node: Vec<String>,
+    /// Pieces of large inputs and values.
+    pub pieces: u64,
 }
 
-/// Reads what there is of `pool` on the server at `url`.
+/// Reads what there is of `pool` on a server.
 ///
 /// # Errors
 ///
 /// [`Error::Connect`] and [`Error::Server`].
-pub async fn observe(url: &str, pool: &str) -> Result<Overview> {
-    let access = Access { url: url.to_owned(), ..Access::default() };
-    let link = Link::connect(&access, pool, "aiopool observer").await?;
+pub async fn observe(server: impl Into<Connection>, pool: &str) -> Result<Overview> {
+    let link = Link::connect(&server.into(), pool, "aiopool observer").await?;
+    read(&link).await.map_err(|()| Error::Server("it does not answer".to_owned()))
+}
+
+/// Ends a durable job of `pool`: its tasks are called off and its outcomes are gone. Returns whether
+/// there was one.
+///
+/// # Errors
+///
+/// [`Error::Connect`] and [`Error::Server`]; [`Error::JobHeld`] while a process holds it.
+pub async fn end_job(server: impl Into<Connection>, pool: &str, name: &str) -> Result<bool> {
+    let link = Link::connect(&server.into(), pool, "aiopool observer").await?;
+    let claim = Claim::durable(&link, name).await?;
+    let subject = link.names.job_key(&claim.key);
     let silent = |()| Error::Server("it does not answer".to_owned());
+    let Some(stored) = link.key(JOBS, &subject).await.map_err(silent)? else { return Ok(false) };
+    let Some(found) = wire::decode::<JobKey>(&stored.payload) else { return Ok(false) };
+    let (job, holder) = (found.job, found.holder.clone());
+    let key = Key { serial: u64::MAX, alive: false, ..found.key };
+    let value = wire::encode(&JobKey { key, held: false, ..found });
+    match link.swap_key(JOBS, &subject, claim.revision, value, link::PATIENCE).await {
+        Swap::Won(revision) => {
+            if link.purge_job(job).await {
+                link.forget_key(JOBS, &subject, revision).await;
+            }
+            Ok(true)
+        }
+        _ => Err(Error::JobHeld { job: name.to_owned(), holder }),
+    }
+}
+
+/// A task without its class: job and number.
+type Which = (u128, u64);
+
+async fn read(link: &Link) -> std::result::Result<Overview, ()> {
     let mut all = Overview::default();
-    for name in link.keys(NODES).await.map_err(silent)? {
-        let stored = link.key(NODES, &link.names.node_key(&name)).await.map_err(silent)?;
-        let Some(stored) = stored else { continue };
+    for name in link.keys(NODES).await? {
+        let Some(stored) = link.key(NODES, &link.names.node_key(&name)).await? else { continue };
         let Some(key) = wire::decode::<NodeKey>(&stored.payload) else { continue };
         all.nodes.push(NodeInfo {
             name,
@@ -94,26 +159,65 @@ pub async fn observe(url: &str, pool: &str) -> Result<Overview> {
             taken: key.taken,
             done: key.done,
             failed: key.failed,
+            lost: key.lost,
+            heartbeat_seconds: age(stored.time),
+            pull_seconds: key.pull_seconds + age(stored.time),
             revision: stored.seq,
         });
     }
     all.nodes.sort_by(|a, b| a.name.cmp(&b.name));
-    for job in link.keys(JOBS).await.map_err(silent)? {
-        let Ok(number) = u128::from_str_radix(&job, 16) else { continue };
-        let stored = link.key(JOBS, &link.names.job_key(number)).await.map_err(silent)?;
-        let Some(key) = stored.and_then(|s| wire::decode::<JobKey>(&s.payload)) else { continue };
-        let messages = link.subjects(&link.names.of_job(number)).await.map_err(silent)?.len();
-        let (alive, holder) = (key.key.alive, key.holder);
-        all.jobs.push(JobInfo { job, holder, alive, messages: messages as u64 });
-    }
-    for subject in link.subjects(&format!("aiopool.{pool}.>")).await.map_err(silent)? {
+    let pool = &link.names.pool;
+    let (mut queued, mut written): (BTreeMap<Which, String>, BTreeSet<Which>) = Default::default();
+    for subject in link.subjects(&link.names.stream(), &format!("aiopool.{pool}.>")).await? {
         all.messages += 1;
-        let parts: Vec<&str> = subject.split('.').collect();
-        if let [_, _, "q", _, build, ..] = parts[..] {
-            *all.queued.entry(build.to_owned()).or_default() += 1;
+        let Some(tail) = Tail::parse(&subject) else { continue };
+        if subject.split('.').nth(2) == Some("q") {
+            queued.insert((tail.job, tail.n), tail.build);
+        } else {
+            written.insert((tail.job, tail.n));
         }
     }
-    let served = |build: &String| all.nodes.iter().any(|n| n.alive && n.build == *build);
-    all.without_node = all.queued.keys().filter(|build| !served(build)).cloned().collect();
+    let pieces = link.subjects(&link.names.blobs(), &format!("aiopool.{pool}.b.>")).await?;
+    all.pieces = pieces.len() as u64;
+    let tasks: BTreeSet<Which> = queued.keys().chain(&written).copied().collect();
+    queued.retain(|which, _| !written.contains(which));
+    for name in link.keys(JOBS).await? {
+        let Some(stored) = link.key(JOBS, &link.names.job_key(&name)).await? else { continue };
+        let Some(key) = wire::decode::<JobKey>(&stored.payload) else { continue };
+        let of = (key.job, 0)..=(key.job, u64::MAX);
+        all.jobs.push(JobInfo {
+            job: name.strip_prefix("d-").unwrap_or(&name).to_owned(),
+            holder: key.holder,
+            alive: key.key.alive,
+            durable: key.durable,
+            held: key.held,
+            taken: key.taken,
+            heartbeat_seconds: age(stored.time),
+            tasks: tasks.range(of.clone()).count() as u64,
+            queued: queued.range(of).count() as u64,
+        });
+    }
+    let mut builds: BTreeMap<&String, (u64, Option<u64>)> = BTreeMap::new();
+    for node in all.nodes.iter().filter(|node| node.alive) {
+        builds.entry(&node.build).or_default();
+    }
+    for build in queued.values() {
+        builds.entry(build).or_default().0 += 1;
+    }
+    for (build, entry) in builds.iter_mut().filter(|(_, entry)| entry.0 > 0) {
+        entry.1 = link.oldest(build).await?.map(age);
+    }
+    let count = |build: &String| all.nodes.iter().filter(|n| n.alive && n.build == *build).count();
+    let info = |(build, (queued, oldest_seconds)): (&String, _)| {
+        let nodes = count(build);
+        BuildInfo { build: build.clone(), queued, oldest_seconds, nodes }
+    };
+    all.builds = builds.into_iter().map(info).collect();
     Ok(all)
+}
+
+/// Seconds since a time in seconds of the epoch; 0 where the clocks differ.
+fn age(time: u64) -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs()).saturating_sub(time)
 }

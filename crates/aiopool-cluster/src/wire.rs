@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::blob::{Blob, Side};
 use crate::protocol::{Chunks, Ending, Incarnation, Key, Word};
 
 /// How a function is named.
@@ -17,27 +18,78 @@ pub(crate) enum Function {
     Named(String),
 }
 
+/// Priority classes, 0 the most urgent.
+pub(crate) const CLASSES: u8 = 4;
+
+/// An input or a value.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Body {
+    Inline(Bytes),
+    Blob(Blob),
+}
+
 /// The payload of a queued word.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Queued {
     pub(crate) attempt: u32,
+    /// The name of the job's key.
+    pub(crate) job: String,
     pub(crate) function: Function,
     pub(crate) timeout: Option<Duration>,
-    pub(crate) input: Bytes,
+    /// In a durable job, what tells this function and input from others; else 0.
+    pub(crate) item: u128,
+    pub(crate) input: Body,
 }
 
 /// The payload of a claim or an outcome.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Written {
-    Claim { node: String, life: Incarnation, lease: u64, nonce: u64, attempt: u32 },
-    Outcome { node: String, nonce: u64, attempt: u32, ending: Ending, result: Result<Bytes, Bytes> },
+    Claim {
+        node: String,
+        life: Incarnation,
+        lease: u64,
+        nonce: u64,
+        attempt: u32,
+        item: u128,
+        /// Bytes that mean nothing: a stream at its limit takes what is smaller than what it
+        /// replaces, and so every outcome without a value.
+        room: Bytes,
+    },
+    Outcome {
+        node: String,
+        nonce: u64,
+        attempt: u32,
+        item: u128,
+        ending: Ending,
+        result: Result<Body, Bytes>,
+    },
+}
+
+/// Bytes by which a claim is larger than the smallest outcome: an error's text fits in.
+pub(crate) const ROOM: usize = 512;
+
+/// The payload of a message to a node: it is to read words of its tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Hint {
+    /// Of one task.
+    Task { job: u128, n: u64 },
+    /// Of all tasks of a job.
+    Job { job: u128 },
 }
 
 /// The value of a job's key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct JobKey {
     pub(crate) key: Key,
-    /// Chunks that are over: ranges, each with its end outside.
+    /// The number that is in the subjects of its tasks.
+    pub(crate) job: u128,
+    /// Whether it outlives its holder.
+    pub(crate) durable: bool,
+    /// Whether a process holds it.
+    pub(crate) held: bool,
+    /// The outcomes of all tasks below were taken by the caller.
+    pub(crate) taken: u64,
+    /// Tasks that are over: ranges, each with its end outside.
     pub(crate) purged: Vec<(u64, u64)>,
     /// The lease, in nanoseconds.
     pub(crate) lease: u64,
@@ -46,10 +98,21 @@ pub(crate) struct JobKey {
 }
 
 impl JobKey {
-    /// Whether a task of `chunk` is still wanted.
-    pub(crate) fn wants(&self, chunk: u64) -> bool {
-        self.key.alive && !self.purged.iter().any(|&(from, to)| (from..to).contains(&chunk))
+    /// Whether task `n` of job `job` is still wanted.
+    pub(crate) fn wants(&self, job: u128, n: u64) -> bool {
+        let over = |&(from, to): &(u64, u64)| (from..to).contains(&n);
+        self.key.alive && self.job == job && !self.purged.iter().any(over)
     }
+}
+
+/// A locked file: which one, of which boot of which machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LockId {
+    pub(crate) boot: u128,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    /// 128 random bits that its holder wrote into it.
+    pub(crate) token: u128,
 }
 
 /// The value of a node's key.
@@ -66,7 +129,12 @@ pub(crate) struct NodeKey {
     pub(crate) taken: u32,
     pub(crate) done: u64,
     pub(crate) failed: u64,
+    pub(crate) lost: u64,
+    /// Seconds since the server last answered a request for tasks.
+    pub(crate) pull_seconds: u64,
     pub(crate) draining: bool,
+    /// The file that every process of this life holds locked, on its machine.
+    pub(crate) lock: Option<LockId>,
 }
 
 impl NodeKey {
@@ -83,7 +151,10 @@ impl NodeKey {
             taken: 0,
             done: 0,
             failed: 0,
+            lost: 0,
+            pull_seconds: 0,
             draining: false,
+            lock: None,
         }
     }
 }
@@ -95,6 +166,31 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Bytes {
 
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     postcard::from_bytes(bytes).ok()
+}
+
+/// Returns what tells a function with its input from every other.
+pub(crate) fn item_of(function: &Function, input: &[u8]) -> u128 {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    context.update(&encode(function));
+    context.update(input);
+    let mut first = [0; 16];
+    first.copy_from_slice(&context.finish().as_ref()[..16]);
+    u128::from_le_bytes(first)
+}
+
+/// Returns the item that a stored word is of; `None` where it cannot be read.
+pub(crate) fn item(subject: &str, payload: &[u8]) -> Option<u128> {
+    match subject.split('.').nth(2)? {
+        "q" => decode::<Queued>(payload).map(|queued| queued.item),
+        _ => decode::<Written>(payload).map(|written| match written {
+            Written::Claim { item, .. } | Written::Outcome { item, .. } => item,
+        }),
+    }
+}
+
+/// Returns the name of a durable job's key.
+pub(crate) fn durable_key(name: &str) -> String {
+    format!("d-{name}")
 }
 
 /// One task's place in the subjects of a pool.
@@ -163,16 +259,47 @@ impl Names {
         format!("aiopool.{}.w.*.*.{job:032x}.>", self.pool)
     }
 
-    pub(crate) fn queues_of_build(&self, build: &str) -> String {
-        format!("aiopool.{}.q.*.{build}.>", self.pool)
+    pub(crate) fn of_task(&self, job: u128, n: u64) -> String {
+        format!("aiopool.{}.*.*.*.{job:032x}.{}.{n}", self.pool, Chunks::of(n))
+    }
+
+    pub(crate) fn queues(&self, class: u8, build: &str) -> String {
+        format!("aiopool.{}.q.{class}.{build}.>", self.pool)
+    }
+
+    /// The stream of large inputs and values.
+    pub(crate) fn blobs(&self) -> String {
+        format!("AIOPOOL_{}_BLOBS", self.pool)
+    }
+
+    pub(crate) fn blob(&self, job: u128, n: u64, side: Side, piece: u32) -> String {
+        let (chunk, side) = (Chunks::of(n), side.token());
+        format!("aiopool.{}.b.{job:032x}.{chunk}.{n}.{side}.{piece}", self.pool)
+    }
+
+    pub(crate) fn blobs_of_job(&self, job: u128) -> String {
+        format!("aiopool.{}.b.{job:032x}.>", self.pool)
+    }
+
+    pub(crate) fn blobs_of_chunk(&self, job: u128, chunk: u64) -> String {
+        format!("aiopool.{}.b.{job:032x}.{chunk}.>", self.pool)
+    }
+
+    pub(crate) fn blobs_of_task(&self, job: u128, n: u64) -> String {
+        format!("aiopool.{}.b.{job:032x}.{}.{n}.>", self.pool, Chunks::of(n))
+    }
+
+    /// Where a node is told to read words.
+    pub(crate) fn hints(&self, node: &str) -> String {
+        format!("aiopool.{}.x.{node}", self.pool)
     }
 
     pub(crate) fn node_key(&self, node: &str) -> String {
         format!("{}.{node}", self.pool)
     }
 
-    pub(crate) fn job_key(&self, job: u128) -> String {
-        format!("{}.{job:032x}", self.pool)
+    pub(crate) fn job_key(&self, job: &str) -> String {
+        format!("{}.{job}", self.pool)
     }
 }
 

@@ -34,6 +34,7 @@ pub(in crate::launch) fn spec(verb: &str) -> PoolSpec {
         snapshot: false,
         deadline: false,
         logs: false,
+        held: false,
         page: None,
         worker: format!("{VERB}{verb}").into_bytes(),
     }
@@ -57,6 +58,7 @@ impl Rig {
         let fds = PoolFds {
             deadline: None,
             logs: None,
+            held: None,
             requests: requests.as_fd(),
             host_bell: host_bell.as_fd(),
             supervisor_bell: supervisor_bell.as_fd(),

@@ -197,6 +197,11 @@ fn take(file: RawFd, handover: Handover) -> io::Result<(WorkerStart, OwnedFd)> {
         // once, because the file that names it is among them and closed below.
         owned.push(unsafe { OwnedFd::from_raw_fd(number) });
     }
+    if let Some(held) = handover.held {
+        // Open to this process's end, and not handed to programs that tasks start.
+        // SAFETY: borrowed for one system call, which answers `EBADF` if it is not open.
+        fd::set_close_on_exec(unsafe { BorrowedFd::borrow_raw(held) }, true)?;
+    }
     let missing = || io::Error::other("the start file names too few descriptors");
     let mut owned = owned.into_iter();
     let mut next = || owned.next().ok_or_else(missing);
@@ -239,6 +244,7 @@ mod tests {
             order: ForkOrder { id, seat: 0, lane_start: 0, handback_start: 0 },
             fds,
             logs: false,
+            held: None,
             config: Vec::new(),
             locale: None,
             sandbox: None,

@@ -3,7 +3,7 @@
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use super::super::recipe::{self, PROGRAM, Recipe, inherit};
@@ -30,6 +30,8 @@ pub(super) struct Plan {
     config: Vec<u8>,
     fds: WorkerFds,
     logs: Option<OwnedFd>,
+    /// Kept open to this process's end, and of no other use.
+    held: Option<OwnedFd>,
     started: io::Result<OwnedFd>,
     host: Snapshot,
     /// Where the host is, until this process has gone there.
@@ -63,6 +65,7 @@ impl Plan {
             config: spec.worker,
             fds,
             logs: kept.logs,
+            held: kept.held,
             started,
             host: kept.host,
             places: Some(kept.places),
@@ -94,6 +97,8 @@ impl Plan {
             fail(started.as_fd(), process::own_pid(), reason);
         }
         drop(started);
+        // The kernel closes it when this process has ended, and no code before.
+        let _ = self.held.take().map(IntoRawFd::into_raw_fd);
         let ForkOrder { id, seat, lane_start, handback_start } = self.order;
         let (config, fds, logs) = (self.config, self.fds, self.logs);
         // SAFETY: forked, so this process has the zygote's image, and that is the host's: the
@@ -118,6 +123,7 @@ impl Plan {
         fd::silence_stdin().map_err(cannot("open /dev/null"))?;
         if !self.confinement.keep_fds {
             let mut keep: Vec<_> = self.all_fds(started).iter().map(AsRawFd::as_raw_fd).collect();
+            keep.extend(self.held.iter().map(AsRawFd::as_raw_fd));
             keep.extend(self.places.iter().flat_map(Places::numbers));
             keep.sort_unstable();
             // SAFETY: the zygote's own are dropped; what else is open came from the host, whose
@@ -196,6 +202,7 @@ impl Plan {
             order: self.order,
             fds: fds.iter().map(AsRawFd::as_raw_fd).collect(),
             logs: self.logs.is_some(),
+            held: self.held.as_ref().map(AsRawFd::as_raw_fd),
             config: std::mem::take(&mut self.config),
             locale: self.host.locale.clone().filter(|_| before_main),
             // Our own program confines itself when it is loaded: it needs its files for that.
@@ -207,6 +214,7 @@ impl Plan {
             .map_err(cannot("write the start file"))?;
         let mut inherited = self.all_fds(started);
         inherited.push(file.as_fd());
+        inherited.extend(self.held.as_ref().map(AsFd::as_fd));
         inherited.extend(recipe.library.as_ref().map(|library| library.as_fd()));
         inherit(&inherited).map_err(cannot("pass on descriptors"))?;
         if !before_main {

@@ -43,6 +43,8 @@ pub(super) struct KeptPool {
     pub deadline: Option<OwnedFd>,
     /// Where workers send what they log, if the host takes it.
     pub logs: Option<OwnedFd>,
+    /// What is kept open to the end of each worker.
+    pub held: Option<OwnedFd>,
     pub control: Vec<OwnedFd>,
     pub bells: Vec<Vec<OwnedFd>>,
 }
@@ -179,6 +181,10 @@ impl KeptPool {
             true => Some(fds.next().ok_or(MISSING)?),
             false => None,
         };
+        let held = match spec.held {
+            true => Some(fds.next().ok_or(MISSING)?),
+            false => None,
+        };
         let control: Vec<_> = fds.by_ref().take(spec.slots.len()).collect();
         let bells = spec.slots.iter().map(|&slots| fds.by_ref().take(slots as usize).collect());
         let bells: Vec<Vec<_>> = bells.collect();
@@ -195,6 +201,7 @@ impl KeptPool {
             supervisor_bell,
             deadline,
             logs,
+            held,
             control,
             bells,
         })

@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use aiopool::{TaskOptions, Value, remote};
@@ -12,6 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 
 use super::Shared;
+use super::keyed::Enumerated;
 use super::task::{Task, block};
 use crate::error::ClusterError;
 use crate::wire::Function;
@@ -31,13 +33,29 @@ pub struct Map<S, T> {
     source: Option<Pin<Box<S>>>,
     window: usize,
     out: Out,
+    /// The task whose outcome was given last: asking for the next one says that it was taken.
+    given: Option<u64>,
+    /// Items that were taken from the source.
+    items: usize,
     value: PhantomData<fn() -> T>,
 }
 
 /// The tasks that are out, their values still encoded.
 enum Out {
-    Ordered(FuturesOrdered<Task<Bytes>>),
-    Completed(FuturesUnordered<Task<Bytes>>),
+    Ordered(FuturesOrdered<Numbered>),
+    Completed(FuturesUnordered<Numbered>),
+}
+
+/// A task that gives its number and its item's place with its outcome.
+struct Numbered(Task<Bytes>, u64, usize);
+
+impl Future for Numbered {
+    type Output = (u64, usize, Result<Bytes, ClusterError>);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let (n, item) = (self.1, self.2);
+        Pin::new(&mut self.0).poll(context).map(|outcome| (n, item, outcome))
+    }
 }
 
 impl<S, T> std::fmt::Debug for Map<S, T> {
@@ -60,7 +78,8 @@ impl<S: Stream<Item = Encoded>, T> Map<S, T> {
     ) -> Self {
         let window = WINDOW.min(shared.capacity);
         let (source, out) = (Some(Box::pin(source)), Out::Ordered(FuturesOrdered::new()));
-        Self { shared, function, options, source, window, out, value: PhantomData }
+        let (given, items, value) = (None, 0, PhantomData);
+        Self { shared, function, options, source, window, out, given, items, value }
     }
 
     /// Gives results as their tasks end, whatever the order of the items.
@@ -77,6 +96,11 @@ impl<S: Stream<Item = Encoded>, T> Map<S, T> {
 }
 
 impl<S: Stream<Item = Encoded>, T: Value> Map<S, T> {
+    /// Gives each result with its item's place among the items, from 0.
+    pub fn enumerate(self) -> Enumerated<S, T> {
+        Enumerated::new(self)
+    }
+
     /// Returns the next result, or `None` after the last.
     pub async fn next(&mut self) -> Option<Result<T, ClusterError>> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
@@ -86,6 +110,7 @@ impl<S: Stream<Item = Encoded>, T: Value> Map<S, T> {
     pub async fn results(mut self) -> Vec<Result<T, ClusterError>> {
         let mut all = Vec::new();
         while let Some(result) = self.next().await {
+            self.given = None;
             all.push(result);
         }
         all
@@ -101,7 +126,20 @@ impl<S: Stream<Item = Encoded>, T: Value> Stream for Map<S, T> {
     type Item = Result<T, ClusterError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
+        self.poll_item(context).map(|next| next.map(|(_, result)| result))
+    }
+}
+
+/// A result with its item's place.
+pub(super) type Item<T> = (usize, Result<T, ClusterError>);
+
+impl<S: Stream<Item = Encoded>, T: Value> Map<S, T> {
+    /// The next result, with its item's place among the items.
+    pub(super) fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Option<Item<T>>> {
+        let this = self;
+        if let Some(n) = this.given.take() {
+            this.shared.take(n);
+        }
         let len = |out: &Out| match out {
             Out::Ordered(out) => out.len(),
             Out::Completed(out) => out.len(),
@@ -110,8 +148,15 @@ impl<S: Stream<Item = Encoded>, T: Value> Stream for Map<S, T> {
             let Some(source) = &mut this.source else { break };
             match source.as_mut().poll_next(context) {
                 Poll::Ready(Some(input)) => {
+                    let n = this.shared.next.load(Ordering::Relaxed);
                     let task =
                         Task::submit(&this.shared, this.function.clone(), this.options, input);
+                    let item = this.items;
+                    this.items += 1;
+                    if this.shared.durable && n < this.shared.skip {
+                        continue;
+                    }
+                    let task = Numbered(task, n, item);
                     match &mut this.out {
                         Out::Ordered(out) => out.push_back(task),
                         Out::Completed(out) => out.push(task),
@@ -129,8 +174,12 @@ impl<S: Stream<Item = Encoded>, T: Value> Stream for Map<S, T> {
             // Nothing is out, but the source may have more.
             Poll::Ready(None) if this.source.is_some() => Poll::Pending,
             next => next.map(|next| {
+                let (n, item, result) = next?;
+                if this.shared.durable {
+                    this.given = Some(n);
+                }
                 let decode = |bytes: Bytes| Ok(remote::decode(bytes.into())?);
-                next.map(|result| result.and_then(decode))
+                Some((item, result.and_then(decode)))
             }),
         }
     }
@@ -155,7 +204,11 @@ impl<S: Stream<Item = Encoded>, T: Value> Future for Collect<S, T> {
         loop {
             match Pin::new(&mut *map).poll_next(context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(value))) => this.all.push(value),
+                Poll::Ready(Some(Ok(value))) => {
+                    // In this list alone: it counts as taken when the job is finished.
+                    map.given = None;
+                    this.all.push(value);
+                }
                 Poll::Ready(Some(Err(error))) => {
                     this.map = None;
                     return Poll::Ready(Err(error));

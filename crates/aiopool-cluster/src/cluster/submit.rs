@@ -8,11 +8,13 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::{StreamExt, stream};
 
+use super::keyed::{Keyed, split};
 use super::map::{Encoded, Map};
 use super::task::Task;
 use super::{Error, Shared};
+use crate::blob::LARGEST;
 use crate::error::ClusterError;
-use crate::wire::Function;
+use crate::wire::{CLASSES, Function};
 
 /// The verbs of a cluster with options for the tasks they submit; see
 /// [`Cluster::with`](super::Cluster::with).
@@ -73,6 +75,66 @@ impl Submit<'_> {
         I: IntoIterator<Item = A>,
     {
         self.all(Place::of_try(function), stream::iter(items.into_iter().map(encode)))
+    }
+
+    /// [`map`](Self::map) over pairs of a key and an argument: each result comes with its key.
+    pub fn map_keyed<F, K, A, I>(
+        self,
+        function: F,
+        items: I,
+    ) -> Keyed<impl Stream<Item = Encoded> + use<F, K, A, I>, K, F::Value>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = (K, A)>,
+    {
+        let (keys, arguments) = split(items);
+        Keyed::new(self.all(Place::of(function), stream::iter(arguments.map(encode))), keys)
+    }
+
+    /// [`map_keyed`](Self::map_keyed) for a function that returns a `Result`.
+    pub fn try_map_keyed<F, K, A, I>(
+        self,
+        function: F,
+        items: I,
+    ) -> Keyed<impl Stream<Item = Encoded> + use<F, K, A, I>, K, F::Value>
+    where
+        F: TryTaskFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = (K, A)>,
+    {
+        let (keys, arguments) = split(items);
+        Keyed::new(self.all(Place::of_try(function), stream::iter(arguments.map(encode))), keys)
+    }
+
+    /// Submits a task if there is room for it now; the argument is only borrowed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Task::submitted_now`].
+    pub fn submit_now<F, A>(self, function: F, argument: &A) -> Result<Task<F::Value>, ClusterError>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+    {
+        self.one(Place::of(function), argument).submitted_now()
+    }
+
+    /// Submits a task, and waits for room if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Task::submitted`].
+    pub async fn submit<F, A>(
+        self,
+        function: F,
+        argument: A,
+    ) -> Result<Task<F::Value>, ClusterError>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+    {
+        self.apply(function, argument).submitted().await
     }
 
     /// [`map`](Self::map) over an async stream.
@@ -149,9 +211,6 @@ fn encode<A: Argument>(argument: A) -> Encoded {
     remote::encode(&argument).map(Bytes::from)
 }
 
-/// The largest input: the server takes messages of a megabyte.
-const LARGEST: usize = 960 << 10;
-
 /// Checks what can be checked before a task is submitted.
 pub(super) fn check(
     shared: &Shared,
@@ -164,12 +223,12 @@ pub(super) fn check(
     let build = shared.build.clone().map_err(ClusterError::Ended)?;
     let input = input.map_err(|reason| ClusterError::from(aiopool::TaskError::Value(reason)))?;
     if input.len() > LARGEST {
-        let size = input.len().to_string();
-        return Err(invalid("input", size, "up to 960 KiB: larger ones are not carried yet"));
+        let size = format!("{} bytes", input.len());
+        return Err(invalid("input", size, "up to 64 MiB: pass the place of larger data"));
     }
     let priority = remote::limits(options).priority;
-    if priority > 0 {
-        return Err(invalid("priority", priority.to_string(), "0: a cluster has one class so far"));
+    if priority >= CLASSES {
+        return Err(invalid("priority", priority.to_string(), "0 to 3, 0 the most urgent"));
     }
     Ok((build, input))
 }

@@ -17,7 +17,7 @@ use super::map::Encoded;
 use super::submit::check;
 use super::{Error, Shared};
 use crate::error::ClusterError;
-use crate::keeper::{Command, Outcome};
+use crate::keeper::{Command, Outcome, Submission};
 use crate::wire::Function;
 
 /// A submitted task; awaiting it gives its value or its [`ClusterError`].
@@ -47,6 +47,8 @@ enum State {
 }
 
 struct Waiting {
+    /// The number, where tasks are numbered in the order of their submission.
+    n: Option<u64>,
     function: Function,
     options: TaskOptions,
     build: String,
@@ -80,8 +82,13 @@ impl<T> Task<T> {
         task.state = match check(shared, &options, input) {
             Err(error) => State::Failed(error),
             Ok((build, input)) => {
+                let n = shared.durable.then(|| shared.next.fetch_add(1, Ordering::Relaxed));
+                if let Some(n) = n.filter(|&n| n < shared.skip) {
+                    task.state = State::Failed(ClusterError::Taken { n });
+                    return task;
+                }
                 let room = Box::pin(Arc::clone(&shared.room).acquire_owned());
-                let waiting = Waiting { function, options, build, input, room };
+                let waiting = Waiting { n, function, options, build, input, room };
                 match Arc::clone(&shared.room).try_acquire_owned() {
                     Ok(permit) => task.send(waiting, permit),
                     Err(_) => State::Waiting(Box::new(waiting)),
@@ -95,10 +102,11 @@ impl<T> Task<T> {
         if self.shared.closed.load(Ordering::Relaxed) {
             return State::Failed(aiopool::TaskError::PoolClosed { reason: None }.into());
         }
-        let n = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let (to, outcome) = oneshot::channel();
-        let Waiting { function, options, build, input, .. } = waiting;
-        self.shared.command(Command::Submit { n, function, build, input, options, to });
+        let Waiting { n, function, options, build, input, .. } = waiting;
+        let n = n.unwrap_or_else(|| self.shared.next.fetch_add(1, Ordering::Relaxed));
+        let submission = Submission { n, function, build, input, options, to };
+        self.shared.command(Command::Submit(Box::new(submission)));
         State::Out { n, outcome, _permit: permit }
     }
 
@@ -260,7 +268,9 @@ impl<T: Value> Future for Task<T> {
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        if let State::Out { n, .. } = &self.state {
+        if let State::Out { n, .. } = &self.state
+            && !self.shared.durable
+        {
             self.shared.command(Command::Cancel(*n));
         }
     }

@@ -9,20 +9,26 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use super::hands::Held;
-use super::{Node, NodeReport};
+use super::lock::Lock;
+use super::pulls::Pulls;
+use super::{Node, NodeReport, janitor};
 use crate::error::{Error, Result};
 use crate::link::{self, Link, NODES, Stored, Swap};
 use crate::protocol::{Key, Lease, LeaseAction, LeaseEvent};
 use crate::random;
-use crate::wire::{self, JobKey, NodeKey, Tail};
+use crate::wire::{self, Body, JobKey, NodeKey};
 
 /// What the agent's own futures bring back.
 #[derive(Debug)]
 pub(super) enum Event {
     Claim(u64, Swap),
     Word(u64, std::result::Result<Option<Stored>, ()>),
-    Job(u128, std::result::Result<Option<JobKey>, ()>),
+    Job(String, std::result::Result<Option<JobKey>, ()>),
+    /// A large input, or what is wrong with it.
+    Input(u64, std::result::Result<bytes::Bytes, String>),
     Ended(u64, std::result::Result<bytes::Bytes, aiopool::TaskError>),
+    /// A value as it is to be reported.
+    Value(u64, std::result::Result<Body, String>),
     Outcome(u64, Swap),
     Renewal(u64, Swap),
     Key(std::result::Result<Option<Stored>, ()>),
@@ -37,7 +43,7 @@ impl Event {
             }
             Self::Word(_, read) | Self::Key(read) => read.is_ok(),
             Self::Job(_, read) => read.is_ok(),
-            Self::Ended(..) => false,
+            Self::Input(..) | Self::Ended(..) | Self::Value(..) => false,
         }
     }
 }
@@ -55,24 +61,24 @@ pub(super) struct JobRead {
 pub(super) struct Agent {
     pub(super) node: Node,
     pub(super) name: String,
-    build: String,
+    pub(super) build: String,
     pub(super) link: Link,
     pub(super) life: Option<Life>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     inbox: mpsc::UnboundedReceiver<Event>,
     pub(super) held: HashMap<u64, Held>,
-    pub(super) jobs: HashMap<u128, JobRead>,
+    /// By the name of the job's key.
+    pub(super) jobs: HashMap<String, JobRead>,
     pub(super) next: u64,
-    /// Deliveries that were asked for and have not come.
-    asked: usize,
-    /// When something last came of what was asked for.
-    heard: Instant,
+    pub(super) pulls: Pulls,
     draining: bool,
     /// Lives of this very process, all over but the last.
     own: Vec<u128>,
     pub(super) report: NodeReport,
     /// When the server last answered anything.
     pub(super) answered: Instant,
+    /// The lock of the node's name, where it has one and the lock can be had.
+    lock: Option<Lock>,
     /// Why the local pool ended, if it did.
     pub(super) failed: Option<String>,
 }
@@ -84,8 +90,8 @@ pub(super) struct Life {
     pub(super) pool: Option<Pool>,
 }
 
-/// Silence after which what was asked for is taken to be forgotten: a request lives 5 s.
-const FORGOTTEN: Duration = Duration::from_secs(7);
+/// How often the agent looks for code that has run for long.
+const LOOK: Duration = Duration::from_secs(2);
 
 impl Agent {
     pub(super) fn new(node: Node, name: String, build: String, link: Link) -> Self {
@@ -101,24 +107,24 @@ impl Agent {
             held: HashMap::new(),
             jobs: HashMap::new(),
             next: 0,
-            asked: 0,
-            heard: Instant::now(),
+            pulls: Pulls::default(),
             draining: false,
             own: Vec::new(),
             report: NodeReport::default(),
             answered: Instant::now(),
+            lock: None,
             failed: None,
         }
     }
 
     /// How many tasks fit in at once; none before the pool is there.
-    fn places(&self) -> usize {
+    pub(super) fn places(&self) -> usize {
         let pool = self.life.as_ref().and_then(|life| life.pool.as_ref());
         pool.map_or(0, Pool::processes) * self.node.child_concurrency
     }
 
     /// Whether a delivery may be taken on now.
-    fn may_take(&self) -> bool {
+    pub(super) fn may_take(&self) -> bool {
         !self.draining
             && self
                 .life
@@ -127,16 +133,22 @@ impl Agent {
     }
 
     pub(super) async fn serve(mut self, stop: impl Future<Output = ()>) -> Result<NodeReport> {
-        let consumer = self.link.consumer(&self.build).await?;
-        let inbox = self.link.client.new_inbox();
-        let subscribed = self.link.client.subscribe(inbox.clone()).await;
-        let mut deliveries =
-            subscribed.map_err(|error| Error::Server(format!("subscribe: {error}")))?;
+        let mut deliveries = self.make_queues().await?;
+        let subscribed = self.link.client.subscribe(self.link.names.hints(&self.name)).await;
+        let mut hints = subscribed.map_err(|error| Error::Server(format!("subscribe: {error}")))?;
+        let janitor = tokio::spawn(janitor::keep(self.link.clone(), self.node.lease));
+        let mut looked = Instant::now();
         let mut connections = self.link.connections.clone();
         let mut stop = pin!(stop);
-        self.begin_life().await?;
+        tokio::select! {
+            begun = self.begin_life() => begun?,
+            () = &mut stop => {
+                janitor.abort();
+                return Ok(self.report);
+            }
+        }
         while !(self.draining && self.held.is_empty()) && self.failed.is_none() {
-            self.pull(&consumer, &inbox).await;
+            self.pull().await;
             let now = remote::boottime_ns();
             let due = self.life.as_ref().map_or(now, |life| {
                 let next = life.lease.next().unwrap_or(now);
@@ -156,12 +168,18 @@ impl Agent {
                     Some(message) => self.deliver(message),
                     None => return Err(Error::Server("the connection was closed".to_owned())),
                 },
+                Some(hint) = hints.next() => self.hinted(&hint.payload),
                 // What was asked for went with the connection.
-                _ = connections.changed() => self.asked = 0,
+                _ = connections.changed() => self.pulls.forget(),
                 () = tokio::time::sleep(pause) => {}
+            }
+            if looked.elapsed() > LOOK {
+                looked = Instant::now();
+                self.look_at_long_ones();
             }
             self.keep_alive().await?;
         }
+        janitor.abort();
         self.leave().await;
         match self.failed {
             Some(reason) => Err(Error::Pool(reason)),
@@ -169,65 +187,12 @@ impl Agent {
         }
     }
 
-    /// Asks for as many deliveries as there are free places.
-    async fn pull(&mut self, consumer: &str, inbox: &str) {
-        if self.asked > 0 && self.heard.elapsed() > FORGOTTEN {
-            self.asked = 0;
-        }
-        if !self.may_take() || !self.link.stands() {
-            return;
-        }
-        let places = self.places();
-        let room = places.saturating_sub(self.held.len() + self.asked);
-        // A few places at a time would be a request each.
-        if room > 0 && room * 4 >= places && self.link.pull(consumer, room, inbox).await {
-            self.asked += room;
-            self.heard = Instant::now();
-        }
-    }
-
-    /// Takes what came of a request: a task, or what is said of the request itself.
-    fn deliver(&mut self, message: async_nats::Message) {
-        self.heard = Instant::now();
-        self.answered = self.heard;
-        match message.status.map(|status| status.as_u16()) {
-            Some(100) => return,
-            Some(_) => {
-                let missing = message.headers.as_ref().and_then(|headers| {
-                    headers.get("Nats-Pending-Messages").and_then(|n| n.as_str().parse().ok())
-                });
-                self.asked = self.asked.saturating_sub(missing.unwrap_or(self.asked));
-                return;
-            }
-            None => self.asked = self.asked.saturating_sub(1),
-        }
-        let Some(reply) = message.reply else { return };
-        let tail = Tail::parse(message.subject.as_str());
-        let (queued, numbers) = (wire::decode(&message.payload), link::numbers(&reply));
-        let (Some(tail), Some(queued), Some((seq, _))) = (tail, queued, numbers) else {
-            // Nothing that this version wrote: it stays with its writer, and is not shown again.
-            tracing::warn!(subject = %message.subject, "a message that is no task");
-            self.say(reply.to_string(), "+TERM");
-            return;
-        };
-        if self.may_take() && self.held.len() < self.places() {
-            self.take_on(seq, tail, queued, reply.to_string());
-        } else {
-            self.say(reply.to_string(), "-NAK");
-        }
-    }
-
-    /// Answers a delivery, without an answer of its own.
-    pub(super) fn say(&self, reply: String, what: &'static str) {
-        let client = self.link.client.clone();
-        tokio::spawn(async move {
-            let _ = client.publish(reply, what.into()).await;
-        });
-    }
-
     /// Begins a life: a key that nobody else holds; the pool follows when the lease holds.
     async fn begin_life(&mut self) -> Result<()> {
         let key = self.link.names.node_key(&self.name);
+        if self.lock.is_none() && self.node.name.is_some() {
+            self.lock = Lock::take(&self.node.pool, &self.name).await;
+        }
         let mut seen: Option<(u64, Instant)> = None;
         let revision = loop {
             let Ok(stored) = self.link.key(NODES, &key).await else {
@@ -237,6 +202,10 @@ impl Agent {
             let Some(stored) = stored else { break 0 };
             let revision = stored.seq;
             let Some(held) = wire::decode::<NodeKey>(&stored.payload) else { break revision };
+            if self.lock.as_ref().is_some_and(|lock| lock.proves(held.lock)) {
+                // Whatever held it has ended, and its tasks are free.
+                break revision;
+            }
             if !held.key.alive || self.own.contains(&held.key.incarnation.id) {
                 break revision;
             }
@@ -256,6 +225,9 @@ impl Agent {
                 None => seen = Some((revision, Instant::now())),
             }
         };
+        if let Some(lock) = &mut self.lock {
+            lock.renew();
+        }
         let id = random::bits();
         self.own.push(id);
         let now = remote::boottime_ns();
@@ -280,7 +252,11 @@ impl Agent {
             return if self.draining { Ok(()) } else { self.begin_life().await };
         }
         if life.pool.is_none() && life.lease.holds(now) {
-            let built = self.node.local().deadline(life.lease.deadline()).build();
+            let mut builder = self.node.local().deadline(life.lease.deadline());
+            if let Some(held) = self.lock.as_ref().and_then(Lock::held) {
+                builder = builder.hold(held);
+            }
+            let built = builder.build();
             life.pool = Some(built.map_err(|error| Error::Pool(error.to_string()))?);
         }
         Ok(())
@@ -343,7 +319,10 @@ impl Agent {
             taken: self.held.len() as u32,
             done: self.report.done,
             failed: self.report.failed,
+            lost: self.report.lost,
+            pull_seconds: self.pulls.silence().as_secs(),
             draining: self.draining,
+            lock: self.lock.as_ref().and_then(Lock::current),
         }
     }
 

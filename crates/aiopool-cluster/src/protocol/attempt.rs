@@ -67,6 +67,8 @@ pub enum AttemptEvent {
     OutcomeWon,
     /// The outcome was refused, or its fate is unknown.
     OutcomeUnsure,
+    /// A hint came, or the code has run for long: the task may have been called off.
+    Check,
 }
 
 /// What an attempt asks of its node.
@@ -102,6 +104,9 @@ pub enum AttemptAction {
         /// The number of the claim.
         expected: u64,
     },
+    /// Stop the user's code: the word is no more this claim. Its end is reported as ever, and
+    /// refused.
+    Stop,
     /// The place is free.
     Forget,
 }
@@ -130,6 +135,15 @@ impl Attempt {
         match self.stage {
             Stage::Running(claim) => Some(claim),
             _ => None,
+        }
+    }
+
+    /// Returns the claim's number from the start of the user's code to the outcome's end.
+    #[must_use]
+    pub fn claim(&self) -> Option<u64> {
+        match self.stage {
+            Stage::Running(claim) | Stage::Reporting(claim) => Some(claim),
+            Stage::Claiming | Stage::Over => None,
         }
     }
 
@@ -175,6 +189,13 @@ impl Attempt {
                 }
                 _ => Vec::new(),
             },
+            (Stage::Running(_), Event::Check) => vec![Do::ReadWord],
+            // An older word comes of a leader that does not know of its successor.
+            (Stage::Running(claim), Event::Read(word))
+                if word == Word::Absent || word.seq() > claim =>
+            {
+                vec![Do::Stop]
+            }
             (Stage::Running(claim), Event::Ended) => {
                 self.stage = Stage::Reporting(claim);
                 vec![Do::SendOutcome { expected: claim }]

@@ -116,13 +116,12 @@ impl Kept {
         (kept, vec![Do::Submit])
     }
 
-    /// Takes a task over that another submitter of the job has sent: its word is there.
+    /// Takes a task over that another submitter of the job may have sent: its word is read first,
+    /// and the task is sent if there is none.
     #[must_use]
-    pub fn resume(allowed: u32, retry_on_error: bool, word: Word) -> (Self, Vec<Do>) {
-        let (mut kept, _) = Self::submit(allowed, retry_on_error);
-        kept.stage = Stage::Out;
-        let actions = kept.adopt(word);
-        (kept, actions)
+    pub fn resume(allowed: u32, retry_on_error: bool) -> (Self, Vec<Do>) {
+        let (kept, _) = Self::submit(allowed, retry_on_error);
+        (kept, vec![Do::Read])
     }
 
     /// Whether the outcome is delivered.

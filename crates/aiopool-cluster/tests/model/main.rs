@@ -54,6 +54,8 @@ fn broken_rules() -> Vec<(&'static str, Config)> {
         ("one's own claim known by the node alone", with(one(2), &[Nonce])),
         ("a tombstone without waiting", with(one(2), &[WaitForTheLease])),
         ("the agent kills, not the zygote", with(one(2), &[ZygoteKills])),
+        ("a stopped zygote without a kernel's timer", with(one(2), &[KernelTimer])),
+        ("a hint is taken for a fact", with(one(2), &[StopAtAnotherWord])),
         ("a retry without a swap", with(durable(one(2)), &[RetryBySwap])),
     ]
 }

@@ -193,6 +193,19 @@ fn agent(steps: &mut Steps<'_>, config: &Config, n: usize) {
             world.attempt(n, AttemptEvent::Read(word));
         });
     }
+    // Where the word is still the claim nothing follows.
+    let runs = node.held.as_ref().and_then(|(_, _, held)| held.running());
+    if runs.is_some_and(|claim| world.word[task].seq() != claim) && !node.reads {
+        steps.free(format!("n{n} looks whether t{task} is still its own"), |world| {
+            world.attempt(n, AttemptEvent::Check);
+        });
+    }
+    if node.run.is_some() && node.ended.is_none() && !config.keeps(Rule::StopAtAnotherWord) {
+        steps.fault(format!("n{n} stops t{task} at a hint"), |world| {
+            world.nodes[n].run = None;
+            world.nodes[n].ended = Some(Ending::Cancelled);
+        });
+    }
     steps.fault(format!("n{n} gives its claim back"), |world| {
         world.attempt(n, AttemptEvent::GiveBack);
     });
@@ -310,6 +323,15 @@ fn processes(steps: &mut Steps<'_>, config: &Config, n: usize) {
             }
         });
     }
+    if node.up && node.life != 0 && node.zygote == Zygote::Serves && !node.late_kill {
+        steps.fault(format!("n{n}'s zygote is stopped, and its deadline passes"), |world| {
+            if config.keeps(Rule::KernelTimer) {
+                kill_all(world, n);
+            } else {
+                world.nodes[n].late_kill = true;
+            }
+        });
+    }
     if node.up && !node.stopped && node.late_kill {
         steps.free(format!("n{n}'s agent kills"), |world| kill_all(world, n));
     }
@@ -385,7 +407,8 @@ fn submitter(steps: &mut Steps<'_>, config: &Config, u: usize) {
         let Some(kept) = &here.kept[task] else {
             if !world.is_over(u, task) {
                 steps.free(format!("{name} submits t{task}"), |world| {
-                    let (kept, actions) = Kept::submit(config.attempts, config.errors);
+                    let begin = if u == 0 { Kept::submit } else { Kept::resume };
+                    let (kept, actions) = begin(config.attempts, config.errors);
                     world.submitters[u].kept[task] = Some(kept);
                     world.act(u, task, actions);
                 });
@@ -514,11 +537,6 @@ fn takeover(steps: &mut Steps<'_>, config: &Config) {
         for task in 0..config.tasks {
             if world.purged && config.keeps(Rule::Watermark) {
                 world.told[1][task] = Some(Told::Known);
-            } else if world.word[task] != Word::Absent {
-                let (kept, actions) =
-                    Kept::resume(config.attempts, config.errors, world.word[task]);
-                world.submitters[1].kept[task] = Some(kept);
-                world.act(1, task, actions);
             }
         }
     };

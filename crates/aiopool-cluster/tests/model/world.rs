@@ -127,6 +127,8 @@ pub enum Rule {
     Nonce,
     WaitForTheLease,
     ZygoteKills,
+    KernelTimer,
+    StopAtAnotherWord,
     RetryBySwap,
 }
 
@@ -285,6 +287,16 @@ impl World {
                         Message::Outcome { task, expected, attempt, node: n, life, ending },
                     );
                 }
+                AttemptAction::Stop => {
+                    let node = &mut self.nodes[n];
+                    if node.run.is_some() {
+                        node.grace = true;
+                    } else if !node.given {
+                        // It waits for a worker, and waits no more.
+                        node.given = true;
+                        node.ended = Some(Ending::Cancelled);
+                    }
+                }
                 AttemptAction::Forget => self.drop_held(n),
             }
         }
@@ -359,6 +371,9 @@ impl World {
         }
         if told == Told::Vanished {
             self.broken = Some(format!("t{task}: its word has gone"));
+        }
+        if told == Told::Ending(Ending::Cancelled) && !self.cancelled {
+            self.broken = Some(format!("t{task}: nobody called it off"));
         }
         if told == Told::Ending(Ending::NodeLost) && self.running(task) > 0 {
             self.broken = Some(format!("t{task}: its node is called lost while it runs"));

@@ -1,0 +1,127 @@
+//! What goes wrong without a sound: words that have gone, tasks that the queue forgot, a full stream.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::{Event, Keeper};
+use crate::link::Space;
+use crate::protocol::{KeptEvent, Word};
+use crate::wire;
+
+/// A task whose word has not changed for so long is looked at.
+const AUDIT: Duration = Duration::from_secs(30);
+
+/// Tasks whose words are read in one look, and tasks that are purged one by one in one.
+const AT_ONCE: usize = 256;
+
+/// What a task takes in the stream besides its input: subjects, headers, its claim, a small outcome.
+const OVERHEAD: u64 = 1500;
+
+impl Keeper {
+    /// Reads the words of tasks of which nothing was seen for long.
+    pub(super) fn audit(&mut self) {
+        let quiet: Vec<u64> = self
+            .out
+            .iter_mut()
+            .filter(|(_, out)| {
+                out.since.elapsed() > AUDIT && out.kept.is_settled() && !out.kept.is_over()
+            })
+            .map(|(&n, out)| {
+                (out.since, out.quiet) = (Instant::now(), true);
+                n
+            })
+            .take(AT_ONCE)
+            .collect();
+        let mut queues = BTreeSet::new();
+        for n in quiet {
+            self.read(n, Duration::ZERO);
+            let Some(out) = self.out.get(&n) else { continue };
+            if matches!(out.kept.word(), Word::Queued { .. }) {
+                queues.insert((out.tail.class, out.tail.build.clone()));
+            }
+        }
+        for (class, build) in queues {
+            let (link, events) = (self.link.clone(), self.events.clone());
+            tokio::spawn(async move {
+                let idle = link.is_idle(class, &build).await;
+                let _ = events.send(Event::Idle(class, build, idle));
+            });
+        }
+    }
+
+    /// Sends tasks anew that are queued by their word, while their queue says that it is empty.
+    pub(super) fn saw_idle(&mut self, class: u8, build: &str, idle: bool) {
+        if !idle {
+            return;
+        }
+        let forgotten: Vec<u64> = self
+            .out
+            .iter()
+            .filter(|(_, out)| {
+                matches!(out.kept.word(), Word::Queued { .. })
+                    && (out.tail.class, out.tail.build.as_str()) == (class, build)
+                    && out.kept.is_settled()
+                    && out.quiet
+            })
+            .map(|(&n, _)| n)
+            .take(AT_ONCE)
+            .collect();
+        for n in forgotten {
+            tracing::warn!(task = n, "the queue has lost a task: it is sent again");
+            self.tell(n, KeptEvent::Stuck);
+        }
+    }
+
+    /// Whether a task may be sent now: a stream that has a limit is filled to three quarters.
+    pub(super) fn has_room(&mut self, n: u64) -> bool {
+        let Some(limit) = self.space.limit else { return true };
+        let Some(out) = self.out.get(&n) else { return false };
+        let size = wire::encode(&out.queued).len() as u64 + OVERHEAD;
+        // One task alone may always go: what is refused comes back as an error.
+        if self.space.used + size > limit / 4 * 3 && self.out.len() > 1 {
+            self.held_back.insert(n);
+            return false;
+        }
+        self.space.used += size;
+        true
+    }
+
+    /// Asks how full a stream with a limit is.
+    pub(super) fn look_at_space(&self) {
+        if self.space.limit.is_none() || (self.held_back.is_empty() && self.out.is_empty()) {
+            return;
+        }
+        let (link, events) = (self.link.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let _ = events.send(Event::Space(link.space().await));
+        });
+    }
+
+    pub(super) fn saw_space(&mut self, space: Option<Space>) {
+        let Some(space) = space else { return };
+        self.space = space;
+        if self.held_back.is_empty() {
+            return;
+        }
+        self.squeeze();
+        for n in std::mem::take(&mut self.held_back) {
+            if self.has_room(n) {
+                self.queue(n, 0);
+            }
+        }
+    }
+
+    /// Purges single tasks that are over, where there is no room to wait for whole chunks.
+    pub(super) fn squeeze(&mut self) {
+        let below = if self.claim.durable {
+            self.taken.lock().map_or(0, |taken| taken.below())
+        } else {
+            u64::MAX
+        };
+        let over: Vec<u64> = self.ended.range(..below).copied().take(AT_ONCE).collect();
+        for n in &over {
+            self.ended.remove(n);
+            self.mark(*n, n + 1);
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! The submitter's thread: it submits, collects, watches nodes and decides about attempts.
+//!
+//! It has a runtime of its own, so that a busy runtime of the user neither lets the job's lease run
+//! out nor holds up a retry.
+
+mod audit;
+mod job;
+mod nodes;
+mod tasks;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use aiopool::{TaskOptions, remote};
+use async_nats::Subscriber;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::blob::Blob;
+use crate::error::{ClusterError, Error};
+use crate::link::{self, Link, Space, Stored, Swap, word_of};
+use crate::protocol::{Chunks, Kept, KeptAction, KeptEvent, Lease, LeaseEvent, LeaseTimes};
+use crate::taken::Taken;
+use crate::wire::{Function, JobKey, Queued, Tail};
+
+pub(crate) use job::Claim;
+use nodes::Watched;
+
+/// What a task ends with, still encoded.
+pub(crate) type Outcome = Result<Bytes, ClusterError>;
+
+/// A task as a handle gives it.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) n: u64,
+    pub(crate) function: Function,
+    pub(crate) build: String,
+    pub(crate) input: Bytes,
+    pub(crate) options: TaskOptions,
+    pub(crate) to: oneshot::Sender<Outcome>,
+}
+
+/// What a handle asks of the thread.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Submit(Box<Submission>),
+    Cancel(u64),
+    /// Takes no more; ends when everything is over.
+    Close,
+    /// Ends a durable job when everything is over.
+    Finish,
+    /// Cancels what is out, then ends.
+    Terminate,
+    /// Leaves a durable job to the next holder: its tasks run on.
+    Leave,
+}
+
+#[derive(Debug)]
+enum Event {
+    Sent(u64, Swap),
+    Word(u64, Result<Option<Stored>, ()>),
+    Pause(u64),
+    Expire(u64),
+    Uploaded(u64, Vec<KeptAction>, Result<Blob, String>),
+    Fetched(u64, Result<Bytes, ClusterError>),
+    Renewal(u64, Swap),
+    Key(Result<Option<Stored>, ()>),
+    Node(String, Result<Option<Stored>, ()>),
+    Tombstone(String, Swap),
+    /// These tasks, from the first to before the second, are purged, if the server said so.
+    Purged(u64, u64, bool),
+    /// A new collector, unless the server did not make it.
+    Collector(Option<Subscriber>),
+    Space(Option<Space>),
+    /// Whether nothing waits in or was given out of the queue of a class and build.
+    Idle(u8, String, bool),
+}
+
+impl Event {
+    /// Whether the server said something.
+    fn is_answer(&self) -> bool {
+        match self {
+            Self::Sent(_, swap) | Self::Renewal(_, swap) | Self::Tombstone(_, swap) => {
+                *swap != Swap::Unknown
+            }
+            Self::Word(_, read) | Self::Key(read) | Self::Node(_, read) => read.is_ok(),
+            Self::Purged(_, _, purged) => *purged,
+            Self::Space(space) => space.is_some(),
+            Self::Collector(collector) => collector.is_some(),
+            Self::Uploaded(..) | Self::Fetched(..) => true,
+            Self::Pause(_) | Self::Expire(_) | Self::Idle(..) => false,
+        }
+    }
+}
+
+/// A task that is not over.
+struct Out {
+    kept: Kept,
+    tail: Tail,
+    queued: Queued,
+    options: TaskOptions,
+    to: Option<oneshot::Sender<Outcome>>,
+    /// The newest message that the submitter has seen, with its bytes.
+    newest: Option<Stored>,
+    /// The node and the life that claimed it last.
+    holder: Option<(String, u128)>,
+    /// Since when the word is what it is.
+    since: Instant,
+    /// Whether it has been that for long, and was looked at.
+    quiet: bool,
+}
+
+impl Out {
+    /// Keeps a message if none newer was seen.
+    fn see(&mut self, stored: &Stored) {
+        if stored.seq > self.newest.as_ref().map_or(0, |newest| newest.seq) {
+            self.newest = Some(stored.clone());
+        }
+    }
+}
+
+/// How the thread ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    No,
+    /// When everything is over; a durable job stays.
+    Close,
+    /// When everything is over; a durable job ends, too.
+    Finish,
+    /// Now, and the job with it.
+    Terminate,
+    /// Now, and the job stays.
+    Leave,
+}
+
+pub(crate) struct Keeper {
+    link: Link,
+    /// The job, as its key was taken.
+    claim: Claim,
+    lease: Lease,
+    times: LeaseTimes,
+    commands: mpsc::UnboundedReceiver<Command>,
+    events: mpsc::UnboundedSender<Event>,
+    inbox: mpsc::UnboundedReceiver<Event>,
+    out: HashMap<u64, Out>,
+    /// By node's name and life.
+    watched: HashMap<(String, u128), Watched>,
+    chunks: Chunks,
+    /// Tasks whose outcome is delivered, and which are not purged.
+    ended: BTreeSet<u64>,
+    /// Chunks that are over and wait until the outcomes of all their tasks are acknowledged.
+    parked: Vec<u64>,
+    /// Tasks that are over, as ranges, whose mark is stored or on its way.
+    purged: Vec<(u64, u64)>,
+    /// Ranges to be purged, and the serial of the renewal that carries the mark.
+    marks: Vec<(u64, u64, u64)>,
+    /// Outcomes that the caller has taken.
+    taken: Arc<Mutex<Taken>>,
+    /// How many outcomes came of each node.
+    by_node: Arc<Mutex<BTreeMap<String, u64>>>,
+    /// The stream's limit, and about how much is in it.
+    space: Space,
+    /// Whether an input or a value was too large for the task's own messages.
+    has_blobs: bool,
+    /// Tasks that wait for room in the stream.
+    held_back: BTreeSet<u64>,
+    /// The highest message of the collector.
+    collected: u64,
+    /// A collector is being made.
+    collecting: bool,
+    /// A new one, which the loop has not taken over.
+    collector: Option<Subscriber>,
+    closing: Closing,
+    lost: Option<String>,
+    /// When the server last answered anything.
+    answered: Instant,
+}
+
+/// Waits for the next message of the collector, for ever where there is none.
+async fn next(words: &mut Option<Subscriber>) -> Option<async_nats::Message> {
+    match words {
+        Some(words) => words.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The pause before something that nobody answered is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+impl Keeper {
+    /// Makes or takes the job's key; the first task comes after that.
+    pub(crate) async fn begin(
+        link: Link,
+        times: LeaseTimes,
+        claim: Claim,
+        commands: mpsc::UnboundedReceiver<Command>,
+    ) -> Result<Self, Error> {
+        let now = remote::boottime_ns();
+        let (lease, actions) = Lease::begin(times, crate::random::bits(), claim.revision, now);
+        let (events, inbox) = mpsc::unbounded_channel();
+        let space = link.space().await.unwrap_or_default();
+        let mut keeper = Self {
+            link,
+            purged: claim.purged.clone(),
+            taken: Arc::new(Mutex::new(Taken::from(claim.taken))),
+            claim,
+            lease,
+            times,
+            commands,
+            events,
+            inbox,
+            out: HashMap::new(),
+            watched: HashMap::new(),
+            chunks: Chunks::default(),
+            ended: BTreeSet::new(),
+            parked: Vec::new(),
+            marks: Vec::new(),
+            by_node: Arc::default(),
+            space,
+            has_blobs: false,
+            held_back: BTreeSet::new(),
+            collected: 0,
+            collecting: false,
+            collector: None,
+            closing: Closing::No,
+            lost: None,
+            answered: Instant::now(),
+        };
+        keeper.obey(actions);
+        let started = Instant::now();
+        while !keeper.lease.holds(remote::boottime_ns()) {
+            if keeper.lease.next().is_none() {
+                return Err(Error::JobHeld {
+                    job: keeper.claim.key.clone(),
+                    holder: "another process, which was quicker".to_owned(),
+                });
+            }
+            if started.elapsed() > Duration::from_secs(10) {
+                let missing = "it does not store this pool's keys in the bucket AIOPOOL_JOBS";
+                let text = keeper.link.complaint().unwrap_or_else(|| missing.to_owned());
+                return Err(Error::Server(text));
+            }
+            let wait = Duration::from_millis(50);
+            if let Ok(Some(event)) = tokio::time::timeout(wait, keeper.inbox.recv()).await {
+                keeper.take(event);
+            }
+            keeper.tick();
+        }
+        Ok(keeper)
+    }
+
+    /// Returns what the handle shares with this thread.
+    pub(crate) fn shared(&self) -> (Arc<Mutex<Taken>>, Arc<Mutex<BTreeMap<String, u64>>>) {
+        (Arc::clone(&self.taken), Arc::clone(&self.by_node))
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut connections = self.link.connections.clone();
+        connections.mark_unchanged();
+        // Each collector has an inbox of its own: what an earlier one still sends is not mixed in.
+        let mut words: Option<Subscriber> = None;
+        let (mut expected, mut heard) = (1_u64, Instant::now());
+        let mut looked = Instant::now();
+        loop {
+            if words.is_none() && !self.collecting && self.link.stands() {
+                self.collect();
+            }
+            let now = remote::boottime_ns();
+            let due = self.lease.next().unwrap_or(now);
+            let pause = Duration::from_nanos(due.saturating_sub(now));
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => self.command(Command::Terminate),
+                },
+                Some(event) = self.inbox.recv() => {
+                    self.take(event);
+                    // Whatever else has come, before the loop's own affairs.
+                    while let Ok(event) = self.inbox.try_recv() {
+                        self.take(event);
+                    }
+                }
+                message = next(&mut words) => {
+                    let Some(message) = message else {
+                        words = None;
+                        continue;
+                    };
+                    heard = Instant::now();
+                    match message.reply.as_ref().and_then(|reply| link::numbers(reply)) {
+                        Some((seq, number)) if number == expected => {
+                            expected += 1;
+                            self.collected = self.collected.max(seq);
+                            self.saw(Stored {
+                                seq,
+                                subject: message.subject.to_string(),
+                                payload: message.payload,
+                                time: 0,
+                            });
+                        }
+                        // A gap: begin again behind it.
+                        Some(_) => words = None,
+                        None => {}
+                    }
+                }
+                _ = connections.changed() => words = None,
+                () = tokio::time::sleep(pause.min(Duration::from_millis(500))) => {}
+            }
+            if let Some(new) = self.collector.take() {
+                words = Some(new);
+                (expected, heard) = (1, Instant::now());
+            }
+            if words.is_some() && heard.elapsed() > Duration::from_secs(7) {
+                words = None;
+            }
+            self.tick();
+            if looked.elapsed() > Duration::from_millis(500) {
+                looked = Instant::now();
+                self.look_at_nodes();
+                self.audit();
+                self.look_at_space();
+                self.unpark();
+            }
+            let over = match self.closing {
+                Closing::No => false,
+                Closing::Close | Closing::Finish => self.out.is_empty(),
+                Closing::Terminate | Closing::Leave => true,
+            };
+            if self.lost.is_some() || over {
+                break;
+            }
+        }
+        self.end().await;
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Submit(submission) => self.submit(*submission),
+            Command::Cancel(n) => self.tell(n, KeptEvent::Cancel),
+            Command::Close if self.closing == Closing::No => self.closing = Closing::Close,
+            Command::Close => {}
+            Command::Finish => self.closing = Closing::Finish,
+            Command::Terminate => {
+                // The end of the job says it to the nodes, for all tasks at once.
+                self.closing = Closing::Terminate;
+                self.deliver_all(|| aiopool::TaskError::Cancelled.into());
+            }
+            Command::Leave => {
+                self.closing = Closing::Leave;
+                self.deliver_all(|| {
+                    ClusterError::Ended(Error::JobLost("its handle left it".to_owned()))
+                });
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        if event.is_answer() {
+            self.answered = Instant::now();
+        }
+        match event {
+            Event::Sent(n, Swap::Won(seq)) => self.tell(n, KeptEvent::Won(seq)),
+            Event::Sent(n, Swap::Broken(reason)) => {
+                let text = format!("the server refused the task: {reason}");
+                self.deliver(n, Err(ClusterError::Ended(Error::Server(text))));
+            }
+            Event::Sent(n, swap) => {
+                if matches!(swap, Swap::Full(_)) {
+                    self.squeeze();
+                }
+                self.tell(n, KeptEvent::Unsure);
+            }
+            Event::Word(n, Ok(stored)) => {
+                if !self.is_same_item(n, stored.as_ref()) {
+                    return self.deliver(n, Err(ClusterError::ItemsChanged { n }));
+                }
+                if let (Some(out), Some(stored)) = (self.out.get_mut(&n), &stored) {
+                    out.see(stored);
+                }
+                self.tell(n, KeptEvent::Read(word_of(stored)));
+            }
+            Event::Word(n, Err(())) => self.read(n, AGAIN),
+            Event::Pause(n) => self.tell(n, KeptEvent::PauseOver),
+            Event::Expire(n) => self.tell(n, KeptEvent::Expire),
+            Event::Uploaded(n, actions, blob) => self.uploaded(n, actions, blob),
+            Event::Fetched(n, outcome) => self.deliver(n, outcome),
+            Event::Renewal(serial, swap) => {
+                let event = match swap {
+                    Swap::Won(revision) => LeaseEvent::Won { serial, revision },
+                    _ => LeaseEvent::Unsure { serial },
+                };
+                self.lease_event(event);
+                if matches!(swap, Swap::Won(_)) {
+                    self.purge_marked(serial);
+                }
+            }
+            Event::Key(Ok(stored)) => {
+                let decode = |s: &Stored| crate::wire::decode::<JobKey>(&s.payload);
+                let key = stored.and_then(|s| Some((s.seq, decode(&s)?.key)));
+                self.lease_event(LeaseEvent::Read(key));
+                let own = self.lease.incarnation().id;
+                if let Some((_, key)) = key.filter(|k| k.1.incarnation.id == own && k.1.alive) {
+                    self.purge_marked(key.serial);
+                }
+            }
+            Event::Key(Err(())) => {}
+            Event::Node(name, stored) => self.saw_node(&name, stored),
+            Event::Tombstone(name, swap) => self.buried(&name, &swap),
+            Event::Purged(from, to, true) => {
+                self.marks.retain(|mark| (mark.0, mark.1) != (from, to));
+            }
+            Event::Purged(from, to, false) => self.purge(from, to, AGAIN),
+            Event::Collector(collector) => {
+                self.collecting = false;
+                self.collector = collector;
+            }
+            Event::Space(space) => self.saw_space(space),
+            Event::Idle(class, build, idle) => self.saw_idle(class, &build, idle),
+        }
+    }
+
+    /// Has a collector made, which sends what is written of the job from here on.
+    fn collect(&mut self) {
+        self.collecting = true;
+        let (link, events) = (self.link.clone(), self.events.clone());
+        let (job, from) = (self.claim.job, self.collected + 1);
+        tokio::spawn(async move {
+            let inbox = link.client.new_inbox();
+            let words = link.client.subscribe(inbox.clone()).await.ok();
+            let made = words.is_some() && link.collect(job, from, &inbox).await;
+            if !made {
+                tokio::time::sleep(AGAIN).await;
+            }
+            let _ = events.send(Event::Collector(words.filter(|_| made)));
+        });
+    }
+
+    fn later(&self, pause: Duration, event: Event) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            let _ = events.send(event);
+        });
+    }
+}

@@ -1,0 +1,136 @@
+//! The lives of the nodes that have tasks of this job.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Instant;
+
+use aiopool::remote;
+
+use super::{Event, Keeper};
+use crate::link::{self, NODES, Stored, Swap};
+use crate::protocol::{Incarnation, KeptEvent, Key, LeaseTimes, Observer, Sight, Verdict};
+use crate::wire::{self, NodeKey, Written};
+
+/// A node that has tasks of this job.
+pub(super) struct Watched {
+    observer: Observer,
+    times: LeaseTimes,
+    of: Incarnation,
+    pub(super) seen: Instant,
+    asked: bool,
+}
+
+impl Keeper {
+    /// A task is claimed: its node is watched.
+    pub(super) fn watch(&mut self, n: u64) {
+        let Some(out) = self.out.get_mut(&n) else { return };
+        let newest = out.newest.as_ref().map(|stored| &stored.payload);
+        let Some(Written::Claim { node, life, lease, .. }) =
+            newest.and_then(|payload| wire::decode(payload))
+        else {
+            return;
+        };
+        out.holder = Some((node.clone(), life.id));
+        let times = LeaseTimes { lease, ..self.times };
+        let entry = self.watched.entry((node, life.id));
+        let watched = entry.or_insert_with(|| Watched {
+            observer: Observer::of(times, life),
+            times,
+            of: life,
+            seen: Instant::now(),
+            asked: false,
+        });
+        if watched.observer.verdict() == Verdict::Dead {
+            self.tell(n, KeptEvent::NodeDead(life.id));
+        }
+    }
+
+    /// Reads the keys of nodes that have tasks, and forgets nodes that have none.
+    pub(super) fn look_at_nodes(&mut self) {
+        let holders: HashSet<(String, u128)> = self.holders().cloned().collect();
+        self.watched.retain(|holder, _| holders.contains(holder));
+        let names: BTreeSet<String> =
+            self.watched.iter().filter(|(_, w)| !w.asked).map(|(key, _)| key.0.clone()).collect();
+        for name in names {
+            of_name(&mut self.watched, &name).for_each(|watched| watched.asked = true);
+            let (link, events) = (self.link.clone(), self.events.clone());
+            tokio::spawn(async move {
+                let stored = link.key(NODES, &link.names.node_key(&name)).await;
+                let _ = events.send(Event::Node(name, stored));
+            });
+        }
+    }
+
+    pub(super) fn saw_node(&mut self, name: &str, stored: Result<Option<Stored>, ()>) {
+        let now = remote::monotonic_ns();
+        let sight = stored.map(|stored| match stored {
+            None => Sight::Absent,
+            Some(stored) => match wire::decode::<NodeKey>(&stored.payload) {
+                Some(key) => Sight::Key(stored.seq, key.key),
+                None => Sight::Absent,
+            },
+        });
+        let mut tombstone = None;
+        for watched in of_name(&mut self.watched, name) {
+            watched.asked = false;
+            let Ok(sight) = sight else { continue };
+            let before = watched.observer.clone();
+            watched.observer.saw(now, sight);
+            if watched.observer != before {
+                watched.seen = Instant::now();
+            }
+            if let Some(expected) = watched.observer.tombstone(now) {
+                tombstone = Some((expected, watched.of, watched.times.lease));
+            }
+        }
+        if let Some((expected, incarnation, lease)) = tombstone {
+            of_name(&mut self.watched, name).for_each(|watched| watched.asked = true);
+            let key = Key { incarnation, serial: u64::MAX, alive: false };
+            let value = NodeKey::tombstone(key, lease);
+            let (link, events, name) = (self.link.clone(), self.events.clone(), name.to_owned());
+            tokio::spawn(async move {
+                let subject = link.names.node_key(&name);
+                let payload = wire::encode(&value);
+                let swap = link.swap_key(NODES, &subject, expected, payload, link::PATIENCE).await;
+                let _ = events.send(Event::Tombstone(name, swap));
+            });
+        }
+        self.bury(name);
+    }
+
+    /// Takes what became of a tombstone.
+    pub(super) fn buried(&mut self, name: &str, swap: &Swap) {
+        let now = remote::monotonic_ns();
+        for watched in of_name(&mut self.watched, name) {
+            watched.asked = false;
+            match swap {
+                Swap::Won(_) => watched.observer.won(),
+                _ => watched.observer.unsure(now),
+            }
+        }
+        self.bury(name);
+    }
+
+    /// Tells the tasks of dead lives of their end.
+    fn bury(&mut self, name: &str) {
+        let dead: Vec<u128> = of_name(&mut self.watched, name)
+            .filter(|watched| watched.observer.verdict() == Verdict::Dead)
+            .map(|watched| watched.of.id)
+            .collect();
+        for life in dead {
+            let theirs: Vec<u64> = self
+                .out
+                .iter()
+                .filter(|(_, out)| out.holder.as_ref().is_some_and(|holder| holder.1 == life))
+                .map(|(&n, _)| n)
+                .collect();
+            theirs.into_iter().for_each(|n| self.tell(n, KeptEvent::NodeDead(life)));
+        }
+    }
+}
+
+fn of_name<'w>(
+    watched: &'w mut HashMap<(String, u128), Watched>,
+    name: &str,
+) -> impl Iterator<Item = &'w mut Watched> {
+    watched.iter_mut().filter(move |(key, _)| key.0 == name).map(|(_, watched)| watched)
+}

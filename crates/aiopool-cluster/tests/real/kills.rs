@@ -1,0 +1,163 @@
+//! Nodes, agents and servers that are killed and stopped.
+
+use std::time::Duration;
+
+use aiopool::TaskOptions;
+use aiopool_cluster::{ClusterError, Error, Node};
+use aiopool_nats::Server;
+
+use crate::book::{Book, work};
+use crate::verbs::double;
+use crate::{LEASE, Process, Test, connect, in_time, until};
+
+pub const TESTS: &[Test] = &[
+    ("a_killed_node_costs_what_ran_on_it", a_killed_node_costs_what_ran_on_it),
+    ("a_stopped_agent_cannot_keep_its_code_alive", a_stopped_agent_cannot_keep_its_code_alive),
+    ("a_killed_server_loses_and_doubles_nothing", a_killed_server_loses_and_doubles_nothing),
+    ("a_restarted_node_frees_its_tasks_at_once", a_restarted_node_frees_its_tasks_at_once),
+    ("a_name_is_taken_once", a_name_is_taken_once),
+];
+
+fn a_killed_node_costs_what_ran_on_it() {
+    let server = Server::start();
+    let (first, _second) = (Process::node(server.url()), Process::node(server.url()));
+    let cluster = connect(&server);
+    let book = Book::new("killed");
+    in_time(async {
+        // Without retries: lost or done, and started at most once.
+        let items = (0..60).map(|n| (book.text(), n, 150));
+        let run = cluster.map(work, items).results();
+        let killer = async {
+            while book.starts() < 20 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            first.signal("KILL");
+        };
+        let (results, ()) = tokio::join!(run, killer);
+        let lost = results.iter().filter(|result| result.is_err()).count();
+        assert!((1..=8).contains(&lost), "{lost} of at most 8 that ran there");
+        for (n, result) in results.iter().enumerate() {
+            match result {
+                Ok(value) => assert_eq!(*value, n as u64),
+                Err(ClusterError::NodeLost { attempt: 1, .. }) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        assert!(book.attempts().values().all(|attempts| attempts.len() == 1));
+        // With retries: all done, and no two attempts overlap.
+        let third = Process::node(server.url());
+        let book = Book::new("retried");
+        let items = (0..60).map(|n| (book.text(), n, 150));
+        let run = cluster.with(TaskOptions::new().retries(2)).map(work, items).results();
+        let killer = async {
+            while book.starts() < 20 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            third.signal("KILL");
+        };
+        let (results, ()) = tokio::join!(run, killer);
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+        for (n, attempts) in book.attempts() {
+            assert!(attempts.len() <= 3, "{n}: {attempts:?}");
+            assert!(attempts.last().unwrap().1.is_some(), "{n}: {attempts:?}");
+        }
+    });
+}
+
+fn a_stopped_agent_cannot_keep_its_code_alive() {
+    let server = Server::start();
+    let first = Process::node(server.url());
+    let cluster = connect(&server);
+    let book = Book::new("stopped");
+    in_time(async {
+        let options = TaskOptions::new().retries(1);
+        // It would end long after the lease.
+        let task = cluster.with(options).apply(work, (book.text(), 1, 12_000));
+        let second = async {
+            while book.starts() < 1 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            first.signal("STOP");
+            Process::node(server.url())
+        };
+        let (result, _second) = tokio::join!(task, second);
+        assert_eq!(result.unwrap(), 1);
+        let attempts = book.attempts()[&1].clone();
+        assert_eq!(attempts.len(), 2, "{attempts:?}");
+        assert_eq!(attempts[0].1, None, "the first attempt ran on: {attempts:?}");
+        first.signal("CONT");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(book.starts(), 2, "the agent that was stopped starts nothing of its past");
+        // It has begun a new life and takes tasks.
+        assert_eq!(cluster.apply(double, 1).await.unwrap(), 2);
+    });
+}
+
+fn a_killed_server_loses_and_doubles_nothing() {
+    let mut server = Server::start();
+    let _nodes = [Process::node(server.url()), Process::node(server.url())];
+    let cluster = connect(&server);
+    let book = Book::new("server");
+    in_time(async {
+        let items = (0..400).map(|n| (book.text(), n, 20));
+        let run = cluster.map(work, items).window(64).results();
+        let killer = async {
+            for round in 1..=3 {
+                while book.starts() < round * 90 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                server.kill();
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                server.restart();
+            }
+        };
+        let (results, ()) = tokio::join!(run, killer);
+        for (n, result) in results.iter().enumerate() {
+            assert_eq!(*result.as_ref().unwrap(), n as u64);
+        }
+        assert!(book.attempts().values().all(|attempts| attempts.len() == 1));
+    });
+}
+
+fn a_name_is_taken_once() {
+    let server = Server::start();
+    let _first = Process::named(server.url(), "one");
+    let cluster = connect(&server);
+    in_time(async { assert_eq!(cluster.apply(double, 1).await.unwrap(), 2) });
+    let node = Node::builder(server.url()).pool("t").lease(LEASE).processes(1).name("one");
+    let error = in_time(node.run_until(std::future::pending())).unwrap_err();
+    assert!(matches!(&error, Error::NameTaken { name, .. } if name == "one"), "{error:?}");
+    let wrong = Node::builder(server.url()).name("a.b");
+    let error = in_time(wrong.run_until(std::future::pending())).unwrap_err();
+    assert!(matches!(error, Error::InvalidOption { name: "name", .. }), "{error:?}");
+}
+
+fn a_restarted_node_frees_its_tasks_at_once() {
+    let server = Server::start();
+    let book = Book::new("restarted");
+    // Longer than any wait of this test: only the lock tells of the end.
+    let start = || {
+        Process::start(&[
+            ("AIOPOOL_TEST_NODE", server.url().as_str()),
+            ("AIOPOOL_TEST_NAME", "again"),
+            ("AIOPOOL_TEST_LEASE", "150"),
+        ])
+    };
+    let first = start();
+    let cluster = connect(&server);
+    let ask = TaskOptions::new().retries(1);
+    let again = cluster.with(ask).apply(work, (book.text(), 1, 3_000));
+    let once = cluster.apply(work, (book.text(), 2, 3_000));
+    until("both run", || book.starts() == 2);
+    // The agent alone: its zygote and workers follow by themselves.
+    first.signal("KILL");
+    let _second = start();
+    in_time(async {
+        assert_eq!(again.await.unwrap(), 1);
+        let error = once.await.unwrap_err();
+        assert!(matches!(error, ClusterError::NodeLost { attempt: 1, .. }), "{error:?}");
+    });
+    let attempts = &book.attempts()[&1];
+    assert_eq!(attempts.len(), 2);
+    assert_eq!(attempts[0].1, None, "the first attempt ran on: {attempts:?}");
+}

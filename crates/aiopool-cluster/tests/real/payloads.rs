@@ -1,0 +1,103 @@
+//! Large inputs and values, and streams that are full.
+
+use std::time::Duration;
+
+use aiopool_cluster::{Cluster, ClusterError, Error};
+use aiopool_nats::{NEWEST, OLDEST, Server, Version};
+use serde_json::json;
+
+use crate::verbs::double;
+use crate::{LEASE, Process, Test, connect, in_time};
+
+pub const TESTS: &[Test] = &[
+    ("large_inputs_and_values_travel_whole", large_inputs_and_values_travel_whole),
+    ("a_full_stream_is_no_deadlock", a_full_stream_is_no_deadlock),
+];
+
+/// Turns bytes round.
+async fn reversed(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.reverse();
+    bytes
+}
+
+async fn zeros(len: u64) -> Vec<u8> {
+    vec![0; len as usize]
+}
+
+fn large_inputs_and_values_travel_whole() {
+    let server = Server::start();
+    let _node = Process::node(server.url());
+    let cluster = connect(&server);
+    in_time(async {
+        for len in [64 << 10, 65 << 10, 900_000, 5_000_000] {
+            let bytes: Vec<u8> = (0..len).map(|i: u32| (i % 251) as u8).collect();
+            let mut back = cluster.apply(reversed, bytes.clone()).await.unwrap();
+            back.reverse();
+            assert!(back == bytes, "{len} bytes came back as others");
+        }
+        let error = cluster.apply(reversed, vec![0; (64 << 20) + 1]).await.unwrap_err();
+        assert!(
+            matches!(error, ClusterError::Ended(Error::InvalidOption { name: "input", .. })),
+            "{error:?}"
+        );
+        let error = cluster.apply(zeros, (64 << 20) + 1).await.unwrap_err();
+        assert!(error.to_string().contains("67108864 are allowed"), "{error}");
+        // A piece that is lost is an error, and neither another value nor a wait without end.
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let waiting = Cluster::builder(server.url()).pool("lost").lease(LEASE).connect().await;
+        let waiting = waiting.unwrap();
+        let task = waiting.apply(reversed, vec![7; 1 << 20]);
+        // Until all four pieces and the task itself are there.
+        while aiopool_cluster::observe(server.url(), "lost").await.unwrap().messages == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let purge = "$JS.API.STREAM.PURGE.AIOPOOL_lost_BLOBS";
+        client.request(purge, "".into()).await.unwrap();
+        let node = aiopool_cluster::Node::builder(server.url()).pool("lost").processes(1);
+        let served = node.run_until(tokio::time::sleep(Duration::from_secs(60)));
+        let error = tokio::select! {
+            result = task => result.unwrap_err(),
+            ended = served => panic!("{ended:?}"),
+        };
+        assert!(error.to_string().contains("missing"), "{error}");
+    });
+    assert!(cluster.drain_blocking(Duration::from_secs(20)));
+    drop(cluster);
+    let left = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap();
+    assert_eq!((left.messages, left.pieces, left.jobs.len()), (0, 0, 0), "{left:?}");
+}
+
+/// A server whose stream of the pool `t` takes a megabyte.
+fn small(version: Version) -> Server {
+    let server = Server::of(version);
+    in_time(async {
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let config = json!({
+            "name": "AIOPOOL_t", "subjects": ["aiopool.t.q.>", "aiopool.t.w.>"],
+            "retention": "limits", "storage": "file", "discard": "new",
+            "max_msgs_per_subject": 1, "max_bytes": 1 << 20, "num_replicas": 1,
+        });
+        let subject = "$JS.API.STREAM.CREATE.AIOPOOL_t";
+        let answer = client.request(subject, config.to_string().into()).await.unwrap();
+        assert!(!String::from_utf8_lossy(&answer.payload).contains("error"), "{answer:?}");
+    });
+    server
+}
+
+fn a_full_stream_is_no_deadlock() {
+    for version in [NEWEST, OLDEST] {
+        let server = small(version);
+        let _nodes = [Process::node(server.url()), Process::node(server.url())];
+        let cluster = connect(&server);
+        in_time(async {
+            // Four megabytes of inputs, and as many of values.
+            let items = (0..100).map(|i: u8| vec![i; 40_000]);
+            let back = cluster.map(reversed, items).window(100).await.unwrap();
+            assert!(back.iter().enumerate().all(|(i, bytes)| bytes[..] == [i as u8; 40_000]));
+            // Values that are larger than what is left.
+            let back = cluster.map(zeros, vec![60_000; 60]).window(60).await.unwrap();
+            assert!(back.iter().all(|bytes| bytes.len() == 60_000));
+            assert_eq!(cluster.apply(double, 4).await.unwrap(), 8);
+        });
+    }
+}

@@ -1,0 +1,123 @@
+//! Servers of several versions, three of them together, and servers that cannot be used.
+
+use std::time::Duration;
+
+use aiopool::TaskOptions;
+use aiopool_cluster::{Cluster, Connection, Error, Node};
+use aiopool_nats::{BEFORE, NEWEST, OLDEST, Server, TOO_OLD, Three};
+
+use crate::book::{Book, work};
+use crate::verbs::double;
+use crate::{LEASE, Process, Test, connect, connect_to, in_time};
+
+pub const TESTS: &[Test] = &[
+    ("older_servers_that_can_be_used", older_servers_that_can_be_used),
+    ("servers_that_cannot_be_used_say_why", servers_that_cannot_be_used_say_why),
+    ("twenty_kills_of_the_server", twenty_kills_of_the_server),
+    ("three_servers_lose_one", three_servers_lose_one),
+];
+
+fn older_servers_that_can_be_used() {
+    for version in [OLDEST, BEFORE] {
+        let server = Server::of(version);
+        let _node = Process::node(server.url());
+        let cluster = connect(&server);
+        in_time(async {
+            let doubled = cluster.map(double, 0..500).await.unwrap();
+            assert_eq!(doubled.last(), Some(&998));
+        });
+        assert!(cluster.drain_blocking(Duration::from_secs(20)));
+        let left = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap();
+        assert_eq!(left.messages, 0, "{left:?}");
+    }
+}
+
+fn servers_that_cannot_be_used_say_why() {
+    let complaint = |connection: Connection| {
+        let submitter = in_time(Cluster::builder(connection.clone()).connect()).unwrap_err();
+        let node = Node::builder(connection).processes(1);
+        let node = in_time(node.run_until(std::future::pending())).unwrap_err();
+        assert_eq!(submitter.to_string(), node.to_string());
+        submitter.to_string()
+    };
+    let old = Server::of(TOO_OLD);
+    let text = complaint(old.url().into());
+    assert!(text.contains("2.11.11") && text.contains("2.12.8"), "{text}");
+    let plain = Server::with(NEWEST, false, "");
+    let text = complaint(plain.url().into());
+    assert!(text.contains("JetStream"), "{text}");
+    let mut gone = Server::start();
+    gone.kill();
+    let text = complaint(gone.url().into());
+    assert!(text.contains("cannot connect") && text.contains(&gone.url()), "{text}");
+    let error = in_time(Cluster::builder(old.url()).pool("a.b").connect()).unwrap_err();
+    assert!(matches!(error, Error::InvalidOption { name: "pool", .. }), "{error:?}");
+    let text = complaint(Connection::new(old.url()).replicas(2));
+    assert!(text.contains("1, 3 or 5"), "{text}");
+    let text = complaint(Connection::new("no address at all"));
+    assert!(text.contains("no address at all"), "{text}");
+}
+
+fn twenty_kills_of_the_server() {
+    let mut server = Server::start();
+    let _nodes = [Process::node(server.url()), Process::node(server.url())];
+    let cluster = connect(&server);
+    let book = Book::new("twenty");
+    in_time(async {
+        let items = (0..2000).map(|n| (book.text(), n, 20));
+        let run = cluster.map(work, items).window(128).results();
+        let killer = async {
+            for round in 1..=20 {
+                while book.starts() < round * 90 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                server.kill();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                server.restart();
+            }
+        };
+        let (results, ()) = tokio::join!(run, killer);
+        for (n, result) in results.iter().enumerate() {
+            assert_eq!(*result.as_ref().unwrap(), n as u64);
+        }
+        assert!(book.attempts().values().all(|attempts| attempts.len() == 1));
+    });
+}
+
+fn three_servers_lose_one() {
+    let mut three = Three::of([NEWEST, BEFORE, NEWEST]);
+    let url = three.url();
+    let connection = || Connection::new(url.clone()).replicas(3);
+    let lease = Duration::from_secs(30);
+    let made = Cluster::builder(connection()).pool("t").lease(lease).connect_blocking().unwrap();
+    let _nodes = [Process::node(&url), Process::node(&url)];
+    let book = Book::new("three");
+    in_time(async {
+        let items = (0..600).map(|n| (book.text(), n, 20));
+        let run = made.with(TaskOptions::new().retries(3)).map(work, items).window(64).results();
+        let killer = async {
+            for i in 0..3 {
+                while book.starts() < (i + 1) * 120 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                // One after the other: among them are the leaders of the stream and the buckets.
+                three.servers[i].kill();
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                three.servers[i].restart();
+                tokio::time::sleep(Duration::from_secs(4)).await;
+            }
+        };
+        let (results, ()) = tokio::join!(run, killer);
+        for (n, result) in results.iter().enumerate() {
+            assert_eq!(*result.as_ref().unwrap(), n as u64);
+        }
+    });
+    // With a lease of six seconds an election may cost the nodes their lives: retries, no overlap.
+    for (n, attempts) in book.attempts() {
+        for pair in attempts.windows(2) {
+            assert!(pair[0].1.is_none_or(|end| end <= pair[1].0), "{n} overlaps: {attempts:?}");
+        }
+    }
+    drop(connect_to(&url));
+    let _ = LEASE;
+}

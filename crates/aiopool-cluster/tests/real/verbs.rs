@@ -1,0 +1,225 @@
+//! Every verb, every outcome, and what is left afterwards.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use aiopool::{TaskError, TaskOptions};
+use aiopool_cluster::ClusterError;
+use aiopool_nats::Server;
+use futures_util::StreamExt;
+
+use crate::book::{Book, size, ticks, work};
+use crate::{Process, Test, connect, in_time, until};
+
+pub const TESTS: &[Test] = &[
+    ("every_verb_gives_what_the_pool_gives", every_verb_gives_what_the_pool_gives),
+    ("errors_come_back_as_they_are", errors_come_back_as_they_are),
+    ("a_dropped_task_ends_and_nothing_is_left", a_dropped_task_ends_and_nothing_is_left),
+    ("a_cancelled_task_is_stopped_on_its_node", a_cancelled_task_is_stopped_on_its_node),
+    ("urgent_tasks_go_first", urgent_tasks_go_first),
+    ("garbage_harms_nobody", garbage_harms_nobody),
+];
+
+pub async fn double(x: u64) -> u64 {
+    x * 2
+}
+
+pub async fn add(a: u64, b: u64) -> u64 {
+    a + b
+}
+
+pub async fn half(x: u64) -> Result<u64, String> {
+    if x.is_multiple_of(2) { Ok(x / 2) } else { Err(format!("{x} is odd")) }
+}
+
+pub async fn panics(x: u64) -> u64 {
+    assert!(x == 0, "not zero");
+    x
+}
+
+pub async fn dies(_: u64) -> u64 {
+    std::process::abort()
+}
+
+/// Fails as long as the file is not there, and makes it.
+pub async fn fails_once(path: String) -> Result<u64, String> {
+    if Path::new(&path).exists() {
+        return Ok(7);
+    }
+    fs::write(&path, "").map_err(|e| e.to_string())?;
+    Err("not yet".to_owned())
+}
+
+pub async fn sleeps(ms: u64) -> u64 {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    ms
+}
+
+fn every_verb_gives_what_the_pool_gives() {
+    let server = Server::start();
+    let _nodes = [Process::node(server.url()), Process::node(server.url())];
+    let cluster = connect(&server);
+    in_time(async {
+        assert_eq!(cluster.apply(double, 21).await.unwrap(), 42);
+        assert_eq!(cluster.try_apply(half, 8).await.unwrap(), 4);
+        let doubled = cluster.map(double, 0..3000).await.unwrap();
+        assert!(doubled.iter().enumerate().all(|(i, &x)| x == 2 * i as u64));
+        assert_eq!(cluster.try_map(half, [2, 4]).await.unwrap(), [1, 2]);
+        assert_eq!(cluster.starmap(add, [(1, 2), (3, 4)]).await.unwrap(), [3, 7]);
+        let items = futures_util::stream::iter([1_u64, 2]);
+        assert_eq!(cluster.map_stream(double, items).await.unwrap(), [2, 4]);
+        let mut any: Vec<u64> =
+            cluster.map(double, 0..50).as_completed().window(7).map(Result::unwrap).collect().await;
+        any.sort_unstable();
+        assert_eq!(any, (0..100).step_by(2).collect::<Vec<u64>>());
+        let mixed = cluster.try_map(half, [2, 3]).results().await;
+        assert!(mixed[0].is_ok() && mixed[1].is_err());
+    });
+    assert_eq!(cluster.apply(double, 4).wait().unwrap(), 8);
+    let blocking: Vec<u64> =
+        cluster.map(double, [5, 6]).into_blocking_iter().map(Result::unwrap).collect();
+    assert_eq!(blocking, [10, 12]);
+    assert!(cluster.drain_blocking(Duration::from_secs(20)));
+    let late = cluster.apply(double, 1).wait().unwrap_err();
+    assert!(matches!(late, ClusterError::Task(TaskError::PoolClosed { .. })), "{late:?}");
+}
+
+fn errors_come_back_as_they_are() {
+    let server = Server::start();
+    let _node = Process::node(server.url());
+    let cluster = connect(&server);
+    let task = |error: ClusterError| match error {
+        ClusterError::Task(error) => error,
+        other => panic!("{other:?}"),
+    };
+    in_time(async {
+        let error = task(cluster.try_apply(half, 3).await.unwrap_err());
+        assert!(matches!(&error, TaskError::Failed(f) if f.message() == "3 is odd"), "{error:?}");
+        let error = task(cluster.apply(panics, 1).await.unwrap_err());
+        assert!(matches!(&error, TaskError::Panicked(p) if p.message() == "not zero"), "{error:?}");
+        let error = task(cluster.apply(dies, 1).await.unwrap_err());
+        assert!(error.worker_lost().is_some(), "{error:?}");
+        let short = TaskOptions::new().timeout(Duration::from_millis(50));
+        let error = task(cluster.with(short).apply(sleeps, 60_000).await.unwrap_err());
+        assert!(matches!(error, TaskError::TimedOut { started: true, .. }), "{error:?}");
+        let flag = std::env::temp_dir().join(format!("aiopool-once-{}", std::process::id()));
+        let again = TaskOptions::new().retries(1).retry_on_error(true);
+        let path = flag.to_str().unwrap().to_owned();
+        assert_eq!(cluster.with(again).try_apply(fails_once, path).await.unwrap(), 7);
+        fs::remove_file(flag).unwrap();
+    });
+}
+
+fn a_dropped_task_ends_and_nothing_is_left() {
+    let server = Server::start();
+    let cluster = connect(&server);
+    let book = Book::new("dropped");
+    // No node: the tasks wait.
+    let tasks: Vec<_> = (0..10).map(|n| cluster.apply(work, (book.text(), n, 1))).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    drop(tasks);
+    let expired = TaskOptions::new().queue_ttl(Duration::from_millis(200));
+    let error = cluster.with(expired).apply(double, 1).wait().unwrap_err();
+    assert!(
+        matches!(error, ClusterError::Task(TaskError::TimedOut { started: false, .. })),
+        "{error:?}"
+    );
+    let _node = Process::node(server.url());
+    in_time(async { assert_eq!(cluster.apply(double, 1).await.unwrap(), 2) });
+    assert_eq!(book.starts(), 0, "a cancelled task that nobody had claimed never runs");
+    assert!(cluster.drain_blocking(Duration::from_secs(20)));
+    drop(cluster);
+    let left = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap();
+    assert_eq!((left.messages, left.pieces, left.jobs.len()), (0, 0, 0), "{left:?}");
+    assert_eq!(left.nodes.iter().filter(|node| node.alive).count(), 1, "{left:?}");
+}
+
+fn a_cancelled_task_is_stopped_on_its_node() {
+    let server = Server::start();
+    let _node = Process::node(server.url());
+    let cluster = connect(&server);
+    // Dropped alone, and with its whole cluster.
+    for name in ["cancelled", "terminated"] {
+        let book = Book::new(name);
+        let cluster = connect(&server);
+        let task = cluster.apply(ticks, book.text());
+        until("it starts", || size(&book.0) > 0);
+        if name == "cancelled" {
+            drop(task);
+        } else {
+            drop(cluster);
+        }
+        let mut before = 0;
+        until("it is stopped", || {
+            std::thread::sleep(Duration::from_millis(500));
+            std::mem::replace(&mut before, size(&book.0)) == size(&book.0)
+        });
+    }
+    in_time(async { assert_eq!(cluster.apply(double, 1).await.unwrap(), 2) });
+}
+
+fn urgent_tasks_go_first() {
+    let server = Server::start();
+    let cluster = connect(&server);
+    let book = Book::new("urgent");
+    let with = |priority| cluster.with(TaskOptions::new().priority(priority));
+    let mut tasks: Vec<_> = (0..30).map(|n| with(3).apply(work, (book.text(), n, 20))).collect();
+    tasks.extend((30..40).map(|n| with(0).apply(work, (book.text(), n, 20))));
+    let refused = with(4).apply(double, 1).wait().unwrap_err();
+    assert!(refused.to_string().contains("0 to 3"), "{refused}");
+    // Some are there before the node is, so that it finds both queues full.
+    std::thread::sleep(Duration::from_millis(500));
+    let _node = Process::start(&[
+        ("AIOPOOL_TEST_NODE", server.url().as_str()),
+        ("AIOPOOL_TEST_PROCESSES", "1"),
+        ("AIOPOOL_TEST_TASKS", "2"),
+    ]);
+    in_time(async {
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    let mut starts: Vec<(u64, u64)> =
+        book.attempts().into_iter().map(|(n, attempts)| (attempts[0].0, n)).collect();
+    starts.sort_unstable();
+    let last_urgent = starts.iter().rposition(|&(_, n)| n >= 30).unwrap();
+    let before = starts[..last_urgent].iter().filter(|&&(_, n)| n < 30).count();
+    assert!(before <= 8, "{before} of 30 ran before the urgent ones were through: {starts:?}");
+}
+
+fn garbage_harms_nobody() {
+    let server = Server::start();
+    let _node = Process::named(server.url(), "n");
+    let cluster = connect(&server);
+    in_time(async {
+        assert_eq!(cluster.apply(double, 1).await.unwrap(), 2);
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let build: String = aiopool::remote::build().unwrap().chars().take(16).collect();
+        let job = "0123456789abcdef0123456789abcdef";
+        let subjects = [
+            format!("aiopool.t.q.0.{build}.{job}.0.1"),
+            format!("aiopool.t.q.9.{build}.{job}.0.1"),
+            format!("aiopool.t.q.0.{build}.nobody.0.1"),
+            format!("aiopool.t.q.0.{build}.{job}.7.1"),
+            format!("aiopool.t.q.0.{build}.x"),
+            format!("aiopool.t.w.0.{build}.{job}.0.1"),
+            format!("aiopool.t.b.{job}.0.1.i.0"),
+            "aiopool.t.x.n".to_owned(),
+            "$KV.AIOPOOL_NODES.t.n2".to_owned(),
+            "$KV.AIOPOOL_JOBS.t.nothing".to_owned(),
+            format!("$KV.AIOPOOL_JOBS.t.{job}"),
+        ];
+        for payload in [&b""[..], b"garbage", &[0xff; 3000], &[0; 40], &[1; 40]] {
+            for subject in &subjects {
+                client.publish(subject.clone(), payload.to_vec().into()).await.unwrap();
+            }
+            client.flush().await.unwrap();
+            assert_eq!(cluster.apply(double, 2).await.unwrap(), 4);
+        }
+        // A node and a job that were there before.
+        let doubled = cluster.map(double, 0..200).await.unwrap();
+        assert_eq!(doubled.len(), 200);
+        aiopool_cluster::observe(server.url(), "t").await.unwrap();
+    });
+}

