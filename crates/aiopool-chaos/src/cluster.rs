@@ -316,12 +316,13 @@ fn audit(book: &PathBuf, outcomes: &HashMap<u64, bool>, figures: &mut Figures) {
     let mut all: HashMap<u64, Seen> = HashMap::new();
     for line in text.lines() {
         let parts: Vec<&str> = line.split(' ').collect();
-        let (Some(n), [_, what, id]) = (parts[0].parse().ok(), parts[..]) else {
+        let (Some(n), [_, what, id]) = (parts[0].parse().ok(), &parts[..]) else {
             figures.wrong += 1;
             figures.complain(format!("a torn line in the book: {line}"));
             continue;
         };
         let seen = all.entry(n).or_default();
+        let (what, id) = (*what, *id);
         match what {
             "start" => {
                 seen.starts += 1;

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::connection::Connection;
 use crate::error::{Error, Result};
-use crate::keeper::{Claim, Command, Keeper};
+use crate::keeper::{ByNode, Claim, Command, Keeper};
 use crate::link::Link;
 use crate::node::{MARGIN, build_of};
 use crate::protocol::LeaseTimes;
@@ -70,7 +70,7 @@ pub(crate) struct Shared {
     /// Outcomes that were taken before the job was resumed: those of all tasks below.
     skip: u64,
     taken: Arc<Mutex<Taken>>,
-    by_node: Arc<Mutex<BTreeMap<String, u64>>>,
+    by_node: ByNode,
 }
 
 /// Options of a cluster handle; see [`Cluster::builder`].

@@ -28,6 +28,9 @@ use crate::wire::{Function, JobKey, Queued, Tail};
 pub(crate) use job::Claim;
 use nodes::Watched;
 
+/// How many outcomes came of each node.
+pub(crate) type ByNode = Arc<Mutex<BTreeMap<String, u64>>>;
+
 /// What a task ends with, still encoded.
 pub(crate) type Outcome = Result<Bytes, ClusterError>;
 
@@ -159,7 +162,7 @@ pub(crate) struct Keeper {
     /// Outcomes that the caller has taken.
     taken: Arc<Mutex<Taken>>,
     /// How many outcomes came of each node.
-    by_node: Arc<Mutex<BTreeMap<String, u64>>>,
+    by_node: ByNode,
     /// The stream's limit, and about how much is in it.
     space: Space,
     /// Whether an input or a value was too large for the task's own messages.
@@ -252,7 +255,7 @@ impl Keeper {
     }
 
     /// Returns what the handle shares with this thread.
-    pub(crate) fn shared(&self) -> (Arc<Mutex<Taken>>, Arc<Mutex<BTreeMap<String, u64>>>) {
+    pub(crate) fn shared(&self) -> (Arc<Mutex<Taken>>, ByNode) {
         (Arc::clone(&self.taken), Arc::clone(&self.by_node))
     }
 
