@@ -103,6 +103,9 @@ impl Launcher {
         if spec.confinement.keep_fds {
             return Err(self.lost_for("and with it the descriptors that workers keep"));
         }
+        if spec.held {
+            return Err(self.lost_for("and with it the descriptor that the workers hold"));
+        }
         Self::open_as(&self.opening, &fds)
     }
 

@@ -26,7 +26,7 @@ impl PoolBuilder {
     /// else with it; programs that tasks start do not get it.
     ///
     /// A lock that an open file holds is free when the last process of the pool has ended, and not
-    /// before, whichever of them ended first and however.
+    /// before, whichever of them ended first and however. Such a pool ends with its fork server.
     #[must_use]
     pub fn hold(mut self, descriptor: OwnedFd) -> Self {
         self.held = Some(descriptor);

@@ -102,6 +102,7 @@ impl Supervisor {
             supervisor_bell: self.shared.common.supervisor_bell.as_fd(),
             logs: self.logs.as_ref().map(Reader::workers_end),
             deadline: None,
+            held: None,
             control: controls.iter().map(|control| control.as_fd()).collect(),
             bells: self.shared.queues.iter().map(|queue| queue.bells().collect()).collect(),
         })

@@ -8,7 +8,7 @@ use aiopool_nats::{BEFORE, NEWEST, OLDEST, Server, TOO_OLD, Three};
 
 use crate::book::{Book, work};
 use crate::verbs::double;
-use crate::{LEASE, Process, Test, connect, connect_to, in_time};
+use crate::{Process, Test, connect, connect_to, in_time, until};
 
 pub const TESTS: &[Test] = &[
     ("older_servers_that_can_be_used", older_servers_that_can_be_used),
@@ -89,7 +89,13 @@ fn three_servers_lose_one() {
     let url = three.url();
     let connection = || Connection::new(url.clone()).replicas(3);
     let lease = Duration::from_secs(30);
-    let made = Cluster::builder(connection()).pool("t").lease(lease).connect_blocking().unwrap();
+    let mut made = None;
+    // The three have a leader, and answer some time after that.
+    until("they answer", || {
+        made = Cluster::builder(connection()).pool("t").lease(lease).connect_blocking().ok();
+        made.is_some()
+    });
+    let made = made.unwrap();
     let _nodes = [Process::node(&url), Process::node(&url)];
     let book = Book::new("three");
     in_time(async {
@@ -119,5 +125,4 @@ fn three_servers_lose_one() {
         }
     }
     drop(connect_to(&url));
-    let _ = LEASE;
 }
