@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing import spawn
 from typing import Any, Protocol
 
-from . import _state, _wire
+from . import _main, _state, _wire
 from ._native import Options, Pool, Ticket
 from .errors import OF_KIND, PoolClosed, ProxyException
 from .isolation import Limits, Sandbox
@@ -328,6 +328,11 @@ def setup(
     exception_handler: Callable[[BaseException], Any] | None,
 ) -> bytes:
     """All that a worker needs to know, pickled; the main module goes by its name or path."""
+    path = None if _state.importing_main else _main.unguarded()
+    if path is not None and not _state.main_is_unguarded:
+        text = "workers do not import it, so that they have no functions of it"
+        print(f"aiopool: {path} builds a pool at its top level: {text}: {_main.HINT}", file=sys.stderr)
+    _state.main_is_unguarded = path is not None
     preparation = spawn.get_preparation_data("aiopool-worker")
     preparation.pop("authkey", None)
     if not _wire.main_is_importable():
@@ -351,9 +356,8 @@ def start(
 ) -> Pool:
     """Starts the workers."""
     if _state.importing_main:
-        raise RuntimeError(
-            "a worker that imports the main module must not build a pool: put what the script "
-            "does under `if __name__ == '__main__':`"
+        raise _main.Unguarded(
+            f"a worker that imports the main module must not build a pool: {_main.HINT}"
         )
     limits = limits or Limits()
     confined = None

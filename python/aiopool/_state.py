@@ -4,6 +4,10 @@
 #: build one in each worker, and so on.
 importing_main = False
 
+#: The main module builds its pool outside of `if __name__ == '__main__':`, so that workers must not
+#: import it.
+main_is_unguarded = False
+
 #: The one argument of a frozen program that is to be a worker.
 WORKER_ARGUMENT = "--aiopool-worker"
 

@@ -19,6 +19,7 @@ from functools import lru_cache
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+from . import _main, _state
 from .errors import ProxyException, RemoteTraceback
 
 _BY_NAME, _BY_VALUE, _WITH_BUFFERS = b"R", b"P", b"B"
@@ -41,6 +42,8 @@ def _is_by_name(function: Any) -> bool:
 
 def main_is_importable() -> bool:
     """Whether a worker can import what `__main__` is here."""
+    if _state.main_is_unguarded:
+        return False
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     if spec is not None:
@@ -67,6 +70,8 @@ def _by_value(value: Any, refused: BaseException | None, callback: Any = None) -
     except ImportError:
         text = "install cloudpickle (pip install 'libaiopool[cloudpickle]'), or move it to a module"
         reason = refused or "workers cannot import __main__ here"
+        if _state.main_is_unguarded:
+            reason = f"{reason}: {_main.HINT}" if refused else f"workers cannot import this script: {_main.HINT}"
         raise NotPicklable(f"{value!r:.200} cannot be sent to a worker: {reason}; {text}") from refused
     return bytes(cloudpickle.dumps(value, protocol=5, buffer_callback=callback))
 

@@ -16,7 +16,7 @@ from functools import partial
 from multiprocessing import spawn
 from typing import Any
 
-from . import _state, _wire
+from . import _main, _state, _wire
 from ._native import Worker
 
 # A coroutine's first step is at once where that is possible.
@@ -169,6 +169,10 @@ def main() -> None:
     worker = Worker()
     try:
         loop, exception_handler = prepare(worker)
+    except _main.Unguarded as error:
+        # One line says it all: where that is in the script, its author knows.
+        worker.fail(str(error))
+        sys.exit(1)
     except BaseException as error:
         worker.fail(_wire.error_text(error))
         sys.exit(1)

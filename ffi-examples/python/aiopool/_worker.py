@@ -10,6 +10,7 @@ import traceback
 from ctypes import byref, c_int32, c_void_p
 from multiprocessing import spawn
 
+from . import _main
 from . import _native as native
 from .core import new_loop
 
@@ -172,7 +173,11 @@ def prepare(worker):
     setup = ctypes.string_at(info.init_input, info.init_input_len)
     preparation, environment, functions = pickle.loads(setup)
     os.environ.update(environment)
-    spawn.prepare(preparation)
+    _main.is_imported_by_worker = True
+    try:
+        spawn.prepare(preparation)
+    finally:
+        _main.is_imported_by_worker = False
     initializer, initargs, loop_initializer, exception_handler = pickle.loads(functions)
     loop = new_loop(loop_initializer)
     if initializer is not None:

@@ -12,6 +12,7 @@ from multiprocessing import spawn
 from typing import Any, AsyncIterator, Callable, Deque, Dict, Generic, Iterable, List, Optional
 from typing import Sequence, Tuple, TypeVar
 
+from . import _main
 from . import _native as native
 from .core import check_sync
 from .isolation import Limits, Sandbox
@@ -124,6 +125,8 @@ class Pool:
         limits: Optional[Limits],
         sandbox: Optional[Sandbox],
     ) -> c_void_p:
+        if _main.is_imported_by_worker:
+            raise _main.Unguarded(f"a worker that imports the main module: {_main.HINT}")
         options = native.PoolOptions()
         native.check(native.lib.aiopool_pool_options_init(byref(options)))
         options.processes, options.queues = self.process_count, self.queue_count
@@ -384,6 +387,12 @@ def _setup(initializer, initargs, loop_initializer, exception_handler) -> bytes:
     """All that a worker needs to know, pickled; the main module goes by its name or path."""
     preparation = spawn.get_preparation_data("aiopool-worker")
     preparation.pop("authkey", None)
+    path = _main.unguarded()
+    if path is not None:
+        text = f"aiopool: {path} builds a pool at its top level, so workers do not import it"
+        print(f"{text}: {_main.HINT}", file=sys.stderr)
+        preparation.pop("init_main_from_name", None)
+        preparation.pop("init_main_from_path", None)
     functions = (initializer, tuple(initargs), loop_initializer, exception_handler)
     # Functions are unpickled in the worker after its preparation, which finds their modules.
     return pickle.dumps((preparation, dict(os.environ), pickle.dumps(functions)))
