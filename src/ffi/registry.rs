@@ -7,7 +7,7 @@ use super::boundary::Failure;
 use super::status::*;
 use super::task::{aiopool_output, aiopool_task};
 use crate::sys::forked::PerProcess;
-use crate::sys::image;
+use crate::sys::{image, instruments};
 use crate::task::entry::Target;
 use crate::task::function::MAX_NAME;
 
@@ -52,6 +52,8 @@ static REGISTRY: PerProcess<Registry> =
 pub(super) fn add(name: &str, target: Option<Target>) -> Result<u32, Failure> {
     if let Some(target) = target {
         check(target, name)?;
+        // Workers that are forked later write the coverage of tasks at their end.
+        instruments::look();
     }
     REGISTRY.write().add(name, target)
 }

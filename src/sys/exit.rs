@@ -45,9 +45,9 @@ pub(crate) fn orderly_exit(status: i32) -> ! {
     let _ = std::io::stdout().flush();
     let _ = std::io::stderr().flush();
     flush_c();
-    for hook in [weak_function!("__llvm_profile_write_file"), weak_function!("__gcov_dump")] {
-        call(hook);
-    }
+    let linked = [weak_function!("__llvm_profile_write_file"), weak_function!("__gcov_dump")];
+    linked.into_iter().for_each(call);
+    super::instruments::write_out(&linked.map(|hook| hook as usize));
     // Last: it leaves by itself, with a status of its own, when it found a leak.
     call(weak_function!("__lsan_do_leak_check"));
     exit_now(status)

@@ -18,6 +18,7 @@ pub(crate) mod exit;
 pub(crate) mod fd;
 pub(crate) mod forked;
 pub(crate) mod image;
+pub(crate) mod instruments;
 #[cfg(feature = "sandbox")]
 pub(crate) mod landlock;
 pub(crate) mod library;

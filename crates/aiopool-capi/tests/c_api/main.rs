@@ -1,5 +1,6 @@
 //! The C interface, from the header to programs in C and C++ that run pools.
 
+mod coverage;
 mod header;
 mod programs;
 mod readme;

@@ -1,0 +1,53 @@
+//! Coverage of what only workers run is written when they leave in order.
+
+use std::path::Path;
+use std::process::Command;
+
+use aiopool_testing::{library, missing, root, run, scratch, watched};
+
+/// Builds `covered.c` for coverage in a folder of its own.
+fn build(name: &str, libraries: &[&str]) -> std::path::PathBuf {
+    let folder = scratch("coverage").join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir(&folder).unwrap();
+    let source = root().join("crates/aiopool-capi/tests/programs/covered.c");
+    std::fs::copy(source, folder.join("covered.c")).unwrap();
+    let libraries_in = library().parent().unwrap();
+    run(Command::new("gcc")
+        .current_dir(&folder)
+        .args(["--coverage", "-O0", "-pthread", "-I"])
+        .arg(root().join("include"))
+        .args(["-o", "covered", "covered.c", "-L"])
+        .arg(libraries_in)
+        .arg(format!("-Wl,-rpath,{}", libraries_in.display()))
+        .args(libraries));
+    folder
+}
+
+/// How often the compiler's tool says that each line with `text` in it ran.
+fn counts(folder: &Path, text: &str) -> Vec<String> {
+    let object = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let notes = object.filter(|path| path.extension().is_some_and(|end| end == "gcda"));
+    let notes = notes.collect::<Vec<_>>();
+    assert_eq!(notes.len(), 1, "the files of counts: {notes:?}");
+    run(Command::new("gcov").current_dir(folder).arg(&notes[0]));
+    let lines = std::fs::read_to_string(folder.join("covered.c.gcov")).unwrap();
+    let lines = lines.lines().filter(|line| line.contains(text));
+    lines.map(|line| line.split(':').next().unwrap().trim().to_owned()).collect()
+}
+
+#[test]
+fn the_coverage_of_tasks_is_there_when_the_pool_has_ended() {
+    if missing("gcc") || missing("gcov") {
+        return;
+    }
+    let archive: &[&str] = &["-l:libaiopool.a", "-ldl", "-lm"];
+    for (name, libraries) in [("shared", &["-laiopool"][..]), ("static", archive)] {
+        for end in ["free", "join"] {
+            let folder = build(&format!("{name}-{end}"), libraries);
+            let said = watched(&folder.join("covered"), &[end]);
+            assert_eq!(said, "covered: 45\n", "{name} {end}");
+            assert_eq!(counts(&folder, "int32_t sum = 0;"), ["1"], "{name} {end}");
+        }
+    }
+}
