@@ -22,6 +22,7 @@ mod publish;
 mod seen;
 mod shared;
 mod shared_bell;
+mod single;
 mod start;
 mod succession;
 mod viewers;

@@ -1,6 +1,5 @@
 //! What a pool's handles and its supervisor share.
 
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
@@ -15,8 +14,8 @@ use crate::sync::lock;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::forked;
 use crate::sys::own_fd::OwnFd;
+use crate::sys::thread;
 use crate::sys::timer::Timer;
-use crate::sys::{pidfd, requests, thread};
 use crate::task::{TaskError, WorkerExit};
 
 use super::notifier::Notifier;
@@ -78,7 +77,7 @@ pub(crate) struct Shared {
     changed: Condvar,
 }
 
-struct Lifecycle {
+pub(super) struct Lifecycle {
     stage: Stage,
     /// What ended the pool, where it was not its owner.
     reason: Option<Arc<Error>>,
@@ -90,14 +89,14 @@ struct Lifecycle {
     alarms: Vec<u64>,
     workers: Vec<WorkerInfo>,
     /// The process of a pool that never has another one.
-    single: Option<Single>,
+    pub(super) single: Option<Single>,
 }
 
 /// The process of a pool that never has another one.
 #[derive(Clone, Debug)]
 pub(crate) struct Single {
     pub(crate) pid: u32,
-    pidfd: Arc<OwnFd>,
+    pub(super) pidfd: Arc<OwnFd>,
     /// How it ended, if it has.
     pub(crate) exit: Option<WorkerExit>,
 }
@@ -343,40 +342,6 @@ impl Shared {
         next
     }
 
-    /// Returns the process of a pool that has but one; none in a forked child.
-    pub(crate) fn single(&self) -> Option<Single> {
-        if self.is_owner() { self.life().single.clone() } else { None }
-    }
-
-    /// Sends that process a signal. Does nothing if it is gone.
-    pub(crate) fn signal_single(&self, signal: i32) -> Result<()> {
-        self.check_process()?;
-        let Some(single) = self.single().filter(|single| single.exit.is_none()) else {
-            return Ok(());
-        };
-        let sent = match signal {
-            // Marked as the host's own: a worker treats another process's SIGTERM as a request.
-            libc::SIGTERM => requests::terminate(single.pidfd.as_fd()),
-            _ => pidfd::send_signal(single.pidfd.as_fd(), signal),
-        };
-        match sent {
-            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
-                Err(Error::system("send the process a signal", error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    pub(super) fn single_started(&self, pid: u32, pidfd: Arc<OwnFd>) {
-        self.life().single = Some(Single { pid, pidfd, exit: None });
-    }
-
-    pub(super) fn single_ended(&self, exit: WorkerExit) {
-        if let Some(single) = &mut self.life().single {
-            single.exit = Some(exit);
-        }
-    }
-
     /// Workers that are alive; none in a forked child.
     pub(crate) fn workers(&self) -> Vec<WorkerInfo> {
         if self.is_owner() { self.life().workers.clone() } else { Vec::new() }
@@ -531,7 +496,7 @@ impl Shared {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    fn life(&self) -> MutexGuard<'_, Lifecycle> {
+    pub(super) fn life(&self) -> MutexGuard<'_, Lifecycle> {
         lock(&self.life)
     }
 }

@@ -1,6 +1,7 @@
 //! The `aiopool` command: one file per subcommand.
 #![forbid(unsafe_code)]
 
+mod dashboard;
 mod engine;
 mod interrupt;
 mod nats;
@@ -32,6 +33,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bench(aiopool_bench::Args),
+    Dashboard(dashboard::Args),
     Jobs(nodes::JobArgs),
     Node(node::Args),
     Nodes(nodes::Args),
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Bench(args) => aiopool_bench::run(args),
+        Command::Dashboard(args) => dashboard::run(args),
         Command::Jobs(args) => nodes::run_jobs(args),
         Command::Node(args) => node::run(args),
         Command::Nodes(args) => nodes::run(args),

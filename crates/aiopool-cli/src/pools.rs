@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use aiopool::Snapshot;
 use aiopool::view::{Address, Observer, pools};
+use aiopool::{Histogram, Snapshot};
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
@@ -118,6 +118,18 @@ impl<'s> Rates<'s> {
         Some(self.of(worker.cpu_ns?, before) / 1e7)
     }
 
+    /// Returns how long the tasks ran, and how long they waited, that ended in between.
+    pub fn recent(&self, now: &Snapshot) -> (Histogram, Histogram) {
+        let (mut ran, mut waited) = (Histogram::default(), Histogram::default());
+        for function in &now.functions {
+            let known = self.before.functions.iter().find(|known| known.name == function.name);
+            let none = Histogram::default();
+            ran.merge(&function.ran.since(known.map_or(&none, |known| &known.ran)));
+            waited.merge(&function.waited.since(known.map_or(&none, |known| &known.waited)));
+        }
+        (ran, waited)
+    }
+
     /// Returns how much of a processor the host uses, in percent.
     pub fn host_cpu(&self, now: &Snapshot) -> f64 {
         let ns = |snapshot: &Snapshot| snapshot.pool.stats.host_cpu.as_nanos() as u64;
@@ -137,6 +149,8 @@ pub fn in_json(before: &Sample, now: &Sample) -> anyhow::Result<Value> {
     value["pool"]["ended_per_second"] = json!(rates.ended(&now.snapshot));
     value["pool"]["submitted_per_second"] = json!(rates.submitted(&now.snapshot));
     value["pool"]["host_cpu_percent"] = json!(rates.host_cpu(&now.snapshot));
+    let (ran, waited) = rates.recent(&now.snapshot);
+    value["pool"]["recent"] = json!({ "ran": ran, "waited": waited });
     for (at, worker) in now.snapshot.workers.iter().enumerate() {
         value["workers"][at]["cpu_percent"] = json!(rates.cpu(worker));
     }

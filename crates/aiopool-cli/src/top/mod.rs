@@ -21,6 +21,8 @@ use crate::interrupt;
 use crate::pools::{self, Asked, Sample};
 use model::{Model, Turn};
 
+pub use model::state as state_name;
+
 /// How often the screen looks whether a key, a signal or an answer has come.
 const TICK: Duration = Duration::from_millis(50);
 

@@ -1,5 +1,6 @@
 //! The command `aiopool` as its users type it.
 
+mod dashboard;
 mod family;
 mod faults;
 mod faulty_site;

@@ -1,0 +1,389 @@
+//! `aiopool dashboard` in a real browser, and scraped by a real Prometheus.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use aiopool::Pool;
+use serde_json::{Value, json};
+
+use crate::rig::{aiopool, run, scratch, signal, wait, wait_until};
+
+async fn double(x: u64) -> u64 {
+    x * 2
+}
+
+async fn sleep_for_ever(_: u64) -> u64 {
+    std::future::pending().await
+}
+
+async fn nasty(_: u64) -> Result<u64, String> {
+    Err("</script><script>document.title='hurt'</script>\u{1b}[2J".to_owned())
+}
+
+/// A running dashboard.
+struct Dashboard {
+    child: Child,
+    url: String,
+}
+
+impl Dashboard {
+    fn start(options: &[&str]) -> Self {
+        let mut command = aiopool(["dashboard", "--listen", "127.0.0.1:0"]);
+        let mut child = command.args(options).stdout(Stdio::piped()).spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        Self { child, url: url.trim().to_owned() }
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        self.get_as(path, None)
+    }
+
+    fn get_as(&self, path: &str, host: Option<&str>) -> (u16, String) {
+        let base = self.url.split('?').next().unwrap().trim_end_matches('/');
+        let authority = base.strip_prefix("http://").unwrap();
+        let mut stream = std::net::TcpStream::connect(authority).unwrap();
+        let host = host.unwrap_or(authority);
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+}
+
+impl Drop for Dashboard {
+    fn drop(&mut self) {
+        signal("TERM", self.child.id());
+        let status = wait(&mut self.child);
+        assert!(std::thread::panicking() || status.success(), "{status}");
+    }
+}
+
+/// Chromium without a window, spoken to over a pair of pipes.
+struct Browser {
+    child: Child,
+    to: std::fs::File,
+    from: BufReader<std::fs::File>,
+    session: Option<String>,
+    next: u64,
+    complaints: Vec<String>,
+    folder: PathBuf,
+}
+
+impl Browser {
+    /// `None` where there is no Chromium, which a test says.
+    fn start(name: &str) -> Option<Self> {
+        let found = Command::new("chromium").arg("--version").output();
+        if !found.is_ok_and(|found| found.status.success()) {
+            eprintln!("not tested: there is no chromium (Debian: chromium)");
+            return None;
+        }
+        let folder = scratch(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let pipes = ["to", "from"].map(|pipe| folder.join(pipe));
+        for pipe in &pipes {
+            let _ = std::fs::remove_file(pipe);
+            assert!(Command::new("mkfifo").arg(pipe).status().unwrap().success());
+        }
+        let line = "exec chromium --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage \
+            --no-first-run --hide-scrollbars --user-data-dir=\"$3\" --remote-debugging-pipe \
+            about:blank 3<\"$1\" 4>\"$2\" 2>/dev/null";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line, "sh"]).args(&pipes).arg(folder.join("profile"));
+        let child = shell.stdin(Stdio::null()).spawn().unwrap();
+        let to = std::fs::File::options().write(true).open(&pipes[0]).unwrap();
+        let from = BufReader::new(std::fs::File::open(&pipes[1]).unwrap());
+        let complaints = Vec::new();
+        Some(Self { child, to, from, session: None, next: 0, complaints, folder })
+    }
+
+    fn call(&mut self, method: &str, params: Value) -> Value {
+        self.next += 1;
+        let mut message = json!({ "id": self.next, "method": method, "params": params });
+        if let Some(session) = &self.session {
+            message["sessionId"] = json!(session);
+        }
+        self.to.write_all(message.to_string().as_bytes()).unwrap();
+        self.to.write_all(&[0]).unwrap();
+        loop {
+            let mut answer = Vec::new();
+            assert!(self.from.read_until(0, &mut answer).unwrap() > 0, "chromium has ended");
+            answer.pop();
+            let answer: Value = serde_json::from_slice(&answer).unwrap();
+            let method = answer["method"].as_str().unwrap_or_default();
+            let is_error = method == "Runtime.exceptionThrown"
+                || method == "Runtime.consoleAPICalled" && answer["params"]["type"] == "error"
+                || method == "Log.entryAdded" && answer["params"]["entry"]["level"] == "error";
+            if is_error {
+                self.complaints.push(answer.to_string());
+            }
+            if answer["id"] == self.next {
+                assert!(answer["error"].is_null(), "{answer}");
+                return answer["result"].clone();
+            }
+        }
+    }
+
+    fn open(&mut self, url: &str) {
+        let target = self.call("Target.createTarget", json!({ "url": "about:blank" }));
+        let attach = json!({ "targetId": target["targetId"], "flatten": true });
+        let session = self.call("Target.attachToTarget", attach);
+        self.session = Some(session["sessionId"].as_str().unwrap().to_owned());
+        for domain in ["Page", "Runtime", "Log"] {
+            self.call(&format!("{domain}.enable"), json!({}));
+        }
+        self.size(1100, 760);
+        self.call("Page.navigate", json!({ "url": url }));
+    }
+
+    fn size(&mut self, width: u32, height: u32) {
+        let metrics =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.call("Emulation.setDeviceMetricsOverride", metrics);
+    }
+
+    fn colours(&mut self, scheme: &str) {
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        self.call("Emulation.setEmulatedMedia", json!({ "features": features }));
+    }
+
+    fn value(&mut self, expression: &str) -> Value {
+        let evaluated = self
+            .call("Runtime.evaluate", json!({ "expression": expression, "returnByValue": true }));
+        evaluated["result"]["value"].clone()
+    }
+
+    fn wait_for(&mut self, expression: &str) {
+        let begun = Instant::now();
+        while self.value(expression) != true {
+            if begun.elapsed() > Duration::from_secs(60) {
+                let text = self.value("document.body.innerText");
+                panic!("{expression} does not become true on:\n{}", text.as_str().unwrap_or("?"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn picture(&mut self, path: &Path) {
+        let picture = self.call("Page.captureScreenshot", json!({ "format": "png" }));
+        std::fs::write(path, decoded(picture["data"].as_str().unwrap())).unwrap();
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        signal("KILL", self.child.id());
+        wait(&mut self.child);
+        // Its other processes end with it, and may still write.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Base64, as browsers write it.
+fn decoded(text: &str) -> Vec<u8> {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bytes = Vec::new();
+    let (mut bits, mut held) = (0_u32, 0);
+    for letter in text.bytes().take_while(|&letter| letter != b'=') {
+        let six = LETTERS.iter().position(|&known| known == letter).unwrap() as u32;
+        (bits, held) = (bits << 6 | six, held + 6);
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held) as u8);
+        }
+    }
+    bytes
+}
+
+#[test]
+fn the_page_shows_a_known_load_and_a_killed_worker() {
+    let Some(mut browser) = Browser::start("browser") else { return };
+    let pool = Pool::builder().name("cli-page").processes(3).queues(1).build().unwrap();
+    assert_eq!(pool.map(double, 0..1234).into_blocking_iter().count(), 1234);
+    pool.try_apply(nasty, 1).wait().unwrap_err();
+    let held: Vec<_> = (0..4).map(|i| pool.apply(sleep_for_ever, i)).collect();
+    wait_until("all run", || pool.stats().running == 4);
+    let dashboard = Dashboard::start(&[]);
+    browser.open(&dashboard.url);
+    let key = format!("{}.", std::process::id());
+    // Other tests of this program have pools, too.
+    browser.wait_for(&format!(
+        "(last?.pools ?? []).some(p => p.pool.name === 'cli-page' && p.key.startsWith('{key}'))"
+    ));
+    browser.value(
+        "{ const p = last.pools.find(p => p.pool.name === 'cli-page'); \
+         $('choice').value = p.key; $('choice').dispatchEvent(new Event('change')); true }",
+    );
+    let number = |browser: &mut Browser, id: &str| {
+        browser.value(&format!("$('n-{id}').textContent")).as_str().unwrap().to_owned()
+    };
+    assert_eq!(number(&mut browser, "submitted"), "1239");
+    assert_eq!(number(&mut browser, "ok"), "1234");
+    assert_eq!(number(&mut browser, "failed"), "1");
+    assert_eq!(number(&mut browser, "running"), "4");
+    assert_eq!(number(&mut browser, "workers"), "3 of 3");
+    browser.wait_for("$('functions').innerText.includes('double')");
+    assert_eq!(browser.value("$('workers').rows.length"), 4, "a head and three workers");
+    // A load that changes while the page is open.
+    for _ in 0..8 {
+        assert_eq!(pool.map(double, 0..500).into_blocking_iter().count(), 500);
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    browser.wait_for("$('n-ok').textContent === '5234'");
+    // The numbers of a worker's death are there within a second of it, as the page's own clock
+    // says: the event's age when it was first drawn.
+    let victim = pool.worker_pids()[0];
+    assert!(signal("KILL", victim));
+    browser.wait_for("$('events').innerText.includes('was killed by signal 9')");
+    let seen = browser.value(
+        "last.pools.find(p => p.key === chosen).events.find(e => e.kind === 'death').age_ns",
+    );
+    eprintln!("the death was on the page after {} ms", seen.as_u64().unwrap() / 1_000_000);
+    browser.wait_for(&format!("!$('workers').innerText.includes('{victim}')"));
+    browser.wait_for("$('n-workers').textContent === '3 of 3'");
+    if let Some(folder) = std::env::var_os("AIOPOOL_PICTURES") {
+        browser.picture(&Path::new(&folder).join("dashboard.png"));
+        browser.colours("dark");
+        browser.wait_for("matchMedia('(prefers-color-scheme: dark)').matches");
+    }
+    // On a phone nothing is wider than the screen; tables scroll by themselves.
+    browser.size(390, 800);
+    browser.wait_for("innerWidth === 390 && document.documentElement.scrollWidth <= 390");
+    if let Some(folder) = std::env::var_os("AIOPOOL_PICTURES") {
+        std::thread::sleep(Duration::from_millis(600));
+        browser.picture(&Path::new(&folder).join("dashboard-phone.png"));
+    }
+    assert_eq!(browser.value("document.title"), "aiopool", "a text became code");
+    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+    drop((held, pool));
+    browser.wait_for("!last.pools.some(p => p.pool.name === 'cli-page')");
+    drop(dashboard);
+}
+
+#[test]
+fn only_this_machine_or_the_token_reads_it() {
+    let open = Dashboard::start(&[]);
+    assert_eq!(open.get("/").0, 200);
+    assert_eq!(open.get_as("/", Some("evil.example")).0, 403);
+    assert_eq!(open.get("/metrics").0, 404, "not asked for");
+    let locked = Dashboard::start(&["--token", "correct-horse"]);
+    assert!(locked.url.ends_with("?token=correct-horse"), "{}", locked.url);
+    assert_eq!(locked.get("/").0, 403);
+    assert_eq!(locked.get("/?token=correct-hors").0, 403);
+    assert_eq!(locked.get("/?token=correct-horse").0, 200);
+    let refused = run(&mut aiopool(["dashboard", "--listen", "0.0.0.0:0"]));
+    assert_eq!(refused.code(), Some(1));
+    assert!(refused.stderr.contains("--token"), "{}", refused.stderr);
+}
+
+#[test]
+fn pools_are_there_for_scripts() {
+    let pool = Pool::builder().name("cli-script").processes(1).build().unwrap();
+    assert_eq!(pool.map(double, 0..10).into_blocking_iter().count(), 10);
+    let dashboard = Dashboard::start(&[]);
+    let (status, body) = dashboard.get("/pools");
+    assert_eq!(status, 200);
+    let all: Value = serde_json::from_str(&body).unwrap();
+    let ours = all["pools"].as_array().unwrap().iter().find(|p| p["pool"]["name"] == "cli-script");
+    assert_eq!(ours.unwrap()["pool"]["ok"], 10, "{body}");
+    drop(pool);
+}
+
+#[test]
+fn prometheus_scrapes_the_metrics() {
+    let pool = Pool::builder().name("cli-prom").processes(2).build().unwrap();
+    assert_eq!(pool.map(double, 0..321).into_blocking_iter().count(), 321);
+    pool.try_apply(nasty, 1).wait().unwrap_err();
+    let dashboard = Dashboard::start(&["--metrics"]);
+    let (status, text) = dashboard.get("/metrics");
+    assert_eq!(status, 200);
+    assert!(text.contains("pool=\"cli-prom\"") && !text.contains('\u{1b}'), "{text}");
+    if Command::new("prometheus").arg("--version").output().is_err() {
+        eprintln!("not tested: there is no prometheus (Debian: prometheus)");
+        return;
+    }
+    let mut checked = Command::new("promtool");
+    checked.args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut checked = checked.stdout(Stdio::piped()).spawn().unwrap();
+    checked.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let said = checked.wait_with_output().unwrap();
+    let complaints = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.status.success() && complaints.is_empty(), "{complaints}");
+    let folder = scratch("prometheus");
+    std::fs::create_dir_all(&folder).unwrap();
+    let target = dashboard.url.strip_prefix("http://").unwrap().trim_end_matches('/');
+    let config = folder.join("prometheus.yml");
+    let jobs = format!(
+        "scrape_configs:\n- job_name: aiopool\n  scrape_interval: 1s\n  static_configs:\n  \
+         - targets: ['{target}']\n"
+    );
+    std::fs::write(&config, jobs).unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut server = Command::new("prometheus")
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let prometheus = Ask(port);
+    let own = format!("pool=\"cli-prom\",host_pid=\"{}\"", std::process::id());
+    wait_until("prometheus has scraped", || {
+        prometheus.value(&format!("aiopool_tasks_total{{{own},outcome=\"ok\"}}")) == Some(321.0)
+    });
+    let count = format!("aiopool_task_run_seconds_count{{{own},function=~\".*double\"}}");
+    assert_eq!(prometheus.value(&count), Some(321.0));
+    let quantile = format!(
+        "histogram_quantile(0.99, aiopool_task_run_seconds_bucket{{{own},function=~\".*double\"}})"
+    );
+    assert!(prometheus.value(&quantile) > Some(0.0));
+    assert_eq!(prometheus.value(&format!("sum(aiopool_workers{{{own}}})")), Some(2.0));
+    signal("TERM", server.id());
+    wait(&mut server);
+    std::fs::remove_dir_all(folder).unwrap();
+    drop(pool);
+}
+
+/// A Prometheus that is asked, on that port.
+struct Ask(u16);
+
+impl Ask {
+    fn value(&self, query: &str) -> Option<f64> {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.0)).ok()?;
+        let query: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let request =
+            format!("GET /api/v1/query?query={query} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+        body["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+    }
+}
+
+#[test]
+fn the_grafana_dashboard_asks_for_metrics_that_there_are() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/grafana.json");
+    let dashboard: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let pool = Pool::builder().name("cli-grafana").processes(1).build().unwrap();
+    assert_eq!(pool.map(double, 0..10).into_blocking_iter().count(), 10);
+    let text = Dashboard::start(&["--metrics"]).get("/metrics").1;
+    let mut asked = 0;
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let query = target["expr"].as_str().unwrap();
+            let names = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            for name in names.filter(|name| name.starts_with("aiopool_")) {
+                assert!(text.contains(&format!("\n{name}{{")), "{name} is no metric: {query}");
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked > 8, "{asked} names");
+    drop(pool);
+}
