@@ -17,6 +17,8 @@ pub(crate) struct Allocator {
     free: Vec<Vec<u32>>,
     /// Which chunks the system has reserved, one bit each.
     reserved: Vec<u64>,
+    /// By unit: 0, or 1 and the order of the block that begins there and is handed out.
+    handed_out: Vec<u8>,
     /// Blocks that are in use, in bytes.
     used: usize,
     len: usize,
@@ -42,7 +44,10 @@ impl Allocator {
         let orders = (len / MIN_BLOCK).ilog2() as usize;
         let mut free = vec![Vec::new(); orders + 1];
         free[orders].push(0);
-        Self { free, reserved: vec![0; (len / CHUNK).div_ceil(64)], used: 0, len, mergeable: false }
+        let reserved = vec![0; (len / CHUNK).div_ceil(64)];
+        // Zeros that take no memory before a block begins there.
+        let handed_out = vec![0; len / MIN_BLOCK];
+        Self { free, reserved, handed_out, used: 0, len, mergeable: false }
     }
 
     /// Returns the arena's length in bytes.
@@ -86,23 +91,33 @@ impl Allocator {
             self.mergeable = true;
             return Err(AllocError::Reserve(error));
         }
+        self.handed_out[unit as usize] = order as u8 + 1;
         self.used += block.size();
         Ok(block)
     }
 
-    /// Returns whether `block` can be one that is handed out: the check of what another process
-    /// names.
-    pub(crate) fn may_have_given(&self, block: Block) -> bool {
-        block.holds(0, self.len)
-            && block.unit().is_multiple_of(1 << block.order())
-            && block.size() <= self.used
-    }
-
-    /// Frees `block`, which `allocate` gave and which is no longer used.
-    pub(crate) fn free(&mut self, block: Block) {
+    /// Frees `block`, which is no longer used. False if it is not handed out, so that nothing has
+    /// changed: another process may name any block.
+    pub(crate) fn free(&mut self, block: Block) -> bool {
+        if !self.take_back(block) {
+            return false;
+        }
         self.free[block.order() as usize].push(block.unit());
         self.used -= block.size();
         self.mergeable = true;
+        true
+    }
+
+    /// Keeps `block`, which was handed out, in use for good.
+    pub(crate) fn keep(&mut self, block: Block) {
+        self.take_back(block);
+    }
+
+    /// Forgets that `block` is handed out. False if it is not.
+    fn take_back(&mut self, block: Block) -> bool {
+        let of_unit = self.handed_out.get_mut(block.unit() as usize);
+        let is_out = of_unit.filter(|order| u32::from(**order) == block.order() + 1);
+        is_out.map(|order| *order = 0).is_some()
     }
 
     /// Takes a unit of `order`, splitting the smallest larger one if need be.
@@ -173,7 +188,7 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let pick = (seed >> 33) as usize;
             if pick.is_multiple_of(3) && !live.is_empty() {
-                arena.free(live.swap_remove(pick % live.len()));
+                assert!(arena.free(live.swap_remove(pick % live.len())));
             } else if let Ok(block) = arena.allocate(1 << (pick % 21), no_reserve) {
                 let (start, end) = (block.offset(), block.offset() + block.size());
                 assert!(end <= arena.len());
@@ -184,7 +199,7 @@ mod tests {
                 live.push(block);
             }
         }
-        live.drain(..).for_each(|block| arena.free(block));
+        live.drain(..).for_each(|block| assert!(arena.free(block)));
         assert_eq!(arena.used(), 0);
         assert!(
             arena.allocate(arena.len(), no_reserve).is_ok(),
@@ -209,6 +224,30 @@ mod tests {
         assert!(matches!(arena.allocate(1, no_reserve), Err(AllocError::Full)));
         arena.free(all);
         assert!(arena.allocate(1, no_reserve).is_ok());
+    }
+
+    #[test]
+    fn a_block_that_is_not_handed_out_is_not_freed() {
+        let mut arena = Allocator::new(CHUNK);
+        let kept = arena.allocate(1, no_reserve).unwrap();
+        arena.keep(kept);
+        let blocks: Vec<Block> =
+            (0..50).map(|n| arena.allocate(1 << (n % 13), no_reserve).unwrap()).collect();
+        let used = arena.used();
+        let is_out = |block: Block| blocks.contains(&block);
+        // Each word with one bit changed, and some others.
+        let near = blocks.iter().flat_map(|block| (0..32).map(|bit| block.bits() ^ 1 << bit));
+        for word in near.chain(0..100_000).chain([kept.bits(), u32::MAX]) {
+            let block = Block::from_bits(word);
+            if !is_out(block) {
+                assert!(!arena.free(block), "{block:?}");
+            }
+        }
+        assert_eq!(arena.used(), used);
+        for &block in &blocks {
+            assert!(arena.free(block) && !arena.free(block), "{block:?} is freed once");
+        }
+        assert_eq!(arena.used(), kept.size());
     }
 
     #[test]

@@ -16,7 +16,8 @@ const MAGIC: u64 = u64::from_le_bytes(*b"aiopool\0");
 /// 2: the attention word counts the audit's questions beside the calls.
 /// 3: a call says how many attempts were made, a report whose future is polled, a record how far
 /// its task is.
-pub(crate) const LAYOUT_VERSION: u64 = 3;
+/// 4: host and workers say on which processors they run.
+pub(crate) const LAYOUT_VERSION: u64 = 4;
 
 /// Writes the header of a new region.
 pub(super) fn write(region: &Region, shape: Shape) {

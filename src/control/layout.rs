@@ -33,6 +33,7 @@ pub(super) struct Layout {
     pub(super) host_flag: usize,
     pub(super) sleepers: usize,
     pub(super) searchers: usize,
+    pub(super) processors: usize,
     pub(super) attention: usize,
     pub(super) report: usize,
     pub(super) rings: usize,
@@ -81,6 +82,7 @@ impl Shape {
         let host_flag = part(LINE);
         let sleepers = part(self.set_words() * 8);
         let searchers = part(self.set_words() * 8);
+        let processors = part((1 + slots) * 8);
         let attention = part(slots * LINE);
         let report = part(slots * LINE);
         let rings = part(classes * self.capacity as usize * 8);
@@ -93,6 +95,7 @@ impl Shape {
             host_flag,
             sleepers,
             searchers,
+            processors,
             attention,
             report,
             rings,

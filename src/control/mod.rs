@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
-use crate::doorbell::{Attention, HostFlag, SlotSet, WorkerBells};
+use crate::doorbell::{Attention, HostFlag, Processors, SlotSet, WorkerBells};
 use crate::ring::{TaskRing, has_task};
 use crate::shm::Region;
 use crate::sync::atomic::AtomicU64;
@@ -51,6 +51,7 @@ pub(crate) enum Part {
     HostFlag,
     Sleepers,
     Searchers,
+    Processors,
     Attention,
     Report,
     Rings,
@@ -62,12 +63,13 @@ pub(crate) enum Part {
 #[cfg(any(test, aiopool_fuzz))]
 impl Part {
     /// Those that are no records.
-    pub(crate) const BEFORE_RECORDS: [Self; 10] = [
+    pub(crate) const BEFORE_RECORDS: [Self; 11] = [
         Self::Header,
         Self::Heads,
         Self::HostFlag,
         Self::Sleepers,
         Self::Searchers,
+        Self::Processors,
         Self::Attention,
         Self::Report,
         Self::Rings,
@@ -189,6 +191,14 @@ impl Control {
         WorkerBells::new(set(self.layout.sleepers), set(self.layout.searchers))
     }
 
+    /// Returns the words that say where host and workers run.
+    #[inline]
+    pub(crate) fn processors(&self) -> Processors<'_> {
+        let slots = self.shape.slots as usize;
+        let sleepers = SlotSet::new(self.words(self.layout.sleepers, self.shape.set_words()));
+        Processors::new(self.words(self.layout.processors, 1 + slots), sleepers)
+    }
+
     /// Returns the word in which the host calls the worker in `slot`.
     #[inline]
     pub(crate) fn attention(&self, slot: usize) -> Attention<'_> {
@@ -208,6 +218,12 @@ impl Control {
         Report::new(self.words(start, layout::LINE / 8))
     }
 
+    /// Returns the word in which the worker in `slot` says how far it is, for tests that damage it.
+    #[cfg(test)]
+    pub(crate) fn phase_word(&self, slot: usize) -> &AtomicU64 {
+        self.word(self.layout.report + self.slot(slot) * layout::LINE)
+    }
+
     /// Every word of the region, for tests that damage it.
     #[cfg(any(test, aiopool_fuzz))]
     pub(crate) fn all_words(&self) -> &[AtomicU64] {
@@ -223,7 +239,8 @@ impl Control {
             Part::Heads => (at.heads, at.host_flag),
             Part::HostFlag => (at.host_flag, at.sleepers),
             Part::Sleepers => (at.sleepers, at.searchers),
-            Part::Searchers => (at.searchers, at.attention),
+            Part::Searchers => (at.searchers, at.processors),
+            Part::Processors => (at.processors, at.attention),
             Part::Attention => (at.attention, at.report),
             Part::Report => (at.report, at.rings),
             Part::Rings => (at.rings, at.lanes),
@@ -292,6 +309,7 @@ mod tests {
                         (at.host_flag, 8),
                         (at.sleepers, shape.set_words() * 8),
                         (at.searchers, shape.set_words() * 8),
+                        (at.processors, (1 + slots as usize) * 8),
                         (at.attention, slots as usize * layout::LINE),
                         (at.report, slots as usize * layout::LINE),
                         (at.rings, classes as usize * n * 8),

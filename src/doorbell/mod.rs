@@ -10,6 +10,7 @@ mod host_flag;
 #[cfg(all(test, aiopool_loom))]
 mod model;
 mod parked;
+mod processors;
 mod ready;
 mod room;
 mod slot_set;
@@ -21,6 +22,7 @@ pub(crate) use attention::Attention;
 pub(crate) use drain_baton::DrainBaton;
 pub(crate) use host_flag::{Armed, HostFlag};
 pub(crate) use parked::Parked;
+pub(crate) use processors::Processors;
 pub(crate) use ready::ReadySet;
 pub(crate) use room::Room;
 pub(crate) use slot_set::SlotSet;

@@ -102,6 +102,8 @@ struct QueueState {
     heads: [u64; MAX_CLASSES],
     receivers: Receivers,
     room: Room,
+    /// Why there is no worker and never will be, where that is so.
+    orphaned: Option<String>,
     pending: usize,
 }
 
@@ -131,6 +133,7 @@ impl HostQueue {
             heads: [0; MAX_CLASSES],
             receivers: Receivers::new(Arc::clone(&times)),
             room: Room::default(),
+            orphaned: None,
             pending: 0,
         };
         let lanes = (0..shape.slots).map(|_| Lane::new()).collect();
@@ -182,6 +185,15 @@ impl HostQueue {
     /// record a submitter may wait for.
     pub(crate) fn has_records_out(&self) -> bool {
         self.out.load(Ordering::Relaxed) > 0
+    }
+
+    /// Returns whether a worker of this queue may be running beside the caller, which waits on
+    /// processor `own` from now on.
+    pub(crate) fn may_worker_run(&self, own: Option<u32>) -> bool {
+        let state = self.lock();
+        let processors = state.control.processors();
+        processors.set_host(own);
+        processors.may_worker_run(own)
     }
 
     /// Returns whether a submitter waits for a record.

@@ -95,10 +95,14 @@ impl HostQueue {
         held_any
     }
 
-    /// Ends every pending task with the death of `dead`, the only worker that the pool was to have.
+    /// Ends every pending task with the death of `dead`, the only worker that the pool was to have,
+    /// and refuses those that are still to come.
     pub(crate) fn lose_all(&self, dead: &DeadWorker) {
         let mut deliveries = Deliveries::default();
         let mut state = self.lock();
+        let DeadWorker { pid, exit, .. } = dead;
+        state.orphaned = Some(format!("the only one (pid {pid}) {exit}, and it is not replaced"));
+        let woken = state.room.close();
         for index in 0..state.entries.len() {
             if let Some(pending) = state.take_pending(index) {
                 let error = self.lost(&pending, dead, Lost::UNSTARTED);
@@ -107,7 +111,13 @@ impl HostQueue {
         }
         self.note_pending(&state);
         drop(state);
+        woken.into_iter().for_each(Waker::wake);
         self.deliver(&mut deliveries);
+    }
+
+    /// Returns whether the worker in `slot` has tasks, which only one that is ready has.
+    pub(crate) fn has_tasks_of(&self, slot: usize) -> bool {
+        !self.lock().owned_by(slot).is_empty()
     }
 
     /// Prepares `slot` for a new incarnation with its result arena. Returns the positions at which
@@ -122,6 +132,7 @@ impl HostQueue {
         control.lent(slot).store(0, Ordering::Relaxed);
         control.report(slot).reset(lane.handback.position());
         self.done[slot].store(0, Ordering::Relaxed);
+        control.processors().set_worker(slot, None);
         let starts = (lane.reader.position(), lane.handback.position());
         self.release(lanes);
         starts

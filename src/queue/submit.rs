@@ -316,6 +316,9 @@ impl QueueState {
     /// Returns a free record for a new task.
     #[inline]
     fn take_free(&mut self) -> Result<u32> {
+        if let Some(reason) = &self.orphaned {
+            return Err(Error::NoWorkers(reason.clone()));
+        }
         if self.room.is_closed() {
             return Err(Error::Closed);
         }

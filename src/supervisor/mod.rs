@@ -37,7 +37,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::control::Phase;
 use crate::error::Error;
 use crate::launch::{ForkOrder, Launcher, ZygoteReport};
 use crate::logs::Reader;
@@ -48,6 +47,7 @@ use crate::stats::Page;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::own_fd::{OwnFd, TAKEN};
 use crate::sys::poll::{PollFd, PollSet};
+use crate::sys::thread;
 use crate::table::{Owner, WorkerId};
 use crate::task::LossCause;
 use crate::view::{Kind, Listener};
@@ -138,7 +138,8 @@ impl Supervisor {
         };
         let thread = std::thread::Builder::new()
             .name("aiopool-supervisor".to_owned())
-            .spawn(move || supervisor.run())?;
+            .spawn(move || supervisor.run())
+            .map_err(thread::named)?;
         handle_goes_to.set_thread(thread);
         Ok(())
     }
@@ -324,34 +325,6 @@ impl Supervisor {
             })
             .collect();
         self.shared.set_workers(workers);
-    }
-
-    /// Takes note of workers that are ready or retiring.
-    fn read_phases(&mut self, now: u64) {
-        let mut proved = false;
-        let Crew { seats, slots } = &mut self.crew;
-        for worker in slots.iter_mut().flatten().filter_map(|slot| slot.worker.as_mut()) {
-            let queue = &self.shared.queues[usize::from(worker.id.queue)];
-            let phase = queue.control().report(usize::from(worker.id.slot)).phase();
-            let seat = &mut seats[worker.seat as usize];
-            if matches!(phase, Some(Phase::Ready | Phase::Retiring | Phase::Leaving))
-                && !worker.ready
-            {
-                worker.ready = true;
-                seat.proved();
-                proved = true;
-            }
-            if matches!(phase, Some(Phase::Retiring | Phase::Leaving)) && !worker.retiring {
-                worker.retiring = true;
-                if self.shared.plan.replaces {
-                    seat.vacate(now);
-                }
-            }
-        }
-        if proved {
-            self.init_failures = 0;
-            self.zygote.proved();
-        }
     }
 
     fn expire_timers(&mut self, now: u64) {

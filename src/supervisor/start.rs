@@ -1,20 +1,58 @@
-//! The limit on a worker's start: from its order to the moment at which it can take tasks.
+//! A worker's start, from its order to the moment at which it can take tasks, and its limit.
 #![forbid(unsafe_code)]
 
 use std::io::Write;
 use std::time::Duration;
 
+use crate::control::Phase;
 use crate::launch::StartMethod;
 use crate::table::WorkerId;
 use crate::task::LossCause;
 
 use super::Supervisor;
+use super::crew::Crew;
 
 /// A start that takes longer is reported once. Most take milliseconds, but a worker that imports a
 /// large library or loads a model takes seconds, and its user should know what the pool waits for.
 const SLOW: Duration = Duration::from_secs(5);
 
 impl Supervisor {
+    /// Takes note of workers that are ready or retiring.
+    pub(super) fn read_phases(&mut self, now: u64) {
+        let mut proved = false;
+        let mut damaged = Vec::new();
+        let Crew { seats, slots } = &mut self.crew;
+        for worker in slots.iter_mut().flatten().filter_map(|slot| slot.worker.as_mut()) {
+            let WorkerId { queue, slot, .. } = worker.id;
+            let control = self.shared.queues[usize::from(queue)].control();
+            let report = control.report(usize::from(slot));
+            let phase = report.phase();
+            if phase.is_none() {
+                // Perhaps another worker's doing, which would do it to each replacement.
+                damaged.push((queue, format!("no phase in the report of slot {slot}")));
+            }
+            let seat = &mut seats[worker.seat as usize];
+            // Its phase may have been overwritten before this reading.
+            let is_ready = matches!(phase, Some(Phase::Ready | Phase::Retiring | Phase::Leaving));
+            if (is_ready || report.has_completed()) && !worker.ready {
+                worker.ready = true;
+                seat.proved();
+                proved = true;
+            }
+            if matches!(phase, Some(Phase::Retiring | Phase::Leaving)) && !worker.retiring {
+                worker.retiring = true;
+                if self.shared.plan.replaces {
+                    seat.vacate(now);
+                }
+            }
+        }
+        if proved {
+            self.init_failures = 0;
+            self.zygote.proved();
+        }
+        damaged.into_iter().for_each(|(queue, what)| self.condemn(usize::from(queue), what));
+    }
+
     /// Reports workers that are slow to start, and has those killed that are past the limit.
     pub(super) fn limit_starts(&mut self, now: u64) {
         if self.kill_at.is_some() {
@@ -25,6 +63,14 @@ impl Supervisor {
         for worker in self.crew.starting_mut() {
             let Some(process) = &worker.process else { continue };
             let since = Duration::from_nanos(now.saturating_sub(worker.ordered_ns));
+            let WorkerId { queue, slot, .. } = worker.id;
+            if since >= SLOW.min(limit)
+                && self.shared.queues[usize::from(queue)].has_tasks_of(usize::from(slot))
+            {
+                // Its phase was overwritten before it was read.
+                worker.ready = true;
+                continue;
+            }
             if since >= limit {
                 let text = format!(
                     "worker {} (pid {}) could take no task within {limit:?}: {}; a start that \

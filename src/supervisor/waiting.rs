@@ -22,7 +22,7 @@ use crate::sync::{SpinPolicy, lock};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::eventfd::EventFd;
 use crate::sys::poll::{PollFd, poll};
-use crate::sys::{epoll, quiet};
+use crate::sys::{cpus, epoll, quiet};
 
 thread_local! {
     /// What this thread has learned from its waits for single outcomes.
@@ -62,13 +62,22 @@ fn look<T>(
     if let Some(found) = check(false) {
         return Some(found);
     }
-    if !spin.should_spin() {
+    if !shared.may_worker_run() || !spin.should_spin() {
         return None;
     }
     spin.spin(monotonic_ns, shared.plan.worker.crowded, check).map(|(found, _)| found)
 }
 
 impl Shared {
+    /// The caller is about to wait: returns whether a worker may be running meanwhile, and tells
+    /// the workers where the caller is.
+    pub(crate) fn may_worker_run(&self) -> bool {
+        let own = cpus::current();
+        let queues = self.queues.iter().filter(|queue| queue.has_records_out());
+        // Each is asked: all of them learn where the caller is.
+        queues.filter(|queue| queue.may_worker_run(own)).count() > 0
+    }
+
     /// After the caller's waker is in place: has it woken when something comes. `Ready` if
     /// something has come meanwhile.
     pub(crate) fn poll_wait<T>(self: &Arc<Self>, mut done: impl FnMut() -> Option<T>) -> Poll<T> {

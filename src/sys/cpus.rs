@@ -26,6 +26,14 @@ fn affinity() -> io::Result<usize> {
     Ok(Mask::of_this_thread()?.processors().len())
 }
 
+/// Returns the number of the processor that the calling thread runs on; no system call where the C
+/// library has it from the kernel.
+#[inline]
+pub(crate) fn current() -> Option<u32> {
+    // SAFETY: takes nothing.
+    u32::try_from(unsafe { libc::sched_getcpu() }).ok()
+}
+
 /// A set of processors, as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mask(Vec<u64>);
@@ -129,6 +137,7 @@ mod tests {
         let last = *before.processors().last().unwrap();
         Mask::single(last).apply().unwrap();
         assert_eq!(Mask::of_this_thread().unwrap().processors(), [last]);
+        assert_eq!(current(), Some(last as u32));
         before.apply().unwrap();
         assert_eq!(Mask::of_this_thread().unwrap().processors(), before.processors());
     }

@@ -45,7 +45,8 @@ pub(crate) fn spawn(
             arguments.as_ptr().cast(),
             environment.as_ptr().cast(),
         )
-    })?;
+    })
+    .map_err(|error| super::named("clone3, clone or execve", error))?;
     Ok(pid as u32)
 }
 

@@ -17,7 +17,7 @@ pub(crate) fn open_directory(path: impl AsRef<Path>) -> io::Result<OwnedFd> {
 
 /// Tells the file behind a path from every other.
 pub(crate) fn identity(path: impl AsRef<Path>) -> io::Result<(u64, u64)> {
-    let file = std::fs::metadata(path)?;
+    let file = std::fs::metadata(path).map_err(|error| super::named("statx", error))?;
     Ok((file.dev(), file.ino()))
 }
 

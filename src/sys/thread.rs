@@ -35,6 +35,11 @@ pub(crate) fn has_others() -> bool {
     })
 }
 
+/// Says what the system has refused where a thread could not be started.
+pub(crate) fn named(error: std::io::Error) -> std::io::Error {
+    super::named("clone3 or clone", error)
+}
+
 unsafe extern "C" {
     fn pthread_setcancelstate(state: c_int, before: *mut c_int) -> c_int;
 }

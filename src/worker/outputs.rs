@@ -97,6 +97,7 @@ impl Outputs {
     pub(super) fn set_aside(&self, len: usize) -> io::Result<(Block, Region)> {
         let mut arena = self.lock();
         let block = arena.allocate(len).map_err(|error| io::Error::other(format!("{error:?}")))?;
+        arena.allocator.keep(block);
         arena.set_aside += block.size();
         Ok((block, Region::open(arena.region.as_fd().try_clone_to_owned()?)?))
     }
@@ -107,9 +108,9 @@ impl Outputs {
         arena.handback.say(arena.control.report(arena.slot).handback_taken());
     }
 
-    /// Frees a block that the host never saw.
+    /// Frees a block that the host never saw, unless a false word of the hand-back lane did so.
     pub(crate) fn discard(&self, block: Block) {
-        self.lock().allocator.free(block);
+        let _ = self.lock().allocator.free(block);
     }
 
     fn lock(&self) -> MutexGuard<'_, Arena> {
@@ -124,11 +125,10 @@ impl Arena {
         while let Some(block) = self.handback.take(control.handback(self.slot), taken) {
             // A3: dies here → as A1; the host's next position is sent with the next fork order.
             crash::here(Point::A3);
-            if !self.allocator.may_have_given(block) {
+            if !self.allocator.free(block) {
                 self.handback.refuse(taken);
                 break;
             }
-            self.allocator.free(block);
         }
         if u32::try_from(len).is_err() {
             // A record says the length in 32 bits.

@@ -249,7 +249,10 @@ impl<'e> Root<'e> {
 
     /// Spins for work, with nothing in flight. True if there may be some.
     fn search(&mut self) -> bool {
-        if self.slots.in_flight() > 0 || !self.can_take() || !self.spin.worth_it() {
+        if self.slots.in_flight() > 0 || !self.can_take() {
+            return false;
+        }
+        if !self.engine.may_host_run() || !self.spin.worth_it() {
             return false;
         }
         if !self.engine.start_search(self.spin.searchers()) {

@@ -3,6 +3,7 @@
 
 mod clock;
 mod isolation;
+mod profiles;
 mod regions;
 mod resources;
 mod rig;

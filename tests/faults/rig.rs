@@ -11,7 +11,8 @@ use aiopool::{Pool, TaskError, WorkerLost};
 /// Names the test in the environment of its process, and so in that of every process it makes.
 const VARIABLE: &str = "AIOPOOL_FAULT";
 /// The modules with tests that run alone.
-const MODULES: [&str; 6] = ["clock", "isolation", "regions", "resources", "signals", "tasks"];
+const MODULES: [&str; 7] =
+    ["clock", "isolation", "profiles", "regions", "resources", "signals", "tasks"];
 /// Names the case.
 const CASE: &str = "AIOPOOL_FAULT_CASE";
 /// Far longer than any of these tests takes on a loaded machine.
@@ -217,6 +218,37 @@ pub fn answer(calls: &[i64], errno: i32) -> Result<(), seccompiler::Error> {
     let arch = std::env::consts::ARCH.try_into()?;
     let action = seccompiler::SeccompAction::Errno(errno as u32);
     let allow = seccompiler::SeccompAction::Allow;
+    let filter: seccompiler::BpfProgram =
+        seccompiler::SeccompFilter::new(rules, allow, action, arch)?.try_into()?;
+    seccompiler::apply_filter_all_threads(&filter)
+}
+
+/// From now on this system call answers `errno` where its argument has one of the bits of `mask`,
+/// as [`answer`] has it.
+///
+/// # Errors
+///
+/// As [`answer`].
+pub fn answer_where(
+    call: i64,
+    argument: u8,
+    mask: u64,
+    errno: i32,
+) -> Result<(), seccompiler::Error> {
+    use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition};
+    // A rule for each bit: any of them is enough.
+    let bits = (0..32).map(|bit| 1_u64 << bit).filter(|bit| mask & bit != 0);
+    let rules: Result<Vec<_>, seccompiler::BackendError> = bits
+        .map(|bit| {
+            let length = SeccompCmpArgLen::Dword;
+            let has = SeccompCmpOp::MaskedEq(bit);
+            let condition = SeccompCondition::new(argument, length, has, bit)?;
+            seccompiler::SeccompRule::new(vec![condition])
+        })
+        .collect();
+    let arch = std::env::consts::ARCH.try_into()?;
+    let (action, allow) = (SeccompAction::Errno(errno as u32), SeccompAction::Allow);
+    let rules = [(call, rules?)].into();
     let filter: seccompiler::BpfProgram =
         seccompiler::SeccompFilter::new(rules, allow, action, arch)?.try_into()?;
     seccompiler::apply_filter_all_threads(&filter)

@@ -16,7 +16,7 @@ const WATCHDOG: Duration = Duration::from_secs(30);
 const CAPACITY: u64 = 64;
 
 /// Maps the control region of the queue that this worker serves once more.
-fn own_control() -> Control {
+pub(super) fn own_control() -> Control {
     let found = read_dir("/proc/self/fd").unwrap().find_map(|entry| {
         let path = entry.ok()?.path();
         let target = read_link(&path).ok()?;
@@ -248,4 +248,54 @@ fn a_submitter_that_waits_for_records_that_never_come_back_has_the_damage_found(
         sender.send(pool.apply(double, 8).wait().unwrap()).unwrap();
     });
     assert_eq!(ended.recv_timeout(WATCHDOG), Ok(16));
+}
+
+/// Overwrites this worker's phase as fast as it can, for as long as the worker lives.
+async fn overwrite_phase(value: u64) -> Result<(), String> {
+    let control = own_control();
+    std::thread::spawn(move || {
+        loop {
+            // All reports: that of this worker is one of them.
+            for slot in 0..control.shape().slots as usize {
+                control.phase_word(slot).store(value, Relaxed);
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn pid_after(ms: u64) -> u32 {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    std::process::id()
+}
+
+#[test]
+fn a_worker_whose_phase_is_overwritten_takes_tasks_and_is_no_failed_start() {
+    for value in [Phase::Starting as u64, Phase::InitFailed as u64] {
+        let limit = Duration::from_millis(300);
+        let builder = Pool::builder().processes(1).capacity(CAPACITY as usize);
+        let pool =
+            builder.start_timeout(limit).initializer(overwrite_phase, value).build().unwrap();
+        let end = Instant::now() + 5 * limit;
+        let pid = pool.apply(pid_after, 400).wait().unwrap();
+        while Instant::now() < end {
+            assert_eq!(pool.apply(pid_after, 1).wait().unwrap(), pid, "the worker was killed");
+        }
+        pool.terminate();
+        pool.join_blocking().unwrap();
+    }
+}
+
+#[test]
+fn a_storm_over_the_reports_costs_the_queue_its_workers_and_not_the_pool() {
+    let pool = Pool::builder().processes(2).capacity(CAPACITY as usize).build().unwrap();
+    let patient = pool.with(TaskOptions::new().retries(100));
+    for _ in 0..10 {
+        // Its thread outlives the task.
+        let _ = pool.try_apply(overwrite_phase, 0xDEAD).wait();
+        for _ in 0..20 {
+            assert_ne!(patient.apply(pid_after, 1).wait().unwrap(), 0);
+        }
+    }
+    assert!(pool.stats().damages > 0);
 }

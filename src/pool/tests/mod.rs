@@ -2,3 +2,5 @@
 
 mod crash_points;
 mod damage;
+mod orphaned;
+mod processors;
