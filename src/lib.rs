@@ -165,7 +165,7 @@ pub use error::{Error, Result};
 #[cfg(all(feature = "sandbox", not(aiopool_loom)))]
 pub use launch::Sandbox;
 #[cfg(not(aiopool_loom))]
-pub use pool::{Arrived, NamedFunction, PolledPool, PolledTask};
+pub use pool::{Arrived, NamedFunction, Output, PolledPool, PolledTask};
 #[cfg(aiopool_fuzz)]
 #[doc(hidden)]
 pub use queue::fuzz::run as fuzz_queue;
@@ -178,7 +178,7 @@ pub use supervisor::fuzz::run as fuzz_supervisor;
 
 #[cfg(not(aiopool_loom))]
 pub use self::{
-    launch::{Limits, StartMethod, after_fork, init},
+    launch::{Limits, StartMethod, Template, after_fork, init},
     logs::{Logs, logs},
     pool::{
         AbortHandle, Collect, Enumerated, FromStream, Keyed, Map, Pool, PoolBuilder, Source,
@@ -193,7 +193,8 @@ pub use self::{
     },
     view::{FunctionStats, Snapshot, Stats},
     worker::{
-        AttachedWorker, Completion, Event, TaskContext, WorkerContext, is_cancelled, progress,
+        AttachedWorker, Completion, Event, EventInPlace, TaskContext, WorkerContext, is_cancelled,
+        progress,
     },
 };
 

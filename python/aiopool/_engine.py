@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import resource
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing import spawn
 from typing import Any, Protocol
 
-from . import _main, _state, _wire
+from . import _main, _state, _threads, _wire
 from ._native import Options, Pool, Ticket
 from .errors import OF_KIND, PoolClosed, ProxyException
 from .isolation import Limits, Sandbox
@@ -27,18 +28,27 @@ from .isolation import Limits, Sandbox
 _PER_TURN = 512
 # Tasks that a queue of the engine holds; more wait in Python.
 CAPACITY = 4096
+# Tasks with so many bytes of arguments or more are submitted a few at a time: the rest waits where it
+# is, instead of a second time in the pool's memory.
+_LARGE = 1 << 20
+# Bytes of large tasks in the pool at once, unless that are fewer tasks than keep all workers busy.
+_LARGE_IN_POOL = 24 << 20
+# Bytes of one call's arguments, at most, where the address space is not limited.
+MAX_PAYLOAD = 1 << 30
 
 
 class Task:
     """A task on its way; subclasses say where its outcome goes."""
 
-    __slots__ = ("name", "number", "options", "parts", "queue", "size", "ticket")
+    __slots__ = ("large", "name", "number", "options", "parts", "queue", "size", "ticket")
 
     def __init__(self, name: str, parts: _wire.Parts, options: Options | None, queue: int | None):
         self.name, self.parts, self.options, self.queue = name, parts, options, queue
         self.number = 0
         #: Bytes of its result.
         self.size = 0
+        #: Bytes of its arguments, where they are many.
+        self.large = _wire.large(parts, _LARGE)
         self.ticket: Ticket | None = None
 
     def finish(self, value: Any, error: BaseException | None) -> None:
@@ -65,6 +75,9 @@ class Engine:
         self._waiting: deque[Task] = deque()
         self._lock = threading.RLock()
         self._number = 0
+        # Large tasks that are in the pool, and their bytes.
+        self._large_tasks = self._large_bytes = 0
+        self._busy = native.processes() + 1
         self._loops: dict[asyncio.AbstractEventLoop, int] = {}
         self._enders: list[Callable[[], None]] = []
         self.closing = False
@@ -99,6 +112,14 @@ class Engine:
         if native is None:
             self._over(task, None, self._closed_error())
             return True
+        if task.large:
+            if (
+                self._large_tasks >= self._busy
+                and self._large_bytes + task.large > _LARGE_IN_POOL
+            ):
+                return False
+            self._large_tasks += 1
+            self._large_bytes += task.large
         self._tasks[task.number] = task
         answer = native.submit(task.parts, task.number, task.options, task.queue)
         if isinstance(answer, Ticket):
@@ -106,10 +127,17 @@ class Engine:
             task.parts = []
             return True
         self._tasks.pop(task.number, None)
+        self._large_is_out(task)
         if answer is None:
             return False
         self._over(task, None, _error(task, *answer))
         return True
+
+    def _large_is_out(self, task: Task) -> None:
+        if task.large:
+            with self._lock:
+                self._large_tasks -= 1
+                self._large_bytes -= task.large
 
     def flush(self) -> None:
         """Submits what waits for room, as far as there is room."""
@@ -143,6 +171,7 @@ class Engine:
             task = take(number, None)
             if task is None:
                 continue
+            self._large_is_out(task)
             value: Any = None
             error: BaseException | None = None
             if kind is None:
@@ -306,9 +335,11 @@ def _error(task: Task, kind: str, details: dict[str, Any]) -> BaseException:
 _living: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
-def command() -> list[str]:
+def command(preload: Sequence[str] = ()) -> list[str]:
     """The program of a worker: this interpreter, with the package from where it is."""
     if getattr(sys, "frozen", False):
+        if preload:
+            raise ValueError("preload is not possible in a program that is frozen: leave it out")
         if not _state.frozen_supported:
             raise RuntimeError(
                 "this program is frozen: call aiopool.freeze_support() first thing in "
@@ -316,7 +347,11 @@ def command() -> list[str]:
             )
         return [sys.executable, _state.WORKER_ARGUMENT]
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    code = f"import sys; sys.path.insert(0, {home!r}); from aiopool._worker import main; main()"
+    part, arguments = "_worker", ""
+    if preload:
+        part, arguments = "_template", f"{list(preload)!r}, {[str(path) for path in sys.path]!r}"
+    code = f"import sys; sys.path.insert(0, {home!r}); from aiopool.{part} import main; "
+    code += f"main({arguments})"
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return [os.fsdecode(spawn.get_executable() or sys.executable), *flags, "-c", code]
 
@@ -326,6 +361,7 @@ def setup(
     initargs: Sequence[Any],
     loop_initializer: Callable[[], asyncio.AbstractEventLoop] | None,
     exception_handler: Callable[[BaseException], Any] | None,
+    processes: int,
 ) -> bytes:
     """All that a worker needs to know, pickled; the main module goes by its name or path."""
     path = None if _state.importing_main else _main.unguarded()
@@ -340,7 +376,12 @@ def setup(
         preparation.pop("init_main_from_path", None)
     functions = (initializer, tuple(initargs), loop_initializer, exception_handler)
     # Functions are unpickled in the worker after its preparation, which finds their modules.
-    return pickle.dumps((preparation, dict(os.environ), _wire.pickled(functions)))
+    share = _threads.share(processes)
+    return pickle.dumps((preparation, dict(os.environ), share, _wire.pickled(functions)))
+
+
+def _address_space_is_free() -> bool:
+    return resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
 
 
 def start(
@@ -352,6 +393,7 @@ def start(
     maxtasksperchild: int,
     limits: Limits | None,
     sandbox: Sandbox | None,
+    preload: Sequence[str],
     options: dict[str, Any],
 ) -> Pool:
     """Starts the workers."""
@@ -359,7 +401,16 @@ def start(
         raise _main.Unguarded(
             f"a worker that imports the main module must not build a pool: {_main.HINT}"
         )
+    if isinstance(preload, str) or not all(isinstance(name, str) for name in preload):
+        raise TypeError(f"preload={preload!r} is not possible: a list of the names of modules")
     limits = limits or Limits()
+    if not limits.address_space and _address_space_is_free():
+        # Memory is taken as it is used; what an arena may have is no more than a number.
+        if options.get("max_payload") is None:
+            options["max_payload"] = MAX_PAYLOAD
+        for name in ("input_arena", "output_arena"):
+            if options.get(name) is None:
+                options[name] = 4 * max(1 << 20, options["max_payload"])
     confined = None
     if sandbox is not None:
         confined = {
@@ -373,7 +424,7 @@ def start(
             if paths:
                 confined[name] = paths
     return Pool(
-        command(),
+        command(preload),
         prepared,
         processes=processes,
         queues=queues,
@@ -384,6 +435,7 @@ def start(
         cpu_seconds=limits.cpu_seconds or None,
         open_files=limits.open_files or None,
         sandbox=confined,
+        preloaded=bool(preload),
         **options,
     )
 

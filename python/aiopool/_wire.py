@@ -150,6 +150,16 @@ def _with_buffers(data: bytes, buffers: list[memoryview]) -> Parts:
     return parts
 
 
+def large(parts: Parts, least: int) -> int:
+    """The bytes of all parts if they are `least` or more, else 0."""
+    size = sum(map(_length, parts))
+    return size if size >= least else 0
+
+
+def _length(part: Any) -> int:
+    return part.nbytes if isinstance(part, memoryview) else len(part)
+
+
 def _split(data: Any) -> tuple[memoryview, list[memoryview]]:
     view = memoryview(data)
     (count,) = _LENGTH.unpack_from(view, 1)

@@ -16,7 +16,7 @@ from functools import partial
 from multiprocessing import spawn
 from typing import Any
 
-from . import _main, _state, _wire
+from . import _main, _state, _threads, _wire
 from ._native import Worker
 
 # A coroutine's first step is at once where that is possible.
@@ -166,7 +166,11 @@ class Served:
 
 def main() -> None:
     """The life of a worker process."""
-    worker = Worker()
+    serve(Worker())
+
+
+def serve(worker: Worker) -> None:
+    """Serves the pool until it ends, or this worker is to be replaced."""
     try:
         loop, exception_handler = prepare(worker)
     except _main.Unguarded as error:
@@ -208,8 +212,9 @@ def main() -> None:
 
 def prepare(worker: Worker) -> tuple[asyncio.AbstractEventLoop, ExceptionHandler | None]:
     """Makes this process what the host's is: modules, directory, environment; initializes."""
-    preparation, environment, functions = pickle.loads(worker.setup())
+    preparation, environment, share, functions = pickle.loads(worker.setup())
     os.environ.update(environment)
+    _threads.limit(share)
     _state.importing_main = True
     try:
         spawn.prepare(preparation)

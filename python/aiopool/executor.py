@@ -35,6 +35,8 @@ class _Submitted(Task):
 
     def finish(self, value: Any, error: BaseException | None) -> None:
         future = self.future
+        # Each has the other: what is over is not to wait for a collection of garbage.
+        future.task = None
         if isinstance(error, asyncio.CancelledError) or not future.begin_to_settle():
             return
         if error is None:
@@ -69,8 +71,9 @@ class _Future(Future[T]):
                 return False
             # For those in `wait` and `as_completed`.
             self.set_running_or_notify_cancel()
-        if self.task is not None:
-            self._engine.cancel(self.task)
+        task = self.task
+        if task is not None:
+            self._engine.cancel(task)
         return True
 
 
@@ -90,6 +93,7 @@ class ProcessPoolExecutor(Executor):
         initargs: Sequence[Any] = (),
         *,
         max_tasks_per_child: int | None = None,
+        preload: Sequence[str] = (),
         limits: Limits | None = None,
         sandbox: Sandbox | None = None,
         **options: Any,
@@ -107,8 +111,9 @@ class ProcessPoolExecutor(Executor):
         native = _engine.start(
             self._max_workers,
             1,
-            _engine.setup(initializer, initargs, None, None),
+            _engine.setup(initializer, initargs, None, None, self._max_workers),
             childconcurrency=1,
+            preload=preload,
             maxtasksperchild=max_tasks_per_child or 0,
             limits=limits,
             sandbox=sandbox,

@@ -270,11 +270,14 @@ class Pool(Verbs):
     `queuecount`, `scheduler`: queues, and who chooses the queue of a task.
     `loop_initializer`: makes the event loop of each worker, such as `uvloop.new_event_loop`.
     `exception_handler`: is called in the worker with each error of a task.
+    `preload`: names of modules that one process imports, of which the workers are copies: they start
+    in milliseconds and share its memory. Imports that start threads cannot be shared.
     `limits`, `sandbox`: what workers may use and open.
     `priorities`: priority classes, 1 to 4.
     `grace`: seconds that a worker may take to leave, or to obey a timeout, before it is killed.
-    `max_payload`: bytes of one call's arguments, at most; `input_arena`, `output_arena`: memory
-    for arguments of all tasks in the pool, and for results of each worker, as it is used.
+    `max_payload`: bytes of one call's arguments, at most, 1 GiB if nothing is said; `input_arena`,
+    `output_arena`: bytes for the arguments of all tasks in the pool, and for the results of each
+    worker, four times that if nothing is said. Memory is taken as it is used.
     """
 
     def __init__(
@@ -289,6 +292,7 @@ class Pool(Verbs):
         loop_initializer: Callable[[], asyncio.AbstractEventLoop] | None = None,
         exception_handler: Callable[[BaseException], Any] | None = None,
         *,
+        preload: Sequence[str] = (),
         limits: Limits | None = None,
         sandbox: Sandbox | None = None,
         priorities: int = 1,
@@ -315,9 +319,12 @@ class Pool(Verbs):
         native = _engine.start(
             self.process_count,
             self.queue_count,
-            _engine.setup(initializer, initargs, loop_initializer, exception_handler),
+            _engine.setup(
+                initializer, initargs, loop_initializer, exception_handler, self.process_count
+            ),
             childconcurrency=childconcurrency,
             maxtasksperchild=maxtasksperchild,
+            preload=preload,
             limits=limits,
             sandbox=sandbox,
             options={

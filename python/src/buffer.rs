@@ -8,7 +8,8 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::MaybeUninit;
 
-use pyo3::ffi::{Py_ssize_t, PyObject};
+use aiopool::Output;
+use pyo3::ffi::{self, Py_ssize_t, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 
@@ -76,6 +77,25 @@ impl Drop for Buffer<'_> {
         // SAFETY: filled by `PyObject_GetBuffer`, and released once.
         unsafe { PyBuffer_Release(&raw mut *self.view) }
     }
+}
+
+/// The bytes of an output, for the package to read.
+pub(crate) fn output<'py>(py: Python<'py>, output: &Output) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(bytes) = output.as_slice() {
+        return Ok(payload(py, bytes));
+    }
+    let len = output.len();
+    // SAFETY: NULL asks for room that is not filled yet.
+    let array = unsafe {
+        let array = ffi::PyByteArray_FromStringAndSize(std::ptr::null(), len as Py_ssize_t);
+        Bound::from_owned_ptr_or_err(py, array)?
+    };
+    // SAFETY: `len` bytes, of an object that no other code has; they stay while it is alive.
+    let into = unsafe {
+        std::slice::from_raw_parts_mut(ffi::PyByteArray_AsString(array.as_ptr()).cast(), len)
+    };
+    py.detach(|| output.copy_to(into));
+    Ok(array)
 }
 
 /// The bytes of a payload: as `bytearray` if buffers follow its pickle, so that arrays over them can

@@ -6,6 +6,7 @@ mod buffer;
 mod errors;
 mod options;
 mod pool;
+mod template;
 mod worker;
 
 use pyo3::prelude::*;
@@ -17,6 +18,8 @@ mod _native {
     use super::options::Options;
     #[pymodule_export]
     use super::pool::{Pool, Ticket};
+    #[pymodule_export]
+    use super::template::Template;
     #[pymodule_export]
     use super::worker::Worker;
 

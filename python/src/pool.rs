@@ -12,7 +12,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
-use crate::buffer::{Buffer, payload};
+use crate::buffer::{Buffer, output};
 use crate::errors::{described, raised};
 use crate::options::{Options, seconds};
 
@@ -49,7 +49,7 @@ impl Pool {
         command, setup, *, processes=None, queues=1, child_concurrency=16, max_tasks_per_child=0,
         capacity=4096, priorities=1, max_payload=None, input_arena=None, output_arena=None,
         grace=None, keep_fds=false, address_space=None, cpu_seconds=None, open_files=None,
-        sandbox=None
+        sandbox=None, preloaded=false
     ))]
     #[expect(clippy::too_many_arguments, reason = "the options of a pool, all by keyword")]
     fn new(
@@ -71,6 +71,7 @@ impl Pool {
         cpu_seconds: Option<u64>,
         open_files: Option<u64>,
         sandbox: Option<&Bound<'_, PyDict>>,
+        preloaded: bool,
     ) -> PyResult<Self> {
         let mut limits = Limits::new();
         if let Some(bytes) = address_space {
@@ -83,7 +84,11 @@ impl Pool {
             limits = limits.open_files(files);
         }
         let mut builder = aiopool::Pool::builder()
-            .start_method(StartMethod::Command(command))
+            .start_method(if preloaded {
+                StartMethod::Preloaded(command)
+            } else {
+                StartMethod::Command(command)
+            })
             .initializer_bytes(setup)
             .queues(queues)
             .child_concurrency(child_concurrency)
@@ -156,7 +161,7 @@ impl Pool {
         pool.receive(limit, &mut arrived);
         for Arrived { token, result, attempts, .. } in arrived {
             let tuple = match result {
-                Ok(bytes) => (token, py.None(), payload(py, &bytes)).into_pyobject(py)?,
+                Ok(bytes) => (token, py.None(), output(py, &bytes)?).into_pyobject(py)?,
                 Err(error) => {
                     let (kind, details) = described(py, &error)?;
                     details.set_item("attempts", attempts)?;

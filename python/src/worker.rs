@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, PoisonError};
 
-use aiopool::{AttachedWorker, Completion, Event};
+use aiopool::{AttachedWorker, Completion, EventInPlace};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -18,6 +18,10 @@ use crate::pool::{CALL, Tuple};
 pub struct Worker(Mutex<Option<AttachedWorker>>);
 
 impl Worker {
+    pub(crate) fn of(worker: AttachedWorker) -> Self {
+        Self(Mutex::new(Some(worker)))
+    }
+
     fn with<T>(&self, f: impl FnOnce(&mut AttachedWorker) -> PyResult<T>) -> PyResult<T> {
         let mut worker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let left = || PyRuntimeError::new_err("this worker has left its pool");
@@ -33,8 +37,7 @@ impl Worker {
 impl Worker {
     #[new]
     fn new() -> PyResult<Self> {
-        let worker = AttachedWorker::attach().map_err(|error| raised(&error))?;
-        Ok(Self(Mutex::new(Some(worker))))
+        Ok(Self::of(AttachedWorker::attach().map_err(|error| raised(&error))?))
     }
 
     /// The bytes that the pool was given for its workers.
@@ -64,20 +67,19 @@ impl Worker {
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Tuple<'py>>> {
         self.with(|worker| {
             loop {
-                let tuple = match worker.next_event() {
-                    Event::Nothing => return Ok(None),
-                    Event::Run { task, function, .. } if function != CALL => {
-                        let text = "this worker runs Python functions only";
-                        worker.complete(task, Completion::Refused(text)).map_err(|e| raised(&e))?;
-                        continue;
+                let foreign = match worker.next_in_place() {
+                    EventInPlace::Nothing => return Ok(None),
+                    EventInPlace::Run { task, function, .. } if function != CALL => task,
+                    EventInPlace::Run { task, input, .. } => {
+                        return Ok(Some((task, payload(py, input)).into_pyobject(py)?));
                     }
-                    Event::Run { task, input, .. } => {
-                        (task, payload(py, &input)).into_pyobject(py)?
+                    EventInPlace::Cancel { task } => {
+                        return Ok(Some((task, py.None()).into_pyobject(py)?));
                     }
-                    Event::Cancel { task } => (task, py.None()).into_pyobject(py)?,
-                    _ => (py.None(), py.None()).into_pyobject(py)?,
+                    _ => return Ok(Some((py.None(), py.None()).into_pyobject(py)?)),
                 };
-                return Ok(Some(tuple));
+                let text = "this worker runs Python functions only";
+                worker.complete(foreign, Completion::Refused(text)).map_err(|e| raised(&e))?;
             }
         })
     }
@@ -86,10 +88,7 @@ impl Worker {
     fn succeed(&self, task: u64, parts: &Bound<'_, PyList>) -> PyResult<()> {
         let buffers = parts.iter().map(|part| Buffer::of(&part)).collect::<PyResult<Vec<_>>>()?;
         let bytes: Vec<&[u8]> = buffers.iter().map(Buffer::bytes).collect();
-        match bytes[..] {
-            [bytes] => self.complete(task, Completion::Ok(bytes)),
-            _ => self.complete(task, Completion::Ok(&bytes.concat())),
-        }
+        self.with(|worker| worker.complete_parts(task, &bytes).map_err(|error| raised(&error)))
     }
 
     /// Says that a task ended `how`: "failed", "unencodable", "refused" or "cancelled".

@@ -10,6 +10,9 @@ use super::block::{Block, MIN_BLOCK};
 /// Memory is reserved from the system in pieces of this many bytes.
 pub(crate) const CHUNK: usize = 1 << 20;
 
+/// Reserved bytes that an arena keeps, used or not: what an ordinary load uses again and again.
+const KEPT: usize = 16 << 20;
+
 /// Allocates blocks of an arena of a given length.
 #[derive(Debug)]
 pub(crate) struct Allocator {
@@ -19,6 +22,8 @@ pub(crate) struct Allocator {
     reserved: Vec<u64>,
     /// By unit: 0, or 1 and the order of the block that begins there and is handed out.
     handed_out: Vec<u8>,
+    /// How many chunks that are.
+    chunks: usize,
     /// Blocks that are in use, in bytes.
     used: usize,
     len: usize,
@@ -47,7 +52,7 @@ impl Allocator {
         let reserved = vec![0; (len / CHUNK).div_ceil(64)];
         // Zeros that take no memory before a block begins there.
         let handed_out = vec![0; len / MIN_BLOCK];
-        Self { free, reserved, handed_out, used: 0, len, mergeable: false }
+        Self { free, reserved, handed_out, chunks: 0, used: 0, len, mergeable: false }
     }
 
     /// Returns the arena's length in bytes.
@@ -86,7 +91,7 @@ impl Allocator {
             None => return Err(AllocError::Full),
         };
         let block = Block::new(unit, order);
-        if let Err(error) = self.reserve(block, reserve) {
+        if let Err(error) = self.reserve(block, size, reserve) {
             self.free[order as usize].push(unit);
             self.mergeable = true;
             return Err(AllocError::Reserve(error));
@@ -118,6 +123,46 @@ impl Allocator {
         let of_unit = self.handed_out.get_mut(block.unit() as usize);
         let is_out = of_unit.filter(|order| u32::from(**order) == block.order() + 1);
         is_out.map(|order| *order = 0).is_some()
+    }
+
+    /// Returns whether more is reserved than an arena keeps.
+    pub(crate) fn keeps_much(&self) -> bool {
+        self.chunks * CHUNK > KEPT
+    }
+
+    /// Returns whether [`give_back`](Self::give_back) has much to give.
+    pub(crate) fn has_slack(&self) -> bool {
+        self.keeps_much() && self.used <= self.chunks * CHUNK / 4
+    }
+
+    /// Gives memory that no block uses back to the system, but for what an arena keeps;
+    /// `release(offset, len)` does it. What it refuses stays reserved.
+    pub(crate) fn give_back(
+        &mut self,
+        mut release: impl FnMut(usize, usize) -> std::io::Result<()>,
+    ) {
+        self.merge();
+        let least = (CHUNK / MIN_BLOCK).ilog2() as usize;
+        let mut free: Vec<Block> = Vec::new();
+        for (order, units) in self.free.iter().enumerate().skip(least) {
+            free.extend(units.iter().map(|&unit| Block::new(unit, order as u32)));
+        }
+        // The highest first: low ones are taken first again.
+        free.sort_unstable_by_key(|block| std::cmp::Reverse(block.offset()));
+        for block in free {
+            let first = block.offset() / CHUNK;
+            for chunk in (first..first + block.size() / CHUNK).rev() {
+                if self.chunks * CHUNK <= KEPT {
+                    return;
+                }
+                let bit = 1 << (chunk % 64);
+                let reserved = self.reserved[chunk / 64] & bit != 0;
+                if reserved && release(chunk * CHUNK, CHUNK).is_ok() {
+                    self.reserved[chunk / 64] &= !bit;
+                    self.chunks -= 1;
+                }
+            }
+        }
     }
 
     /// Takes a unit of `order`, splitting the smallest larger one if need be.
@@ -153,18 +198,21 @@ impl Allocator {
         }
     }
 
+    /// Reserves the chunks of `block` that its first `size` bytes are in.
     fn reserve(
         &mut self,
         block: Block,
+        size: usize,
         mut reserve: impl FnMut(usize, usize) -> std::io::Result<()>,
     ) -> std::io::Result<()> {
         let first = block.offset() / CHUNK;
-        let last = (block.offset() + block.size() - 1) / CHUNK;
+        let last = (block.offset() + size.max(1) - 1) / CHUNK;
         for chunk in first..=last {
             let bit = 1 << (chunk % 64);
             if self.reserved[chunk / 64] & bit == 0 {
                 reserve(chunk * CHUNK, CHUNK)?;
                 self.reserved[chunk / 64] |= bit;
+                self.chunks += 1;
             }
         }
         Ok(())
@@ -214,6 +262,40 @@ mod tests {
         assert!(matches!(arena.allocate(1, refuse), Err(AllocError::Reserve(_))));
         assert_eq!(arena.used(), 0);
         assert!(arena.allocate(CHUNK, no_reserve).is_ok());
+    }
+
+    #[test]
+    fn what_is_reserved_is_what_is_touched_and_goes_back() {
+        let mut arena = Allocator::new(256 * CHUNK);
+        let mut there = vec![false; 256];
+        let mut reserve = |at: usize, len| {
+            assert_eq!(len, CHUNK);
+            there[at / CHUNK] = true;
+            Ok(())
+        };
+        // Nine chunks of a block of sixteen.
+        let blocks: Vec<Block> =
+            (0..4).map(|_| arena.allocate(8 * CHUNK + 1, &mut reserve).unwrap()).collect();
+        assert_eq!(there.iter().filter(|&&chunk| chunk).count(), 36);
+        assert!(!arena.has_slack());
+        let last = blocks[3];
+        blocks[..3].iter().for_each(|&block| arena.free(block));
+        assert!(!arena.has_slack(), "a quarter is in use");
+        arena.free(last);
+        assert!(arena.has_slack());
+        arena.give_back(|at, len| {
+            assert_eq!(len, CHUNK);
+            assert!(std::mem::take(&mut there[at / CHUNK]), "given back twice");
+            Ok(())
+        });
+        assert_eq!(there.iter().filter(|&&chunk| chunk).count() * CHUNK, KEPT);
+        assert!(!arena.has_slack());
+        // What went is asked for again.
+        let all = arena.allocate(arena.len(), |at, _| {
+            there[at / CHUNK] = true;
+            Ok(())
+        });
+        assert!(all.is_ok() && there.iter().all(|&chunk| chunk));
     }
 
     #[test]

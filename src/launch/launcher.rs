@@ -11,7 +11,7 @@ use super::line::Line;
 use super::silence::Silence;
 use super::snapshot::Snapshot;
 use super::wire::{self, Answer, Call, Order};
-use super::{ForkOrder, PoolFds, PoolSpec, StartMethod, home};
+use super::{ForkOrder, PoolFds, PoolSpec, StartMethod, exec, home};
 use crate::error::{Error, Result};
 use crate::sync::crash::{self, Point};
 use crate::sys::own_fd::OwnFd;
@@ -126,7 +126,10 @@ impl Launcher {
 
     fn open_once(opening: &Arc<Opening>, fds: &PoolFds<'_>) -> Result<Self> {
         let Opening { spec, host, directory } = &**opening;
-        let zygote = home::line(spec.confinement.keep_fds, spec.snapshot)?;
+        let zygote = match &spec.start {
+            StartMethod::Preloaded(words) => Arc::new(exec::start_template(words)?),
+            _ => home::line(spec.confinement.keep_fds, spec.snapshot)?,
+        };
         if spec.confinement.keep_fds && !zygote.keeps_fds {
             return Err(Error::Misuse(
                 "this pool's workers are to keep descriptors, but the zygote was started for \

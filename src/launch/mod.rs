@@ -37,4 +37,5 @@ pub use sandbox::Sandbox;
 pub(crate) use silence::{SECOND, Silence};
 pub use spec::StartMethod;
 pub(crate) use spec::{ForkOrder, PoolFds, PoolSpec, fds_needed};
+pub use zygote::Template;
 pub(crate) use zygote::attach;

@@ -56,7 +56,8 @@ impl Recipe {
         Self::without_library(variable, &format!("{fd}:{}", process::own_pid()))
     }
 
-    fn without_library(variable: &str, value: &str) -> io::Result<Self> {
+    /// Makes the recipe of a program that looks after itself, with `variable` set to `value`.
+    pub(super) fn without_library(variable: &str, value: &str) -> io::Result<Self> {
         let mut environment = Vec::new();
         for (name, value) in std::env::vars_os() {
             if name.as_bytes() != variable.as_bytes() {
@@ -118,6 +119,13 @@ fn entry(name: impl AsRef<OsStr>, value: &OsStr) -> io::Result<CString> {
 
 fn is_of(entry: &[u8], name: &str) -> bool {
     entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'='))
+}
+
+/// Returns words as C has them.
+pub(super) fn c_strings<W: AsRef<OsStr>>(
+    words: impl IntoIterator<Item = W>,
+) -> io::Result<Vec<CString>> {
+    words.into_iter().map(|word| Ok(CString::new(word.as_ref().as_bytes())?)).collect()
 }
 
 /// Makes descriptors survive the execution of a program, under their numbers.

@@ -22,6 +22,16 @@ pub enum StartMethod {
     /// Forked and executed as the given program with its arguments, for workers in other
     /// languages; it attaches by inherited descriptors.
     Command(Vec<OsString>),
+    /// Forked from the given program with its arguments, which is this pool's own zygote: workers
+    /// share what it has loaded before it [serves](crate::Template::serve).
+    Preloaded(Vec<OsString>),
+}
+
+impl StartMethod {
+    /// Returns whether workers are another program than the host's.
+    pub(crate) fn is_other_program(&self) -> bool {
+        matches!(self, Self::Command(_) | Self::Preloaded(_))
+    }
 }
 
 /// One pool, as the zygote keeps it; sent once.

@@ -18,6 +18,8 @@ use crate::task::WorkerExit;
 
 /// Names the descriptor of a zygote's line to its host, in the zygote's environment.
 pub(super) const ZYGOTE_VARIABLE: &str = "AIOPOOL_ZYGOTE";
+/// Names the same in the environment of a program that is one pool's zygote.
+pub(super) const TEMPLATE_VARIABLE: &str = "AIOPOOL_TEMPLATE";
 /// Names the descriptor of an executed worker's [`Handover`], in the worker's environment.
 pub(super) const WORKER_VARIABLE: &str = "AIOPOOL_WORKER";
 

@@ -515,6 +515,6 @@ impl PoolBuilder {
             ("exception_handler", self.exception_handler.is_some()),
         ];
         let hooks = [("initializer", &self.initializer), ("exit_hook", &self.exit_hook)];
-        hooks::check(matches!(self.start, StartMethod::Command(_)), callbacks, hooks)
+        hooks::check(self.start.is_other_program(), callbacks, hooks)
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 #[cfg(feature = "sandbox")]
-use crate::launch::{Sandbox, StartMethod};
+use crate::launch::Sandbox;
 
 use super::PoolBuilder;
 
@@ -21,7 +21,7 @@ impl PoolBuilder {
     pub(super) fn check_sandbox(&mut self) -> Result<()> {
         #[cfg(feature = "sandbox")]
         if let Some(sandbox) = self.confinement.sandbox.take() {
-            let command = matches!(self.start, StartMethod::Command(_));
+            let command = self.start.is_other_program();
             self.confinement.sandbox = Some(sandbox.checked(command)?);
         }
         Ok(())

@@ -36,7 +36,7 @@ use crate::view::{Snapshot, Stats};
 pub use abort::AbortHandle;
 pub use builder::PoolBuilder;
 pub use map::{Collect, Enumerated, Keyed, Map};
-pub use polled::{Arrived, NamedFunction, PolledPool, PolledTask};
+pub use polled::{Arrived, NamedFunction, Output, PolledPool, PolledTask};
 pub use source::{FromStream, Source};
 pub use star::{StarFn, TryStarFn};
 pub use submit::Submit;

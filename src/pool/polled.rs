@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -68,8 +69,8 @@ pub struct PolledTask(Ticket);
 pub struct Arrived {
     /// The number that the task was submitted with.
     pub token: u64,
-    /// The output's bytes, or why there are none.
-    pub result: std::result::Result<Bytes, TaskError>,
+    /// The output, or why there is none.
+    pub result: std::result::Result<Output, TaskError>,
     /// Attempts made.
     pub attempts: u32,
     /// Time from the submission to the start of the last attempt.
@@ -81,11 +82,56 @@ pub struct Arrived {
 impl From<(u64, Outcome)> for Arrived {
     fn from((token, outcome): (u64, Outcome)) -> Self {
         let (waited, ran, attempts) = (outcome.waited(), outcome.ran(), outcome.attempts);
-        let result = outcome.result.map(|payload| match payload {
+        Self { token, result: outcome.result.map(Output), attempts, waited, ran }
+    }
+}
+
+/// The bytes of an output. A large one is in the pool's memory until this is dropped, where it
+/// takes room from others: copy it out soon.
+#[derive(Debug)]
+pub struct Output(Payload);
+
+impl Output {
+    /// Returns how many bytes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.address().1
+    }
+
+    /// Returns whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the bytes, or `None` if they are in the pool's memory.
+    #[must_use]
+    pub fn as_slice(&self) -> Option<&[u8]> {
+        self.0.bytes_here()
+    }
+
+    /// Copies the bytes to `into`, all of which is initialised then.
+    ///
+    /// # Panics
+    ///
+    /// If `into` has not as many.
+    pub fn copy_to(&self, into: &mut [MaybeUninit<u8>]) {
+        assert_eq!(into.len(), self.len(), "the place has another length than the output");
+        match (&self.0, self.as_slice()) {
+            (Payload::Lent(lent), _) => lent.copy_to(into),
+            (_, bytes) => {
+                into.write_copy_of_slice(bytes.unwrap_or_default());
+            }
+        }
+    }
+
+    /// Returns the bytes in memory of this process.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        match self.0 {
             Payload::Heap(bytes) => Bytes::from(bytes),
             other => Bytes::copy_from_slice(&other.bytes()),
-        });
-        Self { token, result, attempts, waited, ran }
+        }
     }
 }
 
@@ -177,6 +223,8 @@ impl PolledPool {
             let (name, priority) = (function.name, options.priority);
             shared.queue_for(&NewTask { task, function: name, priority, input_bytes: len })
         });
+        // Copied once, from where the worker has put it to where the caller wants it.
+        let options = options.lend_large();
         let push = || {
             let receiver = For::One(Arc::clone(&self.arrivals) as Arc<dyn Receiver>);
             let function = function.number;

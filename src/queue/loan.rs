@@ -1,6 +1,7 @@
 //! Outputs that their receivers borrow: the block stays in the worker's result arena until the
 //! outcome is released. `arena/README.md` has the rules.
 
+use std::mem::MaybeUninit;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Weak};
 
@@ -31,6 +32,10 @@ struct OutputLoan {
 impl Lent for OutputLoan {
     fn address(&self) -> (*const u8, usize) {
         (self.arena.address(self.block.offset(), self.len), self.len)
+    }
+
+    fn copy_to(&self, into: &mut [MaybeUninit<u8>]) {
+        self.arena.read_new(self.block.offset(), into);
     }
 
     fn copy(&self) -> Vec<u8> {

@@ -187,7 +187,7 @@ impl HostQueue {
             self.end(state, index, Done { output, started, payload: Ok(payload) }, received);
             return true;
         }
-        let lends = pending.options.lends_output();
+        let lends = pending.options.lends_output(output.len > LARGE);
         let lent = if lends { self.lend(control, lane, slot, output) } else { None };
         let payload = match lent {
             Some(payload) => Ok(payload),

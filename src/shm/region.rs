@@ -16,6 +16,7 @@
 
 use std::ffi::CStr;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
@@ -96,6 +97,16 @@ impl Region {
         memfd::reserve(self.fd.as_fd(), offset as u64, len as u64)
     }
 
+    /// Gives `len` bytes from `offset` back to the system: they read as zeros, and have to be
+    /// [reserved](Self::reserve) before they are touched again.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` after [`seal_future_writes`](Self::seal_future_writes).
+    pub(crate) fn release(&self, offset: usize, len: usize) -> io::Result<()> {
+        memfd::release(self.fd.as_fd(), offset as u64, len as u64)
+    }
+
     /// Keeps the mapping out of children that this process forks.
     pub(crate) fn keep_from_children(&self) -> io::Result<()> {
         self.map.advise(Advice::DontFork)
@@ -158,6 +169,17 @@ impl Region {
             std::ptr::copy_nonoverlapping(from, into.as_mut_ptr().add(into.len()), len);
             into.set_len(into.len() + len);
         }
+    }
+
+    /// Copies as many bytes from `offset` as `into` has; all of it is initialised then.
+    ///
+    /// # Panics
+    ///
+    /// If they do not lie within the region.
+    pub(crate) fn read_new(&self, offset: usize, into: &mut [MaybeUninit<u8>]) {
+        let from = self.check(offset, into.len());
+        // SAFETY: in bounds; `into` cannot overlap. Copies that may race: see above.
+        unsafe { std::ptr::copy_nonoverlapping(from, into.as_mut_ptr().cast(), into.len()) }
     }
 
     /// Returns the `len` bytes at `offset` of a region that only its owner can write: as long as

@@ -122,7 +122,7 @@ impl super::Plan {
     /// Says what a worker does before it can take tasks.
     fn what_starts(&self) -> String {
         match (&self.start, self.initializer) {
-            (StartMethod::Command(command), _) => format!(
+            (StartMethod::Command(command) | StartMethod::Preloaded(command), _) => format!(
                 "the command {command:?} has not attached to the pool, or has not finished its \
                  initializer (a worker is a program that calls aiopool_worker_attach or \
                  AttachedWorker)"

@@ -17,7 +17,8 @@ pub(crate) fn execute(program: &CStr, arguments: &[CString], environment: &[CStr
     io::Error::last_os_error()
 }
 
-/// Starts a program in a new process and says its pid.
+/// Starts a program, looked for in `PATH` unless its name has a slash, in a new process and says
+/// its pid.
 ///
 /// The child shares this process's memory until it executes, and runs nothing but the C library
 /// in between: this may be called with any number of threads, and costs the same in a large
@@ -37,7 +38,7 @@ pub(crate) fn spawn(
     // SAFETY: `actions` and `attributes` are initialised; both lists end with a null pointer and
     // point at C strings that live across the call.
     ok(unsafe {
-        libc::posix_spawn(
+        libc::posix_spawnp(
             &mut pid,
             program.as_ptr(),
             &actions.0,

@@ -114,6 +114,24 @@ pub(crate) unsafe fn close(fd: RawFd) {
     unsafe { libc::close(fd) };
 }
 
+/// Closes what this program was started with, the three standard ones and those that it has made
+/// close-on-exec itself excepted.
+///
+/// # Safety
+///
+/// As for [`close_all_except`].
+pub(crate) unsafe fn close_inherited() -> io::Result<()> {
+    for fd in open_fds()?.into_iter().filter(|fd| !STDIO.contains(fd)) {
+        // SAFETY: takes no pointers; a number that is not open answers -1.
+        let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+        if flags != -1 && flags & libc::FD_CLOEXEC == 0 {
+            // SAFETY: the caller vouches for it.
+            unsafe { close(fd) };
+        }
+    }
+    Ok(())
+}
+
 /// Returns how many descriptors this process has open.
 pub(crate) fn count_open() -> io::Result<usize> {
     // One of those listed is the listing itself.

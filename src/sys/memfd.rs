@@ -72,6 +72,18 @@ pub(crate) fn reserve(file: BorrowedFd<'_>, start: u64, len: u64) -> io::Result<
     retry(|| check(unsafe { libc::fallocate(file.as_raw_fd(), 0, start, len) })).map(drop)
 }
 
+/// Gives the memory of `[start, start + len)` back; it reads as zeros from then on.
+///
+/// # Errors
+///
+/// `EPERM` for a file that is sealed against future writes.
+pub(crate) fn release(file: BorrowedFd<'_>, start: u64, len: u64) -> io::Result<()> {
+    let (start, len) = (offset(start)?, offset(len)?);
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: takes no pointers.
+    retry(|| check(unsafe { libc::fallocate(file.as_raw_fd(), mode, start, len) })).map(drop)
+}
+
 /// Adds seals; they can never be taken off.
 pub(crate) fn add_seals(file: BorrowedFd<'_>, seals: i32) -> io::Result<()> {
     // SAFETY: takes no pointers.

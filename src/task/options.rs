@@ -34,6 +34,7 @@ const LEND_OUTPUT: u8 = 2;
 const RETRY_ON_TIMEOUT: u8 = 4;
 const JITTER: u8 = 8;
 const ALONE: u8 = 16;
+const LEND_LARGE: u8 = 32;
 
 /// The longest pause unless the caller says otherwise: a minute.
 const LONGEST_BACKOFF_MS: u32 = 60_000;
@@ -183,6 +184,12 @@ impl TaskOptions {
         self
     }
 
+    /// Has an output that is worth it lent to a receiver that takes it at once.
+    pub(crate) fn lend_large(mut self) -> Self {
+        self.set(LEND_LARGE, true);
+        self
+    }
+
     fn set(&mut self, flag: u8, yes: bool) {
         self.flags = if yes { self.flags | flag } else { self.flags & !flag };
     }
@@ -208,10 +215,11 @@ impl TaskOptions {
         self.flags & ALONE != 0
     }
 
-    /// Returns whether a large output stays in the worker's result arena for its receiver to
-    /// borrow.
-    pub(crate) fn lends_output(&self) -> bool {
-        self.flags & LEND_OUTPUT != 0
+    /// Returns whether an output stays in the worker's result arena for its receiver to borrow, if
+    /// it `is_large` or not.
+    pub(crate) fn lends_output(&self, is_large: bool) -> bool {
+        let asked = if is_large { LEND_OUTPUT | LEND_LARGE } else { LEND_OUTPUT };
+        self.flags & asked != 0
     }
 
     /// Returns how long an attempt may run.

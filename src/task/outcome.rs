@@ -1,6 +1,7 @@
 //! The outcome of a task as the host holds it: bytes or an error, not yet decoded.
 
 use std::borrow::Cow;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,13 @@ pub trait Lent: Send + Sync {
 
     /// Returns a copy of them.
     fn copy(&self) -> Vec<u8>;
+
+    /// Copies as many of them as `into` has, from the first on; all of `into` is initialised then.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many.
+    fn copy_to(&self, into: &mut [MaybeUninit<u8>]);
 }
 
 /// Eight bytes, where one instruction can move them.
@@ -73,10 +81,18 @@ impl Payload {
     /// Returns the bytes; a copy of those that are lent.
     pub(crate) fn bytes(&self) -> Cow<'_, [u8]> {
         match self {
-            Self::Word { len, bytes } => Cow::Borrowed(&bytes.0[..usize::from(*len)]),
-            Self::Inline { len, bytes } => Cow::Borrowed(&bytes[..usize::from(*len)]),
-            Self::Heap(bytes) => Cow::Borrowed(bytes),
             Self::Lent(lent) => Cow::Owned(lent.copy()),
+            here => Cow::Borrowed(here.bytes_here().unwrap_or_default()),
+        }
+    }
+
+    /// Returns the bytes, unless they are lent.
+    pub(crate) fn bytes_here(&self) -> Option<&[u8]> {
+        match self {
+            Self::Word { len, bytes } => Some(&bytes.0[..usize::from(*len)]),
+            Self::Inline { len, bytes } => Some(&bytes[..usize::from(*len)]),
+            Self::Heap(bytes) => Some(bytes),
+            Self::Lent(_) => None,
         }
     }
 

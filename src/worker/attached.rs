@@ -11,7 +11,7 @@ use crate::arena::Block;
 use crate::control::Phase;
 use crate::error::{Error, Result};
 use crate::sys::requests;
-use crate::table::INLINE_INPUT;
+use crate::table::{INLINE_INPUT, INLINE_OUTPUT};
 use crate::task::{Status, TaskFailure, codec};
 
 use super::claimed::{Claimed, now};
@@ -19,6 +19,7 @@ use super::config::WorkerConfig;
 use super::engine::{Engine, NoRoom};
 use super::functions::Names;
 use super::in_hand::{Held, InHand};
+use super::in_place::{EventInPlace, Found};
 use super::outputs::{LoanError, OutputLoan};
 use super::start::WorkerStart;
 
@@ -114,6 +115,8 @@ pub struct AttachedWorker {
     in_hand: InHand,
     /// The last look found nothing, and this worker could not have taken a task.
     idle_and_full: bool,
+    /// A small input, while its task is begun.
+    scratch: [u8; INLINE_INPUT],
     /// What a `SIGTERM` rings.
     _bell: requests::Bell,
 }
@@ -142,6 +145,7 @@ impl AttachedWorker {
             ready: false,
             in_hand: InHand::new(config.max_tasks),
             idle_and_full: false,
+            scratch: [0; INLINE_INPUT],
             _bell: bell,
         })
     }
@@ -174,6 +178,32 @@ impl AttachedWorker {
     ///
     /// After [`Event::Nothing`] the descriptor is readable as soon as there is something else.
     pub fn next_event(&mut self) -> Event {
+        match self.next_in_place() {
+            EventInPlace::Nothing => Event::Nothing,
+            EventInPlace::Run { task, function, input } => {
+                Event::Run { task, function: function.to_owned(), input: input.to_vec() }
+            }
+            EventInPlace::Cancel { task } => Event::Cancel { task },
+            EventInPlace::Leave => Event::Leave,
+        }
+    }
+
+    /// As [`next_event`](Self::next_event), with the input where it is: large ones are in the
+    /// pool's memory, and the caller copies what it keeps.
+    pub fn next_in_place(&mut self) -> EventInPlace<'_> {
+        match self.next() {
+            Found::Nothing => EventInPlace::Nothing,
+            Found::Cancel { task } => EventInPlace::Cancel { task },
+            Found::Leave => EventInPlace::Leave,
+            Found::Run { task, claimed, function, input } => EventInPlace::Run {
+                task,
+                function: self.names.known(function),
+                input: self.engine.input_at(&claimed, input, &mut self.scratch).bytes,
+            },
+        }
+    }
+
+    fn next(&mut self) -> Found {
         if !std::mem::replace(&mut self.ready, true) {
             self.engine.set_phase(Phase::Ready);
         }
@@ -183,8 +213,11 @@ impl AttachedWorker {
             self.attend();
             self.place_outputs();
             self.in_hand.retire_if_asked(&mut self.engine);
-            if let Some(event) = self.look() {
-                return event;
+            if let Some(found) = self.look() {
+                return found;
+            }
+            if self.tasks.is_empty() {
+                self.in_hand.give_memory_back(&self.engine);
             }
             // Emptied before the flag is set and before the last look: what rings after that
             // makes the descriptor readable. An eventfd of our own is never refused.
@@ -200,7 +233,7 @@ impl AttachedWorker {
                 continue;
             }
             self.idle_and_full = !can_take;
-            return Event::Nothing;
+            return Found::Nothing;
         }
     }
 
@@ -236,11 +269,7 @@ impl AttachedWorker {
             }
             Completion::Cancelled => (Status::Cancelled, &[][..]),
         };
-        let unfinished = self.tasks.get(&task).filter(|in_flight| !in_flight.held.is_over());
-        let Some(&Held { task: claimed, started, .. }) = unfinished.map(|task| &task.held) else {
-            return Err(Error::Misuse("there is no such task in this worker, or it is over"));
-        };
-        let elapsed = now().saturating_sub(started);
+        let (claimed, elapsed) = self.unfinished(task)?;
         if let Some(placed) = self.placed(task, status, bytes) {
             self.engine.complete_placed(claimed, status, placed, elapsed);
             self.vacate(task);
@@ -268,12 +297,45 @@ impl AttachedWorker {
     ///
     /// [`Error::Misuse`] when there is no such task, or it is over.
     pub fn progress(&mut self, task: u64, number: u64) -> Result<()> {
+        let (claimed, _) = self.unfinished(task)?;
+        self.engine.set_progress(&claimed, number);
+        Ok(())
+    }
+
+    /// Says that a task ended with an output whose bytes are those of all `parts`: they go straight
+    /// into the pool's memory. A task that was cancelled meanwhile is confirmed instead.
+    ///
+    /// # Errors
+    ///
+    /// As [`complete`](Self::complete).
+    pub fn complete_parts(&mut self, task: u64, parts: &[&[u8]]) -> Result<()> {
+        let len = parts.iter().map(|part| part.len()).sum::<usize>();
+        if let &[bytes] = parts {
+            return self.complete(task, Completion::Ok(bytes));
+        }
+        if len <= INLINE_OUTPUT {
+            return self.complete(task, Completion::Ok(&parts.concat()));
+        }
+        let (claimed, elapsed) = self.unfinished(task)?;
+        match self.engine.outputs().store_parts(parts, len) {
+            Ok(block) => {
+                let placed = (block, len as u32);
+                self.engine.complete_placed(claimed, Status::Ok, placed, elapsed);
+                self.vacate(task);
+                Ok(())
+            }
+            // It waits for room, or is refused, as one piece.
+            Err(_) => self.complete(task, Completion::Ok(&parts.concat())),
+        }
+    }
+
+    /// Returns the claim of a task that was not completed, and how long it has run.
+    fn unfinished(&self, task: u64) -> Result<(Claimed, u64)> {
         let unfinished = self.tasks.get(&task).filter(|in_flight| !in_flight.held.is_over());
-        let Some(in_flight) = unfinished else {
+        let Some(&Held { task: claimed, started, .. }) = unfinished.map(|task| &task.held) else {
             return Err(Error::Misuse("there is no such task in this worker, or it is over"));
         };
-        self.engine.set_progress(&in_flight.held.task, number);
-        Ok(())
+        Ok((claimed, now().saturating_sub(started)))
     }
 
     /// Returns a block of `len` bytes for the output of `task`, to be filled in place. The task is
@@ -321,27 +383,27 @@ impl AttachedWorker {
         self.tasks.len() < self.concurrency && self.in_hand.admits()
     }
 
-    fn look(&mut self) -> Option<Event> {
+    fn look(&mut self) -> Option<Found> {
         if self.engine.must_stop() {
-            return Some(Event::Leave);
+            return Some(Found::Leave);
         }
         while let Some(task) = self.called_off.pop_front() {
             if self.tasks.contains_key(&task) {
-                return Some(Event::Cancel { task });
+                return Some(Found::Cancel { task });
             }
         }
         while self.can_take() {
             let idle = self.tasks.is_empty();
             let Some(task) = self.in_hand.claim(&mut self.engine, idle) else { break };
-            if let Some(event) = self.take(task) {
-                return Some(event);
+            if let Some(found) = self.take(task) {
+                return Some(found);
             }
         }
-        (self.in_hand.has_claimed_all() && self.tasks.is_empty()).then_some(Event::Leave)
+        (self.in_hand.has_claimed_all() && self.tasks.is_empty()).then_some(Found::Leave)
     }
 
     /// Starts a claimed task; `None` if it is over already.
-    fn take(&mut self, mut task: Claimed) -> Option<Event> {
+    fn take(&mut self, mut task: Claimed) -> Option<Found> {
         let started = now();
         if !self.in_hand.start(&mut self.engine, &mut task, started) {
             return None;
@@ -352,13 +414,12 @@ impl AttachedWorker {
         self.next_task += 1;
         let held = Held::new(task, started);
         self.tasks.insert(number, AttachedTask { held, cancel_reported: false, loan: None });
-        let mut scratch = [0; INLINE_INPUT];
-        let refused = match self.engine.input(&task, &mut scratch) {
+        let refused = match self.engine.checked_input(&task) {
             Err(reason) => reason,
             Ok(input) => match self.names.get(self.engine.requests(), call.function) {
-                Ok(function) => {
-                    let (function, input) = (function.to_owned(), input.bytes.to_vec());
-                    return Some(Event::Run { task: number, function, input });
+                Ok(_) => {
+                    let function = call.function;
+                    return Some(Found::Run { task: number, claimed: task, function, input });
                 }
                 Err(reason) => reason,
             },

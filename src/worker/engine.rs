@@ -270,22 +270,47 @@ impl Engine {
         task: &Claimed,
         scratch: &'i mut [u8; INLINE_INPUT],
     ) -> Result<Input<'i>, String> {
-        let record = self.record(task);
-        let InputDesc { len, place } = record.input();
-        let len = len as usize;
-        match place {
-            Place::Word(word) if len <= 8 => {
+        Ok(self.input_at(task, self.checked_input(task)?, scratch))
+    }
+
+    /// Returns where the task's input is.
+    ///
+    /// # Errors
+    ///
+    /// As [`input`](Self::input).
+    #[inline(always)]
+    pub(crate) fn checked_input(&self, task: &Claimed) -> Result<InputDesc, String> {
+        let desc = self.record(task).input();
+        let len = desc.len as usize;
+        let is_possible = match desc.place {
+            Place::Word(_) => len <= 8,
+            Place::Inline => len <= INLINE_INPUT,
+            Place::Block(block) => block.holds(len, self.requests.len()),
+            Place::Unknown => false,
+        };
+        if is_possible { Ok(desc) } else { Err(no_input(len, desc.place)) }
+    }
+
+    /// Returns the input that `desc` names, which was [checked](Self::checked_input).
+    #[inline(always)]
+    pub(crate) fn input_at<'i>(
+        &'i self,
+        task: &Claimed,
+        desc: InputDesc,
+        scratch: &'i mut [u8; INLINE_INPUT],
+    ) -> Input<'i> {
+        let len = desc.len as usize;
+        match desc.place {
+            Place::Word(word) => {
                 scratch[..8].copy_from_slice(&word.to_le_bytes());
-                Ok(Input::passing(&scratch[..len]))
+                Input::passing(&scratch[..len])
             }
-            Place::Inline if len <= INLINE_INPUT => {
-                record.read_inline_input(&mut scratch[..len]);
-                Ok(Input::passing(&scratch[..len]))
+            Place::Inline => {
+                self.record(task).read_inline_input(&mut scratch[..len]);
+                Input::passing(&scratch[..len])
             }
-            Place::Block(block) if block.holds(len, self.requests.len()) => {
-                Ok(Input::in_place(self.requests.bytes(block.offset(), len)))
-            }
-            _ => Err(no_input(len, place)),
+            Place::Block(block) => Input::in_place(self.requests.bytes(block.offset(), len)),
+            Place::Unknown => Input::passing(&[]),
         }
     }
 

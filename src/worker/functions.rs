@@ -147,7 +147,12 @@ impl Names {
             }
             self.0[index] = Some(entry.name);
         }
-        Ok(self.0[index].as_deref().unwrap_or_default())
+        Ok(self.known(number))
+    }
+
+    /// Returns the name of a function that [`get`](Self::get) has found.
+    pub(crate) fn known(&self, number: u32) -> &str {
+        self.0.get(number as usize).and_then(Option::as_deref).unwrap_or_default()
     }
 }
 

@@ -52,13 +52,15 @@ pub(super) struct InHand {
     refused: bool,
     /// Outputs that wait for room.
     unplaced: usize,
+    /// The host rings when it hands a block back, so that memory can go back to the system.
+    awaits_blocks: bool,
 }
 
 impl InHand {
     /// Returns the state of a worker that may claim `max_tasks` in all; 0 for no limit.
     pub(super) fn new(max_tasks: u64) -> Self {
         let claims_left = (max_tasks > 0).then_some(max_tasks);
-        Self { claims_left, alone: false, refused: false, unplaced: 0 }
+        Self { claims_left, alone: false, refused: false, unplaced: 0, awaits_blocks: false }
     }
 
     /// Returns whether another task may be claimed, if there is a place for it.
@@ -174,6 +176,20 @@ impl InHand {
             engine.set_wants_room(false);
         }
         placed
+    }
+
+    /// With nothing in flight: gives memory of the result arena that no output is in back to the
+    /// system. While outputs are out, the host rings for each block that it hands back.
+    pub(super) fn give_memory_back(&mut self, engine: &Engine) {
+        if !engine.outputs().give_back() {
+            if std::mem::take(&mut self.awaits_blocks) {
+                engine.set_wants_room(false);
+            }
+        } else if !std::mem::replace(&mut self.awaits_blocks, true) {
+            engine.set_wants_room(true);
+            // Once more: what the host handed back before it saw that.
+            engine.outputs().give_back();
+        }
     }
 
     /// Reads what the host has asked for: answers an audit's question about the tasks that this

@@ -264,6 +264,9 @@ impl<'e> Root<'e> {
 
     /// Nothing to do: says so to whom it concerns and looks once more. True if there is work.
     fn lie_down(&mut self) -> bool {
+        if self.slots.in_flight() == 0 {
+            self.in_hand.give_memory_back(self.engine);
+        }
         if self.can_take() {
             self.engine.sleep();
         } else {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::rig::{FIRST, Rig, is_dead, lost, spec, wait_for, wait_for_death};
 use super::{SHARED, act, role, sleep};
 use crate::error::Error;
-use crate::launch::{Confinement, PoolSpec, StartMethod, ZygoteReport, attach, init};
+use crate::launch::{Confinement, PoolSpec, StartMethod, Template, ZygoteReport, attach, init};
 use crate::sync::crash::Point;
 use crate::sys::eventfd::EventFd;
 use crate::sys::rlimit::{self, Limit, Resource};
@@ -20,6 +20,12 @@ pub(super) const ROLES: &[(&str, fn())] = &[
     ("attach", || {
         act(&attach().unwrap());
     }),
+    ("template", || {
+        let template = Template::attach().unwrap();
+        SHARED.store(7, Ordering::Relaxed);
+        act(&template.fork());
+    }),
+    ("refusing-template", || Template::attach().unwrap().refuse("the model is missing")),
     ("host", be_host),
     ("forking host", || {
         init().unwrap();

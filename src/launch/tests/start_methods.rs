@@ -64,6 +64,46 @@ fn a_command_that_attaches_is_a_worker() {
     }
 }
 
+fn preloaded(role: &str) -> PoolSpec {
+    let exe = std::env::current_exe().unwrap();
+    let words = ["env".into(), format!("LAUNCH_TEST_ROLE={role}").into(), exe.into_os_string()];
+    PoolSpec { start: StartMethod::Preloaded(words.into()), ..spec("describe") }
+}
+
+#[test]
+fn a_preloaded_worker_is_a_copy_of_its_program() {
+    let rig = Rig::open(&preloaded("template")).unwrap();
+    let worker = rig.describe(WorkerId { queue: 0, slot: 1, incarnation: 2 });
+    assert_eq!(worker.get("id"), "worker 0.1#2");
+    assert_eq!(worker.get("shared"), "7");
+    assert_eq!(worker.mask("SigBlk"), 0);
+    assert_eq!(worker.mask("SigIgn") & DECIDED, IGNORED);
+    assert_eq!(worker.get("foreign"), "[]");
+    assert_eq!(worker.get("missing"), "0");
+    assert_eq!(worker.get("stdin"), "/dev/null");
+    assert_eq!(worker.get("session"), worker.get("pid"));
+    assert_eq!(worker.all("variable").next(), None);
+}
+
+#[test]
+fn a_program_that_cannot_be_preloaded_says_why() {
+    let open = |words: &[&str]| {
+        let words = words.iter().map(OsString::from).collect();
+        let start = StartMethod::Preloaded(words);
+        Rig::open(&PoolSpec { start, ..spec("describe") }).err().unwrap().to_string()
+    };
+    let refused = Rig::open(&preloaded("refusing-template")).err().unwrap().to_string();
+    assert!(refused.contains("the model is missing"), "{refused}");
+    let refused = open(&["sh", "-c", "exit 3"]);
+    assert!(refused.contains("exited with status 3"), "{refused}");
+    let refused = open(&["/nowhere/at/all"]);
+    assert!(refused.contains("execute /nowhere/at/all"), "{refused}");
+    let refused = open(&[]);
+    assert!(refused.contains("not named"), "{refused}");
+    let refused = crate::launch::Template::attach().unwrap_err().to_string();
+    assert!(refused.contains("was not started to preload"), "{refused}");
+}
+
 #[test]
 fn a_program_that_is_not_there_is_named() {
     let rig = Rig::open(&command(&["/nowhere/at/all"])).unwrap();

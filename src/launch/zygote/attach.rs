@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 
-use super::child::{bear_name, begin, confine, fail};
+use super::child::{bear_name, begin, confine, fail, say_attached};
 use super::identity::{is_for_us, named_by, number_of, restore_environment};
 use super::threads;
 use crate::error::{Error, Result};
@@ -163,12 +163,6 @@ fn attach_to(fd: RawFd, handover: Handover) -> Result<WorkerStart> {
     }
     say_attached(&started, pid);
     Ok(start)
-}
-
-fn say_attached(started: &OwnedFd, pid: u32) {
-    // Room for it was never needed by many at once; without it only a cause of death is less exact.
-    let attached = Started { pid, result: Ok(()), is_final: false };
-    let _ = socket::send(started.as_fd(), &wire::encode(&attached), &[]);
 }
 
 /// Returns the handover in the file `fd`, if it is one; takes nothing away.

@@ -1,12 +1,11 @@
 //! A worker between `fork` and its loop: the contract of a start, as `../README.md` has it.
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 
-use super::super::recipe::{self, PROGRAM, Recipe, inherit};
+use super::super::recipe::{self, PROGRAM, Recipe, c_strings, inherit};
 use super::super::snapshot::{Places, Snapshot};
 use super::super::wire::{self, Handover, Started, WORKER_MAGIC, WORKER_VARIABLE};
 use super::super::{Confinement, ForkOrder, Sandbox, StartMethod, after_fork};
@@ -75,6 +74,28 @@ impl Plan {
 
     /// Makes this process the worker.
     pub(super) fn start(mut self) -> ! {
+        let started = self.follow();
+        if self.method != StartMethod::Fork {
+            let reason = self.execute(&started);
+            fail(started.as_fd(), process::own_pid(), reason);
+        }
+        self.confine_forked(&started);
+        drop(started);
+        // SAFETY: forked, so this process has the zygote's image, and that is the host's: the
+        // zygote was forked from the host, or it compared the build in the host's greeting.
+        unsafe { begin(self.orders()) }
+    }
+
+    /// Makes this process a worker of the program that it was forked from, which goes on by itself.
+    pub(super) fn hand_over(mut self) -> WorkerStart {
+        let started = self.follow();
+        self.confine_forked(&started);
+        say_attached(&started, process::own_pid());
+        self.orders()
+    }
+
+    /// Makes this process what the host is. Returns the start line.
+    fn follow(&mut self) -> OwnedFd {
         // Z5: dies here → a zombie whose number is held until the zygote has opened it.
         crash::here(Point::Z5);
         // Without the line no reason can be reported, so a missing line is the first thing to end
@@ -86,24 +107,25 @@ impl Plan {
         if let Err(reason) = self.prepare(&started) {
             fail(started.as_fd(), process::own_pid(), reason);
         }
-        if self.method != StartMethod::Fork {
-            let reason = self.execute(&started);
-            fail(started.as_fd(), process::own_pid(), reason);
-        }
+        started
+    }
+
+    /// The last steps of a worker that executes nothing.
+    fn confine_forked(&self, started: &OwnedFd) {
         if let Err(reason) = confine(self.confinement.sandbox.as_ref()) {
             fail(started.as_fd(), process::own_pid(), reason);
         }
         if let Err(reason) = after_fork::run_hooks() {
             fail(started.as_fd(), process::own_pid(), reason);
         }
-        drop(started);
+    }
+
+    fn orders(mut self) -> WorkerStart {
         // The kernel closes it when this process has ended, and no code before.
         let _ = self.held.take().map(IntoRawFd::into_raw_fd);
         let ForkOrder { id, seat, lane_start, handback_start } = self.order;
         let (config, fds, logs) = (self.config, self.fds, self.logs);
-        // SAFETY: forked, so this process has the zygote's image, and that is the host's: the
-        // zygote was forked from the host, or it compared the build in the host's greeting.
-        unsafe { begin(WorkerStart { id, seat, lane_start, handback_start, config, fds, logs }) }
+        WorkerStart { id, seat, lane_start, handback_start, config, fds, logs }
     }
 
     fn prepare(&mut self, started: &OwnedFd) -> Result<(), String> {
@@ -113,7 +135,7 @@ impl Plan {
         self.die_with_zygote()?;
         // A worker of ours unblocks the rest when it catches it, so that nothing is lost and there
         // is no moment at which it ends a worker. A foreign program must not start with a mask.
-        let foreign = matches!(self.method, StartMethod::Command(_));
+        let foreign = self.method.is_other_program();
         let (ignored, blocked): (&[_], &[_]) = match foreign {
             true => (&[libc::SIGINT, libc::SIGPIPE], &[]),
             false => (&[], &requests::CAUGHT),
@@ -121,7 +143,8 @@ impl Plan {
         signal::default_all_but(ignored).map_err(cannot("set what signals do"))?;
         signal::Mask::of(blocked).set().map_err(cannot("unblock signals"))?;
         fd::silence_stdin().map_err(cannot("open /dev/null"))?;
-        if !self.confinement.keep_fds {
+        // A preloaded program has opened what it needs.
+        if !self.confinement.keep_fds && !matches!(self.method, StartMethod::Preloaded(_)) {
             let mut keep: Vec<_> = self.all_fds(started).iter().map(AsRawFd::as_raw_fd).collect();
             keep.extend(self.held.iter().map(AsRawFd::as_raw_fd));
             keep.extend(self.places.iter().flat_map(Places::numbers));
@@ -249,14 +272,17 @@ pub(super) unsafe fn begin(start: WorkerStart) -> ! {
     unsafe { worker::run(start) }
 }
 
+/// Tells the zygote that a worker that is another program runs.
+pub(super) fn say_attached(started: &OwnedFd, pid: u32) {
+    // Room for it was never needed by many at once; without it only a cause of death is less exact.
+    let attached = Started { pid, result: Ok(()), is_final: false };
+    let _ = socket::send(started.as_fd(), &wire::encode(&attached), &[]);
+}
+
 /// Ends a worker that cannot start, and says why.
 pub(super) fn fail(started: BorrowedFd<'_>, pid: u32, reason: impl ToString) -> ! {
     let failed = Started { pid, result: Err(wire::reason(reason)), is_final: false };
     // If this cannot be sent, the zygote is gone, or reports the exit status.
     let _ = socket::send(started, &wire::encode(&failed), &[]);
     exit_now(NOT_STARTED)
-}
-
-fn c_strings(words: impl IntoIterator<Item = OsString>) -> io::Result<Vec<CString>> {
-    words.into_iter().map(|word| Ok(CString::new(word.into_vec())?)).collect()
 }

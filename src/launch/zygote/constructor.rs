@@ -110,7 +110,7 @@ pub(in crate::launch) fn check_catchable() -> Result<()> {
     Ok(())
 }
 
-fn greeting_on(fd: RawFd) -> Option<Greeting> {
+pub(super) fn greeting_on(fd: RawFd) -> Option<Greeting> {
     let mut buffer = [0; wire::LONGEST];
     // SAFETY: borrowed for one system call, which answers `EBADF` or `ENOTSOCK` if it is nothing.
     let socket = unsafe { BorrowedFd::borrow_raw(fd) };

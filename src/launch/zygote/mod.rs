@@ -17,6 +17,7 @@ mod origin;
 mod pool;
 mod reap;
 mod serve;
+mod template;
 #[cfg(test)]
 pub(super) mod tests;
 pub(super) mod threads;
@@ -28,7 +29,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(crate) use attach::attach;
 pub(super) use attach::end_if_invited;
 pub(super) use constructor::{check_catchable, check_program};
+pub use template::Template;
 
+use self::child::Plan;
 use self::origin::{Lines, Origin, StartLine};
 use self::serve::Zygote;
 use super::wire::{self, Build, Hello};
@@ -73,6 +76,11 @@ pub(super) fn fork_from_host(
 /// Runs a zygote, however it came to be, until its host is gone. `threads`: why no worker can be a
 /// copy of it.
 fn run(line: OwnedFd, host: OwnedFd, threads: Option<String>) -> ! {
+    serve(line, host, threads).start()
+}
+
+/// The same; comes back in each worker that is forked.
+fn serve(line: OwnedFd, host: OwnedFd, threads: Option<String>) -> Box<Plan> {
     let served = catch_unwind(AssertUnwindSafe(|| {
         let (origin, lines) = match prepare(&line, threads) {
             Ok(prepared) => prepared,
@@ -82,7 +90,7 @@ fn run(line: OwnedFd, host: OwnedFd, threads: Option<String>) -> ! {
     }));
     match served {
         // A worker that was just forked; all that was the zygote's is closed.
-        Ok(Some(plan)) => plan.start(),
+        Ok(Some(plan)) => plan,
         Ok(None) => orderly_exit(0),
         // The panic hook has said what and where. The workers die with this process.
         Err(_) => exit_now(101),

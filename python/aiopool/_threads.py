@@ -1,0 +1,39 @@
+"""How many threads numerical libraries start: a worker's share of the processors."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
+
+#: What `limit` has set here, so that a later call may set it again.
+_ours: set[str] = set()
+
+
+def share(processes: int) -> int:
+    """Returns how many processors each of `processes` workers can have."""
+    return max(1, len(os.sched_getaffinity(0)) // max(1, processes))
+
+
+def limit(threads: int) -> None:
+    """Has libraries that are loaded from now on use so many threads, unless the user says else."""
+    for name in _VARIABLES:
+        if name not in os.environ or name in _ours:
+            os.environ[name] = str(threads)
+            _ours.add(name)
+    if threads > 1 and "numpy" in sys.modules:
+        # Loaded already, in a process that this one is a copy of.
+        try:
+            import threadpoolctl  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        except ImportError:
+            return
+        threadpoolctl.threadpool_limits(threads)
