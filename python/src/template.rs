@@ -43,7 +43,7 @@ impl Template {
         // process that serves does after this is no Python.
         unsafe { ffi::PyOS_BeforeFork() };
         let worker = template.serve();
-        // SAFETY: as above. The one thread of the copy has called `PyOS_BeforeFork`.
+        // SAFETY: the one thread of the copy is attached, and has called `PyOS_BeforeFork`.
         unsafe { ffi::PyOS_AfterFork_Child() };
         Ok(Worker::of(worker.map_err(|error| raised(&error))?))
     }

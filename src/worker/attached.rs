@@ -216,12 +216,13 @@ impl AttachedWorker {
             if let Some(found) = self.look() {
                 return found;
             }
-            if self.tasks.is_empty() {
-                self.in_hand.give_memory_back(&self.engine);
-            }
             // Emptied before the flag is set and before the last look: what rings after that
             // makes the descriptor readable. An eventfd of our own is never refused.
             let _ = self.engine.own_bell().drain();
+            if self.tasks.is_empty() {
+                // After that: the host may have rung for a block that it hands back.
+                self.in_hand.give_memory_back(&self.engine);
+            }
             let can_take = self.can_take();
             if can_take {
                 self.engine.sleep();

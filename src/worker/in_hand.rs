@@ -174,6 +174,7 @@ impl InHand {
         }
         if self.unplaced == 0 {
             engine.set_wants_room(false);
+            self.awaits_blocks = false;
         }
         placed
     }

@@ -12,6 +12,7 @@ mod engine;
 mod functions;
 mod in_hand;
 mod in_place;
+mod input;
 mod last_words;
 mod local;
 mod outputs;
