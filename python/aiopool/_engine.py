@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from multiprocessing import spawn
+from multiprocessing import process, spawn
 from typing import Any, Protocol
 
 from . import _main, _state, _threads, _wire
@@ -370,14 +370,15 @@ def setup(
         print(f"aiopool: {path} builds a pool at its top level: {text}: {_main.HINT}", file=sys.stderr)
     _state.main_is_unguarded = path is not None
     preparation = spawn.get_preparation_data("aiopool-worker")
-    preparation.pop("authkey", None)
+    # For what multiprocessing shares: proxies of managers, connections.
+    preparation["authkey"] = bytes(process.current_process().authkey)
     if not _wire.main_is_importable():
         preparation.pop("init_main_from_name", None)
         preparation.pop("init_main_from_path", None)
     functions = (initializer, tuple(initargs), loop_initializer, exception_handler)
     # Functions are unpickled in the worker after its preparation, which finds their modules.
     share = _threads.share(processes)
-    return pickle.dumps((preparation, dict(os.environ), share, _wire.pickled(functions)))
+    return pickle.dumps((preparation, dict(os.environ), share, _wire.pickled(functions, by_all=True)))
 
 
 def _address_space_is_free() -> bool:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from . import _chunks, _wire
 from ._engine import Task, in_thread_of
 from ._native import Options
+from .errors import WorkerLost
 
 if TYPE_CHECKING:
     from .pool import Pool
@@ -26,7 +29,7 @@ _SMALL = 4096
 class _Item(Task):
     """One item's task."""
 
-    __slots__ = ("index", "results")
+    __slots__ = ("before", "index", "items", "results")
 
     def __init__(
         self,
@@ -39,6 +42,9 @@ class _Item(Task):
     ) -> None:
         super().__init__(name, parts, options, queue)
         self.results, self.index = results, index
+        #: The items of a chunk, and what came of those of the chunk that are not among them.
+        self.items: list[Any] = []
+        self.before: list[Any] = []
 
     def finish(self, value: Any, error: BaseException | None) -> None:
         results = self.results
@@ -46,6 +52,10 @@ class _Item(Task):
             results.arrived(self, value, error)
         else:
             in_thread_of(results.loop, results.arrived, self, value, error)
+
+
+#: Makes a chunk of items a task.
+Chunker = Callable[["PoolResult[Any]", int, "list[Any]"], _Item]
 
 
 class PoolResult(Generic[T]):
@@ -63,8 +73,15 @@ class PoolResult(Generic[T]):
         *,
         limit: int,
         return_exceptions: bool,
+        chunker: Chunker | None = None,
     ) -> None:
         self.pool, self._submit = pool, submit
+        # With a chunker every task is a chunk, and `_ready` has lists.
+        self._chunker = chunker
+        self._size = 1
+        self._awaited = False
+        # Items in the pool and results that wait here, in chunks.
+        self._items_flying = self._items_ready = 0
         self.loop = asyncio.get_running_loop()
         self._return_exceptions = return_exceptions
         self._limit = max(2 * limit, 16)
@@ -99,10 +116,28 @@ class PoolResult(Generic[T]):
         self._pump()
 
     def _has_room(self) -> bool:
+        if self._chunker is not None:
+            return self._room_for_items() > 0
         flying = len(self._flying)
         # Results that nobody has taken count where they are taken one by one.
         held = flying + len(self._ready) if self._bounded else flying
         return held < self._window
+
+    def _room_for_items(self) -> int:
+        """How many items may be submitted now, in chunks."""
+        if self._bounded:
+            return self._window - self._items_flying - self._items_ready
+        # Enough for every worker to have the next chunk while the last one's results are on their
+        # way; at first as many as there are places, since the first results may be awaited.
+        most = self._window if self._awaited else self._size * 4 * self.pool.process_count
+        return max(self._limit, most) - self._items_flying
+
+    def _next_size(self) -> int:
+        """How many items the next chunk has."""
+        size = min(self._size, self._room_for_items())
+        if self._bounded:
+            size = min(size, self._window // (4 * self.pool.process_count))
+        return max(1, size)
 
     def _pump(self) -> None:
         """Submits items while there is room."""
@@ -115,6 +150,14 @@ class PoolResult(Generic[T]):
         self._pumping = True
         try:
             while not self.is_fed and self._has_room():
+                if self._chunker is not None:
+                    size = self._next_size()
+                    items = list(islice(self._items, size))
+                    if items:
+                        self._submit_chunk(items)
+                    if len(items) < size:
+                        self._fed()
+                    continue
                 try:
                     item = next(self._items)
                 except StopIteration:
@@ -126,7 +169,26 @@ class PoolResult(Generic[T]):
         finally:
             self._pumping = False
 
+    def _submit_chunk(self, items: list[Any], rest_of: _Item | None = None) -> None:
+        assert self._chunker is not None
+        if rest_of is None:
+            index = self._next
+            self._next += 1
+        else:
+            index = rest_of.index
+        task = self._chunker(self, index, items)
+        task.items = items
+        if rest_of is not None:
+            task.before = rest_of.before
+        self._flying.add(task)
+        self._items_flying += len(items)
+        self.pool._engine.submit(task)
+
     def _submit_one(self, item: Any) -> None:
+        if self._chunker is not None:
+            # From an async iterable, which says nothing of how many there are at once.
+            self._submit_chunk([item])
+            return
         index = self._next
         self._next += 1
         task = self._submit(self, index, item)
@@ -157,20 +219,64 @@ class PoolResult(Generic[T]):
     def arrived(self, task: _Item, value: Any, error: BaseException | None) -> None:
         """One task is over; in the thread of the loop."""
         self._flying.discard(task)
+        self._items_flying -= len(task.items)
         if self._failed is not None:
+            return
+        if task.items:
+            self._chunk_arrived(task, value, error)
             return
         if error is not None:
             if not self._return_exceptions or isinstance(error, asyncio.CancelledError):
                 self._fail(error)
                 return
             value = error
-        if task.size > _SMALL:
-            fitting = min(_IN_FLIGHT, _HELD // task.size)
-            self._window = max(self._limit, fitting)
+        self._hold(task.size)
         self._ready[task.index] = value
         self._order.append(task.index)
         self._wake()
         self._pump()
+
+    def _chunk_arrived(self, task: _Item, value: Any, error: BaseException | None) -> None:
+        items, results = task.items, task.before
+        if error is None:
+            done = _chunks.Done(*value)
+            self._awaited = self._awaited or done.awaited
+            self._size = _chunks.size_after(len(items), done, task.size)
+            for place in sorted(done.failures):
+                failed = _wire.open_failure(done.failures[place])
+                if not self._return_exceptions:
+                    self._fail(failed)
+                    return
+                done.results[place] = failed
+            results += done.results
+            over = len(done.results)
+            self._hold(task.size // max(1, over))
+        elif not self._return_exceptions or isinstance(error, asyncio.CancelledError):
+            self._fail(error)
+            return
+        else:
+            over = len(items)
+            if isinstance(error, WorkerLost):
+                # What it had not begun goes to another worker; at least one item had a part in it.
+                over = min(over, max(1, error.progress or 0))
+                self._size = 1
+            results += [error] * over
+        if over < len(items):
+            try:
+                self._submit_chunk(items[over:], task)
+            except BaseException as failed:
+                self._fail(failed)
+            return
+        self._items_ready += len(results)
+        self._ready[task.index] = results  # type: ignore[assignment]
+        self._order.append(task.index)
+        self._wake()
+        self._pump()
+
+    def _hold(self, size: int) -> None:
+        """Takes note of results of `size` bytes: fewer large ones are held."""
+        if size > _SMALL:
+            self._window = max(self._limit, min(_IN_FLIGHT, _HELD // size))
 
     def _fail(self, error: BaseException) -> None:
         if self._failed is None:
@@ -181,6 +287,7 @@ class PoolResult(Generic[T]):
 
     def _call_off(self) -> None:
         self._ready.clear()
+        self._items_ready = 0
         self._order.clear()
         self._items = ()
         if self._feeder is not None and self._feeder is not asyncio.current_task(self.loop):
@@ -221,8 +328,13 @@ class PoolResult(Generic[T]):
         try:
             while True:
                 while self._given in ready:
-                    results.append(ready.pop(self._given))
+                    value: Any = ready.pop(self._given)
                     self._given += 1
+                    if self._chunker is None:
+                        results.append(value)
+                    else:
+                        self._items_ready -= len(value)
+                        results += value
                 self._order.clear()
                 if self._failed is not None:
                     raise self._raised()
@@ -245,11 +357,11 @@ class PoolResult(Generic[T]):
         try:
             while True:
                 while self._given in self._ready:
-                    value = self._ready.pop(self._given)
-                    self._given += 1
-                    self._pump()
-                    yield value
-                    del value
+                    values = self._take(self._given)
+                    count = len(values)
+                    while values:
+                        yield values.pop()
+                    self._taken(count)
                 self._order.clear()
                 if self._failed is not None:
                     raise self._raised()
@@ -258,6 +370,22 @@ class PoolResult(Generic[T]):
                 await self._wait()
         finally:
             self.cancel()
+
+    def _take(self, index: int) -> list[T]:
+        """Takes results that are to be given now, the last first."""
+        value: Any = self._ready.pop(index)
+        self._given += 1
+        if self._chunker is not None:
+            value.reverse()
+            return cast("list[T]", value)
+        self._pump()
+        return [value]
+
+    def _taken(self, count: int) -> None:
+        """The results of a chunk of `count` items were given."""
+        if self._chunker is not None:
+            self._items_ready -= count
+            self._pump()
 
     def __aiter__(self) -> AsyncIterator[T]:
         return self.results_generator()
@@ -268,11 +396,11 @@ class PoolResult(Generic[T]):
         try:
             while True:
                 while self._order:
-                    value = self._ready.pop(self._order.popleft())
-                    self._given += 1
-                    self._pump()
-                    yield value
-                    del value
+                    values = self._take(self._order.popleft())
+                    count = len(values)
+                    while values:
+                        yield values.pop()
+                    self._taken(count)
                 if self._failed is not None:
                     raise self._raised()
                 if self._exhausted and self._given == self._next:

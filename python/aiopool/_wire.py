@@ -19,7 +19,7 @@ from functools import lru_cache
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-from . import _main, _state
+from . import _main, _sharing, _state
 from .errors import ProxyException, RemoteTraceback
 
 _BY_NAME, _BY_VALUE, _WITH_BUFFERS = b"R", b"P", b"B"
@@ -76,13 +76,38 @@ def _by_value(value: Any, refused: BaseException | None, callback: Any = None) -
     return bytes(cloudpickle.dumps(value, protocol=5, buffer_callback=callback))
 
 
-def pickled(value: Any, callback: Any = None) -> bytes:
-    """The pickle of what is sent to a worker."""
+def pickled(value: Any, buffers: list[memoryview] | None = None, by_all: bool = False) -> bytes:
+    """The pickle of what is sent to a worker, or `by_all` to every worker.
+
+    Large buffers go to `buffers` instead, if it is given.
+    """
+    callback = None if buffers is None else _collector(buffers)
+    refused: BaseException | None = None
+    data, shared = b"", False
     try:
         data = pickle.dumps(value, 5, buffer_callback=callback)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        return _by_value(value, error, callback)
-    return _by_value(value, None, callback) if _of_main(data) else data
+    except (pickle.PicklingError, AttributeError, TypeError, RuntimeError) as error:
+        refused = error
+    if refused is None and b"multiprocessing" not in data and not _of_main(data):
+        return data
+    if buffers:
+        # It is begun anew.
+        buffers.clear()
+    if (refused is not None or b"multiprocessing" in data) and _sharing.is_possible():
+        try:
+            data = _sharing.pickled(value, by_all)
+        except RuntimeError:
+            # It is one of multiprocessing's that cannot be shared, or the object's own refusal.
+            raise
+        except Exception as error:
+            refused = refused or error
+        else:
+            refused, shared = None, True
+    if isinstance(refused, RuntimeError):
+        raise refused
+    if refused is None and shared and not _of_main(data):
+        return data
+    return _by_value(value, refused, callback)
 
 
 @lru_cache(maxsize=1024)
@@ -109,7 +134,7 @@ def head(function: Callable[..., Any]) -> bytes:
 def call(start: bytes, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Parts:
     """The bytes of a call whose head is `start`."""
     buffers: list[memoryview] = []
-    data = pickled((arguments, keywords), _collector(buffers))
+    data = pickled((arguments, keywords), buffers)
     return [start, data] if not buffers else _with_buffers(start + data, buffers)
 
 
@@ -185,17 +210,22 @@ def open_call(data: Any) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str,
     if data[:1] == _WITH_BUFFERS:
         view, buffers = _split(data)
     (length,) = _LENGTH.unpack_from(view, 1)
-    named = bytes(view[5 : 5 + length])
-    if view[0] == _BY_NAME[0]:
-        function = _functions.get(named)
-        if function is None:
-            if len(_functions) >= 4096:
-                _functions.clear()
-            function = _functions[named] = pickle.loads(named)
-    else:
-        function = pickle.loads(named)
+    function = open_head(bytes(view[: 5 + length]))
     arguments, keywords = pickle.loads(view[5 + length :], buffers=buffers)
     return function, arguments, keywords
+
+
+def open_head(start: bytes) -> Callable[..., Any]:
+    """The function of a call that begins with `start`, in a worker."""
+    function: Callable[..., Any] | None = _functions.get(start)
+    if function is None:
+        function = pickle.loads(start[5:])
+        if start[:1] == _BY_NAME:
+            if len(_functions) >= 4096:
+                _functions.clear()
+            _functions[start] = function
+    assert function is not None
+    return function
 
 
 def open_value(data: Any) -> Any:

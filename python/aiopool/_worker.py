@@ -16,7 +16,7 @@ from functools import partial
 from multiprocessing import spawn
 from typing import Any
 
-from . import _main, _state, _threads, _wire
+from . import _chunks, _main, _state, _threads, _wire
 from ._native import Worker
 
 # A coroutine's first step is at once where that is possible.
@@ -77,7 +77,12 @@ class Served:
         """Begins a task. True if it has had its first step."""
         try:
             function, arguments, keywords = _wire.open_call(data)
-            result = function(*arguments, **keywords)
+            if function is _chunks.run:
+                result, errors = _chunks.begin(self.worker, number, arguments)
+                for error in errors:
+                    self.handle(error)
+            else:
+                result = function(*arguments, **keywords)
             awaits = inspect.isawaitable(result)
         except BaseException as error:
             self.fail(number, error)
@@ -148,7 +153,7 @@ class Served:
 
     def succeed(self, number: int, result: Any) -> None:
         try:
-            parts = _wire.value(result)
+            parts = _chunks.value(result) if type(result) is _chunks.Done else _wire.value(result)
         except BaseException as error:
             text = f"the result cannot be pickled:\n{_wire.error_text(error)}"
             self.worker.end(number, "unencodable", text)
@@ -156,12 +161,16 @@ class Served:
             self.worker.succeed(number, parts)
 
     def fail(self, number: int, error: BaseException) -> None:
+        self.handle(error)
+        self.worker.end(number, "failed", _wire.failure(error))
+
+    def handle(self, error: BaseException) -> None:
+        """Gives an error of a task to the user's function for them."""
         if self.exception_handler is not None:
             try:
                 self.exception_handler(error)
             except BaseException as failed:
                 print(_wire.error_text(failed), file=sys.stderr)
-        self.worker.end(number, "failed", _wire.failure(error))
 
 
 def main() -> None:
@@ -215,6 +224,7 @@ def prepare(worker: Worker) -> tuple[asyncio.AbstractEventLoop, ExceptionHandler
     preparation, environment, share, functions = pickle.loads(worker.setup())
     os.environ.update(environment)
     _threads.limit(share)
+    _leave_shared_memory_alone()
     _state.importing_main = True
     try:
         spawn.prepare(preparation)
@@ -227,6 +237,24 @@ def prepare(worker: Worker) -> tuple[asyncio.AbstractEventLoop, ExceptionHandler
         if inspect.isawaitable(result):
             loop.run_until_complete(result)
     return loop, exception_handler
+
+
+def _leave_shared_memory_alone() -> None:
+    """Blocks of `multiprocessing.shared_memory` are the host's to remove, also those made here.
+
+    A worker would have a resource tracker of its own, which removes at the worker's end what the
+    worker has only looked into.
+    """
+    from multiprocessing import resource_tracker
+
+    tracker: Any = resource_tracker
+    for name in ("register", "unregister"):
+
+        def call(thing: str, kind: str, original: Any = getattr(tracker, name)) -> None:
+            if kind != "shared_memory":
+                original(thing, kind)
+
+        setattr(tracker, name, call)
 
 
 def new_loop(

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, overload
 
-from . import _engine, _wire
+from . import _chunks, _engine, _wire
 from ._engine import Engine, in_thread_of
 from ._native import Options
-from ._results import PoolResult, _Item
+from ._results import Chunker, PoolResult, _Item
 from .core import check_sync
 from .errors import ProxyException, RemoteTraceback
 from .isolation import Limits, Sandbox
@@ -236,9 +236,34 @@ class Verbs:
             return task
 
         limit = pool.process_count * pool._concurrency
+        chunker: Chunker | None = None
+        if self._may_chunk(func):
+            star = arguments_of is tuple
+
+            def chunk(results: PoolResult[Any], index: int, items: list[Any]) -> _Item:
+                if star:
+                    items = list(map(tuple, items))
+                parts = _chunks.call(start, star, not return_exceptions, items)
+                return _Item(results, index, name, parts, options, None)
+
+            chunker = chunk
         return pool._keep(
-            PoolResult(pool, submit, items, limit=limit, return_exceptions=return_exceptions)
+            PoolResult(
+                pool,
+                submit,
+                items,
+                limit=limit,
+                return_exceptions=return_exceptions,
+                chunker=chunker,
+            )
         )
+
+    def _may_chunk(self, func: Callable[..., Any]) -> bool:
+        """Whether items may share tasks: nothing that is said or counted is said of each."""
+        options, pool = self._options, self._pool
+        of_each = options.timeout, options.queue_ttl, options.retries or None
+        alike = pool.queue_count == 1 and not pool._recycles
+        return alike and of_each == (None, None, None) and _chunks.is_plain(func)
 
 
 class WithOptions(Verbs):
@@ -308,6 +333,7 @@ class Pool(Verbs):
         self.queue_count = max(1, queuecount or 1)
         if self.queue_count > self.process_count:
             raise ValueError("queue count must be <= process count")
+        self._recycles = maxtasksperchild > 0
         self._concurrency, self._priorities = max(1, childconcurrency), priorities
         self._options, self._native_options = TaskOptions(), None
         self.running = True

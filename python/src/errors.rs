@@ -40,6 +40,7 @@ pub(crate) fn described<'py>(
             details.set_item("pid", lost.pid)?;
             details.set_item("worker", lost.worker)?;
             details.set_item("attempt", lost.attempt)?;
+            details.set_item("progress", lost.progress)?;
             details.set_item("running", lost.running.as_secs_f64())?;
             let exitcode = match lost.exit {
                 WorkerExit::Exited(status) => Some(status),

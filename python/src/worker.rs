@@ -2,15 +2,19 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use aiopool::{AttachedWorker, Completion, EventInPlace};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::buffer::{Buffer, payload};
 use crate::errors::raised;
 use crate::pool::{CALL, Tuple};
+
+/// How long a chunk may go on with its next item: ten times what it is made for.
+const LONGEST: Duration = Duration::from_millis(20);
 
 /// This process as a worker of the pool that started it.
 #[pyclass(frozen, module = "aiopool._native")]
@@ -82,6 +86,46 @@ impl Worker {
                 worker.complete(foreign, Completion::Refused(text)).map_err(|e| raised(&e))?;
             }
         })
+    }
+
+    /// Says how far a task is; the host sees it, also after this process's death.
+    fn progress(&self, task: u64, number: u64) -> PyResult<()> {
+        self.with(|worker| worker.progress(task, number).map_err(|error| raised(&error)))
+    }
+
+    /// Calls `function` with the items that have no result yet, in their order, and adds the results.
+    /// Says before each item how many were begun. Returns the error that ended this, if one did.
+    fn call_each<'py>(
+        &self,
+        task: u64,
+        function: &Bound<'py, PyAny>,
+        items: &Bound<'py, PyList>,
+        star: bool,
+        results: &Bound<'py, PyList>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let results_before = results.len();
+        let began = Instant::now();
+        for index in results.len()..items.len() {
+            if index > results_before && began.elapsed() > LONGEST {
+                // What is left is for whichever worker has time.
+                break;
+            }
+            let item = items.get_item(index)?;
+            self.progress(task, index as u64 + 1)?;
+            let called = match item.cast::<PyTuple>() {
+                Ok(arguments) if star => function.call1(arguments),
+                _ => function.call1((item,)),
+            };
+            match called {
+                Ok(result) => results.append(result)?,
+                Err(error) => {
+                    return Ok(Some(
+                        error.into_value(function.py()).into_bound(function.py()).into_any(),
+                    ));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Says that a task ended with the value whose bytes are in `parts`.

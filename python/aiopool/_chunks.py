@@ -1,0 +1,123 @@
+"""Many items of a `map` of a plain function as one task.
+
+A chunk says before each item how many it has begun. A worker that dies with a chunk takes the items
+with it that it had begun; the others are submitted again, and each runs once at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import _wire
+
+if TYPE_CHECKING:
+    from ._native import Worker
+
+#: Nanoseconds that a chunk is to take: long beside what a task costs, short beside what a user
+#: waits for.
+TARGET = 2_000_000
+#: Items of a chunk, at most.
+MOST = 8192
+#: Bytes of the results of a chunk, about at most.
+_BYTES = 256 << 10
+
+
+class Done(NamedTuple):
+    """What a chunk ended with."""
+
+    results: list[Any]
+    #: By the item's place, what a worker says of its error; there the result is None.
+    failures: dict[int, str]
+    #: Nanoseconds for all items.
+    elapsed: int
+    #: Whether results were awaited: such items are not to wait for each other.
+    awaited: bool
+
+
+def size_after(size: int, done: Done, payload: int) -> int:
+    """The size of the next chunk, after one of `size` items whose results had `payload` bytes."""
+    count = max(1, len(done.results))
+    if done.awaited:
+        return 1
+    by_time = TARGET // max(1, done.elapsed // count)
+    by_bytes = _BYTES // max(1, payload // count)
+    # At most four times as many: the first items may not be like the others.
+    return max(1, min(4 * size, by_time, by_bytes, MOST))
+
+
+def run(start: bytes, star: bool, stop: bool, items: list[Any]) -> Done:
+    """Stands for a chunk in a call; workers know it and call `begin`."""
+    raise NotImplementedError
+
+
+def begin(worker: Worker, number: int, arguments: tuple[bytes, bool, bool, list[Any]]) -> Any:
+    """Runs a chunk in a worker: `Done`, or an awaitable that gives it."""
+    start, star, stop, items = arguments
+    function = _wire.open_head(start)
+    began = perf_counter_ns()
+    results: list[Any] = []
+    failures: dict[int, str] = {}
+    errors: list[BaseException] = []
+    # Without an error it has called all, or has taken so long that the host hears of it first.
+    while (error := worker.call_each(number, function, items, star, results)) is not None:
+        failures[len(results)] = _wire.failure(error)
+        errors.append(error)
+        results.append(None)
+        if stop:
+            break
+    done = Done(results, failures, perf_counter_ns() - began, False)
+    kinds = set(map(type, results))
+    if any(map(_awaits, kinds)):
+        return _await_all(done), errors
+    return done, errors
+
+
+def _awaits(kind: type) -> bool:
+    return hasattr(kind, "__await__")
+
+
+async def _await_all(done: Done) -> Done:
+    async def one(place: int, result: Any) -> Any:
+        if not inspect.isawaitable(result):
+            return result
+        try:
+            return await result
+        except BaseException as error:
+            done.failures[place] = _wire.failure(error)
+
+    results = await asyncio.gather(*map(one, range(len(done.results)), done.results))
+    return done._replace(results=list(results), awaited=True)
+
+
+def value(done: Done) -> _wire.Parts:
+    """The bytes of what a chunk ended with; a result that cannot be pickled is its item's failure."""
+    try:
+        return _wire.value(tuple(done))
+    except BaseException:
+        for place, result in enumerate(done.results):
+            try:
+                _wire.value(result)
+            except BaseException as error:
+                text = f"the result cannot be pickled:\n{_wire.error_text(error)}"
+                done.failures[place] = text
+                done.results[place] = None
+        return _wire.value(tuple(done))
+
+
+def call(start: bytes, star: bool, stop: bool, items: list[Any]) -> _wire.Parts:
+    """The bytes of the call of a chunk, of a function whose head is `start`."""
+    return _wire.call(_HEAD, (start, star, stop, items), {})
+
+
+_HEAD = _wire.head(run)
+
+
+def is_plain(function: Callable[..., Any]) -> bool:
+    """Whether a function's items may share a task: it is not a coroutine function."""
+    called = getattr(type(function), "__call__", None)
+    return not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called))
+

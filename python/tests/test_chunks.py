@@ -1,0 +1,150 @@
+"""Items of a plain function's `map`, which share tasks: nobody can tell but by the clock."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+
+import jobs
+import pytest
+from aiopool import Pool, ProxyException, WorkerLost
+
+WATCHDOG = 120
+
+
+def run(main, *args, **options):
+    async def with_pool():
+        async with Pool(*args, **options) as pool:
+            await asyncio.wait_for(main(pool), WATCHDOG)
+
+    asyncio.run(with_pool())
+
+
+def negative(x):
+    return -x
+
+
+def test_every_item_has_its_result_in_order():
+    async def main(pool):
+        assert await pool.map(negative, range(200_000)) == list(range(0, -200_000, -1))
+        assert await pool.starmap(pow, ((2, n % 7) for n in range(20_000))) == [
+            2 ** (n % 7) for n in range(20_000)
+        ]
+        seen = [value async for value in pool.map(negative, range(50_000))]
+        assert seen == list(range(0, -50_000, -1))
+        seen = [value async for value in pool.map(negative, range(50_000)).as_completed()]
+        assert sorted(seen) == list(range(-49_999, 1))
+        assert await pool.map(negative, []) == []
+        assert await pool.map(negative, [3]) == [-3]
+
+    run(main, 2)
+
+
+def noted(path, number, kill_at, fail_at):
+    with open(path, "a") as file:
+        file.write(f"{number}\n")
+    if number == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number == fail_at:
+        raise LookupError(number)
+    return number
+
+
+def test_a_death_takes_what_was_begun_and_nothing_runs_twice(tmp_path):
+    path = str(tmp_path / "begun")
+
+    async def main(pool):
+        items = [(path, n, 5000, 7000) for n in range(10_000)]
+        results = await pool.starmap(noted, items, return_exceptions=True)
+        with open(path) as file:
+            begun = [int(line) for line in file]
+        assert sorted(begun) == list(range(10_000)), "each once"
+        assert isinstance(results[7000], LookupError)
+        lost = [n for n, result in enumerate(results) if isinstance(result, WorkerLost)]
+        assert lost[-1] == 5000 and lost == list(range(lost[0], 5001))
+        good = [n for n in range(10_000) if n not in (*lost, 7000)]
+        assert all(results[n] == n for n in good)
+
+    run(main, 2)
+
+
+def test_the_first_failure_is_raised_and_a_death_too(tmp_path):
+    async def main(pool):
+        with pytest.raises(LookupError):
+            await pool.starmap(noted, [(os.devnull, n, None, 3000) for n in range(10**5)])
+        with pytest.raises(WorkerLost) as caught:
+            await pool.starmap(noted, [(os.devnull, n, 3000, None) for n in range(10**5)])
+        assert caught.value.progress >= 1
+        assert caught.value.function == "noted"
+        assert await pool.map(negative, [1]) == [-1]
+
+    run(main, 2)
+
+
+def lock_at_ten(x):
+    return threading.Lock() if x == 10 else x
+
+
+def test_a_result_that_cannot_be_pickled_is_its_items_failure():
+    async def main(pool):
+        results = await pool.map(lock_at_ten, range(5000), return_exceptions=True)
+        error = results[10]
+        assert isinstance(error, ProxyException) and "cannot be pickled" in str(error)
+        results[10] = 10
+        assert results == list(range(5000))
+
+    run(main, 1)
+
+
+def test_a_plain_function_that_gives_coroutines():
+    async def main(pool):
+        # All of them have to run at once.
+        assert await pool.map(lambda party: jobs.meet(party), [5] * 5) == [5] * 5
+        assert await pool.map(lambda x: jobs.double(x), range(3000)) == list(range(0, 6000, 2))
+
+    run(main, 1, childconcurrency=5)
+
+
+def slow_from_a_thousand(x):
+    if x >= 1000:
+        time.sleep(0.05)
+    return os.getpid()
+
+
+def test_slow_items_behind_quick_ones_are_shared_out():
+    async def main(pool):
+        pids = await pool.map(slow_from_a_thousand, range(1040))
+        assert len(set(pids[1000:])) == 2
+
+    run(main, 2)
+
+
+def test_leaving_calls_the_rest_off():
+    async def main(pool):
+        async for value in pool.map(time.sleep, [0.001] * 10**6):
+            assert value is None
+            break
+        assert await pool.map(negative, range(1000)) == list(range(0, -1000, -1))
+
+    run(main, 1)
+
+
+def test_what_is_asked_for_each_item_holds_for_each():
+    async def main(pool):
+        careful = pool.with_options(timeout=0.3)
+        # Together they take longer than each may.
+        assert await careful.map(time.sleep, [0.002] * 300) == [None] * 300
+
+    run(main, 1)
+
+
+def test_the_exception_handler_sees_each_error(tmp_path):
+    os.environ["AIOPOOL_TEST_NOTES"] = str(tmp_path / "notes")
+
+    async def main(pool):
+        items = [(os.devnull, n, None, 50) for n in range(100)]
+        await pool.starmap(noted, items, return_exceptions=True)
+
+    run(main, 1, exception_handler=jobs.note)
+    assert (tmp_path / "notes").read_text() == "50\n"
