@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from . import _main, _state, _threads, _wire
 from ._native import Options, Pool, Ticket
-from .errors import OF_KIND, PoolClosed, ProxyException
+from .errors import OF_KIND, InitializerFailed, PoolClosed, ProxyException
 from .isolation import Limits, Sandbox
 
 # Outcomes that are taken before an event loop's other work has its turn.
@@ -83,6 +83,8 @@ class Engine:
         self.closing = False
         self._closed_below = False
         self.error: BaseException | None = None
+        #: Why there will never be a worker.
+        self.broken: InitializerFailed | None = None
         #: Maps that have not submitted all of their items: the close waits for them.
         self.maps: set[Feeding] = set()
         _living.add(self)
@@ -192,6 +194,8 @@ class Engine:
         return True
 
     def _over(self, task: Task, value: Any, error: BaseException | None) -> None:
+        if isinstance(error, InitializerFailed):
+            self.broken = error
         if self._on_over is not None:
             self._on_over(task.number)
         task.finish(value, error)

@@ -58,21 +58,29 @@ class _ForAll(_ForOne):
     DupFd = _Kept
 
 
+class _Pickler(reduction.ForkingPickler):
+    def reducer_override(self, value: Any) -> Any:
+        semaphore = getattr(value, "_semlock", None)
+        if semaphore is not None and getattr(semaphore, "name", "") is None:
+            # Older Pythons would send its address.
+            raise RuntimeError(
+                f"a {type(value).__name__} that was made in a fork context is for forked children: "
+                "for workers of a pool make it with multiprocessing.get_context('spawn')"
+            )
+        return NotImplemented
+
+
 def pickled(value: Any, by_all: bool) -> bytes:
     """The pickle of what one worker, or `by_all` every one, is to have.
 
     Raises what multiprocessing says of an object that cannot be shared so.
     """
     before: Any = context.get_spawning_popen()
-    context.set_spawning_popen(_ForAll() if by_all else _ForOne())
+    target: Any = _ForAll() if by_all else _ForOne()
+    context.set_spawning_popen(target)
     try:
         buffer = io.BytesIO()
-        reduction.ForkingPickler(buffer, 5).dump(value)
+        _Pickler(buffer, 5).dump(value)
         return buffer.getvalue()
-    except RuntimeError as error:
-        if "fork context" in str(error):
-            advice = "make it with multiprocessing.get_context('spawn')"
-            raise RuntimeError(f"{error} For workers of a pool: {advice}.") from error
-        raise
     finally:
         context.set_spawning_popen(before)

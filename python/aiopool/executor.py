@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from . import _engine, _wire
 from ._engine import Engine, Task
 from ._native import Options
+from .errors import InitializerFailed
 from .isolation import Limits, Sandbox
 from .pool import TaskOptions, name_of
 
@@ -139,14 +140,25 @@ class ProcessPoolExecutor(Executor):
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Submits `fn(*args, **kwargs)`. A coroutine function's result is what it returns."""
-        parts = _wire.call(_wire.head(fn), args, kwargs)
         future: _Future[T] = _Future(self._engine)
+        try:
+            parts = _wire.call(_wire.head(fn), args, kwargs)
+        except Exception as error:
+            # As in concurrent.futures: what cannot be sent is the task's failure.
+            self._check_open()
+            future.set_exception(error)
+            return future
         future.task = _Submitted(future, name_of(fn), parts, self._options)
         with self._shutdown_lock:
-            if self._shut:
-                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._check_open()
             self._engine.submit(future.task)
         return future
+
+    def _check_open(self) -> None:
+        if self._shut:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        if self._engine.broken is not None:
+            raise InitializerFailed(str(self._engine.broken))
 
     def map(
         self,
@@ -197,6 +209,11 @@ class ProcessPoolExecutor(Executor):
         self._engine.terminate()
 
     @property
+    def _broken(self) -> bool:
+        """Whether no worker can be initialized, as others ask concurrent.futures."""
+        return self._engine.broken is not None
+
+    @property
     def processes(self) -> list[int]:
         """The process ids of the workers that are alive."""
         return self._engine.workers()
@@ -223,16 +240,22 @@ def _results(
     """What futures give, in order; those that nobody waits for any more are cancelled."""
     try:
         while futures:
-            left = None if end is None else end - time.monotonic()
-            value = futures[0].result(left)
-            futures.popleft()
-            if more is not None:
-                futures.extend(itertools.islice(more, 1))
-            yield value
-            del value
+            # No name has the result while it is with the caller.
+            yield _next(futures, more, end)
     finally:
         for future in futures:
             future.cancel()
+
+
+def _next(
+    futures: deque[Future[Any]], more: Iterator[Future[Any]] | None, end: float | None
+) -> Any:
+    left = None if end is None else end - time.monotonic()
+    value = futures[0].result(left)
+    futures.popleft()
+    if more is not None:
+        futures.extend(itertools.islice(more, 1))
+    return value
 
 
 #: The threads that have work, or may get some.

@@ -96,6 +96,8 @@ def test_initializer_and_recycling():
         with pytest.raises(InitializerFailed, match="no database") as caught:
             executor.submit(abs, 1).result(WATCHDOG)
         assert isinstance(caught.value, concurrent.futures.BrokenExecutor)
+        with pytest.raises(concurrent.futures.BrokenExecutor, match="no database"):
+            executor.submit(abs, 1)
 
 
 def test_an_asyncio_loop_runs_things_in_it(executor):

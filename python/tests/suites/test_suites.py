@@ -12,13 +12,19 @@ HERE = pathlib.Path(__file__).parent
 
 def run(script, *words):
     command = [sys.executable, str(HERE / script), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def test_aiomultiprocess():
     assert "of aiomultiprocess's own tests pass" in run("of_aiomultiprocess.py")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="they are those of CPython 3.13")
+def test_concurrent_futures():
+    pytest.importorskip("test.test_concurrent_futures", reason="this Python has no tests")
+    assert "of CPython's own tests pass" in run("of_concurrent_futures.py")
 
 
 def fail_at(x, bad):
