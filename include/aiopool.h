@@ -1974,6 +1974,21 @@ aiopool_status aiopool_pool_workers(const aiopool_pool *pool,
                                     size_t max,
                                     size_t *count_out);
 
+/**
+ * Gives the pool as it is now, as a line of JSON: an object with `pool`, `workers`, `queues`,
+ * `functions` and `events`, as `aiopool top --json` has them.
+ *
+ * Up to `size` bytes are written to `json_out`, which may be NULL if `size` is 0, and how many
+ * there are to `length_out`. A zero follows them if there is room. The text grows and shrinks
+ * from call to call: one that was cut is asked for again with more room than it had.
+ *
+ * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
+ */
+aiopool_status aiopool_pool_snapshot(const aiopool_pool *pool,
+                                     char *json_out,
+                                     size_t size,
+                                     size_t *length_out);
+
 /* ---------------------------------------------------------------------
  * Log.
  *

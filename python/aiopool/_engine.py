@@ -205,6 +205,11 @@ class Engine:
         native = self._native
         return [] if native is None else native.workers()
 
+    def snapshot(self) -> str:
+        """The pool as it is now, as JSON; an empty object after its end."""
+        native = self._native
+        return "{}" if native is None else native.snapshot()
+
     def close(self) -> None:
         """Takes no more tasks."""
         self.closing = True

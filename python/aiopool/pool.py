@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import warnings
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -383,6 +384,13 @@ class Pool(Verbs):
     def processes(self) -> list[int]:
         """The process ids of the workers that are alive."""
         return self._engine.workers()
+
+    def stats(self) -> dict[str, Any]:
+        """The pool as it is now: a dictionary of `pool` (its counts), `workers`, `queues`,
+        `functions` and `events`, with the names that `aiopool top --json` has; empty after the
+        pool's end."""
+        found: dict[str, Any] = json.loads(self._engine.snapshot())
+        return found
 
     def _check_open(self) -> None:
         if not self.running:

@@ -217,6 +217,12 @@ impl Pool {
         self.get().map(|pool| pool.pool().worker_pids()).unwrap_or_default()
     }
 
+    /// The pool as it is now, as JSON.
+    fn snapshot(&self, py: Python<'_>) -> PyResult<String> {
+        let pool = self.get()?;
+        Ok(py.detach(|| pool.pool().snapshot().to_json()))
+    }
+
     /// How many workers the pool keeps.
     fn processes(&self) -> PyResult<usize> {
         Ok(self.get()?.pool().processes())

@@ -31,6 +31,15 @@ class Verbs(Case):
             expected = [2 * x for x in range(20_000)]
             self.assertEqual(await self.within(pool.map(jobs.double, range(20_000))), expected)
 
+    async def test_stats_count_what_the_tasks_did(self):
+        async with Pool(2) as pool:
+            self.assertEqual(await self.within(pool.map(jobs.double, range(100))), [2 * x for x in range(100)])
+            stats = pool.stats()
+            self.assertGreaterEqual(stats["pool"]["ok"], 1)
+            self.assertEqual({worker["pid"] for worker in stats["workers"]}, set(pool.processes))
+            self.assertEqual(stats["pool"]["pending"], 0)
+            self.assertGreaterEqual(len(stats["queues"]), 1)
+
     async def test_apply_and_starmap(self):
         async with Pool(1) as pool:
             self.assertEqual(await self.within(pool.apply(jobs.add, (1, 2))), 3)

@@ -223,6 +223,35 @@ ffi_fn! {
     }
 }
 
+ffi_fn! {
+    /// Gives the pool as it is now, as a line of JSON: an object with `pool`, `workers`, `queues`,
+    /// `functions` and `events`, as `aiopool top --json` has them.
+    ///
+    /// Up to `size` bytes are written to `json_out`, which may be NULL if `size` is 0, and how many
+    /// there are to `length_out`. A zero follows them if there is room. The text grows and shrinks
+    /// from call to call: one that was cut is asked for again with more room than it had.
+    ///
+    /// Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
+    fn aiopool_pool_snapshot(
+        pool: Option<&aiopool_pool>,
+        json_out: *mut c_char,
+        size: usize,
+        length_out: Option<&mut MaybeUninit<usize>>,
+    ) -> aiopool_status {
+        let length_out: &mut _ = out("length_out", length_out)?;
+        if json_out.is_null() && size > 0 {
+            return Err(Failure::null("json_out"));
+        }
+        let text = pool_of(pool)?.pool().snapshot().to_json();
+        for (at, byte) in text.bytes().chain([0]).enumerate().take(size) {
+            // SAFETY: the caller gives room for `size` bytes, and `at` is less.
+            unsafe { json_out.cast::<u8>().add(at).write(byte) };
+        }
+        length_out.write(text.len());
+        Ok(())
+    }
+}
+
 /// Returns the size that the caller's struct says it has, if that is one.
 ///
 /// # Safety

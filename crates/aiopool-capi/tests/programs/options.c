@@ -142,6 +142,7 @@ int main(void) {
     struct stat page;
     char name[64], path[128];
     size_t count;
+    static char json[1 << 16];
 
     shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(shared != MAP_FAILED);
@@ -195,6 +196,13 @@ int main(void) {
     CHECK(aiopool_pool_workers(pool, NULL, 1, &count) == AIOPOOL_ERR_NULL);
     CHECK(aiopool_pool_workers(pool, NULL, 0, &count) == AIOPOOL_OK && count == 2);
     CHECK(aiopool_pool_workers(pool, pids, 4, &count) == AIOPOOL_OK && count == 2);
+    CHECK(aiopool_pool_snapshot(pool, NULL, 1, &count) == AIOPOOL_ERR_NULL);
+    CHECK(aiopool_pool_snapshot(pool, json, sizeof json, NULL) == AIOPOOL_ERR_NULL);
+    CHECK(aiopool_pool_snapshot(NULL, json, sizeof json, &count) == AIOPOOL_ERR_NULL);
+    CHECK(aiopool_pool_snapshot(pool, json, sizeof json, &count) == AIOPOOL_OK);
+    CHECK(count < sizeof json && json[count] == 0 && strncmp(json, "{\"pool\":{", 9) == 0);
+    CHECK(strstr(json, "\"workers\":2") != NULL);
+    CHECK(aiopool_pool_snapshot(pool, json, 3, &count) == AIOPOOL_OK && count > 3);
     CHECK(pids[0] == pid[0] || pids[1] == pid[0]);
     outcome = run(failing, 0, AIOPOOL_OUTCOME_ERR);
     CHECK(shared->told == 1 && shared->code == -7);
