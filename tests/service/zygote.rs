@@ -19,6 +19,7 @@ pub const TESTS: &[Named] = &[
     ("a_fork_server_with_the_memory_of_init_is_not_made_anew_and_says_so", forked),
     ("a_fork_server_that_does_not_answer_is_replaced", || run("traced").wrote("")),
     ("a_pool_whose_fork_server_does_not_answer_is_built", || run("traced at a build").wrote("")),
+    ("a_worker_that_moves_away_and_turns_its_death_signal_off_is_killed", moved),
     ("a_process_of_its_own_ends_with_its_fork_server", process),
 ];
 
@@ -239,4 +240,43 @@ fn traced_at_a_build() {
     let other = builder().build().unwrap();
     other.apply(nap, 0).wait().unwrap();
     pool.apply(nap, 0).wait().unwrap();
+}
+
+/// Does what it can to be nobody's child and in nobody's group, and computes.
+async fn moves_away(_: ()) {
+    // SAFETY: takes numbers only.
+    unsafe {
+        libc::setpgid(0, libc::getppid());
+        // No leader of a group any more, it may lead a session.
+        libc::setsid();
+        libc::prctl(libc::PR_SET_PDEATHSIG, 0);
+        libc::signal(libc::SIGTERM, libc::SIG_IGN);
+    }
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+fn moved() {
+    let limit = TaskOptions::new().timeout(Duration::from_millis(200));
+    let pool = builder().grace(Duration::from_millis(100)).build().unwrap();
+    let before = pool.worker_pids();
+    // A deadline, the loss of the fork server and the end of the pool, each with such workers.
+    match pool.with(limit).apply(moves_away, ()).wait() {
+        Err(TaskError::TimedOut { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    until("the worker to be killed", || before.iter().any(|&pid| !is_running(pid)).then_some(()));
+    let task = pool.apply(moves_away, ());
+    until("the task to run", || (pool.stats().running == 1).then_some(()));
+    std::thread::sleep(Duration::from_millis(20));
+    let workers = pool.worker_pids();
+    send(libc::SIGKILL, zygote_of(&pool));
+    assert!(matches!(task.wait(), Err(TaskError::WorkerLost(_))));
+    assert!(workers.iter().all(|&pid| !is_running(pid)), "{workers:?}");
+    let _task = pool.apply(moves_away, ());
+    until("the task to run", || (pool.stats().running == 1).then_some(()));
+    let workers = pool.worker_pids();
+    drop(pool);
+    assert!(workers.iter().all(|&pid| !is_running(pid)), "{workers:?}");
 }
