@@ -2,11 +2,12 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use crate::sys::own_fd::OwnFd;
 use crate::sys::{credentials, forked, process, socket};
 
 /// Bytes of a socket's path, at most: what the kernel's address has room for.
@@ -74,7 +75,8 @@ impl Seat {
 /// A pool's listening socket; removed with it.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    socket: UnixListener,
+    /// A daemonizer may have closed it, and have a file of its own under the number.
+    socket: OwnFd,
     path: PathBuf,
     generation: u32,
 }
@@ -106,9 +108,10 @@ impl Listener {
         // What has this name is of an earlier process with the same pid.
         let _ = fs::remove_file(&path);
         let socket = UnixListener::bind(&path)?;
+        socket.set_nonblocking(true)?;
+        let socket = OwnFd::from(OwnedFd::from(socket));
         let listener = Self { socket, path, generation: forked::generation() };
         fs::set_permissions(&listener.path, fs::Permissions::from_mode(0o600))?;
-        listener.socket.set_nonblocking(true)?;
         Ok(listener)
     }
 
@@ -119,8 +122,10 @@ impl Listener {
     ///
     /// What the system refuses.
     pub(crate) fn accept(&self) -> io::Result<Option<UnixStream>> {
+        self.socket.check()?;
+        let socket = UnixListener::from(self.socket.as_fd().try_clone_to_owned()?);
         loop {
-            let stream = match self.socket.accept() {
+            let stream = match socket.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
