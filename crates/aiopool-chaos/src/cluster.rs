@@ -121,29 +121,29 @@ impl Victims {
         let zygote = children(agent).first().copied();
         let workers = zygote.map(children).unwrap_or_default();
         let worker = workers.get(self.random.below(workers.len() as u64) as usize).copied();
-        match (self.random.below(9), zygote, worker) {
-            (0, ..) => self.kill(agent),
-            (1, Some(zygote), _) => self.kill(zygote),
-            (2 | 3, _, Some(worker)) => self.kill(worker),
-            (4, Some(zygote), _) => {
+        match (self.random.below(14), zygote, worker) {
+            (0 | 1, ..) => self.kill(agent),
+            (2, Some(zygote), _) => self.kill(zygote),
+            (3..7, _, Some(worker)) => self.kill(worker),
+            (7, Some(zygote), _) => {
                 workers.into_iter().chain([zygote, agent]).for_each(|pid| self.kill(pid));
             }
             // Longer than the lease: its tasks are retried elsewhere meanwhile.
-            (5, ..) => self.stop(agent, LEASE * 3 / 2),
-            (6, _, Some(worker)) => self.stop(worker, Duration::from_secs(1)),
-            (7, ..) => {
+            (8, ..) => self.stop(agent, LEASE * 3 / 2),
+            (9 | 10, _, Some(worker)) => self.stop(worker, Duration::from_secs(1)),
+            (11, ..) => {
                 self.server.kill();
                 self.kills += 1;
                 std::thread::sleep(Duration::from_millis(self.random.below(500)));
                 self.server.restart();
             }
-            (8, ..) if self.random.below(2) == 0 => {
+            (12, ..) => {
                 self.kills += 1;
                 let _ = self.submitter.kill();
                 let _ = self.submitter.wait();
                 self.submitter = start(&["cluster-submitter", &self.url, &self.book]);
             }
-            (8, ..) => {
+            (13, ..) => {
                 self.stops += 1;
                 self.server.signal("STOP");
                 std::thread::sleep(Duration::from_millis(1500));
@@ -200,7 +200,7 @@ pub fn run(ask: Ask) -> Figures {
         let harm = scope.spawn(|| {
             let mut victims = victims;
             while !stopping.load(Relaxed) {
-                std::thread::sleep(Duration::from_millis(300 + victims.random.below(1500)));
+                std::thread::sleep(Duration::from_millis(200 + victims.random.below(800)));
                 victims.harm();
             }
             victims
