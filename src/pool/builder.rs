@@ -60,7 +60,7 @@ pub struct PoolBuilder {
     pub(super) logs: Logs,
     pub(super) held: Option<OwnedFd>,
     #[cfg(feature = "stats-page")]
-    stats_page: Option<String>,
+    pub(super) stats_page: Option<String>,
 }
 
 impl std::fmt::Debug for PoolBuilder {
@@ -315,19 +315,6 @@ impl PoolBuilder {
     #[must_use]
     pub fn scheduler(mut self, scheduler: impl Scheduler) -> Self {
         self.scheduler = Box::new(scheduler);
-        self
-    }
-
-    /// Publishes the pool's numbers under `name`, for [`observe`](crate::observe),
-    /// `aiopool stats` and programs in other languages: in shared memory that its owner can read,
-    /// as `/dev/shm/aiopool.<name>`.
-    ///
-    /// Nothing but numbers goes out and nothing comes in. The page goes with the pool, and also
-    /// when the host is killed.
-    #[cfg(feature = "stats-page")]
-    #[must_use]
-    pub fn stats_page(mut self, name: impl Into<String>) -> Self {
-        self.stats_page = Some(name.into());
         self
     }
 

@@ -21,4 +21,17 @@ impl PoolBuilder {
         self.observable = yes;
         self
     }
+
+    /// Publishes the pool's numbers under `name`, for [`observe`](crate::observe),
+    /// `aiopool stats` and programs in other languages: in shared memory that its owner can read,
+    /// as `/dev/shm/aiopool.<name>`.
+    ///
+    /// Nothing but numbers goes out and nothing comes in. The page goes with the pool, and also
+    /// when the host is killed.
+    #[cfg(feature = "stats-page")]
+    #[must_use]
+    pub fn stats_page(mut self, name: impl Into<String>) -> Self {
+        self.stats_page = Some(name.into());
+        self
+    }
 }
