@@ -7,7 +7,7 @@ use std::path::Path;
 /// What a pool can say of its own processes, and a handle of other machines' cannot.
 /// And `try_submit`, the old name of a verb.
 const OF_ONE_MACHINE: &[&str] =
-    &["new", "processes", "worker_pids", "extend_deadline", "try_submit"];
+    &["new", "processes", "worker_pids", "snapshot", "extend_deadline", "try_submit"];
 
 /// What a task's handle can do only beside its worker: on another machine it would be a message that
 /// may come late or never.
