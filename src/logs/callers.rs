@@ -1,5 +1,4 @@
 //! The spans in which tasks were submitted, so that what a task logs is within its caller's span.
-#![forbid(unsafe_code)]
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;

@@ -1,5 +1,4 @@
 //! The worker's end: a subscriber and a logger that send records to the host.
-#![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;

@@ -1,5 +1,4 @@
 //! One record, as it travels.
-#![forbid(unsafe_code)]
 
 use log::Level;
 use serde::{Deserialize, Serialize};

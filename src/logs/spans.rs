@@ -1,5 +1,4 @@
 //! The spans of a worker that forwards its events.
-#![forbid(unsafe_code)]
 
 use std::cell::RefCell;
 use std::fmt::{Debug, Write};

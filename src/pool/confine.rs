@@ -1,5 +1,4 @@
 //! What workers are forbidden.
-#![forbid(unsafe_code)]
 
 use crate::error::Result;
 #[cfg(feature = "sandbox")]

@@ -1,5 +1,4 @@
 //! A dead man's switch: a time at which the zygote kills every worker of a pool.
-#![forbid(unsafe_code)]
 
 use std::os::fd::OwnedFd;
 

@@ -1,5 +1,4 @@
 //! A task function as its pool knows it.
-#![forbid(unsafe_code)]
 
 use serde::Serialize;
 

@@ -1,5 +1,4 @@
 //! What a pool's workers log, as its builder sees it.
-#![forbid(unsafe_code)]
 
 use crate::logs::Logs;
 

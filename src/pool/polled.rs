@@ -3,7 +3,6 @@
 //! The descriptor is the pool's doorbell itself. It stays readable until a call of
 //! [`PolledPool::receive`] finds less than it was asked for; that call empties the bell, arms the
 //! flags of all queues and looks again, so that whatever comes later rings.
-#![forbid(unsafe_code)]
 
 use std::cell::Cell;
 use std::collections::VecDeque;

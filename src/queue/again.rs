@@ -2,7 +2,6 @@
 //!
 //! `table/README.md` ("Attempts") has the rules. A caller's predicate is asked without a lock. The
 //! task waits meanwhile: HELD if its record is the host's, CANCELLING if it is still its worker's.
-#![forbid(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

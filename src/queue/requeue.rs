@@ -1,5 +1,4 @@
 //! What becomes of a record whose worker is gone: its task is queued again, or it is freed.
-#![forbid(unsafe_code)]
 
 use crate::ring::split_place;
 use crate::sys::clock::monotonic_ns;
