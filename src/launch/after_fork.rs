@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use std::panic::catch_unwind;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+
+use crate::sync::lock;
 
 /// The hooks of this process, which forked workers have a copy of.
 static HOOKS: Mutex<Vec<fn()>> = Mutex::new(Vec::new());
@@ -31,12 +33,12 @@ static HOOKS: Mutex<Vec<fn()>> = Mutex::new(Vec::new());
 /// }
 /// ```
 pub fn after_fork(hook: fn()) {
-    HOOKS.lock().unwrap_or_else(PoisonError::into_inner).push(hook);
+    lock(&HOOKS).push(hook);
 }
 
 /// Whether this process has a hook.
 pub(super) fn is_given() -> bool {
-    !HOOKS.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    !lock(&HOOKS).is_empty()
 }
 
 /// Runs the hooks in a worker that was just forked.
@@ -46,7 +48,7 @@ pub(super) fn is_given() -> bool {
 /// That one of them panicked; what it said is on the error output.
 pub(super) fn run_hooks() -> Result<(), String> {
     // One thread, so no other holds the lock; copied, so that a hook may add another.
-    let hooks = HOOKS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let hooks = lock(&HOOKS).clone();
     catch_unwind(|| hooks.iter().for_each(|hook| hook()))
         .map_err(|_| "a hook given to aiopool::after_fork panicked".to_owned())
 }

@@ -6,12 +6,13 @@
 
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::line::{Line, Made};
 use super::zygote;
 use super::{after_fork, exec};
 use crate::error::{Error, Result};
+use crate::sync::lock;
 use crate::sys::forked::PerProcess;
 use crate::sys::{fd, pidfd, process, random, socket, starter, stderr};
 
@@ -35,11 +36,6 @@ fn here() -> &'static Home {
     }
 }
 
-/// Locks, also after a panic: no code here leaves half a change behind when it panics.
-fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Returns the zygote's line; starts a zygote where there is none, or only a dead one.
 ///
 /// `keep_fds` holds for one that is started now. `snapshot`: only one that [`init`] has forked will
@@ -47,7 +43,7 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) fn line(keep_fds: bool, snapshot: bool) -> Result<Arc<Line>> {
     zygote::end_if_invited();
     zygote::check_program()?;
-    let mut line = unpoisoned(&here().line);
+    let mut line = lock(&here().line);
     let living = line.as_ref().filter(|line| !line.is_dead());
     if snapshot && !living.is_some_and(|line| line.forked) {
         return Err(Error::ZygoteLost(
@@ -85,7 +81,7 @@ pub(super) fn line(keep_fds: bool, snapshot: bool) -> Result<Arc<Line>> {
 /// ```
 pub fn init() -> Result<()> {
     zygote::check_program()?;
-    let mut line = unpoisoned(&here().line);
+    let mut line = lock(&here().line);
     if line.as_ref().is_some_and(|line| !line.is_dead()) {
         return Err(Error::Misuse(
             "aiopool::init() comes too late: a zygote runs already, from an earlier init() or pool; \
@@ -133,7 +129,7 @@ fn too_many_threads() -> &'static str {
 
 /// Returns whether [`init`] was called in this process: what is loaded later is not in its workers.
 pub(crate) fn has_snapshot() -> bool {
-    unpoisoned(&here().line).as_ref().is_some_and(|line| line.forked)
+    lock(&here().line).as_ref().is_some_and(|line| line.forked)
 }
 
 fn fork() -> Result<Line> {

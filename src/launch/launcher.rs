@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::line::Line;
 use super::silence::Silence;
@@ -14,6 +14,7 @@ use super::wire::{self, Answer, Call, Order};
 use super::{ForkOrder, PoolFds, PoolSpec, StartMethod, exec, home};
 use crate::error::{Error, Result};
 use crate::sync::crash::{self, Point};
+use crate::sync::lock;
 use crate::sys::own_fd::OwnFd;
 use crate::sys::{memfd, socket};
 use crate::table::WorkerId;
@@ -278,7 +279,7 @@ impl Launcher {
             (Answer::Forked { id, pid }, Some(pidfd)) => ZygoteReport::Forked { id, pid, pidfd },
             (Answer::Forked { id, .. }, None) => {
                 // Without a pidfd it cannot be watched, so it must not live.
-                self.strays.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+                lock(&self.strays).push(id);
                 self.kill(id)?;
                 let reason = "its pidfd did not arrive: raise the limit on open descriptors \
                     (RLIMIT_NOFILE)";
@@ -286,7 +287,7 @@ impl Launcher {
             }
             (Answer::ForkFailed { id, reason }, _) => ZygoteReport::ForkFailed { id, reason },
             (Answer::Died { id, pid, exit, is_final, cpu_ns }, _) => {
-                let mut strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut strays = lock(&self.strays);
                 if let Some(index) = strays.iter().position(|&stray| stray == id) {
                     strays.swap_remove(index);
                     return Ok(None);

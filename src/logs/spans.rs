@@ -2,12 +2,14 @@
 
 use std::cell::RefCell;
 use std::fmt::{Debug, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use slab::Slab;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata};
+
+use crate::sync::lock;
 
 /// All open spans, by their ids less one.
 #[derive(Default)]
@@ -51,7 +53,7 @@ fn innermost() -> Option<usize> {
 
 impl Spans {
     fn with<R>(&self, code: impl FnOnce(&mut Slab<Span>) -> R) -> R {
-        code(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        code(&mut lock(&self.0))
     }
 
     pub(super) fn open(&self, attributes: &Attributes<'_>) -> Id {

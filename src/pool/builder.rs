@@ -11,11 +11,11 @@ use crate::error::{Error, Result};
 use crate::launch::{Confinement, Launcher, Limits, PoolFds, PoolSpec, StartMethod};
 use crate::logs::{Logs, Reader};
 use crate::queue::{Common, HostQueue, Inputs, searchers};
-use crate::ring::{MAX_CLASSES, MAX_RECORDS};
+use crate::ring::MAX_CLASSES;
 use crate::scheduler::{RoundRobin, Scheduler};
 #[cfg(feature = "stats-page")]
 use crate::stats::{Page, Promise};
-use crate::supervisor::{Plan, Shared, Supervisor, WORKER_SPIN_NS};
+use crate::supervisor::{Plan, Respawn, Shared, Supervisor, WORKER_SPIN_NS};
 use crate::sys::cpus;
 use crate::table::Owner;
 use crate::task::address::ImageAddress;
@@ -27,7 +27,7 @@ use super::Pool;
 use super::hooks::{self, hook};
 use super::observed;
 use super::ranges::{
-    MAX_CONCURRENCY, MAX_PAYLOAD, MAX_PROCESSES, MIN_CAPACITY, arena, bell, check_fds,
+    MAX_CONCURRENCY, MAX_PAYLOAD, MAX_PROCESSES, arena, bell, check_capacity, check_fds,
     check_limits, no_memory, within,
 };
 
@@ -53,7 +53,7 @@ pub struct PoolBuilder {
     runtime_initializer: Option<ImageAddress<ConfigureRuntime>>,
     exception_handler: Option<ImageAddress<HandleException>>,
     scheduler: Box<dyn Scheduler>,
-    replaces: bool,
+    respawn: Respawn,
     pub(super) name: Option<String>,
     pub(super) observable: bool,
     pub(super) deadline: Option<u64>,
@@ -97,7 +97,7 @@ impl Default for PoolBuilder {
             runtime_initializer: None,
             exception_handler: None,
             scheduler: Box::new(RoundRobin::default()),
-            replaces: true,
+            respawn: Respawn::Always,
             name: None,
             observable: true,
             deadline: None,
@@ -326,7 +326,7 @@ impl PoolBuilder {
 
     /// Has a worker that ends not replaced: the pool of a single process.
     pub(crate) fn without_replacement(mut self) -> Self {
-        self.replaces = false;
+        self.respawn = Respawn::Never;
         self
     }
 
@@ -341,7 +341,7 @@ impl PoolBuilder {
     pub fn build(mut self) -> Result<Pool> {
         let plan = self.plan()?;
         let name = observed::name(self.name.take())?;
-        let observable = self.observable && plan.replaces;
+        let observable = self.observable && plan.respawn == Respawn::Always;
         let seats: Vec<u32> = (0..plan.queues).map(|queue| plan.seats_of(queue)).collect();
         #[cfg(feature = "stats-page")]
         let page = self.stats_page.take().map(Promise::new).transpose()?;
@@ -443,14 +443,7 @@ impl PoolBuilder {
         }
         self.check_hooks()?;
         within("child_concurrency", self.child_concurrency, 1, MAX_CONCURRENCY)?;
-        within("capacity", self.capacity, MIN_CAPACITY, MAX_RECORDS as usize)?;
-        if !self.capacity.is_power_of_two() {
-            return Err(Error::InvalidOption {
-                name: "capacity",
-                value: self.capacity.to_string(),
-                allowed: format!("a power of two from {MIN_CAPACITY} to {MAX_RECORDS}"),
-            });
-        }
+        check_capacity(self.capacity)?;
         within("priorities", self.priorities, 1, MAX_CLASSES)?;
         // The scheduler may need more classes than were asked for, and too many.
         self.priorities = self.priorities.max(self.scheduler.classes());
@@ -466,7 +459,7 @@ impl PoolBuilder {
             classes: self.priorities as u32,
             max_payload: self.max_payload,
             output_arena,
-            replaces: self.replaces,
+            respawn: self.respawn,
             grace: self.grace,
             start_timeout: self.start_timeout,
             initializer: self.initializer_name,
@@ -481,7 +474,7 @@ impl PoolBuilder {
                 exit_hook: self.exit_hook.take().transpose()?,
                 runtime_initializer: self.runtime_initializer,
                 exception_handler: self.exception_handler,
-                replaced: self.replaces,
+                replaced: self.respawn == Respawn::Always,
                 logs: self.logs.for_workers()?,
                 spin_ns: WORKER_SPIN_NS,
                 searchers: searchers() as u32,

@@ -11,8 +11,8 @@ use super::source::FromStream;
 use super::star::{StarFn, TryStarFn};
 use super::task::Task;
 
-// Each verb names `CHECK`, as its twin does: a compile error of that constant shows the line that
-// calls the verb only if the verb itself names it.
+// Each verb names `CHECK`, like the verb of `Submit`: the compiler shows the line of the caller
+// only if the verb that is called names the constant.
 impl Pool {
     /// [`Submit::apply`](crate::Submit::apply) with the default options.
     pub fn apply<F, A>(&self, function: F, argument: A) -> Task<F::Value>

@@ -5,6 +5,7 @@ use std::io;
 use crate::arena::CHUNK;
 use crate::error::{Error, Result};
 use crate::launch::{Limits, PoolSpec, fds_needed};
+use crate::ring::MAX_RECORDS;
 use crate::sys::eventfd::EventFd;
 use crate::sys::fd;
 use crate::sys::rlimit::{self, Resource};
@@ -14,7 +15,7 @@ pub(super) const MAX_PROCESSES: usize = 1 << 16;
 /// The most tasks that a worker has in flight.
 pub(super) const MAX_CONCURRENCY: usize = 1 << 16;
 /// The smallest table of a queue.
-pub(super) const MIN_CAPACITY: usize = 16;
+const MIN_CAPACITY: usize = 16;
 /// The largest `max_payload`, in bytes.
 pub(super) const MAX_PAYLOAD: usize = 1 << 30;
 /// The largest arena, in bytes.
@@ -26,6 +27,19 @@ pub(super) fn within(name: &'static str, value: usize, least: usize, most: usize
     }
     let allowed = format!("{least} to {most}");
     Err(Error::InvalidOption { name, value: value.to_string(), allowed })
+}
+
+/// Checks the number of records of a queue.
+pub(super) fn check_capacity(tasks: usize) -> Result<()> {
+    within("capacity", tasks, MIN_CAPACITY, MAX_RECORDS as usize)?;
+    if tasks.is_power_of_two() {
+        return Ok(());
+    }
+    Err(Error::InvalidOption {
+        name: "capacity",
+        value: tasks.to_string(),
+        allowed: format!("a power of two from {MIN_CAPACITY} to {MAX_RECORDS}"),
+    })
 }
 
 /// Returns an arena's length: room for four of the largest payloads unless the caller says

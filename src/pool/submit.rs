@@ -192,8 +192,8 @@ impl<'p> Submit<'p> {
         )
     }
 
-    /// Runs the function that workers know as `name` on raw bytes; for workers in other
-    /// languages, and all that attach.
+    /// Runs the function that workers know as `name` on raw bytes. For workers in other languages,
+    /// and for all others that attach.
     ///
     /// # Errors
     ///

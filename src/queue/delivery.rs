@@ -26,7 +26,7 @@ pub enum For<'r> {
 /// The receivers of a queue's pending tasks.
 pub(super) struct Receivers {
     counted: Slab<Counted>,
-    /// Where the last one is that receives many.
+    /// The key of the receiver of many outcomes that was used last.
     last: usize,
     /// What the tasks that the host ends are counted in.
     times: Arc<AllTimes>,
@@ -50,9 +50,9 @@ impl Receivers {
         Self { counted: Slab::new(), last: 0, times }
     }
 
-    /// Adds `tasks` pending tasks to `whom` and returns the key under which they are counted.
-    pub(super) fn join(&mut self, whom: For<'_>, tasks: usize) -> usize {
-        let receiver = match whom {
+    /// Adds `tasks` pending tasks to `receiver` and returns the key under which they are counted.
+    pub(super) fn join(&mut self, receiver: For<'_>, tasks: usize) -> usize {
+        let receiver = match receiver {
             For::One(receiver) => receiver,
             For::Many(receiver) => {
                 if let Some(last) = self.counted.get_mut(self.last)

@@ -76,9 +76,9 @@ pub struct HostQueue {
     pending: AtomicUsize,
     /// Records that a task uses; also a copy.
     out: AtomicUsize,
-    /// Goes up with every submission and every delivery.
+    /// Number of submissions and deliveries so far.
     moved: AtomicUsize,
-    /// Written under the mutex, read without.
+    /// How long tasks took; written under the mutex, read without it.
     times: Arc<AllTimes>,
     /// Tasks that the worker in each slot has finished; likewise.
     done: Vec<AtomicUsize>,

@@ -78,7 +78,7 @@ impl Common {
         self.observer.get_or_init(|| observer);
     }
 
-    /// Takes note of outcomes of tasks on `queue`.
+    /// Counts outcomes of tasks on `queue`, and reports them to the observer.
     pub(super) fn note<'o>(
         &self,
         queue: u16,

@@ -139,7 +139,7 @@ impl HostQueue {
         })
     }
 
-    /// As [`try_submit`](Self::try_submit), with an input of `len` bytes that stands in `parts`.
+    /// Like [`try_submit`](Self::try_submit), with an input of `len` bytes that is in `parts`.
     ///
     /// # Errors
     ///

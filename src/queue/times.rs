@@ -11,7 +11,7 @@ use crate::view::FunctionStats;
 
 use super::counters::{KINDS, kind_of};
 
-/// 13 days; descriptors cannot say more either.
+/// The longest duration that is added, 13 days: output descriptors hold no longer ones.
 const LONGEST_NS: u64 = 1 << 50;
 
 /// A histogram that is being added to.
@@ -32,7 +32,7 @@ impl Default for Durations {
 impl Durations {
     /// Adds a duration of `ns` nanoseconds. The caller is the only writer.
     fn add(&self, ns: u64) {
-        // More than any task took: what a worker tells is not to spoil the sum for good.
+        // Limited, so that a faulty worker's time cannot spoil the sum for good.
         let ns = ns.min(LONGEST_NS);
         add(&self.buckets[bucket_of(ns)], 1);
         add(&self.sum_ns, ns as usize);
@@ -84,7 +84,7 @@ impl Times {
     }
 }
 
-/// Those of all functions, by number; made when the first task of a function ends.
+/// The times of all functions, by number; each made when the first task of its function ends.
 #[derive(Debug)]
 pub(crate) struct AllTimes(Box<[OnceLock<Box<Times>>]>);
 
@@ -121,7 +121,7 @@ impl AllTimes {
         Some(self.0.get(function as usize)?.get_or_init(Box::default))
     }
 
-    /// Returns the functions that have some, by number.
+    /// Returns the times of each function that has some, with its number.
     pub(crate) fn all(&self) -> impl Iterator<Item = (u32, &Times)> {
         self.0.iter().enumerate().filter_map(|(i, times)| Some((i as u32, &**times.get()?)))
     }

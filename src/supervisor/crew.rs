@@ -10,7 +10,7 @@ use crate::sys::poll::{PollFd, poll};
 use crate::table::WorkerId;
 use crate::task::{LossCause, WorkerExit};
 
-use super::plan::Plan;
+use super::plan::{Plan, Respawn};
 
 /// Failed starts in a row after which a seat counts as hopeless.
 const HOPELESS: u32 = 6;
@@ -43,13 +43,28 @@ pub(super) struct Member {
     pub(super) retiring: bool,
     /// Why the pool has it killed, if it does.
     pub(super) killed: Option<LossCause>,
-    /// When its death was noticed.
-    pub(super) died_ns: Option<u64>,
-    /// What the zygote says of its end.
-    pub(super) exit: Option<WorkerExit>,
-    /// Another process of its program would not start either.
+    /// Its death, once that was noticed.
+    pub(super) death: Option<Death>,
+}
+
+/// A worker's death. The supervisor learns of it twice: at once from the worker's pidfd, and from
+/// the zygote, which reports how the worker ended. The death is handled when both have come, or
+/// when the report has not come for too long.
+#[derive(Debug)]
+pub(super) struct Death {
+    /// When it was noticed.
+    noticed_ns: u64,
+    /// The zygote's report, if it has come.
+    report: Option<DeathReport>,
+}
+
+/// What the zygote reports of a worker's death.
+#[derive(Clone, Debug)]
+pub(super) struct DeathReport {
+    pub(super) exit: WorkerExit,
+    /// Whether another process of its program would not start either.
     pub(super) is_final: bool,
-    /// Processor time that it used, as the zygote says.
+    /// Processor time that the worker used, in nanoseconds.
     pub(super) cpu_ns: u64,
 }
 
@@ -75,6 +90,7 @@ pub(super) struct Seat {
     pub(super) queue: u16,
     /// When a worker is to be ordered for it; `None` while it is taken.
     pub(super) vacant_since: Option<u64>,
+    respawn: Respawn,
     /// Failed starts in a row: workers that ended before they were ready.
     failures: u32,
 }
@@ -94,6 +110,7 @@ impl Crew {
             .map(|seat| Seat {
                 queue: (seat % plan.queues) as u16,
                 vacant_since: Some(0),
+                respawn: plan.respawn,
                 failures: 0,
             })
             .collect();
@@ -159,10 +176,7 @@ impl Crew {
             late: None,
             retiring: false,
             killed: None,
-            died_ns: None,
-            exit: None,
-            is_final: false,
-            cpu_ns: 0,
+            death: None,
         });
         Some(id)
     }
@@ -186,7 +200,38 @@ impl Crew {
 
 impl Member {
     fn is_starting(&self) -> bool {
-        !self.ready && self.died_ns.is_none() && self.killed.is_none()
+        !self.ready && self.death.is_none() && self.killed.is_none()
+    }
+
+    /// Notes that its death was noticed at `now`, or before. Returns what is known of the death.
+    pub(super) fn notice_death(&mut self, now: u64) -> &mut Death {
+        self.death.get_or_insert(Death { noticed_ns: now, report: None })
+    }
+}
+
+impl Death {
+    /// How long the zygote's report is waited for, in nanoseconds.
+    const REPORT_NS: u64 = 100_000_000;
+
+    /// Adds the zygote's report.
+    pub(super) fn set_report(&mut self, report: DeathReport) {
+        self.report = Some(report);
+    }
+
+    /// Returns the report, or what is assumed while there is none.
+    pub(super) fn report(&self) -> DeathReport {
+        let unknown = DeathReport { exit: WorkerExit::Unknown, is_final: false, cpu_ns: 0 };
+        self.report.clone().unwrap_or(unknown)
+    }
+
+    /// Returns until when the report is waited for; `None` if it has come.
+    pub(super) fn waits_until(&self) -> Option<u64> {
+        self.report.is_none().then_some(self.noticed_ns.saturating_add(Self::REPORT_NS))
+    }
+
+    /// Returns whether the death can be handled at `now`.
+    pub(super) fn is_due(&self, now: u64) -> bool {
+        self.waits_until().is_none_or(|at| at <= now)
     }
 }
 
@@ -194,7 +239,9 @@ impl Seat {
     /// Frees the seat for the next worker at once: its worker left in order, or takes no more
     /// tasks.
     pub(super) fn vacate(&mut self, now: u64) {
-        self.vacant_since = Some(now);
+        if self.respawn == Respawn::Always {
+            self.vacant_since = Some(now);
+        }
     }
 
     /// Notes that its worker was ready.
@@ -218,11 +265,15 @@ impl Seat {
             self.failures += 1;
             Duration::from_millis(20 << self.failures.min(6))
         };
-        self.vacant_since = Some(now + pause.as_nanos() as u64);
+        self.vacate(now + pause.as_nanos() as u64);
     }
 
-    /// Makes the seat hopeless: it was to have one worker, which could not be started.
-    pub(super) fn give_up(&mut self) {
-        self.failures = HOPELESS;
+    /// Frees the seat of a worker that could not be forked. A seat that is not filled again is
+    /// hopeless then.
+    pub(super) fn not_forked(&mut self, now: u64) {
+        self.lost(now, false, false);
+        if self.respawn == Respawn::Never {
+            (self.failures, self.vacant_since) = (HOPELESS, Some(now));
+        }
     }
 }

@@ -10,22 +10,16 @@ use crate::table::WorkerId;
 use crate::task::{LossCause, WorkerExit};
 use crate::view::Kind;
 
-use super::{MAX_INIT_FAILURES, REPORT_NS, Stage, Supervisor};
+use super::crew::DeathReport;
+use super::{Respawn, Stage, Supervisor};
 
 impl Supervisor {
     /// Handles the deaths of workers, each as soon as the zygote has reported how the worker ended,
     /// or has not for too long.
     pub(super) fn handle_deaths(&mut self, now: u64) {
-        let ids: Vec<WorkerId> = self
-            .crew
-            .workers()
-            .filter(|worker| match (worker.died_ns, &worker.exit) {
-                (Some(_), Some(_)) => true,
-                (Some(died), None) => now.saturating_sub(died) >= REPORT_NS,
-                (None, _) => false,
-            })
-            .map(|worker| worker.id)
-            .collect();
+        let workers = self.crew.workers();
+        let due = workers.filter(|worker| worker.death.as_ref().is_some_and(|it| it.is_due(now)));
+        let ids: Vec<WorkerId> = due.map(|worker| worker.id).collect();
         for id in ids {
             self.handle_death(id, now);
         }
@@ -33,12 +27,13 @@ impl Supervisor {
 
     fn handle_death(&mut self, id: WorkerId, now: u64) {
         let Some(worker) = self.crew.discharge(id) else { return };
+        let Some(death) = &worker.death else { return };
+        let DeathReport { exit, is_final, cpu_ns } = death.report();
         let queue = Arc::clone(&self.shared.queues[usize::from(id.queue)]);
         let slot = usize::from(id.slot);
         let control = queue.control();
         let report = control.report(slot);
         let (phase, completed) = (report.phase(), report.has_completed());
-        let exit = worker.exit.clone().unwrap_or(WorkerExit::Unknown);
         let text = (phase == Some(Phase::InitFailed)).then(|| queue.failure_text(slot)).flatten();
         let cause = worker.killed.unwrap_or(LossCause::Death);
         let pid = worker.process.as_ref().map_or(0, |process| process.pid);
@@ -48,7 +43,7 @@ impl Supervisor {
         let was_ready = worker.ready || completed || held_any;
         let failure = text.filter(|_| !was_ready);
         let common = &self.shared.common;
-        common.counters.cpu_ns.add(worker.cpu_ns as usize);
+        common.counters.cpu_ns.add(cpu_ns as usize);
         let counters = &common.counters;
         let planned =
             phase == Some(Phase::Leaving) && exit == WorkerExit::Exited(crate::worker::EXIT_OK);
@@ -76,8 +71,8 @@ impl Supervisor {
             let text = format!("it {exit}");
             common.events.note(kind, Some((worker.seat, pid)), text);
             tracing::warn!(pool = self.shared.id, worker = worker.seat, pid, %exit, "a worker died");
-            if worker.retiring || !self.shared.plan.replaces {
-                // The seat is freed already, or the pool does not replace workers.
+            if worker.retiring {
+                // The seat was freed when it began to retire.
             } else if worker.killed == Some(LossCause::Damage) {
                 // The pool killed it, which says nothing about the next worker.
                 seat.vacate(now);
@@ -85,11 +80,10 @@ impl Supervisor {
                 seat.lost(now, was_ready, completed);
             }
         }
-        if !self.shared.plan.replaces {
-            self.shared.single_ended(exit.clone());
-            if failure.is_none() {
-                queue.lose_all(&dead);
-            }
+        self.shared.process_ended(&exit);
+        let respawn = self.shared.plan.respawn;
+        if respawn == Respawn::Never && failure.is_none() {
+            queue.lose_all(&dead);
         }
         if let Some(text) = failure.as_ref().or(worker.late.as_ref()) {
             common.events.note(Kind::InitializerFailed, Some((worker.seat, pid)), text.clone());
@@ -101,16 +95,16 @@ impl Supervisor {
         self.shared.notifier.process_ended(&info, !planned);
         if let Some(text) = failure {
             self.init_failures += 1;
-            if self.init_failures >= MAX_INIT_FAILURES || !self.shared.plan.replaces {
+            if self.init_failures >= respawn.max_init_failures() {
                 self.fail(Error::Initializer(text));
             }
         } else if let Some(text) = worker.late {
             self.init_failures += 1;
             let alone = !self.crew.workers().any(|worker| worker.ready);
-            if alone || self.init_failures >= MAX_INIT_FAILURES {
+            if alone || self.init_failures >= respawn.max_init_failures() {
                 self.fail(Error::NoWorkers(text));
             }
-        } else if worker.is_final && !self.crew.workers().any(|worker| worker.ready) {
+        } else if is_final && !self.crew.workers().any(|worker| worker.ready) {
             self.fail(Error::NoWorkers(exit.to_string()));
         } else if self.crew.is_hopeless() {
             self.fail(Error::NoWorkers(format!("before it took a task, the last one {exit}")));

@@ -3,9 +3,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::crew::{Crew, DeathReport};
 use super::watch::Watch;
 use super::zygote::Zygote;
-use super::{Plan, Shared, Stage, Supervisor, crew::Crew};
+use super::{Plan, Respawn, Shared, Stage, Supervisor};
 use crate::control::{Control, LAYOUT_VERSION, Part};
 use crate::launch::StartMethod;
 use crate::queue::fuzz::Choices;
@@ -36,7 +37,7 @@ impl Receiver for Book {
     }
 }
 
-fn plan(replaces: bool) -> Plan {
+fn plan(respawn: Respawn) -> Plan {
     Plan {
         processes: 2,
         queues: 1,
@@ -44,7 +45,7 @@ fn plan(replaces: bool) -> Plan {
         classes: 1,
         max_payload: 1 << 16,
         output_arena: ARENA,
-        replaces,
+        respawn,
         grace: std::time::Duration::ZERO,
         start_timeout: std::time::Duration::MAX,
         initializer: None,
@@ -79,7 +80,7 @@ struct Scenario<'b> {
 impl<'b> Scenario<'b> {
     fn new(bytes: &'b [u8]) -> Self {
         let mut choices = Choices::new(bytes);
-        let plan = plan(choices.below(4) > 0);
+        let plan = plan(if choices.below(4) > 0 { Respawn::Always } else { Respawn::Never });
         let bell = || EventFd::new().unwrap();
         let common = Common::new(Inputs::create(2 << 20).unwrap(), bell(), bell(), 0);
         let control = Control::create(plan.shape(0)).unwrap();
@@ -139,8 +140,7 @@ impl<'b> Scenario<'b> {
         let now = monotonic_ns();
         let Some(worker) = self.supervisor.crew.get_mut(id) else { return };
         let was_ready = worker.ready;
-        worker.died_ns = Some(now);
-        worker.exit = Some(exit);
+        worker.notice_death(now).set_report(DeathReport { exit, is_final: false, cpu_ns: 0 });
         let failures = self.supervisor.init_failures;
         self.supervisor.handle_deaths(now);
         let fails = self.supervisor.init_failures > failures;
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn a_worker_that_had_a_task_was_ready_whatever_its_phase_says() {
         let mut scenario = Scenario::new(&[u8::MAX; 64]);
-        assert!(scenario.supervisor.shared.plan.replaces);
+        assert_eq!(scenario.supervisor.shared.plan.respawn, Respawn::Always);
         for _ in 0..20 {
             let ids: Vec<WorkerId> = scenario.supervisor.crew.workers().map(|w| w.id).collect();
             assert!(!ids.is_empty());

@@ -52,21 +52,15 @@ use crate::table::{Owner, WorkerId};
 use crate::task::LossCause;
 use crate::view::{Kind, Listener};
 
-use crew::{Crew, ProcessHandle, Seat};
+use crew::{Crew, DeathReport, ProcessHandle, Seat};
 use viewers::Viewers;
 use watch::Watch;
 use zygote::Zygote;
 
 pub(crate) use look::program;
-pub(crate) use plan::Plan;
+pub(crate) use plan::{Plan, Respawn};
 pub(crate) use shared::{Shared, Stage, WorkerInfo};
 pub(crate) use waiting::{CALLER_SPIN_NS, WORKER_SPIN_NS, with_spin};
-
-/// How long the zygote's report on a death is waited for, in nanoseconds.
-const REPORT_NS: u64 = 100_000_000;
-
-/// Initializers that may fail in a row before the pool fails.
-const MAX_INIT_FAILURES: u32 = 3;
 
 /// Timers per record beyond which those of finished tasks are removed: rarely, since that goes
 /// through all of them.
@@ -97,13 +91,13 @@ pub(crate) struct Supervisor {
     condemned: Vec<Option<String>>,
     init_failures: u32,
     zygote: Zygote,
-    /// When workers that were ordered to leave are killed.
+    /// When workers are killed that were ordered to leave and have not.
     kill_at: Option<u64>,
     #[cfg(feature = "stats-page")]
     publisher: Option<publish::Publisher>,
     /// Reads what workers log.
     logs: Option<Reader>,
-    /// Orders of the first workers that are not answered.
+    /// Orders for the first workers that the zygote has not answered; `None` after the last answer.
     first_orders: Option<u32>,
 }
 
@@ -165,10 +159,10 @@ impl Supervisor {
             self.wait();
         }
         drop(self.viewers.take());
-        // Before the line is closed: the zygote removes what is left of it then.
+        // Before the line is closed, when the zygote removes a page that is still there.
         #[cfg(feature = "stats-page")]
         drop(self.publisher.take());
-        // Closes the line: the zygote lets go of all that the pool had.
+        // Closes the line: the zygote then frees all that it has of the pool.
         drop(self.launcher.take());
         // Reads what is left (L4), so that a caller that has joined the pool has all of it.
         drop(self.logs.take());
@@ -200,14 +194,14 @@ impl Supervisor {
             if let Some(socket) = self.viewers.as_ref().and_then(Viewers::waits_on) {
                 set.add(Source::Viewer, PollFd::readable(socket));
             }
-            for worker in self.crew.workers().filter(|worker| worker.died_ns.is_none()) {
+            for worker in self.crew.workers().filter(|worker| worker.death.is_none()) {
                 if let Some(process) = &worker.process {
                     let pidfd = PollFd::readable(process.pidfd.as_fd());
                     set.add(Source::WorkerEnd(worker.id), pidfd);
                 }
             }
             let ready = set.wait(timeout).unwrap_or_else(|error| {
-                // Without poll the pool cannot be looked after: end it rather than spin.
+                // The supervisor cannot work without poll: end the pool rather than spin.
                 zygote_gone = Some(Error::system("wait for the pool's workers", error));
                 Vec::new()
             });
@@ -249,7 +243,7 @@ impl Supervisor {
         let now = monotonic_ns();
         for id in dead {
             if let Some(worker) = self.crew.get_mut(id) {
-                worker.died_ns.get_or_insert(now);
+                worker.notice_death(now);
             }
         }
         reports.into_iter().for_each(|report| self.take_report(report, now));
@@ -263,9 +257,7 @@ impl Supervisor {
             ZygoteReport::Forked { id, pid, pidfd } => {
                 if let Some(worker) = self.crew.get_mut(id) {
                     let pidfd = Arc::new(OwnFd::from(pidfd));
-                    if !self.shared.plan.replaces {
-                        self.shared.single_started(pid, Arc::clone(&pidfd));
-                    }
+                    self.shared.process_started(pid, &pidfd);
                     worker.process = Some(ProcessHandle { pid, pidfd });
                     let info = ProcessInfo::new(id.queue, worker.seat, pid);
                     self.shared.notifier.process_started(&info);
@@ -280,11 +272,7 @@ impl Supervisor {
                 self.shared.common.events.note(Kind::ForkFailed, None, reason.clone());
                 let Some(worker) = self.crew.discharge(id) else { return };
                 self.shared.queues[usize::from(id.queue)].unprepare(usize::from(id.slot));
-                let seat = &mut self.crew.seats[worker.seat as usize];
-                seat.lost(now, false, false);
-                if !self.shared.plan.replaces {
-                    seat.give_up();
-                }
+                self.crew.seats[worker.seat as usize].not_forked(now);
                 self.answer_first_order(Err(reason.clone()));
                 if self.crew.is_hopeless() {
                     self.fail(Error::NoWorkers(reason));
@@ -292,10 +280,8 @@ impl Supervisor {
             }
             ZygoteReport::Died { id, exit, is_final, cpu_ns, .. } => {
                 if let Some(worker) = self.crew.get_mut(id) {
-                    worker.is_final = is_final;
-                    worker.died_ns.get_or_insert(now);
-                    worker.exit = Some(exit);
-                    worker.cpu_ns = cpu_ns;
+                    let report = DeathReport { exit, is_final, cpu_ns };
+                    worker.notice_death(now).set_report(report);
                 }
             }
         }
@@ -316,7 +302,7 @@ impl Supervisor {
         let workers = self
             .crew
             .workers()
-            .filter(|worker| worker.died_ns.is_none())
+            .filter(|worker| worker.death.is_none())
             .filter_map(|worker| {
                 let pid = worker.process.as_ref()?.pid;
                 let WorkerId { queue, slot, .. } = worker.id;
@@ -403,11 +389,8 @@ impl Supervisor {
 
     fn timeout(&self) -> Option<Duration> {
         let now = monotonic_ns();
-        let reports = self
-            .crew
-            .workers()
-            .filter(|worker| worker.exit.is_none())
-            .filter_map(|worker| worker.died_ns.map(|died| died + REPORT_NS));
+        let workers = self.crew.workers();
+        let reports = workers.filter_map(|worker| worker.death.as_ref()?.waits_until());
         let seats = self.crew.seats.iter().filter_map(|seat| seat.vacant_since);
         let seats =
             seats.filter(|_| self.kill_at.is_none() && self.shared.stage() < Stage::Terminating);

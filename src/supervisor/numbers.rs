@@ -14,7 +14,7 @@ use crate::view::{FunctionStats, Stats};
 use super::Shared;
 
 impl Shared {
-    /// Tasks that no worker has taken, about.
+    /// Returns about how many tasks no worker has taken.
     pub(crate) fn queued(&self) -> u64 {
         let queued =
             |queue: &std::sync::Arc<HostQueue>| queue.depth(usize::MAX).min(queue.pending()) as u64;

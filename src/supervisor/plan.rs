@@ -4,6 +4,25 @@ use crate::control::Shape;
 use crate::launch::StartMethod;
 use crate::worker::WorkerConfig;
 
+/// Whether workers that end are replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Respawn {
+    /// Each is, so that the pool always has its number of workers.
+    Always,
+    /// None is: the pool is one process, and its tasks end with it.
+    Never,
+}
+
+impl Respawn {
+    /// Returns how many initializers may fail in a row before the pool fails.
+    pub(super) fn max_init_failures(self) -> u32 {
+        match self {
+            Self::Always => 3,
+            Self::Never => 1,
+        }
+    }
+}
+
 /// What a pool is built from; every number is within its range.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -13,8 +32,7 @@ pub(crate) struct Plan {
     pub(crate) classes: u32,
     pub(crate) max_payload: usize,
     pub(crate) output_arena: usize,
-    /// Whether a worker that ends is replaced.
-    pub(crate) replaces: bool,
+    pub(crate) respawn: Respawn,
     pub(crate) grace: std::time::Duration,
     /// How long a worker may take from its order until it can take tasks.
     pub(crate) start_timeout: std::time::Duration,

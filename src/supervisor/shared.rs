@@ -65,7 +65,8 @@ pub(crate) struct Shared {
     /// Workers alive, by queue.
     alive: Vec<AtomicUsize>,
     pub(crate) next_task: AtomicUsize,
-    /// A receiver waits that has no event loop to wake it: the supervisor listens for the host.
+    /// Whether the supervisor listens to the host's doorbell: a receiver waits that has no event
+    /// loop to wake it.
     pub(crate) listen: AtomicBool,
     /// What waits for outcomes.
     pub(super) waiters: Waiters,
@@ -79,13 +80,13 @@ pub(crate) struct Shared {
 
 pub(super) struct Lifecycle {
     stage: Stage,
-    /// What ended the pool, where it was not its owner.
+    /// What ended the pool, unless its owner did.
     reason: Option<Arc<Error>>,
-    /// The first workers: `None` until all orders are answered.
+    /// Whether the first workers started; `None` until all orders for them are answered.
     started: Option<std::result::Result<(), String>>,
-    /// The wakers of those that wait for the end.
+    /// The wakers of futures that wait for the end.
     waiting: Vec<Waker>,
-    /// When the waiters want to be woken at the latest.
+    /// Times at which these futures want to be woken at the latest.
     alarms: Vec<u64>,
     workers: Vec<WorkerInfo>,
     /// The process of a pool that never has another one.
@@ -172,17 +173,6 @@ impl Shared {
             }),
             changed: Condvar::new(),
         })
-    }
-
-    /// Returns what ended the pool, when its line to the zygote has ended with `error`.
-    pub(super) fn loss_of_zygote(&self, error: Error) -> Error {
-        match error {
-            _ if self.deadline.as_ref().is_some_and(Timer::is_over) => {
-                Error::ZygoteLost("the pool's deadline has passed".to_owned())
-            }
-            lost @ Error::ZygoteLost(_) => lost,
-            other => Error::ZygoteLost(other.to_string()),
-        }
     }
 
     /// Returns the stage of the pool.

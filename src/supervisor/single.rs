@@ -8,6 +8,7 @@ use crate::sys::own_fd::OwnFd;
 use crate::sys::{pidfd, requests};
 use crate::task::WorkerExit;
 
+use super::plan::Respawn;
 use super::shared::{Shared, Single};
 
 impl Shared {
@@ -35,13 +36,17 @@ impl Shared {
         }
     }
 
-    pub(super) fn single_started(&self, pid: u32, pidfd: Arc<OwnFd>) {
-        self.life().single = Some(Single { pid, pidfd, exit: None });
+    /// Notes the process of a pool that never has another one.
+    pub(super) fn process_started(&self, pid: u32, pidfd: &Arc<OwnFd>) {
+        if self.plan.respawn == Respawn::Never {
+            self.life().single = Some(Single { pid, pidfd: Arc::clone(pidfd), exit: None });
+        }
     }
 
-    pub(super) fn single_ended(&self, exit: WorkerExit) {
+    /// Notes how that process ended.
+    pub(super) fn process_ended(&self, exit: &WorkerExit) {
         if let Some(single) = &mut self.life().single {
-            single.exit = Some(exit);
+            single.exit = Some(exit.clone());
         }
     }
 }

@@ -1,5 +1,4 @@
 //! A worker's start, from its order to the moment at which it can take tasks, and its limit.
-#![forbid(unsafe_code)]
 
 use std::io::Write;
 use std::time::Duration;
@@ -41,9 +40,7 @@ impl Supervisor {
             }
             if matches!(phase, Some(Phase::Retiring | Phase::Leaving)) && !worker.retiring {
                 worker.retiring = true;
-                if self.shared.plan.replaces {
-                    seat.vacate(now);
-                }
+                seat.vacate(now);
             }
         }
         if proved {

@@ -1,5 +1,4 @@
 //! What becomes of a pool whose zygote is gone: it goes on with another one, or ends.
-#![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -9,10 +8,12 @@ use crate::error::{Error, Result};
 use crate::launch::{Launcher, PoolFds};
 use crate::logs::Reader;
 use crate::sys::pidfd;
+use crate::sys::timer::Timer;
 use crate::task::WorkerExit;
 use crate::view::Kind;
 
-use super::{Stage, Supervisor};
+use super::crew::DeathReport;
+use super::{Respawn, Stage, Supervisor};
 
 /// How long workers that were killed may take to die, before another zygote takes over.
 const DEATHS: Duration = Duration::from_secs(5);
@@ -30,7 +31,7 @@ impl Supervisor {
     /// The zygote is gone, and its workers with it: the kernel sees to that. The pool goes on with
     /// another zygote where one can have what this one had, and ends where not.
     pub(super) fn lose_zygote(&mut self, error: Error) {
-        let error = self.shared.loss_of_zygote(error);
+        let error = self.loss_of_zygote(error);
         // Before the end is told, where a caller takes it that no code of the pool runs on.
         let waits = self.shared.deadline.is_some();
         let goes_on = !waits && self.goes_on();
@@ -50,9 +51,20 @@ impl Supervisor {
         self.launcher = None;
     }
 
+    /// Returns what ended the pool, when its line to the zygote has ended with `error`.
+    fn loss_of_zygote(&self, error: Error) -> Error {
+        match error {
+            _ if self.shared.deadline.as_ref().is_some_and(Timer::is_over) => {
+                Error::ZygoteLost("the pool's deadline has passed".to_owned())
+            }
+            lost @ Error::ZygoteLost(_) => lost,
+            other => Error::ZygoteLost(other.to_string()),
+        }
+    }
+
     fn goes_on(&self) -> bool {
         let launcher = self.launcher.as_ref();
-        self.shared.plan.replaces
+        self.shared.plan.respawn == Respawn::Always
             && self.kill_at.is_none()
             && self.shared.stage() < Stage::Terminating
             && launcher.is_some_and(Launcher::zygote_has_died)
@@ -73,10 +85,13 @@ impl Supervisor {
         for id in ids {
             let Some(worker) = self.crew.get_mut(id) else { continue };
             if let Some(process) = &worker.process {
-                worker.died_ns.get_or_insert(now);
                 let ended = pidfd::status(process.pidfd.as_fd()).map(WorkerExit::from);
                 let killed = WorkerExit::Signalled { signal: libc::SIGKILL, core_dumped: false };
-                worker.exit.get_or_insert(ended.unwrap_or(killed));
+                let exit = ended.unwrap_or(killed);
+                let death = worker.notice_death(now);
+                if death.waits_until().is_some() {
+                    death.set_report(DeathReport { exit, is_final: false, cpu_ns: 0 });
+                }
                 continue;
             }
             // Z15: it may have been forked, and nothing says when it is dead. So the queue gets

@@ -39,7 +39,7 @@ pub(crate) const CALLER_SPIN_NS: u64 = 50_000;
 /// virtual machine, where they are slowest.
 pub(crate) const WORKER_SPIN_NS: u64 = 100_000;
 
-/// Lends what this thread has learned from its waits for single outcomes.
+/// Lends `f` what this thread has learned from its waits for single outcomes.
 pub(crate) fn with_spin<R>(f: impl FnOnce(&mut SpinPolicy) -> R) -> R {
     let mut spin = SPIN.get();
     let result = f(&mut spin);
@@ -47,8 +47,7 @@ pub(crate) fn with_spin<R>(f: impl FnOnce(&mut SpinPolicy) -> R) -> R {
     result
 }
 
-/// Drains the lanes, for a while again and again where that has lately paid, until `done` finds
-/// something.
+/// Drains the lanes until `done` finds something. Spins for a while if that has lately paid.
 fn look<T>(
     shared: &Shared,
     spin: &mut SpinPolicy,
@@ -57,7 +56,8 @@ fn look<T>(
     if let Some(found) = done() {
         return Some(found);
     }
-    // The last check of a round asks in any case: another thread's drain may have delivered it.
+    // The last check asks `done` in any case: another thread's drain may have delivered the
+    // outcome.
     let mut check = |last| if shared.drain_if_any() > 0 || last { done() } else { None };
     if let Some(found) = check(false) {
         return Some(found);
@@ -85,13 +85,13 @@ impl Shared {
             Ok(handle) => self.ensure_listener(&handle),
             Err(_) => self.have_supervisor_listen(),
         }
-        // Armed first, looked at after: the doorbell's rule.
+        // First arm, then check: the rule of the doorbell.
         self.arm();
         self.drain();
         done().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Polls for what `done` finds, for a while again and again where that has lately paid.
+    /// Polls for what `done` finds. Spins for a while if that has lately paid.
     ///
     /// `done(true)` is called when the caller is about to sleep, so that it sets its waker only
     /// then: one that is set costs the delivery a system call. `since` is when the caller went to
@@ -115,7 +115,7 @@ impl Shared {
         polled
     }
 
-    /// Sees to it that `handle`'s runtime listens to the doorbell.
+    /// Has the runtime of `handle` listen to the doorbell, if it does not yet.
     fn ensure_listener(self: &Arc<Self>, handle: &Handle) {
         let mut runtimes = lock(&self.waiters.runtimes);
         if runtimes.get(&handle.id()).is_some_and(Listener::is_settled) {
@@ -139,7 +139,8 @@ impl Shared {
         }
     }
 
-    /// Before any thread waits: an event loop of the user's will watch the doorbell and empty it.
+    /// Prepares for an event loop of the user's that watches the doorbell and empties it. Comes
+    /// before any thread waits.
     pub(crate) fn share_bell(&self) -> std::io::Result<()> {
         let bell = SharedBell::new(&self.common.host_bell)?;
         self.waiters.shared_bell.get_or_init(|| bell);
@@ -156,9 +157,9 @@ impl Shared {
         }
     }
 
-    /// Returns a waker for blocking callers: rings the doorbell that one of them waits on.
+    /// Returns a waker for blocking callers. It rings the doorbell that one of them waits on.
     pub(crate) fn bell_waker(self: &Arc<Self>) -> Waker {
-        // Weak: the pool itself keeps wakers, of callers that gave up, until it has room again.
+        // Weak: the pool itself keeps wakers of callers that gave up, until it has room again.
         struct Bell(Weak<Shared>);
         impl Wake for Bell {
             fn wake(self: Arc<Self>) {
@@ -221,11 +222,11 @@ impl Shared {
             return lead_on_shared_bell(self, bell, left, spin, done);
         }
         let bell = &self.common.host_bell;
-        // Emptied before the looks, so that a ring after them is seen by the poll. A ring that
-        // was there may have been for another blocking caller: its turn comes at once.
+        // Emptied before the checks, so that the poll sees a ring that comes after them. A ring
+        // that was there may have been for another blocking caller, which leads next.
         if bell.drain().unwrap_or(false) {
-            // An event loop that listens may not have heard the ring that was taken away here:
-            // the next completion is to ring again, even if this caller goes.
+            // A listening event loop may have missed the ring that was taken here: the next
+            // completion has to ring again, even if this caller leaves.
             self.arm();
             self.drain();
             return done(false);
@@ -254,7 +255,7 @@ fn lead_on_shared_bell<T>(
     spin: &mut SpinPolicy,
     done: &mut impl FnMut(bool) -> Option<T>,
 ) -> Option<T> {
-    // Before the looks, so that a ring after them is heard.
+    // Before the checks, so that a ring after them wakes.
     bell.forget();
     if let Some(found) = done(true) {
         return Some(found);
@@ -283,7 +284,7 @@ fn ask_to_listen(bell: EventFd) -> Option<io::Result<AsyncFd<EventFd>>> {
     quiet::ask(|| bell.listen())
 }
 
-/// A runtime's listener: wakes up at each ring, drains, and arms the bell again for parked
+/// Listens to the doorbell for one runtime: drains at each ring, and arms the bell again for parked
 /// receivers.
 ///
 /// A future that is being polled drains for itself and arms before it waits: arming for it here
@@ -300,7 +301,7 @@ async fn listen(shared: Weak<Shared>, bell: AsyncFd<EventFd>, alive: Arc<()>) {
                 break;
             }
             shared.arm();
-            // Armed, so whatever this does not find rings.
+            // Armed, so an outcome that this drain does not find rings.
             if shared.drain() == 0 {
                 break;
             }

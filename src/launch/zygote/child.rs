@@ -22,7 +22,7 @@ pub(super) const NOT_STARTED: i32 = 125;
 
 /// What a child is to become.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct NewWorker {
     order: ForkOrder,
     method: StartMethod,
     confinement: Confinement,
@@ -38,7 +38,7 @@ pub(super) struct Plan {
     origin: Origin,
 }
 
-impl Plan {
+impl NewWorker {
     /// Takes out of a pool what one worker gets; the rest is closed.
     pub(super) fn new(
         mut kept: KeptPool,

@@ -31,7 +31,7 @@ pub(super) use attach::end_if_invited;
 pub(super) use constructor::{check_catchable, check_program};
 pub use template::Template;
 
-use self::child::Plan;
+use self::child::NewWorker;
 use self::origin::{Lines, Origin, StartLine};
 use self::serve::Zygote;
 use super::wire::{self, Build, Hello};
@@ -80,7 +80,7 @@ fn run(line: OwnedFd, host: OwnedFd, threads: Option<String>) -> ! {
 }
 
 /// The same; comes back in each worker that is forked.
-fn serve(line: OwnedFd, host: OwnedFd, threads: Option<String>) -> Box<Plan> {
+fn serve(line: OwnedFd, host: OwnedFd, threads: Option<String>) -> Box<NewWorker> {
     let served = catch_unwind(AssertUnwindSafe(|| {
         let (origin, lines) = match prepare(&line, threads) {
             Ok(prepared) => prepared,
@@ -90,7 +90,7 @@ fn serve(line: OwnedFd, host: OwnedFd, threads: Option<String>) -> Box<Plan> {
     }));
     match served {
         // A worker that was just forked; all that was the zygote's is closed.
-        Ok(Some(plan)) => plan,
+        Ok(Some(new_worker)) => new_worker,
         Ok(None) => orderly_exit(0),
         // The panic hook has said what and where. The workers die with this process.
         Err(_) => exit_now(101),

@@ -15,7 +15,7 @@ use crate::table::WorkerId;
 
 /// A pool and its line.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct ServedPool {
     /// Tells it from every other pool this zygote ever had.
     pub key: u64,
     line: OwnedFd,
@@ -59,7 +59,7 @@ pub(super) enum Heard {
     Order(Order, Received),
 }
 
-impl Pool {
+impl ServedPool {
     pub(super) fn new(key: u64, line: OwnedFd) -> Self {
         let (arriving, answers) = (Vec::new(), VecDeque::new());
         Self { key, line, arriving, expected: 0, kept: None, answers, held_up: false }
@@ -107,7 +107,7 @@ impl Pool {
         self.flush()
     }
 
-    /// Says what is still to be said, as far as there is room; false as for [`Pool::say`].
+    /// Says what is still to be said, as far as there is room; false as for [`ServedPool::say`].
     pub(super) fn flush(&mut self) -> bool {
         self.held_up = false;
         while let Some((bytes, fd)) = self.answers.front() {

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use super::super::wire::{self, Answer, Call, Order, Started};
 use super::super::{ForkOrder, StartMethod};
-use super::child::Plan;
+use super::child::NewWorker;
 use super::child_table::Child;
 use super::follow;
 use super::oom_watch::OomWatch;
 use super::origin::{Lines, Origin, StartLine};
-use super::pool::{Heard, Pool, TOO_MANY_FDS};
+use super::pool::{Heard, ServedPool, TOO_MANY_FDS};
 use crate::sync::crash::{self, Point};
 use crate::sys::poll::{PollFd, PollSet};
 use crate::sys::process::{self, Side};
@@ -31,7 +31,7 @@ pub(super) struct Zygote {
     line: OwnedFd,
     host: OwnedFd,
     origin: Origin,
-    pub(super) pools: Vec<Pool>,
+    pub(super) pools: Vec<ServedPool>,
     pub(super) workers: Vec<Child>,
     last_key: u64,
     pub(super) oom: OomWatch,
@@ -75,8 +75,9 @@ impl Zygote {
 
     /// Serves until the host is gone.
     ///
-    /// Comes back with a plan in each worker that is forked meanwhile; all else is dropped there.
-    pub(super) fn serve(mut self) -> Option<Box<Plan>> {
+    /// Comes back with a new_worker in each worker that is forked meanwhile; all else is dropped
+    /// there.
+    pub(super) fn serve(mut self) -> Option<Box<NewWorker>> {
         loop {
             let ready = self.wait();
             if ready.contains(&Source::Host) {
@@ -97,8 +98,8 @@ impl Zygote {
             // One order each, then the host is looked at again.
             for index in (0..self.pools.len()).rev() {
                 let is_due = ready.contains(&Source::Pool(index)) || self.pools[index].held_up;
-                if is_due && let Some(plan) = self.serve_pool(index) {
-                    return Some(plan);
+                if is_due && let Some(new_worker) = self.serve_pool(index) {
+                    return Some(new_worker);
                 }
             }
             if ready.contains(&Source::Line) && !self.greet_pool() {
@@ -141,7 +142,7 @@ impl Zygote {
                     // Without it a stopped zygote is continued by the next pool only.
                     let _ = socket::continue_at_messages(line.as_fd());
                     self.last_key += 1;
-                    self.pools.push(Pool::new(self.last_key, line));
+                    self.pools.push(ServedPool::new(self.last_key, line));
                 }
                 true
             }
@@ -150,7 +151,7 @@ impl Zygote {
         }
     }
 
-    fn serve_pool(&mut self, index: usize) -> Option<Box<Plan>> {
+    fn serve_pool(&mut self, index: usize) -> Option<Box<NewWorker>> {
         // Z13. Before any order: a worker that was ordered in time must not start behind its time.
         if self.pools[index].deadline().is_some_and(timer::is_over) {
             self.close(index);
@@ -158,7 +159,7 @@ impl Zygote {
         }
         let pool = &mut self.pools[index];
         let mut open = pool.flush();
-        let mut plan = None;
+        let mut new_worker = None;
         match pool.hear() {
             Heard::Nothing => {}
             Heard::End => open = false,
@@ -176,7 +177,7 @@ impl Zygote {
                     }
                     Order::Fork(order) => match self.fork(index, order, received) {
                         Ok(Forked::Child(child)) => {
-                            plan = Some(child);
+                            new_worker = Some(child);
                             None
                         }
                         Ok(Forked::Parent(worker, copy)) => {
@@ -190,8 +191,8 @@ impl Zygote {
                         }
                     },
                 };
-                if plan.is_some() {
-                    return plan;
+                if new_worker.is_some() {
+                    return new_worker;
                 }
                 if let Some((answer, fd)) = answer {
                     open &= self.pools[index].say(&answer, fd);
@@ -224,7 +225,7 @@ impl Zygote {
     /// Kills all workers' groups, since the host is gone.
     fn kill_all(&mut self) {
         self.workers.iter_mut().for_each(Child::kill);
-        self.pools.iter().for_each(Pool::remove_page);
+        self.pools.iter().for_each(ServedPool::remove_page);
     }
 
     fn fork(
@@ -256,8 +257,8 @@ impl Zygote {
             Side::Child => {
                 let kept = self.pools.swap_remove(index).kept.expect("looked at before the fork");
                 let started = self.start_line.theirs.try_clone();
-                let plan = Plan::new(kept, order, outputs, started, &self.origin);
-                return Ok(Forked::Child(Box::new(plan)));
+                let new_worker = NewWorker::new(kept, order, outputs, started, &self.origin);
+                return Ok(Forked::Child(Box::new(new_worker)));
             }
             Side::Parent(pid) => pid,
         };
@@ -278,7 +279,7 @@ impl Zygote {
     fn opened(
         &mut self,
         index: usize,
-        take: impl FnOnce(&mut Pool) -> Result<bool, String>,
+        take: impl FnOnce(&mut ServedPool) -> Result<bool, String>,
     ) -> Option<(Answer, Option<OwnedFd>)> {
         let pool = &mut self.pools[index];
         let taken = take(pool).and_then(|all| match &pool.kept {
@@ -318,10 +319,10 @@ impl Zygote {
 /// What a fork made of this process.
 enum Forked {
     Parent(Child, OwnedFd),
-    Child(Box<Plan>),
+    Child(Box<NewWorker>),
 }
 
-fn replace_control(pool: &mut Pool, queue: u32, mut received: Received) {
+fn replace_control(pool: &mut ServedPool, queue: u32, mut received: Received) {
     let kept = pool.kept.as_mut().and_then(|kept| kept.control.get_mut(queue as usize));
     if let (Some(kept), Some(control)) = (kept, received.fds.pop()) {
         *kept = control;
