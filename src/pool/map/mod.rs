@@ -143,7 +143,7 @@ impl<S: Source, T> Map<S, T> {
 
     /// Gives results as their tasks end, whatever the order of the items.
     pub fn as_completed(mut self) -> Self {
-        self.results.as_completed = true;
+        self.results.give_as_completed();
         self
     }
 
@@ -376,7 +376,12 @@ impl<S: Source, T: DeserializeOwned + 'static> Future for Collect<S, T> {
                     self.map.cancel_rest();
                     return Poll::Ready(Err(error));
                 }
-                Poll::Ready(None) => return Poll::Ready(Ok(std::mem::take(&mut self.values))),
+                Poll::Ready(None) => {
+                    let this = &mut *self;
+                    // Behind the place of an item that was given before the map was awaited.
+                    this.values.extend(this.early.drain(..).flatten());
+                    return Poll::Ready(Ok(std::mem::take(&mut this.values)));
+                }
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -32,6 +32,13 @@ struct MapTask {
 
 // Called once a task, from code that is compiled with the caller's types.
 impl Results {
+    /// Gives results as their tasks end from here on, first those that are there already.
+    pub(super) fn give_as_completed(&mut self) {
+        self.as_completed = true;
+        let there = self.places.drain(..).zip(self.first..);
+        self.completed.extend(there.filter_map(|(outcome, item)| Some((item, outcome?))));
+    }
+
     /// Takes in the next item, whose task is about to be submitted. Returns the task's token.
     #[inline]
     pub(super) fn expect(&mut self, item: u64) -> u64 {
