@@ -11,6 +11,7 @@ pub(crate) mod clock;
 pub(crate) mod constructors;
 pub(crate) mod cpus;
 pub(crate) mod credentials;
+pub(crate) mod emulated;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
 pub(crate) mod exec;

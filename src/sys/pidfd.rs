@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use super::emulated::system_call;
 use super::wait::Ended;
 
 /// Opens a process; readable from the moment it is dead. Close-on-exec.
@@ -11,17 +12,16 @@ use super::wait::Ended;
 /// Certain to be the process meant only for oneself, and for one's own child before it is reaped.
 pub(crate) fn open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: takes numbers only.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::c_long, 0 as libc::c_long) };
-    if fd == -1 {
-        return Err(super::named("pidfd_open", io::Error::last_os_error()));
-    }
+    let fd = unsafe { system_call(libc::SYS_pidfd_open, [pid.into(), 0, 0, 0]) }
+        .map_err(|error| super::named("pidfd_open", error))?;
     // SAFETY: the call just made this descriptor, and no other code has its number.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
 }
 
 /// Sends a signal to the process; `ESRCH` when it is dead and reaped.
 pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
-    send(pidfd, signal, 0)
+    // SAFETY: asks for the information that `kill` would send.
+    unsafe { send(pidfd, signal, 0, 0) }
 }
 
 /// Kills what is left of the process group that the process leads or led.
@@ -30,7 +30,8 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> 
 /// with `ESRCH` when the group is empty, and with `EINVAL` on Linux before 6.9.
 pub(crate) fn kill_group(pidfd: BorrowedFd<'_>) -> io::Result<()> {
     const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_long = 1 << 2;
-    send(pidfd, libc::SIGKILL, PIDFD_SIGNAL_PROCESS_GROUP)
+    // SAFETY: asks for the information that `kill` would send.
+    unsafe { send(pidfd, libc::SIGKILL, 0, PIDFD_SIGNAL_PROCESS_GROUP) }
 }
 
 /// Gives how a process ended that was reaped, by this process or another; `None` while it is not
@@ -82,22 +83,22 @@ pub(crate) fn queue_signal(pidfd: BorrowedFd<'_>, signal: i32, value: usize) -> 
     let code = libc::SI_QUEUE;
     let info = Queued { signal, error: 0, code, unused: [0], sender, value, rest: [0; 96] };
     // SAFETY: `info` is laid out as the kernel reads it, and lives across the call.
-    let result = unsafe {
-        let fd = pidfd.as_raw_fd() as libc::c_long;
-        let signal = signal as libc::c_long;
-        libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, &raw const info, 0 as libc::c_long)
-    };
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    unsafe { send(pidfd, signal, &raw const info as libc::c_long, 0) }
 }
 
-fn send(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_long) -> io::Result<()> {
-    let no_info = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: a null `siginfo_t` asks for the one that `kill` would send.
-    let result = unsafe {
-        let fd = pidfd.as_raw_fd() as libc::c_long;
-        libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as libc::c_long, no_info, flags)
-    };
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+/// # Safety
+///
+/// `info` is 0 or the address of a `siginfo_t`.
+unsafe fn send(
+    pidfd: BorrowedFd<'_>,
+    signal: i32,
+    info: libc::c_long,
+    flags: libc::c_long,
+) -> io::Result<()> {
+    let fd = pidfd.as_raw_fd().into();
+    // SAFETY: the caller vouches for `info`; the rest are numbers.
+    unsafe { system_call(libc::SYS_pidfd_send_signal, [fd, signal.into(), info, flags]) }?;
+    Ok(())
 }
 
 #[cfg(test)]
