@@ -7,7 +7,7 @@
  * - Texts are UTF-8 and end with NUL. Sizes and lengths are bytes. Names of times end with their
  *   unit.
  * - `..._out` arguments are written only when a call returns AIOPOOL_OK.
- * - NULL is refused unless the call's description accepts it.
+ * - NULL is refused (AIOPOOL_ERR_NULL) unless the call's description accepts it.
  * - What a call lends is given back by the call that its description names.
  * - No panic or exception leaves a call.
  * - pthread_cancel leaves no call half done: a thread that is cancelled ends when the call returns.
@@ -21,6 +21,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* What compilers can warn of: a pointer that is NULL where it must not be, a status that is not
+ * read. Define AIOPOOL_NO_ATTRIBUTES to do without. */
+#if defined(__GNUC__) && !defined(AIOPOOL_NO_ATTRIBUTES)
+#define AIOPOOL_NONNULL(arguments) __attribute__((nonnull arguments))
+#define AIOPOOL_CHECKED __attribute__((warn_unused_result))
+#else
+#define AIOPOOL_NONNULL(arguments)
+#define AIOPOOL_CHECKED
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -53,6 +63,7 @@ extern "C" {
  */
 #define AIOPOOL_VERSION (((AIOPOOL_VERSION_MAJOR << 16) | (AIOPOOL_VERSION_MINOR << 8)) | AIOPOOL_VERSION_PATCH)
 
+
 /**
  * Returns the version of the library, as `major << 16 | minor << 8 | patch`.
  *
@@ -80,142 +91,149 @@ bool aiopool_has_feature(const char *name);
  * Every function that can fail returns an `aiopool_status`: `AIOPOOL_OK` or a negative number.
  * Numbers are never changed and never used again. What a call gives back is written to its last
  * arguments, and only when it returns `AIOPOOL_OK`.
+ *
+ * Four kinds of numbers say how something ended, and each has its own name: a *status* is what a
+ * call returns (`aiopool_status`), a *kind* is how a task ended (`aiopool_kind`), a *code* is what
+ * a task function returned (`aiopool_outcome_code`), and an *exit code* is what a process ended
+ * with (`aiopool_process_exit_code`).
+ *
+ * An argument `timeout_ms` is how long the call may wait, in all calls: `AIOPOOL_NO_WAIT` (0) not
+ * at all, `AIOPOOL_FOREVER` as long as it takes. A field `..._limit_...` bounds something else
+ * than a call's wait: `AIOPOOL_NO_LIMIT` (0) is no bound, so that a struct of zeros sets none.
  * ------------------------------------------------------------------ */
 
 /**
- * Done.
- */
-#define AIOPOOL_OK 0
-
-/**
- * A pointer that is required is NULL.
- */
-#define AIOPOOL_ERR_NULL -1
-
-/**
- * An argument or option is outside its range; the text names it and what is allowed.
- */
-#define AIOPOOL_ERR_INVALID -2
-
-/**
- * A `struct_size` of no version of the library, or a reserved field that is not 0.
- */
-#define AIOPOOL_ERR_STRUCT -3
-
-/**
- * The handle is not one of a living object: it was freed or released, or never was one.
- */
-#define AIOPOOL_ERR_HANDLE -4
-
-/**
- * The system refused something: memory, descriptors, processes.
- */
-#define AIOPOOL_ERR_SYSTEM -5
-
-/**
- * Nothing arrived within the time given.
- */
-#define AIOPOOL_ERR_TIMEOUT -6
-
-/**
- * Nothing is available now; ask again later.
- */
-#define AIOPOOL_ERR_EMPTY -7
-
-/**
- * The pool is full: receive some outcomes first.
- */
-#define AIOPOOL_ERR_FULL -8
-
-/**
- * The pool takes no more tasks: it was closed or terminated, or has failed.
- */
-#define AIOPOOL_ERR_CLOSED -9
-
-/**
- * Something of the object is still in use.
- */
-#define AIOPOOL_ERR_BUSY -10
-
-/**
- * The input is larger than the pool takes.
- */
-#define AIOPOOL_ERR_TOO_LARGE -11
-
-/**
- * The call had to come before: see `aiopool_init`.
- */
-#define AIOPOOL_ERR_TOO_LATE -12
-
-/**
- * The call must come after `aiopool_init`.
- */
-#define AIOPOOL_ERR_TOO_EARLY -13
-
-/**
- * The call came from a process that was forked from the pool's host.
- */
-#define AIOPOOL_ERR_FORKED -14
-
-/**
- * The call is for the host and came from inside a worker.
- */
-#define AIOPOOL_ERR_IN_WORKER -15
-
-/**
- * The call is for a worker's event loop and came from elsewhere.
- */
-#define AIOPOOL_ERR_NOT_IN_WORKER -16
-
-/**
- * No such task function, ticket or name.
- */
-#define AIOPOOL_ERR_UNKNOWN -17
-
-/**
- * No worker could be started, or every initializer failed.
- */
-#define AIOPOOL_ERR_NO_WORKERS -18
-
-/**
- * Shared memory holds something that no correct process writes.
- */
-#define AIOPOOL_ERR_CORRUPT -19
-
-/**
- * The call is not allowed at this moment; the text says why.
- */
-#define AIOPOOL_ERR_MISUSE -20
-
-/**
- * The pool has failed as a whole; the text gives the cause.
- */
-#define AIOPOOL_ERR_FAILED -21
-
-/**
- * A bug in aiopool: a panic was caught.
- */
-#define AIOPOOL_ERR_PANIC -22
-
-/**
- * The output found no room in the worker's result arena.
- */
-#define AIOPOOL_ERR_OUTPUT_SPACE -23
-
-/**
- * The task function returned an error.
- */
-#define AIOPOOL_ERR_TASK -24
-
-/**
- * A time without limit, for functions that take one.
+ * A `timeout_ms` of a call that waits as long as it takes.
  */
 #define AIOPOOL_FOREVER UINT64_MAX
 
 /**
- * What a call returns: 0 or a negative `AIOPOOL_ERR_*`.
+ * A `timeout_ms` of a call that does not wait.
  */
+#define AIOPOOL_NO_WAIT 0
+
+/**
+ * A field `..._limit_...` without limit.
+ */
+#define AIOPOOL_NO_LIMIT 0
+
+/**
+ * What a call returns: 0 or a negative number.
+ */
+enum aiopool_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Done.
+     */
+    AIOPOOL_OK = 0,
+    /**
+     * A pointer that is required is NULL.
+     */
+    AIOPOOL_ERR_NULL = -1,
+    /**
+     * An argument or option is outside its range; the text names it and what is allowed.
+     */
+    AIOPOOL_ERR_INVALID = -2,
+    /**
+     * A `struct_size` of no version of the library, or a reserved field that is not 0.
+     */
+    AIOPOOL_ERR_STRUCT = -3,
+    /**
+     * The handle is not one of a living object: it was freed or released, or never was one.
+     */
+    AIOPOOL_ERR_HANDLE = -4,
+    /**
+     * The system refused something: memory, descriptors, processes.
+     */
+    AIOPOOL_ERR_SYSTEM = -5,
+    /**
+     * Nothing arrived within the time given.
+     */
+    AIOPOOL_ERR_TIMEOUT = -6,
+    /**
+     * Nothing is available now; ask again later.
+     */
+    AIOPOOL_ERR_EMPTY = -7,
+    /**
+     * The pool is full: receive some outcomes first.
+     */
+    AIOPOOL_ERR_FULL = -8,
+    /**
+     * The pool takes no more tasks: it was closed or terminated, or has failed.
+     */
+    AIOPOOL_ERR_CLOSED = -9,
+    /**
+     * Something of the object is still in use.
+     */
+    AIOPOOL_ERR_BUSY = -10,
+    /**
+     * The input is larger than the pool takes.
+     */
+    AIOPOOL_ERR_TOO_LARGE = -11,
+    /**
+     * The call had to come before: see `aiopool_init`.
+     */
+    AIOPOOL_ERR_TOO_LATE = -12,
+    /**
+     * The call must come after `aiopool_init`.
+     */
+    AIOPOOL_ERR_TOO_EARLY = -13,
+    /**
+     * The call came from a process that was forked from the pool's host.
+     */
+    AIOPOOL_ERR_FORKED = -14,
+    /**
+     * The call is for the host and came from inside a worker.
+     */
+    AIOPOOL_ERR_IN_WORKER = -15,
+    /**
+     * The call is for a worker's event loop and came from elsewhere.
+     */
+    AIOPOOL_ERR_NOT_IN_WORKER = -16,
+    /**
+     * No such task function, ticket or name.
+     */
+    AIOPOOL_ERR_UNKNOWN = -17,
+    /**
+     * No worker could be started, or every initializer failed.
+     */
+    AIOPOOL_ERR_NO_WORKERS = -18,
+    /**
+     * Shared memory holds something that no correct process writes.
+     */
+    AIOPOOL_ERR_CORRUPT = -19,
+    /**
+     * The call is not allowed at this moment; the text says why.
+     */
+    AIOPOOL_ERR_MISUSE = -20,
+    /**
+     * The pool has failed as a whole; the text gives the cause.
+     */
+    AIOPOOL_ERR_FAILED = -21,
+    /**
+     * A bug in aiopool: a panic was caught.
+     */
+    AIOPOOL_ERR_PANIC = -22,
+    /**
+     * The output found no room in the worker's result arena.
+     */
+    AIOPOOL_ERR_OUTPUT_SPACE = -23,
+    /**
+     * The task function returned an error.
+     */
+    AIOPOOL_ERR_TASK = -24,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum aiopool_status aiopool_status;
+#else
 typedef int32_t aiopool_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 
 /**
  * Returns the meaning of `status` in a few words; static, never freed, never NULL.
@@ -254,15 +272,15 @@ typedef struct aiopool_output aiopool_output;
  */
 typedef struct aiopool_task aiopool_task;
 
+
 /**
  * Appends `len` bytes at `data` to the output.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_HANDLE`; `AIOPOOL_ERR_MISUSE` after
  * `aiopool_output_loan`; `AIOPOOL_ERR_SYSTEM` if memory has run out.
  */
-aiopool_status aiopool_output_write(const struct aiopool_output *output,
-                                    const void *data,
-                                    size_t len);
+aiopool_status aiopool_output_write(struct aiopool_output *output, const void *data, size_t len)
+    AIOPOOL_NONNULL((1));
 
 /**
  * Appends `len` zero bytes to the output, for the caller to fill in.
@@ -271,9 +289,8 @@ aiopool_status aiopool_output_write(const struct aiopool_output *output,
  *
  * Returns as `aiopool_output_write`.
  */
-aiopool_status aiopool_output_reserve(const struct aiopool_output *output,
-                                      size_t len,
-                                      void **data_out);
+aiopool_status aiopool_output_reserve(struct aiopool_output *output, size_t len, void **data_out)
+    AIOPOOL_NONNULL((1, 3)) AIOPOOL_CHECKED;
 
 /**
  * Borrows `len` bytes of the memory that the host reads outputs from, as this task's output,
@@ -291,9 +308,8 @@ aiopool_status aiopool_output_reserve(const struct aiopool_output *output,
  * `AIOPOOL_ERR_SYSTEM`; `AIOPOOL_ERR_NOT_IN_WORKER` on another thread than the worker's event
  * loop; `AIOPOOL_ERR_FORKED` in a child of the worker.
  */
-aiopool_status aiopool_output_loan(const struct aiopool_output *output,
-                                   size_t len,
-                                   void **data_out);
+aiopool_status aiopool_output_loan(struct aiopool_output *output, size_t len, void **data_out)
+    AIOPOOL_NONNULL((1, 3)) AIOPOOL_CHECKED;
 
 /**
  * Shortens an output in borrowed memory to its first `len` bytes.
@@ -301,7 +317,8 @@ aiopool_status aiopool_output_loan(const struct aiopool_output *output,
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_HANDLE`; `AIOPOOL_ERR_MISUSE` if
  * nothing is borrowed; `AIOPOOL_ERR_INVALID` if fewer than `len` bytes are.
  */
-aiopool_status aiopool_output_trim(const struct aiopool_output *output, size_t len);
+aiopool_status aiopool_output_trim(struct aiopool_output *output, size_t len)
+    AIOPOOL_NONNULL((1)) AIOPOOL_CHECKED;
 
 /**
  * Sets the text of the error that the task is about to end with; `text` is copied.
@@ -309,7 +326,8 @@ aiopool_status aiopool_output_trim(const struct aiopool_output *output, size_t l
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_INVALID` (not UTF-8) or
  * `AIOPOOL_ERR_HANDLE`.
  */
-aiopool_status aiopool_task_set_error(const struct aiopool_task *task, const char *error);
+aiopool_status aiopool_task_set_error(struct aiopool_task *task, const char *error)
+    AIOPOOL_NONNULL((1, 2));
 
 /**
  * Ends a task whose function has returned or will return `AIOPOOL_PENDING`.
@@ -321,7 +339,8 @@ aiopool_status aiopool_task_set_error(const struct aiopool_task *task, const cha
  * end a task) or `AIOPOOL_ERR_HANDLE` (ended before).
  * Thread rule: callable from every thread of the worker.
  */
-aiopool_status aiopool_task_complete(const struct aiopool_task *task, int32_t result);
+aiopool_status aiopool_task_complete(struct aiopool_task *task, int32_t result)
+    AIOPOOL_NONNULL((1));
 
 /* ---------------------------------------------------------------------
  * Task functions.
@@ -356,22 +375,26 @@ typedef int32_t (*aiopool_task_fn)(aiopool_task *task,
                                    aiopool_output *output,
                                    void *user);
 
+
 /**
  * Registers `function` under `name`, to be called with `user`, and writes its number.
  *
  * A program in Rust can submit it by its name, too, beside functions of its own. `name` is
- * copied. `user` may be NULL; workers see what it points to as it was at `aiopool_init`.
- * Registering the same function under the same name again gives the same number.
+ * copied. `user` may be NULL; workers see what it points to as it was at `aiopool_init`. After
+ * `aiopool_init` it has to be called again; pools that were started before do not get the
+ * function (`AIOPOOL_ERR_TOO_LATE` when it is submitted). Registering the same function under
+ * the same name again gives the same number.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_INVALID` for a name that is taken,
  * empty or too long (224 bytes), and for a function that is in no image mapped into this
- * process (made at run time); `AIOPOOL_ERR_TOO_LATE` after `aiopool_init`.
+ * process (made at run time).
  * Thread rule: callable from every thread of the host.
  */
 aiopool_status aiopool_function_register(const char *name,
                                          aiopool_task_fn function,
                                          void *user,
-                                         uint32_t *function_out);
+                                         uint32_t *function_out)
+    AIOPOOL_NONNULL((1, 4)) AIOPOOL_CHECKED;
 
 /**
  * Declares a function that only the workers have, by `name`, and writes its number.
@@ -383,7 +406,8 @@ aiopool_status aiopool_function_register(const char *name,
  * `aiopool_function_register`).
  * Thread rule: callable from every thread of the host, at any time.
  */
-aiopool_status aiopool_function_declare(const char *name, uint32_t *function_out);
+aiopool_status aiopool_function_declare(const char *name, uint32_t *function_out)
+    AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
 
 /**
  * Writes the number of the function that was registered or declared under `name`.
@@ -391,7 +415,8 @@ aiopool_status aiopool_function_declare(const char *name, uint32_t *function_out
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_UNKNOWN`.
  * Thread rule: callable from every thread of the host, at any time.
  */
-aiopool_status aiopool_function_find(const char *name, uint32_t *function_out);
+aiopool_status aiopool_function_find(const char *name, uint32_t *function_out)
+    AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
 
 /* ---------------------------------------------------------------------
  * Asynchronous tasks.
@@ -437,16 +462,18 @@ aiopool_status aiopool_function_find(const char *name, uint32_t *function_out);
  */
 typedef void (*aiopool_event_fn)(aiopool_task *task, uint32_t events, void *data);
 
+
 /**
  * Has `function` called with `AIOPOOL_EVENT_TIMER` after `delay_ms`.
  *
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_HANDLE` or
  * `AIOPOOL_ERR_NOT_IN_WORKER`.
  */
-aiopool_status aiopool_task_sleep(const aiopool_task *task,
+aiopool_status aiopool_task_sleep(aiopool_task *task,
                                   uint64_t delay_ms,
                                   aiopool_event_fn function,
-                                  void *data);
+                                  void *data)
+    AIOPOOL_NONNULL((1));
 
 /**
  * Has `function` called when `fd` is ready for one of `events`, `AIOPOOL_EVENT_READABLE`,
@@ -458,11 +485,12 @@ aiopool_status aiopool_task_sleep(const aiopool_task *task,
  * other events, `AIOPOOL_ERR_NOT_IN_WORKER`, or `AIOPOOL_ERR_SYSTEM` for a descriptor that is
  * not open or cannot be watched (an ordinary file).
  */
-aiopool_status aiopool_task_watch_fd(const aiopool_task *task,
+aiopool_status aiopool_task_watch_fd(aiopool_task *task,
                                      int32_t fd,
                                      uint32_t events,
                                      aiopool_event_fn function,
-                                     void *data);
+                                     void *data)
+    AIOPOOL_NONNULL((1));
 
 /**
  * Has `function` called when the other tasks of the worker have had their turn.
@@ -471,7 +499,8 @@ aiopool_status aiopool_task_watch_fd(const aiopool_task *task,
  *
  * Returns as `aiopool_task_sleep`.
  */
-aiopool_status aiopool_task_defer(const aiopool_task *task, aiopool_event_fn function, void *data);
+aiopool_status aiopool_task_defer(aiopool_task *task, aiopool_event_fn function, void *data)
+    AIOPOOL_NONNULL((1));
 
 /**
  * Has `function` called with `AIOPOOL_EVENT_CANCELLED` if the task is cancelled while it is
@@ -482,16 +511,16 @@ aiopool_status aiopool_task_defer(const aiopool_task *task, aiopool_event_fn fun
  *
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
  */
-aiopool_status aiopool_task_on_cancel(const aiopool_task *task,
-                                      aiopool_event_fn function,
-                                      void *data);
+aiopool_status aiopool_task_on_cancel(aiopool_task *task, aiopool_event_fn function, void *data)
+    AIOPOOL_NONNULL((1));
 
 /**
  * Writes the number of the worker that the caller runs in: its seat in the pool, from 0 on.
  *
  * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NOT_IN_WORKER`.
  */
-aiopool_status aiopool_worker_id(uint32_t *worker_out);
+aiopool_status aiopool_worker_id(uint32_t *worker_out)
+    AIOPOOL_NONNULL((1)) AIOPOOL_CHECKED;
 
 /* ---------------------------------------------------------------------
  * Errors, reported where they happen.
@@ -537,15 +566,19 @@ typedef struct aiopool_exception {
  * ------------------------------------------------------------------ */
 
 /**
- * Forks the process from which all workers are forked; they share its memory as it is at this
- * moment, copy-on-write.
+ * Forks the process from which the workers of later pools are forked; they share its memory as
+ * it is at this moment, copy-on-write.
  *
- * Task functions that were registered before can be submitted. Standard output is flushed.
- * Calling it a second time does nothing. Without this call a pool takes only functions that
- * are declared by name, for workers that are another program.
+ * Task functions that were registered before can be submitted to those pools. Standard output
+ * is flushed. Calling it again does nothing unless functions were registered since: then
+ * another process is forked, for the pools that are started after that, and those that there
+ * are keep theirs. So each library of a program can register its functions, call this and
+ * start its pools without knowing of the others. Without this call a pool takes only functions
+ * that are declared by name, for workers that are another program.
  *
- * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TOO_LATE` if this process has a second thread or has
- * started a pool; `AIOPOOL_ERR_INVALID` if a registered function is in no mapped image;
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TOO_LATE` if this process has a second thread (those of
+ * this library's own pools do not count) or has started a pool without having called this
+ * before; `AIOPOOL_ERR_INVALID` if a registered function is in no mapped image;
  * `AIOPOOL_ERR_SYSTEM`.
  * Thread rule: from the only thread of the process.
  */
@@ -749,12 +782,14 @@ typedef struct aiopool_scheduler {
     uint64_t reserved[4];
 } aiopool_scheduler;
 
+
 /**
  * Sets all fields of a scheduler to their defaults; the caller then sets `schedule`.
  *
  * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
  */
-aiopool_status aiopool_scheduler_init(struct aiopool_scheduler *scheduler_out);
+aiopool_status aiopool_scheduler_init(struct aiopool_scheduler *scheduler_out)
+    AIOPOOL_NONNULL((1));
 
 /* ---------------------------------------------------------------------
  * Options of a pool.
@@ -960,12 +995,14 @@ typedef struct aiopool_pool_options {
     uint64_t reserved[5];
 } aiopool_pool_options;
 
+
 /**
  * Sets all options to their defaults.
  *
  * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
  */
-aiopool_status aiopool_pool_options_init(struct aiopool_pool_options *options_out);
+aiopool_status aiopool_pool_options_init(struct aiopool_pool_options *options_out)
+    AIOPOOL_NONNULL((1));
 
 /* ---------------------------------------------------------------------
  * Pools.
@@ -984,6 +1021,7 @@ aiopool_status aiopool_pool_options_init(struct aiopool_pool_options *options_ou
  */
 typedef struct aiopool_pool aiopool_pool;
 
+
 /**
  * Starts a pool; `options` may be NULL for the defaults.
  *
@@ -995,28 +1033,31 @@ typedef struct aiopool_pool aiopool_pool;
  * `AIOPOOL_ERR_NO_WORKERS`, `AIOPOOL_ERR_SYSTEM`.
  */
 aiopool_status aiopool_pool_start(const aiopool_pool_options *options,
-                                  struct aiopool_pool **pool_out);
+                                  struct aiopool_pool **pool_out)
+    AIOPOOL_NONNULL((2)) AIOPOOL_CHECKED;
 
 /**
- * Frees a pool: terminates it if it was not, and waits until nothing is left of it.
+ * Frees a pool: terminates it if it was not, and waits until no worker is left of it.
  *
  * Idle workers leave at once and in order: their exit function runs, what they printed
  * arrives. One that is still busy after `grace_ms` is killed.
  *
- * Outcomes that were not received are dropped with it. NULL is accepted and does nothing.
+ * It refuses nothing. Outcomes and loans that the caller holds stay valid until they are
+ * released or given back, outcomes that were not received are dropped, and calls of other
+ * threads with this pool return as for a terminated one. NULL is accepted and does nothing.
  *
- * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_BUSY`, and does nothing, while outcomes are not
- * released, loans are not given back or another thread is in a call with this pool;
- * `AIOPOOL_ERR_TIMEOUT` when a worker lives 10 seconds after it was killed.
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT` when a worker lives 10 seconds after it was
+ * killed (the handle is freed all the same); `AIOPOOL_ERR_HANDLE` for one that was freed.
  */
-aiopool_status aiopool_pool_free(const struct aiopool_pool *pool);
+aiopool_status aiopool_pool_free(struct aiopool_pool *pool);
 
 /**
  * Closes the pool: it takes no more tasks and finishes those that were submitted.
  *
  * Returns `AIOPOOL_OK`, also the second time.
  */
-aiopool_status aiopool_pool_close(const struct aiopool_pool *pool);
+aiopool_status aiopool_pool_close(struct aiopool_pool *pool)
+    AIOPOOL_NONNULL((1));
 
 /**
  * Ends every unfinished task as `AIOPOOL_OUTCOME_POOL_CLOSED` and has the workers leave.
@@ -1025,17 +1066,29 @@ aiopool_status aiopool_pool_close(const struct aiopool_pool *pool);
  *
  * Returns `AIOPOOL_OK`, also the second time.
  */
-aiopool_status aiopool_pool_terminate(const struct aiopool_pool *pool);
+aiopool_status aiopool_pool_terminate(struct aiopool_pool *pool)
+    AIOPOOL_NONNULL((1));
 
 /**
- * Closes the pool and waits until every task has its outcome, at most `timeout_ms`.
+ * Waits until every task has its outcome, at most `timeout_ms`. The pool stays as it is, open
+ * or closed.
  *
- * The outcomes can then be received without waiting. Tasks that are not over in time continue:
- * join, drain again or terminate.
+ * The outcomes can then be received without waiting; those of calls with `on_complete` were
+ * handed to their functions.
  *
  * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_TIMEOUT`.
  */
-aiopool_status aiopool_pool_drain(const struct aiopool_pool *pool, uint64_t timeout_ms);
+aiopool_status aiopool_pool_wait_idle(struct aiopool_pool *pool, uint64_t timeout_ms)
+    AIOPOOL_NONNULL((1)) AIOPOOL_CHECKED;
+
+/**
+ * Deprecated: `aiopool_pool_close` and then `aiopool_pool_wait_idle`, under a name that does
+ * not say that it closes.
+ *
+ * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_TIMEOUT`.
+ */
+aiopool_status aiopool_pool_drain(struct aiopool_pool *pool, uint64_t timeout_ms)
+    AIOPOOL_NONNULL((1)) AIOPOOL_CHECKED;
 
 /**
  * Waits until a closed or terminated pool has come to its end, at most `timeout_ms`.
@@ -1045,18 +1098,20 @@ aiopool_status aiopool_pool_drain(const struct aiopool_pool *pool, uint64_t time
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_MISUSE` if the pool is open; `AIOPOOL_ERR_TIMEOUT`;
  * `AIOPOOL_ERR_FAILED` if the pool ended for another reason than close or terminate.
  */
-aiopool_status aiopool_pool_join(const struct aiopool_pool *pool, uint64_t timeout_ms);
+aiopool_status aiopool_pool_join(struct aiopool_pool *pool, uint64_t timeout_ms)
+    AIOPOOL_NONNULL((1)) AIOPOOL_CHECKED;
 
 /**
  * Writes the pool's descriptor, which any event loop can watch for reading.
  *
- * It is level-triggered: readable until a peek or wait finds nothing. Do not read from it,
+ * It is level-triggered: readable until a try_wait or wait finds nothing. Do not read from it,
  * write to it or close it; it belongs to the pool and is valid until the pool is freed.
  * Outcomes kept for their ticket make it readable, too.
  *
  * Returns `AIOPOOL_OK`.
  */
-aiopool_status aiopool_pool_fd(const struct aiopool_pool *pool, int32_t *fd_out);
+aiopool_status aiopool_pool_fd(struct aiopool_pool *pool, int32_t *fd_out)
+    AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
 
 /* ---------------------------------------------------------------------
  * Loans.
@@ -1073,19 +1128,21 @@ aiopool_status aiopool_pool_fd(const struct aiopool_pool *pool, int32_t *fd_out)
  */
 typedef struct aiopool_loan aiopool_loan;
 
+
 /**
  * Borrows `len` bytes from the pool's memory for inputs; their initial content is undefined.
  *
  * `data_out` is valid until the loan is submitted, as `loan` of an `aiopool_call`, or given
- * back with `aiopool_loan_return`; one of them must happen before the pool can be freed.
+ * back with `aiopool_loan_return`, also when the pool is freed meanwhile.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` if `len` is 0; `AIOPOOL_ERR_TOO_LARGE`;
  * `AIOPOOL_ERR_FULL` if other inputs take the memory now; `AIOPOOL_ERR_SYSTEM`.
  */
-aiopool_status aiopool_pool_loan(const aiopool_pool *pool,
+aiopool_status aiopool_pool_loan(aiopool_pool *pool,
                                  size_t len,
                                  void **data_out,
-                                 struct aiopool_loan **loan_out);
+                                 struct aiopool_loan **loan_out)
+    AIOPOOL_NONNULL((1, 3, 4)) AIOPOOL_CHECKED;
 
 /**
  * Gives back a loan that will not be submitted. NULL is accepted and does nothing.
@@ -1093,206 +1150,67 @@ aiopool_status aiopool_pool_loan(const aiopool_pool *pool,
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_HANDLE` if it was submitted or given back before;
  * `AIOPOOL_ERR_FORKED` in a forked child.
  */
-aiopool_status aiopool_loan_return(const struct aiopool_loan *loan);
-
-/* ---------------------------------------------------------------------
- * Submitting.
- *
- * Thread rule: as for pools; several threads may submit at once.
- * ------------------------------------------------------------------ */
-
-/**
- * The outcome is kept for `aiopool_pool_wait_ticket`, never given to peek or wait.
- */
-#define AIOPOOL_CALL_BY_TICKET 1
-
-/**
- * Retries also apply to an error that the function returns, not only to its worker's death.
- */
-#define AIOPOOL_CALL_RETRY_ON_ERROR 2
-
-/**
- * A large payload is not copied: the outcome's data points to where the worker wrote it, and that
- * memory stays taken until the outcome's release. At most half of a worker's `output_arena` is
- * lent in this way; payloads beyond that are copied, so release early.
- */
-#define AIOPOOL_CALL_BORROW_OUTPUT 4
-
-/**
- * What to run: one call of a task function.
- *
- * Everything but `struct_size` and `function` (or `name`) may be 0: begin with
- * `AIOPOOL_CALL_INIT` or `aiopool_call_init`.
- */
-typedef struct aiopool_call {
-    /**
-     * `sizeof(aiopool_call)`.
-     */
-    uint32_t struct_size;
-    /**
-     * `AIOPOOL_CALL_*`, or 0.
-     */
-    uint32_t flags;
-    /**
-     * The number of the function; 0 to find it by `name`.
-     */
-    uint32_t function;
-    /**
-     * The priority class, 0 the most urgent, below the pool's `priorities`.
-     */
-    uint32_t priority;
-    /**
-     * The name of the function, where `function` is 0.
-     */
-    const char *name;
-    /**
-     * The input, which is copied; may be NULL if `input_len` is 0.
-     */
-    const void *input;
-    /**
-     * Bytes of input.
-     */
-    size_t input_len;
-    /**
-     * Passed through to the outcome.
-     */
-    uint64_t user_data;
-    /**
-     * Milliseconds that an attempt may run; 0 for no limit.
-     */
-    uint64_t timeout_ms;
-    /**
-     * Milliseconds that the task may wait for a worker; 0 for no limit.
-     */
-    uint64_t queue_ttl_ms;
-    /**
-     * Milliseconds to wait before the second attempt, doubled for each one after.
-     */
-    uint64_t backoff_ms;
-    /**
-     * Number of further attempts that the task gets when its worker dies.
-     */
-    uint32_t retries;
-    /**
-     * The queue, counted from 1; 0 to let the pool's scheduler choose.
-     */
-    uint32_t queue;
-    /**
-     * Instead of `input`: a loan of this pool, of which the first `input_len` bytes are the input
-     * (0 for all). The loan ends when the task is submitted; if the task is refused it stays the
-     * caller's.
-     */
-    aiopool_loan *loan;
-    /**
-     * 0.
-     */
-    uint64_t reserved[4];
-} aiopool_call;
-
-/**
- * Sets all fields of a call to their defaults.
- *
- * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
- */
-aiopool_status aiopool_call_init(struct aiopool_call *call_out);
-
-/**
- * Submits a task; waits at most `timeout_ms` for room if the pool is full.
- *
- * The input is copied. `ticket_out` may be NULL; a ticket is the number of a task in its
- * pool and is never used again.
- *
- * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT` if there was no room in time; `AIOPOOL_ERR_FULL`
- * at once if as many outcomes wait to be received as the pool holds tasks and no other thread
- * receives any, since waiting would not help; `AIOPOOL_ERR_CLOSED`; `AIOPOOL_ERR_FAILED`;
- * `AIOPOOL_ERR_INVALID`, `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN` or
- * `AIOPOOL_ERR_TOO_LARGE` for the call;
- * `AIOPOOL_ERR_SYSTEM` if memory has run out.
- */
-aiopool_status aiopool_pool_submit(const aiopool_pool *pool,
-                                   const struct aiopool_call *call,
-                                   uint64_t timeout_ms,
-                                   uint64_t *ticket_out);
-
-/**
- * Submits a task if there is room now.
- *
- * Returns as `aiopool_pool_submit`; `AIOPOOL_ERR_FULL` if there is no room.
- */
-aiopool_status aiopool_pool_try_submit(const aiopool_pool *pool,
-                                       const struct aiopool_call *call,
-                                       uint64_t *ticket_out);
-
-/**
- * Submits `count` tasks, in order; waits at most `timeout_ms` in all for room.
- *
- * `calls` is an array of structs of the size that the first one states. `tickets_out`, which
- * may be NULL, has room for `count` tickets.
- *
- * `submitted_out` is written unless an argument is NULL. It is the number of submitted tasks,
- * and so the index of the call that was refused.
- *
- * Returns `AIOPOOL_OK` if all were submitted, else the status of the first that was not, as
- * `aiopool_pool_submit`.
- */
-aiopool_status aiopool_pool_submit_many(const aiopool_pool *pool,
-                                        const struct aiopool_call *calls,
-                                        size_t count,
-                                        uint64_t timeout_ms,
-                                        uint64_t *tickets_out,
-                                        size_t *submitted_out);
-
-/**
- * A call with all fields at their defaults: `aiopool_call call = AIOPOOL_CALL_INIT;`
- */
-#define AIOPOOL_CALL_INIT                                                                     \
-    {sizeof(aiopool_call), 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, {0, 0, 0, 0}}
+aiopool_status aiopool_loan_return(struct aiopool_loan *loan);
 
 /* ---------------------------------------------------------------------
  * Outcomes.
  *
- * Peek and wait lend an outcome until `aiopool_outcome_release`. Until then everything that the
- * accessors point to is valid. No accessor fails; each documents what it returns for NULL or a
- * released outcome. A forked child can read the outcomes that were lent to its parent; of one that
- * another thread was using at the fork, it may get what is returned for a released one.
+ * The calls that receive lend an outcome until `aiopool_outcome_release`. Until then everything
+ * that the accessors point to is valid, also when the pool is freed. No accessor fails; each
+ * documents what it returns for NULL or a released outcome.
  *
  * Thread rule: any thread, one at a time for one outcome.
  * ------------------------------------------------------------------ */
 
 /**
- * The task function returned 0.
+ * How a task ended.
  */
-#define AIOPOOL_OUTCOME_OK 0
-
-/**
- * The task function returned an error, or the task could not be run; see `aiopool_outcome_error`.
- */
-#define AIOPOOL_OUTCOME_ERR 1
-
-/**
- * User code in Rust panicked.
- */
-#define AIOPOOL_OUTCOME_PANICKED 2
-
-/**
- * The task was cancelled.
- */
-#define AIOPOOL_OUTCOME_CANCELLED 3
-
-/**
- * The task did not end, or did not start, in the time it was given.
- */
-#define AIOPOOL_OUTCOME_TIMED_OUT 4
-
-/**
- * The worker that ran the task died.
- */
-#define AIOPOOL_OUTCOME_WORKER_LOST 5
-
-/**
- * The pool ended before the task did.
- */
-#define AIOPOOL_OUTCOME_POOL_CLOSED 6
+enum aiopool_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * There is no outcome: the handle is NULL or was released.
+     */
+    AIOPOOL_OUTCOME_NONE = -1,
+    /**
+     * The task function returned 0.
+     */
+    AIOPOOL_OUTCOME_OK = 0,
+    /**
+     * The task function returned an error, or the task could not be run; see
+     * `aiopool_outcome_error`.
+     */
+    AIOPOOL_OUTCOME_ERR = 1,
+    /**
+     * User code in Rust panicked.
+     */
+    AIOPOOL_OUTCOME_PANICKED = 2,
+    /**
+     * The task was cancelled.
+     */
+    AIOPOOL_OUTCOME_CANCELLED = 3,
+    /**
+     * The task did not end, or did not start, in the time it was given.
+     */
+    AIOPOOL_OUTCOME_TIMED_OUT = 4,
+    /**
+     * The worker that ran the task died.
+     */
+    AIOPOOL_OUTCOME_WORKER_LOST = 5,
+    /**
+     * The pool ended before the task did.
+     */
+    AIOPOOL_OUTCOME_POOL_CLOSED = 6,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum aiopool_kind aiopool_kind;
+#else
+typedef int32_t aiopool_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
 
 /**
  * What a task ended with.
@@ -1300,9 +1218,22 @@ aiopool_status aiopool_pool_submit_many(const aiopool_pool *pool,
 typedef struct aiopool_outcome aiopool_outcome;
 
 /**
- * Returns how the task ended: `AIOPOOL_OUTCOME_*`; `AIOPOOL_ERR_HANDLE` for no outcome.
+ * Called with the outcome of a call that named it, and with the call's `user_data`, by the thread
+ * that receives: inside of `aiopool_pool_try_wait`, `aiopool_pool_wait`, `aiopool_pool_wait_many`
+ * or `aiopool_pool_wait_idle`. It releases the outcome, then or later, and may use the pool.
  */
-int32_t aiopool_outcome_status(const struct aiopool_outcome *outcome);
+typedef void (*aiopool_complete_fn)(struct aiopool_outcome *outcome, uint64_t user_data);
+
+
+/**
+ * Returns how the task ended: `AIOPOOL_OUTCOME_*`; `AIOPOOL_OUTCOME_NONE` for no outcome.
+ */
+aiopool_kind aiopool_outcome_kind(const struct aiopool_outcome *outcome);
+
+/**
+ * Deprecated: the name of `aiopool_outcome_kind` when four things were called a status.
+ */
+aiopool_kind aiopool_outcome_status(const struct aiopool_outcome *outcome);
 
 /**
  * Returns the number that a C task function returned; 0 if it succeeded, or if there is none.
@@ -1315,7 +1246,8 @@ int32_t aiopool_outcome_code(const struct aiopool_outcome *outcome);
  * `AIOPOOL_ERR_OUTPUT_SPACE`, `AIOPOOL_ERR_CORRUPT` or `AIOPOOL_ERR_INVALID` (a value that
  * cannot be encoded or decoded); else `AIOPOOL_OK`, and `AIOPOOL_ERR_HANDLE` for no outcome.
  */
-aiopool_status aiopool_outcome_error(const struct aiopool_outcome *outcome);
+aiopool_status aiopool_outcome_error(const struct aiopool_outcome *outcome)
+    AIOPOOL_CHECKED;
 
 /**
  * Returns the payload: `aiopool_outcome_len` bytes at a multiple of 16; never NULL for an
@@ -1367,13 +1299,213 @@ uint64_t aiopool_outcome_ran_ns(const struct aiopool_outcome *outcome);
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_HANDLE` if it was released before; `AIOPOOL_ERR_FORKED`
  * in a forked child, whose copy ends with the child.
  */
-aiopool_status aiopool_outcome_release(const struct aiopool_outcome *outcome);
+aiopool_status aiopool_outcome_release(struct aiopool_outcome *outcome);
+
+/* ---------------------------------------------------------------------
+ * Calls.
+ *
+ * What is to be run: one call of a task function, as `aiopool_pool_submit` and
+ * `aiopool_process_start` take it.
+ *
+ * Thread rule: callable from everywhere, at any time.
+ * ------------------------------------------------------------------ */
+
+/**
+ * The outcome is kept for `aiopool_pool_wait_ticket`, never given to try_wait or wait.
+ */
+#define AIOPOOL_CALL_BY_TICKET 1
+
+/**
+ * Retries also apply to an error that the function returns, not only to its worker's death.
+ */
+#define AIOPOOL_CALL_RETRY_ON_ERROR 2
+
+/**
+ * A large payload is not copied: the outcome's data points to where the worker wrote it, and that
+ * memory stays taken until the outcome's release. At most half of a worker's `output_arena` is
+ * lent in this way; payloads beyond that are copied, so release early.
+ */
+#define AIOPOOL_CALL_BORROW_OUTPUT 4
+
+/**
+ * The task goes to the queue numbered `queue`, whatever the pool's scheduler would choose.
+ */
+#define AIOPOOL_CALL_ON_QUEUE 8
+
+/**
+ * A part of an input; laid out as the system's `struct iovec`.
+ */
+typedef struct aiopool_part {
+    /**
+     * The part's bytes; may be NULL if `len` is 0.
+     */
+    const void *data;
+    /**
+     * Number of bytes.
+     */
+    size_t len;
+} aiopool_part;
+
+/**
+ * What to run: one call of a task function.
+ *
+ * Everything but `struct_size` and `function` (or `name`) may be 0: begin with
+ * `AIOPOOL_CALL_INIT` or `aiopool_call_init`.
+ */
+typedef struct aiopool_call {
+    /**
+     * `sizeof(aiopool_call)`.
+     */
+    uint32_t struct_size;
+    /**
+     * `AIOPOOL_CALL_*`, or 0.
+     */
+    uint32_t flags;
+    /**
+     * The number of the function; 0 to find it by `name`.
+     */
+    uint32_t function;
+    /**
+     * The priority class, 0 the most urgent, below the pool's `priorities`.
+     */
+    uint32_t priority;
+    /**
+     * The name of the function, where `function` is 0.
+     */
+    const char *name;
+    /**
+     * The input, which is copied; may be NULL if `input_len` is 0.
+     */
+    const void *input;
+    /**
+     * Bytes of input.
+     */
+    size_t input_len;
+    /**
+     * Passed through to the outcome.
+     */
+    uint64_t user_data;
+    /**
+     * Milliseconds that an attempt may run; `AIOPOOL_NO_LIMIT`, 0, for as long as it takes.
+     */
+    uint64_t run_limit_ms;
+    /**
+     * Milliseconds that the task may wait for a worker; `AIOPOOL_NO_LIMIT`, 0, for as long as it
+     * takes.
+     */
+    uint64_t wait_limit_ms;
+    /**
+     * Milliseconds to wait before the second attempt, doubled for each one after.
+     */
+    uint64_t backoff_ms;
+    /**
+     * Number of further attempts that the task gets when its worker dies.
+     */
+    uint32_t retries;
+    /**
+     * With `AIOPOOL_CALL_ON_QUEUE` the queue, 0 to the pool's `queues - 1`; else 0.
+     */
+    uint32_t queue;
+    /**
+     * Instead of `input`: a loan of this pool, of which the first `input_len` bytes are the input
+     * (0 for all). The loan ends when the task is submitted; if the task is refused it stays the
+     * caller's.
+     */
+    aiopool_loan *loan;
+    /**
+     * Called with the outcome by the thread that receives, instead of giving it to that thread;
+     * NULL, the default, for no function. See `aiopool_complete_fn`.
+     */
+    aiopool_complete_fn on_complete;
+    /**
+     * Instead of `input`: parts that are copied one behind the other, at most 1024.
+     */
+    const struct aiopool_part *parts;
+    /**
+     * Number of parts.
+     */
+    size_t parts_len;
+    /**
+     * 0.
+     */
+    uint64_t reserved[1];
+} aiopool_call;
+
+
+/**
+ * Sets all fields of a call to their defaults.
+ *
+ * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
+ */
+aiopool_status aiopool_call_init(struct aiopool_call *call_out)
+    AIOPOOL_NONNULL((1));
+
+/**
+ * A call with all fields at their defaults: `aiopool_call call = AIOPOOL_CALL_INIT;`
+ */
+#define AIOPOOL_CALL_INIT                                                                     \
+    {sizeof(aiopool_call), 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, {0}}
+
+/* ---------------------------------------------------------------------
+ * Submitting.
+ *
+ * Thread rule: as for pools; several threads may submit at once.
+ * ------------------------------------------------------------------ */
+
+/**
+ * Submits a task; waits at most `timeout_ms` for room if the pool is full.
+ *
+ * The input is copied. `ticket_out` may be NULL; a ticket is the number of a task in its
+ * pool and is never used again.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT` if there was no room in time; `AIOPOOL_ERR_FULL`
+ * at once if as many outcomes wait to be received as the pool holds tasks and no other thread
+ * receives any, since waiting would not help; `AIOPOOL_ERR_CLOSED`; `AIOPOOL_ERR_FAILED`;
+ * `AIOPOOL_ERR_INVALID`, `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN` or
+ * `AIOPOOL_ERR_TOO_LARGE` for the call;
+ * `AIOPOOL_ERR_SYSTEM` if memory has run out.
+ */
+aiopool_status aiopool_pool_submit(aiopool_pool *pool,
+                                   const aiopool_call *call,
+                                   uint64_t timeout_ms,
+                                   uint64_t *ticket_out)
+    AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
+
+/**
+ * Submits a task if there is room now.
+ *
+ * Returns as `aiopool_pool_submit`; `AIOPOOL_ERR_FULL` if there is no room.
+ */
+aiopool_status aiopool_pool_try_submit(aiopool_pool *pool,
+                                       const aiopool_call *call,
+                                       uint64_t *ticket_out)
+    AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
+
+/**
+ * Submits `count` tasks, in order; waits at most `timeout_ms` in all for room.
+ *
+ * `calls` is an array of structs of the size that the first one states. `tickets_out`, which
+ * may be NULL, has room for `count` tickets.
+ *
+ * `submitted_out` is written unless an argument is NULL. It is the number of submitted tasks,
+ * and so the index of the call that was refused.
+ *
+ * Returns `AIOPOOL_OK` if all were submitted, else the status of the first that was not, as
+ * `aiopool_pool_submit`.
+ */
+aiopool_status aiopool_pool_submit_many(aiopool_pool *pool,
+                                        const aiopool_call *calls,
+                                        size_t count,
+                                        uint64_t timeout_ms,
+                                        uint64_t *tickets_out,
+                                        size_t *submitted_out)
+    AIOPOOL_NONNULL((1, 2, 6)) AIOPOOL_CHECKED;
 
 /* ---------------------------------------------------------------------
  * Receiving.
  *
  * Outcomes are received in the order in which they arrive. Those asked for by ticket are kept for
- * `aiopool_pool_wait_ticket`; the others go to the next call of peek or wait.
+ * `aiopool_pool_wait_ticket`; the others go to the next call of try_wait or wait.
  *
  * Thread rule: as for pools; several threads may wait at once, each outcome goes to one.
  * ------------------------------------------------------------------ */
@@ -1381,12 +1513,20 @@ aiopool_status aiopool_outcome_release(const struct aiopool_outcome *outcome);
 /**
  * Lends an outcome if there is one.
  *
- * The caller releases it with `aiopool_outcome_release`.
+ * The caller releases it with `aiopool_outcome_release`. Outcomes of calls with `on_complete`
+ * are handed to their functions first.
  *
  * Returns `AIOPOOL_OK`, or `AIOPOOL_ERR_EMPTY` if there is none now; then the pool's
  * descriptor is not readable until there is one.
  */
-aiopool_status aiopool_pool_peek(const aiopool_pool *pool, aiopool_outcome **outcome_out);
+aiopool_status aiopool_pool_try_wait(aiopool_pool *pool, aiopool_outcome **outcome_out)
+    AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
+
+/**
+ * Deprecated: the name of `aiopool_pool_try_wait` before it was said that it takes.
+ */
+aiopool_status aiopool_pool_peek(aiopool_pool *pool, aiopool_outcome **outcome_out)
+    AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
 
 /**
  * Waits at most `timeout_ms` for an outcome and lends it.
@@ -1396,9 +1536,10 @@ aiopool_status aiopool_pool_peek(const aiopool_pool *pool, aiopool_outcome **out
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_CLOSED` if the pool is closed
  * and every outcome was received.
  */
-aiopool_status aiopool_pool_wait(const aiopool_pool *pool,
+aiopool_status aiopool_pool_wait(aiopool_pool *pool,
                                  uint64_t timeout_ms,
-                                 aiopool_outcome **outcome_out);
+                                 aiopool_outcome **outcome_out)
+    AIOPOOL_NONNULL((1, 3)) AIOPOOL_CHECKED;
 
 /**
  * Waits at most `timeout_ms` for the first outcome and lends it together with up to `max - 1`
@@ -1408,11 +1549,12 @@ aiopool_status aiopool_pool_wait(const aiopool_pool *pool,
  *
  * Returns as `aiopool_pool_wait`; `AIOPOOL_ERR_INVALID` if `max` is 0.
  */
-aiopool_status aiopool_pool_wait_many(const aiopool_pool *pool,
+aiopool_status aiopool_pool_wait_many(aiopool_pool *pool,
                                       aiopool_outcome **outcomes_out,
                                       size_t max,
                                       uint64_t timeout_ms,
-                                      size_t *count_out);
+                                      size_t *count_out)
+    AIOPOOL_NONNULL((1, 2, 5)) AIOPOOL_CHECKED;
 
 /**
  * Waits at most `timeout_ms` for the outcome of one task and lends it.
@@ -1424,10 +1566,11 @@ aiopool_status aiopool_pool_wait_many(const aiopool_pool *pool,
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_UNKNOWN` if there is no such
  * task or its outcome was received before.
  */
-aiopool_status aiopool_pool_wait_ticket(const aiopool_pool *pool,
+aiopool_status aiopool_pool_wait_ticket(aiopool_pool *pool,
                                         uint64_t ticket,
                                         uint64_t timeout_ms,
-                                        aiopool_outcome **outcome_out);
+                                        aiopool_outcome **outcome_out)
+    AIOPOOL_NONNULL((1, 4)) AIOPOOL_CHECKED;
 
 /**
  * Cancels a task. A queued one ends at once; a running asynchronous one has its cancel
@@ -1439,7 +1582,8 @@ aiopool_status aiopool_pool_wait_ticket(const aiopool_pool *pool,
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_UNKNOWN` if there is no such task or it is over.
  */
-aiopool_status aiopool_pool_cancel(const aiopool_pool *pool, uint64_t ticket);
+aiopool_status aiopool_pool_cancel(aiopool_pool *pool, uint64_t ticket)
+    AIOPOOL_NONNULL((1));
 
 /* ---------------------------------------------------------------------
  * Processes.
@@ -1457,6 +1601,7 @@ aiopool_status aiopool_pool_cancel(const aiopool_pool *pool, uint64_t ticket);
  */
 typedef struct aiopool_process aiopool_process;
 
+
 /**
  * Starts a process that runs `call` and ends.
  *
@@ -1472,7 +1617,8 @@ typedef struct aiopool_process aiopool_process;
 aiopool_status aiopool_process_start(const aiopool_call *call,
                                      const aiopool_pool_options *options,
                                      const char *name,
-                                     struct aiopool_process **process_out);
+                                     struct aiopool_process **process_out)
+    AIOPOOL_NONNULL((1, 4)) AIOPOOL_CHECKED;
 
 /**
  * Waits at most `timeout_ms` for the outcome of the function, and lends it.
@@ -1483,9 +1629,10 @@ aiopool_status aiopool_process_start(const aiopool_call *call,
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_UNKNOWN` if the outcome was
  * received before.
  */
-aiopool_status aiopool_process_wait(const struct aiopool_process *process,
+aiopool_status aiopool_process_wait(struct aiopool_process *process,
                                     uint64_t timeout_ms,
-                                    aiopool_outcome **outcome_out);
+                                    aiopool_outcome **outcome_out)
+    AIOPOOL_NONNULL((1, 3)) AIOPOOL_CHECKED;
 
 /**
  * Writes the process's descriptor, which any event loop can watch for reading.
@@ -1496,7 +1643,8 @@ aiopool_status aiopool_process_wait(const struct aiopool_process *process,
  *
  * Returns `AIOPOOL_OK`.
  */
-aiopool_status aiopool_process_fd(const struct aiopool_process *process, int32_t *fd_out);
+aiopool_status aiopool_process_fd(struct aiopool_process *process, int32_t *fd_out)
+    AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
 
 /**
  * Waits until the process is gone, at most `timeout_ms`.
@@ -1507,21 +1655,24 @@ aiopool_status aiopool_process_fd(const struct aiopool_process *process, int32_t
  * Returns `AIOPOOL_OK`, also the second time; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_FAILED` if
  * its init function failed.
  */
-aiopool_status aiopool_process_join(const struct aiopool_process *process, uint64_t timeout_ms);
+aiopool_status aiopool_process_join(struct aiopool_process *process, uint64_t timeout_ms)
+    AIOPOOL_NONNULL((1)) AIOPOOL_CHECKED;
 
 /**
  * Writes whether the process is alive.
  *
  * Returns `AIOPOOL_OK`.
  */
-aiopool_status aiopool_process_is_alive(const struct aiopool_process *process, bool *alive_out);
+aiopool_status aiopool_process_is_alive(struct aiopool_process *process, bool *alive_out)
+    AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
 
 /**
  * Writes its process id, which another process may have once this one has ended.
  *
  * Returns `AIOPOOL_OK`.
  */
-aiopool_status aiopool_process_pid(const struct aiopool_process *process, uint32_t *pid_out);
+aiopool_status aiopool_process_pid(struct aiopool_process *process, uint32_t *pid_out)
+    AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
 
 /**
  * Writes its exit code: 0 if the function succeeded, 1 if it failed, minus the signal's number
@@ -1530,36 +1681,42 @@ aiopool_status aiopool_process_pid(const struct aiopool_process *process, uint32
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_EMPTY` while it is alive; `AIOPOOL_ERR_UNKNOWN` if the
  * exit code is not known, or the process never ran anything.
  */
-aiopool_status aiopool_process_exit_code(const struct aiopool_process *process, int32_t *code_out);
+aiopool_status aiopool_process_exit_code(struct aiopool_process *process, int32_t *code_out)
+    AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
 
 /**
  * Sends the process `SIGTERM`, which ends it unless its code handles that.
  *
  * Returns `AIOPOOL_OK`, also if it has ended; `AIOPOOL_ERR_SYSTEM`.
  */
-aiopool_status aiopool_process_terminate(const struct aiopool_process *process);
+aiopool_status aiopool_process_terminate(struct aiopool_process *process)
+    AIOPOOL_NONNULL((1));
 
 /**
  * Sends the process `SIGKILL`.
  *
  * Returns `AIOPOOL_OK`, also if it has ended; `AIOPOOL_ERR_SYSTEM`.
  */
-aiopool_status aiopool_process_kill(const struct aiopool_process *process);
+aiopool_status aiopool_process_kill(struct aiopool_process *process)
+    AIOPOOL_NONNULL((1));
 
 /**
  * Returns its name, valid until it is freed; empty for no process; never NULL.
  */
-const char *aiopool_process_name(const struct aiopool_process *process);
+const char *aiopool_process_name(struct aiopool_process *process);
 
 /**
- * Frees a process: kills it if it has not ended, and waits for its end.
+ * Frees a process: ends it if it has not ended, kills it after the `grace_ms` of its options,
+ * and waits for its end.
  *
- * NULL is accepted and does nothing.
+ * It refuses nothing. An outcome that the caller holds stays valid until it is released, and
+ * calls of other threads with this process return as for one that has ended. NULL is accepted
+ * and does nothing.
  *
- * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_BUSY`, and does nothing, while its outcome is not
- * released or another thread is in a call with it.
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT` when it lives 10 seconds after it was killed
+ * (the handle is freed all the same); `AIOPOOL_ERR_HANDLE` for one that was freed.
  */
-aiopool_status aiopool_process_free(const struct aiopool_process *process);
+aiopool_status aiopool_process_free(struct aiopool_process *process);
 
 /* ---------------------------------------------------------------------
  * Workers in other programs.
@@ -1683,6 +1840,7 @@ typedef struct aiopool_worker_event {
     uint64_t reserved[2];
 } aiopool_worker_event;
 
+
 /**
  * Attaches this process, which a pool executed, as a worker of that pool.
  *
@@ -1693,15 +1851,17 @@ typedef struct aiopool_worker_event {
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_MISUSE` if the process was not started as a worker or
  * has attached before; `AIOPOOL_ERR_SYSTEM` if the pool's library is another version.
  */
-aiopool_status aiopool_worker_attach(struct aiopool_worker **worker_out);
+aiopool_status aiopool_worker_attach(struct aiopool_worker **worker_out)
+    AIOPOOL_NONNULL((1)) AIOPOOL_CHECKED;
 
 /**
  * Writes what this worker needs to know about its pool.
  *
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
  */
-aiopool_status aiopool_worker_describe(const struct aiopool_worker *worker,
-                                       struct aiopool_worker_info *info_out);
+aiopool_status aiopool_worker_describe(struct aiopool_worker *worker,
+                                       struct aiopool_worker_info *info_out)
+    AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
 
 /**
  * Writes the worker's descriptor, which any event loop can watch for reading.
@@ -1711,7 +1871,8 @@ aiopool_status aiopool_worker_describe(const struct aiopool_worker *worker,
  *
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
  */
-aiopool_status aiopool_worker_fd(const struct aiopool_worker *worker, int32_t *fd_out);
+aiopool_status aiopool_worker_fd(struct aiopool_worker *worker, int32_t *fd_out)
+    AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
 
 /**
  * Writes what to do next; never waits.
@@ -1722,8 +1883,9 @@ aiopool_status aiopool_worker_fd(const struct aiopool_worker *worker, int32_t *f
  *
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
  */
-aiopool_status aiopool_worker_next(const struct aiopool_worker *worker,
-                                   struct aiopool_worker_event *event_out);
+aiopool_status aiopool_worker_next(struct aiopool_worker *worker,
+                                   struct aiopool_worker_event *event_out)
+    AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
 
 /**
  * Borrows `len` bytes of the memory that the host reads outputs from, for the output of
@@ -1737,10 +1899,11 @@ aiopool_status aiopool_worker_next(const struct aiopool_worker *worker,
  * now; `AIOPOOL_ERR_TOO_LARGE`; `AIOPOOL_ERR_SYSTEM`; `AIOPOOL_ERR_NULL`;
  * `AIOPOOL_ERR_HANDLE`.
  */
-aiopool_status aiopool_worker_loan(const struct aiopool_worker *worker,
+aiopool_status aiopool_worker_loan(struct aiopool_worker *worker,
                                    uint64_t task,
                                    size_t len,
-                                   void **data_out);
+                                   void **data_out)
+    AIOPOOL_NONNULL((1, 4)) AIOPOOL_CHECKED;
 
 /**
  * Completes a task: `how` is `AIOPOOL_END_*`. The data is copied unless it is in memory that
@@ -1752,11 +1915,12 @@ aiopool_status aiopool_worker_loan(const struct aiopool_worker *worker,
  * `AIOPOOL_ERR_INVALID` for another `how`, or a text that is not UTF-8; `AIOPOOL_ERR_NULL`;
  * `AIOPOOL_ERR_HANDLE`.
  */
-aiopool_status aiopool_worker_complete(const struct aiopool_worker *worker,
+aiopool_status aiopool_worker_complete(struct aiopool_worker *worker,
                                        uint64_t task,
                                        uint32_t how,
                                        const void *data,
-                                       size_t len);
+                                       size_t len)
+    AIOPOOL_NONNULL((1));
 
 /**
  * Reports to the pool why this worker cannot start; end the program after this.
@@ -1767,7 +1931,8 @@ aiopool_status aiopool_worker_complete(const struct aiopool_worker *worker,
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_INVALID` (not UTF-8) or
  * `AIOPOOL_ERR_HANDLE`.
  */
-aiopool_status aiopool_worker_fail(const struct aiopool_worker *worker, const char *reason);
+aiopool_status aiopool_worker_fail(struct aiopool_worker *worker, const char *reason)
+    AIOPOOL_NONNULL((1, 2));
 
 /**
  * Leaves the pool in an orderly way; end the program with status 0 soon after this.
@@ -1776,7 +1941,8 @@ aiopool_status aiopool_worker_fail(const struct aiopool_worker *worker, const ch
  *
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
  */
-aiopool_status aiopool_worker_leave(const struct aiopool_worker *worker);
+aiopool_status aiopool_worker_leave(struct aiopool_worker *worker)
+    AIOPOOL_NONNULL((1));
 
 /**
  * Serves this process's registered task functions by name, and ends the process when the pool
@@ -1786,7 +1952,8 @@ aiopool_status aiopool_worker_leave(const struct aiopool_worker *worker);
  *
  * Returns only if it cannot attach, with the status of `aiopool_worker_attach`.
  */
-aiopool_status aiopool_worker_serve(void);
+aiopool_status aiopool_worker_serve(void)
+    AIOPOOL_CHECKED;
 
 /* ---------------------------------------------------------------------
  * Counts.
@@ -1943,6 +2110,7 @@ typedef struct aiopool_function_stats {
     uint64_t ran_p99_ns;
 } aiopool_function_stats;
 
+
 /**
  * Gives what the pool has counted; `stats_out->struct_size` is set by the caller.
  *
@@ -1950,7 +2118,8 @@ typedef struct aiopool_function_stats {
  *
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_STRUCT`.
  */
-aiopool_status aiopool_pool_stats(const aiopool_pool *pool, struct aiopool_stats *stats_out);
+aiopool_status aiopool_pool_stats(aiopool_pool *pool, struct aiopool_stats *stats_out)
+    AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
 
 /**
  * Gives how long the tasks of the function `name` took; `stats_out->struct_size` is set by
@@ -1959,9 +2128,10 @@ aiopool_status aiopool_pool_stats(const aiopool_pool *pool, struct aiopool_stats
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_STRUCT`; `AIOPOOL_ERR_UNKNOWN` if
  * no task of a function of that name has ended in this pool.
  */
-aiopool_status aiopool_pool_function_stats(const aiopool_pool *pool,
+aiopool_status aiopool_pool_function_stats(aiopool_pool *pool,
                                            const char *name,
-                                           struct aiopool_function_stats *stats_out);
+                                           struct aiopool_function_stats *stats_out)
+    AIOPOOL_NONNULL((1, 2, 3)) AIOPOOL_CHECKED;
 
 /**
  * Gives the process ids of the workers that are alive: up to `max` of them to `pids_out`,
@@ -1969,10 +2139,11 @@ aiopool_status aiopool_pool_function_stats(const aiopool_pool *pool,
  *
  * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
  */
-aiopool_status aiopool_pool_workers(const aiopool_pool *pool,
+aiopool_status aiopool_pool_workers(aiopool_pool *pool,
                                     uint32_t *pids_out,
                                     size_t max,
-                                    size_t *count_out);
+                                    size_t *count_out)
+    AIOPOOL_NONNULL((1, 4)) AIOPOOL_CHECKED;
 
 /**
  * Gives the pool as it is now, as a line of JSON: an object with `pool`, `workers`, `queues`,
@@ -2021,6 +2192,7 @@ aiopool_status aiopool_pool_snapshot(const aiopool_pool *pool,
  */
 typedef void (*aiopool_log_fn)(uint32_t level, const char *text, void *user);
 
+
 /**
  * Has `function` called with every message up to `level`, `AIOPOOL_LOG_*`; NULL ends that.
  *
@@ -2028,7 +2200,8 @@ typedef void (*aiopool_log_fn)(uint32_t level, const char *text, void *user);
  * `AIOPOOL_ERR_MISUSE` in a program that listens by other means (tracing, in Rust).
  * Thread rule: callable from every thread of the host, at any time; in no worker.
  */
-aiopool_status aiopool_log_set(uint32_t level, aiopool_log_fn function, void *user);
+aiopool_status aiopool_log_set(uint32_t level, aiopool_log_fn function, void *user)
+    AIOPOOL_CHECKED;
 
 #ifdef __cplusplus
 } /* extern "C" */

@@ -110,7 +110,7 @@ int main(void) {
     }
     for (int i = 0; i < COUNT; i++) {
         check(aiopool_pool_wait(pool, 60000, &outcome), "wait");
-        if (aiopool_outcome_status(outcome) != AIOPOOL_OUTCOME_OK) {
+        if (aiopool_outcome_kind(outcome) != AIOPOOL_OUTCOME_OK) {
             fprintf(stderr, "task: %s\n", aiopool_outcome_text(outcome));
             return 1;
         }

@@ -43,7 +43,7 @@ int main(void) {
     for (int i = 0; i < COUNT; i++) {
         aiopool_outcome *outcome;
         check(aiopool_pool_wait(pool, 60000, &outcome), "wait");
-        switch (aiopool_outcome_status(outcome)) {
+        switch (aiopool_outcome_kind(outcome)) {
         case AIOPOOL_OUTCOME_OK:
             ok++;
             break;

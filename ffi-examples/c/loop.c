@@ -66,8 +66,8 @@ int main(void) {
             return 1;
         }
         /* Until there is none: then the descriptor is not readable any more. */
-        while ((status = aiopool_pool_peek(pool, &outcome)) == AIOPOOL_OK) {
-            if (aiopool_outcome_status(outcome) != AIOPOOL_OUTCOME_OK) {
+        while ((status = aiopool_pool_try_wait(pool, &outcome)) == AIOPOOL_OK) {
+            if (aiopool_outcome_kind(outcome) != AIOPOOL_OUTCOME_OK) {
                 fprintf(stderr, "task: %s\n", aiopool_outcome_text(outcome));
                 return 1;
             }

@@ -47,7 +47,7 @@ int main(void) {
     for (int i = 0; i < COUNT; i++) {
         aiopool_outcome *outcome;
         check(aiopool_pool_wait(pool, AIOPOOL_FOREVER, &outcome), "wait");
-        if (aiopool_outcome_status(outcome) != AIOPOOL_OUTCOME_OK) {
+        if (aiopool_outcome_kind(outcome) != AIOPOOL_OUTCOME_OK) {
             fprintf(stderr, "task: %s\n", aiopool_outcome_text(outcome));
             return 1;
         }

@@ -99,9 +99,9 @@ int main(int argc, char **argv) {
                     (unsigned long long)received, (unsigned long long)submitted);
             return 1;
         }
-        while ((status = aiopool_pool_peek(pool, &outcome)) == AIOPOOL_OK) {
+        while ((status = aiopool_pool_try_wait(pool, &outcome)) == AIOPOOL_OK) {
             uint64_t x = aiopool_outcome_user_data(outcome), answer;
-            if (aiopool_outcome_status(outcome) != AIOPOOL_OUTCOME_OK) {
+            if (aiopool_outcome_kind(outcome) != AIOPOOL_OUTCOME_OK) {
                 fprintf(stderr, "task %llu: %s\n", (unsigned long long)x,
                         aiopool_outcome_text(outcome));
                 return 1;

@@ -44,7 +44,7 @@ int main(void) {
     check(aiopool_process_start(&call, NULL, NULL, &adder), "start the adder");
 
     check(aiopool_process_wait(adder, AIOPOOL_FOREVER, &outcome), "wait");
-    if (aiopool_outcome_status(outcome) != AIOPOOL_OUTCOME_OK) {
+    if (aiopool_outcome_kind(outcome) != AIOPOOL_OUTCOME_OK) {
         fprintf(stderr, "%s\n", aiopool_outcome_text(outcome));
         return 1;
     }

@@ -51,7 +51,7 @@ int main(void) {
         aiopool_outcome *outcome;
         const unsigned char *bytes;
         check(aiopool_pool_wait(pool, 60000, &outcome), "wait");
-        if (aiopool_outcome_status(outcome) != AIOPOOL_OUTCOME_OK) {
+        if (aiopool_outcome_kind(outcome) != AIOPOOL_OUTCOME_OK) {
             fprintf(stderr, "task: %s\n", aiopool_outcome_text(outcome));
             return 1;
         }

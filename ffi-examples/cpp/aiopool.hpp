@@ -32,7 +32,7 @@ class outcome {
 public:
     explicit outcome(aiopool_outcome *handle) : handle(handle) {}
 
-    std::int32_t status() const { return aiopool_outcome_status(handle.get()); }
+    std::int32_t status() const { return aiopool_outcome_kind(handle.get()); }
     bool ok() const { return status() == AIOPOOL_OUTCOME_OK; }
     std::uint64_t user_data() const { return aiopool_outcome_user_data(handle.get()); }
     std::uint64_t ticket() const { return aiopool_outcome_ticket(handle.get()); }
@@ -139,7 +139,7 @@ public:
 
     std::optional<outcome> peek() {
         aiopool_outcome *lent = nullptr;
-        aiopool_status status = aiopool_pool_peek(handle.get(), &lent);
+        aiopool_status status = aiopool_pool_try_wait(handle.get(), &lent);
         if (status == AIOPOOL_ERR_EMPTY) return std::nullopt;
         check(status);
         return outcome(lent);

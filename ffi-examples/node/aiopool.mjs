@@ -22,8 +22,9 @@ export const Options = koffi.struct('aiopool_pool_options', {
 export const Call = koffi.struct('aiopool_call', {
   struct_size: 'uint32_t', flags: 'uint32_t', function: 'uint32_t', priority: 'uint32_t',
   name: 'const char *', input: 'void *', input_len: 'size_t', user_data: 'uint64_t',
-  timeout_ms: 'uint64_t', queue_ttl_ms: 'uint64_t', backoff_ms: 'uint64_t', retries: 'uint32_t',
-  queue: 'uint32_t', loan: 'void *', reserved: koffi.array('uint64_t', 4),
+  run_limit_ms: 'uint64_t', wait_limit_ms: 'uint64_t', backoff_ms: 'uint64_t', retries: 'uint32_t',
+  queue: 'uint32_t', loan: 'void *', on_complete: 'void *', parts: 'void *', parts_len: 'size_t',
+  reserved: koffi.array('uint64_t', 1),
 });
 
 const lastError = lib.func('const char *aiopool_last_error()');
@@ -35,12 +36,12 @@ const descriptor = lib.func('int aiopool_pool_fd(void *pool, _Out_ int *fd)');
 const trySubmit = lib.func('int aiopool_pool_try_submit(void *pool, aiopool_call *call, _Out_ uint64_t *ticket)');
 const borrow = lib.func('int aiopool_pool_loan(void *pool, size_t len, _Out_ void **data, _Out_ void **loan)');
 const giveBack = lib.func('int aiopool_loan_return(void *loan)');
-const peek = lib.func('int aiopool_pool_peek(void *pool, _Out_ void **outcome)');
+const peek = lib.func('int aiopool_pool_try_wait(void *pool, _Out_ void **outcome)');
 const cancel = lib.func('int aiopool_pool_cancel(void *pool, uint64_t ticket)');
 const close = lib.func('int aiopool_pool_close(void *pool)');
 const join = lib.func('int aiopool_pool_join(void *pool, uint64_t timeout_ms)');
 const free = lib.func('int aiopool_pool_free(void *pool)');
-const status = lib.func('int aiopool_outcome_status(void *outcome)');
+const status = lib.func('int aiopool_outcome_kind(void *outcome)');
 const data = lib.func('void *aiopool_outcome_data(void *outcome)');
 const length = lib.func('size_t aiopool_outcome_len(void *outcome)');
 const text = lib.func('const char *aiopool_outcome_text(void *outcome)');
@@ -158,11 +159,11 @@ export class Pool {
    *
    * A call that the pool refuses rejects its promise with a `PoolError`, and concerns no other call.
    * A call that finds the pool full waits in this process, in order. `signal`, an AbortSignal,
-   * cancels the task and rejects with the signal's reason. `timeoutMs`, `retries`: as in aiopool.h.
+   * cancels the task and rejects with the signal's reason. `timeoutMs`: how long the task may run.
    */
   async apply(name, input, { signal, timeoutMs = 0, retries = 0 } = {}) {
     const call = {
-      function: this.#number(name), input, input_len: input.length, timeout_ms: timeoutMs, retries,
+      function: this.#number(name), input, input_len: input.length, run_limit_ms: timeoutMs, retries,
     };
     return this.#submit(call, signal, (outcome) => {
       try {

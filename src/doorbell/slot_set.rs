@@ -58,6 +58,10 @@ impl<'m> SlotSet<'m> {
 
     /// Some slot of the set, looking from `start` on and around.
     pub(crate) fn find(self, start: usize) -> Option<usize> {
+        // Most looks find none, and need no place to begin.
+        if self.0.iter().all(|word| word.load(Relaxed) == 0) {
+            return None;
+        }
         let words = self.0.len();
         let first = start / 64 % words;
         // One turn more than there are words: the first is looked at in two halves.

@@ -40,7 +40,7 @@ impl Aligned {
     }
 }
 
-/// Few bytes, in the memory of what owns them.
+/// Few bytes, in the memory of what owns them, at a multiple of [`ALIGNMENT`].
 #[derive(Clone, Copy, Debug)]
 #[repr(align(16))]
 pub(super) struct Few(pub(super) [u8; Few::MOST]);
@@ -48,13 +48,6 @@ pub(super) struct Few(pub(super) [u8; Few::MOST]);
 impl Few {
     /// As many as a payload that needs no allocation has, rounded up to whole words.
     pub(super) const MOST: usize = 32;
-
-    /// Returns a copy of `bytes`, if they are few.
-    pub(super) fn copy_of(bytes: &[u8]) -> Option<Self> {
-        let mut few = Self([0; Self::MOST]);
-        few.0.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        Some(few)
-    }
 }
 
 #[cfg(test)]
@@ -70,14 +63,6 @@ mod tests {
             // SAFETY: it holds that many bytes.
             let back = unsafe { std::slice::from_raw_parts(copy.as_ptr(), copy.len()) };
             assert_eq!(back, bytes);
-            let few = Few::copy_of(&bytes);
-            assert_eq!(few.is_some(), bytes.len() <= Few::MOST);
-            if let Some(few) = few {
-                assert_eq!(
-                    (few.0[..bytes.len()].to_vec(), (&raw const few).addr() % ALIGNMENT),
-                    (bytes, 0)
-                );
-            }
         }
     }
 }

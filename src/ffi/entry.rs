@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use super::aligned::{ALIGNMENT, Aligned};
 use super::boundary::Failure;
 use super::registry::{self, Known};
+use super::status::AIOPOOL_ERR_TOO_LATE;
 use super::task::aiopool_task;
 use super::work::{PENDING, Work};
 use super::{exception, waits};
@@ -26,12 +27,21 @@ pub(super) static C_TASK: Vtable = Vtable {
 };
 
 /// Returns what a pool writes about function `number` into its table, and the function's name.
-/// Only the name where the workers are not forks of this process.
+/// `snapshot` is the one that its workers are forked from; only the name where they are not forks
+/// of this process.
 pub(super) fn function_entry(
     number: u32,
-    forked: bool,
+    snapshot: Option<u32>,
 ) -> Result<(FunctionEntry, &'static str), Failure> {
-    let Known { name, target } = registry::known(number)?;
+    let Known { name, target, since } = registry::known(number)?;
+    let (forked, snapshot) = (snapshot.is_some(), snapshot.unwrap_or(0));
+    if forked && target.is_some() && (since == 0 || since > snapshot) {
+        let text = format!(
+            "{name:?} was registered after the aiopool_init() that this pool's workers are forked \
+             from: register, call aiopool_init() again and start a pool then"
+        );
+        return Err(Failure::new(AIOPOOL_ERR_TOO_LATE, text));
+    }
     let owned = name.to_owned();
     let entry = match target.filter(|_| forked) {
         Some(target) => {

@@ -8,10 +8,9 @@ use std::ffi::{c_char, c_void};
 
 use super::boundary::Failure;
 use super::pointer::{Out, out, text};
-use super::status::*;
 use super::task::{aiopool_output, aiopool_task};
 use super::work::PENDING;
-use super::{entry, init, registry};
+use super::{entry, registry};
 use crate::task::entry::Target;
 use crate::worker;
 
@@ -45,12 +44,14 @@ ffi_fn! {
     /// Registers `function` under `name`, to be called with `user`, and writes its number.
     ///
     /// A program in Rust can submit it by its name, too, beside functions of its own. `name` is
-    /// copied. `user` may be NULL; workers see what it points to as it was at `aiopool_init`.
-    /// Registering the same function under the same name again gives the same number.
+    /// copied. `user` may be NULL; workers see what it points to as it was at `aiopool_init`. After
+    /// `aiopool_init` it has to be called again; pools that were started before do not get the
+    /// function (`AIOPOOL_ERR_TOO_LATE` when it is submitted). Registering the same function under
+    /// the same name again gives the same number.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_INVALID` for a name that is taken,
     /// empty or too long (224 bytes), and for a function that is in no image mapped into this
-    /// process (made at run time); `AIOPOOL_ERR_TOO_LATE` after `aiopool_init`.
+    /// process (made at run time).
     /// Thread rule: callable from every thread of the host.
     fn aiopool_function_register(
         name: *const c_char,
@@ -62,13 +63,6 @@ ffi_fn! {
         let name = unsafe { text("name", name) }?;
         let function: registry::TaskFn = function.ok_or_else(|| Failure::null("function"))?;
         let function_out: &mut _ = out("function_out", function_out as Out<'_, u32>)?;
-        if init::is_done() {
-            let text = format!(
-                "{name:?} is registered after aiopool_init(): workers are forks of the process as \
-                 it was then, so register first"
-            );
-            return Err(Failure::new(AIOPOOL_ERR_TOO_LATE, text));
-        }
         let target = Target { address: function as usize as u64, user: user as usize as u64 };
         function_out.write(registry::add(name, Some(target))?);
         // Forks of a Rust program find it by its name, too.

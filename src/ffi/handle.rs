@@ -6,9 +6,12 @@
 //! In a forked child the lock of a cell may be held by a thread that does not exist there. So a
 //! cell says without a lock whose it is, and is locked in the process that filled it only.
 
+use std::cell::UnsafeCell;
 use std::collections::VecDeque;
+use std::mem::MaybeUninit;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
 use super::boundary::Failure;
@@ -59,6 +62,22 @@ impl<T> Cell<T> {
     }
 }
 
+/// Refuses a call in a child of the process that was at `generation`.
+pub(super) fn check_process(generation: u32) -> Result<(), Failure> {
+    if forked::generation() == generation {
+        return Ok(());
+    }
+    let text = "this handle is of the process that this one was forked from";
+    Err(Failure::new(AIOPOOL_ERR_FORKED, text))
+}
+
+/// Returns what a handle of C points to, which it may change: so it is no reference there.
+#[inline]
+pub(super) fn of_handle<H>(handle: Option<NonNull<H>>) -> Option<&'static H> {
+    // SAFETY: the caller gives a handle, and their memory is there for good.
+    handle.map(|handle| unsafe { handle.as_ref() })
+}
+
 /// The empty cells of one kind; a forked child has none of its parent's.
 pub(super) struct Cells<H: 'static>(PerProcess<VecDeque<&'static H>>);
 
@@ -75,18 +94,131 @@ impl<H> Cells<H> {
     where
         H: Deref<Target = Cell<T>> + Default,
     {
+        let cell = self.take();
+        cell.fill(object);
+        cell
+    }
+
+    /// Returns an empty cell.
+    pub(super) fn take(&self) -> &'static H
+    where
+        H: Default,
+    {
         let known = {
             let mut empty = self.0.write();
             if empty.len() > QUARANTINE { empty.pop_front() } else { None }
         };
-        let cell = known.unwrap_or_else(|| Box::leak(Box::default()));
-        cell.fill(object);
-        cell
+        known.unwrap_or_else(|| Box::leak(Box::default()))
+    }
+
+    /// Moves up to `most` empty cells to `into`; none if there are none to spare.
+    pub(super) fn take_many(&self, most: usize, into: &mut Vec<&'static H>) {
+        let mut empty = self.0.write();
+        let spare = empty.len().saturating_sub(QUARANTINE).min(most);
+        into.extend(empty.drain(..spare));
+    }
+
+    /// Takes note of cells that were emptied; leaves `cells` empty.
+    pub(super) fn give_back_all(&self, cells: &mut VecDeque<&'static H>) {
+        self.0.write().append(cells);
     }
 
     /// Takes note of a cell that was emptied.
     pub(super) fn give_back(&self, cell: &'static H) {
         self.0.write().push_back(cell);
+    }
+}
+
+/// A cell whose object several threads use at once, and which the last of them drops.
+#[derive(Debug)]
+pub struct Held<T: 'static> {
+    /// [`LIVING`], [`FULL`] and the number of users.
+    word: AtomicUsize,
+    object: UnsafeCell<MaybeUninit<T>>,
+    /// Called by the last user of a freed handle, when the object is dropped.
+    emptied: fn(&'static Self),
+}
+
+/// The handle may be used.
+const LIVING: usize = 1 << (usize::BITS - 1);
+/// There is an object.
+const FULL: usize = 1 << (usize::BITS - 2);
+
+// SAFETY: the object is put in and dropped by one thread, while no other uses it; users share it.
+unsafe impl<T: Send + Sync> Sync for Held<T> {}
+
+impl<T> Held<T> {
+    pub(super) const fn new(emptied: fn(&'static Self)) -> Self {
+        let object = UnsafeCell::new(MaybeUninit::uninit());
+        Self { word: AtomicUsize::new(0), object, emptied }
+    }
+
+    /// Puts `object` into an empty cell of [`Cells::take`].
+    pub(super) fn put(&self, object: T) {
+        // SAFETY: an empty cell is of one thread: it was just made, or its last user gave it back.
+        unsafe { (*self.object.get()).write(object) };
+        // Release: pairs with the Acquire of `enter`. An addition: a call with a handle that was
+        // freed long ago may be in between.
+        self.word.fetch_add(LIVING | FULL, Ordering::Release);
+    }
+
+    /// Returns the object for the time of a call; none if the handle was freed.
+    #[inline]
+    pub(super) fn enter(&'static self) -> Option<Use<T>> {
+        // Acquire: pairs with the Release of `put`.
+        if self.word.fetch_add(1, Ordering::Acquire) & LIVING != 0 {
+            return Some(Use(self));
+        }
+        self.leave();
+        None
+    }
+
+    /// Ends the handle: no call enters any more. Returns the object, which its last user drops;
+    /// none if the handle was freed before.
+    pub(super) fn end(&'static self) -> Option<Use<T>> {
+        let used = self.enter()?;
+        let was = self.word.fetch_and(!LIVING, Ordering::AcqRel);
+        (was & LIVING != 0).then_some(used)
+    }
+
+    #[inline]
+    fn leave(&'static self) {
+        // AcqRel: what the users did comes before the drop by the last of them.
+        if self.word.fetch_sub(1, Ordering::AcqRel) == FULL | 1 {
+            self.drop_last();
+        }
+    }
+
+    #[cold]
+    fn drop_last(&'static self) {
+        // A late call that entered in between leaves after this, and is the last one then.
+        if self.word.compare_exchange(FULL, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            // SAFETY: the handle was freed and has no user, and this thread alone has taken the bit
+            // away.
+            unsafe { (*self.object.get()).assume_init_drop() };
+            (self.emptied)(self);
+        }
+    }
+}
+
+/// A use of the object of a [`Held`].
+#[derive(Debug)]
+pub struct Use<T: 'static>(&'static Held<T>);
+
+impl<T> Deref for Use<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: it was there when this use began, and is dropped after the last one.
+        unsafe { (*self.0.object.get()).assume_init_ref() }
+    }
+}
+
+impl<T> Drop for Use<T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 

@@ -7,86 +7,54 @@
 //! to others they ring for.
 
 use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::arrivals::Arrivals;
 use super::boundary::Failure;
-use super::receivers::Receivers;
+use super::outcome::{Arrived, CompleteFn};
 use super::status::*;
-use super::turns::deadline;
+use super::turns::{self, deadline};
 use crate::queue::{Common, Receiver};
 use crate::supervisor::{Shared, Stage};
 use crate::sync::lock;
+use crate::sys::clock::monotonic_ns;
+use crate::sys::forked;
 use crate::task::Outcome;
-
-/// An outcome that has come.
-#[derive(Debug)]
-pub(super) struct Arrived {
-    pub(super) task: u64,
-    pub(super) user_data: u64,
-    pub(super) outcome: Outcome,
-}
-
-/// A task that is not over.
-#[derive(Debug)]
-struct Job {
-    task: u64,
-    user_data: u64,
-    /// Asked for by ticket.
-    kept: bool,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// What the engine delivers an outcome with is the task's index here: no search.
-    jobs: Vec<Option<Job>>,
-    free: Vec<u32>,
-    ready: VecDeque<Arrived>,
-    /// Tasks that were asked for by ticket, and their outcomes once those have come.
-    kept: HashMap<u64, Option<Arrived>, BuildHasherDefault<NumberHasher>>,
-    /// Those of `kept` that have come.
-    kept_arrived: usize,
-    /// The threads that take outcomes out of here.
-    receivers: Receivers,
-}
-
-impl State {
-    /// Returns whether every task is over.
-    fn is_idle(&self) -> bool {
-        self.free.len() == self.jobs.len()
-    }
-
-    /// Returns how many outcomes wait to be received.
-    fn unreceived(&self) -> usize {
-        self.ready.len() + self.kept_arrived
-    }
-
-    fn take_job(&mut self, token: u64) -> Option<Job> {
-        let job = self.jobs.get_mut(token as usize)?.take()?;
-        self.free.push(token as u32);
-        Some(job)
-    }
-}
 
 /// The outcomes of one pool.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    state: Mutex<State>,
+    state: Mutex<Arrivals>,
     /// A submitter that waits for a receiver is to look again.
     received: Condvar,
     pub(super) common: Arc<Common>,
     /// Outcomes that wait to be received, at most, before no more tasks are taken.
     limit: usize,
+    /// Outcomes that wait to be received; written with the lock.
+    unreceived: AtomicUsize,
     /// The caller has the pool's descriptor.
     polled: AtomicBool,
     /// Threads in a wait.
     waiting: AtomicUsize,
-    /// Outcome handles that are not released.
-    pub(super) lent: AtomicUsize,
+    /// The process that has the pool, by `forked::generation`.
+    generation: u32,
 }
+
+/// Where the outcome of a task goes that is not received by whatever thread is next.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Goes {
+    /// To the caller that asks for its ticket.
+    ByTicket,
+    /// To a function.
+    To(CompleteFn),
+}
+
+/// How long an outcome can be on its way from a worker's word to this inbox: a few instructions of
+/// another thread, which may have to wait for a processor.
+const ON_ITS_WAY_NS: u64 = 5_000_000_000;
 
 /// What a thread is about that delivers outcomes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -113,50 +81,44 @@ impl Inbox {
             received: Condvar::new(),
             common,
             limit,
+            unreceived: AtomicUsize::new(0),
             polled: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
-            lent: AtomicUsize::new(0),
+            generation: forked::generation(),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Arrivals> {
         lock(&self.state)
     }
 
-    /// Makes a place for the outcome of `task`, before it is submitted: with what is returned.
+    /// Returns whether another task's outcome can wait here.
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        // Relaxed: a bound, which one more or less does not matter to.
+        self.unreceived.load(Ordering::Relaxed) < self.limit
+    }
+
     /// Waits `until` then for other threads to receive outcomes, if too many are here.
-    pub(super) fn expect(
+    pub(super) fn make_room(
         &self,
-        task: u64,
-        user_data: u64,
-        kept: bool,
         shared: &Shared,
-        until: Option<Option<Instant>>,
-    ) -> Result<u64, Failure> {
-        let mut state = self.lock();
-        if state.unreceived() >= self.limit {
-            state = self.await_receiver(state, shared, until)?;
+        until: impl FnOnce() -> Option<Option<Instant>>,
+    ) -> Result<(), Failure> {
+        if self.has_room() {
+            return Ok(());
         }
-        if kept {
-            state.kept.insert(task, None);
-        }
-        let job = Some(Job { task, user_data, kept });
-        if let Some(free) = state.free.pop() {
-            state.jobs[free as usize] = job;
-            return Ok(u64::from(free));
-        }
-        state.jobs.push(job);
-        Ok(state.jobs.len() as u64 - 1)
+        self.await_receiver(self.lock(), shared, until()).map(drop)
     }
 
     /// Waits until another thread has received outcomes that are too many.
     #[cold]
     fn await_receiver<'s>(
         &'s self,
-        mut state: MutexGuard<'s, State>,
+        mut state: MutexGuard<'s, Arrivals>,
         shared: &Shared,
         until: Option<Option<Instant>>,
-    ) -> Result<MutexGuard<'s, State>, Failure> {
+    ) -> Result<MutexGuard<'s, Arrivals>, Failure> {
         let begun = Instant::now();
         state.receivers.submits();
         // This thread may be the one that others wait for.
@@ -187,40 +149,76 @@ impl Inbox {
         result.map(|()| state)
     }
 
-    /// Has submitters that wait for a receiver look again.
-    fn note_received(&self, state: &mut State) {
+    /// Outcomes were received: has submitters that wait for that look again.
+    ///
+    /// A thread is known as one that receives when it waits, or when outcomes pile up.
+    #[inline]
+    fn note_received(&self, state: &mut Arrivals) {
+        let unreceived = state.unreceived();
+        self.unreceived.store(unreceived, Ordering::Relaxed);
+        if unreceived >= self.limit / 4 {
+            self.note_receiver(state);
+        }
+    }
+
+    #[cold]
+    fn note_receiver(&self, state: &mut Arrivals) {
         if state.receivers.note() {
             self.received.notify_all();
         }
     }
 
-    /// Takes back a place of [`expect`](Self::expect): the task was not submitted.
-    pub(super) fn withdraw(&self, token: u64) {
+    /// Takes note of where the outcome of `task` goes, before it is submitted.
+    pub(super) fn expect(&self, task: u64, goes: Goes) {
         let mut state = self.lock();
-        if let Some(job) = state.take_job(token).filter(|job| job.kept) {
-            state.kept.remove(&job.task);
+        match goes {
+            Goes::ByTicket => drop(state.kept.insert(task, None)),
+            Goes::To(function) => drop(state.calls.insert(task, function)),
         }
     }
 
+    /// Forgets what [`expect`](Self::expect) was told: the task was not submitted.
+    pub(super) fn withdraw(&self, task: u64) {
+        let mut state = self.lock();
+        state.kept.remove(&task);
+        state.calls.remove(&task);
+    }
+
     /// Keeps the outcome of `task` for the caller that asks for it. False if there is no such task.
-    fn keep(&self, task: u64) -> bool {
+    fn keep(&self, shared: &Shared, task: u64) -> bool {
         let mut state = self.lock();
         if state.kept.contains_key(&task) {
             return true;
         }
-        let jobs = &mut state.jobs;
-        if let Some(job) = jobs.iter_mut().flatten().find(|job| job.task == task) {
-            job.kept = true;
-            state.kept.insert(task, None);
+        if state.calls.contains_key(&task) {
+            return false;
+        }
+        // From here on it is kept, whenever it comes.
+        state.kept.insert(task, None);
+        if state.move_to_kept(task) {
             return true;
         }
-        let Some(at) = state.ready.iter().position(|arrived| arrived.task == task) else {
-            return false;
-        };
-        let arrived = state.ready.remove(at);
-        state.kept_arrived += 1;
-        state.kept.insert(task, arrived);
-        true
+        drop(state);
+        let until = monotonic_ns() + ON_ITS_WAY_NS;
+        loop {
+            if shared.queues.iter().any(|queue| queue.find(task).is_some()) {
+                return true;
+            }
+            // It is no task, or over: then its outcome is here or on its way.
+            let on_its_way = is_delivering(shared) && monotonic_ns() < until;
+            let mut state = self.lock();
+            match state.kept.get(&task) {
+                Some(None) if on_its_way => {}
+                Some(None) => {
+                    state.kept.remove(&task);
+                    return false;
+                }
+                // It has come, perhaps been received by another thread that asks for it.
+                _ => return true,
+            }
+            drop(state);
+            std::thread::yield_now();
+        }
     }
 
     fn pop(&self) -> Option<Arrived> {
@@ -230,12 +228,43 @@ impl Inbox {
         arrived
     }
 
+    /// Hands the outcome to its call's function, if that named one; else returns it.
+    fn unless_called(&self, mut arrived: Arrived) -> Option<Arrived> {
+        let Some((function, user_data)) = arrived.complete() else { return Some(arrived) };
+        self.lock().called -= 1;
+        // SAFETY: the call named a function of this type for its outcome; nothing is locked.
+        turns::aside(|| unsafe { function(arrived.lend(), user_data) });
+        None
+    }
+
+    /// Hands those outcomes that have come to the functions of their calls. False if there is none.
+    pub(super) fn call_functions(&self) -> bool {
+        let mut state = self.lock();
+        if state.called == 0 {
+            return false;
+        }
+        let (mut called, mut others) = (Vec::new(), VecDeque::new());
+        for mut arrived in state.ready.drain(..) {
+            match arrived.complete() {
+                Some(_) => called.push(arrived),
+                None => others.push_back(arrived),
+            }
+        }
+        state.ready = others;
+        self.note_received(&mut state);
+        drop(state);
+        called.into_iter().for_each(|arrived| drop(self.unless_called(arrived)));
+        true
+    }
+
     /// Takes up to `room` outcomes more.
-    pub(super) fn pop_many(&self, room: usize, into: &mut Vec<Arrived>) {
+    pub(super) fn pop_many(&self, room: usize) -> Vec<Arrived> {
         let mut state = self.lock();
         let count = room.min(state.ready.len());
-        into.extend(state.ready.drain(..count));
+        let taken: Vec<_> = state.ready.drain(..count).collect();
         self.note_received(&mut state);
+        drop(state);
+        taken.into_iter().filter_map(|arrived| self.unless_called(arrived)).collect()
     }
 
     /// The pool's descriptor is given out: from here on it has to tell the truth.
@@ -271,11 +300,35 @@ impl Inbox {
         result
     }
 
-    /// Takes an outcome without waiting.
-    pub(super) fn peek(&self, shared: &Arc<Shared>) -> Option<Arrived> {
-        if let Some(arrived) = self.pop() {
-            return Some(arrived);
+    /// Takes an outcome that is here and goes to no function, if that needs nothing else.
+    #[inline]
+    pub(super) fn take_first(&self) -> Option<Arrived> {
+        let mut state = self.lock();
+        if state.called > 0 {
+            return None;
         }
+        let arrived = state.ready.pop_front();
+        self.note_received(&mut state);
+        arrived
+    }
+
+    /// Takes an outcome without waiting; hands others to the functions of their calls.
+    #[inline]
+    pub(super) fn try_wait(&self, shared: &Arc<Shared>) -> Option<Arrived> {
+        loop {
+            let arrived = match self.pop() {
+                Some(arrived) => arrived,
+                None => self.look(shared)?,
+            };
+            if let Some(arrived) = self.unless_called(arrived) {
+                return Some(arrived);
+            }
+        }
+    }
+
+    /// Takes an outcome that is still in the lanes.
+    fn look(&self, shared: &Arc<Shared>) -> Option<Arrived> {
+        self.note_receiver(&mut self.lock());
         let before = LOOKING.replace(Looking::ForAny);
         let arrived = self.peek_lanes(shared);
         LOOKING.set(before);
@@ -324,20 +377,38 @@ impl Inbox {
         })
     }
 
-    /// Waits for any outcome that was not asked for by ticket.
+    /// Waits for any outcome that was not asked for by ticket and goes to no function.
+    #[inline]
     pub(super) fn wait(&self, shared: &Arc<Shared>, timeout_ms: u64) -> Result<Arrived, Failure> {
-        if let Some(arrived) = self.peek(shared) {
-            return Ok(arrived);
+        match self.try_wait(shared) {
+            Some(arrived) => Ok(arrived),
+            None => self.wait_until(shared, deadline(timeout_ms)),
         }
-        let found = self.wait_for(shared, Looking::ForAny, deadline(timeout_ms), |inbox| {
-            if let Some(arrived) = inbox.pop() {
-                return Some(Ok(arrived));
+    }
+
+    fn wait_until(
+        &self,
+        shared: &Arc<Shared>,
+        deadline: Option<Instant>,
+    ) -> Result<Arrived, Failure> {
+        loop {
+            let found = self.wait_for(shared, Looking::ForAny, deadline, |inbox| {
+                if let Some(arrived) = inbox.pop() {
+                    return Some(Ok(arrived));
+                }
+                let over = shared.stage() != Stage::Open && is_idle(shared);
+                over.then(|| inbox.pop().ok_or_else(no_more))
+            });
+            match found {
+                Ok(arrived) => {
+                    if let Some(arrived) = self.unless_called(arrived) {
+                        return Ok(arrived);
+                    }
+                }
+                // The look that leaves the descriptor unreadable: the wait itself does not.
+                Err(failure) => return self.try_wait(shared).ok_or(failure),
             }
-            let over = shared.stage() != Stage::Open && inbox.lock().is_idle();
-            over.then(|| inbox.pop().ok_or_else(no_more))
-        });
-        // The look that leaves the descriptor unreadable: the wait itself does not.
-        found.or_else(|failure| self.peek(shared).ok_or(failure))
+        }
     }
 
     /// Waits for the outcome of task `task`.
@@ -347,27 +418,26 @@ impl Inbox {
         task: u64,
         timeout_ms: u64,
     ) -> Result<Arrived, Failure> {
-        if !self.keep(task) {
+        if !self.keep(shared, task) {
             let text = format!("no task has the ticket {task}, or its outcome was received");
             return Err(Failure::new(AIOPOOL_ERR_UNKNOWN, text));
         }
         self.wait_for(shared, Looking::ForOther, deadline(timeout_ms), |inbox| {
             let mut state = inbox.lock();
-            let found = match state.kept.get_mut(&task) {
+            match state.kept.get_mut(&task) {
                 Some(None) => None,
                 Some(arrived) => {
                     let arrived = arrived.take();
                     state.kept.remove(&task);
                     state.kept_arrived -= 1;
+                    inbox.note_received(&mut state);
                     arrived.map(Ok)
                 }
                 None => Some(Err(Failure::new(
                     AIOPOOL_ERR_UNKNOWN,
                     format!("the outcome of ticket {task} was received by another thread"),
                 ))),
-            };
-            inbox.note_received(&mut state);
-            found
+            }
         })
     }
 }
@@ -377,46 +447,40 @@ fn no_more() -> Failure {
     Failure::new(AIOPOOL_ERR_CLOSED, text)
 }
 
+/// Returns whether outcomes are on their way here, of tasks that are not pending any more.
+fn is_delivering(shared: &Shared) -> bool {
+    shared.queues.iter().any(|queue| queue.is_delivering())
+}
+
+/// Returns whether every task is over and its outcome where it is received.
+pub(super) fn is_idle(shared: &Shared) -> bool {
+    // In this order: an outcome is on its way before its task is not pending any more.
+    shared.pending() == 0 && !is_delivering(shared)
+}
+
 impl Receiver for Inbox {
-    fn deliver(&self, token: u64, outcome: Outcome) -> bool {
+    fn deliver(&self, user_data: u64, outcome: Outcome) -> bool {
+        // Tasks have numbers from 1 on; the engine delivers with them.
+        self.deliver_all(&[0], &mut vec![(user_data, outcome)]) > 0
+    }
+
+    fn deliver_all(&self, tasks: &[u64], outcomes: &mut Vec<(u64, Outcome)>) -> usize {
+        let mut for_any = false;
         let mut state = self.lock();
-        let Some(Job { task, user_data, kept }) = state.take_job(token) else { return false };
-        let arrived = Arrived { task, user_data, outcome };
-        if kept {
-            state.kept_arrived += 1;
-            state.kept.insert(task, Some(arrived));
-        } else {
-            state.ready.push_back(arrived);
+        for (&task, (user_data, outcome)) in tasks.iter().zip(outcomes.drain(..)) {
+            for_any |= state.arrive(task, user_data, outcome, self.generation);
         }
+        self.unreceived.store(state.unreceived(), Ordering::Relaxed);
         drop(state);
         let others = match LOOKING.get() {
             Looking::No => self.is_watched(),
             Looking::ForAny => false,
-            Looking::ForOther => !kept && self.polled.load(Ordering::SeqCst),
+            Looking::ForOther => for_any && self.polled.load(Ordering::SeqCst),
         };
         if others {
             self.ring();
         }
         // Who polls or waits here arms the doorbell for itself.
-        false
-    }
-}
-
-/// Spreads the running numbers of tasks over a table.
-#[derive(Default)]
-pub(super) struct NumberHasher(u64);
-
-impl Hasher for NumberHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.write_u64(self.0 << 8 | u64::from(byte)));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // The golden ratio's bits: neighbours land far apart, in the upper bits, too.
-        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        0
     }
 }

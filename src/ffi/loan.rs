@@ -8,10 +8,11 @@
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
+use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::boundary::Failure;
+use super::handle::of_handle;
 use super::inbox::Inbox;
 use super::pointer::out;
 use super::pool::{aiopool_pool, pool_of};
@@ -48,9 +49,7 @@ impl aiopool_loan {
 
     /// Takes the block out: the loan is over.
     pub(super) fn take(&'static self) -> Result<Block, Failure> {
-        let Borrowed { inbox, block, .. } = self.disown(|_| Ok(()))?;
-        inbox.lent.fetch_sub(1, Ordering::Relaxed);
-        Ok(block)
+        Ok(self.disown(|_| Ok(()))?.block)
     }
 }
 
@@ -58,12 +57,12 @@ ffi_fn! {
     /// Borrows `len` bytes from the pool's memory for inputs; their initial content is undefined.
     ///
     /// `data_out` is valid until the loan is submitted, as `loan` of an `aiopool_call`, or given
-    /// back with `aiopool_loan_return`; one of them must happen before the pool can be freed.
+    /// back with `aiopool_loan_return`, also when the pool is freed meanwhile.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` if `len` is 0; `AIOPOOL_ERR_TOO_LARGE`;
     /// `AIOPOOL_ERR_FULL` if other inputs take the memory now; `AIOPOOL_ERR_SYSTEM`.
     fn aiopool_pool_loan(
-        pool: Option<&aiopool_pool>,
+        pool: Option<NonNull<aiopool_pool>>,
         len: usize,
         data_out: Option<&mut MaybeUninit<*mut c_void>>,
         loan_out: Option<&mut MaybeUninit<*mut aiopool_loan>>,
@@ -80,7 +79,6 @@ ffi_fn! {
         }
         let inbox = Arc::clone(&pool.inbox);
         let (block, data) = inbox.common.inputs.loan(len)?;
-        inbox.lent.fetch_add(1, Ordering::Relaxed);
         data_out.write(data.cast());
         loan_out.write(aiopool_loan::own(Borrowed { inbox, block, len }));
         Ok(())
@@ -92,8 +90,8 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_HANDLE` if it was submitted or given back before;
     /// `AIOPOOL_ERR_FORKED` in a forked child.
-    fn aiopool_loan_return(loan: Option<&'static aiopool_loan>) -> aiopool_status {
-        let Some(loan) = loan else { return Ok(()) };
+    fn aiopool_loan_return(loan: Option<NonNull<aiopool_loan>>) -> aiopool_status {
+        let Some(loan) = of_handle(loan) else { return Ok(()) };
         let inbox = loan.enter()?.as_ref().map(|loan| Arc::clone(&loan.inbox));
         let inbox = inbox.ok_or_else(aiopool_loan::gone)?;
         let block = loan.take()?;

@@ -19,6 +19,8 @@ mod boundary;
 #[macro_use]
 mod handle;
 mod aligned;
+mod arrivals;
+mod by_task;
 mod entry;
 mod inbox;
 mod library;
@@ -49,9 +51,11 @@ mod pool;
 
 mod loan;
 
-mod submit;
-
 mod outcome;
+
+mod call;
+
+mod submit;
 
 mod wait;
 
@@ -64,6 +68,7 @@ mod stats;
 
 mod log;
 
+pub use call::*;
 pub use exception::*;
 pub use function::*;
 pub use init::*;

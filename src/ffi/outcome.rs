@@ -1,93 +1,279 @@
 //! Outcomes.
 //!
-//! Peek and wait lend an outcome until `aiopool_outcome_release`. Until then everything that the
-//! accessors point to is valid. No accessor fails; each documents what it returns for NULL or a
-//! released outcome. A forked child can read the outcomes that were lent to its parent; of one that
-//! another thread was using at the fork, it may get what is returned for a released one.
+//! The calls that receive lend an outcome until `aiopool_outcome_release`. Until then everything
+//! that the accessors point to is valid, also when the pool is freed. No accessor fails; each
+//! documents what it returns for NULL or a released outcome.
 //!
 //! Thread rule: any thread, one at a time for one outcome.
 
+use std::cell::{RefCell, UnsafeCell};
+use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_char, c_void};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::aligned::{ALIGNMENT, Aligned, Few};
-use super::inbox::{Arrived, Inbox};
+use super::boundary::Failure;
+use super::handle::{Cells, check_process, of_handle};
 use super::status::*;
-use crate::task::{Payload, TaskError};
+use crate::sys::forked;
+use crate::task::{Outcome, Payload, TaskError};
 
-/// The task function returned 0.
-pub const AIOPOOL_OUTCOME_OK: i32 = 0;
-/// The task function returned an error, or the task could not be run; see `aiopool_outcome_error`.
-pub const AIOPOOL_OUTCOME_ERR: i32 = 1;
-/// User code in Rust panicked.
-pub const AIOPOOL_OUTCOME_PANICKED: i32 = 2;
-/// The task was cancelled.
-pub const AIOPOOL_OUTCOME_CANCELLED: i32 = 3;
-/// The task did not end, or did not start, in the time it was given.
-pub const AIOPOOL_OUTCOME_TIMED_OUT: i32 = 4;
-/// The worker that ran the task died.
-pub const AIOPOOL_OUTCOME_WORKER_LOST: i32 = 5;
-/// The pool ended before the task did.
-pub const AIOPOOL_OUTCOME_POOL_CLOSED: i32 = 6;
-
-handle! {
-    /// What a task ended with.
-    pub struct aiopool_outcome(LentOutcome) in OUTCOMES, gone: "this outcome was released";
+c_enum! {
+    /// How a task ended.
+    pub enum aiopool_kind: i32 {
+        /// There is no outcome: the handle is NULL or was released.
+        AIOPOOL_OUTCOME_NONE = -1,
+        /// The task function returned 0.
+        AIOPOOL_OUTCOME_OK = 0,
+        /// The task function returned an error, or the task could not be run; see
+        /// `aiopool_outcome_error`.
+        AIOPOOL_OUTCOME_ERR = 1,
+        /// User code in Rust panicked.
+        AIOPOOL_OUTCOME_PANICKED = 2,
+        /// The task was cancelled.
+        AIOPOOL_OUTCOME_CANCELLED = 3,
+        /// The task did not end, or did not start, in the time it was given.
+        AIOPOOL_OUTCOME_TIMED_OUT = 4,
+        /// The worker that ran the task died.
+        AIOPOOL_OUTCOME_WORKER_LOST = 5,
+        /// The pool ended before the task did.
+        AIOPOOL_OUTCOME_POOL_CLOSED = 6,
+    }
 }
 
-/// An outcome in the caller's hands.
+/// Called with the outcome of a call that named it, and with the call's `user_data`, by the thread
+/// that receives: inside of `aiopool_pool_try_wait`, `aiopool_pool_wait`, `aiopool_pool_wait_many`
+/// or `aiopool_pool_wait_idle`. It releases the outcome, then or later, and may use the pool.
+pub type aiopool_complete_fn =
+    Option<unsafe extern "C" fn(outcome: *mut aiopool_outcome, user_data: u64)>;
+
+/// What `aiopool_complete_fn` is where it is not NULL.
+pub(super) type CompleteFn = unsafe extern "C" fn(*mut aiopool_outcome, u64);
+
+/// What a task ended with.
 #[derive(Debug)]
-pub struct LentOutcome {
-    inbox: Arc<Inbox>,
-    arrived: Arrived,
-    data: Data,
+pub struct aiopool_outcome {
+    /// [`EMPTY`], [`ARRIVED`] or [`LENT`].
+    state: AtomicU32,
+    content: UnsafeCell<MaybeUninit<Content>>,
+}
+
+/// The handle was released.
+const EMPTY: u32 = 0;
+/// The outcome waits to be received.
+const ARRIVED: u32 = 1;
+/// The caller has the handle.
+const LENT: u32 = 2;
+
+static OUTCOMES: Cells<aiopool_outcome> = Cells::new();
+
+// SAFETY: the content is reached by one thread at a time: the one that delivers or receives it, and
+// then the caller's, by the rule of this section.
+unsafe impl Sync for aiopool_outcome {}
+
+impl Default for aiopool_outcome {
+    fn default() -> Self {
+        let content = UnsafeCell::new(MaybeUninit::uninit());
+        Self { state: AtomicU32::new(EMPTY), content }
+    }
+}
+
+/// What is behind a handle.
+#[derive(Debug)]
+struct Content {
+    /// Few bytes, where C may cast them to any type: what a payload has in itself moves with it.
+    few: Few,
+    outcome: Outcome,
+    task: u64,
+    user_data: u64,
+    complete: Option<CompleteFn>,
+    /// The process that has it, by `forked::generation`.
+    generation: u32,
+    /// Where the payload is, when it is lent.
+    data: *const u8,
+    len: usize,
+    /// The payload once more: the allocator of a program in Rust may align bytes to less than C
+    /// wants.
+    copy: Option<Aligned>,
     /// The text of an error.
     text: Option<CString>,
 }
 
-/// Where the bytes of an output are.
+/// An outcome that has come and waits to be received.
 #[derive(Debug)]
-enum Data {
-    /// Where the payload has them, or there are none.
-    Payload,
-    /// Here: what a payload has in itself moves with it, and lies where it likes.
-    Few(Few),
-    /// In a copy: the allocator of a program in Rust may align bytes to less than C wants.
-    Copy(Aligned),
-}
+pub(super) struct Arrived(&'static aiopool_outcome);
 
-impl Data {
-    fn of(payload: &Payload) -> Self {
-        if let Some(bytes) = payload.in_itself() {
-            return Few::copy_of(bytes)
-                .map_or_else(|| Self::Copy(Aligned::copy_of(bytes)), Self::Few);
+/// Empty handles, for the outcomes of one pool.
+#[derive(Debug, Default)]
+pub(super) struct Spare(Vec<&'static aiopool_outcome>);
+
+/// As many are taken from those of all pools at once.
+const REFILL: usize = 32;
+
+impl Arrived {
+    /// Puts the `outcome` of `task` into a handle.
+    #[inline(always)] // once a task: as a call, `outcome` is moved through memory
+    pub(super) fn new(
+        spare: &mut Spare,
+        (task, user_data): (u64, u64),
+        outcome: Outcome,
+        complete: Option<CompleteFn>,
+        generation: u32,
+    ) -> Self {
+        let cell = spare.0.pop().unwrap_or_else(|| spare.refill());
+        let few = Few([0; Few::MOST]);
+        let (data, len, copy, text) = (std::ptr::null(), 0, None, None);
+        let content =
+            Content { few, outcome, task, user_data, complete, generation, data, len, copy, text };
+        // SAFETY: the cell is empty and this thread's alone.
+        unsafe { (*cell.content.get()).write(content) };
+        cell.state.store(ARRIVED, Ordering::Relaxed);
+        Self(cell)
+    }
+
+    #[inline]
+    fn content(&mut self) -> &mut Content {
+        // SAFETY: full, and the caller's alone until it is lent.
+        unsafe { (*self.0.content.get()).assume_init_mut() }
+    }
+
+    /// Returns the number of its task.
+    pub(super) fn task(&self) -> u64 {
+        // SAFETY: as for `content`.
+        unsafe { (*self.0.content.get()).assume_init_ref() }.task
+    }
+
+    /// Returns the function that its call named, and what it is called with.
+    #[inline]
+    pub(super) fn complete(&mut self) -> Option<(CompleteFn, u64)> {
+        let content = self.content();
+        Some((content.complete?, content.user_data))
+    }
+
+    /// Lends it to the caller.
+    #[inline]
+    pub(super) fn lend(mut self) -> *mut aiopool_outcome {
+        let content = self.content();
+        match &content.outcome.result {
+            Ok(payload) => {
+                let (data, len) = payload.address();
+                (content.data, content.len) = (data, len);
+                if let Payload::Word { bytes, .. } = payload {
+                    content.few.0[..size_of_val(&bytes.0)].copy_from_slice(&bytes.0);
+                    content.data = content.few.0.as_ptr();
+                } else if let Payload::Inline { bytes, .. } = payload {
+                    content.few.0[..size_of_val(bytes)].copy_from_slice(bytes);
+                    content.data = content.few.0.as_ptr();
+                } else if !data.addr().is_multiple_of(ALIGNMENT) {
+                    let copy = content.copy.insert(Aligned::copy_of(&payload.bytes()));
+                    content.data = copy.as_ptr();
+                }
+            }
+            Err(error) => {
+                let text = error.to_string().replace('\0', " ");
+                content.text = Some(CString::new(text).unwrap_or_default());
+            }
         }
-        if payload.address().0.addr().is_multiple_of(ALIGNMENT) {
-            return Self::Payload;
-        }
-        Self::Copy(Aligned::copy_of(&payload.bytes()))
+        let cell = self.0;
+        std::mem::forget(self);
+        // Release: pairs with the Acquire of `get`, where C hands the handle to another thread.
+        cell.state.store(LENT, Ordering::Release);
+        std::ptr::from_ref(cell).cast_mut()
     }
 }
 
-/// Lends an outcome to the caller.
-pub(super) fn lend(inbox: &Arc<Inbox>, arrived: Arrived) -> *mut aiopool_outcome {
-    inbox.lent.fetch_add(1, Ordering::Relaxed);
-    let (data, text) = match &arrived.outcome.result {
-        Ok(payload) => (Data::of(payload), None),
-        Err(error) => {
-            let text = error.to_string().replace('\0', " ");
-            (Data::Payload, Some(CString::new(text).unwrap_or_default()))
+impl Drop for Arrived {
+    fn drop(&mut self) {
+        empty(self.0);
+    }
+}
+
+impl Spare {
+    #[cold]
+    fn refill(&mut self) -> &'static aiopool_outcome {
+        OUTCOMES.take_many(REFILL, &mut self.0);
+        self.0.pop().unwrap_or_else(|| Box::leak(Box::default()))
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(|cell| OUTCOMES.give_back(cell));
+    }
+}
+
+/// Released handles of one thread, oldest first: they go to all threads' together.
+#[derive(Debug)]
+struct Released(VecDeque<&'static aiopool_outcome>);
+
+/// As many are kept before they go.
+const BATCH: usize = 128;
+
+impl Released {
+    #[inline]
+    fn add(&mut self, cell: &'static aiopool_outcome) {
+        self.0.push_back(cell);
+        if self.0.len() >= BATCH {
+            OUTCOMES.give_back_all(&mut self.0);
         }
-    };
-    aiopool_outcome::own(LentOutcome { inbox: Arc::clone(inbox), arrived, data, text })
+    }
 }
 
-fn get<T>(outcome: Option<&aiopool_outcome>, f: impl FnOnce(&LentOutcome) -> T) -> Option<T> {
-    outcome.and_then(|cell| cell.look()?.as_ref().map(f))
+impl Drop for Released {
+    fn drop(&mut self) {
+        OUTCOMES.give_back_all(&mut self.0);
+    }
 }
 
-fn kind(error: &TaskError) -> i32 {
+thread_local! {
+    static RELEASED: RefCell<Released> = const { RefCell::new(Released(VecDeque::new())) };
+}
+
+/// Drops the content of a cell that is full and the caller's alone.
+#[inline]
+fn empty(cell: &'static aiopool_outcome) {
+    cell.state.store(EMPTY, Ordering::Relaxed);
+    // SAFETY: the caller says so; the handle is dead from here on.
+    unsafe { (*cell.content.get()).assume_init_drop() };
+    // A thread that is ending has no list any more.
+    if RELEASED.try_with(|released| released.borrow_mut().add(cell)).is_err() {
+        OUTCOMES.give_back(cell);
+    }
+}
+
+/// Ends a handle that may be released; false if another thread has just done that.
+#[inline]
+fn release(cell: &'static aiopool_outcome) -> bool {
+    // Acquire: as in `get`. Of two threads that release it, one does.
+    let released = cell.state.compare_exchange(LENT, EMPTY, Ordering::Acquire, Ordering::Relaxed);
+    if released.is_ok() {
+        empty(cell);
+    }
+    released.is_ok()
+}
+
+/// Returns what a handle has that is not released.
+#[inline]
+fn get(outcome: Option<&aiopool_outcome>) -> Option<&Content> {
+    let cell = outcome?;
+    // Acquire: pairs with the Release of `lend`.
+    if cell.state.load(Ordering::Acquire) != LENT {
+        return None;
+    }
+    // SAFETY: full, and by the rule of this section no other thread releases it meanwhile.
+    Some(unsafe { (*cell.content.get()).assume_init_ref() })
+}
+
+impl Content {
+    #[inline]
+    fn kind(&self) -> aiopool_kind {
+        self.outcome.result.as_ref().err().map_or(AIOPOOL_OUTCOME_OK, kind)
+    }
+}
+
+fn kind(error: &TaskError) -> aiopool_kind {
     match error {
         TaskError::Panicked(_) => AIOPOOL_OUTCOME_PANICKED,
         TaskError::Cancelled => AIOPOOL_OUTCOME_CANCELLED,
@@ -99,21 +285,26 @@ fn kind(error: &TaskError) -> i32 {
 }
 
 ffi_fn! {
-    /// Returns how the task ended: `AIOPOOL_OUTCOME_*`; `AIOPOOL_ERR_HANDLE` for no outcome.
-    fn aiopool_outcome_status(outcome: Option<&aiopool_outcome>) -> i32 = AIOPOOL_ERR_PANIC => {
-        get(outcome, |lent| lent.arrived.outcome.result.as_ref().err().map_or(AIOPOOL_OUTCOME_OK, kind))
-            .unwrap_or(AIOPOOL_ERR_HANDLE)
+    /// Returns how the task ended: `AIOPOOL_OUTCOME_*`; `AIOPOOL_OUTCOME_NONE` for no outcome.
+    fn aiopool_outcome_kind(outcome: Option<&aiopool_outcome>) -> aiopool_kind = AIOPOOL_OUTCOME_NONE => {
+        get(outcome).map_or(AIOPOOL_OUTCOME_NONE, Content::kind)
+    }
+}
+
+ffi_fn! {
+    /// Deprecated: the name of `aiopool_outcome_kind` when four things were called a status.
+    fn aiopool_outcome_status(outcome: Option<&aiopool_outcome>) -> aiopool_kind = AIOPOOL_OUTCOME_NONE => {
+        get(outcome).map_or(AIOPOOL_OUTCOME_NONE, Content::kind)
     }
 }
 
 ffi_fn! {
     /// Returns the number that a C task function returned; 0 if it succeeded, or if there is none.
     fn aiopool_outcome_code(outcome: Option<&aiopool_outcome>) -> i32 = 0 => {
-        get(outcome, |lent| match &lent.arrived.outcome.result {
-            Err(TaskError::Failed(failure)) => failure.code().unwrap_or(0),
+        match get(outcome).map(|lent| &lent.outcome.result) {
+            Some(Err(TaskError::Failed(failure))) => failure.code().unwrap_or(0),
             _ => 0,
-        })
-        .unwrap_or(0)
+        }
     }
 }
 
@@ -123,7 +314,7 @@ ffi_fn! {
     /// `AIOPOOL_ERR_OUTPUT_SPACE`, `AIOPOOL_ERR_CORRUPT` or `AIOPOOL_ERR_INVALID` (a value that
     /// cannot be encoded or decoded); else `AIOPOOL_OK`, and `AIOPOOL_ERR_HANDLE` for no outcome.
     fn aiopool_outcome_error(outcome: Option<&aiopool_outcome>) -> aiopool_status = AIOPOOL_ERR_PANIC => {
-        get(outcome, |lent| match &lent.arrived.outcome.result {
+        get(outcome).map_or(AIOPOOL_ERR_HANDLE, |lent| match &lent.outcome.result {
             Err(TaskError::Failed(_)) => AIOPOOL_ERR_TASK,
             Err(TaskError::Refused(_)) => AIOPOOL_ERR_UNKNOWN,
             Err(TaskError::OutputSpace(_)) => AIOPOOL_ERR_OUTPUT_SPACE,
@@ -131,7 +322,6 @@ ffi_fn! {
             Err(TaskError::Value(_)) => AIOPOOL_ERR_INVALID,
             _ => AIOPOOL_OK,
         })
-        .unwrap_or(AIOPOOL_ERR_HANDLE)
     }
 }
 
@@ -139,25 +329,14 @@ ffi_fn! {
     /// Returns the payload: `aiopool_outcome_len` bytes at a multiple of 16; never NULL for an
     /// outcome that is `OK`.
     fn aiopool_outcome_data(outcome: Option<&aiopool_outcome>) -> *const c_void = std::ptr::null() => {
-        get(outcome, |lent| match &lent.arrived.outcome.result {
-            Err(_) => std::ptr::null(),
-            Ok(payload) => match &lent.data {
-                Data::Payload => payload.address().0.cast(),
-                Data::Few(few) => few.0.as_ptr().cast(),
-                Data::Copy(copy) => copy.as_ptr().cast(),
-            },
-        })
-        .unwrap_or(std::ptr::null())
+        get(outcome).map_or(std::ptr::null(), |lent| lent.data.cast())
     }
 }
 
 ffi_fn! {
     /// Returns the length of the payload in bytes; 0 for an outcome that is not `OK`.
     fn aiopool_outcome_len(outcome: Option<&aiopool_outcome>) -> usize = 0 => {
-        get(outcome, |lent| {
-            lent.arrived.outcome.result.as_ref().map_or(0, |payload| payload.address().1)
-        })
-        .unwrap_or(0)
+        get(outcome).map_or(0, |lent| lent.len)
     }
 }
 
@@ -165,28 +344,28 @@ ffi_fn! {
     /// Returns the text of the error, earlier attempts included; empty for an outcome that is `OK`;
     /// never NULL.
     fn aiopool_outcome_text(outcome: Option<&aiopool_outcome>) -> *const c_char = c"".as_ptr() => {
-        get(outcome, |lent| lent.text.as_deref().map(CStr::as_ptr)).flatten().unwrap_or(c"".as_ptr())
+        get(outcome).and_then(|lent| lent.text.as_deref().map(CStr::as_ptr)).unwrap_or(c"".as_ptr())
     }
 }
 
 ffi_fn! {
     /// Returns the ticket of the task; 0 for no outcome.
     fn aiopool_outcome_ticket(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {
-        get(outcome, |lent| lent.arrived.task).unwrap_or(0)
+        get(outcome).map_or(0, |lent| lent.task)
     }
 }
 
 ffi_fn! {
     /// Returns the `user_data` of the call; 0 for no outcome.
     fn aiopool_outcome_user_data(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {
-        get(outcome, |lent| lent.arrived.user_data).unwrap_or(0)
+        get(outcome).map_or(0, |lent| lent.user_data)
     }
 }
 
 ffi_fn! {
     /// Returns the number of attempts made; 0 for no outcome.
     fn aiopool_outcome_attempts(outcome: Option<&aiopool_outcome>) -> u32 = 0 => {
-        get(outcome, |lent| lent.arrived.outcome.attempts).unwrap_or(0)
+        get(outcome).map_or(0, |lent| lent.outcome.attempts)
     }
 }
 
@@ -194,14 +373,14 @@ ffi_fn! {
     /// Returns the nanoseconds from the submission to the start of the last attempt; 0 if that
     /// attempt did not end.
     fn aiopool_outcome_waited_ns(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {
-        get(outcome, |lent| lent.arrived.outcome.waited_ns).unwrap_or(0)
+        get(outcome).map_or(0, |lent| lent.outcome.waited_ns)
     }
 }
 
 ffi_fn! {
     /// Returns the nanoseconds that the last attempt ran; 0 if it did not end.
     fn aiopool_outcome_ran_ns(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {
-        get(outcome, |lent| lent.arrived.outcome.ran_ns).unwrap_or(0)
+        get(outcome).map_or(0, |lent| lent.outcome.ran_ns)
     }
 }
 
@@ -211,12 +390,20 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_HANDLE` if it was released before; `AIOPOOL_ERR_FORKED`
     /// in a forked child, whose copy ends with the child.
-    fn aiopool_outcome_release(outcome: Option<&'static aiopool_outcome>) -> aiopool_status {
-        let Some(cell) = outcome else { return Ok(()) };
-        // Dropped where it is: it is long, and moving it costs more than all else here.
-        cell.end(|lent| {
-            lent.inbox.lent.fetch_sub(1, Ordering::Relaxed);
-            Ok(())
-        })
+    fn aiopool_outcome_release(outcome: Option<NonNull<aiopool_outcome>>) -> aiopool_status = at_once {
+        let cell = of_handle(outcome)?;
+        let content = get(Some(cell))?;
+        // Memory that was lent may be given back to the system here.
+        if matches!(content.outcome.result, Ok(Payload::Lent(_)))
+            || content.generation != forked::generation()
+        {
+            return None;
+        }
+        release(cell).then_some(())
+    } waits => {
+        let Some(cell) = of_handle(outcome) else { return Ok(()) };
+        let gone = || Failure::new(AIOPOOL_ERR_HANDLE, "this outcome was released");
+        check_process(get(Some(cell)).ok_or_else(gone)?.generation)?;
+        if release(cell) { Ok(()) } else { Err(gone()) }
     }
 }

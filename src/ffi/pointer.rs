@@ -102,3 +102,25 @@ pub(super) unsafe fn sized<T: Sized32>(pointer: *const T) -> Result<T, Failure> 
     }
     Ok(ours)
 }
+
+/// Returns the caller's struct where it is of our size, else a copy of ours in `room`.
+///
+/// # Safety
+///
+/// As [`sized`]; it stays as it is for as long as what is returned.
+#[inline]
+pub(super) unsafe fn sized_in_place<T: Sized32>(
+    pointer: *const T,
+    room: &mut MaybeUninit<T>,
+) -> Result<&T, Failure> {
+    if !pointer.is_null() && pointer.is_aligned() {
+        // SAFETY: every version begins with the size.
+        let size = unsafe { pointer.cast::<u32>().read() } as usize;
+        if size == size_of::<T>() {
+            // SAFETY: the caller vouches that as many bytes can be read.
+            return Ok(unsafe { &*pointer });
+        }
+    }
+    // SAFETY: passed on.
+    Ok(room.write(unsafe { sized(pointer) }?))
+}

@@ -8,15 +8,15 @@
 //! `AIOPOOL_ERR_FORKED`, in a task function `AIOPOOL_ERR_IN_WORKER`; a freed handle is
 //! `AIOPOOL_ERR_HANDLE`.
 
-use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use super::boundary::Failure;
-use super::inbox::Inbox;
+use super::handle::{Cells, Held, Use, of_handle};
+use super::inbox::{Inbox, is_idle};
 use super::options::{AIOPOOL_START_FORK, aiopool_pool_options};
 use super::pointer::{Sized32, out, sized};
 use super::status::*;
@@ -24,30 +24,56 @@ use super::turns::deadline;
 use super::{entry, init, registry};
 use crate::error::Error;
 use crate::pool::{Pool, PoolBuilder};
+use crate::queue::Receiver;
 use crate::supervisor::{Shared, Stage};
 use crate::sync::lock;
 
-handle! {
-    /// A pool of worker processes.
-    pub struct aiopool_pool(Arc<HostPool>) in POOLS, gone: "this pool was freed";
+/// A pool of worker processes.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct aiopool_pool(Held<HostPool>);
+
+static POOLS: Cells<aiopool_pool> = Cells::new();
+
+impl Default for aiopool_pool {
+    fn default() -> Self {
+        Self(Held::new(|cell| {
+            // SAFETY: a cell of this kind is what a handle is, and nothing else.
+            POOLS.give_back(unsafe { &*std::ptr::from_ref(cell).cast::<Self>() });
+        }))
+    }
 }
 
 /// What a pool handle stands for.
-#[derive(Debug)]
 pub struct HostPool {
     pool: Pool,
     pub(super) inbox: Arc<Inbox>,
-    /// Workers are forks of this process: they have its functions.
-    forked: bool,
+    /// The same, as the engine knows it.
+    pub(super) receiver: Arc<dyn Receiver>,
+    /// The snapshot whose functions the workers have; none if they are not forks of this process.
+    snapshot: Option<u32>,
+    /// No scheduler wants to choose a queue.
+    pub(super) no_choice: bool,
     /// The pool's numbers of functions, by ours.
-    numbers: Mutex<Vec<Option<Numbered>>>,
+    numbers: [OnceLock<Numbered>; AT_ONCE],
+    /// Those of functions with larger numbers.
+    more: Mutex<Vec<Option<Numbered>>>,
 }
+
+/// Functions that a pool finds without a lock: the first that a program registers.
+const AT_ONCE: usize = 64;
 
 /// A task function as a pool knows it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Numbered {
     pub(super) number: u32,
     pub(super) name: &'static str,
+}
+
+impl std::fmt::Debug for HostPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("HostPool").field(&self.pool).finish()
+    }
 }
 
 impl HostPool {
@@ -63,6 +89,7 @@ impl HostPool {
         // SAFETY: the caller vouches for the pointers.
         let builder = adjust(unsafe { options.builder() }?);
         let forked = options.start_method == AIOPOOL_START_FORK;
+        let snapshot = forked.then(init::snapshot);
         if forked && registry::any_registered() && !init::is_done() {
             let text = "functions are registered but aiopool_init() was not called: call it after \
                         registering them and before the first pool";
@@ -74,10 +101,13 @@ impl HostPool {
         shares.map_err(|error| Error::system("watch the pool's doorbell", error))?;
         let limit = shared.plan.capacity as usize * shared.queues.len();
         let inbox = Inbox::new(Arc::clone(&shared.common), limit);
-        Ok(Self { pool, inbox, forked, numbers: Mutex::default() })
+        let receiver = Arc::clone(&inbox) as Arc<dyn Receiver>;
+        let (no_choice, numbers) = (shared.has_no_choice(), [const { OnceLock::new() }; AT_ONCE]);
+        Ok(Self { pool, inbox, receiver, snapshot, no_choice, numbers, more: Mutex::default() })
     }
 
     /// Returns the engine below.
+    #[inline]
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.pool.shared
     }
@@ -93,6 +123,14 @@ impl HostPool {
         self.inbox.ring();
     }
 
+    /// Ends every unfinished task, has the workers leave and waits for their end.
+    pub(super) fn end(&self) -> Result<(), Failure> {
+        self.pool.terminate();
+        self.inbox.ring();
+        // Its worker may be one that no signal reaches: that is no freed pool.
+        Ok(self.pool.wait_gone()?)
+    }
+
     /// Returns what it has counted.
     pub(super) fn stats(&self) -> crate::view::Stats {
         self.pool.stats()
@@ -103,49 +141,39 @@ impl HostPool {
         self.pool.worker_pids()
     }
 
-    /// Whether it can be freed by a handle of which there are `users`; `what` it is to its owner.
-    pub(super) fn check_free(&self, users: usize, what: &str) -> Result<(), Failure> {
-        let lent = self.inbox.lent.load(Ordering::Relaxed);
-        let text = if lent > 0 {
-            format!(
-                "{lent} outcomes or loans of this {what} are not given back: release them first"
-            )
-        } else if users > 1 {
-            format!("another thread is in a call with this {what}: end it first")
-        } else {
-            return Ok(());
-        };
-        Err(Failure::new(AIOPOOL_ERR_BUSY, text))
-    }
-
     /// Returns the pool's number of task function `function`.
+    #[inline]
     pub(super) fn number_of(&self, function: u32) -> Result<Numbered, Failure> {
-        thread_local! {
-            /// The function that this thread submitted last: its pool, its number, the pool's.
-            static LAST: Cell<Option<(usize, u32, Numbered)>> = const { Cell::new(None) };
-        }
-        let id = self.shared().id;
-        if let Some((pool, known, numbered)) = LAST.get()
-            && (pool, known) == (id, function)
+        if let Some(place) = self.numbers.get(function as usize)
+            && let Some(&known) = place.get()
         {
-            return Ok(numbered);
-        }
-        let numbered = self.look_up(function)?;
-        LAST.set(Some((id, function, numbered)));
-        Ok(numbered)
-    }
-
-    fn look_up(&self, function: u32) -> Result<Numbered, Failure> {
-        let mut numbers = lock(&self.numbers);
-        if let Some(&Some(known)) = numbers.get(function as usize) {
             return Ok(known);
         }
-        let (entry, name) = entry::function_entry(function, self.forked)?;
-        let number = self.shared().common.inputs.function(entry, name)?;
-        if numbers.len() <= function as usize {
-            numbers.resize(function as usize + 1, None);
+        self.look_up(function)
+    }
+
+    /// Returns the pool's number of a function that was submitted before.
+    #[inline]
+    pub(super) fn known_number(&self, function: u32) -> Option<u32> {
+        Some(self.numbers.get(function as usize)?.get()?.number)
+    }
+
+    #[cold]
+    fn look_up(&self, function: u32) -> Result<Numbered, Failure> {
+        let mut more = lock(&self.more);
+        if let Some(&Some(known)) = more.get(function as usize) {
+            return Ok(known);
         }
-        Ok(*numbers[function as usize].insert(Numbered { number, name }))
+        let (entry, name) = entry::function_entry(function, self.snapshot)?;
+        let number = self.shared().common.inputs.function(entry, name)?;
+        let numbered = Numbered { number, name };
+        if let Some(place) = self.numbers.get(function as usize) {
+            return Ok(*place.get_or_init(|| numbered));
+        }
+        if more.len() <= function as usize {
+            more.resize(function as usize + 1, None);
+        }
+        Ok(*more[function as usize].insert(numbered))
     }
 }
 
@@ -165,11 +193,36 @@ pub(super) unsafe fn options_or_defaults(
 }
 
 /// Returns the pool that a handle stands for, to be used by this call.
-pub(super) fn pool_of(pool: Option<&aiopool_pool>) -> Result<Arc<HostPool>, Failure> {
-    let cell = pool.ok_or_else(|| Failure::null("pool"))?;
-    init::check_host()?;
-    let pool = cell.enter()?.as_ref().map(Arc::clone);
-    pool.ok_or_else(aiopool_pool::gone)
+#[inline]
+pub(super) fn pool_of(pool: Option<NonNull<aiopool_pool>>) -> Result<Use<HostPool>, Failure> {
+    if let Some(cell) = of_handle(pool) {
+        // A worker, too, is a process that is not the pool's owner.
+        if let Some(pool) = cell.0.enter()
+            && pool.shared().is_owner()
+        {
+            return Ok(pool);
+        }
+    }
+    Err(no_pool(pool))
+}
+
+/// The same for a short way: says nothing of what is wrong.
+#[inline(always)]
+pub(super) fn pool_at_once(pool: Option<NonNull<aiopool_pool>>) -> Option<Use<HostPool>> {
+    of_handle(pool)?.0.enter().filter(|pool| pool.shared().is_owner())
+}
+
+/// Returns why a handle stands for no pool of this process.
+#[cold]
+fn no_pool(pool: Option<NonNull<aiopool_pool>>) -> Failure {
+    let Some(cell) = of_handle(pool) else { return Failure::null("pool") };
+    if let Err(failure) = init::check_host() {
+        return failure;
+    }
+    match cell.0.enter().map(|pool| pool.shared().check_process()) {
+        Some(Err(error)) => error.into(),
+        _ => Failure::new(AIOPOOL_ERR_HANDLE, "this pool was freed"),
+    }
 }
 
 ffi_fn! {
@@ -191,31 +244,29 @@ ffi_fn! {
         let options = unsafe { options_or_defaults(options) }?;
         // SAFETY: the caller vouches for the options' pointers.
         let pool = unsafe { HostPool::start(&options, |builder| builder) }?;
-        pool_out.write(aiopool_pool::own(Arc::new(pool)));
+        let cell = POOLS.take();
+        cell.0.put(pool);
+        pool_out.write(std::ptr::from_ref(cell).cast_mut());
         Ok(())
     }
 }
 
 ffi_fn! {
-    /// Frees a pool: terminates it if it was not, and waits until nothing is left of it.
+    /// Frees a pool: terminates it if it was not, and waits until no worker is left of it.
     ///
     /// Idle workers leave at once and in order: their exit function runs, what they printed
     /// arrives. One that is still busy after `grace_ms` is killed.
     ///
-    /// Outcomes that were not received are dropped with it. NULL is accepted and does nothing.
+    /// It refuses nothing. Outcomes and loans that the caller holds stay valid until they are
+    /// released or given back, outcomes that were not received are dropped, and calls of other
+    /// threads with this pool return as for a terminated one. NULL is accepted and does nothing.
     ///
-    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_BUSY`, and does nothing, while outcomes are not
-    /// released, loans are not given back or another thread is in a call with this pool;
-    /// `AIOPOOL_ERR_TIMEOUT` when a worker lives 10 seconds after it was killed.
-    fn aiopool_pool_free(pool: Option<&'static aiopool_pool>) -> aiopool_status {
-        let Some(cell) = pool else { return Ok(()) };
-        init::check_host()?;
-        let pool = cell.disown(|pool| pool.check_free(Arc::strong_count(pool), "pool"))?;
-        pool.pool.terminate();
-        // Its worker may be one that no signal reaches: that is no freed pool.
-        pool.pool.wait_gone()?;
-        drop(pool);
-        Ok(())
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT` when a worker lives 10 seconds after it was
+    /// killed (the handle is freed all the same); `AIOPOOL_ERR_HANDLE` for one that was freed.
+    fn aiopool_pool_free(pool: Option<NonNull<aiopool_pool>>) -> aiopool_status {
+        let Some(cell) = of_handle(pool) else { return Ok(()) };
+        drop(pool_of(pool)?);
+        cell.0.end().ok_or_else(|| no_pool(pool))?.end()
     }
 }
 
@@ -223,7 +274,7 @@ ffi_fn! {
     /// Closes the pool: it takes no more tasks and finishes those that were submitted.
     ///
     /// Returns `AIOPOOL_OK`, also the second time.
-    fn aiopool_pool_close(pool: Option<&aiopool_pool>) -> aiopool_status {
+    fn aiopool_pool_close(pool: Option<NonNull<aiopool_pool>>) -> aiopool_status {
         pool_of(pool)?.close();
         Ok(())
     }
@@ -235,7 +286,7 @@ ffi_fn! {
     /// Their outcomes can be received. Workers that do not leave within `grace_ms` are killed.
     ///
     /// Returns `AIOPOOL_OK`, also the second time.
-    fn aiopool_pool_terminate(pool: Option<&aiopool_pool>) -> aiopool_status {
+    fn aiopool_pool_terminate(pool: Option<NonNull<aiopool_pool>>) -> aiopool_status {
         let pool = pool_of(pool)?;
         pool.pool.terminate();
         pool.inbox.ring();
@@ -244,16 +295,33 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Closes the pool and waits until every task has its outcome, at most `timeout_ms`.
+    /// Waits until every task has its outcome, at most `timeout_ms`. The pool stays as it is, open
+    /// or closed.
     ///
-    /// The outcomes can then be received without waiting. Tasks that are not over in time continue:
-    /// join, drain again or terminate.
+    /// The outcomes can then be received without waiting; those of calls with `on_complete` were
+    /// handed to their functions.
     ///
     /// Returns `AIOPOOL_OK` or `AIOPOOL_ERR_TIMEOUT`.
-    fn aiopool_pool_drain(pool: Option<&aiopool_pool>, timeout_ms: u64) -> aiopool_status = waits => {
+    fn aiopool_pool_wait_idle(
+        pool: Option<NonNull<aiopool_pool>>,
+        timeout_ms: u64,
+    ) -> aiopool_status = waits => {
+        idle(&*pool_of(pool)?, deadline(timeout_ms))
+    }
+}
+
+ffi_fn! {
+    /// Deprecated: `aiopool_pool_close` and then `aiopool_pool_wait_idle`, under a name that does
+    /// not say that it closes.
+    ///
+    /// Returns `AIOPOOL_OK` or `AIOPOOL_ERR_TIMEOUT`.
+    fn aiopool_pool_drain(
+        pool: Option<NonNull<aiopool_pool>>,
+        timeout_ms: u64,
+    ) -> aiopool_status = waits => {
         let pool = pool_of(pool)?;
-        pool.pool.close();
-        drained(&pool, deadline(timeout_ms))
+        pool.close();
+        idle(&pool, deadline(timeout_ms))
     }
 }
 
@@ -264,7 +332,7 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_MISUSE` if the pool is open; `AIOPOOL_ERR_TIMEOUT`;
     /// `AIOPOOL_ERR_FAILED` if the pool ended for another reason than close or terminate.
-    fn aiopool_pool_join(pool: Option<&aiopool_pool>, timeout_ms: u64) -> aiopool_status = waits => {
+    fn aiopool_pool_join(pool: Option<NonNull<aiopool_pool>>, timeout_ms: u64) -> aiopool_status = waits => {
         let pool = pool_of(pool)?;
         let shared = &pool.shared();
         if shared.stage() == Stage::Open {
@@ -272,7 +340,7 @@ ffi_fn! {
             return Err(Failure::new(AIOPOOL_ERR_MISUSE, text));
         }
         let until = deadline(timeout_ms);
-        drained(&pool, until)?;
+        idle(&pool, until)?;
         let left = until.map(|at| at.saturating_duration_since(Instant::now()));
         if !shared.wait_ended(left) {
             return Err(Failure::new(AIOPOOL_ERR_TIMEOUT, "workers are still leaving"));
@@ -284,26 +352,31 @@ ffi_fn! {
     }
 }
 
-fn drained(pool: &HostPool, until: Option<Instant>) -> Result<(), Failure> {
-    let shared = pool.shared();
-    if shared.pending() == 0 {
+fn idle(pool: &HostPool, until: Option<Instant>) -> Result<(), Failure> {
+    let (shared, inbox) = (pool.shared(), &pool.inbox);
+    loop {
         // Return before touching the doorbell, so that no other waiter's wake-up is consumed.
-        return Ok(());
+        if !is_idle(shared) {
+            let over = inbox.looking(|| shared.block(until, || is_idle(shared).then_some(())));
+            over.ok_or_else(|| Failure::new(AIOPOOL_ERR_TIMEOUT, "tasks are still running"))?;
+        }
+        // A function may have submitted more.
+        if !inbox.call_functions() {
+            return Ok(());
+        }
     }
-    let over = pool.inbox.looking(|| shared.block(until, || (shared.pending() == 0).then_some(())));
-    over.ok_or_else(|| Failure::new(AIOPOOL_ERR_TIMEOUT, "tasks are still running"))
 }
 
 ffi_fn! {
     /// Writes the pool's descriptor, which any event loop can watch for reading.
     ///
-    /// It is level-triggered: readable until a peek or wait finds nothing. Do not read from it,
+    /// It is level-triggered: readable until a try_wait or wait finds nothing. Do not read from it,
     /// write to it or close it; it belongs to the pool and is valid until the pool is freed.
     /// Outcomes kept for their ticket make it readable, too.
     ///
     /// Returns `AIOPOOL_OK`.
     fn aiopool_pool_fd(
-        pool: Option<&aiopool_pool>,
+        pool: Option<NonNull<aiopool_pool>>,
         fd_out: Option<&mut MaybeUninit<i32>>,
     ) -> aiopool_status {
         let fd_out = out("fd_out", fd_out)?;

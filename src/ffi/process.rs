@@ -10,17 +10,20 @@
 use std::ffi::{CString, c_char};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::boundary::Failure;
+use super::call::{AIOPOOL_CALL_BY_TICKET, aiopool_call};
+use super::handle::of_handle;
 use super::init;
 use super::options::aiopool_pool_options;
-use super::outcome::{aiopool_outcome, lend};
+use super::outcome::aiopool_outcome;
 use super::pointer::{out, sized, text};
 use super::pool::{HostPool, options_or_defaults};
 use super::status::*;
-use super::submit::{AIOPOOL_CALL_BY_TICKET, aiopool_call, submit_one};
+use super::submit::submit_one;
 use super::turns::deadline;
 use crate::process::{exit_code, next_name, of_one};
 use crate::supervisor::Shared;
@@ -48,8 +51,8 @@ impl HostProcess {
 }
 
 /// Returns the process that a handle stands for, to be used by this call.
-fn process_of(process: Option<&aiopool_process>) -> Result<Arc<HostProcess>, Failure> {
-    let cell = process.ok_or_else(|| Failure::null("process"))?;
+fn process_of(process: Option<NonNull<aiopool_process>>) -> Result<Arc<HostProcess>, Failure> {
+    let cell = of_handle(process).ok_or_else(|| Failure::null("process"))?;
     init::check_host()?;
     let process = cell.enter()?.as_ref().map(Arc::clone);
     process.ok_or_else(aiopool_process::gone)
@@ -86,6 +89,10 @@ ffi_fn! {
             let text = "retries: a process runs its function once";
             return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
         }
+        if call.on_complete.is_some() {
+            let text = "on_complete: aiopool_process_wait gives a process's outcome";
+            return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
+        }
         // There is one outcome, and one call that asks for it.
         call.flags &= !AIOPOOL_CALL_BY_TICKET;
         // SAFETY: the caller vouches for the options' pointers.
@@ -108,7 +115,7 @@ ffi_fn! {
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_UNKNOWN` if the outcome was
     /// received before.
     fn aiopool_process_wait(
-        process: Option<&aiopool_process>,
+        process: Option<NonNull<aiopool_process>>,
         timeout_ms: u64,
         outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
     ) -> aiopool_status = waits => {
@@ -123,7 +130,7 @@ ffi_fn! {
                 _ => failure,
             }
         })?;
-        outcome_out.write(lend(inbox, arrived));
+        outcome_out.write(arrived.lend());
         Ok(())
     }
 }
@@ -137,7 +144,7 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK`.
     fn aiopool_process_fd(
-        process: Option<&aiopool_process>,
+        process: Option<NonNull<aiopool_process>>,
         fd_out: Option<&mut MaybeUninit<i32>>,
     ) -> aiopool_status {
         let fd_out = out("fd_out", fd_out)?;
@@ -157,7 +164,7 @@ ffi_fn! {
     /// Returns `AIOPOOL_OK`, also the second time; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_FAILED` if
     /// its init function failed.
     fn aiopool_process_join(
-        process: Option<&aiopool_process>,
+        process: Option<NonNull<aiopool_process>>,
         timeout_ms: u64,
     ) -> aiopool_status = waits => {
         let process = process_of(process)?;
@@ -178,7 +185,7 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK`.
     fn aiopool_process_is_alive(
-        process: Option<&aiopool_process>,
+        process: Option<NonNull<aiopool_process>>,
         alive_out: Option<&mut MaybeUninit<bool>>,
     ) -> aiopool_status {
         let alive_out = out("alive_out", alive_out)?;
@@ -193,7 +200,7 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK`.
     fn aiopool_process_pid(
-        process: Option<&aiopool_process>,
+        process: Option<NonNull<aiopool_process>>,
         pid_out: Option<&mut MaybeUninit<u32>>,
     ) -> aiopool_status {
         let pid_out = out("pid_out", pid_out)?;
@@ -209,7 +216,7 @@ ffi_fn! {
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_EMPTY` while it is alive; `AIOPOOL_ERR_UNKNOWN` if the
     /// exit code is not known, or the process never ran anything.
     fn aiopool_process_exit_code(
-        process: Option<&aiopool_process>,
+        process: Option<NonNull<aiopool_process>>,
         code_out: Option<&mut MaybeUninit<i32>>,
     ) -> aiopool_status {
         let code_out: &mut _ = out("code_out", code_out)?;
@@ -232,7 +239,7 @@ ffi_fn! {
     /// Sends the process `SIGTERM`, which ends it unless its code handles that.
     ///
     /// Returns `AIOPOOL_OK`, also if it has ended; `AIOPOOL_ERR_SYSTEM`.
-    fn aiopool_process_terminate(process: Option<&aiopool_process>) -> aiopool_status {
+    fn aiopool_process_terminate(process: Option<NonNull<aiopool_process>>) -> aiopool_status {
         process_of(process)?.signal(libc::SIGTERM)
     }
 }
@@ -241,34 +248,35 @@ ffi_fn! {
     /// Sends the process `SIGKILL`.
     ///
     /// Returns `AIOPOOL_OK`, also if it has ended; `AIOPOOL_ERR_SYSTEM`.
-    fn aiopool_process_kill(process: Option<&aiopool_process>) -> aiopool_status {
+    fn aiopool_process_kill(process: Option<NonNull<aiopool_process>>) -> aiopool_status {
         process_of(process)?.signal(libc::SIGKILL)
     }
 }
 
 ffi_fn! {
     /// Returns its name, valid until it is freed; empty for no process; never NULL.
-    fn aiopool_process_name(process: Option<&aiopool_process>) -> *const c_char = c"".as_ptr() => {
-        process.and_then(|cell| cell.look()?.as_ref().map(|process| process.name.as_ptr()))
+    fn aiopool_process_name(process: Option<NonNull<aiopool_process>>) -> *const c_char = c"".as_ptr() => {
+        of_handle(process).and_then(|cell| cell.look()?.as_ref().map(|process| process.name.as_ptr()))
             .unwrap_or(c"".as_ptr())
     }
 }
 
 ffi_fn! {
-    /// Frees a process: kills it if it has not ended, and waits for its end.
+    /// Frees a process: ends it if it has not ended, kills it after the `grace_ms` of its options,
+    /// and waits for its end.
     ///
-    /// NULL is accepted and does nothing.
+    /// It refuses nothing. An outcome that the caller holds stays valid until it is released, and
+    /// calls of other threads with this process return as for one that has ended. NULL is accepted
+    /// and does nothing.
     ///
-    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_BUSY`, and does nothing, while its outcome is not
-    /// released or another thread is in a call with it.
-    fn aiopool_process_free(process: Option<&'static aiopool_process>) -> aiopool_status {
-        let Some(cell) = process else { return Ok(()) };
-        init::check_host()?;
-        let process = cell.disown(|process| {
-            process.pool.check_free(Arc::strong_count(process), "process")
-        })?;
-        // Kills and waits.
-        drop(process);
-        Ok(())
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT` when it lives 10 seconds after it was killed
+    /// (the handle is freed all the same); `AIOPOOL_ERR_HANDLE` for one that was freed.
+    fn aiopool_process_free(process: Option<NonNull<aiopool_process>>) -> aiopool_status {
+        if process.is_none() {
+            return Ok(());
+        }
+        drop(process_of(process)?);
+        let cell = of_handle(process).ok_or_else(aiopool_process::gone)?;
+        cell.disown(|_| Ok(()))?.pool.end()
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Known {
     pub(super) name: &'static str,
     /// The function and its user pointer; none if only workers of another program have it.
     pub(super) target: Option<Target>,
+    /// The first snapshot of this process that has it; 0 if none was taken since.
+    pub(super) since: u32,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -74,7 +76,7 @@ impl Registry {
         }
         // Names stay for good, as the functions do: a process has a few of them.
         let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
-        self.functions.push(Known { name, target });
+        self.functions.push(Known { name, target, since: 0 });
         let number = self.functions.len() as u32;
         by_name.insert(name, number);
         Ok(number)
@@ -102,7 +104,12 @@ pub(super) fn known(number: u32) -> Result<Known, Failure> {
 
 /// Returns where function `number` is, for hooks: in forks of this process only.
 pub(super) fn target_of(number: u32) -> Result<Target, Failure> {
-    let Known { name, target } = known(number)?;
+    let Known { name, target, since } = known(number)?;
+    if target.is_some() && since == 0 {
+        let text =
+            format!("{name:?} was registered after aiopool_init(): call it again before this");
+        return Err(Failure::new(AIOPOOL_ERR_TOO_LATE, text));
+    }
     target.ok_or_else(|| {
         let text = format!("the function {name:?} is only declared: hooks have to be registered");
         Failure::new(AIOPOOL_ERR_INVALID, text)
@@ -121,6 +128,19 @@ pub(super) fn name_of(target: Target) -> &'static str {
     let registry = REGISTRY.read();
     let known = registry.functions.iter().find(|known| known.target == Some(target));
     known.map_or("a C function", |known| known.name)
+}
+
+/// Returns whether a function was registered that is in no snapshot.
+pub(super) fn any_new() -> bool {
+    REGISTRY.read().functions.iter().any(|known| known.target.is_some() && known.since == 0)
+}
+
+/// A snapshot was taken: the new functions are in it.
+pub(super) fn set_snapshot(number: u32) {
+    let mut registry = REGISTRY.write();
+    registry.functions.iter_mut().filter(|known| known.since == 0).for_each(|known| {
+        known.since = number;
+    });
 }
 
 /// Returns whether a function was registered that only forks of this process have.

@@ -4,6 +4,7 @@
 
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
+use std::ptr::NonNull;
 
 use super::boundary::Failure;
 use super::pointer::{Sized32, out, text};
@@ -121,7 +122,7 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_STRUCT`.
     fn aiopool_pool_stats(
-        pool: Option<&aiopool_pool>,
+        pool: Option<NonNull<aiopool_pool>>,
         stats_out: *mut aiopool_stats,
     ) -> aiopool_status {
         // SAFETY: the caller gives a struct that begins with its size.
@@ -168,7 +169,7 @@ ffi_fn! {
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_STRUCT`; `AIOPOOL_ERR_UNKNOWN` if
     /// no task of a function of that name has ended in this pool.
     fn aiopool_pool_function_stats(
-        pool: Option<&aiopool_pool>,
+        pool: Option<NonNull<aiopool_pool>>,
         name: *const c_char,
         stats_out: *mut aiopool_function_stats,
     ) -> aiopool_status {
@@ -204,7 +205,7 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
     fn aiopool_pool_workers(
-        pool: Option<&aiopool_pool>,
+        pool: Option<NonNull<aiopool_pool>>,
         pids_out: *mut u32,
         max: usize,
         count_out: Option<&mut MaybeUninit<usize>>,

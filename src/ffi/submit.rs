@@ -2,273 +2,343 @@
 //!
 //! Thread rule: as for pools; several threads may submit at once.
 
-use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::boundary::Failure;
-use super::inbox::Inbox;
+use super::call::{
+    AIOPOOL_CALL_BORROW_OUTPUT, AIOPOOL_CALL_BY_TICKET, AIOPOOL_CALL_ON_QUEUE,
+    AIOPOOL_CALL_RETRY_ON_ERROR, FLAGS, aiopool_call,
+};
+use super::inbox::Goes;
 use super::loan::aiopool_loan;
-use super::pointer::{Sized32, bytes, out, sized, text};
-use super::pool::{HostPool, Numbered, aiopool_pool, pool_of};
+use super::pointer::{bytes, out, sized, sized_in_place, text};
+use super::pool::{HostPool, Numbered, aiopool_pool, pool_at_once, pool_of};
 use super::registry;
 use super::status::*;
 use super::turns::{self, deadline};
 use crate::arena::Block;
 use crate::error::{Error, Result as EngineResult};
-use crate::queue::{For, HostQueue, Receiver, Submission, Ticket};
+use crate::queue::{Batch, For, HostQueue, Staged, Submission, Ticket};
 use crate::scheduler::NewTask;
-use crate::supervisor::{Shared, Stage};
+use crate::supervisor::Shared;
 use crate::task::TaskOptions;
 
-/// The outcome is kept for `aiopool_pool_wait_ticket`, never given to peek or wait.
-pub const AIOPOOL_CALL_BY_TICKET: u32 = 1;
-/// Retries also apply to an error that the function returns, not only to its worker's death.
-pub const AIOPOOL_CALL_RETRY_ON_ERROR: u32 = 2;
-/// A large payload is not copied: the outcome's data points to where the worker wrote it, and that
-/// memory stays taken until the outcome's release. At most half of a worker's `output_arena` is
-/// lent in this way; payloads beyond that are copied, so release early.
-pub const AIOPOOL_CALL_BORROW_OUTPUT: u32 = 4;
+/// Where an input is.
+enum Input<'i> {
+    /// The caller's bytes, to be copied.
+    Bytes(&'i [u8]),
+    /// Several ranges of the caller's, to be copied one behind the other, and their length.
+    Parts(Vec<&'i [u8]>, usize),
+    /// In the pool's memory already.
+    Loan(&'static aiopool_loan, Block, usize),
+}
 
-const FLAGS: u32 =
-    AIOPOOL_CALL_BY_TICKET | AIOPOOL_CALL_RETRY_ON_ERROR | AIOPOOL_CALL_BORROW_OUTPUT;
+impl Input<'_> {
+    fn len(&self) -> usize {
+        match *self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Parts(_, len) | Self::Loan(_, _, len) => len,
+        }
+    }
+}
 
-/// What to run: one call of a task function.
+/// Returns the input of a call that has more than a pointer and a length.
 ///
-/// Everything but `struct_size` and `function` (or `name`) may be 0: begin with
-/// `AIOPOOL_CALL_INIT` or `aiopool_call_init`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct aiopool_call {
-    /// `sizeof(aiopool_call)`.
-    pub struct_size: u32,
-    /// `AIOPOOL_CALL_*`, or 0.
-    pub flags: u32,
-    /// The number of the function; 0 to find it by `name`.
-    pub function: u32,
-    /// The priority class, 0 the most urgent, below the pool's `priorities`.
-    pub priority: u32,
-    /// The name of the function, where `function` is 0.
-    pub name: *const c_char,
-    /// The input, which is copied; may be NULL if `input_len` is 0.
-    pub input: *const c_void,
-    /// Bytes of input.
-    pub input_len: usize,
-    /// Passed through to the outcome.
-    pub user_data: u64,
-    /// Milliseconds that an attempt may run; 0 for no limit.
-    pub timeout_ms: u64,
-    /// Milliseconds that the task may wait for a worker; 0 for no limit.
-    pub queue_ttl_ms: u64,
-    /// Milliseconds to wait before the second attempt, doubled for each one after.
-    pub backoff_ms: u64,
-    /// Number of further attempts that the task gets when its worker dies.
-    pub retries: u32,
-    /// The queue, counted from 1; 0 to let the pool's scheduler choose.
-    pub queue: u32,
-    /// Instead of `input`: a loan of this pool, of which the first `input_len` bytes are the input
-    /// (0 for all). The loan ends when the task is submitted; if the task is refused it stays the
-    /// caller's.
-    pub loan: *mut aiopool_loan,
-    /// 0.
-    pub reserved: [u64; 4],
-}
-
-//c /**
-//c  * A call with all fields at their defaults: `aiopool_call call = AIOPOOL_CALL_INIT;`
-//c  */
-//c #define AIOPOOL_CALL_INIT                                                                     \
-//c     {sizeof(aiopool_call), 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, {0, 0, 0, 0}}
-
-// SAFETY: integers and pointers only, and the size comes first.
-unsafe impl Sized32 for aiopool_call {
-    const NAME: &'static str = "aiopool_call";
-    const FIRST: usize = size_of::<Self>();
-
-    fn defaults() -> Self {
-        Self {
-            struct_size: size_of::<Self>() as u32,
-            flags: 0,
-            function: 0,
-            priority: 0,
-            name: std::ptr::null(),
-            input: std::ptr::null(),
-            input_len: 0,
-            user_data: 0,
-            timeout_ms: 0,
-            queue_ttl_ms: 0,
-            backoff_ms: 0,
-            retries: 0,
-            queue: 0,
-            loan: std::ptr::null_mut(),
-            reserved: [0; 4],
-        }
+/// # Safety
+///
+/// The call's pointers are what its fields say.
+#[cold]
+unsafe fn other_input<'i>(pool: &HostPool, call: &aiopool_call) -> Result<Input<'i>, Failure> {
+    let invalid = |text: String| Err(Failure::new(AIOPOOL_ERR_INVALID, text));
+    let parts = !call.parts.is_null() || call.parts_len != 0;
+    let given = [!call.input.is_null(), parts, !call.loan.is_null()];
+    if given.into_iter().filter(|&given| given).count() > 1 {
+        return invalid("a call has one of input, parts and loan".to_owned());
     }
+    // SAFETY: the caller vouches for the pointers.
+    if let Some(loan) = unsafe { call.loan.as_ref() } {
+        let (block, len) = loan.block(&pool.inbox)?;
+        if call.input_len > len {
+            return invalid(format!("input_len = {}: the loan has {len}", call.input_len));
+        }
+        let len = if call.input_len == 0 { len } else { call.input_len };
+        return Ok(Input::Loan(loan, block, len));
+    }
+    if call.input_len != 0 {
+        return invalid("input_len: the parts have lengths of their own".to_owned());
+    }
+    if call.parts.is_null() {
+        return Err(Failure::null("parts"));
+    }
+    if call.parts_len > MAX_PARTS {
+        return invalid(format!("parts_len = {}: 0 to {MAX_PARTS} are possible", call.parts_len));
+    }
+    // SAFETY: the caller gives that many.
+    let parts = unsafe { std::slice::from_raw_parts(call.parts, call.parts_len) };
+    // SAFETY: the caller vouches for each.
+    let parts = parts.iter().map(|part| unsafe { bytes("a part's data", part.data, part.len) });
+    let parts = parts.collect::<Result<Vec<_>, _>>()?;
+    let len = parts.iter().fold(0_usize, |len, part| len.saturating_add(part.len()));
+    Ok(Input::Parts(parts, len))
 }
 
-/// A call, checked, with the pool's own numbers.
-struct Checked<'i> {
-    function: Numbered,
-    /// Counted from 1; 0 for any.
-    queue: u32,
-    input: &'i [u8],
-    options: TaskOptions,
-    /// The input stands there already.
-    loan: Option<(&'static aiopool_loan, Block, usize)>,
-    priority: u8,
-    user_data: u64,
-    kept: bool,
+/// What `writev` takes, too.
+const MAX_PARTS: usize = 1024;
+
+/// Refuses fields that are outside their ranges.
+#[cold]
+fn refuse(pool: &HostPool, call: &aiopool_call) -> Failure {
+    let invalid = |text: String| Failure::new(AIOPOOL_ERR_INVALID, text);
+    let plan = &pool.shared().plan;
+    if call.reserved != [0] {
+        return Failure::new(AIOPOOL_ERR_STRUCT, "a reserved field is not 0");
+    }
+    if call.flags & !FLAGS != 0 {
+        return invalid(format!(
+            "flags = {:#x} has unknown bits: known are {FLAGS:#x}",
+            call.flags
+        ));
+    }
+    if call.priority >= plan.classes {
+        let classes = plan.classes;
+        return invalid(format!("priority = {}: 0 to {} are possible", call.priority, classes - 1));
+    }
+    if call.flags & AIOPOOL_CALL_ON_QUEUE == 0 {
+        let queue = call.queue;
+        return invalid(format!("queue = {queue} is set, but flags lacks AIOPOOL_CALL_ON_QUEUE"));
+    }
+    let last = plan.queues - 1;
+    invalid(format!("queue = {}: 0 to {last} are possible", call.queue))
 }
 
-impl<'i> Checked<'i> {
-    /// # Safety
-    ///
-    /// The call's pointers are what its fields say.
-    unsafe fn new(pool: &HostPool, call: &aiopool_call) -> Result<Self, Failure> {
-        let invalid = |text: String| Err(Failure::new(AIOPOOL_ERR_INVALID, text));
-        if call.reserved.iter().any(|&word| word != 0) {
-            return Err(Failure::new(AIOPOOL_ERR_STRUCT, "a reserved field is not 0"));
+/// Submits a call; waits up to `timeout_ms` for room, if that is given.
+///
+/// # Safety
+///
+/// The call's pointers are what its fields say.
+#[inline]
+unsafe fn submit(
+    pool: &HostPool,
+    call: &aiopool_call,
+    mut wait: Option<&mut Wait>,
+) -> Result<u64, Failure> {
+    let (shared, inbox) = (pool.shared(), &pool.inbox);
+    let plan = &shared.plan;
+    let on_queue = call.flags & AIOPOOL_CALL_ON_QUEUE != 0;
+    if call.reserved != [0]
+        || call.flags & !FLAGS != 0
+        || call.priority >= plan.classes
+        || (if on_queue { call.queue >= plan.queues } else { call.queue != 0 })
+    {
+        return Err(refuse(pool, call));
+    }
+    let too_large = |size| Error::PayloadTooLarge { size, max: plan.max_payload };
+    if call.input_len > plan.max_payload {
+        return Err(too_large(call.input_len).into());
+    }
+    // SAFETY: the caller vouches for the pointers.
+    let input = unsafe {
+        if call.loan.is_null() && call.parts.is_null() && call.parts_len == 0 {
+            Input::Bytes(bytes("input", call.input, call.input_len)?)
+        } else {
+            other_input(pool, call)?
         }
-        if call.flags & !FLAGS != 0 {
-            let text = format!("flags = {:#x} has unknown bits: known are {FLAGS:#x}", call.flags);
-            return invalid(text);
-        }
-        let plan = &pool.shared().plan;
-        if call.priority >= plan.classes {
-            let classes = plan.classes;
-            let text = format!("priority = {}: 0 to {} are possible", call.priority, classes - 1);
-            return invalid(text);
-        }
-        if call.queue > plan.queues {
-            let queues = plan.queues;
-            return invalid(format!("queue = {}: 0 to {queues} are possible", call.queue));
-        }
-        if call.input_len > plan.max_payload {
-            let error = Error::PayloadTooLarge { size: call.input_len, max: plan.max_payload };
-            return Err(error.into());
-        }
+    };
+    if input.len() > plan.max_payload {
+        return Err(too_large(input.len()).into());
+    }
+    let function = match call.function {
         // SAFETY: the caller vouches for the pointers.
-        let loan = unsafe { call.loan.as_ref() };
-        let loan = match loan {
-            Some(_) if !call.input.is_null() => {
-                return invalid("a call has either an input or a loan".to_owned());
-            }
-            Some(loan) => {
-                let (block, len) = loan.block(&pool.inbox)?;
-                if call.input_len > len {
-                    return invalid(format!("input_len = {}: the loan has {len}", call.input_len));
-                }
-                Some((loan, block, if call.input_len == 0 { len } else { call.input_len }))
-            }
-            None => None,
-        };
-        let input_len = if loan.is_some() { 0 } else { call.input_len };
-        // SAFETY: the caller vouches for the pointers.
-        let input = unsafe { bytes("input", call.input, input_len) }?;
-        let function = match call.function {
-            // SAFETY: the caller vouches for the pointers.
-            0 => registry::by_name(unsafe { text("name", call.name) }?)?,
-            number => number,
-        };
-        let mut options = TaskOptions::new()
+        0 => registry::by_name(unsafe { text("name", call.name) }?)?,
+        number => number,
+    };
+    let Numbered { number, name } = pool.number_of(function)?;
+    let mut options =
+        TaskOptions::of_milliseconds(call.run_limit_ms, call.wait_limit_ms, call.backoff_ms)
             .retries(call.retries)
-            .retry_on_error(call.flags & AIOPOOL_CALL_RETRY_ON_ERROR != 0)
-            .lend_output(call.flags & AIOPOOL_CALL_BORROW_OUTPUT != 0)
-            .backoff(Duration::from_millis(call.backoff_ms))
             .priority(call.priority as u8);
-        if call.timeout_ms != 0 {
-            options = options.timeout(Duration::from_millis(call.timeout_ms));
+    if call.flags != 0 {
+        options = options
+            .retry_on_error(call.flags & AIOPOOL_CALL_RETRY_ON_ERROR != 0)
+            .lend_output(call.flags & AIOPOOL_CALL_BORROW_OUTPUT != 0);
+    }
+    if !inbox.has_room() {
+        inbox.make_room(shared, || Some(wait.as_mut()?.until()))?;
+    }
+    let task = shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
+    let queue = if on_queue {
+        call.queue as usize
+    } else if pool.no_choice {
+        0
+    } else {
+        let input_bytes = input.len();
+        let priority = call.priority as u8;
+        shared.queue_for(&NewTask { task, function: name, priority, input_bytes })
+    };
+    let queue = &shared.queues[queue];
+    let goes = match (call.flags & AIOPOOL_CALL_BY_TICKET != 0, call.on_complete) {
+        (false, None) => None,
+        (true, None) => Some(Goes::ByTicket),
+        (false, Some(function)) => Some(Goes::To(function)),
+        (true, Some(_)) => {
+            let text = "an outcome goes to on_complete or is kept by AIOPOOL_CALL_BY_TICKET";
+            return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
         }
-        if call.queue_ttl_ms != 0 {
-            options = options.queue_ttl(Duration::from_millis(call.queue_ttl_ms));
+    };
+    if let Some(goes) = goes {
+        inbox.expect(task, goes);
+    }
+    let submission = || Submission {
+        task,
+        function: number,
+        input: &[],
+        options,
+        receiver: For::Many(&pool.receiver),
+        token: call.user_data,
+    };
+    let push = || match &input {
+        Input::Bytes(input) => queue.try_submit(Submission { input, ..submission() }),
+        Input::Parts(parts, len) => queue.try_submit_parts(submission(), parts, *len),
+        Input::Loan(_, block, len) => queue.try_submit_block(submission(), *block, *len),
+    };
+    let refused = match push() {
+        Ok(_) => None,
+        Err(Error::Full) => wait_for_room(pool, queue, wait, push).err(),
+        Err(error) => Some(told(shared, error)),
+    };
+    match (refused, input) {
+        (Some(refused), _) => {
+            if goes.is_some() {
+                inbox.withdraw(task);
+            }
+            Err(refused)
         }
-        Ok(Self {
-            function: pool.number_of(function)?,
-            queue: call.queue,
-            input,
-            options,
-            loan,
-            priority: call.priority as u8,
-            user_data: call.user_data,
-            kept: call.flags & AIOPOOL_CALL_BY_TICKET != 0,
-        })
+        (None, Input::Loan(loan, _, _)) => {
+            // The block is the task's now.
+            loan.take()?;
+            Ok(task)
+        }
+        (None, _) => Ok(task),
+    }
+}
+
+/// Submits a call that needs nothing but a record: a small input, no limits of time, no function or
+/// ticket for its outcome, no scheduler to ask. None, and nothing is done, for any other call and
+/// where anything is wrong.
+///
+/// # Safety
+///
+/// `call` is NULL or begins with its size, and its pointers are what its fields say.
+#[inline(always)]
+unsafe fn submit_at_once(
+    pool: Option<NonNull<aiopool_pool>>,
+    call: *const aiopool_call,
+) -> Option<u64> {
+    let pool = pool_at_once(pool)?;
+    if call.is_null() || !call.is_aligned() {
+        return None;
+    }
+    // SAFETY: every version begins with the size, and this is ours.
+    let call = unsafe {
+        if call.cast::<u32>().read() as usize != size_of::<aiopool_call>() {
+            return None;
+        }
+        &*call
+    };
+    let (shared, inbox) = (pool.shared(), &pool.inbox);
+    let unusual = call.flags as u64
+        | u64::from(call.queue)
+        | call.run_limit_ms
+        | call.wait_limit_ms
+        | call.parts_len as u64
+        | call.reserved[0]
+        | (call.parts.addr() | call.loan.addr()) as u64
+        | call.on_complete.map_or(0, |function| function as usize as u64);
+    if unusual != 0
+        || call.priority >= shared.plan.classes
+        || call.input_len > SMALL
+        || call.input_len > 0 && call.input.is_null()
+        || !pool.no_choice
+        || !inbox.has_room()
+    {
+        return None;
+    }
+    let function = pool.known_number(call.function)?;
+    let input = match call.input_len {
+        0 => &[][..],
+        // SAFETY: not NULL, and the caller gives that many bytes.
+        len => unsafe { std::slice::from_raw_parts(call.input.cast::<u8>(), len) },
+    };
+    let options = TaskOptions::of_milliseconds(0, 0, call.backoff_ms)
+        .retries(call.retries)
+        .priority(call.priority as u8);
+    let batch = Batch::new(function, &options, &pool.receiver);
+    let task = shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
+    shared.queues[0].try_submit_small(&batch, (task, call.user_data), input).then_some(task)
+}
+
+/// The longest input, in bytes, that needs no memory of its own.
+const SMALL: usize = Staged::MAX_INPUT;
+
+/// How long a call may wait for room: the limit is made a time when the pool is full first.
+struct Wait {
+    timeout_ms: u64,
+    until: Option<Option<Instant>>,
+}
+
+impl Wait {
+    fn at_most(timeout_ms: u64) -> Self {
+        Self { timeout_ms, until: None }
     }
 
-    fn push(
-        &self,
-        inbox: &Arc<Inbox>,
-        queue: &HostQueue,
-        task: u64,
-        token: u64,
-    ) -> EngineResult<Ticket> {
-        let submission = Submission {
-            task,
-            function: self.function.number,
-            input: self.input,
-            options: self.options,
-            receiver: For::One(Arc::clone(inbox) as Arc<dyn Receiver>),
-            token,
-        };
-        match self.loan {
-            Some((_, block, len)) => queue.try_submit_block(submission, block, len),
-            None => queue.try_submit(submission),
-        }
+    /// Returns until when the caller waits, in this turn.
+    fn until(&mut self) -> Option<Instant> {
+        *self.until.get_or_insert_with(|| deadline(self.timeout_ms))
     }
+}
 
-    /// Submits, and waits for room until `until`; `Some(None)` for as long as it takes.
-    fn submit(&self, pool: &HostPool, until: Option<Option<Instant>>) -> Result<u64, Failure> {
-        let (shared, inbox) = (pool.shared(), &pool.inbox);
-        if shared.stage() != Stage::Open {
-            return Err(closed(shared));
-        }
-        let task = shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
-        let queue = match self.queue.checked_sub(1) {
-            Some(chosen) => chosen as usize,
-            None => shared.queue_for(&NewTask {
-                task,
-                function: self.function.name,
-                priority: self.priority,
-                input_bytes: self.loan.map_or(self.input.len(), |(_, _, len)| len),
-            }),
+/// Pushes once more when there is room, if the caller waits for it.
+#[cold]
+fn wait_for_room(
+    pool: &HostPool,
+    queue: &Arc<HostQueue>,
+    wait: Option<&mut Wait>,
+    push: impl Fn() -> EngineResult<Ticket>,
+) -> Result<(), Failure> {
+    let (shared, inbox) = (pool.shared(), &pool.inbox);
+    let until = wait.map(Wait::until);
+    let pushed = inbox.looking(|| {
+        let (waker, mut turn) = (shared.bell_waker(), None);
+        let mut admit = || match shared.admit(queue, &mut turn, &waker, &push) {
+            Poll::Ready(pushed) => Some(pushed),
+            Poll::Pending => None,
         };
-        let queue = &shared.queues[queue];
-        let token = inbox.expect(task, self.user_data, self.kept, shared, until)?;
-        let mut pushed = self.push(inbox, queue, task, token);
-        if matches!(pushed, Err(Error::Full)) {
-            pushed = inbox.looking(|| {
-                let (waker, mut turn) = (shared.bell_waker(), None);
-                let push = || self.push(inbox, queue, task, token);
-                let mut admit = || match shared.admit(queue, &mut turn, &waker, push) {
-                    Poll::Ready(pushed) => Some(pushed),
-                    Poll::Pending => None,
-                };
-                let pushed = match until {
-                    Some(until) => shared.block(until, admit),
-                    None => admit(),
-                };
-                pushed.unwrap_or(Err(Error::Full))
-            });
+        match until {
+            Some(until) => shared.block(until, admit),
+            None => admit(),
         }
-        if pushed.is_err() {
-            inbox.withdraw(token);
+    });
+    match pushed {
+        Some(Ok(_)) => Ok(()),
+        None | Some(Err(Error::Full)) if until.is_some() => {
+            Err(Failure::new(AIOPOOL_ERR_TIMEOUT, "the pool stayed full for the time given"))
         }
-        match pushed {
-            Ok(_) => {
-                if let Some((loan, _, _)) = self.loan {
-                    // The block is the task's now.
-                    loan.take()?;
-                }
-                Ok(task)
-            }
-            Err(Error::Full) if until.is_some() => {
-                Err(Failure::new(AIOPOOL_ERR_TIMEOUT, "the pool stayed full for the time given"))
-            }
-            Err(Error::Closed) => Err(closed(shared)),
-            Err(other) => Err(other.into()),
-        }
+        None => Err(Error::Full.into()),
+        Some(Err(error)) => Err(told(shared, error)),
+    }
+}
+
+/// Returns what C is told of a submission that the engine refused.
+#[cold]
+fn told(shared: &Shared, error: Error) -> Failure {
+    match (error, shared.reason()) {
+        (Error::Closed, Some(reason)) => Failure::new(AIOPOOL_ERR_FAILED, reason.to_string()),
+        (error, _) => error.into(),
     }
 }
 
@@ -279,25 +349,7 @@ impl<'i> Checked<'i> {
 /// The call's pointers are what its fields say.
 pub(super) unsafe fn submit_one(pool: &HostPool, call: &aiopool_call) -> Result<u64, Failure> {
     // SAFETY: the caller vouches for them.
-    unsafe { Checked::new(pool, call) }?.submit(pool, None)
-}
-
-/// Returns why a pool takes no more tasks.
-fn closed(shared: &Shared) -> Failure {
-    match shared.reason() {
-        Some(reason) => Failure::new(AIOPOOL_ERR_FAILED, reason.to_string()),
-        None => Error::Closed.into(),
-    }
-}
-
-ffi_fn! {
-    /// Sets all fields of a call to their defaults.
-    ///
-    /// Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
-    fn aiopool_call_init(call_out: Option<&mut MaybeUninit<aiopool_call>>) -> aiopool_status {
-        out("call_out", call_out)?.write(aiopool_call::defaults());
-        Ok(())
-    }
+    unsafe { submit(pool, call, None) }
 }
 
 ffi_fn! {
@@ -313,15 +365,25 @@ ffi_fn! {
     /// `AIOPOOL_ERR_TOO_LARGE` for the call;
     /// `AIOPOOL_ERR_SYSTEM` if memory has run out.
     fn aiopool_pool_submit(
-        pool: Option<&aiopool_pool>,
+        pool: Option<NonNull<aiopool_pool>>,
         call: *const aiopool_call,
         timeout_ms: u64,
         ticket_out: Option<&mut MaybeUninit<u64>>,
-    ) -> aiopool_status = waits => {
-        let pool = pool_of(pool)?;
+    ) -> aiopool_status = at_once {
         // SAFETY: the caller gives a call that begins with its size, and its pointers are good.
-        let call = unsafe { Checked::new(&pool, &sized(call)?) }?;
-        let ticket = call.submit(&pool, Some(deadline(timeout_ms)))?;
+        let ticket = unsafe { submit_at_once(pool, call) }?;
+        if let Some(out) = ticket_out {
+            out.write(ticket);
+        }
+        Some(())
+    } waits => {
+        let pool = pool_of(pool)?;
+        let mut room = MaybeUninit::uninit();
+        // SAFETY: the caller gives a call that begins with its size, and its pointers are good.
+        let ticket = unsafe {
+            let call = sized_in_place(call, &mut room)?;
+            submit(&pool, call, Some(&mut Wait::at_most(timeout_ms)))?
+        };
         if let Some(out) = ticket_out {
             out.write(ticket);
         }
@@ -334,14 +396,21 @@ ffi_fn! {
     ///
     /// Returns as `aiopool_pool_submit`; `AIOPOOL_ERR_FULL` if there is no room.
     fn aiopool_pool_try_submit(
-        pool: Option<&aiopool_pool>,
+        pool: Option<NonNull<aiopool_pool>>,
         call: *const aiopool_call,
         ticket_out: Option<&mut MaybeUninit<u64>>,
-    ) -> aiopool_status {
-        let pool = pool_of(pool)?;
+    ) -> aiopool_status = at_once {
         // SAFETY: the caller gives a call that begins with its size, and its pointers are good.
-        let call = unsafe { Checked::new(&pool, &sized(call)?) }?;
-        let ticket = call.submit(&pool, None)?;
+        let ticket = unsafe { submit_at_once(pool, call) }?;
+        if let Some(out) = ticket_out {
+            out.write(ticket);
+        }
+        Some(())
+    } waits => {
+        let pool = pool_of(pool)?;
+        let mut room = MaybeUninit::uninit();
+        // SAFETY: the caller gives a call that begins with its size, and its pointers are good.
+        let ticket = unsafe { submit(&pool, sized_in_place(call, &mut room)?, None) }?;
         if let Some(out) = ticket_out {
             out.write(ticket);
         }
@@ -361,7 +430,7 @@ ffi_fn! {
     /// Returns `AIOPOOL_OK` if all were submitted, else the status of the first that was not, as
     /// `aiopool_pool_submit`.
     fn aiopool_pool_submit_many(
-        pool: Option<&aiopool_pool>,
+        pool: Option<NonNull<aiopool_pool>>,
         calls: *const aiopool_call,
         count: usize,
         timeout_ms: u64,
@@ -371,7 +440,7 @@ ffi_fn! {
         let submitted_out: &mut _ = out("submitted_out", submitted_out)?;
         let submitted = submitted_out.write(turns::submitted());
         let pool = pool_of(pool)?;
-        let until = deadline(timeout_ms);
+        let mut wait = Wait::at_most(timeout_ms);
         let stride = match count {
             0 => 0,
             _ => {
@@ -386,7 +455,7 @@ ffi_fn! {
             // SAFETY: the caller gives `count` calls of the size that the first one says.
             let call = unsafe { sized(at) }?;
             // SAFETY: the call's pointers are good, as the caller says.
-            let ticket = unsafe { Checked::new(&pool, &call) }?.submit(&pool, Some(until))?;
+            let ticket = unsafe { submit(&pool, &call, Some(&mut wait)) }?;
             if !tickets_out.is_null() {
                 // SAFETY: the caller gives room for `count` tickets, and less are written.
                 unsafe { tickets_out.add(index).write(ticket) };

@@ -12,8 +12,10 @@ use std::cell::RefCell;
 use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
 use std::ops::Deref;
+use std::ptr::NonNull;
 
 use super::boundary::Failure;
+use super::handle::of_handle;
 use super::handle::{Cell, Cells};
 use super::pointer::{Out, bytes, out, text};
 use super::status::*;
@@ -123,11 +125,11 @@ ffi_fn! {
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_HANDLE`; `AIOPOOL_ERR_MISUSE` after
     /// `aiopool_output_loan`; `AIOPOOL_ERR_SYSTEM` if memory has run out.
     fn aiopool_output_write(
-        output: Option<&aiopool_output>,
+        output: Option<NonNull<aiopool_output>>,
         data: *const c_void,
         len: usize,
     ) -> aiopool_status {
-        let output = output.ok_or_else(|| Failure::null("output"))?;
+        let output = of_handle(output).ok_or_else(|| Failure::null("output"))?;
         // SAFETY: the caller gives `len` bytes.
         let data = unsafe { bytes("data", data, len) }?;
         with_work(&output.0, |work| {
@@ -144,11 +146,11 @@ ffi_fn! {
     ///
     /// Returns as `aiopool_output_write`.
     fn aiopool_output_reserve(
-        output: Option<&aiopool_output>,
+        output: Option<NonNull<aiopool_output>>,
         len: usize,
         data_out: Option<&mut MaybeUninit<*mut c_void>>,
     ) -> aiopool_status {
-        let output = output.ok_or_else(|| Failure::null("output"))?;
+        let output = of_handle(output).ok_or_else(|| Failure::null("output"))?;
         let data_out: &mut _ = out("data_out", data_out as Out<'_, *mut c_void>)?;
         with_work(&output.0, |work| {
             let bytes = room(work, len)?;
@@ -176,11 +178,11 @@ ffi_fn! {
     /// `AIOPOOL_ERR_SYSTEM`; `AIOPOOL_ERR_NOT_IN_WORKER` on another thread than the worker's event
     /// loop; `AIOPOOL_ERR_FORKED` in a child of the worker.
     fn aiopool_output_loan(
-        output: Option<&aiopool_output>,
+        output: Option<NonNull<aiopool_output>>,
         len: usize,
         data_out: Option<&mut MaybeUninit<*mut c_void>>,
     ) -> aiopool_status {
-        let output = output.ok_or_else(|| Failure::null("output"))?;
+        let output = of_handle(output).ok_or_else(|| Failure::null("output"))?;
         let data_out: &mut _ = out("data_out", data_out as Out<'_, *mut c_void>)?;
         if len == 0 {
             return Err(Failure::new(AIOPOOL_ERR_INVALID, "len = 0: nothing can be borrowed"));
@@ -207,8 +209,8 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_HANDLE`; `AIOPOOL_ERR_MISUSE` if
     /// nothing is borrowed; `AIOPOOL_ERR_INVALID` if fewer than `len` bytes are.
-    fn aiopool_output_trim(output: Option<&aiopool_output>, len: usize) -> aiopool_status {
-        let output = output.ok_or_else(|| Failure::null("output"))?;
+    fn aiopool_output_trim(output: Option<NonNull<aiopool_output>>, len: usize) -> aiopool_status {
+        let output = of_handle(output).ok_or_else(|| Failure::null("output"))?;
         with_work(&output.0, |work| {
             let Some(loan) = &mut work.loan else {
                 return Err(Failure::new(AIOPOOL_ERR_MISUSE, "this output has borrowed no memory"));
@@ -229,10 +231,10 @@ ffi_fn! {
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_INVALID` (not UTF-8) or
     /// `AIOPOOL_ERR_HANDLE`.
     fn aiopool_task_set_error(
-        task: Option<&aiopool_task>,
+        task: Option<NonNull<aiopool_task>>,
         error: *const c_char,
     ) -> aiopool_status {
-        let task = task.ok_or_else(|| Failure::null("task"))?;
+        let task = of_handle(task).ok_or_else(|| Failure::null("task"))?;
         // SAFETY: the caller gives a C string or NULL.
         let error = unsafe { text("error", error) }?;
         with_work(task, |work| {
@@ -251,8 +253,8 @@ ffi_fn! {
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_INVALID` (`AIOPOOL_PENDING` does not
     /// end a task) or `AIOPOOL_ERR_HANDLE` (ended before).
     /// Thread rule: callable from every thread of the worker.
-    fn aiopool_task_complete(task: Option<&aiopool_task>, result: i32) -> aiopool_status {
-        let task = task.ok_or_else(|| Failure::null("task"))?;
+    fn aiopool_task_complete(task: Option<NonNull<aiopool_task>>, result: i32) -> aiopool_status {
+        let task = of_handle(task).ok_or_else(|| Failure::null("task"))?;
         if result == PENDING {
             return Err(Failure::new(AIOPOOL_ERR_INVALID, "AIOPOOL_PENDING does not end a task"));
         }

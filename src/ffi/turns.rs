@@ -50,6 +50,13 @@ pub(super) fn deadline(timeout_ms: u64) -> Option<Instant> {
     if call.is_cut { Some(end) } else { until }
 }
 
+/// Runs `function`, which may make calls of its own, inside of a call that waits.
+pub(super) fn aside(function: impl FnOnce()) {
+    let call = CALL.get();
+    function();
+    CALL.set(call);
+}
+
 /// Returns how many tasks this call has submitted in the turns before.
 pub(super) fn submitted() -> usize {
     CALL.get().submitted

@@ -1,36 +1,61 @@
 //! Receiving.
 //!
 //! Outcomes are received in the order in which they arrive. Those asked for by ticket are kept for
-//! `aiopool_pool_wait_ticket`; the others go to the next call of peek or wait.
+//! `aiopool_pool_wait_ticket`; the others go to the next call of try_wait or wait.
 //!
 //! Thread rule: as for pools; several threads may wait at once, each outcome goes to one.
 
 use std::mem::MaybeUninit;
+use std::ptr::NonNull;
 
 use super::boundary::Failure;
-use super::outcome::{aiopool_outcome, lend};
+use super::outcome::aiopool_outcome;
 use super::pointer::out;
-use super::pool::{aiopool_pool, pool_of};
+use super::pool::{aiopool_pool, pool_at_once, pool_of};
 use super::status::*;
+
+fn none_now() -> Failure {
+    Failure::new(AIOPOOL_ERR_EMPTY, "there is no outcome now")
+}
 
 ffi_fn! {
     /// Lends an outcome if there is one.
     ///
-    /// The caller releases it with `aiopool_outcome_release`.
+    /// The caller releases it with `aiopool_outcome_release`. Outcomes of calls with `on_complete`
+    /// are handed to their functions first.
     ///
     /// Returns `AIOPOOL_OK`, or `AIOPOOL_ERR_EMPTY` if there is none now; then the pool's
     /// descriptor is not readable until there is one.
-    fn aiopool_pool_peek(
-        pool: Option<&aiopool_pool>,
+    fn aiopool_pool_try_wait(
+        pool: Option<NonNull<aiopool_pool>>,
         outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
-    ) -> aiopool_status {
+    ) -> aiopool_status = at_once {
+        let pool = pool_at_once(pool)?;
+        outcome_out?.write(pool.inbox.take_first()?.lend());
+        Some(())
+    } waits => {
         let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
         let pool = pool_of(pool)?;
-        let arrived = pool
-            .inbox
-            .peek(pool.shared())
-            .ok_or_else(|| Failure::new(AIOPOOL_ERR_EMPTY, "there is no outcome now"))?;
-        outcome_out.write(lend(&pool.inbox, arrived));
+        let arrived = pool.inbox.try_wait(pool.shared()).ok_or_else(none_now)?;
+        outcome_out.write(arrived.lend());
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Deprecated: the name of `aiopool_pool_try_wait` before it was said that it takes.
+    fn aiopool_pool_peek(
+        pool: Option<NonNull<aiopool_pool>>,
+        outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
+    ) -> aiopool_status = at_once {
+        let pool = pool_at_once(pool)?;
+        outcome_out?.write(pool.inbox.take_first()?.lend());
+        Some(())
+    } waits => {
+        let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
+        let pool = pool_of(pool)?;
+        let arrived = pool.inbox.try_wait(pool.shared()).ok_or_else(none_now)?;
+        outcome_out.write(arrived.lend());
         Ok(())
     }
 }
@@ -43,14 +68,18 @@ ffi_fn! {
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_CLOSED` if the pool is closed
     /// and every outcome was received.
     fn aiopool_pool_wait(
-        pool: Option<&aiopool_pool>,
+        pool: Option<NonNull<aiopool_pool>>,
         timeout_ms: u64,
         outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
-    ) -> aiopool_status = waits => {
+    ) -> aiopool_status = at_once {
+        let pool = pool_at_once(pool)?;
+        outcome_out?.write(pool.inbox.take_first()?.lend());
+        Some(())
+    } waits => {
         let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
         let pool = pool_of(pool)?;
         let arrived = pool.inbox.wait(pool.shared(), timeout_ms)?;
-        outcome_out.write(lend(&pool.inbox, arrived));
+        outcome_out.write(arrived.lend());
         Ok(())
     }
 }
@@ -63,7 +92,7 @@ ffi_fn! {
     ///
     /// Returns as `aiopool_pool_wait`; `AIOPOOL_ERR_INVALID` if `max` is 0.
     fn aiopool_pool_wait_many(
-        pool: Option<&aiopool_pool>,
+        pool: Option<NonNull<aiopool_pool>>,
         outcomes_out: *mut *mut aiopool_outcome,
         max: usize,
         timeout_ms: u64,
@@ -78,11 +107,11 @@ ffi_fn! {
         }
         let pool = pool_of(pool)?;
         let mut arrived = vec![pool.inbox.wait(pool.shared(), timeout_ms)?];
-        pool.inbox.pop_many(max - 1, &mut arrived);
+        arrived.extend(pool.inbox.pop_many(max - 1));
         let count = arrived.len();
         for (at, arrived) in arrived.into_iter().enumerate() {
             // SAFETY: the caller gives room for `max` handles, and `at` is less.
-            unsafe { outcomes_out.add(at).write(lend(&pool.inbox, arrived)) };
+            unsafe { outcomes_out.add(at).write(arrived.lend()) };
         }
         count_out.write(count);
         Ok(())
@@ -99,7 +128,7 @@ ffi_fn! {
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_UNKNOWN` if there is no such
     /// task or its outcome was received before.
     fn aiopool_pool_wait_ticket(
-        pool: Option<&aiopool_pool>,
+        pool: Option<NonNull<aiopool_pool>>,
         ticket: u64,
         timeout_ms: u64,
         outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
@@ -107,7 +136,7 @@ ffi_fn! {
         let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
         let pool = pool_of(pool)?;
         let arrived = pool.inbox.wait_task(pool.shared(), ticket, timeout_ms)?;
-        outcome_out.write(lend(&pool.inbox, arrived));
+        outcome_out.write(arrived.lend());
         Ok(())
     }
 }
@@ -121,7 +150,7 @@ ffi_fn! {
     /// a task that must not run on, set `timeout_ms`, which does kill, after `grace_ms`.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_UNKNOWN` if there is no such task or it is over.
-    fn aiopool_pool_cancel(pool: Option<&aiopool_pool>, ticket: u64) -> aiopool_status {
+    fn aiopool_pool_cancel(pool: Option<NonNull<aiopool_pool>>, ticket: u64) -> aiopool_status {
         let pool = pool_of(pool)?;
         let known = pool.shared().queues.iter().find_map(|queue| queue.find(ticket));
         if known.is_some_and(|ticket| pool.shared().cancel(ticket)) {

@@ -12,6 +12,7 @@
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::boundary::Failure;
+use super::handle::of_handle;
 use super::pointer::out;
 use super::status::*;
 use super::task::{aiopool_task, check_child, with_work};
@@ -118,12 +120,12 @@ pub(super) fn cancelled(task: &'static aiopool_task) {
 
 /// Adds a request to a task that is not over.
 fn wait_for(
-    task: Option<&aiopool_task>,
+    task: Option<NonNull<aiopool_task>>,
     function: aiopool_event_fn,
     data: *mut c_void,
     event: impl FnOnce() -> Result<Event, Failure>,
 ) -> Result<(), Failure> {
-    let task = task.ok_or_else(|| Failure::null("task"))?;
+    let task = of_handle(task).ok_or_else(|| Failure::null("task"))?;
     let function = function.ok_or_else(|| Failure::null("function"))?;
     let notify = Notify { function, data };
     check_child()?;
@@ -147,7 +149,7 @@ ffi_fn! {
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_HANDLE` or
     /// `AIOPOOL_ERR_NOT_IN_WORKER`.
     fn aiopool_task_sleep(
-        task: Option<&aiopool_task>,
+        task: Option<NonNull<aiopool_task>>,
         delay_ms: u64,
         function: aiopool_event_fn,
         data: *mut c_void,
@@ -169,13 +171,13 @@ ffi_fn! {
     /// other events, `AIOPOOL_ERR_NOT_IN_WORKER`, or `AIOPOOL_ERR_SYSTEM` for a descriptor that is
     /// not open or cannot be watched (an ordinary file).
     fn aiopool_task_watch_fd(
-        task: Option<&aiopool_task>,
+        task: Option<NonNull<aiopool_task>>,
         fd: i32,
         events: u32,
         function: aiopool_event_fn,
         data: *mut c_void,
     ) -> aiopool_status {
-        task.ok_or_else(|| Failure::null("task"))?;
+        of_handle(task).ok_or_else(|| Failure::null("task"))?;
         let interest = match events {
             AIOPOOL_EVENT_READABLE => Interest::READABLE,
             AIOPOOL_EVENT_WRITABLE => Interest::WRITABLE,
@@ -210,7 +212,7 @@ ffi_fn! {
     ///
     /// Returns as `aiopool_task_sleep`.
     fn aiopool_task_defer(
-        task: Option<&aiopool_task>,
+        task: Option<NonNull<aiopool_task>>,
         function: aiopool_event_fn,
         data: *mut c_void,
     ) -> aiopool_status {
@@ -227,11 +229,11 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
     fn aiopool_task_on_cancel(
-        task: Option<&aiopool_task>,
+        task: Option<NonNull<aiopool_task>>,
         function: aiopool_event_fn,
         data: *mut c_void,
     ) -> aiopool_status {
-        let task = task.ok_or_else(|| Failure::null("task"))?;
+        let task = of_handle(task).ok_or_else(|| Failure::null("task"))?;
         with_work(task, |work| {
             work.on_cancel = function.map(|function| Notify { function, data });
             Ok(())

@@ -10,9 +10,11 @@
 use std::ffi::{CString, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
+use std::ptr::NonNull;
 
 use super::aligned::Aligned;
 use super::boundary::Failure;
+use super::handle::of_handle;
 use super::pointer::{bytes, out, text};
 use super::status::*;
 use super::task::no_loan;
@@ -89,17 +91,17 @@ pub struct aiopool_worker_event {
 }
 
 fn with<T>(
-    worker: Option<&aiopool_worker>,
+    worker: Option<NonNull<aiopool_worker>>,
     f: impl FnOnce(&mut Serving) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let mut serving = worker.ok_or_else(|| Failure::null("worker"))?.enter()?;
+    let mut serving = of_handle(worker).ok_or_else(|| Failure::null("worker"))?.enter()?;
     let serving = serving.as_mut().ok_or_else(aiopool_worker::gone)?;
     f(serving)
 }
 
 /// Takes the worker out of its handle.
-fn end(worker: Option<&'static aiopool_worker>) -> Result<AttachedWorker, Failure> {
-    let cell = worker.ok_or_else(|| Failure::null("worker"))?;
+fn end(worker: Option<NonNull<aiopool_worker>>) -> Result<AttachedWorker, Failure> {
+    let cell = of_handle(worker).ok_or_else(|| Failure::null("worker"))?;
     let serving = cell.disown(|_| Ok(()))?;
     Ok(serving.worker)
 }
@@ -129,7 +131,7 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
     fn aiopool_worker_describe(
-        worker: Option<&aiopool_worker>,
+        worker: Option<NonNull<aiopool_worker>>,
         info_out: Option<&mut MaybeUninit<aiopool_worker_info>>,
     ) -> aiopool_status {
         let info_out: &mut _ = out("info_out", info_out)?;
@@ -155,7 +157,7 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
     fn aiopool_worker_fd(
-        worker: Option<&aiopool_worker>,
+        worker: Option<NonNull<aiopool_worker>>,
         fd_out: Option<&mut MaybeUninit<i32>>,
     ) -> aiopool_status {
         let fd_out: &mut _ = out("fd_out", fd_out)?;
@@ -175,7 +177,7 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
     fn aiopool_worker_next(
-        worker: Option<&aiopool_worker>,
+        worker: Option<NonNull<aiopool_worker>>,
         event_out: Option<&mut MaybeUninit<aiopool_worker_event>>,
     ) -> aiopool_status {
         let event_out: &mut _ = out("event_out", event_out)?;
@@ -224,7 +226,7 @@ ffi_fn! {
     /// now; `AIOPOOL_ERR_TOO_LARGE`; `AIOPOOL_ERR_SYSTEM`; `AIOPOOL_ERR_NULL`;
     /// `AIOPOOL_ERR_HANDLE`.
     fn aiopool_worker_loan(
-        worker: Option<&aiopool_worker>,
+        worker: Option<NonNull<aiopool_worker>>,
         task: u64,
         len: usize,
         data_out: Option<&mut MaybeUninit<*mut c_void>>,
@@ -251,7 +253,7 @@ ffi_fn! {
     /// `AIOPOOL_ERR_INVALID` for another `how`, or a text that is not UTF-8; `AIOPOOL_ERR_NULL`;
     /// `AIOPOOL_ERR_HANDLE`.
     fn aiopool_worker_complete(
-        worker: Option<&aiopool_worker>,
+        worker: Option<NonNull<aiopool_worker>>,
         task: u64,
         how: u32,
         data: *const c_void,
@@ -287,7 +289,7 @@ ffi_fn! {
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_INVALID` (not UTF-8) or
     /// `AIOPOOL_ERR_HANDLE`.
     fn aiopool_worker_fail(
-        worker: Option<&'static aiopool_worker>,
+        worker: Option<NonNull<aiopool_worker>>,
         reason: *const c_char,
     ) -> aiopool_status {
         // SAFETY: the caller gives a C string or NULL.
@@ -303,7 +305,7 @@ ffi_fn! {
     /// The handle is invalid after this.
     ///
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE`.
-    fn aiopool_worker_leave(worker: Option<&'static aiopool_worker>) -> aiopool_status {
+    fn aiopool_worker_leave(worker: Option<NonNull<aiopool_worker>>) -> aiopool_status {
         end(worker)?.leave();
         Ok(())
     }

@@ -7,6 +7,8 @@
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, OnceLock};
+#[cfg(feature = "capi")]
+use std::time::{Duration, Instant};
 
 use super::line::{Line, Made};
 use super::zygote;
@@ -14,6 +16,8 @@ use super::{after_fork, exec};
 use crate::error::{Error, Result};
 use crate::sync::lock;
 use crate::sys::forked::PerProcess;
+#[cfg(feature = "capi")]
+use crate::sys::gate;
 use crate::sys::{fd, pidfd, process, random, socket, starter, stderr};
 
 /// A forked child begins with none.
@@ -108,7 +112,7 @@ pub fn init() -> Result<()> {
             stderr::line(&format!("aiopool: {text}"));
         }
     }
-    *line = Some(Arc::new(fork()?));
+    *line = Some(Arc::new(fork(1)?));
     Ok(())
 }
 
@@ -132,7 +136,46 @@ pub(crate) fn has_snapshot() -> bool {
     lock(&here().line).as_ref().is_some_and(|line| line.forked)
 }
 
-fn fork() -> Result<Line> {
+/// Takes another snapshot, for pools that are built from now on; those that there are keep theirs.
+///
+/// For a second library of the program, whose functions are registered after the first one has
+/// called [`init`] and built pools.
+///
+/// # Errors
+///
+/// As [`init`]; this library's own threads do not count.
+#[cfg(feature = "capi")]
+pub(crate) fn init_again() -> Result<()> {
+    let mut line = lock(&here().line);
+    // A pool that ends has its thread for a moment longer.
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        let forked = gate::closed(|own| match process::thread_count() {
+            Ok(threads) if threads == own + 1 => Some(fork(threads)),
+            Ok(_) => None,
+            Err(error) => Some(Err(Error::system("count threads", error))),
+        });
+        if let Some(forked) = forked {
+            *line = Some(Arc::new(forked?));
+            return Ok(());
+        }
+        if Instant::now() > patience {
+            return Err(Error::Misuse(
+                "functions were registered after an earlier init(), so this process is to be forked \
+                 again, which is only possible while no thread runs but the calling one and those of \
+                 this library: register and call init() before other threads are started",
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// How long threads of pools that have ended may still be there.
+#[cfg(feature = "capi")]
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Forks the zygote from this process, which has this many threads, all asleep but the calling one.
+fn fork(threads: usize) -> Result<Line> {
     let system = |what: &'static str| move |error| Error::system(what, error);
     let (ours, theirs) = socket::pair().map_err(system("make the zygote's line"))?;
     let theirs = fd::above_stdio(theirs).map_err(system("make the zygote's line"))?;
@@ -141,7 +184,7 @@ fn fork() -> Result<Line> {
     // What is buffered now would be written a second time by every worker.
     std::io::stdout().flush().map_err(system("flush standard output"))?;
     crate::sys::exit::flush_c();
-    let pid = zygote::fork_from_host(ours.as_fd(), theirs, host)
+    let pid = zygote::fork_from_host(threads, ours.as_fd(), theirs, host)
         .map_err(system("fork the zygote: a limit on processes or memory is reached"))?;
     Line::greet(ours, Made::Zygote(pid), true)
 }

@@ -30,6 +30,8 @@ pub use after_fork::after_fork;
 pub(crate) use confinement::Confinement;
 pub(crate) use home::has_snapshot;
 pub use home::init;
+#[cfg(feature = "capi")]
+pub(crate) use home::init_again;
 pub(crate) use launcher::{Launcher, ZygoteReport};
 pub use limits::Limits;
 #[cfg_attr(not(feature = "sandbox"), allow(unreachable_pub))]

@@ -18,6 +18,7 @@ use super::ForWorkers;
 use super::callers::Callers;
 use super::record::{LONGEST, Record};
 use crate::error::{Error, Result};
+use crate::sys::gate::Running;
 use crate::sys::own_fd::OwnFd;
 use crate::sys::poll::{PollFd, poll};
 use crate::sys::socket;
@@ -58,9 +59,10 @@ impl Reader {
         let callers = Arc::new(Callers::default());
         let theirs = Arc::clone(&callers);
         let thread = std::thread::Builder::new().name("aiopool-logs".to_owned());
+        let running = Running::begin();
         let thread = thread.spawn(move || {
             let mut host = Host { subscriber, callers: theirs, targets: HashMap::new() };
-            read(&hosts_end.into(), &mut host);
+            read(&hosts_end.into(), &mut host, &running);
             drop(end);
         })?;
         Ok(Self { workers_end: workers_end.into(), ended, thread: Some(thread), callers })
@@ -91,10 +93,12 @@ impl Drop for Reader {
     }
 }
 
-fn read(hosts_end: &OwnFd, host: &mut Host) {
+fn read(hosts_end: &OwnFd, host: &mut Host, running: &Running) {
     let mut buffer = [0; LONGEST];
     loop {
-        let ready = poll(&mut [PollFd::readable(hosts_end.as_fd())], None);
+        let mut fds = [PollFd::readable(hosts_end.as_fd())];
+        // The process may be forked meanwhile.
+        let ready = running.asleep(|| poll(&mut fds, None));
         if ready.is_err() || !hosts_end.is_ours() {
             return;
         }

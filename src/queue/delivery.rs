@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use slab::Slab;
 
@@ -25,6 +26,8 @@ pub enum For<'r> {
 
 /// The receivers of a queue's pending tasks.
 pub(super) struct Receivers {
+    /// Batches of their outcomes that are on their way.
+    delivering: Arc<AtomicUsize>,
     counted: Slab<Counted>,
     /// The key of the receiver of many outcomes that was used last.
     last: usize,
@@ -45,12 +48,14 @@ impl std::fmt::Debug for Receivers {
 }
 
 impl Receivers {
-    /// Returns no receivers; the tasks that the host ends are counted in `times`.
-    pub(super) fn new(times: Arc<AllTimes>) -> Self {
-        Self { counted: Slab::new(), last: 0, times }
+    /// Returns no receivers; the tasks that the host ends are counted in `times`, batches on their
+    /// way in `delivering`.
+    pub(super) fn new(times: Arc<AllTimes>, delivering: Arc<AtomicUsize>) -> Self {
+        Self { delivering, counted: Slab::new(), last: 0, times }
     }
 
     /// Adds `tasks` pending tasks to `receiver` and returns the key under which they are counted.
+    #[inline]
     pub(super) fn join(&mut self, receiver: For<'_>, tasks: usize) -> usize {
         let receiver = match receiver {
             For::One(receiver) => receiver,
@@ -142,6 +147,10 @@ impl Deliveries {
     /// Adds the `outcome` of the task `pending`.
     #[inline(always)] // once a task: as a call, `outcome` is moved through memory
     pub(super) fn push(&mut self, receivers: &mut Receivers, pending: &Pending, outcome: Outcome) {
+        if self.outcomes.is_empty() {
+            // Before the task is seen to be gone; `HostQueue::deliver` takes it back.
+            receivers.delivering.fetch_add(1, Ordering::SeqCst);
+        }
         let counted = &mut receivers.counted[pending.receiver];
         match self.runs.last_mut() {
             Some((receiver, count))
@@ -204,18 +213,20 @@ impl Deliveries {
     /// it woke that [`Common::park`](super::Common::park) had counted.
     pub(super) fn hand_over(&mut self) -> usize {
         let Self { outcomes, tasks, runs, batch, .. } = self;
-        tasks.clear();
-        if let [(receiver, _)] = &runs[..] {
-            let woken = receiver.deliver_all(outcomes);
-            runs.clear();
-            return woken;
-        }
-        let mut left = outcomes.drain(..);
         let mut woken = 0;
-        for (receiver, count) in runs.drain(..) {
-            batch.extend(left.by_ref().take(count));
-            woken += receiver.deliver_all(batch);
+        if let [(receiver, _)] = &runs[..] {
+            woken = receiver.deliver_all(tasks, outcomes);
+            runs.clear();
+        } else {
+            let (mut left, mut numbers) = (outcomes.drain(..), &tasks[..]);
+            for (receiver, count) in runs.drain(..) {
+                batch.extend(left.by_ref().take(count));
+                let (own, rest) = numbers.split_at(count);
+                numbers = rest;
+                woken += receiver.deliver_all(own, batch);
+            }
         }
+        tasks.clear();
         woken
     }
 }

@@ -13,9 +13,10 @@ pub trait Receiver: Send + Sync {
     /// woke a receiver counted in [`Common::park`](super::Common::park).
     fn deliver(&self, token: u64, outcome: Outcome) -> bool;
 
-    /// Receives several outcomes at once and returns how many counted receivers it woke. Leaves
-    /// `outcomes` empty.
-    fn deliver_all(&self, outcomes: &mut Vec<(u64, Outcome)>) -> usize {
+    /// Receives the outcomes of several `tasks` at once and returns how many counted receivers it
+    /// woke. Leaves `outcomes` empty.
+    fn deliver_all(&self, tasks: &[u64], outcomes: &mut Vec<(u64, Outcome)>) -> usize {
+        debug_assert_eq!(tasks.len(), outcomes.len());
         outcomes.drain(..).map(|(token, outcome)| usize::from(self.deliver(token, outcome))).sum()
     }
 }

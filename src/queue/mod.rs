@@ -40,6 +40,7 @@ use crate::doorbell::{DrainBaton, Room};
 use crate::error::Error;
 use crate::ring::{MAX_CLASSES, Next, split_place};
 use crate::sync::lock;
+use crate::sys::clock::QuickClock;
 use crate::sys::eventfd::EventFd;
 use crate::task::TaskError;
 
@@ -78,6 +79,8 @@ pub struct HostQueue {
     out: AtomicUsize,
     /// Number of submissions and deliveries so far.
     moved: AtomicUsize,
+    /// Batches of outcomes that were taken under the mutex and are not handed over yet.
+    delivering: Arc<AtomicUsize>,
     /// How long tasks took; written under the mutex, read without it.
     times: Arc<AllTimes>,
     /// Tasks that the worker in each slot has finished; likewise.
@@ -105,6 +108,8 @@ struct QueueState {
     /// Why there is no worker and never will be, where that is so.
     orphaned: Option<String>,
     pending: usize,
+    /// When tasks without timers were submitted.
+    clock: QuickClock,
 }
 
 #[derive(Debug)]
@@ -124,6 +129,7 @@ impl HostQueue {
         let control = Arc::new(control);
         let shape = control.shape();
         let times = Arc::new(AllTimes::default());
+        let delivering = Arc::<AtomicUsize>::default();
         let state = QueueState {
             control: Arc::clone(&control),
             entries: (0..shape.capacity).map(|_| Entry::default()).collect(),
@@ -131,10 +137,11 @@ impl HostQueue {
             deferred: Vec::new(),
             tails: [0; MAX_CLASSES],
             heads: [0; MAX_CLASSES],
-            receivers: Receivers::new(Arc::clone(&times)),
+            receivers: Receivers::new(Arc::clone(&times), Arc::clone(&delivering)),
             room: Room::default(),
             orphaned: None,
             pending: 0,
+            clock: QuickClock::new(),
         };
         let lanes = (0..shape.slots).map(|_| Lane::new()).collect();
         Arc::new_cyclic(|me| Self {
@@ -147,6 +154,7 @@ impl HostQueue {
             pending: AtomicUsize::new(0),
             out: AtomicUsize::new(0),
             moved: AtomicUsize::new(0),
+            delivering,
             times,
             done: (0..shape.slots).map(|_| AtomicUsize::new(0)).collect(),
             rotate: AtomicUsize::new(0),
@@ -167,7 +175,8 @@ impl HostQueue {
 
     /// Tasks whose outcome is not delivered.
     pub(crate) fn pending(&self) -> usize {
-        self.pending.load(Ordering::Relaxed)
+        // Acquire: pairs with the Release in `note_counts`.
+        self.pending.load(Ordering::Acquire)
     }
 
     /// Tasks in priority class `class` or a more urgent one that no worker has taken, about.
@@ -199,6 +208,15 @@ impl HostQueue {
     /// Returns whether a submitter waits for a record.
     pub(crate) fn is_awaited(&self) -> bool {
         !self.lock().room.is_empty()
+    }
+
+    /// Returns whether outcomes are on their way: of tasks that are not pending any more, and whose
+    /// receivers do not have them yet.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
+    pub(crate) fn is_delivering(&self) -> bool {
+        // SeqCst: the caller has seen the task gone before this. Both are changed under the mutex,
+        // this one first.
+        self.delivering.load(Ordering::SeqCst) > 0
     }
 
     /// Changes whenever a task is submitted or an outcome delivered.
@@ -298,6 +316,7 @@ impl HostQueue {
         self.common.call_supervisor();
     }
 
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, QueueState> {
         lock(&self.state)
     }
@@ -311,7 +330,8 @@ impl HostQueue {
     fn note_counts(&self, state: &QueueState) {
         let at_home = state.free.len() + state.deferred.len();
         self.out.store(state.entries.len() - at_home, Ordering::Relaxed);
-        self.pending.store(state.pending, Ordering::Relaxed);
+        // Release: pairs with the Acquire of `pending`; see `is_delivering`.
+        self.pending.store(state.pending, Ordering::Release);
     }
 
     /// Makes record `index` FREE, and frees the block of its input.

@@ -2,6 +2,7 @@
 //! record. Taking the host's own entry delivers an outcome, and that happens once.
 
 use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use crate::arena::Block;
@@ -194,6 +195,8 @@ impl HostQueue {
             None if output.len > LARGE && matches!(output.place, Place::Block(_)) => {
                 state.entries[index].standing = Standing::Copying;
                 if let Some(pending) = state.take_pending(index) {
+                    // `receive_large` takes it back.
+                    self.delivering.fetch_add(1, Ordering::SeqCst);
                     let large = Large { index, pending, output, started };
                     received.large.push((slot, large));
                 }
@@ -220,6 +223,7 @@ impl HostQueue {
         state.entries[index].standing = Standing::Plain;
         state.set_pending(index, pending);
         self.end(&mut state, index, Done { output, started, payload }, &mut received);
+        self.delivering.fetch_sub(1, Ordering::SeqCst);
         let woken = state.room.take(1);
         self.note_pending(&state);
         drop(state);
@@ -316,6 +320,9 @@ impl HostQueue {
         let any = deliveries.len() > 0;
         self.common.note(self.index, deliveries.iter());
         self.common.unpark(deliveries.hand_over());
+        if any {
+            self.delivering.fetch_sub(1, Ordering::SeqCst);
+        }
         while let Some(question) = deliveries.next_question() {
             self.ask(question);
         }

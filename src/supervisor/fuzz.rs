@@ -17,6 +17,7 @@ use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::racing::{self, Flip};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::eventfd::EventFd;
+use crate::sys::gate::Running;
 use crate::table::{Owner, State, StateWord, WorkerId};
 use crate::task::{Outcome, TaskOptions, WorkerExit};
 use crate::worker::WorkerConfig;
@@ -92,6 +93,7 @@ impl<'b> Scenario<'b> {
         let name = "fuzz".to_owned();
         let shared = Shared::new(name, plan, common, queues, scheduler, None, None);
         let supervisor = Supervisor {
+            running: Running::begin(),
             crew: Crew::new(&shared.plan),
             watch: Watch::default(),
             viewers: None,

@@ -45,6 +45,7 @@ use crate::shm::Region;
 #[cfg(feature = "stats-page")]
 use crate::stats::Page;
 use crate::sys::clock::monotonic_ns;
+use crate::sys::gate::Running;
 use crate::sys::own_fd::{OwnFd, TAKEN};
 use crate::sys::poll::{PollFd, PollSet};
 use crate::sys::thread;
@@ -99,6 +100,8 @@ pub(crate) struct Supervisor {
     logs: Option<Reader>,
     /// Orders for the first workers that the zygote has not answered; `None` after the last answer.
     first_orders: Option<u32>,
+    /// This thread, which sleeps while the process is forked.
+    running: Running,
 }
 
 impl Supervisor {
@@ -128,6 +131,7 @@ impl Supervisor {
             first_orders: Some(shared.plan.processes),
             launcher: Some(launcher),
             logs,
+            running: Running::begin(),
             shared,
         };
         let thread = std::thread::Builder::new()
@@ -200,8 +204,9 @@ impl Supervisor {
                     set.add(Source::WorkerEnd(worker.id), pidfd);
                 }
             }
-            let ready = set.wait(timeout).unwrap_or_else(|error| {
-                // The supervisor cannot work without poll: end the pool rather than spin.
+            let sleep = set.wait(timeout, |poll| self.running.asleep(poll));
+            let ready = sleep.unwrap_or_else(|error| {
+                // The supervisor cannot work without poll: end it rather than spin.
                 zygote_gone = Some(Error::system("wait for the pool's workers", error));
                 Vec::new()
             });

@@ -119,6 +119,14 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Returns whether every task goes to the one queue and no scheduler wants to be asked.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
+    pub(crate) fn has_no_choice(&self) -> bool {
+        self.queues.len() == 1 && !self.scheduler.minds_load()
+    }
+}
+
 impl Load for Shared {
     fn queues(&self) -> usize {
         self.queues.len()

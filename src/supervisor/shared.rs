@@ -56,7 +56,7 @@ pub(crate) struct Shared {
     pub(crate) built_ns: u64,
     pub(crate) common: Arc<Common>,
     pub(crate) queues: Vec<Arc<HostQueue>>,
-    scheduler: Arc<dyn Scheduler>,
+    pub(super) scheduler: Arc<dyn Scheduler>,
     pub(super) notifier: Notifier,
     /// The spans of the tasks' callers, where workers bring what they log.
     callers: Option<Arc<Callers>>,

@@ -21,6 +21,11 @@ pub(crate) fn generation() -> u32 {
     FORKS.load(Relaxed)
 }
 
+/// Takes note that this process is a copy that was made without the C library's knowledge.
+pub(crate) fn note() {
+    in_child();
+}
+
 extern "C" fn in_child() {
     FORKS.fetch_add(1, Relaxed);
 }

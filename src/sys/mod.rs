@@ -18,6 +18,7 @@ pub(crate) mod exec;
 pub(crate) mod exit;
 pub(crate) mod fd;
 pub(crate) mod forked;
+pub(crate) mod gate;
 pub(crate) mod image;
 pub(crate) mod instruments;
 #[cfg(feature = "sandbox")]

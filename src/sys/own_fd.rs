@@ -5,11 +5,13 @@
 //! would close it.
 #![allow(unsafe_code)] // calls into libc
 
+use std::collections::BTreeSet;
 use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::check;
+use super::forked::PerProcess;
 
 /// What a descriptor refers to: device, inode and kind of file. Two eventfds are alike in it, and
 /// so are two of any kind that has no inode of its own.
@@ -18,6 +20,21 @@ struct Identity {
     device: u64,
     inode: u64,
     kind: u32,
+}
+
+/// The numbers of all of this process.
+static OPEN: PerProcess<BTreeSet<RawFd>> = PerProcess::new(|_| BTreeSet::new());
+
+/// Closes all of them, in a copy of the process that the objects are not for.
+///
+/// # Safety
+///
+/// Nothing uses or drops them after this.
+pub(crate) unsafe fn close_all() {
+    for number in std::mem::take(&mut *OPEN.write()) {
+        // SAFETY: the caller vouches for it.
+        drop(unsafe { OwnedFd::from_raw_fd(number) });
+    }
 }
 
 /// Like [`OwnedFd`], which it closes only while it refers to what it did at first.
@@ -65,6 +82,7 @@ fn label(fd: RawFd) -> Option<std::path::PathBuf> {
 impl From<OwnedFd> for OwnFd {
     fn from(fd: OwnedFd) -> Self {
         let identity = identity(fd.as_fd()).ok();
+        OPEN.write().insert(fd.as_raw_fd());
         Self { fd: ManuallyDrop::new(fd), identity }
     }
 }
@@ -72,6 +90,7 @@ impl From<OwnedFd> for OwnFd {
 impl From<OwnFd> for OwnedFd {
     fn from(own: OwnFd) -> Self {
         let mut own = ManuallyDrop::new(own);
+        OPEN.write().remove(&own.as_raw_fd());
         // SAFETY: `own` is not dropped, so nothing uses the field after this.
         unsafe { ManuallyDrop::take(&mut own.fd) }
     }
@@ -91,6 +110,7 @@ impl AsRawFd for OwnFd {
 
 impl Drop for OwnFd {
     fn drop(&mut self) {
+        OPEN.write().remove(&self.as_raw_fd());
         // A pool has eventfds and pidfds; an epoll or timerfd of the same inode is not its own.
         let of_another_kind = self.identity.is_some_and(|own| own.kind == 0)
             && label(self.fd.as_raw_fd()).is_some_and(|label| {

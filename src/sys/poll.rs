@@ -97,10 +97,14 @@ impl<'fd, T> PollSet<'fd, T> {
         self.tokens.push(token);
     }
 
-    /// Waits as [`poll`] does. Returns the tokens of the descriptors that are ready, in the order
-    /// in which they were added.
-    pub(crate) fn wait(mut self, timeout: Option<Duration>) -> io::Result<Vec<T>> {
-        poll(&mut self.fds, timeout)?;
+    /// Waits as [`poll`] does, in the middle of `around`, which calls what it is given. Returns the
+    /// tokens of the descriptors that are ready, in the order in which they were added.
+    pub(crate) fn wait(
+        mut self,
+        timeout: Option<Duration>,
+        around: impl FnOnce(&mut dyn FnMut() -> io::Result<usize>) -> io::Result<usize>,
+    ) -> io::Result<Vec<T>> {
+        around(&mut || poll(&mut self.fds, timeout))?;
         let all = self.tokens.into_iter().zip(&self.fds);
         Ok(all.filter(|(_, fd)| fd.is_ready()).map(|(token, _)| token).collect())
     }
@@ -131,7 +135,7 @@ mod tests {
         for (token, bell) in bells.iter().enumerate() {
             set.add(token, PollFd::readable(bell.as_fd()));
         }
-        assert_eq!(set.wait(None).unwrap(), [1, 3]);
+        assert_eq!(set.wait(None, |poll| poll()).unwrap(), [1, 3]);
     }
 
     #[test]

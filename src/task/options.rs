@@ -190,6 +190,19 @@ impl TaskOptions {
         self
     }
 
+    /// Returns the options of a call from C: times in milliseconds, 0 for a limit that there is
+    /// not.
+    #[inline]
+    pub(crate) fn of_milliseconds(run_limit: u64, wait_limit: u64, backoff: u64) -> Self {
+        let limit = |ms: u64| if ms == 0 { NEVER } else { ms.saturating_mul(1_000_000) };
+        Self {
+            timeout_ns: limit(run_limit),
+            queue_ttl_ns: limit(wait_limit),
+            backoff_ms: u32::try_from(backoff).unwrap_or(u32::MAX),
+            ..Self::default()
+        }
+    }
+
     fn set(&mut self, flag: u8, yes: bool) {
         self.flags = if yes { self.flags | flag } else { self.flags & !flag };
     }

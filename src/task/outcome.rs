@@ -106,15 +106,6 @@ impl Payload {
         }
     }
 
-    /// Returns the bytes that this holds itself, which move with it.
-    pub(crate) fn in_itself(&self) -> Option<&[u8]> {
-        match self {
-            Self::Word { len, bytes } => Some(&bytes.0[..usize::from(*len)]),
-            Self::Inline { len, bytes } => Some(&bytes[..usize::from(*len)]),
-            Self::Heap(_) | Self::Lent(_) => None,
-        }
-    }
-
     /// Returns the value that they are.
     pub(crate) fn decode<T: DeserializeOwned + 'static>(self) -> Result<T, String> {
         match self {

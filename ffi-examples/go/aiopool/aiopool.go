@@ -18,10 +18,10 @@ typedef struct {
 } taken;
 
 static aiopool_status take(aiopool_pool *pool, aiopool_outcome **outcome, taken *out) {
-	aiopool_status status = aiopool_pool_peek(pool, outcome);
+	aiopool_status status = aiopool_pool_try_wait(pool, outcome);
 	if (status != AIOPOOL_OK) return status;
 	out->key = aiopool_outcome_user_data(*outcome);
-	out->status = aiopool_outcome_status(*outcome);
+	out->status = aiopool_outcome_kind(*outcome);
 	out->data = aiopool_outcome_data(*outcome);
 	out->len = aiopool_outcome_len(*outcome);
 	out->text = aiopool_outcome_text(*outcome);

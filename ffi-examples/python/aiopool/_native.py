@@ -10,6 +10,7 @@ CALL_BORROW_OUTPUT = 4
 NO_NEW_PRIVS, NO_NETWORK, NO_SIGNALS, BEST_EFFORT = 2, 4, 16, 32
 OUTCOMES = OUTCOME_OK, OUTCOME_ERR, OUTCOME_PANICKED, OUTCOME_CANCELLED = range(4)
 OUTCOME_TIMED_OUT, OUTCOME_WORKER_LOST, OUTCOME_POOL_CLOSED = 4, 5, 6
+CALL_ON_QUEUE = 8
 EVENT_NOTHING, EVENT_RUN, EVENT_CANCEL, EVENT_LEAVE = range(4)
 END_OK, END_FAILED, END_REFUSED, END_UNENCODABLE, END_CANCELLED = range(5)
 
@@ -62,13 +63,16 @@ class Call(ctypes.Structure):
         ("input", c_char_p),
         ("input_len", c_size_t),
         ("user_data", c_uint64),
-        ("timeout_ms", c_uint64),
-        ("queue_ttl_ms", c_uint64),
+        ("run_limit_ms", c_uint64),
+        ("wait_limit_ms", c_uint64),
         ("backoff_ms", c_uint64),
         ("retries", c_uint32),
         ("queue", c_uint32),
         ("loan", c_void_p),
-        ("reserved", c_uint64 * 4),
+        ("on_complete", c_void_p),
+        ("parts", c_void_p),
+        ("parts_len", c_size_t),
+        ("reserved", c_uint64 * 1),
     ]
 
 
@@ -133,8 +137,8 @@ _PROTOTYPES = {
     "aiopool_pool_loan": (c_int32, [c_void_p, c_size_t, POINTER(c_void_p), POINTER(c_void_p)]),
     "aiopool_pool_workers": (c_int32, [c_void_p, POINTER(c_uint32), c_size_t, POINTER(c_size_t)]),
     "aiopool_pool_cancel": (c_int32, [c_void_p, c_uint64]),
-    "aiopool_pool_peek": (c_int32, [c_void_p, POINTER(c_void_p)]),
-    "aiopool_outcome_status": (c_int32, [c_void_p]),
+    "aiopool_pool_try_wait": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "aiopool_outcome_kind": (c_int32, [c_void_p]),
     "aiopool_outcome_data": (c_void_p, [c_void_p]),
     "aiopool_outcome_len": (c_size_t, [c_void_p]),
     "aiopool_outcome_text": (c_char_p, [c_void_p]),

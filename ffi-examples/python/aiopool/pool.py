@@ -239,7 +239,7 @@ class Pool:
         queue = 0
         if self.queue_count > 1:
             chosen = self.scheduler.schedule_task(TaskID(number), func, args, kwargs)
-            queue = self._queues[chosen] + 1
+            queue = self._queues[chosen]
         task = _Task(number, self._loop.create_future(), payload, queue)
         if self._waiting or not self._push(task):
             self._waiting.append(task)
@@ -249,7 +249,9 @@ class Pool:
         """Submits a task; False if the pool is full."""
         call = self._call
         call.input, call.input_len = task.payload, len(task.payload)
-        call.user_data, call.queue = task.number, task.queue
+        call.user_data = task.number
+        if self.queue_count > 1:
+            call.flags, call.queue = native.CALL_ON_QUEUE, task.queue
         status = native.quick.aiopool_pool_try_submit(
             self._pool, self._call_in, self._ticket_out
         )
@@ -272,7 +274,7 @@ class Pool:
 
     def _readable(self) -> None:
         """There may be outcomes: takes them all, and submits what waited for room."""
-        pool, peek, outcome = self._pool, native.quick.aiopool_pool_peek, self._outcome
+        pool, peek, outcome = self._pool, native.quick.aiopool_pool_try_wait, self._outcome
         if pool is None:
             return
         taken, out = 0, byref(outcome)
@@ -296,7 +298,7 @@ class Pool:
 
     def _receive(self, outcome: c_void_p) -> None:
         lib = native.quick
-        status = lib.aiopool_outcome_status(outcome)
+        status = lib.aiopool_outcome_kind(outcome)
         task = self._tasks.pop(lib.aiopool_outcome_user_data(outcome), None)
         error = value = None
         if status == native.OUTCOME_OK:

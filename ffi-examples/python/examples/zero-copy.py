@@ -41,8 +41,8 @@ def submit(pool, function, value):
 def receive(pool):
     """The sums of the outputs that are there."""
     outcome = c_void_p()
-    while (status := native.lib.aiopool_pool_peek(pool, byref(outcome))) == native.OK:
-        if native.lib.aiopool_outcome_status(outcome) != native.OUTCOME_OK:
+    while (status := native.lib.aiopool_pool_try_wait(pool, byref(outcome))) == native.OK:
+        if native.lib.aiopool_outcome_kind(outcome) != native.OUTCOME_OK:
             raise RuntimeError(native.lib.aiopool_outcome_text(outcome).decode())
         size = native.lib.aiopool_outcome_len(outcome)
         data = native.lib.aiopool_outcome_data(outcome)

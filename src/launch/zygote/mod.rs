@@ -39,21 +39,23 @@ use crate::sync::crash::{self, Point};
 use crate::sys::exit::{exit_now, orderly_exit};
 use crate::sys::process::{self, Side};
 use crate::sys::rlimit::{self, Limit, Resource};
-use crate::sys::{fd, image, pidfd, signal, socket};
+use crate::sys::{fd, forked, image, own_fd, pidfd, signal, socket};
 
-/// Forks the zygote from the host, which has one thread, and says its pid.
+/// Forks the zygote from the host, and says its pid. The host has this many `threads`, and all but
+/// the calling one, which are this library's, sleep in the kernel.
 ///
 /// `host` is a pidfd of the caller, `line` the zygote's end and `ours` the host's.
 pub(super) fn fork_from_host(
+    threads: usize,
     ours: BorrowedFd<'_>,
     line: OwnedFd,
     host: OwnedFd,
 ) -> io::Result<u32> {
-    if process::thread_count()? != 1 {
+    if process::thread_count()? != threads {
         return Err(io::Error::other("this process has more than one thread"));
     }
     let mask = signal::Mask::all().set()?;
-    // SAFETY: counted just above, and the one thread is here.
+    // SAFETY: counted just above; the one thread is here, and the others change nothing now.
     let forked = unsafe { process::fork_unseen() };
     if !matches!(forked, Ok(Side::Child)) {
         mask.set()?;
@@ -65,9 +67,12 @@ pub(super) fn fork_from_host(
             Ok(pid)
         }
         Side::Child => {
+            forked::note();
             // SAFETY: its owner is in a frame of the host that this copy never returns to. It has
             // to go: the line would not end with the host's end while the zygote has a copy.
             unsafe { fd::close(ours.as_raw_fd()) };
+            // SAFETY: as for that one: pools of the host that would not see each other's end.
+            unsafe { own_fd::close_all() };
             run(line, host, None)
         }
     }

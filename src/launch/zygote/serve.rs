@@ -127,7 +127,8 @@ impl Zygote {
             set.add(Source::Worker(index), PollFd::readable(worker.pidfd.as_fd()));
         }
         let held_up = self.pools.iter().any(|pool| pool.held_up);
-        set.wait(held_up.then_some(HELD_UP)).expect("poll of descriptors that are all open")
+        set.wait(held_up.then_some(HELD_UP), |poll| poll())
+            .expect("poll of descriptors that are all open")
     }
 
     /// Takes a new pool's line; false when the host closed its own.

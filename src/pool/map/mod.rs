@@ -88,10 +88,10 @@ impl Arrivals {
 
 impl Receiver for Arrivals {
     fn deliver(&self, token: u64, outcome: Outcome) -> bool {
-        self.deliver_all(&mut vec![(token, outcome)]) > 0
+        self.deliver_all(&[0], &mut vec![(token, outcome)]) > 0
     }
 
-    fn deliver_all(&self, outcomes: &mut Vec<(u64, Outcome)>) -> usize {
+    fn deliver_all(&self, _: &[u64], outcomes: &mut Vec<(u64, Outcome)>) -> usize {
         let mut arrived = self.lock();
         if arrived.outcomes.is_empty() {
             std::mem::swap(&mut arrived.outcomes, outcomes);

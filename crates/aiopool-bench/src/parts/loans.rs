@@ -107,7 +107,7 @@ impl Loans {
             check(aiopool_pool_submit(pool, from_ref(&call), LIMIT, None))?;
             check(aiopool_pool_wait(pool, LIMIT, Some(&mut outcome)))?;
             let outcome: *mut aiopool_outcome = outcome.assume_init();
-            check(aiopool_outcome_status(outcome.as_ref()))?;
+            check(aiopool_outcome_kind(outcome.as_ref()))?;
             assert_eq!(aiopool_outcome_len(outcome.as_ref()), self.len);
             assert_eq!(aiopool_outcome_data(outcome.as_ref()).cast::<u8>().read(), value);
             check(aiopool_outcome_release(outcome.as_ref()))

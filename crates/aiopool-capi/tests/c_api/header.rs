@@ -18,7 +18,7 @@ const PROLOGUE: &str = "\
  * - Texts are UTF-8 and end with NUL. Sizes and lengths are bytes. Names of times end with their
  *   unit.
  * - `..._out` arguments are written only when a call returns AIOPOOL_OK.
- * - NULL is refused unless the call's description accepts it.
+ * - NULL is refused (AIOPOOL_ERR_NULL) unless the call's description accepts it.
  * - What a call lends is given back by the call that its description names.
  * - No panic or exception leaves a call.
  * - pthread_cancel leaves no call half done: a thread that is cancelled ends when the call returns.
@@ -32,6 +32,16 @@ const PROLOGUE: &str = "\
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* What compilers can warn of: a pointer that is NULL where it must not be, a status that is not
+ * read. Define AIOPOOL_NO_ATTRIBUTES to do without. */
+#if defined(__GNUC__) && !defined(AIOPOOL_NO_ATTRIBUTES)
+#define AIOPOOL_NONNULL(arguments) __attribute__((nonnull arguments))
+#define AIOPOOL_CHECKED __attribute__((warn_unused_result))
+#else
+#define AIOPOOL_NONNULL(arguments)
+#define AIOPOOL_CHECKED
+#endif
 
 #ifdef __cplusplus
 extern \"C\" {
@@ -69,12 +79,23 @@ fn expanded(text: &str) -> String {
     for line in text.lines() {
         let signature = line.starts_with("    fn aiopool_") || line.starts_with("    ) -> ");
         match line {
-            "ffi_fn! {" | "handle! {" => inside = true,
+            "ffi_fn! {" | "handle! {" | "c_enum! {" => inside = true,
+            _ if inside && line.starts_with("    pub enum ") => {
+                let (name, int) = line.trim_end_matches(" {").split_once(": ").unwrap();
+                lines.push(format!("#[repr({int})] {name} {{"));
+            }
+            // The short way of a function is before the long one, in one body.
+            _ if inside && line.ends_with(" = at_once {") => {
+                lines.push(line.replace(" = at_once {", " {"));
+            }
+            "    } waits => {" if inside => lines.push(";".to_owned()),
             // What a handle stands for is hidden from C.
             _ if inside && line.starts_with("    pub struct ") => {
                 lines.push(format!("{}();", line.split('(').next().unwrap()));
             }
             "}" if inside => inside = false,
+            // What a handle stands for is hidden from C here, too.
+            "#[repr(transparent)]" => {}
             // `-> T = value_after_a_panic => {` becomes `-> T {`.
             _ if inside && signature && line.ends_with("=> {") => {
                 lines.push(format!("{} {{", line.split(" = ").next().unwrap()));
@@ -112,6 +133,10 @@ fn render() -> String {
         let mut section = Vec::new();
         bindings.unwrap_or_else(|error| panic!("{name}: {error}")).write(&mut section);
         let section = String::from_utf8(section).unwrap();
+        // The whole header has these lines once.
+        let section = section
+            .replace("#ifdef __cplusplus\nextern \"C\" {\n#endif // __cplusplus\n", "")
+            .replace("#ifdef __cplusplus\n}  // extern \"C\"\n#endif  // __cplusplus\n", "");
         let story: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("//!")).collect();
         header.push_str(
             "\n/* ---------------------------------------------------------------------\n",
@@ -130,7 +155,100 @@ fn render() -> String {
         }
     }
     header.push_str(EPILOGUE);
-    header
+    with_attributes(&header)
+}
+
+/// Pointers that may be NULL, as `function.argument` or an argument of every function; all others
+/// have the attribute `nonnull`.
+const NULLABLE: [&str; 24] = [
+    "user",
+    "ticket_out",
+    "tickets_out",
+    "outcome",
+    "aiopool_has_feature.name",
+    "aiopool_context_init.context",
+    "aiopool_context_start.options",
+    "aiopool_function_declare.context",
+    "aiopool_loan_return.loan",
+    "aiopool_log_set.function",
+    "aiopool_output_write.data",
+    "aiopool_pool_free.pool",
+    "aiopool_pool_start.options",
+    "aiopool_pool_workers.pids_out",
+    "aiopool_process_free.process",
+    "aiopool_process_name.process",
+    "aiopool_process_start.name",
+    "aiopool_process_start.options",
+    "aiopool_task_defer.data",
+    "aiopool_task_on_cancel.data",
+    "aiopool_task_sleep.data",
+    "aiopool_task_watch_fd.data",
+    "aiopool_worker_complete.data",
+    "aiopool_context_free.context",
+];
+
+/// Calls whose status may be left unread, since the program goes on in the same way.
+const MAY_IGNORE: [&str; 14] = [
+    "_release",
+    "_return",
+    "_free",
+    "_close",
+    "_terminate",
+    "_kill",
+    "_cancel",
+    "_complete",
+    "_set_error",
+    "_output_write",
+    "_init",
+    "_shutdown",
+    "_worker_fail",
+    "_worker_leave",
+];
+
+/// Adds to each function what compilers know of its arguments and its status.
+fn with_attributes(header: &str) -> String {
+    let mut result = String::new();
+    let mut rest = header;
+    while let Some(end) = rest.find(");\n") {
+        let (before, after) = rest.split_at(end);
+        rest = &after[2..];
+        let declaration = before.rsplit("\n\n").next().unwrap();
+        let declaration = declaration.rsplit(" */\n").next().unwrap();
+        let is_function = !declaration.starts_with("typedef") && declaration.contains("aiopool_");
+        result.push_str(before);
+        result.push(')');
+        if is_function && let Some((head, arguments)) = declaration.split_once('(') {
+            let name = head.rsplit([' ', '*']).next().unwrap();
+            let is_required = |argument: &&str| {
+                let own = argument.rsplit([' ', '*']).next().unwrap();
+                let known = [own.to_owned(), format!("{name}.{own}")];
+                argument.contains('*')
+                    && !NULLABLE.iter().any(|null| known.contains(&(*null).to_owned()))
+            };
+            let required: Vec<String> = arguments
+                .split(',')
+                .enumerate()
+                .filter(|(_, argument)| is_required(&argument.trim()))
+                .map(|(at, _)| (at + 1).to_string())
+                .collect();
+            let mut known = Vec::new();
+            if !required.is_empty() {
+                known.push(format!("AIOPOOL_NONNULL(({}))", required.join(", ")));
+            }
+            if head.trim_start().starts_with("aiopool_status ")
+                && !name.starts_with("aiopool_task_")
+                && !MAY_IGNORE.iter().any(|end| name.ends_with(end))
+            {
+                known.push("AIOPOOL_CHECKED".to_owned());
+            }
+            if !known.is_empty() {
+                result.push_str(&format!("\n    {}", known.join(" ")));
+            }
+        }
+        result.push(';');
+    }
+    result.push_str(rest);
+    result
 }
 
 fn check_committed(path: &str, now: &str) {

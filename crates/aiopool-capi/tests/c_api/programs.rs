@@ -144,6 +144,12 @@ fn c_has_the_options_that_rust_has() {
 }
 
 #[test]
+fn two_libraries_of_a_program_have_functions_of_their_own() {
+    let Some(said) = program("libraries", &[]) else { return };
+    assert!(said.ends_with("checks of libraries\n"), "{said}");
+}
+
+#[test]
 fn the_descriptor_tells_the_truth() {
     let Some(said) = program("polling", &[]) else { return };
     assert!(said.ends_with("checks of the descriptor\n"), "{said}");

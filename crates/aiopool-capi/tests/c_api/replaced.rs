@@ -38,7 +38,7 @@ static void try(uint32_t function, uint32_t start) {
             aiopool_pool_wait(pool, AIOPOOL_FOREVER, &outcome)) {
             printf("error: %s\n", aiopool_last_error());
         } else {
-            if (aiopool_outcome_status(outcome) == AIOPOOL_OUTCOME_OK)
+            if (aiopool_outcome_kind(outcome) == AIOPOOL_OUTCOME_OK)
                 printf("%.*s\n", (int)aiopool_outcome_len(outcome), (const char *)aiopool_outcome_data(outcome));
             else
                 printf("error: %s\n", aiopool_outcome_text(outcome));

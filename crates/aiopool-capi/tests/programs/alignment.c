@@ -31,7 +31,7 @@ static void check_length(aiopool_pool *pool, uint32_t function, uint32_t flags, 
     call.input_len = len;
     CHECK(aiopool_pool_submit(pool, &call, AIOPOOL_FOREVER, NULL) == AIOPOOL_OK);
     CHECK(aiopool_pool_wait(pool, AIOPOOL_FOREVER, &outcome) == AIOPOOL_OK);
-    CHECK(aiopool_outcome_status(outcome) == AIOPOOL_OUTCOME_OK);
+    CHECK(aiopool_outcome_kind(outcome) == AIOPOOL_OUTCOME_OK);
     CHECK(aiopool_outcome_len(outcome) == len);
     data = aiopool_outcome_data(outcome);
     CHECK(data != NULL);

@@ -32,7 +32,7 @@ static int32_t nap(aiopool_task *task, const void *input, size_t len, aiopool_ou
 static void *peeks(void *arg) {
     aiopool_outcome *outcome;
     for (;;)
-        if (aiopool_pool_peek(pool, &outcome) == AIOPOOL_OK) aiopool_outcome_release(outcome);
+        if (aiopool_pool_try_wait(pool, &outcome) == AIOPOOL_OK) aiopool_outcome_release(outcome);
     return arg;
 }
 
@@ -94,7 +94,7 @@ static void in_child(int k) {
     int32_t fd;
     bool alive;
     stats.struct_size = sizeof stats;
-    FORKED(aiopool_pool_peek(pool, &outcome));
+    FORKED(aiopool_pool_try_wait(pool, &outcome));
     FORKED(aiopool_pool_wait(pool, AIOPOOL_FOREVER, &outcome));
     FORKED(aiopool_pool_wait_many(pool, &outcome, 1, AIOPOOL_FOREVER, &count));
     FORKED(aiopool_pool_wait_ticket(pool, 1, AIOPOOL_FOREVER, &outcome));
@@ -135,7 +135,7 @@ static void in_child(int k) {
             fprintf(stderr, "its own pool: %s\n", aiopool_last_error());
             _exit(4);
         }
-        if (aiopool_pool_peek(own, &outcome) != AIOPOOL_ERR_EMPTY) _exit(5);
+        if (aiopool_pool_try_wait(own, &outcome) != AIOPOOL_ERR_EMPTY) _exit(5);
         if (aiopool_pool_free(own) != AIOPOOL_OK) _exit(6);
     }
     _exit(0);

@@ -2,6 +2,7 @@
  * task is lost or doubled, and under AddressSanitizer nothing is touched that should not be.
  * Usage: fuzz [seed] [seconds]. Prints how many calls were made, and the seed.
  */
+#define AIOPOOL_NO_ATTRIBUTES /* It makes mistakes on purpose. */
 #define _GNU_SOURCE
 #include <aiopool.h>
 #include <poll.h>
@@ -162,7 +163,7 @@ static void look_at(aiopool_outcome *outcome) {
     const unsigned char *data = aiopool_outcome_data(outcome);
     volatile unsigned char byte = 0;
     size_t len = aiopool_outcome_len(outcome);
-    int32_t how = aiopool_outcome_status(outcome);
+    int32_t how = aiopool_outcome_kind(outcome);
     CHECK(how >= AIOPOOL_ERR_TASK && how <= AIOPOOL_OUTCOME_POOL_CLOSED);
     for (size_t i = 0; i < len; i++) byte ^= data[i];
     CHECK((how == AIOPOOL_OUTCOME_OK) == (data != NULL));
@@ -199,13 +200,13 @@ static aiopool_call *some_call(int pool, void **input, struct lent **loan) {
     call.function = numbers[!once_in(3)];
     call.input = *input;
     call.input_len = len;
-    call.timeout_ms = 30 + below(50);
+    call.run_limit_ms = 30 + below(50);
     call.user_data = any();
     call.flags = (uint32_t)below(8);
     if (once_in(4)) call.retries = (uint32_t)below(3), call.backoff_ms = below(3);
-    if (once_in(9)) call.queue_ttl_ms = 1 + below(20);
+    if (once_in(9)) call.wait_limit_ms = 1 + below(20);
     if (once_in(9)) call.priority = (uint32_t)below(5);
-    if (once_in(9)) call.queue = (uint32_t)below(4);
+    if (once_in(9)) call.flags |= AIOPOOL_CALL_ON_QUEUE, call.queue = (uint32_t)below(4);
     if (once_in(20)) call.function = (uint32_t)below(9), call.name = once_in(2) ? "mild" : "\xfe";
     if (once_in(40)) call.flags = (uint32_t)any();
     if (once_in(40)) call.reserved[below(4)] = any();
@@ -278,7 +279,7 @@ static void receive(int pool) {
     struct pollfd fd = {.fd = -1, .events = POLLIN};
     switch (below(5)) {
     case 0:
-        count = is(aiopool_pool_peek(handle_of(pool), some)) == AIOPOOL_OK;
+        count = is(aiopool_pool_try_wait(handle_of(pool), some)) == AIOPOOL_OK;
         break;
     case 1:
         count = is(aiopool_pool_wait(handle_of(pool), below(4), some)) == AIOPOOL_OK;
@@ -411,7 +412,7 @@ static void retire(int pool) {
     if (once_in(2)) is(aiopool_pool_terminate(self->handle));
     is(aiopool_pool_close(self->handle));
     CHECK(is(aiopool_pool_join(self->handle, 60000)) != AIOPOOL_ERR_TIMEOUT);
-    while (is(aiopool_pool_peek(self->handle, &outcome)) == AIOPOOL_OK) take(pool, outcome);
+    while (is(aiopool_pool_try_wait(self->handle, &outcome)) == AIOPOOL_OK) take(pool, outcome);
     for (uint64_t ticket = 0; self->live > 0; ticket++) {
         CHECK(ticket < TICKETS);
         if (self->out[ticket] == 0) continue;

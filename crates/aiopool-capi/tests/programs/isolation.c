@@ -105,7 +105,7 @@ int main(void) {
     options.limit_cpu_seconds = 1;
     check(aiopool_pool_start(&options, &pool), "start");
     outcome = run(pool, burn_function);
-    printf("isolation: lost %d, %s\n", aiopool_outcome_status(outcome) == AIOPOOL_OUTCOME_WORKER_LOST,
+    printf("isolation: lost %d, %s\n", aiopool_outcome_kind(outcome) == AIOPOOL_OUTCOME_WORKER_LOST,
            strstr(aiopool_outcome_text(outcome), "signal 24") != NULL ? "SIGXCPU"
                                                                       : aiopool_outcome_text(outcome));
     check(aiopool_outcome_release(outcome), "release");

@@ -119,7 +119,7 @@ static aiopool_outcome *run(uint32_t function, size_t len, int32_t status) {
     call.input_len = len;
     CHECK(aiopool_pool_submit(pool, &call, AIOPOOL_FOREVER, NULL) == AIOPOOL_OK);
     CHECK(aiopool_pool_wait(pool, 60000, &outcome) == AIOPOOL_OK);
-    CHECK(aiopool_outcome_status(outcome) == status);
+    CHECK(aiopool_outcome_kind(outcome) == status);
     return outcome;
 }
 

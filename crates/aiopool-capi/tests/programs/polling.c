@@ -64,7 +64,7 @@ static int readable(int timeout) {
 
 static int peek(void) {
     aiopool_outcome *outcome;
-    aiopool_status status = aiopool_pool_peek(pool, &outcome);
+    aiopool_status status = aiopool_pool_try_wait(pool, &outcome);
     if (status == AIOPOOL_ERR_EMPTY) return 0;
     CHECK(status == AIOPOOL_OK);
     CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);

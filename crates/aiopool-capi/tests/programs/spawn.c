@@ -97,15 +97,15 @@ static void submit(uint32_t function, const void *input, size_t len, uint64_t ti
     call.function = function;
     call.input = input;
     call.input_len = len;
-    call.timeout_ms = timeout_ms;
+    call.run_limit_ms = timeout_ms;
     CHECK(aiopool_pool_submit(pool, &call, AIOPOOL_FOREVER, NULL) == AIOPOOL_OK);
 }
 
 static aiopool_outcome *next(int32_t status) {
     aiopool_outcome *outcome;
     CHECK(aiopool_pool_wait(pool, LONG, &outcome) == AIOPOOL_OK);
-    if (aiopool_outcome_status(outcome) != status) fprintf(stderr, "%s\n", aiopool_outcome_text(outcome));
-    CHECK(aiopool_outcome_status(outcome) == status);
+    if (aiopool_outcome_kind(outcome) != status) fprintf(stderr, "%s\n", aiopool_outcome_text(outcome));
+    CHECK(aiopool_outcome_kind(outcome) == status);
     return outcome;
 }
 

@@ -29,7 +29,7 @@ static uint64_t run(uint32_t function, uint64_t number) {
     call.input_len = sizeof number;
     CHECK(aiopool_pool_submit(pool, &call, AIOPOOL_FOREVER, NULL) == AIOPOOL_OK);
     CHECK(aiopool_pool_wait(pool, AIOPOOL_FOREVER, &outcome) == AIOPOOL_OK);
-    CHECK(aiopool_outcome_status(outcome) == AIOPOOL_OUTCOME_OK);
+    CHECK(aiopool_outcome_kind(outcome) == AIOPOOL_OUTCOME_OK);
     number = *(const uint64_t *)aiopool_outcome_data(outcome);
     CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
     return number;

@@ -115,7 +115,7 @@ static void round_trip(void) {
     CHECK(aiopool_pool_submit(pool, &call, 10000, &ticket) == AIOPOOL_OK);
     call.flags = 0;
     CHECK(aiopool_pool_wait_ticket(pool, ticket, 60000, &outcome) == AIOPOOL_OK);
-    CHECK(aiopool_outcome_status(outcome) == AIOPOOL_OUTCOME_OK);
+    CHECK(aiopool_outcome_kind(outcome) == AIOPOOL_OUTCOME_OK);
     CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
 }
 
@@ -159,7 +159,7 @@ static void *receives(void *arg) {
 static void *peeks(void *arg) {
     aiopool_outcome *outcome;
     for (int k = 0; k < TASKS;) {
-        if (aiopool_pool_peek(pool, &outcome) == AIOPOOL_OK) {
+        if (aiopool_pool_try_wait(pool, &outcome) == AIOPOOL_OK) {
             CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
             k++;
         } else {

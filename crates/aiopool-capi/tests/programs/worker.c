@@ -151,7 +151,7 @@ static int is_filled(size_t len, int byte) {
     aiopool_outcome *outcome = next();
     const unsigned char *data = aiopool_outcome_data(outcome);
     int borrowed;
-    CHECK(aiopool_outcome_status(outcome) == AIOPOOL_OUTCOME_OK);
+    CHECK(aiopool_outcome_kind(outcome) == AIOPOOL_OUTCOME_OK);
     CHECK(aiopool_outcome_len(outcome) == len);
     CHECK(data[0] == byte && memcmp(data, data + 1, len - 1) == 0);
     borrowed = lies_in(data, "memfd:aiopool-results");
@@ -161,7 +161,7 @@ static int is_filled(size_t len, int byte) {
 
 static void failed(const char *text) {
     aiopool_outcome *outcome = next();
-    CHECK(aiopool_outcome_status(outcome) == AIOPOOL_OUTCOME_ERR);
+    CHECK(aiopool_outcome_kind(outcome) == AIOPOOL_OUTCOME_ERR);
     CHECK(strstr(aiopool_outcome_text(outcome), text) != NULL);
     CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
 }
@@ -232,7 +232,7 @@ int main(int argc, char **argv) {
         failed("found no room");
         CHECK(aiopool_pool_cancel(pool, ticket) == AIOPOOL_OK);
         outcome = next();
-        CHECK(aiopool_outcome_status(outcome) == AIOPOOL_OUTCOME_CANCELLED);
+        CHECK(aiopool_outcome_kind(outcome) == AIOPOOL_OUTCOME_CANCELLED);
         CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
         order(MIB, MIB, 2, COMPLETES, borrow);
         CHECK(is_filled(MIB, 2));
@@ -243,7 +243,7 @@ int main(int argc, char **argv) {
     call.function = misuse_function;
     CHECK(aiopool_pool_submit(pool, &call, AIOPOOL_FOREVER, NULL) == AIOPOOL_OK);
     outcome = next();
-    CHECK(aiopool_outcome_status(outcome) == AIOPOOL_OUTCOME_OK);
+    CHECK(aiopool_outcome_kind(outcome) == AIOPOOL_OUTCOME_OK);
     CHECK(aiopool_outcome_len(outcome) == sizeof said);
     memcpy(said, aiopool_outcome_data(outcome), sizeof said);
     CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
@@ -258,7 +258,7 @@ int main(int argc, char **argv) {
     order(MIB, 0, 0, CRASHES, 0);
     {
         aiopool_outcome *lost = next();
-        CHECK(aiopool_outcome_status(lost) == AIOPOOL_OUTCOME_WORKER_LOST);
+        CHECK(aiopool_outcome_kind(lost) == AIOPOOL_OUTCOME_WORKER_LOST);
         CHECK(aiopool_outcome_release(lost) == AIOPOOL_OK);
     }
     order(MIB, MIB, 8, COMPLETES, borrow);
