@@ -1,16 +1,26 @@
-// A small RAII header over aiopool.h: handles that free themselves, errors as exceptions.
+// A small header over aiopool.h for C++17: handles that move and free themselves, errors as
+// exceptions or as values, and, from C++20 on, tasks that are awaited.
 #pragma once
 
 #include <aiopool.h>
 
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
+#include <variant>
+
+#if __cplusplus >= 202002L && __has_include(<coroutine>)
+#include <coroutine>
+#define AIOPOOL_HAS_COROUTINES 1
+#endif
 
 namespace aiopool {
 
@@ -23,32 +33,136 @@ public:
     aiopool_status status;
 };
 
+/// What a task ended with that has no value: how, and the number that its function returned.
+class task_error : public error {
+public:
+    task_error(aiopool_kind kind, std::int32_t code, const std::string &text)
+        : error(AIOPOOL_ERR_TASK, text), kind(kind), code(code) {}
+
+    aiopool_kind kind;
+    std::int32_t code;
+};
+
+/// Throws the status of a call that failed.
 inline void check(aiopool_status status) {
     if (status != AIOPOOL_OK) throw error(status, aiopool_last_error());
 }
 
-/// An outcome; released at the end of its scope.
+/// A value, or the error of the call that was to give it: for programs that throw nothing.
+template <typename T> class result {
+public:
+    result(T value) : either(std::in_place_index<0>, std::move(value)) {}
+    result(aiopool::error failure) : either(std::in_place_index<1>, std::move(failure)) {}
+
+    bool has_value() const noexcept { return either.index() == 0; }
+    explicit operator bool() const noexcept { return has_value(); }
+
+    /// The value; throws the error if there is none.
+    T &value() & {
+        if (!has_value()) throw std::get<1>(either);
+        return std::get<0>(either);
+    }
+    T &&value() && { return std::move(value()); }
+    T &operator*() & { return value(); }
+    T *operator->() { return &value(); }
+
+    /// The error, of a result that has no value.
+    const aiopool::error &failure() const { return std::get<1>(either); }
+
+private:
+    std::variant<T, aiopool::error> either;
+};
+
+/// The standard exceptions, which pass from a task to its receiver as themselves: each has a number
+/// that `task` returns for it and `outcome::payload` throws it for.
+namespace exceptions {
+
+enum code : std::int32_t {
+    other = -1,
+    unknown = -2,
+    invalid_argument = -3,
+    domain_error = -4,
+    length_error = -5,
+    out_of_range = -6,
+    logic_error = -7,
+    range_error = -8,
+    overflow_error = -9,
+    underflow_error = -10,
+    runtime_error = -11,
+    bad_alloc = -12,
+};
+
+/// Returns the number of an exception.
+inline code of(const std::exception &exception) {
+    // The most derived ones first.
+    const auto is = [&](auto *type) {
+        return dynamic_cast<std::remove_pointer_t<decltype(type)> *>(&exception) != nullptr;
+    };
+    if (is(static_cast<const std::invalid_argument *>(nullptr))) return invalid_argument;
+    if (is(static_cast<const std::domain_error *>(nullptr))) return domain_error;
+    if (is(static_cast<const std::length_error *>(nullptr))) return length_error;
+    if (is(static_cast<const std::out_of_range *>(nullptr))) return out_of_range;
+    if (is(static_cast<const std::logic_error *>(nullptr))) return logic_error;
+    if (is(static_cast<const std::range_error *>(nullptr))) return range_error;
+    if (is(static_cast<const std::overflow_error *>(nullptr))) return overflow_error;
+    if (is(static_cast<const std::underflow_error *>(nullptr))) return underflow_error;
+    if (is(static_cast<const std::runtime_error *>(nullptr))) return runtime_error;
+    if (is(static_cast<const std::bad_alloc *>(nullptr))) return bad_alloc;
+    return other;
+}
+
+/// Throws the standard exception that has this number; returns for any other number.
+inline void raise(std::int32_t number, const std::string &text) {
+    switch (number) {
+    case invalid_argument: throw std::invalid_argument(text);
+    case domain_error: throw std::domain_error(text);
+    case length_error: throw std::length_error(text);
+    case out_of_range: throw std::out_of_range(text);
+    case logic_error: throw std::logic_error(text);
+    case range_error: throw std::range_error(text);
+    case overflow_error: throw std::overflow_error(text);
+    case underflow_error: throw std::underflow_error(text);
+    case runtime_error: throw std::runtime_error(text);
+    case bad_alloc: throw std::bad_alloc();
+    default: return;
+    }
+}
+
+} // namespace exceptions
+
+/// An outcome; released at the end of its scope, also after its pool's.
 class outcome {
 public:
-    explicit outcome(aiopool_outcome *handle) : handle(handle) {}
+    outcome() = default;
+    explicit outcome(aiopool_outcome *handle) noexcept : handle(handle) {}
 
-    std::int32_t status() const { return aiopool_outcome_kind(handle.get()); }
-    bool ok() const { return status() == AIOPOOL_OUTCOME_OK; }
-    std::uint64_t user_data() const { return aiopool_outcome_user_data(handle.get()); }
-    std::uint64_t ticket() const { return aiopool_outcome_ticket(handle.get()); }
-    std::string_view text() const { return aiopool_outcome_text(handle.get()); }
+    aiopool_kind kind() const noexcept { return aiopool_outcome_kind(handle.get()); }
+    bool ok() const noexcept { return kind() == AIOPOOL_OUTCOME_OK; }
+    std::int32_t code() const noexcept { return aiopool_outcome_code(handle.get()); }
+    std::uint64_t user_data() const noexcept { return aiopool_outcome_user_data(handle.get()); }
+    std::uint64_t ticket() const noexcept { return aiopool_outcome_ticket(handle.get()); }
+    std::string_view text() const noexcept { return aiopool_outcome_text(handle.get()); }
 
-    /// The payload; throws what the task ended with if there is none.
+    /// The payload, if there is one.
+    std::optional<std::string_view> try_payload() const noexcept {
+        if (!ok()) return std::nullopt;
+        return std::string_view(static_cast<const char *>(aiopool_outcome_data(handle.get())),
+                                aiopool_outcome_len(handle.get()));
+    }
+
+    /// The payload; throws what the task ended with if there is none: the standard exception that
+    /// left its function, or a `task_error`.
     std::string_view payload() const {
-        if (!ok()) throw error(AIOPOOL_ERR_TASK, std::string(text()));
-        return {static_cast<const char *>(aiopool_outcome_data(handle.get())),
-                aiopool_outcome_len(handle.get())};
+        if (const auto bytes = try_payload()) return *bytes;
+        if (kind() == AIOPOOL_OUTCOME_ERR) exceptions::raise(code(), std::string(text()));
+        throw task_error(kind(), code(), std::string(text()));
     }
 
     /// The payload as a value of a type without pointers.
     template <typename T> T as() const {
+        static_assert(std::is_trivially_copyable_v<T>, "only bytes travel between processes");
         T value;
-        std::string_view bytes = payload();
+        const std::string_view bytes = payload();
         if (bytes.size() != sizeof value) throw error(AIOPOOL_ERR_INVALID, "another size");
         std::memcpy(&value, bytes.data(), sizeof value);
         return value;
@@ -56,7 +170,7 @@ public:
 
 private:
     struct release {
-        void operator()(aiopool_outcome *handle) const { aiopool_outcome_release(handle); }
+        void operator()(aiopool_outcome *handle) const noexcept { aiopool_outcome_release(handle); }
     };
     std::unique_ptr<aiopool_outcome, release> handle;
 };
@@ -66,27 +180,44 @@ struct options : aiopool_pool_options {
     options() { check(aiopool_pool_options_init(this)); }
 };
 
+/// A call with its defaults.
+struct call : aiopool_call {
+    explicit call(std::uint32_t number) : aiopool_call(AIOPOOL_CALL_INIT) { function = number; }
+
+    /// With an input that stays where it is until the call is submitted.
+    template <typename T> call(std::uint32_t number, const T &value) : call(number) {
+        static_assert(std::is_trivially_copyable_v<T>, "only bytes travel between processes");
+        input = &value;
+        input_len = sizeof value;
+    }
+};
+
 /// Memory for one input, borrowed from a pool; given back at the end of its scope if it was not
 /// submitted.
 class loan {
 public:
-    loan(aiopool_loan *handle, void *data, std::size_t size)
+    loan(aiopool_loan *handle, void *data, std::size_t size) noexcept
         : handle(handle), bytes(static_cast<unsigned char *>(data)), length(size) {}
 
-    unsigned char *data() { return bytes; }
-    std::size_t size() const { return length; }
+    unsigned char *data() noexcept { return bytes; }
+    std::size_t size() const noexcept { return length; }
 
 private:
     friend class pool;
     struct give_back {
-        void operator()(aiopool_loan *handle) const { aiopool_loan_return(handle); }
+        void operator()(aiopool_loan *handle) const noexcept { aiopool_loan_return(handle); }
     };
     std::unique_ptr<aiopool_loan, give_back> handle;
     unsigned char *bytes;
     std::size_t length;
 };
 
-/// A pool; terminated and freed at the end of its scope, after its outcomes.
+#ifdef AIOPOOL_HAS_COROUTINES
+template <typename R, typename T> class awaitable;
+#endif
+
+/// A pool. At the end of its scope it is terminated and freed; coroutines that await its tasks go
+/// on with an exception before that. Outcomes and loans outlive it.
 class pool {
 public:
     explicit pool(const options &options = {}) {
@@ -95,17 +226,26 @@ public:
         handle.reset(started);
     }
 
+    /// Submits a call; throws what it is refused with.
+    std::uint64_t submit(const aiopool::call &call, std::uint64_t timeout_ms = AIOPOOL_FOREVER) {
+        std::uint64_t ticket;
+        check(aiopool_pool_submit(handle.get(), &call, timeout_ms, &ticket));
+        return ticket;
+    }
+
+    /// Submits a call if there is room now.
+    result<std::uint64_t> try_submit(const aiopool::call &call) {
+        std::uint64_t ticket;
+        const aiopool_status status = aiopool_pool_try_submit(handle.get(), &call, &ticket);
+        if (status != AIOPOOL_OK) return error(status, aiopool_last_error());
+        return ticket;
+    }
+
     template <typename T>
     std::uint64_t submit(std::uint32_t function, const T &input, std::uint64_t user_data = 0) {
-        aiopool_call call;
-        std::uint64_t ticket;
-        check(aiopool_call_init(&call));
-        call.function = function;
-        call.input = &input;
-        call.input_len = sizeof input;
+        aiopool::call call(function, input);
         call.user_data = user_data;
-        check(aiopool_pool_submit(handle.get(), &call, AIOPOOL_FOREVER, &ticket));
-        return ticket;
+        return submit(call);
     }
 
     /// Borrows memory that the workers read, for an input of `size` bytes.
@@ -118,28 +258,26 @@ public:
 
     /// Submits a loan; the output, too, stays where it is written until its outcome's end.
     std::uint64_t submit(std::uint32_t function, loan input, std::uint64_t user_data = 0) {
-        aiopool_call call;
-        std::uint64_t ticket;
-        check(aiopool_call_init(&call));
-        call.function = function;
+        aiopool::call call(function);
         call.loan = input.handle.get();
         call.flags = AIOPOOL_CALL_BORROW_OUTPUT;
         call.user_data = user_data;
-        check(aiopool_pool_submit(handle.get(), &call, AIOPOOL_FOREVER, &ticket));
+        const std::uint64_t ticket = submit(call);
         static_cast<void>(input.handle.release());
         return ticket;
     }
 
-    /// The descriptor to watch: readable until `peek` finds nothing.
+    /// The descriptor to watch: readable until `try_wait` finds nothing.
     int fd() {
         std::int32_t number;
         check(aiopool_pool_fd(handle.get(), &number));
         return number;
     }
 
-    std::optional<outcome> peek() {
+    /// An outcome, if there is one.
+    std::optional<outcome> try_wait() {
         aiopool_outcome *lent = nullptr;
-        aiopool_status status = aiopool_pool_try_wait(handle.get(), &lent);
+        const aiopool_status status = aiopool_pool_try_wait(handle.get(), &lent);
         if (status == AIOPOOL_ERR_EMPTY) return std::nullopt;
         check(status);
         return outcome(lent);
@@ -158,35 +296,92 @@ public:
         return outcome(lent);
     }
 
-    outcome wait_for(std::uint64_t ticket, std::uint64_t timeout_ms = AIOPOOL_FOREVER) {
+    /// As `wait`, without an exception.
+    result<outcome> wait_for(std::uint64_t timeout_ms) {
+        aiopool_outcome *lent = nullptr;
+        const aiopool_status status = aiopool_pool_wait(handle.get(), timeout_ms, &lent);
+        if (status != AIOPOOL_OK) return error(status, aiopool_last_error());
+        return outcome(lent);
+    }
+
+    outcome wait_ticket(std::uint64_t ticket, std::uint64_t timeout_ms = AIOPOOL_FOREVER) {
         aiopool_outcome *lent = nullptr;
         check(aiopool_pool_wait_ticket(handle.get(), ticket, timeout_ms, &lent));
         return outcome(lent);
     }
 
+    /// Waits until every task is over; coroutines that await tasks go on inside of this.
+    void run() { check(aiopool_pool_wait_idle(handle.get(), AIOPOOL_FOREVER)); }
+
     void close() { check(aiopool_pool_close(handle.get())); }
     void join() { check(aiopool_pool_join(handle.get(), AIOPOOL_FOREVER)); }
 
+#ifdef AIOPOOL_HAS_COROUTINES
+    /// A task to be awaited, for its value of type `R`: `co_await pool.async<R>(function, input)`.
+    /// The coroutine goes on in the thread that receives: inside of `run`, `wait` or `try_wait`.
+    template <typename R, typename T>
+    awaitable<R, T> async(std::uint32_t function, const T &input) {
+        return awaitable<R, T>(*this, function, input);
+    }
+#endif
+
 private:
     struct free {
-        void operator()(aiopool_pool *handle) const { aiopool_pool_free(handle); }
+        void operator()(aiopool_pool *handle) const noexcept {
+            aiopool_pool_terminate(handle);
+            // The coroutines that wait: each task has its outcome now.
+            static_cast<void>(aiopool_pool_wait_idle(handle, 1000) == AIOPOOL_OK);
+            aiopool_pool_free(handle);
+        }
     };
     std::unique_ptr<aiopool_pool, free> handle;
 };
 
-/// One task function in a process of its own; killed, if it has not ended, and freed at the end of
-/// its scope, after its outcome.
+#ifdef AIOPOOL_HAS_COROUTINES
+/// See `pool::async`. It stays where it is while its coroutine waits.
+template <typename R, typename T> class awaitable {
+public:
+    awaitable(pool &owner, std::uint32_t function, const T &input)
+        : owner(owner), function(function), input(input) {}
+    awaitable(const awaitable &) = delete;
+    awaitable &operator=(const awaitable &) = delete;
+
+    bool await_ready() const noexcept { return false; }
+
+    void await_suspend(std::coroutine_handle<> coroutine) {
+        waiting = coroutine;
+        aiopool::call call(function, input);
+        call.on_complete = arrived;
+        call.user_data = reinterpret_cast<std::uintptr_t>(this);
+        owner.submit(call);
+    }
+
+    R await_resume() const { return got.template as<R>(); }
+
+private:
+    static void arrived(aiopool_outcome *outcome, std::uint64_t self) noexcept {
+        auto *waits = reinterpret_cast<awaitable *>(static_cast<std::uintptr_t>(self));
+        waits->got = aiopool::outcome(outcome);
+        waits->waiting.resume();
+    }
+
+    pool &owner;
+    std::uint32_t function;
+    T input;
+    std::coroutine_handle<> waiting;
+    outcome got;
+};
+#endif
+
+/// One task function in a process of its own; ended and freed at the end of its scope. Its outcome
+/// outlives it.
 class process {
 public:
     template <typename T>
     process(std::uint32_t function, const T &input, const options &options = {},
             const char *name = nullptr) {
-        aiopool_call call;
+        const aiopool::call call(function, input);
         aiopool_process *started = nullptr;
-        check(aiopool_call_init(&call));
-        call.function = function;
-        call.input = &input;
-        call.input_len = sizeof input;
         check(aiopool_process_start(&call, &options, name, &started));
         handle.reset(started);
     }
@@ -223,7 +418,7 @@ public:
     /// None while it is alive.
     std::optional<std::int32_t> exit_code() const {
         std::int32_t code;
-        aiopool_status status = aiopool_process_exit_code(handle.get(), &code);
+        const aiopool_status status = aiopool_process_exit_code(handle.get(), &code);
         if (status == AIOPOOL_ERR_EMPTY) return std::nullopt;
         check(status);
         return code;
@@ -235,25 +430,30 @@ public:
 
 private:
     struct free {
-        void operator()(aiopool_process *handle) const { aiopool_process_free(handle); }
+        void operator()(aiopool_process *handle) const noexcept { aiopool_process_free(handle); }
     };
     std::unique_ptr<aiopool_process, free> handle;
 };
 
-/// A function that takes a `T` and gives a value, as a task function; an exception is its error.
+/// A function that takes a `T` and gives a value, as a task function. What it throws is its error:
+/// the receiver's `outcome::payload` throws a standard exception again.
 template <typename T, auto function>
 std::int32_t task(aiopool_task *task, const void *input, std::size_t len, aiopool_output *output,
-                  void *) {
+                  void *) noexcept {
     try {
         T argument;
         if (len != sizeof argument) throw std::invalid_argument("an input of another size");
         std::memcpy(&argument, input, sizeof argument);
         const auto value = function(argument);
+        static_assert(std::is_trivially_copyable_v<decltype(value)>);
         check(aiopool_output_write(output, &value, sizeof value));
         return 0;
     } catch (const std::exception &exception) {
         aiopool_task_set_error(task, exception.what());
-        return -1;
+        return exceptions::of(exception);
+    } catch (...) {
+        aiopool_task_set_error(task, "an exception that is no std::exception");
+        return exceptions::unknown;
     }
 }
 
@@ -263,5 +463,13 @@ inline std::uint32_t register_function(const char *name, aiopool_task_fn functio
     check(aiopool_function_register(name, function, nullptr, &number));
     return number;
 }
+
+// A handle is of one owner: copies are refused when a program is compiled.
+static_assert(!std::is_copy_constructible_v<outcome> && !std::is_copy_assignable_v<outcome>);
+static_assert(!std::is_copy_constructible_v<loan> && !std::is_copy_assignable_v<loan>);
+static_assert(!std::is_copy_constructible_v<pool> && !std::is_copy_assignable_v<pool>);
+static_assert(!std::is_copy_constructible_v<process> && !std::is_copy_assignable_v<process>);
+static_assert(std::is_nothrow_move_constructible_v<outcome>);
+static_assert(std::is_nothrow_move_constructible_v<pool>);
 
 } // namespace aiopool

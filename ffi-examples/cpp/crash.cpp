@@ -25,7 +25,7 @@ int main() {
             aiopool::outcome outcome = pool.wait();
             if (outcome.ok()) {
                 ok++;
-            } else if (outcome.status() == AIOPOOL_OUTCOME_WORKER_LOST &&
+            } else if (outcome.kind() == AIOPOOL_OUTCOME_WORKER_LOST &&
                        outcome.user_data() % 20 == 7) {
                 lost++;
             } else {

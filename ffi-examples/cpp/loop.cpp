@@ -27,7 +27,7 @@ int main() {
         while (submitted < in_flight) pool.submit(function, submitted++);
         while (received < count) {
             if (epoll_wait(loop, &event, 1, 30000) != 1) throw std::runtime_error("nothing came");
-            while (auto outcome = pool.peek()) {
+            while (auto outcome = pool.try_wait()) {
                 sum += outcome->as<std::uint64_t>();
                 received++;
                 if (submitted < count) pool.submit(function, submitted++);

@@ -28,7 +28,7 @@ int main() {
         }
         char few[3] = {1, 2, 3};
         std::uint64_t ticket = pool.submit(function, few);
-        std::string text(pool.wait_for(ticket).text());
+        std::string text(pool.wait_ticket(ticket).text());
         if (text != "an input of another size") throw std::logic_error(text);
         pool.close();
         pool.join();

@@ -26,12 +26,18 @@ pub fn library() -> &'static Path {
     })
 }
 
-/// Builds the program `source`, in C11 or C++17, against the library, and gives its path.
+/// Builds the program `source`, in C11 or C++17 (C++20 if its name says that it has coroutines),
+/// against the library, and gives its path.
 pub fn compile(source: &Path, name: &str) -> PathBuf {
     let dir = library().parent().expect("the library is in a folder");
     let binary = scratch("programs").join(name);
     let cpp = source.extension().is_some_and(|extension| extension == "cpp");
-    let (compiler, standard) = if cpp { ("c++", "-std=c++17") } else { ("cc", "-std=c11") };
+    let awaits = source.file_stem().is_some_and(|name| name == "coroutine");
+    let (compiler, standard) = match (cpp, awaits) {
+        (false, _) => ("cc", "-std=c11"),
+        (true, false) => ("c++", "-std=c++17"),
+        (true, true) => ("c++", "-std=c++20"),
+    };
     run(Command::new(compiler)
         .args([standard, "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pedantic", "-pthread", "-I"])
         .arg(root().join("include"))

@@ -6,7 +6,7 @@
 use std::ffi::c_void;
 use std::io;
 use std::mem::MaybeUninit;
-use std::ptr::{from_ref, null_mut};
+use std::ptr::{NonNull, from_ref, null_mut};
 use std::time::{Duration, Instant};
 
 use aiopool::ffi::*;
@@ -45,7 +45,7 @@ unsafe extern "C" fn answer(
     let mut data = MaybeUninit::uninit();
     // SAFETY: the handle is the call's; the memory is `len` bytes, as is the input.
     unsafe {
-        let status = aiopool_output_loan(output.as_ref(), len, Some(&mut data));
+        let status = aiopool_output_loan(NonNull::new(output), len, Some(&mut data));
         if status != AIOPOOL_OK {
             return status;
         }
@@ -95,7 +95,7 @@ impl Loans {
         // returned `AIOPOOL_OK`; the loan and the outcome's data are `len` bytes, the latter until
         // its release.
         unsafe {
-            let pool = self.pool.as_ref();
+            let pool = NonNull::new(self.pool);
             check(aiopool_pool_loan(pool, self.len, Some(&mut data), Some(&mut loan)))?;
             let data: *mut c_void = data.assume_init();
             data.cast::<u8>().write(value);
@@ -110,7 +110,7 @@ impl Loans {
             check(aiopool_outcome_kind(outcome.as_ref()))?;
             assert_eq!(aiopool_outcome_len(outcome.as_ref()), self.len);
             assert_eq!(aiopool_outcome_data(outcome.as_ref()).cast::<u8>().read(), value);
-            check(aiopool_outcome_release(outcome.as_ref()))
+            check(aiopool_outcome_release(NonNull::new(outcome)))
         }
     }
 }
@@ -118,6 +118,6 @@ impl Loans {
 impl Drop for Loans {
     fn drop(&mut self) {
         // SAFETY: a pool of ours, freed once.
-        let _ = unsafe { aiopool_pool_free(self.pool.as_ref()) };
+        let _ = unsafe { aiopool_pool_free(NonNull::new(self.pool)) };
     }
 }

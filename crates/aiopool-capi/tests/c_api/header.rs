@@ -294,6 +294,64 @@ fn the_header_compiles_as_c_and_as_cpp() {
     }
 }
 
+/// The compiler's view of the header, as tools read it that know no preprocessor.
+fn preprocessed() -> String {
+    let mut compiler = Command::new("cc");
+    compiler.args(["-E", "-P", "-DAIOPOOL_NO_ATTRIBUTES", "-I"]).arg(root().join("include"));
+    let source = scratch("preprocessed").join("h.c");
+    fs::write(&source, "#include \"aiopool.h\"\n").unwrap();
+    let all = run(compiler.arg(source));
+    let ours = all.find("typedef enum aiopool_").or_else(|| all.find("enum aiopool_"));
+    let first = ours.into_iter().chain(all.find("uint32_t aiopool_version")).min();
+    all[first.expect("the header declares something")..].to_owned()
+}
+
+#[test]
+fn cffi_reads_the_header_and_calls_the_library() {
+    let installed = || {
+        let python = Command::new("python3").args(["-c", "import cffi"]).output();
+        python.is_ok_and(|output| output.status.success())
+    };
+    if missing("cc") || missing("python3") || !installed() {
+        eprintln!("left out: Python's cffi is not installed");
+        return;
+    }
+    let declarations = scratch("cffi").join("aiopool.i");
+    fs::write(&declarations, preprocessed()).unwrap();
+    let program = "import cffi, sys\n\
+        ffi = cffi.FFI()\n\
+        ffi.cdef(open(sys.argv[1]).read())\n\
+        lib = ffi.dlopen(sys.argv[2])\n\
+        assert lib.AIOPOOL_ERR_NULL == -1 and lib.AIOPOOL_OUTCOME_WORKER_LOST == 5\n\
+        assert ffi.sizeof('aiopool_status') == 4 and ffi.sizeof('aiopool_kind') == 4\n\
+        assert lib.aiopool_pool_fd(ffi.NULL, ffi.NULL) == lib.AIOPOOL_ERR_NULL\n\
+        print(ffi.string(lib.aiopool_status_str(lib.AIOPOOL_ERR_FULL)).decode())\n";
+    let said = run(Command::new("python3").args(["-c", program]).arg(declarations).arg(library()));
+    assert_eq!(said, "the pool is full\n");
+}
+
+#[test]
+fn swig_and_bindgen_read_the_header() {
+    let dir = scratch("generators");
+    let header = root().join("include/aiopool.h");
+    if !missing("swig") {
+        let interface = dir.join("aiopool.i");
+        let text = "%module aiopool\n%include <stdint.i>\n%{\n#include \"aiopool.h\"\n%}\n\
+                    #define AIOPOOL_NO_ATTRIBUTES\n%include \"aiopool.h\"\n";
+        fs::write(&interface, text).unwrap();
+        let mut swig = Command::new("swig");
+        swig.args(["-python", "-outdir"]).arg(&dir).arg("-o").arg(dir.join("wrap.c"));
+        run(swig.arg("-I").arg(root().join("include")).arg(&interface));
+        let python = fs::read_to_string(dir.join("aiopool.py")).unwrap();
+        assert!(python.contains("AIOPOOL_ERR_FULL") && python.contains("aiopool_pool_submit"));
+    }
+    if !missing("bindgen") {
+        let rust =
+            run(Command::new("bindgen").arg(header).args(["--default-enum-style", "newtype"]));
+        assert!(rust.contains("aiopool_pool_submit") && rust.contains("AIOPOOL_ERR_FULL"));
+    }
+}
+
 #[test]
 fn every_exported_function_is_made_by_the_macro_and_listed() {
     let names = made_by_macro();

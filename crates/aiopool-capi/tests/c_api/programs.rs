@@ -1,6 +1,9 @@
 //! The programs of `ffi-examples/c` and `ffi-examples/cpp`, built against the library and run.
 
-use aiopool_testing::{compile, missing, root, watched};
+use std::path::Path;
+use std::process::Command;
+
+use aiopool_testing::{compile, missing, root, scratch, watched};
 
 fn example(language: &str, file: &str, arguments: &[&str]) -> Option<String> {
     if missing("cc") || missing("c++") {
@@ -52,6 +55,46 @@ fn many_tasks_are_answered_right_and_once() {
 #[test]
 fn cpp_handles_free_themselves() {
     let Some(said) = example("cpp", "map.cpp", &[]) else { return };
+    assert_eq!(said, "map: 1000 squares, sum 332833500\n");
+}
+
+#[test]
+fn cpp_coroutines_await_tasks_and_get_their_exceptions() {
+    let Some(said) = example("cpp", "coroutine.cpp", &[]) else { return };
+    assert_eq!(said, "coroutine: sum 230100, 100 exceptions, 1 ended with the pool\n");
+}
+
+#[test]
+fn cpp_handles_cannot_be_copied() {
+    if missing("c++") {
+        return;
+    }
+    let source = scratch("copies").join("copy.cpp");
+    let compiles = |handle: &str, how: &str| {
+        let text = format!(
+            "#include \"aiopool.hpp\"\nvoid f(aiopool::{handle} one) {{ auto other = {how}; }}\n"
+        );
+        std::fs::write(&source, text).unwrap();
+        let mut compiler = Command::new("c++");
+        compiler.args(["-std=c++17", "-fsyntax-only", "-I"]).arg(root().join("include"));
+        compiler.arg("-I").arg(root().join("ffi-examples/cpp")).arg(&source);
+        compiler.output().unwrap().status.success()
+    };
+    for handle in ["pool", "outcome", "loan", "process"] {
+        assert!(compiles(handle, "std::move(one)"), "a {handle} cannot be moved");
+        assert!(!compiles(handle, "one"), "a {handle} can be copied");
+    }
+}
+
+/// Valgrind before 3.22 does not know `pidfd_open`.
+#[test]
+fn a_pool_runs_under_valgrind() {
+    if missing("cc") || missing("valgrind") {
+        return;
+    }
+    let binary = compile(&root().join("ffi-examples/c/map.c"), "valgrind-map");
+    let checked = ["--error-exitcode=9", "--quiet", binary.to_str().unwrap()];
+    let said = watched(Path::new("valgrind"), &checked);
     assert_eq!(said, "map: 1000 squares, sum 332833500\n");
 }
 
