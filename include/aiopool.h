@@ -2155,10 +2155,11 @@ aiopool_status aiopool_pool_workers(aiopool_pool *pool,
  *
  * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
  */
-aiopool_status aiopool_pool_snapshot(const aiopool_pool *pool,
+aiopool_status aiopool_pool_snapshot(aiopool_pool *pool,
                                      char *json_out,
                                      size_t size,
-                                     size_t *length_out);
+                                     size_t *length_out)
+    AIOPOOL_NONNULL((1, 4)) AIOPOOL_CHECKED;
 
 /* ---------------------------------------------------------------------
  * Log.

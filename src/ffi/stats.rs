@@ -234,7 +234,7 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
     fn aiopool_pool_snapshot(
-        pool: Option<&aiopool_pool>,
+        pool: Option<NonNull<aiopool_pool>>,
         json_out: *mut c_char,
         size: usize,
         length_out: Option<&mut MaybeUninit<usize>>,

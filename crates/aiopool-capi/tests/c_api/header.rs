@@ -160,19 +160,17 @@ fn render() -> String {
 
 /// Pointers that may be NULL, as `function.argument` or an argument of every function; all others
 /// have the attribute `nonnull`.
-const NULLABLE: [&str; 24] = [
+const NULLABLE: [&str; 21] = [
     "user",
     "ticket_out",
     "tickets_out",
     "outcome",
     "aiopool_has_feature.name",
-    "aiopool_context_init.context",
-    "aiopool_context_start.options",
-    "aiopool_function_declare.context",
     "aiopool_loan_return.loan",
     "aiopool_log_set.function",
     "aiopool_output_write.data",
     "aiopool_pool_free.pool",
+    "aiopool_pool_snapshot.json_out",
     "aiopool_pool_start.options",
     "aiopool_pool_workers.pids_out",
     "aiopool_process_free.process",
@@ -184,7 +182,6 @@ const NULLABLE: [&str; 24] = [
     "aiopool_task_sleep.data",
     "aiopool_task_watch_fd.data",
     "aiopool_worker_complete.data",
-    "aiopool_context_free.context",
 ];
 
 /// Calls whose status may be left unread, since the program goes on in the same way.
@@ -341,7 +338,7 @@ fn swig_and_bindgen_read_the_header() {
         fs::write(&interface, text).unwrap();
         let mut swig = Command::new("swig");
         swig.args(["-python", "-outdir"]).arg(&dir).arg("-o").arg(dir.join("wrap.c"));
-        run(swig.arg("-I").arg(root().join("include")).arg(&interface));
+        run(swig.arg(format!("-I{}", root().join("include").display())).arg(&interface));
         let python = fs::read_to_string(dir.join("aiopool.py")).unwrap();
         assert!(python.contains("AIOPOOL_ERR_FULL") && python.contains("aiopool_pool_submit"));
     }
