@@ -35,6 +35,9 @@
 //! | a task for each item of an iterator | [`Pool::map`] |
 //! | a task for each item of an async stream | [`Pool::map_stream`] |
 //! | one for each pair of a key and an argument | [`Pool::map_keyed`] |
+//! | tasks that yield several values each, or none | [`Pool::map_flat`] |
+//! | tasks of several functions, waited for together | [`Pool::task_set`] |
+//! | a function once on every worker | [`Pool::broadcast`] |
 //! | a function that returns a `Result` | the `try_` form: [`Pool::try_apply`], [`Pool::try_map`] |
 //! | one function in a process of its own | [`Worker`], [`Process`] |
 //!
@@ -93,7 +96,8 @@
 //! with [`TaskError::WorkerLost`], which tells how the worker ended, or runs again if its caller
 //! allowed [`retries`](TaskOptions::retries). All others go on, and another process takes the
 //! worker's place. By default user code never runs twice. How many tasks a crash can cost is how
-//! many run in one worker at a time: [`child_concurrency`](PoolBuilder::child_concurrency).
+//! many run in one worker at a time: [`child_concurrency`](PoolBuilder::child_concurrency), or one
+//! for functions on [`probation`](PoolBuilder::probation).
 //!
 //! # Blocking code
 //!
@@ -112,7 +116,9 @@
 //!
 //! # Where to read on
 //!
-//! - `examples/`: hello, map, retries, deadlines, cancel, confined, crash, spawn, each one page.
+//! - `examples/`, one page each: hello, map, retries, deadlines, cancel, confined, crash, spawn,
+//!   adapters, and five programs: thumbnails, crawler, crashing_library, web_service,
+//!   resumable_batch.
 //! - [`PoolBuilder`] for every option of a pool, [`TaskOptions`] for those of a task.
 //! - [`Error`] for what a pool refuses, [`TaskError`] for what a task can end with.
 //! - [`scheduler`] for choosing the queue of a task, [`Pool::stats`] for numbers.
@@ -132,6 +138,16 @@
 #![cfg_attr(aiopool_loom, allow(dead_code, unused_imports))]
 // What only the C API uses is compiled without it, too: one code for both builds.
 #![cfg_attr(not(feature = "capi"), allow(dead_code, unused_imports))]
+
+#[cfg(not(all(
+    target_os = "linux",
+    target_pointer_width = "64",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+compile_error!(
+    "aiopool runs on Linux 5.10 or later, on x86-64 and aarch64: its workers are made with pidfds, \
+     sealed memfds and futexes, which other systems do not have"
+);
 
 mod arena;
 mod control;
@@ -181,8 +197,8 @@ pub use self::{
     launch::{Limits, StartMethod, Template, after_fork, init},
     logs::{Logs, logs},
     pool::{
-        AbortHandle, Collect, Enumerated, FromStream, Keyed, Map, Pool, PoolBuilder, Source,
-        StarFn, Submit, Task, TryStarFn,
+        AbortHandle, Broadcast, Collect, Enumerated, Flat, FromStream, Keyed, Map, Pool,
+        PoolBuilder, Source, StarFn, Submit, Task, TaskSet, TryStarFn,
     },
     process::{Process, Worker},
     stats::{Histogram, PageStats, observe},

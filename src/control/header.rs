@@ -17,7 +17,8 @@ const MAGIC: u64 = u64::from_le_bytes(*b"aiopool\0");
 /// 3: a call says how many attempts were made, a report whose future is polled, a record how far
 /// its task is.
 /// 4: host and workers say on which processors they run.
-pub(crate) const LAYOUT_VERSION: u64 = 4;
+/// 5: the attention word says that a task was assigned to the worker.
+pub(crate) const LAYOUT_VERSION: u64 = 5;
 
 /// Writes the header of a new region.
 pub(super) fn write(region: &Region, shape: Shape) {

@@ -104,6 +104,7 @@ fn the_layout_is_the_one_of_its_version() {
     listing.list("search", |control| control.bells().start_search(1));
     listing.list("sleep", |control| control.bells().sleep(2));
     listing.list("a task is called off", |control| control.attention(2).call());
+    listing.list("assign", |control| control.attention(2).assign());
     listing.list("ask", |control| control.attention(2).ask());
     listing.list("stop", |control| control.attention(2).stop());
     listing.list("lent", |control| control.lent(2).store(0xE, Relaxed));

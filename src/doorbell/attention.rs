@@ -1,11 +1,12 @@
 //! A word per worker slot in which the host says that something besides tasks is to be looked at.
 //!
-//! `{ calls:40, asks:16, -:7, stop:1 }`. The worker compares the whole word with what it saw last;
-//! that one number may run over into the other does no harm.
+//! `{ calls:40, asks:16, assigns:7, stop:1 }`. The worker compares the whole word with what it saw
+//! last; that one number may run over into the next does no harm.
 
 use crate::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 const STOP: u64 = 1;
+const ASSIGN: u64 = 1 << 1;
 const ASK: u64 = 1 << 8;
 const CALL: u64 = 1 << 24;
 
@@ -37,6 +38,12 @@ impl<'m> Attention<'m> {
         self.0.fetch_add(ASK, Relaxed);
     }
 
+    /// The worker has a task that the host claimed for it; the host rings it after this.
+    pub(crate) fn assign(self) {
+        // Release: pairs with the Acquire in `get` (the record's CLAIMED).
+        self.0.fetch_add(ASSIGN, Release);
+    }
+
     /// The worker is to drop what it has and leave; the host rings the worker after this.
     pub(crate) fn stop(self) {
         // Release: as in `call`.
@@ -52,6 +59,11 @@ impl<'m> Attention<'m> {
     /// Returns whether the audit asked between two words.
     pub(crate) fn asked(before: u64, now: u64) -> bool {
         (before ^ now) & (CALL - ASK) != 0
+    }
+
+    /// Returns whether a task was assigned between two words.
+    pub(crate) fn assigned(before: u64, now: u64) -> bool {
+        (before ^ now) & (ASK - ASSIGN) != 0
     }
 
     /// Returns whether a word says that the worker is to leave.

@@ -5,7 +5,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Limits, Sandbox};
+use super::{Limits, Sandbox, Surroundings};
 use crate::sys::process;
 
 /// What the workers of a pool have and may do, as its builder was told.
@@ -17,6 +17,8 @@ pub(crate) struct Confinement {
     pub limits: Limits,
     /// Whether executing a set-user-id program gives workers no new rights.
     pub no_new_privs: bool,
+    /// What else workers are, where that is not what the host is.
+    pub surroundings: Surroundings,
     /// What workers are forbidden.
     pub sandbox: Option<Sandbox>,
 }

@@ -21,6 +21,7 @@ mod sandbox;
 mod silence;
 mod snapshot;
 mod spec;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -39,5 +40,6 @@ pub use sandbox::Sandbox;
 pub(crate) use silence::{SECOND, Silence};
 pub use spec::StartMethod;
 pub(crate) use spec::{ForkOrder, PoolFds, PoolSpec, fds_needed};
+pub(crate) use surroundings::{Surroundings, last_words};
 pub use zygote::Template;
 pub(crate) use zygote::attach;

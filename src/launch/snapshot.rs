@@ -157,6 +157,11 @@ impl Snapshot {
         Ok((open(Path::new("/"), self.root)?, open(directory, self.directory)?))
     }
 
+    /// Returns the host's environment.
+    pub(super) fn environment(&self) -> impl Iterator<Item = (OsString, OsString)> {
+        self.environment.iter().cloned()
+    }
+
     /// The host's environment as `NAME=value`; `None` if this process has the same.
     pub(super) fn other_environment(&self) -> Option<Vec<CString>> {
         if environment().eq(self.environment.iter().cloned()) {

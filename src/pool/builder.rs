@@ -8,7 +8,7 @@ use std::{
 
 use crate::control::{Control, LAYOUT_VERSION};
 use crate::error::{Error, Result};
-use crate::launch::{Confinement, Launcher, Limits, PoolFds, PoolSpec, StartMethod};
+use crate::launch::{Confinement, Launcher, PoolFds, PoolSpec, StartMethod};
 use crate::logs::{Logs, Reader};
 use crate::queue::{Common, HostQueue, Inputs, searchers};
 use crate::ring::MAX_CLASSES;
@@ -59,6 +59,7 @@ pub struct PoolBuilder {
     pub(super) deadline: Option<u64>,
     pub(super) logs: Logs,
     pub(super) held: Option<OwnedFd>,
+    pub(super) probation: u32,
     #[cfg(feature = "stats-page")]
     pub(super) stats_page: Option<String>,
 }
@@ -103,6 +104,7 @@ impl Default for PoolBuilder {
             deadline: None,
             logs: Logs::default(),
             held: None,
+            probation: 0,
             #[cfg(feature = "stats-page")]
             stats_page: None,
         }
@@ -163,8 +165,9 @@ impl PoolBuilder {
         self
     }
 
-    /// Memory for inputs above 64 bytes, in bytes; rounded up to a power of two of at least
-    /// 1 MiB. Taken from the system as it is used. The default is four times `max_payload`.
+    /// Memory for inputs above 64 bytes, in bytes: from twice `max_payload`, whichever is set
+    /// first, to 32 GiB, rounded up to a power of two of at least 1 MiB. Taken from the system as
+    /// it is used. The default is four times `max_payload`.
     #[must_use]
     pub fn input_arena(mut self, bytes: usize) -> Self {
         self.input_arena = Some(bytes);
@@ -203,28 +206,6 @@ impl PoolBuilder {
     #[must_use]
     pub fn start_method(mut self, method: StartMethod) -> Self {
         self.start = method;
-        self
-    }
-
-    /// Lets workers keep the descriptors that the zygote has; by default all but theirs are
-    /// closed.
-    #[must_use]
-    pub fn keep_fds(mut self, yes: bool) -> Self {
-        self.confinement.keep_fds = yes;
-        self
-    }
-
-    /// Resource limits of each worker; by default those of the host.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.confinement.limits = limits;
-        self
-    }
-
-    /// Executing a set-user-id program gives workers no new rights (`PR_SET_NO_NEW_PRIVS`).
-    #[must_use]
-    pub fn no_new_privs(mut self, yes: bool) -> Self {
-        self.confinement.no_new_privs = yes;
         self
     }
 
@@ -339,6 +320,8 @@ impl PoolBuilder {
     /// [`Error::InvalidOption`] names the option, its value and what is allowed.
     /// [`Error::System`] and [`Error::NoWorkers`] say what the system refused.
     pub fn build(mut self) -> Result<Pool> {
+        self.check_surroundings()?;
+        self.resolve_output()?;
         let plan = self.plan()?;
         let name = observed::name(self.name.take())?;
         let observable = self.observable && plan.respawn == Respawn::Always;
@@ -367,6 +350,9 @@ impl PoolBuilder {
             .map_err(no_memory("create the request arena", "lower input_arena"))?;
         let grace_ns = u64::try_from(plan.grace.as_nanos()).unwrap_or(u64::MAX);
         let common = Common::new(inputs, bell()?, bell()?, grace_ns);
+        if self.probation > 0 {
+            common.set_probation(self.probation);
+        }
         let mut queues = Vec::new();
         for (index, &slots) in spec.slots.iter().enumerate() {
             let control = Control::create(plan.shape(index as u32))
@@ -415,7 +401,7 @@ impl PoolBuilder {
     }
 
     /// Checks every number.
-    fn plan(&mut self) -> Result<Plan> {
+    pub(super) fn plan(&mut self) -> Result<Plan> {
         let processes = match self.processes {
             Some(processes) => processes,
             None => cpus::available(),
@@ -464,6 +450,7 @@ impl PoolBuilder {
             start_timeout: self.start_timeout,
             initializer: self.initializer_name,
             start: self.start.clone(),
+            output: self.confinement.surroundings.output.clone(),
             worker: WorkerConfig {
                 layout: LAYOUT_VERSION,
                 capacity: self.capacity as u32,

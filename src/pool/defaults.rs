@@ -6,10 +6,12 @@ use futures_core::Stream;
 use crate::task::{Argument, TaskError, TaskFn, TaskOptions, TryTaskFn};
 
 use super::Pool;
-use super::map::{Keyed, Map};
+use super::broadcast::Broadcast;
+use super::map::{Flat, Keyed, Map};
 use super::source::FromStream;
 use super::star::{StarFn, TryStarFn};
 use super::task::Task;
+use super::task_set::TaskSet;
 
 // Each verb names `CHECK`, like the verb of `Submit`: the compiler shows the line of the caller
 // only if the verb that is called names the constant.
@@ -189,6 +191,145 @@ impl Pool {
     {
         const { F::CHECK };
         self.with(TaskOptions::new()).try_starmap(function, items)
+    }
+
+    /// [`Submit::map_flat`](crate::Submit::map_flat) with the default options.
+    ///
+    /// ```
+    /// # fn main() -> aiopool::Result<()> {
+    /// async fn words(line: String) -> Vec<String> {
+    ///     line.split_whitespace().map(String::from).collect()
+    /// }
+    ///
+    /// let pool = aiopool::Pool::builder().processes(2).build()?;
+    /// let lines = ["to be or", "", "not to be"].map(String::from);
+    /// let words = pool.map_flat(words, lines).into_blocking_iter().flatten();
+    /// assert!(words.eq(["to", "be", "or", "not", "to", "be"]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn map_flat<F, A, I>(&self, function: F, items: I) -> Flat<I::IntoIter, F::Value>
+    where
+        F: TaskFn<A, Value: IntoIterator>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).map_flat(function, items)
+    }
+
+    /// [`Submit::try_map_flat`](crate::Submit::try_map_flat) with the default options.
+    pub fn try_map_flat<F, A, I>(&self, function: F, items: I) -> Flat<I::IntoIter, F::Value>
+    where
+        F: TryTaskFn<A, Value: IntoIterator>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).try_map_flat(function, items)
+    }
+
+    /// [`Submit::apply_star`](crate::Submit::apply_star) with the default options.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// async fn add(a: u64, b: u64) -> u64 {
+    ///     a + b
+    /// }
+    ///
+    /// async fn pid() -> u32 {
+    ///     std::process::id()
+    /// }
+    ///
+    /// let pool = aiopool::Pool::builder().processes(1).build()?;
+    /// assert_eq!(pool.apply_star(add, (3, 4)).wait()?, 7);
+    /// assert_eq!(pool.apply_star(pid, ()).wait()?, pool.worker_pids()[0]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Submit::apply`](crate::Submit::apply).
+    pub fn apply_star<F: StarFn<A>, A: Argument>(
+        &self,
+        function: F,
+        arguments: A,
+    ) -> Task<F::Value> {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).apply_star(function, arguments)
+    }
+
+    /// [`Submit::try_apply_star`](crate::Submit::try_apply_star) with the default options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Submit::apply`](crate::Submit::apply).
+    pub fn try_apply_star<F: TryStarFn<A>, A: Argument>(
+        &self,
+        function: F,
+        arguments: A,
+    ) -> Task<F::Value> {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).try_apply_star(function, arguments)
+    }
+
+    /// [`Submit::apply_many`](crate::Submit::apply_many) with the default options.
+    pub fn apply_many<F, A, I>(&self, function: F, arguments: I) -> TaskSet<F::Value>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).apply_many(function, arguments)
+    }
+
+    /// Returns an empty [`TaskSet`](crate::TaskSet) for tasks with the default options.
+    pub fn task_set<T>(&self) -> TaskSet<T> {
+        self.with(TaskOptions::new()).task_set()
+    }
+
+    /// [`Submit::broadcast`](crate::Submit::broadcast) with the default options.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// async fn pid(_: ()) -> u32 {
+    ///     std::process::id()
+    /// }
+    ///
+    /// let pool = aiopool::Pool::builder().processes(2).build()?;
+    /// let pids = pool.broadcast(pid, ()).wait();
+    /// assert!(pids.iter().flatten().all(|pid| pool.worker_pids().contains(pid)));
+    /// assert_eq!(pids.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of each worker's own task.
+    pub fn broadcast<F: TaskFn<A>, A: Argument>(
+        &self,
+        function: F,
+        argument: A,
+    ) -> Broadcast<F::Value> {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).broadcast(function, argument)
+    }
+
+    /// [`Submit::try_broadcast`](crate::Submit::try_broadcast) with the default options.
+    ///
+    /// # Errors
+    ///
+    /// Those of each worker's own task.
+    pub fn try_broadcast<F: TryTaskFn<A>, A: Argument>(
+        &self,
+        function: F,
+        argument: A,
+    ) -> Broadcast<F::Value> {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).try_broadcast(function, argument)
     }
 
     /// [`Submit::apply_named`](crate::Submit::apply_named) with the default options.

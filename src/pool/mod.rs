@@ -4,7 +4,9 @@
 #![forbid(unsafe_code)]
 
 mod abort;
+mod arrivals;
 mod batch;
+mod broadcast;
 mod builder;
 mod confine;
 mod deadline;
@@ -17,11 +19,15 @@ mod naming;
 mod observed;
 mod one_shot;
 mod polled;
+mod proving;
 mod ranges;
+mod ready;
 mod source;
 mod star;
 mod submit;
+mod surroundings;
 mod task;
+mod task_set;
 #[cfg(test)]
 mod tests;
 
@@ -34,13 +40,15 @@ use crate::task::TaskOptions;
 use crate::view::{Snapshot, Stats};
 
 pub use abort::AbortHandle;
+pub use broadcast::Broadcast;
 pub use builder::PoolBuilder;
-pub use map::{Collect, Enumerated, Keyed, Map};
+pub use map::{Collect, Enumerated, Flat, Keyed, Map};
 pub use polled::{Arrived, NamedFunction, Output, PolledPool, PolledTask};
 pub use source::{FromStream, Source};
 pub use star::{StarFn, TryStarFn};
 pub use submit::Submit;
 pub use task::Task;
+pub use task_set::TaskSet;
 
 /// A pool of worker processes that run async functions.
 ///

@@ -47,8 +47,12 @@ pub(super) fn check_capacity(tasks: usize) -> Result<()> {
 pub(super) fn arena(name: &'static str, asked: Option<usize>, max_payload: usize) -> Result<usize> {
     let bytes = asked.unwrap_or_else(|| 4 * max_payload.next_power_of_two());
     let least = 2 * max_payload;
-    if asked.is_some() {
-        within(name, bytes, least, MAX_ARENA)?;
+    if asked.is_some() && !(least..=MAX_ARENA).contains(&bytes) {
+        let allowed = format!(
+            "{least} to {MAX_ARENA}: at least two of the largest payloads have room; lower \
+             max_payload, which is {max_payload}, for less"
+        );
+        return Err(Error::InvalidOption { name, value: bytes.to_string(), allowed });
     }
     Ok(bytes.max(CHUNK).next_power_of_two())
 }

@@ -4,7 +4,8 @@ use std::fmt::Display;
 
 use crate::task::{IsResult, Stateless, Value};
 
-/// An async function of one to eight arguments, called with a tuple of them: for `starmap`.
+/// An async function of up to eight arguments, called with a tuple of them: for `starmap` and
+/// `apply_star`.
 ///
 /// As [`TaskFn`](crate::TaskFn), every such function implements the trait.
 #[diagnostic::on_unimplemented(
@@ -78,6 +79,35 @@ macro_rules! star_fn {
             }
         }
     };
+}
+
+impl<F, Fut> StarFn<()> for F
+where
+    F: Fn() -> Fut + Stateless,
+    Fut: Future<Output: Value> + 'static,
+{
+    type Future = Fut;
+    type Value = Fut::Output;
+
+    fn call(self, (): ()) -> Fut {
+        self()
+    }
+}
+
+impl<F, Fut, T, Err> TryStarFn<()> for F
+where
+    F: Fn() -> Fut + Stateless,
+    Fut: Future<Output: IsResult<Value = T, Error = Err>> + 'static,
+    T: Value,
+    Err: Display + 'static,
+{
+    type Future = Fut;
+    type Value = T;
+    type Error = Err;
+
+    fn call(self, (): ()) -> Fut {
+        self()
+    }
 }
 
 star_fn!(A);

@@ -16,7 +16,7 @@ use crate::task::function::FunctionEntry;
 use crate::task::{Argument, TaskError, TaskFn, TaskOptions, TryTaskFn, codec};
 
 use super::function::{Function, check_size};
-use super::map::{Keyed, Map};
+use super::map::{Flat, Keyed, Map};
 use super::source::FromStream;
 use super::star::{StarFn, TryStarFn};
 use super::task::Task;
@@ -192,6 +192,62 @@ impl<'p> Submit<'p> {
         )
     }
 
+    /// [`map`](Self::map) for a function whose value is several: each of them is given by itself.
+    ///
+    /// A task may yield any number of values, none too: it returns a `Vec` of them, or another
+    /// collection. They come together when it ends; see [`progress`](crate::progress) for a word
+    /// of how far a long one is.
+    pub fn map_flat<F, A, I>(self, function: F, items: I) -> Flat<I::IntoIter, F::Value>
+    where
+        F: TaskFn<A, Value: IntoIterator>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        const { F::CHECK };
+        Flat::new(self.map(function, items))
+    }
+
+    /// [`map_flat`](Self::map_flat) for a function that returns a `Result`.
+    pub fn try_map_flat<F, A, I>(self, function: F, items: I) -> Flat<I::IntoIter, F::Value>
+    where
+        F: TryTaskFn<A, Value: IntoIterator>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        const { F::CHECK };
+        Flat::new(self.try_map(function, items))
+    }
+
+    /// Runs a function of several arguments, or of none, on a tuple of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply).
+    pub fn apply_star<F: StarFn<A>, A: Argument>(
+        self,
+        function: F,
+        arguments: A,
+    ) -> Task<F::Value> {
+        const { F::CHECK };
+        let call = move |arguments: A| function.call(arguments);
+        self.submit_one(self.know::<F>(entry::vtable(call)), &arguments)
+    }
+
+    /// [`apply_star`](Self::apply_star) for a function that returns a `Result`.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply).
+    pub fn try_apply_star<F: TryStarFn<A>, A: Argument>(
+        self,
+        function: F,
+        arguments: A,
+    ) -> Task<F::Value> {
+        const { F::CHECK };
+        let call = move |arguments: A| function.call(arguments);
+        self.submit_one(self.know::<F>(entry::try_vtable(call)), &arguments)
+    }
+
     /// Runs the function that workers know as `name` on raw bytes. For workers in other languages,
     /// and for all others that attach.
     ///
@@ -229,7 +285,7 @@ impl<'p> Submit<'p> {
         Ok(())
     }
 
-    fn know<F>(self, vtable: &'static Vtable) -> Result<Function> {
+    pub(super) fn know<F>(self, vtable: &'static Vtable) -> Result<Function> {
         thread_local! {
             /// The function that this thread submitted last: `(pool, vtable, number)`.
             static LAST: Cell<(usize, Option<ImageAddress<Vtable>>, u32)> =

@@ -42,6 +42,8 @@ pub(crate) struct Pending {
     pub(crate) claim_losses: u32,
     /// Nothing else is to run beside it: it is a suspect, or its caller or the pool wants that.
     pub(crate) alone: bool,
+    /// It is for one worker alone, and not to be queued for another.
+    pub(crate) assigned: bool,
     /// What ended earlier attempts.
     pub(crate) earlier: EarlierAttempts,
 }
@@ -69,6 +71,7 @@ impl Pending {
             spared: 0,
             claim_losses: 0,
             alone: options.runs_alone(),
+            assigned: false,
             earlier: EarlierAttempts::default(),
         }
     }

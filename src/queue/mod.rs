@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod again;
+mod assign;
 mod audit;
 mod cancel;
 mod counters;
@@ -19,6 +20,7 @@ mod inputs;
 mod lanes;
 mod loan;
 mod look;
+mod probation;
 mod rebuild;
 mod receive;
 mod recover;
@@ -89,6 +91,8 @@ pub struct HostQueue {
     rotate: AtomicUsize,
     /// What is wrong with a worker slot's lane or arena, for the supervisor to act on.
     damage: Mutex<Vec<(usize, String)>>,
+    /// Tasks for the next worker on a seat, by seat: the last one died before it began them.
+    unassigned: Mutex<Vec<(u32, Ticket)>>,
     /// This queue, for the outputs that it lends.
     me: Weak<HostQueue>,
 }
@@ -159,6 +163,7 @@ impl HostQueue {
             done: (0..shape.slots).map(|_| AtomicUsize::new(0)).collect(),
             rotate: AtomicUsize::new(0),
             damage: Mutex::default(),
+            unassigned: Mutex::default(),
             me: Weak::clone(me),
         })
     }

@@ -281,6 +281,9 @@ impl HostQueue {
             ran_ns: output.elapsed_ns,
         };
         self.times.note(pending.function, &outcome);
+        if let Some(probation) = self.common.probation.get() {
+            probation.note_end(pending.function);
+        }
         received.deliveries.push(&mut state.receivers, pending, outcome);
         state.take_pending(index);
         received.free(state.free_record(index));

@@ -17,7 +17,7 @@ use crate::worker::MAX_FAILURE_TEXT;
 
 use super::again::Whose;
 use super::delivery::{Deliveries, End};
-use super::entry::Pending;
+use super::entry::{Pending, Ticket};
 use super::receive::Received;
 use super::{HostQueue, QueueState};
 
@@ -32,6 +32,8 @@ pub(crate) struct DeadWorker {
     pub(crate) pid: u32,
     pub(crate) exit: WorkerExit,
     pub(crate) cause: LossCause,
+    /// The last lines of its error output, where they are kept.
+    pub(crate) stderr: String,
 }
 
 impl HostQueue {
@@ -62,8 +64,7 @@ impl HostQueue {
                     let lane = &mut lanes.lanes[slot];
                     self.receive(&control, &mut state, lane, slot, index, &mut received);
                 }
-                _ if state.entries[index].is_between_attempts() => self.let_go(&mut state, index),
-                // CANCELLING: delivered when it was cancelled, or a scribble.
+                // CANCELLING: delivered when it was cancelled, between two attempts, or a scribble.
                 _ => {
                     let what = format!("CANCELLING as the state of record {index}");
                     self.carry_over(&mut state, index, false, &what, received.deliveries);
@@ -171,7 +172,9 @@ impl HostQueue {
         let Some(mut pending) = state.take_pending(index) else {
             return self.free_of_dead(state, index);
         };
-        pending.claim_losses += 1;
+        // A worker that left in order met with nothing of a task that was to run on it alone.
+        let left = pending.assigned && dead.exit == WorkerExit::Exited(0);
+        pending.claim_losses += u32::from(!left);
         if pending.claim_losses >= MAX_CLAIM_LOSSES && dead.cause == LossCause::Death {
             pending.earlier.push(format!(
                 "claimed {} times by workers that died before they ran it",
@@ -182,6 +185,13 @@ impl HostQueue {
             return deliveries.push_error(&mut state.receivers, &pending, error);
         }
         self.common.counters.requeued.add(1);
+        if pending.assigned {
+            // For the next worker on this seat, and no other.
+            let ticket = Ticket { queue: self.index, record: index as u32, task: pending.task };
+            state.set_pending(index, pending);
+            state.hold(index);
+            return lock(&self.unassigned).push((dead.seat, ticket));
+        }
         self.put_back(state, index, pending);
     }
 
@@ -204,6 +214,9 @@ impl HostQueue {
             LossCause::NeighbourTimedOut => scene.polled == Some(index),
             LossCause::Death | LossCause::Damage => scene.suspects(index),
         };
+        if suspect && let Some(probation) = self.common.probation.get() {
+            probation.note_suspicion(pending.function);
+        }
         let lost = Lost { running, suspect, progress };
         let of_itself = dead.cause == LossCause::Death;
         let end = End {
@@ -240,6 +253,7 @@ impl HostQueue {
             running,
             suspect,
             progress,
+            stderr: dead.stderr.clone(),
             earlier: pending.earlier.to_vec(),
         };
         TaskError::WorkerLost(Box::new(lost))

@@ -12,6 +12,7 @@ use crate::view::Events;
 use super::counters::Counters;
 use super::entry::Ticket;
 use super::inputs::Inputs;
+use super::probation::Probation;
 use super::timers::{Due, Timers};
 
 /// Returns how many workers of a queue may search for tasks at once: one processor is the host's.
@@ -43,6 +44,8 @@ pub struct Common {
     /// Number of receivers whose waker is to be called when their outcome comes.
     parked: Parked,
     observer: OnceLock<Box<dyn Observer>>,
+    /// There if functions have to prove themselves.
+    pub(super) probation: OnceLock<Probation>,
     /// Time between a cooperative deadline and the end of the worker, and between a stop and it.
     pub(crate) grace_ns: u64,
     /// Workers of a queue that look for tasks at once, at most: the processors besides the host's.
@@ -68,6 +71,7 @@ impl Common {
             closing: AtomicBool::new(false),
             parked: Parked::new(),
             observer: OnceLock::new(),
+            probation: OnceLock::new(),
             grace_ns,
             searchers: searchers(),
         })
@@ -76,6 +80,17 @@ impl Common {
     /// Sets the observer of every outcome; once.
     pub(crate) fn set_observer(&self, observer: Box<dyn Observer>) {
         self.observer.get_or_init(|| observer);
+    }
+
+    /// Has functions prove themselves with that many tasks; once.
+    pub(crate) fn set_probation(&self, tasks: u32) {
+        self.probation.get_or_init(|| Probation::new(tasks));
+    }
+
+    /// Returns whether the tasks of a function are to run alone.
+    #[inline]
+    pub(super) fn is_on_probation(&self, function: u32) -> bool {
+        self.probation.get().is_some_and(|probation| probation.is_on(function))
     }
 
     /// Counts outcomes of tasks on `queue`, and reports them to the observer.

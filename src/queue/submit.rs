@@ -124,8 +124,18 @@ impl HostQueue {
     /// [`Error::Full`], [`Error::Closed`], or what the request arena says; nothing is taken then.
     #[inline]
     pub fn try_submit(&self, submission: Submission<'_>) -> Result<Ticket> {
-        let input = submission.input;
-        let (desc, block) = match Place::in_word(input) {
+        let (desc, block) = self.place_input(submission.input)?;
+        self.submit_placed(submission, desc, block).inspect_err(|_| {
+            if let Some(block) = block {
+                self.common.inputs.free(block);
+            }
+        })
+    }
+
+    /// Puts an input where it belongs: into the descriptor, the record, or a block.
+    #[inline]
+    pub(super) fn place_input(&self, input: &[u8]) -> Result<(InputDesc, Option<Block>)> {
+        let (place, block) = match Place::in_word(input) {
             Some(word) => (word, None),
             None if input.len() <= INLINE_INPUT => (Place::Inline, None),
             None => {
@@ -133,12 +143,7 @@ impl HostQueue {
                 (Place::Block(block), Some(block))
             }
         };
-        let desc = InputDesc { len: input.len() as u32, place: desc };
-        self.submit_placed(submission, desc, block).inspect_err(|_| {
-            if let Some(block) = block {
-                self.common.inputs.free(block);
-            }
-        })
+        Ok((InputDesc { len: input.len() as u32, place }, block))
     }
 
     /// Submits a task with a small input and without timers, if a record is free at once; false,
@@ -165,7 +170,8 @@ impl HostQueue {
         let now = state.clock.now();
         let receiver = state.receivers.join(For::Many(batch.receiver), 1);
         let Batch { function, ref options, class, .. } = *batch;
-        let pending = Pending::new(receiver, token, task, function, options, now);
+        let mut pending = Pending::new(receiver, token, task, function, options, now);
+        pending.alone |= self.common.is_on_probation(function);
         state.push((record, class), words, inline, pending);
         self.note_pending(&state);
         let sleeper = state.sleeper(record as usize, self.common.searchers);
@@ -219,12 +225,14 @@ impl HostQueue {
         let mut result = Ok(());
         let mut state = self.lock();
         let receiver = state.receivers.join(For::Many(batch.receiver), tasks.len());
+        let alone = self.common.is_on_probation(batch.function);
         for staged in tasks {
             let Staged { task, token, words, .. } = *staged;
             match state.take_free() {
                 Ok(index) => {
                     let Batch { function, ref options, class, .. } = *batch;
-                    let pending = Pending::new(receiver, token, task, function, options, now);
+                    let mut pending = Pending::new(receiver, token, task, function, options, now);
+                    pending.alone |= alone;
                     state.push((index, class), words, staged.inline(bytes), pending);
                     records.push(index);
                 }
@@ -289,7 +297,8 @@ impl HostQueue {
         let record = state.take_free()?;
         let receiver = state.receivers.join(receiver, 1);
         let inline = if desc.place == Place::Inline { input } else { &[] };
-        let pending = Pending::new(receiver, token, task, function, &options, now);
+        let mut pending = Pending::new(receiver, token, task, function, &options, now);
+        pending.alone |= self.common.is_on_probation(function);
         state.push((record, options.priority), desc.words(), inline, pending);
         state.entries[record as usize].input = block;
         self.note_pending(&state);
@@ -356,7 +365,7 @@ pub(super) fn after(now_ns: u64, duration: std::time::Duration) -> u64 {
 impl QueueState {
     /// Returns a free record for a new task.
     #[inline(always)] // once a task: as a call, an error's room is moved through memory
-    fn take_free(&mut self) -> Result<u32> {
+    pub(super) fn take_free(&mut self) -> Result<u32> {
         if self.orphaned.is_none()
             && !self.room.is_closed()
             && let Some(index) = self.free.pop()

@@ -112,7 +112,7 @@ fn the_record_of_a_dead_claimer_whose_task_was_called_off_wakes_who_waits_for_on
     let waiter = Waiter::of(&queue);
     assert!(matches!(submit(&queue, 1), Err(Error::Full)));
     let (exit, cause) = (WorkerExit::Exited(1), LossCause::Death);
-    queue.recover(&DeadWorker { id: ME, seat: 0, pid: 1, exit, cause });
+    queue.recover(&DeadWorker { id: ME, seat: 0, pid: 1, exit, cause, stderr: String::new() });
     assert!(waiter.was_told(), "there is a free record, and nobody was woken");
     submit(&queue, 1).unwrap();
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::control::Phase;
 use crate::error::Error;
+use crate::launch::last_words;
 use crate::queue::DeadWorker;
 use crate::scheduler::ProcessInfo;
 use crate::table::WorkerId;
@@ -37,7 +38,10 @@ impl Supervisor {
         let text = (phase == Some(Phase::InitFailed)).then(|| queue.failure_text(slot)).flatten();
         let cause = worker.killed.unwrap_or(LossCause::Death);
         let pid = worker.process.as_ref().map_or(0, |process| process.pid);
-        let dead = DeadWorker { id, seat: worker.seat, pid, exit: exit.clone(), cause };
+        let output = self.shared.plan.output.as_ref();
+        let stderr = output.map(|directory| last_words(directory, worker.seat));
+        let stderr = stderr.unwrap_or_default();
+        let dead = DeadWorker { id, seat: worker.seat, pid, exit: exit.clone(), cause, stderr };
         let held_any = queue.recover(&dead);
         // A faulty process may have overwritten its phase before the supervisor read it.
         let was_ready = worker.ready || completed || held_any;

@@ -51,6 +51,7 @@ fn plan(respawn: Respawn) -> Plan {
         start_timeout: std::time::Duration::MAX,
         initializer: None,
         start: StartMethod::Fork,
+        output: None,
         worker: WorkerConfig {
             layout: LAYOUT_VERSION,
             capacity: 16,

@@ -7,6 +7,8 @@
 #![cfg(not(aiopool_loom))]
 #![forbid(unsafe_code)]
 
+mod assign;
+mod assignment;
 mod crew;
 mod damage;
 mod death;
@@ -19,12 +21,14 @@ mod numbers;
 mod plan;
 #[cfg(feature = "stats-page")]
 mod publish;
+mod ready;
 mod seen;
 mod shared;
 mod shared_bell;
 mod single;
 mod start;
 mod succession;
+mod tasks;
 mod viewers;
 mod waiters;
 mod waiting;
@@ -58,6 +62,7 @@ use viewers::Viewers;
 use watch::Watch;
 use zygote::Zygote;
 
+pub(crate) use assignment::Assignment;
 pub(crate) use look::program;
 pub(crate) use plan::{Plan, Respawn};
 pub(crate) use shared::{Shared, Stage, WorkerInfo};
@@ -155,6 +160,7 @@ impl Supervisor {
                 break;
             }
             self.fill_seats(now);
+            self.assign();
             self.limit_starts(now);
             if let Some(launcher) = &self.launcher {
                 self.zygote.watch(now, &self.crew, launcher, self.shared.id);
@@ -166,6 +172,7 @@ impl Supervisor {
         // Before the line is closed, when the zygote removes a page that is still there.
         #[cfg(feature = "stats-page")]
         drop(self.publisher.take());
+        self.end_assignments();
         // Closes the line: the zygote then frees all that it has of the pool.
         drop(self.launcher.take());
         // Reads what is left (L4), so that a caller that has joined the pool has all of it.
@@ -408,7 +415,7 @@ impl Supervisor {
             .into_iter()
             .chain(self.watch.next())
             .chain(self.next_start_limit())
-            .chain(self.zygote.next(&self.crew))
+            .chain(self.next_assignment(now))
             .chain(self.kill_at.filter(|&at| at > now))
             .chain(self.shared.ring_alarms(now))
             .chain(reports)

@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     /// The initializer's name, where it is a function of this program.
     pub(crate) initializer: Option<&'static str>,
     pub(crate) start: StartMethod,
+    /// Where the output of workers goes, if it goes to files.
+    pub(crate) output: Option<std::path::PathBuf>,
     pub(crate) worker: WorkerConfig,
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::logs::Callers;
-use crate::queue::{Common, HostQueue, Reason, RoomWait, Ticket};
+use crate::queue::{Common, HostQueue, RoomWait};
 use crate::scheduler::{NewTask, Scheduler};
 use crate::sync::lock;
 use crate::sys::clock::monotonic_ns;
@@ -18,6 +18,7 @@ use crate::sys::thread;
 use crate::sys::timer::Timer;
 use crate::task::{TaskError, WorkerExit};
 
+use super::assignment::Assignment;
 use super::notifier::Notifier;
 use super::plan::Plan;
 use super::seen::Memory;
@@ -68,6 +69,10 @@ pub(crate) struct Shared {
     /// Whether the supervisor listens to the host's doorbell: a receiver waits that has no event
     /// loop to wake it.
     pub(crate) listen: AtomicBool,
+    /// Tasks for one seat each, for the supervisor to assign; `None` after its end.
+    pub(super) assignments: Mutex<Option<Vec<Assignment>>>,
+    /// Workers that can take tasks.
+    pub(super) ready: AtomicUsize,
     /// What waits for outcomes.
     pub(super) waiters: Waiters,
     /// The supervisor's thread, until a thread that waits for the pool's end has joined it.
@@ -75,17 +80,17 @@ pub(crate) struct Shared {
     /// The kernel's id of the supervisor's thread; 0 while it does not run.
     thread_id: AtomicI32,
     life: Mutex<Lifecycle>,
-    changed: Condvar,
+    pub(super) changed: Condvar,
 }
 
 pub(super) struct Lifecycle {
-    stage: Stage,
+    pub(super) stage: Stage,
     /// What ended the pool, unless its owner did.
-    reason: Option<Arc<Error>>,
+    pub(super) reason: Option<Arc<Error>>,
     /// Whether the first workers started; `None` until all orders for them are answered.
     started: Option<std::result::Result<(), String>>,
     /// The wakers of futures that wait for the end.
-    waiting: Vec<Waker>,
+    pub(super) waiting: Vec<Waker>,
     /// Times at which these futures want to be woken at the latest.
     alarms: Vec<u64>,
     workers: Vec<WorkerInfo>,
@@ -159,6 +164,8 @@ impl Shared {
             alive,
             next_task: AtomicUsize::new(1),
             listen: AtomicBool::new(false),
+            assignments: Mutex::new(Some(Vec::new())),
+            ready: AtomicUsize::new(0),
             waiters: Waiters::default(),
             thread: Mutex::new(None),
             thread_id: AtomicI32::new(0),
@@ -423,35 +430,6 @@ impl Shared {
         self.queues.len() == 1 || !self.scheduler.minds_load()
     }
 
-    /// Cancels a task that its owner no longer wants. False if it was over already, or if
-    /// the caller is a forked child that dropped its copy of a handle.
-    pub(crate) fn cancel(&self, ticket: Ticket) -> bool {
-        self.cancel_for(ticket, Reason::Cancel)
-    }
-
-    /// The same, and has the worker killed that has not dropped the task within `grace`.
-    pub(crate) fn cancel_within(&self, ticket: Ticket, grace: Duration) -> bool {
-        let grace_ns = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
-        self.cancel_for(ticket, Reason::CancelWithin(grace_ns))
-    }
-
-    fn cancel_for(&self, ticket: Ticket, reason: Reason) -> bool {
-        self.is_owner() && self.queues[usize::from(ticket.queue)].cancel(ticket, reason)
-    }
-
-    /// Returns whether a task has no outcome yet.
-    pub(crate) fn is_pending(&self, ticket: Ticket) -> bool {
-        self.is_owner() && self.queues[usize::from(ticket.queue)].is_pending(ticket)
-    }
-
-    /// Returns how far a task says that it is; `None` if it has not said so or does not run.
-    pub(crate) fn progress(&self, ticket: Ticket) -> Option<u64> {
-        if !self.is_owner() {
-            return None;
-        }
-        self.queues[usize::from(ticket.queue)].progress(ticket)
-    }
-
     /// Returns the outcome of a task that the pool refused with `error`.
     pub(crate) fn refusal(&self, error: Error) -> TaskError {
         match error {
@@ -479,7 +457,7 @@ impl Shared {
         forked::generation() == self.generation
     }
 
-    fn announce(&self, mut life: MutexGuard<'_, Lifecycle>) {
+    pub(super) fn announce(&self, mut life: MutexGuard<'_, Lifecycle>) {
         let woken = std::mem::take(&mut life.waiting);
         drop(life);
         self.changed.notify_all();

@@ -9,7 +9,7 @@ use crate::table::WorkerId;
 use crate::task::LossCause;
 
 use super::Supervisor;
-use super::crew::Crew;
+use super::crew::{Crew, Member};
 
 /// A start that takes longer is reported once. Most take milliseconds, but a worker that imports a
 /// large library or loads a model takes seconds, and its user should know what the pool waits for.
@@ -47,6 +47,8 @@ impl Supervisor {
             self.init_failures = 0;
             self.zygote.proved();
         }
+        let is_ready = |worker: &&Member| worker.ready && worker.death.is_none();
+        self.shared.set_ready(self.crew.workers().filter(is_ready).count());
         damaged.into_iter().for_each(|(queue, what)| self.condemn(usize::from(queue), what));
     }
 

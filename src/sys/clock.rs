@@ -116,7 +116,11 @@ fn ticks_are_even() -> bool {
     use std::arch::x86_64::__cpuid;
     const POWER: u32 = 0x8000_0007;
     const INVARIANT_TSC: u32 = 1 << 8;
-    __cpuid(0x8000_0000).eax >= POWER && __cpuid(POWER).edx & INVARIANT_TSC != 0
+    // SAFETY: every processor of 64 bits has the instruction. Newer compilers know that.
+    #[allow(unused_unsafe)]
+    unsafe {
+        __cpuid(0x8000_0000).eax >= POWER && __cpuid(POWER).edx & INVARIANT_TSC != 0
+    }
 }
 
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]

@@ -193,6 +193,35 @@ fn control(option: libc::c_int, second: u64, third: u64) -> io::Result<libc::c_i
     check(unsafe { libc::prctl(option, second, third, 0 as libc::c_ulong, 0 as libc::c_ulong) })
 }
 
+/// Has the calling process, which has one thread, become `user` in `group` alone; what is `None`
+/// stays. Takes the death signal away.
+///
+/// # Errors
+///
+/// What the system refuses: without root, all of it.
+pub(crate) fn become_user(user: Option<u32>, group: Option<u32>) -> io::Result<()> {
+    let check = |result: libc::c_int| match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    };
+    if user.is_none() && group.is_none() {
+        return Ok(());
+    }
+    let groups: Vec<libc::gid_t> = group.into_iter().collect();
+    // SAFETY: reads as many numbers as there are.
+    check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) })?;
+    if let Some(group) = group {
+        // SAFETY: takes numbers only.
+        check(unsafe { libc::setresgid(group, group, group) })?;
+    }
+    // The group first: another user may not change it.
+    if let Some(user) = user {
+        // SAFETY: takes numbers only.
+        check(unsafe { libc::setresuid(user, user, user) })?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

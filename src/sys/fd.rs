@@ -44,6 +44,14 @@ pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
+/// Makes `number`, 1 or 2, another name of `file`.
+pub(crate) fn replace_output(number: RawFd, file: BorrowedFd<'_>) -> io::Result<()> {
+    assert!([1, 2].contains(&number), "{number} is no standard output");
+    // SAFETY: takes no pointers. What is written to that number goes elsewhere from now on, which
+    // is what the caller asks for.
+    check(unsafe { libc::dup2(file.as_raw_fd(), number) }).map(drop)
+}
+
 /// Opens `/dev/null` under those of the three standard numbers that are free, and as standard
 /// input in any case.
 pub(crate) fn silence_stdin() -> io::Result<()> {

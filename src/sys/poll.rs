@@ -62,7 +62,7 @@ pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usi
     loop {
         let left = end.map(|end| end.saturating_duration_since(Instant::now()));
         let spec = left.map(|left| libc::timespec {
-            tv_sec: left.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: left.subsec_nanos().into(),
         });
         let spec = spec.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);

@@ -37,10 +37,11 @@ pub(crate) fn get(resource: Resource) -> io::Result<Limit> {
     get_numbered(code(resource))
 }
 
-fn get_numbered(kind: libc::__rlimit_resource_t) -> io::Result<Limit> {
+/// `kind` is of another type in glibc than in musl.
+fn get_numbered(kind: libc::c_int) -> io::Result<Limit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is writable and of the type the call fills in.
-    check(unsafe { libc::getrlimit(kind, &mut limit) })?;
+    check(unsafe { libc::getrlimit(kind as _, &mut limit) })?;
     Ok(Limit { soft: limit.rlim_cur, hard: limit.rlim_max })
 }
 
@@ -49,21 +50,21 @@ pub(crate) fn set(resource: Resource, limit: Limit) -> io::Result<()> {
     set_numbered(code(resource), limit)
 }
 
-fn set_numbered(kind: libc::__rlimit_resource_t, limit: Limit) -> io::Result<()> {
+fn set_numbered(kind: libc::c_int, limit: Limit) -> io::Result<()> {
     let limit = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
     // SAFETY: `limit` is initialised and lives across the call.
-    check(unsafe { libc::setrlimit(kind, &limit) }).map(drop)
+    check(unsafe { libc::setrlimit(kind as _, &limit) }).map(drop)
 }
 
 /// The limits of every kind that hold now, in the order of their numbers.
 pub(crate) fn all() -> io::Result<Vec<Limit>> {
-    (0..KINDS).map(|kind| get_numbered(kind as libc::__rlimit_resource_t)).collect()
+    (0..KINDS).map(|kind| get_numbered(kind as libc::c_int)).collect()
 }
 
 /// Sets the limits of every kind, as [`all`] listed them; those that hold already are left alone.
 pub(crate) fn set_all(limits: &[Limit]) -> io::Result<()> {
     for (kind, &limit) in (0..KINDS).zip(limits) {
-        let kind = kind as libc::__rlimit_resource_t;
+        let kind = kind as libc::c_int;
         if get_numbered(kind)? != limit {
             set_numbered(kind, limit)?;
         }
@@ -82,12 +83,12 @@ pub(crate) fn lower(resource: Resource, most: u64) -> io::Result<()> {
 }
 
 /// Returns the platform's own name for it: its type differs between C libraries.
-fn code(resource: Resource) -> libc::__rlimit_resource_t {
+fn code(resource: Resource) -> libc::c_int {
     match resource {
-        Resource::AddressSpace => libc::RLIMIT_AS,
-        Resource::CpuSeconds => libc::RLIMIT_CPU,
-        Resource::FileSize => libc::RLIMIT_FSIZE,
-        Resource::OpenFiles => libc::RLIMIT_NOFILE,
+        Resource::AddressSpace => libc::RLIMIT_AS as libc::c_int,
+        Resource::CpuSeconds => libc::RLIMIT_CPU as libc::c_int,
+        Resource::FileSize => libc::RLIMIT_FSIZE as libc::c_int,
+        Resource::OpenFiles => libc::RLIMIT_NOFILE as libc::c_int,
     }
 }
 

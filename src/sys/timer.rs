@@ -30,7 +30,7 @@ impl Timer {
         // A time of zero would mean never.
         let at = at.max(1);
         let value = libc::timespec {
-            tv_sec: (at / 1_000_000_000).try_into().unwrap_or(libc::time_t::MAX),
+            tv_sec: (at / 1_000_000_000).try_into().unwrap_or(i64::MAX),
             tv_nsec: (at % 1_000_000_000) as libc::c_long,
         };
         let once = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -44,6 +44,14 @@ impl Record {
         self.state.store(word.bits(), Release);
     }
 
+    /// FREE → CLAIMED with a new generation, by the host for `owner`: a task for that worker alone.
+    pub(crate) fn assign(&self, generation: u32, position: u64, owner: Owner) {
+        self.position.store(position, Relaxed);
+        let word = StateWord::new(generation, owner, State::Claimed);
+        // Release: as in `publish`; pairs with the Acquire of `state` in the owner's look.
+        self.state.store(word.bits(), Release);
+    }
+
     /// QUEUED → CLAIMED: *the claim*. True if `seen` still stood and the task is now `owner`'s.
     #[must_use]
     pub(crate) fn try_claim(&self, seen: StateWord, owner: Owner) -> bool {

@@ -116,6 +116,9 @@ pub struct WorkerLost {
     pub suspect: bool,
     /// How far the task had come, if it said so with [`progress`](crate::progress).
     pub progress: Option<u64>,
+    /// The last lines of the worker's standard error, up to 2 KiB, where the pool has that go to
+    /// files ([`output_to`](crate::PoolBuilder::output_to)); what all its tasks have written.
+    pub stderr: String,
     /// What ended the earlier attempts, oldest first.
     pub earlier: Vec<String>,
 }
@@ -151,6 +154,9 @@ impl std::fmt::Display for WorkerLost {
         )?;
         if !self.suspect && self.cause == LossCause::Death {
             f.write_str(" (a bystander: another task was running at that moment)")?;
+        }
+        if let Some(line) = self.stderr.lines().next_back() {
+            write!(f, "; its last words: {line}")?;
         }
         self.earlier
             .iter()

@@ -20,7 +20,7 @@ use crate::table::{
 };
 use crate::task::Status;
 
-use super::claimed::{Claimed, now};
+use super::claimed::Claimed;
 use super::last_words::{self, LastWords};
 use super::outputs::{Outputs, no_space};
 use super::start::WorkerFds;
@@ -43,9 +43,14 @@ pub enum Look {
     MustBeAlone,
 }
 
-/// The host has said something; true if it asks what this worker has.
+/// What the host has said since the last look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Asked(pub(crate) bool);
+pub(crate) struct Said {
+    /// It asks what this worker has.
+    pub(crate) asks: bool,
+    /// It has claimed a task for this worker.
+    pub(crate) assigns: bool,
+}
 
 /// An output that found no room yet.
 #[derive(Debug)]
@@ -54,14 +59,14 @@ pub struct NoRoom;
 /// The worker's view of its queue.
 #[derive(Debug)]
 pub struct Engine {
-    control: Arc<Control>,
+    pub(super) control: Arc<Control>,
     requests: Region,
-    outputs: Outputs,
+    pub(super) outputs: Outputs,
     lane: LaneWriter,
     host_bell: EventFd,
     supervisor_bell: EventFd,
     bells: Vec<EventFd>,
-    me: Owner,
+    pub(super) me: Owner,
     slot: usize,
     /// Per class, how often a task of a more urgent class was taken before its own.
     passed_over: [u32; MAX_CLASSES],
@@ -382,36 +387,14 @@ impl Engine {
 
     /// Returns whether the host has raised attention since the last check, and whether it asked for
     /// an [`answer`](Self::answer).
-    pub(crate) fn attention(&mut self) -> Option<Asked> {
+    pub(crate) fn attention(&mut self) -> Option<Said> {
         let word = self.control.attention(self.slot).get();
         if word == self.seen_attention {
             return None;
         }
         let before = std::mem::replace(&mut self.seen_attention, word);
-        Some(Asked(Attention::asked(before, word)))
-    }
-
-    /// Publishes what only this worker knows, over words that no correct process wrote and that no
-    /// other process can tell from true ones: its position in its hand-back lane, and which of the
-    /// tasks that it has by the records it does not `have`. Those end.
-    pub(crate) fn answer(&mut self, have: impl Fn(u32) -> bool) {
-        self.outputs.say_taken();
-        for index in 0..self.control.records().len() as u32 {
-            let word = self.control.records()[index as usize].state();
-            if word.owner() != self.me || have(index) {
-                continue;
-            }
-            let mut task = Claimed { record: index, word };
-            match word.state() {
-                Some(State::Claimed) if !self.start(&mut task, now()) => continue,
-                Some(State::Claimed | State::Running) => {
-                    let text = format!("record {index} says that a worker has it which has not");
-                    // Few enough bytes for the record itself: there is always room.
-                    let _ = self.complete(task, Status::Damaged, text.as_bytes(), 0);
-                }
-                _ => self.confirm(task, word),
-            }
-        }
+        let (asks, assigns) = (Attention::asked(before, word), Attention::assigned(before, word));
+        Some(Said { asks, assigns })
     }
 
     /// Returns whether the host wants this worker to leave.

@@ -2,13 +2,15 @@
 //! and for a program with a loop of its own (`attached`).
 #![forbid(unsafe_code)]
 
+use std::collections::VecDeque;
+
 use crate::control::Phase;
 use crate::sys::requests;
 use crate::table::{Call, StateWord};
 use crate::task::Status;
 
 use super::claimed::Claimed;
-use super::engine::{Asked, Engine, Look, NoRoom};
+use super::engine::{Engine, Look, NoRoom, Said};
 
 /// A task that was started and is not over.
 #[derive(Debug)]
@@ -54,25 +56,35 @@ pub(super) struct InHand {
     unplaced: usize,
     /// The host rings when it hands a block back, so that memory can go back to the system.
     awaits_blocks: bool,
+    /// Tasks that the host has claimed for this worker, to be started.
+    assigned: VecDeque<Claimed>,
 }
 
 impl InHand {
     /// Returns the state of a worker that may claim `max_tasks` in all; 0 for no limit.
     pub(super) fn new(max_tasks: u64) -> Self {
         let claims_left = (max_tasks > 0).then_some(max_tasks);
-        Self { claims_left, alone: false, refused: false, unplaced: 0, awaits_blocks: false }
+        Self {
+            claims_left,
+            alone: false,
+            refused: false,
+            unplaced: 0,
+            awaits_blocks: false,
+            assigned: VecDeque::new(),
+        }
     }
 
     /// Returns whether another task may be claimed, if there is a place for it.
     #[inline]
     pub(super) fn admits(&self) -> bool {
-        !self.alone && !self.refused && self.claims_left != Some(0)
+        let may_claim = !self.refused && self.claims_left != Some(0);
+        !self.alone && (may_claim || !self.assigned.is_empty())
     }
 
     /// Returns whether the worker has claimed as many tasks as it may.
     #[inline]
     pub(super) fn has_claimed_all(&self) -> bool {
-        self.claims_left == Some(0)
+        self.claims_left == Some(0) && self.assigned.is_empty()
     }
 
     /// Takes no more tasks once the process was asked by `SIGTERM` to retire.
@@ -93,6 +105,9 @@ impl InHand {
     /// Claims a task, `idle` if nothing is in flight. `None` if there is none that may be taken.
     #[inline]
     pub(super) fn claim(&mut self, engine: &mut Engine, idle: bool) -> Option<Claimed> {
+        if let Some(task) = self.assigned.pop_front() {
+            return Some(task);
+        }
         match engine.claim(idle) {
             Look::Task(task) => Some(task),
             Look::Nothing => None,
@@ -109,7 +124,9 @@ impl InHand {
         if !engine.start(task, now) {
             return false;
         }
-        if let Some(left) = &mut self.claims_left {
+        if let Some(left) = &mut self.claims_left
+            && *left > 0
+        {
             *left -= 1;
             if *left == 0 {
                 engine.set_phase(Phase::Retiring);
@@ -204,9 +221,19 @@ impl InHand {
     where
         I: Iterator<Item = (K, &'h Held)>,
     {
-        let Some(Asked(what_it_has)) = engine.attention() else { return Vec::new() };
+        let Some(Said { asks: what_it_has, assigns }) = engine.attention() else {
+            return Vec::new();
+        };
+        if assigns {
+            let waits = |record| self.assigned.iter().any(|task| task.record == record);
+            let has = |record| held().any(|(_, has)| has.task.record == record);
+            let assigned = engine.assigned(|record| has(record) || waits(record));
+            self.assigned.extend(assigned);
+        }
         if what_it_has {
-            engine.answer(|record| held().any(|(_, has)| has.task.record == record));
+            let waits = |record| self.assigned.iter().any(|task| task.record == record);
+            let has = |record| held().any(|(_, has)| has.task.record == record);
+            engine.answer(|record| has(record) || waits(record));
         }
         held().filter_map(|(key, held)| Some((key, engine.is_cancelled(&held.task)?))).collect()
     }

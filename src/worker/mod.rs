@@ -5,6 +5,7 @@
 
 #![cfg(not(aiopool_loom))]
 
+mod answers;
 mod attached;
 mod claimed;
 mod config;
@@ -56,7 +57,7 @@ pub(crate) use claimed::Claimed;
 use engine::Engine;
 pub(crate) use engine::MAX_FAILURE_TEXT;
 #[cfg(any(test, aiopool_fuzz))]
-pub(crate) use engine::{Asked, Engine, Look};
+pub(crate) use engine::{Engine, Look, Said};
 use functions::{Functions, Hooks};
 use last_words::Subject;
 use root::{Leave, Root};

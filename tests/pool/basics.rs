@@ -324,3 +324,23 @@ fn a_pool_can_be_used_while_its_caller_s_thread_ends() {
     let expected: Vec<u64> = (0..100).map(|x| 2 * x).chain([6]).collect();
     assert_eq!(values.recv_timeout(std::time::Duration::from_secs(60)), Ok(expected));
 }
+
+#[tokio::test]
+async fn a_map_that_is_awaited_gives_what_was_not_taken_from_it() {
+    let pool = pool(2);
+    for (as_completed, taken) in [(false, 0), (false, 3), (true, 3), (false, 20)] {
+        let mut map = pool.map(double, 0..20);
+        if as_completed {
+            map = map.as_completed();
+        }
+        let mut all = Vec::new();
+        for _ in 0..taken {
+            all.push(map.next().await.unwrap().unwrap());
+        }
+        all.extend(map.await.unwrap());
+        if as_completed {
+            all.sort_unstable();
+        }
+        assert!(all.iter().copied().eq((0..20).map(|x| 2 * x)), "{as_completed} {taken}: {all:?}");
+    }
+}

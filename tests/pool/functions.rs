@@ -183,3 +183,55 @@ fn the_old_name_of_submit_now_still_works() {
 async fn square_later(x: u64) -> u64 {
     square(x)
 }
+
+/// A type of the test's own, whose methods are task functions.
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Counter(u64);
+
+impl Counter {
+    async fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    async fn of(text: String) -> Result<Self, std::num::ParseIntError> {
+        text.parse().map(Self)
+    }
+
+    async fn zero() -> Self {
+        Self(0)
+    }
+
+    async fn sum(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+}
+
+async fn parse<T: std::str::FromStr<Err: std::fmt::Display> + 'static>(
+    text: String,
+) -> Result<T, T::Err> {
+    text.parse()
+}
+
+#[tokio::test]
+async fn functions_are_taken_as_they_come() {
+    let pool = aiopool::Pool::builder().processes(1).build().unwrap();
+    // Paths to methods, associated functions, functions of the standard library.
+    assert_eq!(pool.apply(Counter::next, Counter(6)).await.unwrap(), Counter(7));
+    assert_eq!(pool.try_apply(Counter::of, "8".into()).await.unwrap(), Counter(8));
+    assert_eq!(pool.apply(aiopool::sync_fn(u64::count_ones), 7).await.unwrap(), 3);
+    assert_eq!(
+        pool.apply(aiopool::sync_fn(String::into_bytes), "four".to_owned()).await.unwrap(),
+        b"four"
+    );
+    // No argument and several, with an error or without.
+    assert_eq!(pool.apply_star(Counter::zero, ()).await.unwrap(), Counter(0));
+    let two = (Counter(1), Counter(2));
+    assert_eq!(pool.apply_star(Counter::sum, two).await.unwrap(), Counter(3));
+    assert_eq!(pool.try_apply_star(Counter::of, ("9".to_owned(),)).await.unwrap(), Counter(9));
+    // Generic functions, each of its types a function of its own.
+    assert_eq!(pool.try_apply(parse::<u8>, "10".into()).await.unwrap(), 10);
+    assert!(pool.try_apply(parse::<u8>, "1000".into()).await.is_err());
+    assert!((pool.try_apply(parse::<f64>, "0.5".into()).await.unwrap() - 0.5).abs() < 1e-9);
+    let all = pool.map(Counter::next, (0..3).map(Counter)).await.unwrap();
+    assert_eq!(all, [Counter(1), Counter(2), Counter(3)]);
+}

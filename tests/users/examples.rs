@@ -158,3 +158,41 @@ fn the_tuning_examples_finish() {
         assert!(output_of(&name).lines().count() >= 2, "{name} prints too little");
     }
 }
+
+#[test]
+fn thumbnails() {
+    prints("thumbnails", &["39 thumbnails; picture-13: it was killed by signal 6"]);
+}
+
+#[test]
+fn crawler() {
+    prints("crawler", &["links; page 17: page 17 is not there"]);
+}
+
+#[test]
+fn crashing_library() {
+    let lines = ["was killed by signal 11", "4 lengths, 2 crashes, and the program goes on"];
+    prints("crashing_library", &lines);
+}
+
+#[test]
+fn web_service() {
+    let lines =
+        ["1000: HTTP/1.1 200 OK", "100000: HTTP/1.1 200 OK", "2 workers were warm, drained: true"];
+    prints("web_service", &lines);
+}
+
+#[test]
+fn resumable_batch() {
+    let output = prints("resumable_batch", &["30 units, then "]);
+    assert!(output.contains("then 70: 100 lines, none of them twice"), "{output}");
+}
+
+#[test]
+fn adapters() {
+    let lines = ["a service: HELLO from ", "an executor: HELLO from "];
+    let output = prints("adapters", &lines);
+    let pids: Vec<&str> = output.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
+    assert_eq!(pids[0], pids[1], "one worker");
+    assert_ne!(pids[1], pids[2], "and this process");
+}

@@ -554,6 +554,35 @@ pub fn all() -> Vec<Mutation> {
             "false",
             &["a_lane_word_of_a_task_that_is_not_done"],
         ),
+        // Attempts, and tasks for one worker.
+        test(
+            "the next attempt does not wait for the worker of the last",
+            "queue/cancel.rs",
+            "Whose::Worker",
+            "Whose::Host",
+            &["the_next_attempt_waits"],
+        ),
+        test(
+            "an attempt that is granted ends with its worker",
+            "queue/requeue.rs",
+            "state.entries[index].is_between_attempts()",
+            "false",
+            &["the_next_attempt_follows"],
+        ),
+        test(
+            "the audit takes a task between its attempts for damage",
+            "queue/audit.rs",
+            "!entry.is_between_attempts()",
+            "true",
+            &["an_audit_takes_no_offence"],
+        ),
+        test(
+            "a task for one worker is queued for another",
+            "queue/recover.rs",
+            "pending.assigned",
+            "false",
+            &["a_task_for_one_worker_waits"],
+        ),
         test(
             "a large output is received again while it is copied",
             "queue/receive.rs",

@@ -313,7 +313,7 @@ pub fn publish(to: &mut State, index: usize) {
     let entry = &mut to.entries[index];
     entry.generation += 1;
     entry.position = to.tail;
-    entry.held = false;
+    (entry.held, entry.granted) = (false, false);
     // What an audit saw DONE was another generation.
     to.threads[MAX.clients].seen &= !(1 << index);
     let record = &mut to.records[index];
@@ -342,6 +342,21 @@ fn cancel(config: &Config, to: &mut State, client: usize, index: usize) -> Optio
     record.st = if queued { St::Cancelled } else { St::Cancelling };
     if queued && to.books[task as usize].runs >= to.books[task as usize].attempts {
         wrong = Some("a task ran before it was claimed");
+    }
+    if config.deadlines && !queued {
+        let entry = &mut to.entries[index];
+        if config.rules.waits_for_worker {
+            entry.granted = true;
+        } else {
+            entry.held = true;
+            to.records[index].st = St::Held;
+        }
+        to.queue_lock = NONE;
+        to.threads[client].at = Do::CancelRing;
+        if !config.rings_workers() {
+            at_ease(to, client);
+        }
+        return wrong;
     }
     deliver(config, to, index, task);
     let two_phase = config.rules.two_phase_cancel;

@@ -98,8 +98,11 @@ pub fn step(moves: &mut Moves<'_>, now: &State, thread: usize) {
         }
         Do::Hold => {
             me.at = mine.after_free;
+            // A dead worker may not have moved head.
+            let position = to.entries[index].position;
+            to.help(position);
             to.records[index].st = St::Held;
-            to.entries[index].held = true;
+            (to.entries[index].held, to.entries[index].granted) = (true, false);
             "holds for a retry"
         }
         Do::Free => {
@@ -170,6 +173,10 @@ pub fn receive(
     if task == NONE {
         // Called off, confirmed now.
         give_back(config, to, index);
+        return None;
+    }
+    if entry.granted {
+        to.threads[thread].at = Do::Hold;
         return None;
     }
     if record.output != task {

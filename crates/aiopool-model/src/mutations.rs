@@ -44,6 +44,11 @@ pub fn all() -> Vec<Mutation> {
         mutation("an outcome is delivered by the record's word", "reuse", |rules| {
             rules.private_entry = false;
         }),
+        mutation(
+            "the attempt after a deadline does not wait for the worker of the last",
+            "a deadline and another attempt",
+            |rules| rules.waits_for_worker = false,
+        ),
         mutation("a lane has one word per record", "audits", |rules| rules.lane_factor = 1),
         mutation(
             "the audit takes what is DONE after the drain",

@@ -47,6 +47,8 @@ pub struct Config {
     pub gate: bool,
     /// RUNNING tasks of dead workers run again.
     pub retries: bool,
+    /// A cancel is a deadline: a task that was running gets another attempt.
+    pub deadlines: bool,
     /// Dead workers are replaced.
     pub respawn: bool,
     /// An audit mends what is at rest because of a stopped worker.
@@ -130,6 +132,8 @@ pub struct Rules {
     pub reads_before_hand_back: bool,
     /// The outcome is delivered by taking the host's own entry.
     pub private_entry: bool,
+    /// The attempt after a deadline waits until the worker has let go of the last one.
+    pub waits_for_worker: bool,
     /// A fence between a worker's lane word and its look at the host's flag.
     pub fence_b2: bool,
     /// A fence between the host's push and its look for a sleeper.
@@ -165,6 +169,7 @@ impl Rules {
             wants_room_looks_again: true,
             reads_before_hand_back: true,
             private_entry: true,
+            waits_for_worker: true,
             fence_b2: true,
             fence_b4: true,
         }

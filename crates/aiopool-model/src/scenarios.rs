@@ -19,6 +19,7 @@ const FINE: Config = Config {
     search: false,
     gate: false,
     retries: false,
+    deadlines: false,
     respawn: true,
     mends: false,
     leader: false,
@@ -69,6 +70,27 @@ pub fn all() -> Vec<Scenario> {
             "retries and a cancel",
             true,
             Config { sizes: sizes(2, 2, 2), faults: faults(1, 0, 1, 1, 0), retries: true, ..FINE },
+        ),
+        scenario(
+            "a deadline and another attempt",
+            false,
+            Config {
+                sizes: sizes(2, 1, 2),
+                faults: faults(1, 0, 1, 0, 0),
+                deadlines: true,
+                ..FINE
+            },
+        ),
+        scenario(
+            "a deadline of a task in a stopped worker",
+            true,
+            Config {
+                sizes: sizes(2, 2, 2),
+                faults: faults(0, 1, 1, 0, 0),
+                deadlines: true,
+                mends: true,
+                ..FINE
+            },
         ),
         scenario(
             "a stopped worker",

@@ -203,6 +203,8 @@ pub struct Entry {
     /// FREE, but head has not passed its entry.
     pub deferred: bool,
     pub held: bool,
+    /// Gets another attempt when its worker has let go of this one.
+    pub granted: bool,
 }
 
 /// What has become of a task.
@@ -326,6 +328,7 @@ impl State {
             used: false,
             deferred: false,
             held: false,
+            granted: false,
         };
         let record = Record {
             st: St::Free,

@@ -209,6 +209,10 @@ fn scan(moves: &Moves<'_>, to: &mut State, index: usize, dead: usize) {
             to.books[entry.pending as usize].attempts += 1;
             true
         }
+        St::Done | St::Cancelling if entry.granted => {
+            to.threads[thread].at = Do::Hold;
+            false
+        }
         St::Running => {
             deliver(config, to, index, entry.pending);
             give_back(config, to, index);

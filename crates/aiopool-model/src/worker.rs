@@ -373,6 +373,15 @@ fn run(moves: &mut Moves<'_>, mut to: State, slot: usize) {
     let config = moves.config;
     let task = to.records[to.workers[slot].record as usize].input;
     to.books[task as usize].runs += 1;
+    // One that has committed, or finds that it was cancelled, runs no more.
+    let runs_in = |other: usize| {
+        let ends = [At::WantRoom, At::AwaitRoom, At::WantNoRoom, At::SayTaken, At::TakeBlock];
+        let at = to.workers[other].at;
+        to.workers[other].task == task
+            && ([At::Gate, At::Commit].contains(&at) || ends.contains(&at))
+    };
+    let twice = (0..config.sizes.workers).any(|other| other != slot && runs_in(other));
+    let wrong = twice.then_some("two attempts of a task run at once");
     let me = &mut to.workers[slot];
     me.task = task;
     me.at = match config.sizes.blocks {
@@ -385,9 +394,9 @@ fn run(moves: &mut Moves<'_>, mut to: State, slot: usize) {
         fails.left[ERRORS] -= 1;
         // An error's text is short: it needs no block.
         (fails.workers[slot].failed, fails.workers[slot].at) = (true, At::Commit);
-        moves.push(slot, "starts, and will fail", fails);
+        moves.push_wrong(slot, "starts, and will fail", fails, wrong);
     }
-    moves.push(slot, "starts", to);
+    moves.push_wrong(slot, "starts", to, wrong);
 }
 
 /// The output, then the commit: the output is not read before the commit.

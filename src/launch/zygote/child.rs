@@ -156,9 +156,12 @@ impl NewWorker {
         if let Some(places) = self.places.take() {
             self.host.take_on(&places)?;
         }
+        self.confinement.surroundings.take_on()?;
+        self.confinement.surroundings.redirect(self.order.seat)?;
         // A change of user has taken the death signal away.
         self.die_with_zygote()?;
-        if let Some(environment) = self.host.other_environment() {
+        let changed = self.confinement.surroundings.environment(self.host.environment());
+        if let Some(environment) = changed.or_else(|| self.host.other_environment()) {
             // SAFETY: a worker has one thread until its loop.
             unsafe { surroundings::replace_environment(environment) };
         }

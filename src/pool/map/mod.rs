@@ -1,6 +1,7 @@
 //! The stream of a `map`: lazy input, constant memory, ordered or as completed.
 
 mod feed;
+mod flat;
 mod gathered;
 mod keyed;
 mod results;
@@ -8,7 +9,7 @@ mod results;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
@@ -17,16 +18,17 @@ use serde::de::DeserializeOwned;
 use crate::error::Result;
 use crate::queue::Receiver;
 use crate::supervisor::{CALLER_SPIN_NS, Shared};
-use crate::sync::{SpinPolicy, lock, spin_hint};
+use crate::sync::{SpinPolicy, spin_hint};
 use crate::sys::clock::monotonic_ns;
 use crate::task::{Outcome, TaskError, TaskOptions};
 
+use super::arrivals::Arrivals;
 use super::function::Function;
-use super::one_shot;
 use super::source::Source;
 use feed::Feed;
 use results::Results;
 
+pub use flat::Flat;
 pub use keyed::{Enumerated, Keyed};
 
 /// The results of a `map`, a stream of `Result<T, TaskError>`.
@@ -64,47 +66,6 @@ const MANY: usize = 256;
 const FEW: usize = 32;
 /// How long the next poll is put off in that case, unless recent waits were longer.
 const GATHER_NS: u64 = 3_000;
-
-/// Where the outcomes of a map's tasks arrive.
-#[derive(Debug, Default)]
-struct Arrivals(Mutex<Arrived>);
-
-#[derive(Debug, Default)]
-struct Arrived {
-    outcomes: Vec<(u64, Outcome)>,
-    waker: Option<Waker>,
-}
-
-impl Arrivals {
-    fn lock(&self) -> MutexGuard<'_, Arrived> {
-        lock(&self.0)
-    }
-
-    /// True if there was no waker before.
-    fn set_waker(&self, waker: &Waker) -> bool {
-        one_shot::set(&mut self.lock().waker, waker)
-    }
-}
-
-impl Receiver for Arrivals {
-    fn deliver(&self, token: u64, outcome: Outcome) -> bool {
-        self.deliver_all(&[0], &mut vec![(token, outcome)]) > 0
-    }
-
-    fn deliver_all(&self, _: &[u64], outcomes: &mut Vec<(u64, Outcome)>) -> usize {
-        let mut arrived = self.lock();
-        if arrived.outcomes.is_empty() {
-            std::mem::swap(&mut arrived.outcomes, outcomes);
-        } else {
-            arrived.outcomes.append(outcomes);
-        }
-        let waker = arrived.waker.take();
-        drop(arrived);
-        let woke = usize::from(waker.is_some());
-        waker.into_iter().for_each(Waker::wake);
-        woke
-    }
-}
 
 impl<S: Source, T> std::fmt::Debug for Map<S, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -297,7 +258,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             return Some(None);
         }
         let mut taken = std::mem::take(&mut self.taken);
-        std::mem::swap(&mut taken, &mut self.arrivals.lock().outcomes);
+        self.arrivals.take(&mut taken);
         if !taken.is_empty() {
             self.few = taken.len() < FEW;
         }
@@ -414,7 +375,7 @@ impl<S: Source, T> Drop for Map<S, T> {
             return;
         }
         self.cancel_rest();
-        if self.arrivals.lock().waker.take().is_some() {
+        if self.arrivals.clear_waker() {
             self.shared.common.unpark(1);
         }
     }

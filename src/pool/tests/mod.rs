@@ -4,3 +4,4 @@ mod crash_points;
 mod damage;
 mod orphaned;
 mod processors;
+mod ranges;

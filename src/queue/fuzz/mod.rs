@@ -4,6 +4,8 @@
 //!
 //! After the last damage every task has to end once, and everything has to come back.
 
+#[cfg(test)]
+mod attempts;
 mod choices;
 mod damage;
 #[cfg(test)]

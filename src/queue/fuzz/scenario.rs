@@ -15,7 +15,7 @@ use crate::shm::Region;
 use crate::sys::eventfd::EventFd;
 use crate::table::{INLINE_INPUT, Owner, State, StateWord, WorkerId};
 use crate::task::{LossCause, Outcome, Status, TaskError, TaskOptions, WorkerExit};
-use crate::worker::{Asked, Claimed, Engine, Look, WorkerFds};
+use crate::worker::{Claimed, Engine, Look, Said, WorkerFds};
 
 pub(super) const SHAPE: Shape = Shape { capacity: 16, slots: 2, classes: 2 };
 pub(super) const ARENA: usize = 1 << 20;
@@ -66,8 +66,18 @@ impl WorkerSim {
 
     /// Does what the worker's root does when it was rung. Returns true if it is to leave.
     pub(super) fn attend(&mut self) -> bool {
-        let Some(Asked(what_it_has)) = self.engine.attention() else { return false };
+        let Some(Said { asks: what_it_has, assigns }) = self.engine.attention() else {
+            return false;
+        };
         let Self { engine, running, .. } = self;
+        if assigns {
+            let has = |record| running.iter().any(|task| task.record == record);
+            for mut task in engine.assigned(has) {
+                if engine.start(&mut task, 1) {
+                    running.push(task);
+                }
+            }
+        }
         if what_it_has {
             engine.answer(|record| running.iter().any(|task| task.record == record));
         }
@@ -143,7 +153,14 @@ impl<'b> Scenario<'b> {
         let (_, _) = (report.phase(), report.has_completed());
         let _ = self.queue.failure_text(slot);
         let exit = WorkerExit::Unknown;
-        self.queue.recover(&DeadWorker { id: worker.id, seat: 0, pid: 1, exit, cause });
+        self.queue.recover(&DeadWorker {
+            id: worker.id,
+            seat: 0,
+            pid: 1,
+            exit,
+            cause,
+            stderr: String::new(),
+        });
     }
 
     fn replace(&mut self, what: String) {
@@ -187,6 +204,23 @@ impl<'b> Scenario<'b> {
         }
     }
 
+    /// Gives the worker in `slot` a task of its own.
+    pub(super) fn assign(&mut self, slot: usize) {
+        let Some(worker) = &self.workers[slot] else { return };
+        let token = self.book.open();
+        let submission = Submission {
+            task: token + 1,
+            function: 0,
+            input: &[7; 40],
+            options: TaskOptions::new(),
+            receiver: For::One(self.book.clone()),
+            token,
+        };
+        if self.queue.try_assign(submission, worker.id).is_err() {
+            self.book.undo();
+        }
+    }
+
     /// A worker does something; one that trips over damage is dead.
     fn work(&mut self, slot: usize, finish: bool) {
         let [pick, status, len] = [8, 3, 5].map(|limit| self.choices.below(limit));
@@ -222,6 +256,11 @@ impl<'b> Scenario<'b> {
 
     /// What the supervisor does from time to time.
     pub(super) fn supervise(&mut self) {
+        for (_, ticket) in self.queue.take_unassigned() {
+            if let Some(worker) = &self.workers[0] {
+                self.queue.reassign(ticket, worker.id);
+            }
+        }
         self.queue.drain();
         let owners: Vec<Option<Owner>> = self
             .workers
@@ -271,7 +310,8 @@ impl<'b> Scenario<'b> {
         while !self.choices.is_spent() {
             let slot = self.choices.below(2) as usize;
             match self.choices.below(24) {
-                0..5 => self.submit(),
+                0..4 => self.submit(),
+                4 => self.assign(slot),
                 5..9 => self.work(slot, false),
                 9..13 => self.work(slot, true),
                 13 => self.cancel(),

@@ -1,0 +1,61 @@
+//! A pool behind the interfaces of others: a `tower` service, and an executor of one's own that
+//! tests can replace by one without processes.
+//!
+//!     cargo run --example adapters
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use aiopool::{Argument, Pool, TaskError, TaskFn};
+use tower_service::Service;
+
+/// A task function as a service: a request is its argument, a full pool holds requests up.
+#[derive(Clone)]
+struct PoolService<F> {
+    pool: Pool,
+    function: F,
+}
+
+impl<F: TaskFn<A>, A: Argument> Service<A> for PoolService<F> {
+    type Response = F::Value;
+    type Error = TaskError;
+    type Future = Pin<Box<dyn Future<Output = Result<F::Value, TaskError>>>>;
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TaskError>> {
+        Poll::Ready(Ok(())) // the wait for room is part of the call
+    }
+
+    fn call(&mut self, argument: A) -> Self::Future {
+        let Self { pool, function } = self.clone();
+        Box::pin(async move { pool.submit(function, argument).await?.await })
+    }
+}
+
+/// Something that runs functions: in workers, or, for tests, here.
+enum Executor {
+    Workers(Pool),
+    ThisProcess,
+}
+
+impl Executor {
+    async fn run<F: TaskFn<A>, A: Argument>(&self, f: F, a: A) -> Result<F::Value, TaskError> {
+        match self {
+            Self::Workers(pool) => pool.apply(f, a).await,
+            Self::ThisProcess => Ok(f(a).await),
+        }
+    }
+}
+
+async fn shout(word: String) -> String {
+    format!("{} from {}", word.to_uppercase(), std::process::id())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let pool = Pool::builder().processes(1).build()?;
+    let mut service = PoolService { pool: pool.clone(), function: shout };
+    println!("a service: {}", service.call("hello".to_owned()).await?);
+    for executor in [Executor::Workers(pool), Executor::ThisProcess] {
+        println!("an executor: {}", executor.run(shout, "hello".to_owned()).await?);
+    }
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! A task on every worker of a pool.
+
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use serde::de::DeserializeOwned;
+
+use crate::error::Result;
+use crate::queue::Receiver;
+use crate::supervisor::{Assignment, CALLER_SPIN_NS, Shared};
+use crate::sync::SpinPolicy;
+use crate::task::{Argument, Outcome, TaskError, TaskFn, TryTaskFn, entry};
+
+use super::arrivals::Arrivals;
+use super::function::Function;
+use super::submit::{Submit, with_encoded};
+
+/// The results of a function that runs once on every worker; see
+/// [`Pool::broadcast`](crate::Pool::broadcast). Awaited, it gives one result for each seat of the
+/// pool, by [`worker_id`](crate::WorkerContext::worker_id).
+///
+/// The tasks run whether it is awaited or not. Dropping it drops their results.
+#[must_use = "the results are in it"]
+pub struct Broadcast<T> {
+    shared: Arc<Shared>,
+    arrivals: Arc<Arrivals>,
+    results: Vec<Option<std::result::Result<T, TaskError>>>,
+    left: usize,
+    since: Option<u64>,
+    spin: SpinPolicy,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T> std::fmt::Debug for Broadcast<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broadcast").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+impl<T> Unpin for Broadcast<T> {}
+
+impl<'p> Submit<'p> {
+    /// Runs `function(argument)` once on every worker: to warm a cache, to change a key, to collect
+    /// a number.
+    ///
+    /// Each worker runs it beside the tasks that it has, as soon as it comes round to it, and one
+    /// that is being replaced has its successor do so. A worker that starts later does not run it:
+    /// that is what [`initializer`](crate::PoolBuilder::initializer) is for. A task that a worker
+    /// takes down with it is not tried again; of the options, the `timeout` counts.
+    ///
+    /// # Errors
+    ///
+    /// Those of each worker's own task.
+    pub fn broadcast<F: TaskFn<A>, A: Argument>(
+        self,
+        function: F,
+        argument: A,
+    ) -> Broadcast<F::Value> {
+        const { F::CHECK };
+        Broadcast::new(self, self.know::<F>(entry::vtable(function)), &argument)
+    }
+
+    /// [`broadcast`](Self::broadcast) for a function that returns a `Result`.
+    ///
+    /// # Errors
+    ///
+    /// Those of each worker's own task.
+    pub fn try_broadcast<F: TryTaskFn<A>, A: Argument>(
+        self,
+        function: F,
+        argument: A,
+    ) -> Broadcast<F::Value> {
+        const { F::CHECK };
+        Broadcast::new(self, self.know::<F>(entry::try_vtable(function)), &argument)
+    }
+}
+
+impl<T> Broadcast<T> {
+    fn new<A: Argument>(submit: Submit<'_>, known: Result<Function>, argument: &A) -> Self {
+        let shared = Arc::clone(submit.shared);
+        let arrivals: Arc<Arrivals> = Arc::default();
+        let seats = shared.plan.processes;
+        let receiver = Arc::clone(&arrivals) as Arc<dyn Receiver>;
+        let assigned = known.and_then(|function| {
+            let input = with_encoded(|buffer| {
+                function.encode(&shared, argument, buffer)?;
+                Ok::<_, crate::Error>(buffer.clone())
+            })?;
+            shared.assign(Assignment {
+                function: function.number,
+                input,
+                options: submit.options.retries(0),
+                receiver: Arc::clone(&receiver),
+                seats: (0..seats).collect(),
+            })
+        });
+        if let Err(error) = assigned {
+            let error = shared.refusal(error);
+            for seat in 0..seats {
+                receiver.deliver(seat.into(), Outcome::error(error.clone(), 0));
+            }
+        }
+        Self {
+            shared,
+            arrivals,
+            results: (0..seats).map(|_| None).collect(),
+            left: seats as usize,
+            since: None,
+            spin: SpinPolicy::new(CALLER_SPIN_NS),
+            value: PhantomData,
+        }
+    }
+
+    /// Has `waker` woken when outcomes come.
+    fn park(&self, waker: &Waker) {
+        if self.arrivals.set_waker(waker) {
+            self.shared.common.park();
+        }
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Broadcast<T> {
+    /// Returns all results, if they are there.
+    fn take(&mut self) -> Option<Vec<std::result::Result<T, TaskError>>> {
+        let mut taken = Vec::new();
+        self.arrivals.take(&mut taken);
+        for (seat, outcome) in taken {
+            self.results[seat as usize] = Some(outcome.decode());
+            self.left -= 1;
+        }
+        (self.left == 0).then(|| self.results.drain(..).flatten().collect())
+    }
+
+    /// Blocks until every worker has its result.
+    pub fn wait(mut self) -> Vec<std::result::Result<T, TaskError>> {
+        let shared = Arc::clone(&self.shared);
+        let waker = shared.bell_waker();
+        let mut spin = self.spin;
+        let all = shared.block_parking(None, &mut spin, |sleeps| {
+            if sleeps {
+                self.park(&waker);
+            }
+            self.take()
+        });
+        all.expect("without a deadline there are results")
+    }
+}
+
+impl<T: DeserializeOwned + 'static> Future for Broadcast<T> {
+    type Output = Vec<std::result::Result<T, TaskError>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let shared = Arc::clone(&self.shared);
+        let (mut since, mut spin) = (self.since.take(), self.spin);
+        let polled = shared.poll_parking(&mut since, &mut spin, |sleeps| {
+            if sleeps {
+                self.park(context.waker());
+            }
+            self.take()
+        });
+        (self.since, self.spin) = (since, spin);
+        polled
+    }
+}
+
+impl<T> Drop for Broadcast<T> {
+    fn drop(&mut self) {
+        if self.arrivals.clear_waker() {
+            self.shared.common.unpark(1);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What the processes of workers are, where that is not what the host is.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::PoolBuilder;
+use crate::error::{Error, Result};
+use crate::launch::Limits;
+
+/// By default a worker has the host's environment, directories, user, niceness and umask, as they
+/// are when the pool is built; these methods change that. They are named as those of
+/// [`std::process::Command`].
+impl PoolBuilder {
+    /// Sets an environment variable of each worker.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.confinement.surroundings.environment.push((name.into(), Some(value.into())));
+        self
+    }
+
+    /// Sets several environment variables of each worker.
+    #[must_use]
+    pub fn envs<N: Into<OsString>, V: Into<OsString>>(
+        self,
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        variables.into_iter().fold(self, |builder, (name, value)| builder.env(name, value))
+    }
+
+    /// Takes a variable out of the environment of each worker.
+    #[must_use]
+    pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
+        self.confinement.surroundings.environment.push((name.into(), None));
+        self
+    }
+
+    /// Takes all variables out of the environment of each worker, those that were set by the
+    /// builder so far included.
+    #[must_use]
+    pub fn env_clear(mut self) -> Self {
+        self.confinement.surroundings.clears_environment = true;
+        self.confinement.surroundings.environment.clear();
+        self
+    }
+
+    /// Sets the working directory of each worker. It exists when the pool is built; a worker that
+    /// cannot go there does not start.
+    #[must_use]
+    pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.confinement.surroundings.directory = Some(directory.into());
+        self
+    }
+
+    /// Sets the bits that files created by workers lack, 0 to 0o777.
+    #[must_use]
+    pub fn umask(mut self, bits: u32) -> Self {
+        self.confinement.surroundings.file_mask = Some(bits);
+        self
+    }
+
+    /// Makes workers nicer than the host by that much, 0 to 39: the processor is others' first.
+    #[must_use]
+    pub fn nice(mut self, increment: i32) -> Self {
+        self.confinement.surroundings.nice = increment;
+        self
+    }
+
+    /// Has workers run as this user, by number. It takes root; the workers then have the groups of
+    /// [`group`](Self::group) alone, or none but their own.
+    #[must_use]
+    pub fn user(mut self, user: u32) -> Self {
+        self.confinement.surroundings.user = Some(user);
+        self
+    }
+
+    /// Has workers run in this group alone, by number. It takes root.
+    #[must_use]
+    pub fn group(mut self, group: u32) -> Self {
+        self.confinement.surroundings.group = Some(group);
+        self
+    }
+
+    /// Has the workers' standard output and error go to files of `directory`, which exists: those
+    /// of the worker on seat 3 to `worker-3.out` and `worker-3.err`, behind what is there. By
+    /// default they go where the host's go.
+    ///
+    /// [`WorkerLost::stderr`](crate::WorkerLost::stderr) then has the last lines of a worker that
+    /// died.
+    #[must_use]
+    pub fn output_to(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.confinement.surroundings.output = Some(directory.into());
+        self
+    }
+
+    /// Makes the directory of outputs one that workers find wherever they are.
+    pub(super) fn resolve_output(&mut self) -> Result<()> {
+        if let Some(directory) = &mut self.confinement.surroundings.output {
+            *directory = std::path::absolute(&*directory)
+                .map_err(|error| Error::system("find the directory of output_to", error))?;
+        }
+        Ok(())
+    }
+
+    /// Lets workers keep the descriptors that the zygote has; by default all but theirs are
+    /// closed.
+    #[must_use]
+    pub fn keep_fds(mut self, yes: bool) -> Self {
+        self.confinement.keep_fds = yes;
+        self
+    }
+
+    /// Resource limits of each worker; by default those of the host.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.confinement.limits = limits;
+        self
+    }
+
+    /// Executing a set-user-id program gives workers no new rights (`PR_SET_NO_NEW_PRIVS`).
+    #[must_use]
+    pub fn no_new_privs(mut self, yes: bool) -> Self {
+        self.confinement.no_new_privs = yes;
+        self
+    }
+
+    /// Checks them.
+    pub(super) fn check_surroundings(&self) -> Result<()> {
+        let wanted = &self.confinement.surroundings;
+        let refuse = |name, value: String, allowed: &str| {
+            Err(Error::InvalidOption { name, value, allowed: allowed.to_owned() })
+        };
+        if let Some(name) = wanted.wrong_variable() {
+            let allowed = "a name without `=`, and neither name nor value with a zero byte";
+            return refuse("env", name.to_string_lossy().into_owned(), allowed);
+        }
+        if let Some(directory) = wanted.directory.as_ref().filter(|path| !path.is_dir()) {
+            return refuse("current_dir", directory.display().to_string(), "a directory");
+        }
+        if let Some(directory) = wanted.output.as_ref().filter(|path| !path.is_dir()) {
+            return refuse("output_to", directory.display().to_string(), "a directory");
+        }
+        if let Some(bits) = wanted.file_mask.filter(|&bits| bits > 0o777) {
+            return refuse("umask", format!("{bits:#o}"), "0 to 0o777");
+        }
+        if !(0..=39).contains(&wanted.nice) {
+            return refuse("nice", wanted.nice.to_string(), "0 to 39");
+        }
+        Ok(())
+    }
+}

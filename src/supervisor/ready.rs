@@ -1,0 +1,56 @@
+//! The moment at which every worker can take tasks.
+#![forbid(unsafe_code)]
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Poll, Waker};
+
+use crate::error::{Error, Result};
+
+use super::Shared;
+use super::shared::{Lifecycle, Stage};
+
+impl Shared {
+    /// Takes note of how many workers can take tasks now.
+    pub(super) fn set_ready(&self, workers: usize) {
+        if self.ready.swap(workers, Relaxed) != workers && self.are_ready() {
+            self.announce(self.life());
+        }
+    }
+
+    fn are_ready(&self) -> bool {
+        self.ready.load(Relaxed) >= self.plan.processes as usize
+    }
+
+    fn readiness(&self, life: &Lifecycle) -> Option<Result<()>> {
+        match &life.reason {
+            Some(reason) => Some(Err(Error::Failed(reason.clone()))),
+            None if life.stage > Stage::Open => Some(Err(Error::Closed)),
+            None => self.are_ready().then_some(Ok(())),
+        }
+    }
+
+    /// Returns whether every worker can take tasks; else `waker` is woken when that is so, or never
+    /// will be.
+    pub(crate) fn poll_ready(&self, waker: &Waker) -> Poll<Result<()>> {
+        let mut life = self.life();
+        if let Some(ready) = self.readiness(&life) {
+            return Poll::Ready(ready);
+        }
+        if !life.waiting.iter().any(|known| known.will_wake(waker)) {
+            life.waiting.push(waker.clone());
+        }
+        Poll::Pending
+    }
+
+    /// Waits until every worker can take tasks.
+    pub(crate) fn wait_ready(&self) -> Result<()> {
+        let mut life = self.life();
+        loop {
+            if let Some(ready) = self.readiness(&life) {
+                return ready;
+            }
+            life = self.changed.wait(life).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
