@@ -30,8 +30,13 @@ impl Engine {
     /// Publishes what only this worker knows, over words that no correct process wrote and that no
     /// other process can tell from true ones: its position in its hand-back lane, and which of the
     /// tasks that it has by the records it does not `have`. Those end.
+    ///
+    /// A task that was CLAIMED may have been assigned since the question was asked. So it ends only
+    /// if the answer before found the same word: the supervisor, which asks and assigns in one
+    /// thread, has raised the flag for that task by then.
     pub(crate) fn answer(&mut self, have: impl Fn(u32) -> bool) {
         self.outputs.say_taken();
+        let before = std::mem::take(&mut self.unexplained);
         for index in 0..self.control.records().len() as u32 {
             let word = self.control.records()[index as usize].state();
             if word.owner() != self.me || have(index) {
@@ -39,6 +44,9 @@ impl Engine {
             }
             let mut task = Claimed { record: index, word };
             match word.state() {
+                Some(State::Claimed) if !before.contains(&(index, word)) => {
+                    self.unexplained.push((index, word));
+                }
                 Some(State::Claimed) if !self.start(&mut task, now()) => continue,
                 Some(State::Claimed | State::Running) => {
                     let text = format!("record {index} says that a worker has it which has not");

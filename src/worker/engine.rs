@@ -70,6 +70,8 @@ pub struct Engine {
     slot: usize,
     /// Per class, how often a task of a more urgent class was taken before its own.
     passed_over: [u32; MAX_CLASSES],
+    /// Records that were CLAIMED by this worker at the last answer, and that it did not have.
+    pub(super) unexplained: Vec<(u32, StateWord)>,
     seen_attention: u64,
     asleep: bool,
     /// Awake after a sleep, and nothing claimed since: the first claim wakes the next sleeper.
@@ -115,6 +117,7 @@ impl Engine {
             host_bell: fds.host_bell.into(),
             supervisor_bell: fds.supervisor_bell.into(),
             bells: fds.bells.into_iter().map(EventFd::from).collect(),
+            unexplained: Vec::new(),
             passed_over: [0; MAX_CLASSES],
             seen_attention: 0,
             asleep: false,

@@ -142,3 +142,17 @@ fn a_task_for_one_worker_is_no_damage_while_the_worker_has_not_looked() {
     scenario.end();
     assert_eq!(scenario.damages, 0);
 }
+
+#[test]
+fn a_task_that_is_assigned_between_question_and_answer_is_no_damage() {
+    let mut scenario = with_tasks(0);
+    scenario.workers[0].as_mut().unwrap().engine.attention();
+    scenario.assign(0);
+    // The question was read before the task was there.
+    let worker = scenario.workers[0].as_mut().unwrap();
+    worker.engine.answer(|_| false);
+    worker.attend();
+    assert_eq!(worker.running.len(), 1, "it was taken for a scribble");
+    scenario.end();
+    assert_eq!(scenario.damages, 0);
+}
