@@ -13,7 +13,6 @@ use crate::doorbell::{Armed, Attention};
 use crate::ring::{Claim, LaneWriter, MAX_CLASSES, claim};
 use crate::shm::Region;
 use crate::sync::crash::{self, Point};
-use crate::sys::cpus;
 use crate::sys::eventfd::EventFd;
 use crate::table::{
     Call, INLINE_OUTPUT, OutputDesc, Owner, Place, Record, State, StateWord, WorkerId,
@@ -23,6 +22,7 @@ use crate::task::Status;
 use super::claimed::Claimed;
 use super::last_words::{self, LastWords};
 use super::outputs::{Outputs, no_space};
+use super::own_processor::OwnProcessor;
 use super::start::WorkerFds;
 use super::view::View;
 
@@ -77,8 +77,8 @@ pub struct Engine {
     /// Awake after a sleep, and nothing claimed since: the first claim wakes the next sleeper.
     woken: bool,
     searching: bool,
-    /// Number of tasks claimed, of which it says now and then where it runs.
-    claims: u32,
+    /// Where this worker runs.
+    pub(super) processor: OwnProcessor,
     /// See [`may_end`](Self::may_end).
     may_end: bool,
     /// Whose future is polled, as the report says.
@@ -106,6 +106,7 @@ impl Engine {
         requests.keep_from_children()?;
         outputs.keep_from_children()?;
         let slot = usize::from(id.slot);
+        let processor = OwnProcessor::new(&control, slot);
         let outputs = Outputs::new(outputs, Arc::clone(&control), slot, handback_start);
         Ok(Self {
             me: Owner::of(id),
@@ -123,7 +124,7 @@ impl Engine {
             asleep: false,
             woken: false,
             searching: false,
-            claims: 0,
+            processor,
             may_end: false,
             polled: Polled::default(),
         })
@@ -204,11 +205,7 @@ impl Engine {
                     *passed_over = passed_over.saturating_add(1);
                 }
                 self.pass_on();
-                // A worker that never waits may be moved, too.
-                self.claims = self.claims.wrapping_add(1);
-                if self.claims.is_multiple_of(16) {
-                    self.note_processor();
-                }
+                self.processor.note_claim();
                 Look::Task(Claimed { record, word: claimed })
             }
             Claim::Empty => Look::Nothing,
@@ -415,23 +412,13 @@ impl Engine {
         self.control.has_task()
     }
 
-    /// Says where this worker runs, for the host to know whether to spin for it.
-    pub(super) fn note_processor(&self) {
-        self.control.processors().set_worker(self.slot, cpus::current());
-    }
-
-    /// Returns whether the host may be running: it is not where this worker runs.
-    pub(crate) fn may_host_run(&self) -> bool {
-        self.control.processors().may_host_run(cpus::current())
-    }
-
     /// Begins a search, unless enough others are searching.
     pub(crate) fn start_search(&mut self, at_most: u32) -> bool {
         let bells = self.control.bells();
         if !self.searching && bells.searching() < u64::from(at_most) {
             bells.start_search(self.slot);
             self.searching = true;
-            self.note_processor();
+            self.processor.note();
         }
         self.searching
     }
@@ -457,7 +444,7 @@ impl Engine {
         if std::mem::take(&mut self.asleep) {
             self.control.bells().wake(self.slot);
             self.woken = true;
-            self.note_processor();
+            self.processor.note();
         }
     }
 

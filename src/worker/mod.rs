@@ -17,6 +17,7 @@ mod input;
 mod last_words;
 mod local;
 mod outputs;
+mod own_processor;
 mod panics;
 mod root;
 mod slots;

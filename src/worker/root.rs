@@ -252,7 +252,7 @@ impl<'e> Root<'e> {
         if self.slots.in_flight() > 0 || !self.can_take() {
             return false;
         }
-        if !self.engine.may_host_run() || !self.spin.worth_it() {
+        if !self.engine.processor.may_host_run() || !self.spin.worth_it() {
             return false;
         }
         if !self.engine.start_search(self.spin.searchers()) {

@@ -3,6 +3,7 @@
 mod codec;
 mod end;
 mod env;
+mod errors;
 mod logs;
 mod runtimes;
 mod wait;

@@ -178,3 +178,38 @@ fn a_start_that_hangs_once_costs_that_worker() {
     }
     assert_eq!(pool.apply(same, 7).wait().unwrap(), 7);
 }
+
+/// The worker's process id, after a nap.
+async fn pid_after(ms: u64) -> u32 {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    std::process::id()
+}
+
+#[tokio::test]
+async fn a_seat_has_two_processes_at_most_and_a_task_waits_for_no_more_than_one_of_them() {
+    let pool =
+        Pool::builder().processes(1).child_concurrency(2).max_tasks_per_child(2).build().unwrap();
+    for _ in 0..3 {
+        // Two workers retire, each with a long task and a longer one.
+        let long: Vec<_> = [300, 600, 300, 600].map(|ms| pool.apply(pid_after, ms)).into();
+        let mut short = Box::pin(pool.apply(pid_after, 0));
+        let mut seen = 0;
+        let pid = loop {
+            let pids = pool.worker_pids();
+            assert!(pids.len() <= 2, "{pids:?}");
+            seen = seen.max(pids.len());
+            let pid = tokio::time::timeout(Duration::from_millis(5), &mut short).await;
+            if let Ok(pid) = pid {
+                break pid.unwrap();
+            }
+        };
+        assert_eq!(seen, 2, "a seat has a place for the worker that comes next");
+        let mut pids = Vec::new();
+        for task in long {
+            pids.push(task.await.unwrap());
+        }
+        assert!(!pids.contains(&pid), "a worker has had more tasks than it may");
+        // Whole again for the next round.
+        pool.apply(pid_after, 0).await.unwrap();
+    }
+}
