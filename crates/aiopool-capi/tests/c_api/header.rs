@@ -309,8 +309,12 @@ fn cffi_reads_the_header_and_calls_the_library() {
         let python = Command::new("python3").args(["-c", "import cffi"]).output();
         python.is_ok_and(|output| output.status.success())
     };
-    if missing("cc") || missing("python3") || !installed() {
-        eprintln!("left out: Python's cffi is not installed");
+    if missing("cc") || missing("python3") {
+        return;
+    }
+    if !installed() {
+        assert!(std::env::var_os("AIOPOOL_CI").is_none(), "Python's cffi is not installed");
+        eprintln!("skipped what needs Python's cffi, which is not installed");
         return;
     }
     let declarations = scratch("cffi").join("aiopool.i");

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aiopool::Pool;
+use aiopool_testing::missing;
 use serde_json::{Value, json};
 
 use crate::rig::{aiopool, run, scratch, signal, wait, wait_until};
@@ -77,9 +78,7 @@ struct Browser {
 impl Browser {
     /// `None` where there is no Chromium, which a test says.
     fn start(name: &str) -> Option<Self> {
-        let found = Command::new("chromium").arg("--version").output();
-        if !found.is_ok_and(|found| found.status.success()) {
-            eprintln!("not tested: there is no chromium (Debian: chromium)");
+        if missing("chromium") {
             return None;
         }
         let folder = scratch(name);
@@ -302,8 +301,7 @@ fn prometheus_scrapes_the_metrics() {
     let (status, text) = dashboard.get("/metrics");
     assert_eq!(status, 200);
     assert!(text.contains("pool=\"cli-prom\"") && !text.contains('\u{1b}'), "{text}");
-    if Command::new("prometheus").arg("--version").output().is_err() {
-        eprintln!("not tested: there is no prometheus (Debian: prometheus)");
+    if missing("prometheus") {
         return;
     }
     let mut checked = Command::new("promtool");
