@@ -12,6 +12,8 @@ pub const TESTS: &[Named] = &[
     ("a_hook_after_the_fork_gives_each_worker_numbers_of_its_own", hooks),
     ("what_tasks_log_reaches_the_hosts_logger_or_the_workers_own", loggers),
     ("a_warm_generator_of_the_c_library_is_spoken_of", warmth),
+    ("workers_are_in_the_namespaces_that_their_host_is_in_by_then", namespaces),
+    ("workers_have_the_root_that_their_host_has_by_then", root),
 ];
 
 pub const ROLES: &[Named] = &[
@@ -29,6 +31,9 @@ pub const ROLES: &[Named] = &[
         aiopool::init().unwrap();
     }),
     ("cold generator", || aiopool::init().unwrap()),
+    ("other namespaces", || move_away(true, enter_namespaces)),
+    ("other namespaces without init", || move_away(false, enter_namespaces)),
+    ("another root", || move_away(true, change_root)),
 ];
 
 static GENERATOR: AtomicU64 = AtomicU64::new(0);
@@ -114,4 +119,89 @@ fn warmth() {
         assert!(said.contains("aiopool::after_fork"), "{said}");
     }
     assert_eq!(run("cold generator").stderr, "");
+}
+
+/// What a process sees of its namespaces of host names, mounts and System V objects, and its root.
+async fn whereabouts(_: ()) -> [String; 4] {
+    let namespace = |kind: &str| {
+        let link = std::fs::read_link(format!("/proc/self/ns/{kind}"));
+        link.map_or_else(|error| error.to_string(), |link| link.display().to_string())
+    };
+    let mut names: Vec<_> =
+        std::fs::read_dir("/").unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    [namespace("uts"), namespace("mnt"), namespace("ipc"), format!("{names:?}")]
+}
+
+/// Builds a pool, has this process move to another place, and compares where workers of the pools
+/// before and after it are.
+fn move_away(init: bool, go: fn()) {
+    if init {
+        aiopool::init().unwrap();
+    }
+    let pool = || Pool::builder().processes(1).build().unwrap();
+    let before = pool();
+    let first = before.apply(whereabouts, ()).wait().unwrap();
+    go();
+    let after = pool();
+    let second = after.apply(whereabouts, ()).wait().unwrap();
+    let here = aiopool::block_on(whereabouts(()));
+    assert_ne!(first, second);
+    assert_eq!(second, here);
+    // A replacement of the first pool's worker is where the pool was built.
+    // SAFETY: takes numbers only.
+    unsafe { libc::kill(before.worker_pids()[0] as i32, libc::SIGKILL) };
+    loop {
+        match before.apply(whereabouts, ()).wait() {
+            Ok(replacement) => break assert_eq!(replacement, first),
+            Err(error) => assert!(error.worker_lost().is_some(), "{error}"),
+        }
+    }
+    println!("right");
+}
+
+fn enter_namespaces() {
+    // SAFETY: takes a number only; the flags ask for no new user or process namespace.
+    let done =
+        unsafe { libc::unshare(libc::CLONE_NEWUTS | libc::CLONE_NEWNS | libc::CLONE_NEWIPC) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
+fn change_root() {
+    let folder = std::env::temp_dir().join("aiopool-root");
+    std::fs::create_dir_all(folder.join("proc")).unwrap();
+    enter_namespaces();
+    let mount = |from: &str, to: &str, flags| {
+        let [from, to] = [from, to].map(|path| std::ffi::CString::new(path).unwrap());
+        let (kind, data) = (std::ptr::null(), std::ptr::null());
+        // SAFETY: both paths live until the call returns.
+        let done = unsafe { libc::mount(from.as_ptr(), to.as_ptr(), kind, flags, data) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    };
+    // No other process is to see what is mounted below.
+    mount("none", "/", libc::MS_REC | libc::MS_PRIVATE);
+    mount("/proc", folder.join("proc").to_str().unwrap(), libc::MS_BIND | libc::MS_REC);
+    std::os::unix::fs::chroot(&folder).unwrap();
+    std::env::set_current_dir("/").unwrap();
+}
+
+/// Returns whether this process may change its root; CI runs as root.
+fn may_move() -> bool {
+    // SAFETY: takes nothing.
+    let root = unsafe { libc::geteuid() } == 0;
+    assert!(root || std::env::var_os("AIOPOOL_CI").is_none(), "this test wants to be root");
+    root
+}
+
+fn namespaces() {
+    if may_move() {
+        run("other namespaces").wrote("right\n");
+        run("other namespaces without init").wrote("right\n");
+    }
+}
+
+fn root() {
+    if may_move() {
+        run("another root").wrote("right\n");
+    }
 }
