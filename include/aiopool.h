@@ -342,6 +342,27 @@ aiopool_status aiopool_task_set_error(struct aiopool_task *task, const char *err
 aiopool_status aiopool_task_complete(struct aiopool_task *task, int32_t result)
     AIOPOOL_NONNULL((1));
 
+/**
+ * Returns whether the task that calls was cancelled or ran out of time: its outcome is decided,
+ * and what it returns is dropped. A function that computes for long asks from time to time,
+ * which costs a few loads.
+ *
+ * False for NULL, for a task that is over, and on other threads than the worker's event loop.
+ */
+bool aiopool_task_is_cancelled(struct aiopool_task *task)
+    AIOPOOL_NONNULL((1));
+
+/**
+ * Says how far the task is, in a unit of its own: for `aiopool_pool_progress` in the host.
+ *
+ * Costs one store. The host reads the last number, and nothing of those before.
+ *
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE` (the task is over);
+ * `AIOPOOL_ERR_MISUSE` on other threads than the worker's event loop.
+ */
+aiopool_status aiopool_task_progress(struct aiopool_task *task, uint64_t number)
+    AIOPOOL_NONNULL((1));
+
 /* ---------------------------------------------------------------------
  * Task functions.
  *
@@ -417,6 +438,16 @@ aiopool_status aiopool_function_declare(const char *name, uint32_t *function_out
  */
 aiopool_status aiopool_function_find(const char *name, uint32_t *function_out)
     AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
+
+/**
+ * Takes the name of a function back: later pools do not have it, and another function may be
+ * registered under the name. Pools that have been given calls of it keep it.
+ *
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_UNKNOWN`.
+ * Thread rule: callable from every thread of the host, at any time.
+ */
+aiopool_status aiopool_function_unregister(const char *name)
+    AIOPOOL_NONNULL((1)) AIOPOOL_CHECKED;
 
 /* ---------------------------------------------------------------------
  * Asynchronous tasks.
@@ -1203,6 +1234,10 @@ enum aiopool_kind
      * The pool ended before the task did.
      */
     AIOPOOL_OUTCOME_POOL_CLOSED = 6,
+    /**
+     * Another task held the worker until its own run limit, and the worker was killed for that.
+     */
+    AIOPOOL_OUTCOME_NEIGHBOUR_BLOCKED = 7,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -1578,12 +1613,34 @@ aiopool_status aiopool_pool_wait_ticket(aiopool_pool *pool,
  *
  * Its outcome arrives at once, as `AIOPOOL_OUTCOME_CANCELLED` unless the task was over before.
  * A cancel never kills: a function that continues keeps its worker busy until it returns. For
- * a task that must not run on, set `timeout_ms`, which does kill, after `grace_ms`.
+ * a task that must not run on, set `run_limit_ms`, which does kill, or call
+ * `aiopool_pool_cancel_within`.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_UNKNOWN` if there is no such task or it is over.
  */
 aiopool_status aiopool_pool_cancel(aiopool_pool *pool, uint64_t ticket)
     AIOPOOL_NONNULL((1));
+
+/**
+ * Cancels a task as `aiopool_pool_cancel` does, and has its worker killed if it has not dropped
+ * the task within `grace_ms`: for a function that computes and does not ask
+ * `aiopool_task_is_cancelled`.
+ *
+ * What else runs in that worker is lost with it, or runs again where its call has `retries`.
+ *
+ * Returns as `aiopool_pool_cancel`.
+ */
+aiopool_status aiopool_pool_cancel_within(aiopool_pool *pool, uint64_t ticket, uint64_t grace_ms)
+    AIOPOOL_NONNULL((1)) AIOPOOL_CHECKED;
+
+/**
+ * Writes how far a running task says it is (`aiopool_task_progress`) to `progress_out`.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_UNKNOWN` if there is no such task, it is over, or it has
+ * said nothing in its current attempt.
+ */
+aiopool_status aiopool_pool_progress(aiopool_pool *pool, uint64_t ticket, uint64_t *progress_out)
+    AIOPOOL_NONNULL((1, 3)) AIOPOOL_CHECKED;
 
 /* ---------------------------------------------------------------------
  * Processes.

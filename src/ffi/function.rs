@@ -108,3 +108,15 @@ ffi_fn! {
         Ok(())
     }
 }
+
+ffi_fn! {
+    /// Takes the name of a function back: later pools do not have it, and another function may be
+    /// registered under the name. Pools that have been given calls of it keep it.
+    ///
+    /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_UNKNOWN`.
+    /// Thread rule: callable from every thread of the host, at any time.
+    fn aiopool_function_unregister(name: *const c_char) -> aiopool_status {
+        // SAFETY: the caller gives a C string or NULL.
+        registry::remove(unsafe { text("name", name) }?)
+    }
+}

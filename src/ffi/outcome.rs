@@ -40,6 +40,8 @@ c_enum! {
         AIOPOOL_OUTCOME_WORKER_LOST = 5,
         /// The pool ended before the task did.
         AIOPOOL_OUTCOME_POOL_CLOSED = 6,
+        /// Another task held the worker until its own run limit, and the worker was killed for that.
+        AIOPOOL_OUTCOME_NEIGHBOUR_BLOCKED = 7,
     }
 }
 
@@ -280,6 +282,7 @@ fn kind(error: &TaskError) -> aiopool_kind {
         TaskError::TimedOut { .. } => AIOPOOL_OUTCOME_TIMED_OUT,
         TaskError::WorkerLost(_) => AIOPOOL_OUTCOME_WORKER_LOST,
         TaskError::PoolClosed { .. } => AIOPOOL_OUTCOME_POOL_CLOSED,
+        TaskError::NeighbourBlocked(_) => AIOPOOL_OUTCOME_NEIGHBOUR_BLOCKED,
         _ => AIOPOOL_OUTCOME_ERR,
     }
 }

@@ -86,10 +86,7 @@ impl Registry {
 /// Returns the number of the function called `name`.
 pub(super) fn by_name(name: &str) -> Result<u32, Failure> {
     let found = REGISTRY.read().by_name.as_ref().and_then(|by_name| by_name.get(name).copied());
-    found.ok_or_else(|| {
-        let text = format!("no task function has the name {name:?}: register or declare it");
-        Failure::new(AIOPOOL_ERR_UNKNOWN, text)
-    })
+    found.ok_or_else(|| unknown(name))
 }
 
 /// Returns function `number`.
@@ -128,6 +125,20 @@ pub(super) fn name_of(target: Target) -> &'static str {
     let registry = REGISTRY.read();
     let known = registry.functions.iter().find(|known| known.target == Some(target));
     known.map_or("a C function", |known| known.name)
+}
+
+/// Takes the name of a function back: it is found no more, and another one may have the name.
+pub(super) fn remove(name: &str) -> Result<(), Failure> {
+    let mut registry = REGISTRY.write();
+    let number = registry.by_name.as_mut().and_then(|by_name| by_name.remove(name));
+    let number = number.ok_or_else(|| unknown(name))?;
+    registry.functions[number as usize - 1].target = None;
+    Ok(())
+}
+
+fn unknown(name: &str) -> Failure {
+    let text = format!("no task function has the name {name:?}: register or declare it");
+    Failure::new(AIOPOOL_ERR_UNKNOWN, text)
 }
 
 /// Returns whether a function was registered that is in no snapshot.

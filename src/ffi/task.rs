@@ -268,3 +268,33 @@ ffi_fn! {
         Ok(())
     }
 }
+
+ffi_fn! {
+    /// Returns whether the task that calls was cancelled or ran out of time: its outcome is decided,
+    /// and what it returns is dropped. A function that computes for long asks from time to time,
+    /// which costs a few loads.
+    ///
+    /// False for NULL, for a task that is over, and on other threads than the worker's event loop.
+    fn aiopool_task_is_cancelled(task: Option<NonNull<aiopool_task>>) -> bool = false => {
+        let is_running = of_handle(task).is_some_and(|task| with_work(task, |_| Ok(())).is_ok());
+        is_running && worker::is_cancelled()
+    }
+}
+
+ffi_fn! {
+    /// Says how far the task is, in a unit of its own: for `aiopool_pool_progress` in the host.
+    ///
+    /// Costs one store. The host reads the last number, and nothing of those before.
+    ///
+    /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_HANDLE` (the task is over);
+    /// `AIOPOOL_ERR_MISUSE` on other threads than the worker's event loop.
+    fn aiopool_task_progress(task: Option<NonNull<aiopool_task>>, number: u64) -> aiopool_status {
+        let task = of_handle(task).ok_or_else(|| Failure::null("task"))?;
+        with_work(task, |_| Ok(()))?;
+        if worker::progress(number) {
+            return Ok(());
+        }
+        let text = "only the thread of the worker's event loop says how far its task is";
+        Err(Failure::new(AIOPOOL_ERR_MISUSE, text))
+    }
+}

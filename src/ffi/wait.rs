@@ -7,6 +7,7 @@
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use super::boundary::Failure;
 use super::outcome::aiopool_outcome;
@@ -147,7 +148,8 @@ ffi_fn! {
     ///
     /// Its outcome arrives at once, as `AIOPOOL_OUTCOME_CANCELLED` unless the task was over before.
     /// A cancel never kills: a function that continues keeps its worker busy until it returns. For
-    /// a task that must not run on, set `timeout_ms`, which does kill, after `grace_ms`.
+    /// a task that must not run on, set `run_limit_ms`, which does kill, or call
+    /// `aiopool_pool_cancel_within`.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_UNKNOWN` if there is no such task or it is over.
     fn aiopool_pool_cancel(pool: Option<NonNull<aiopool_pool>>, ticket: u64) -> aiopool_status {
@@ -158,5 +160,52 @@ ffi_fn! {
         }
         let text = format!("no task has the ticket {ticket}, or it is over");
         Err(Failure::new(AIOPOOL_ERR_UNKNOWN, text))
+    }
+}
+
+ffi_fn! {
+    /// Cancels a task as `aiopool_pool_cancel` does, and has its worker killed if it has not dropped
+    /// the task within `grace_ms`: for a function that computes and does not ask
+    /// `aiopool_task_is_cancelled`.
+    ///
+    /// What else runs in that worker is lost with it, or runs again where its call has `retries`.
+    ///
+    /// Returns as `aiopool_pool_cancel`.
+    fn aiopool_pool_cancel_within(
+        pool: Option<NonNull<aiopool_pool>>,
+        ticket: u64,
+        grace_ms: u64,
+    ) -> aiopool_status {
+        let pool = pool_of(pool)?;
+        let shared = pool.shared();
+        let known = shared.queues.iter().find_map(|queue| queue.find(ticket));
+        if known.is_some_and(|ticket| shared.cancel_within(ticket, Duration::from_millis(grace_ms))) {
+            return Ok(());
+        }
+        let text = format!("no task has the ticket {ticket}, or it is over");
+        Err(Failure::new(AIOPOOL_ERR_UNKNOWN, text))
+    }
+}
+
+ffi_fn! {
+    /// Writes how far a running task says it is (`aiopool_task_progress`) to `progress_out`.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_UNKNOWN` if there is no such task, it is over, or it has
+    /// said nothing in its current attempt.
+    fn aiopool_pool_progress(
+        pool: Option<NonNull<aiopool_pool>>,
+        ticket: u64,
+        progress_out: Option<&mut MaybeUninit<u64>>,
+    ) -> aiopool_status {
+        let progress_out = out("progress_out", progress_out)?;
+        let pool = pool_of(pool)?;
+        let shared = pool.shared();
+        let known = shared.queues.iter().find_map(|queue| queue.find(ticket));
+        let progress = known.and_then(|ticket| shared.progress(ticket)).ok_or_else(|| {
+            let text = format!("no running task with the ticket {ticket} has said how far it is");
+            Failure::new(AIOPOOL_ERR_UNKNOWN, text)
+        })?;
+        progress_out.write(progress);
+        Ok(())
     }
 }

@@ -415,6 +415,7 @@ impl Supervisor {
             .into_iter()
             .chain(self.watch.next())
             .chain(self.next_start_limit())
+            .chain(self.zygote.next(&self.crew))
             .chain(self.next_assignment(now))
             .chain(self.kill_at.filter(|&at| at > now))
             .chain(self.shared.ring_alarms(now))

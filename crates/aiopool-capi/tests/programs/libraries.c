@@ -240,17 +240,68 @@ static void freed_in_use(aiopool_pool *pool, uint32_t naps, uint32_t function) {
     CHECK(aiopool_pool_wait(pool, 0, &outcome) == AIOPOOL_ERR_HANDLE);
 }
 
+static volatile unsigned spins;
+
+static int32_t compute(aiopool_task *task, const void *input, size_t len, aiopool_output *output,
+                       void *user) {
+    (void)input, (void)output, (void)user;
+    CHECK(aiopool_task_progress(task, 41) == AIOPOOL_OK);
+    CHECK(aiopool_task_progress(task, 42) == AIOPOOL_OK);
+    CHECK(aiopool_task_progress(NULL, 1) == AIOPOOL_ERR_NULL);
+    /* With an input it asks, without one it computes on. */
+    while (len == 0 || !aiopool_task_is_cancelled(task)) spins++;
+    return 0;
+}
+
+static void cancelled(aiopool_pool *pool, uint32_t computing) {
+    aiopool_call call = AIOPOOL_CALL_INIT;
+    aiopool_outcome *outcome = NULL;
+    aiopool_stats stats = {.struct_size = sizeof stats};
+    uint64_t ticket;
+    call.function = computing;
+    for (int asks = 1; asks >= 0; asks--) {
+        call.input = asks ? "?" : NULL;
+        call.input_len = (size_t)asks;
+        CHECK(aiopool_pool_submit(pool, &call, LONG, &ticket) == AIOPOOL_OK);
+        for (stats.running = 0; stats.running == 0; usleep(1000)) {
+            CHECK(aiopool_pool_stats(pool, &stats) == AIOPOOL_OK);
+        }
+        uint64_t progress = 0;
+        while (aiopool_pool_progress(pool, ticket, &progress) != AIOPOOL_OK || progress != 42) {
+            usleep(1000);
+        }
+        if (asks) {
+            CHECK(aiopool_pool_cancel(pool, ticket) == AIOPOOL_OK);
+        } else {
+            CHECK(aiopool_pool_cancel_within(pool, ticket, 20) == AIOPOOL_OK);
+        }
+        CHECK(aiopool_pool_wait(pool, LONG, &outcome) == AIOPOOL_OK);
+        CHECK(aiopool_outcome_kind(outcome) == AIOPOOL_OUTCOME_CANCELLED);
+        CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
+    }
+    CHECK(aiopool_pool_cancel_within(pool, ticket, 0) == AIOPOOL_ERR_UNKNOWN);
+    CHECK(aiopool_pool_progress(pool, ticket, &ticket) == AIOPOOL_ERR_UNKNOWN);
+    CHECK(!aiopool_task_is_cancelled(NULL));
+}
+
 int main(void) {
-    uint32_t sums, naps, adds;
+    uint32_t sums, naps, adds, computing, found;
     aiopool_pool *pool = NULL;
     two_libraries();
     CHECK(aiopool_function_register("sum", sum, NULL, &sums) == AIOPOOL_OK);
     CHECK(aiopool_function_register("nap", nap, NULL, &naps) == AIOPOOL_OK);
+    CHECK(aiopool_function_register("compute", compute, NULL, &computing) == AIOPOOL_OK);
+    CHECK(aiopool_function_unregister("nowhere") == AIOPOOL_ERR_UNKNOWN);
+    CHECK(aiopool_function_unregister("late") == AIOPOOL_OK);
+    CHECK(aiopool_function_find("late", &found) == AIOPOOL_ERR_UNKNOWN);
+    CHECK(aiopool_function_register("late", nap, NULL, &found) == AIOPOOL_OK);
     CHECK(aiopool_function_find("images.resize", &adds) == AIOPOOL_OK);
     CHECK(aiopool_init() == AIOPOOL_OK);
     CHECK(aiopool_pool_start(NULL, &pool) == AIOPOOL_OK);
     functions_for_outcomes(pool, adds);
     inputs_in_parts(pool, sums);
+    cancelled(pool, computing);
+    CHECK(ask(pool, adds, 1) == 1 + secret);
     freed_in_use(pool, naps, sums);
     printf("%d checks of libraries\n", checks);
     return 0;
