@@ -204,17 +204,16 @@ const MARK: u64 = 0x9d1c_5a37_e04b_82f6;
 /// Tells the vtables of Rust functions from all else that lies in an image.
 #[repr(C)]
 #[derive(Debug)]
-pub(crate) struct Mark(u64, fn());
+pub(crate) struct Mark(u64, &'static u8);
 
 impl Mark {
     /// For a vtable that no address from another machine may name.
-    pub(crate) const NONE: Self = Self(0, sealed);
+    pub(crate) const NONE: Self = Self(0, &SEAL);
 }
 
-/// A function that nobody calls: its address follows [`MARK`] in vtables, and nowhere else.
-fn sealed() {
-    std::hint::black_box(());
-}
+/// Its address follows [`MARK`] in vtables, and nowhere else. A static, because a function may have
+/// another address in each crate that names it: the compiler copies small ones.
+static SEAL: u8 = 0;
 
 /// Returns the vtable whose address is `raw`, if there is one; for numbers that came from another
 /// machine, whatever they are.
@@ -234,7 +233,7 @@ pub(crate) fn find(raw: u64) -> Option<&'static Vtable> {
                     mark.add(seal).cast::<usize>().read_volatile(),
                 )
             };
-            words == (MARK, sealed as fn() as usize)
+            words == (MARK, &raw const SEAL as usize)
         };
     // SAFETY: these two words lie side by side in vtables alone, all of which `Kind` made for this
     // image, in which the address lies.
@@ -251,7 +250,7 @@ where
     M: Finish<Fut::Output>,
 {
     const VTABLE: Vtable = Vtable {
-        mark: Mark(MARK, sealed),
+        mark: Mark(MARK, &SEAL),
         layout: Layout::new::<Fut>(),
         name: std::any::type_name::<F>,
         start: Self::start,

@@ -72,8 +72,8 @@ pub fn all() -> Vec<Mutation> {
         loom(
             "a publish releases nothing",
             "table/transition.rs",
-            "self.state.store(word.bits(), Release)",
-            "self.state.store(word.bits(), Relaxed)",
+            "position).\n        self.state.store(word.bits(), Release)",
+            "position).\n        self.state.store(word.bits(), Relaxed)",
             REUSE,
         ),
         loom(
@@ -505,7 +505,7 @@ pub fn all() -> Vec<Mutation> {
         ),
         test(
             "who is asked does not say again how far its hand-back lane is read",
-            "worker/engine.rs",
+            "worker/answers.rs",
             "self.outputs.say_taken();",
             "{}",
             &["a_hand_back_position_that"],
@@ -579,8 +579,8 @@ pub fn all() -> Vec<Mutation> {
         test(
             "a task for one worker is queued for another",
             "queue/recover.rs",
-            "pending.assigned",
-            "false",
+            "if pending.assigned {",
+            "if false {",
             &["a_task_for_one_worker_waits"],
         ),
         test(

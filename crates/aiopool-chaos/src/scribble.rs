@@ -215,7 +215,9 @@ async fn take<T: serde::de::DeserializeOwned + 'static>(
         Ok(Ok(value)) if right(&value) => &counts.ok,
         Ok(Err(TaskError::Corrupt(_))) => &counts.corrupt,
         Ok(Err(TaskError::WorkerLost(_))) => &counts.lost_workers,
-        Ok(Err(TaskError::Cancelled | TaskError::TimedOut { .. })) => &counts.ok,
+        Ok(Err(
+            TaskError::Cancelled | TaskError::TimedOut { .. } | TaskError::NeighbourBlocked(_),
+        )) => &counts.ok,
         Ok(_) => &counts.spoiled,
     };
     count.fetch_add(1, Relaxed);

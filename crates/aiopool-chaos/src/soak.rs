@@ -402,7 +402,9 @@ async fn timed_out(run: &Run, random: &mut Random, options: TaskOptions, stubbor
     } else {
         submit.apply(tasks::nap, (number, millis))
     };
-    let expected = |error: &TaskError| matches!(error, TaskError::TimedOut { started: true, .. });
+    let expected = |error: &TaskError| {
+        matches!(error, TaskError::TimedOut { started: true, .. } | TaskError::NeighbourBlocked(_))
+    };
     settled(run, number, options, task, |out| *out == tasks::answer(number), expected).await;
 }
 

@@ -9,6 +9,21 @@ use std::path::Path;
 const OF_ONE_MACHINE: &[&str] =
     &["new", "processes", "worker_pids", "snapshot", "extend_deadline", "try_submit"];
 
+/// Verbs of a pool that a cluster does not have yet; its README says so.
+const NOT_BUILT_YET: &[&str] = &[
+    "apply_many",
+    "apply_star",
+    "broadcast",
+    "map_flat",
+    "ready",
+    "ready_blocking",
+    "task_set",
+    "try_apply_many",
+    "try_apply_star",
+    "try_broadcast",
+    "try_map_flat",
+];
+
 /// What a task's handle can do only beside its worker: on another machine it would be a message that
 /// may come late or never.
 const OF_A_WORKER_HERE: &[&str] = &["abort_handle", "cancel_within", "progress"];
@@ -47,6 +62,7 @@ fn verbs(place: &Path, of: &str) -> BTreeSet<String> {
 fn a_cluster_has_the_verbs_of_a_pool() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (pool, cluster) = (here.join("../../src/pool"), here.join("src/cluster"));
+    let not_built = |verb: &str| NOT_BUILT_YET.contains(&verb);
     let local = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     let mut handle = verbs(&cluster, "Cluster");
     handle.extend(verbs(&here.join("src/cluster.rs"), "Cluster"));
@@ -55,11 +71,11 @@ fn a_cluster_has_the_verbs_of_a_pool() {
     let (only_pool, only_cluster): (BTreeSet<String>, BTreeSet<String>) =
         (local(OF_ONE_MACHINE), local(OF_SEVERAL_MACHINES));
     assert!(only_pool.is_subset(&expected), "{expected:?}");
-    expected.retain(|verb| !only_pool.contains(verb));
+    expected.retain(|verb| !only_pool.contains(verb) && !not_built(verb));
     handle.retain(|verb| !only_cluster.contains(verb));
     assert_eq!(handle, expected);
     let mut submit = verbs(&pool, "Submit");
-    submit.remove("try_submit");
+    submit.retain(|verb| verb != "try_submit" && !not_built(verb));
     assert_eq!(verbs(&cluster, "Submit"), submit);
     let mut task = verbs(&pool, "Task");
     task.retain(|verb| !OF_A_WORKER_HERE.contains(&verb.as_str()));

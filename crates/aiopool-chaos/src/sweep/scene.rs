@@ -260,7 +260,9 @@ impl Handles {
                     None
                 }
                 Some(Err(TaskError::Cancelled)) if matches!(handle.task, Of::Nap(_)) => None,
-                Some(Err(TaskError::TimedOut { .. })) if allowed.timed_out => {
+                Some(Err(TaskError::TimedOut { .. } | TaskError::NeighbourBlocked(_)))
+                    if allowed.timed_out =>
+                {
                     figures.count("timed_out", 1);
                     None
                 }

@@ -35,7 +35,7 @@ pub fn bytes(n: u64) -> String {
 
 fn scaled(n: u64, step: u64, units: &[&str]) -> String {
     let (mut value, mut unit) = (n as f64, 0);
-    while value >= 10_000.0_f64.min(step as f64 * 9.999) && unit + 1 < units.len() {
+    while value >= 10_000.0 && unit + 1 < units.len() {
         value /= step as f64;
         unit += 1;
     }
