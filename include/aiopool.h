@@ -343,9 +343,9 @@ aiopool_status aiopool_task_complete(struct aiopool_task *task, int32_t result)
     AIOPOOL_NONNULL((1));
 
 /**
- * Returns whether the task that calls was cancelled or ran out of time: its outcome is decided,
- * and what it returns is dropped. A function that computes for long asks from time to time,
- * which costs a few loads.
+ * Returns whether the task that calls was cancelled or ran out of time: its outcome is
+ * decided, and what it returns is dropped. A function that computes for long asks from time
+ * to time, which costs a few loads.
  *
  * False for NULL, for a task that is over, and on other threads than the worker's event loop.
  */
@@ -1235,7 +1235,8 @@ enum aiopool_kind
      */
     AIOPOOL_OUTCOME_POOL_CLOSED = 6,
     /**
-     * Another task held the worker until its own run limit, and the worker was killed for that.
+     * Another task held the worker until its own run limit, and the worker was killed for
+     * that.
      */
     AIOPOOL_OUTCOME_NEIGHBOUR_BLOCKED = 7,
 };
@@ -1622,8 +1623,8 @@ aiopool_status aiopool_pool_cancel(aiopool_pool *pool, uint64_t ticket)
     AIOPOOL_NONNULL((1));
 
 /**
- * Cancels a task as `aiopool_pool_cancel` does, and has its worker killed if it has not dropped
- * the task within `grace_ms`: for a function that computes and does not ask
+ * Cancels a task as `aiopool_pool_cancel` does, and has its worker killed if it has not
+ * dropped the task within `grace_ms`: for a function that computes and does not ask
  * `aiopool_task_is_cancelled`.
  *
  * What else runs in that worker is lost with it, or runs again where its call has `retries`.

@@ -40,7 +40,8 @@ c_enum! {
         AIOPOOL_OUTCOME_WORKER_LOST = 5,
         /// The pool ended before the task did.
         AIOPOOL_OUTCOME_POOL_CLOSED = 6,
-        /// Another task held the worker until its own run limit, and the worker was killed for that.
+        /// Another task held the worker until its own run limit, and the worker was killed for
+        /// that.
         AIOPOOL_OUTCOME_NEIGHBOUR_BLOCKED = 7,
     }
 }

@@ -270,9 +270,9 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Returns whether the task that calls was cancelled or ran out of time: its outcome is decided,
-    /// and what it returns is dropped. A function that computes for long asks from time to time,
-    /// which costs a few loads.
+    /// Returns whether the task that calls was cancelled or ran out of time: its outcome is
+    /// decided, and what it returns is dropped. A function that computes for long asks from time
+    /// to time, which costs a few loads.
     ///
     /// False for NULL, for a task that is over, and on other threads than the worker's event loop.
     fn aiopool_task_is_cancelled(task: Option<NonNull<aiopool_task>>) -> bool = false => {

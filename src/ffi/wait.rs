@@ -164,8 +164,8 @@ ffi_fn! {
 }
 
 ffi_fn! {
-    /// Cancels a task as `aiopool_pool_cancel` does, and has its worker killed if it has not dropped
-    /// the task within `grace_ms`: for a function that computes and does not ask
+    /// Cancels a task as `aiopool_pool_cancel` does, and has its worker killed if it has not
+    /// dropped the task within `grace_ms`: for a function that computes and does not ask
     /// `aiopool_task_is_cancelled`.
     ///
     /// What else runs in that worker is lost with it, or runs again where its call has `retries`.
