@@ -47,9 +47,9 @@ impl Record {
     /// FREE → CLAIMED with a new generation, by the host for `owner`: a task for that worker alone.
     pub(crate) fn assign(&self, generation: u32, position: u64, owner: Owner) {
         self.position.store(position, Relaxed);
-        let word = StateWord::new(generation, owner, State::Claimed);
+        let claimed = StateWord::new(generation, owner, State::Claimed);
         // Release: as in `publish`; pairs with the Acquire of `state` in the owner's look.
-        self.state.store(word.bits(), Release);
+        self.state.store(claimed.bits(), Release);
     }
 
     /// QUEUED → CLAIMED: *the claim*. True if `seen` still stood and the task is now `owner`'s.

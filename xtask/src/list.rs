@@ -72,8 +72,8 @@ pub fn all() -> Vec<Mutation> {
         loom(
             "a publish releases nothing",
             "table/transition.rs",
-            "position).\n        self.state.store(word.bits(), Release)",
-            "position).\n        self.state.store(word.bits(), Relaxed)",
+            "self.state.store(word.bits(), Release)",
+            "self.state.store(word.bits(), Relaxed)",
             REUSE,
         ),
         loom(
