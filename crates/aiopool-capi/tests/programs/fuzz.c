@@ -211,7 +211,7 @@ static aiopool_call *some_call(int pool, void **input, struct lent **loan) {
     if (once_in(9)) call.flags |= AIOPOOL_CALL_ON_QUEUE, call.queue = (uint32_t)below(4);
     if (once_in(20)) call.function = (uint32_t)below(9), call.name = once_in(2) ? "mild" : "\xfe";
     if (once_in(40)) call.flags = (uint32_t)any();
-    if (once_in(40)) call.reserved[below(4)] = any();
+    if (once_in(40)) call.reserved[below(sizeof call.reserved / sizeof *call.reserved)] = any();
     if (once_in(40)) call.input = NULL;
     if (once_in(3)) {
         struct lent *some = &loans[below(LOANS)];
@@ -449,7 +449,7 @@ static void start(int pool) {
     if (once_in(4)) options.init_function = numbers[1];
     if (once_in(4)) options.exit_function = numbers[1];
     if (once_in(4)) options.exception_function = numbers[1];
-    if (once_in(15)) options.reserved[below(5)] = any();
+    if (once_in(15)) options.reserved[below(sizeof options.reserved / sizeof *options.reserved)] = any();
     if (once_in(15)) options.queues = (uint32_t)below(9);
     if (once_in(15)) options.capacity = any();
     if (once_in(15)) options.max_payload = any();
