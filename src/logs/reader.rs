@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use super::ForWorkers;
 use super::callers::Callers;
 use super::record::{LONGEST, Record};
 use crate::error::{Error, Result};
+use crate::sync::lock;
 use crate::sys::gate::Running;
 use crate::sys::own_fd::OwnFd;
 use crate::sys::poll::{PollFd, poll};
@@ -61,8 +62,8 @@ impl Reader {
         let thread = std::thread::Builder::new().name("aiopool-logs".to_owned());
         let running = Running::begin();
         let thread = thread.spawn(move || {
-            let mut host = Host { subscriber, callers: theirs, targets: HashMap::new() };
-            read(&hosts_end.into(), &mut host, &running);
+            let host = Host { subscriber, callers: theirs };
+            read(&hosts_end.into(), &host, &running);
             drop(end);
         })?;
         Ok(Self { workers_end: workers_end.into(), ended, thread: Some(thread), callers })
@@ -93,7 +94,7 @@ impl Drop for Reader {
     }
 }
 
-fn read(hosts_end: &OwnFd, host: &mut Host, running: &Running) {
+fn read(hosts_end: &OwnFd, host: &Host, running: &Running) {
     let mut buffer = [0; LONGEST];
     loop {
         let mut fds = [PollFd::readable(hosts_end.as_fd())];
@@ -115,11 +116,10 @@ fn read(hosts_end: &OwnFd, host: &mut Host, running: &Running) {
 struct Host {
     subscriber: Dispatch,
     callers: Arc<Callers>,
-    targets: HashMap<(u8, String), &'static Metadata<'static>>,
 }
 
 impl Host {
-    fn take(&mut self, bytes: &[u8]) {
+    fn take(&self, bytes: &[u8]) {
         let Some(record) = Record::decode(bytes) else {
             let text = "a worker has sent bytes that are no log record";
             return self.give(&Record {
@@ -153,7 +153,7 @@ impl Host {
         self.give(&record);
     }
 
-    fn give(&mut self, record: &Record<'_>) {
+    fn give(&self, record: &Record<'_>) {
         // A subscriber that panics must not end what all workers say.
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             match self.subscriber.is::<tracing::subscriber::NoSubscriber>() {
@@ -163,8 +163,8 @@ impl Host {
         }));
     }
 
-    fn tell_subscriber(&mut self, record: &Record<'_>) {
-        let metadata = self.metadata(record);
+    fn tell_subscriber(&self, record: &Record<'_>) {
+        let metadata = metadata_of(record);
         if !self.subscriber.enabled(metadata) {
             return;
         }
@@ -182,17 +182,23 @@ impl Host {
             subscriber.event(&Event::new_child_of(caller, metadata, &values));
         });
     }
+}
 
-    /// Returns the metadata of events of a level and target.
-    fn metadata(&mut self, record: &Record<'_>) -> &'static Metadata<'static> {
-        let level = record.level();
-        let full = self.targets.len() >= MOST_TARGETS;
-        let known = self.targets.contains_key(&(level as u8, record.target.to_owned()));
-        let target = if full && !known { OTHER_TARGET } else { record.target };
-        self.targets
-            .entry((level as u8, target.to_owned()))
-            .or_insert_with(|| Site::make(level, target.to_owned()))
+/// The metadata of events by level and target, for all pools of this process.
+static TARGETS: LazyLock<Mutex<HashMap<(u8, String), &'static Metadata<'static>>>> =
+    LazyLock::new(Mutex::default);
+
+/// Returns the metadata of events of a record's level and target.
+fn metadata_of(record: &Record<'_>) -> &'static Metadata<'static> {
+    let level = record.level();
+    let mut targets = lock(&TARGETS);
+    if let Some(known) = targets.get(&(level as u8, record.target.to_owned())) {
+        return known;
     }
+    let target = if targets.len() >= MOST_TARGETS { OTHER_TARGET } else { record.target };
+    targets
+        .entry((level as u8, target.to_owned()))
+        .or_insert_with(|| Site::make(level, target.to_owned()))
 }
 
 fn tell_logger(record: &Record<'_>) {
@@ -251,12 +257,11 @@ mod tests {
     use super::*;
 
     fn silent() -> Host {
-        Host { subscriber: Dispatch::none(), callers: Arc::default(), targets: HashMap::new() }
+        Host { subscriber: Dispatch::none(), callers: Arc::default() }
     }
 
     #[test]
-    fn a_worker_that_invents_targets_does_not_fill_the_hosts_memory() {
-        let mut host = silent();
+    fn workers_that_invent_targets_do_not_fill_the_hosts_memory() {
         let mut record = Record {
             level: log::Level::Info as u8,
             worker: 0,
@@ -268,23 +273,23 @@ mod tests {
             text: "",
             dropped: 0,
         };
-        let first = std::ptr::from_ref(host.metadata(&record));
+        let first = std::ptr::from_ref(metadata_of(&record));
         let names: Vec<_> = (0..2 * MOST_TARGETS).map(|name| name.to_string()).collect();
         for name in &names {
             record.target = name;
-            host.metadata(&record);
+            metadata_of(&record);
         }
-        assert!(host.targets.len() <= MOST_TARGETS + 1);
-        assert_eq!(host.metadata(&record).target(), OTHER_TARGET);
+        // One more for each level.
+        assert!(lock(&TARGETS).len() <= MOST_TARGETS + 5);
+        assert_eq!(metadata_of(&record).target(), OTHER_TARGET);
         record.target = "first";
-        assert_eq!(std::ptr::from_ref(host.metadata(&record)), first);
+        assert_eq!(std::ptr::from_ref(metadata_of(&record)), first, "another pool's is the same");
     }
 
     #[test]
     fn bytes_that_are_no_record_are_reported_and_nothing_else() {
-        let mut host = silent();
+        let host = silent();
         host.take(&[0xff; 100]);
         host.take(&[]);
-        assert!(host.targets.is_empty());
     }
 }
