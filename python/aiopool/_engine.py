@@ -28,8 +28,8 @@ from .isolation import Limits, Sandbox
 _PER_TURN = 512
 # Tasks that a queue of the engine holds; more wait in Python.
 CAPACITY = 4096
-# Tasks with so many bytes of arguments or more are submitted a few at a time: the rest waits where it
-# is, instead of a second time in the pool's memory.
+# The pool submits tasks with this many bytes of arguments or more a few at a time. The others wait as
+# the objects that the caller has, and not a second time in the memory of the pool.
 _LARGE = 1 << 20
 # Bytes of large tasks in the pool at once, unless that are fewer tasks than keep all workers busy.
 _LARGE_IN_POOL = 24 << 20

@@ -3,14 +3,13 @@
 //! What the library has to say beside its statuses: workers that died, pools that failed.
 
 use std::ffi::{CString, c_char, c_void};
-use std::fmt::{Debug, Write};
 
-use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::boundary::Failure;
 use super::status::*;
+use crate::logs::Text;
 use crate::sys::forked::PerProcess;
 
 /// Something is wrong: a pool has failed, shared memory is damaged.
@@ -96,7 +95,7 @@ impl Subscriber for Forwarder {
         };
         let mut text = Text::default();
         event.record(&mut text);
-        let text = format!("{}{}", text.message, text.fields).replace('\0', " ");
+        let text = text.line().replace('\0', " ");
         let text = CString::new(text).unwrap_or_default();
         // SAFETY: the caller of `aiopool_log_set` gave both for this call.
         unsafe { function(level, text.as_ptr(), user) };
@@ -105,21 +104,4 @@ impl Subscriber for Forwarder {
     fn enter(&self, _: &span::Id) {}
 
     fn exit(&self, _: &span::Id) {}
-}
-
-/// A message with its fields, in a line.
-#[derive(Default)]
-struct Text {
-    message: String,
-    fields: String,
-}
-
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        // Writing to a string cannot fail.
-        let _ = match field.name() {
-            "message" => write!(self.message, "{value:?}"),
-            name => write!(self.fields, " {name}={value:?}"),
-        };
-    }
 }

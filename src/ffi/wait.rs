@@ -19,6 +19,28 @@ fn none_now() -> Failure {
     Failure::new(AIOPOOL_ERR_EMPTY, "there is no outcome now")
 }
 
+/// Lends the first outcome that has arrived already; `None` for all else.
+fn take_at_once(
+    pool: Option<NonNull<aiopool_pool>>,
+    outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
+) -> Option<()> {
+    let pool = pool_at_once(pool)?;
+    outcome_out?.write(pool.inbox.take_first()?.lend());
+    Some(())
+}
+
+/// Lends the next outcome, if there is one.
+fn take_now(
+    pool: Option<NonNull<aiopool_pool>>,
+    outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
+) -> Result<(), Failure> {
+    let outcome_out = out("outcome_out", outcome_out)?;
+    let pool = pool_of(pool)?;
+    let arrived = pool.inbox.try_wait(pool.shared()).ok_or_else(none_now)?;
+    outcome_out.write(arrived.lend());
+    Ok(())
+}
+
 ffi_fn! {
     /// Lends an outcome if there is one.
     ///
@@ -31,15 +53,9 @@ ffi_fn! {
         pool: Option<NonNull<aiopool_pool>>,
         outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
     ) -> aiopool_status = at_once {
-        let pool = pool_at_once(pool)?;
-        outcome_out?.write(pool.inbox.take_first()?.lend());
-        Some(())
+        take_at_once(pool, outcome_out)
     } waits => {
-        let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
-        let pool = pool_of(pool)?;
-        let arrived = pool.inbox.try_wait(pool.shared()).ok_or_else(none_now)?;
-        outcome_out.write(arrived.lend());
-        Ok(())
+        take_now(pool, outcome_out)
     }
 }
 
@@ -49,15 +65,9 @@ ffi_fn! {
         pool: Option<NonNull<aiopool_pool>>,
         outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
     ) -> aiopool_status = at_once {
-        let pool = pool_at_once(pool)?;
-        outcome_out?.write(pool.inbox.take_first()?.lend());
-        Some(())
+        take_at_once(pool, outcome_out)
     } waits => {
-        let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
-        let pool = pool_of(pool)?;
-        let arrived = pool.inbox.try_wait(pool.shared()).ok_or_else(none_now)?;
-        outcome_out.write(arrived.lend());
-        Ok(())
+        take_now(pool, outcome_out)
     }
 }
 

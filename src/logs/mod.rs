@@ -30,6 +30,7 @@ use crate::error::{Error, Result};
 pub(crate) use callers::Callers;
 pub(crate) use forward::{Forward, forward};
 pub(crate) use reader::Reader;
+pub(crate) use spans::Text;
 
 /// Returns whether this process has a logger, of `tracing` or of `log`.
 pub(crate) fn has_logger() -> bool {

@@ -14,7 +14,6 @@ use tracing_core::callsite::{Callsite, Identifier};
 use tracing_core::metadata::Kind;
 use tracing_core::subscriber::Interest;
 
-use super::ForWorkers;
 use super::callers::Callers;
 use super::record::{LONGEST, Record};
 use crate::error::{Error, Result};
@@ -49,7 +48,7 @@ impl Reader {
     /// # Errors
     ///
     /// [`Error::System`]: what the system refuses.
-    pub(crate) fn start(_: &ForWorkers) -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         Self::new().map_err(|error| Error::system("make the way for what workers log", error))
     }
 
@@ -121,17 +120,11 @@ struct Host {
 impl Host {
     fn take(&self, bytes: &[u8]) {
         let Some(record) = Record::decode(bytes) else {
-            let text = "a worker has sent bytes that are no log record";
             return self.give(&Record {
                 level: log::Level::Warn as u8,
-                worker: 0,
-                pid: 0,
-                task: None,
-                function: None,
                 target: OTHER_TARGET,
-                spans: "",
-                text,
-                dropped: 0,
+                text: "a worker has sent bytes that are no log record",
+                ..Record::default()
             });
         };
         if record.dropped > 0 {
@@ -139,16 +132,9 @@ impl Host {
                 "{} log records of this worker were dropped: the host takes them too slowly",
                 record.dropped
             );
-            let warn = log::Level::Warn as u8;
-            self.give(&Record {
-                level: warn,
-                target: OTHER_TARGET,
-                text: &text,
-                spans: "",
-                task: None,
-                function: None,
-                ..record
-            });
+            let Record { worker, pid, .. } = record;
+            let (level, target) = (log::Level::Warn as u8, OTHER_TARGET);
+            self.give(&Record { level, target, worker, pid, text: &text, ..Record::default() });
         }
         self.give(&record);
     }
@@ -262,17 +248,8 @@ mod tests {
 
     #[test]
     fn workers_that_invent_targets_do_not_fill_the_hosts_memory() {
-        let mut record = Record {
-            level: log::Level::Info as u8,
-            worker: 0,
-            pid: 1,
-            task: None,
-            function: None,
-            target: "first",
-            spans: "",
-            text: "",
-            dropped: 0,
-        };
+        let level = log::Level::Info as u8;
+        let mut record = Record { level, target: "first", ..Record::default() };
         let first = std::ptr::from_ref(metadata_of(&record));
         let names: Vec<_> = (0..2 * MOST_TARGETS).map(|name| name.to_string()).collect();
         for name in &names {

@@ -14,7 +14,7 @@ const LONGEST_SPANS: usize = 1 << 10;
 const LONGEST_NAME: usize = 256;
 
 /// What a worker sends. All strings are the worker's, and so input for the host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record<'a> {
     /// 1 for an error to 5 for a trace, as in `log`.
     pub level: u8,

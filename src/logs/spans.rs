@@ -197,16 +197,16 @@ impl Visit for TaskFields {
     fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
 }
 
-/// The fields of an event or a span, as text.
+/// The message and the fields of an event or a span, as text.
 #[derive(Default)]
-pub(super) struct Text {
+pub(crate) struct Text {
     message: String,
     fields: String,
 }
 
 impl Text {
     /// Returns the message and after it the fields, each with a space before it.
-    pub(super) fn line(mut self) -> String {
+    pub(crate) fn line(mut self) -> String {
         self.message.push_str(&self.fields);
         self.message
     }

@@ -361,7 +361,7 @@ impl PoolBuilder {
             queues.push(HostQueue::new(index as u16, control, bells, Arc::clone(&common)));
         }
         let deadline = self.timer()?;
-        let logs = plan.worker.logs.as_ref().map(Reader::start).transpose()?;
+        let logs = plan.worker.logs.as_ref().map(|_| Reader::start()).transpose()?;
         let controls: Vec<_> = queues.iter().map(|queue| queue.control()).collect();
         let launcher = Launcher::open(
             &spec,

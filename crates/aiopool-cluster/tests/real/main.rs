@@ -136,11 +136,7 @@ fn kill(pid: &str, signal: &str) {
 }
 
 fn connect(server: &Server) -> Cluster {
-    connect_to(&server.url())
-}
-
-fn connect_to(url: &str) -> Cluster {
-    Cluster::builder(url).pool("t").lease(LEASE).connect_blocking().unwrap()
+    Cluster::builder(server.url()).pool("t").lease(LEASE).connect_blocking().unwrap()
 }
 
 /// Fails the test if `future` takes longer than two minutes.
