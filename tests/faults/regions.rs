@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::rig::{alone, length, own, pid, processes, works};
+use crate::rig::{alone, length, pid, processes, works, zygotes};
 use aiopool::{Pool, StartMethod};
 
 /// What tells a file from every other: device and inode.
@@ -73,7 +73,7 @@ fn check(method: StartMethod) {
     let pool = pool.max_payload(4 << 20).build().unwrap();
     let other = Pool::builder().processes(1).max_payload(1 << 20).build().unwrap();
     assert_eq!(pool.apply(length, vec![1; 1 << 20]).wait().unwrap().len(), 1 << 20);
-    let zygote = own("aiopool-zygote");
+    let zygote = zygotes();
     let stranger = other.apply(pid, 0).wait().unwrap();
     let mut child = Command::new("sleep").arg("3600").stdout(Stdio::null()).spawn().unwrap();
     let grandchild = pool.apply(start_child, 0).wait().unwrap();
@@ -147,7 +147,7 @@ fn what_a_worker_has_open_has_no_name_either() {
     alone("what_a_worker_has_open_has_no_name_either", || {
         let pool = Pool::builder().processes(1).build().unwrap();
         let worker = pool.apply(pid, 0).wait().unwrap();
-        for process in own("aiopool-zygote").into_iter().chain([worker]) {
+        for process in zygotes().into_iter().chain([worker]) {
             for (link, path) in descriptors(process) {
                 let number: i32 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
                 let nameless = ["/memfd:aiopool-", "anon_inode:", "socket:", "pipe:"];
@@ -164,7 +164,7 @@ fn what_a_worker_has_open_has_no_name_either() {
         let named = std::fs::read_to_string("/proc/net/unix").unwrap();
         let inodes: BTreeSet<String> = descriptors(worker)
             .into_iter()
-            .chain(own("aiopool-zygote").into_iter().flat_map(descriptors))
+            .chain(zygotes().into_iter().flat_map(descriptors))
             .filter_map(|(link, _)| {
                 Some(link.strip_prefix("socket:[")?.trim_end_matches(']').into())
             })

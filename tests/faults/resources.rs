@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::rig::{
-    alone, alone_as, answer, double, impossible, kill, lost, nap, own, pid, until, works,
+    alone, alone_as, answer, double, impossible, kill, lost, nap, pid, until, works, zygotes,
 };
 use aiopool::{Error, Pool, TaskError, TaskOptions};
 
@@ -231,7 +231,7 @@ fn fork_that_answers_eagain() {
         };
         // The zygote and two workers fit, and no more.
         let pool = Pool::builder().processes(2).build().unwrap();
-        let zygote = own("aiopool-zygote");
+        let zygote = zygotes();
         zygote.iter().chain(&pool.worker_pids()).for_each(|&pid| group.take(pid));
         let refused = Pool::builder().processes(1).build().unwrap_err();
         assert!(refused.to_string().contains("pids limit"), "{refused}");
@@ -272,14 +272,14 @@ fn an_out_of_memory_kill_is_named() {
         let small = Pool::builder().processes(2).child_concurrency(2).max_payload(1 << 20);
         let pool = small.build().unwrap();
         let workers = pool.worker_pids();
-        own("aiopool-zygote").iter().chain(&workers).for_each(|&pid| group.take(pid));
+        zygotes().iter().chain(&workers).for_each(|&pid| group.take(pid));
         let neighbours: Vec<_> = (0..4).map(|_| pool.apply(nap, 50)).collect();
         for _ in 0..2 {
             let lost = lost(pool.apply(eat, 1 << 30).wait());
             assert_eq!(lost.exit, aiopool::WorkerExit::OutOfMemory, "{lost}");
             assert!(lost.to_string().contains("memory ran out"), "{lost}");
             // The workers are chosen before the zygote and the host.
-            assert_eq!(own("aiopool-zygote").len(), 1);
+            assert_eq!(zygotes().len(), 1);
             works(&pool);
         }
         for task in neighbours {

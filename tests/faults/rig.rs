@@ -125,6 +125,21 @@ pub fn own(name: &str) -> Vec<u32> {
     own.map(|process| process.pid).collect()
 }
 
+/// The fork servers of this test.
+///
+/// A worker has the name of its fork server for a moment after the fork: only who is not the child
+/// of another one counts.
+pub fn zygotes() -> Vec<u32> {
+    let named = own("aiopool-zygote");
+    let is_child = |&pid: &u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        // One that ended in the meantime has no parent, and counts as little.
+        parent.is_none_or(|parent| named.iter().any(|pid| parent.trim() == pid.to_string()))
+    };
+    named.iter().copied().filter(|pid| !is_child(pid)).collect()
+}
+
 /// Sends a signal; a process that is gone already is fine.
 pub fn kill(pid: u32, signal: i32) {
     // SAFETY: takes two numbers.

@@ -33,6 +33,12 @@ fn builder() -> PoolBuilder {
     Pool::builder().processes(2).child_concurrency(1)
 }
 
+/// Of a task that may have begun in a worker whose fork server is about to be replaced: such a
+/// worker ends with its fork server.
+fn patient() -> TaskOptions {
+    TaskOptions::new().retries(10)
+}
+
 fn zygote_of(pool: &Pool) -> u32 {
     until("a worker", || pool.worker_pids().first().map(|&worker| parent_of(worker)))
 }
@@ -100,10 +106,11 @@ fn tasks_that_signal() {
         let outcome = pool.apply(signals_its_parent, signal).wait();
         assert_eq!(outcome.is_ok(), signal != libc::SIGKILL, "{signal}: {outcome:?}");
         // A worker that ends is replaced all the same, and a pool can be built.
-        let worker = pool.apply(nap, 0).wait().unwrap();
+        let nap_somewhere = |pool: &Pool| pool.with(patient()).apply(nap, 0).wait().unwrap();
+        let worker = nap_somewhere(&pool);
         send(libc::SIGKILL, worker);
-        until("another worker", || (pool.apply(nap, 0).wait().unwrap() != worker).then_some(()));
-        assert!(builder().build().unwrap().apply(nap, 0).wait().is_ok());
+        until("another worker", || (nap_somewhere(&pool) != worker).then_some(()));
+        nap_somewhere(&builder().build().unwrap());
     }
 }
 
@@ -131,7 +138,7 @@ fn killed_under_load() {
             }
             stop.store(true, Ordering::Relaxed);
         });
-        let patient = TaskOptions::new().retries(100);
+        let patient = patient().retries(100);
         let mut n = 0;
         while !stop.load(Ordering::Relaxed) {
             let tasks: Vec<_> = (0..20).map(|_| pool.with(patient).apply(nap, n % 3)).collect();
@@ -159,7 +166,7 @@ fn forked_and_killed() {
     // A pool of executed workers lacks nothing.
     let spawning = builder().start_method(StartMethod::Spawn).build().unwrap();
     send(libc::SIGKILL, zygote_of(&pool));
-    spawning.apply(nap, 0).wait().unwrap();
+    spawning.with(patient()).apply(nap, 0).wait().unwrap();
 }
 
 fn forked() {
@@ -216,7 +223,7 @@ fn traced() {
         (pids.len() == 2 && pids.iter().all(new)).then_some(pids)
     });
     assert!(!pids.contains(&worker));
-    pool.apply(nap, 0).wait().unwrap();
+    pool.with(patient()).apply(nap, 0).wait().unwrap();
     // A deadline is kept by a zygote that does not answer, too.
     trace(zygote_of(&pool));
     let limit = TaskOptions::new().timeout(Duration::from_millis(50));
@@ -230,7 +237,7 @@ fn traced() {
         Err(TaskError::WorkerLost(lost)) => assert_eq!(lost.cause, LossCause::NeighbourTimedOut),
         other => panic!("{other:?}"),
     }
-    pool.apply(nap, 0).wait().unwrap();
+    pool.with(patient()).apply(nap, 0).wait().unwrap();
 }
 
 fn traced_at_a_build() {
@@ -238,8 +245,8 @@ fn traced_at_a_build() {
     let pool = builder().build().unwrap();
     trace(zygote_of(&pool));
     let other = builder().build().unwrap();
-    other.apply(nap, 0).wait().unwrap();
-    pool.apply(nap, 0).wait().unwrap();
+    other.with(patient()).apply(nap, 0).wait().unwrap();
+    pool.with(patient()).apply(nap, 0).wait().unwrap();
 }
 
 /// Does what it can to be nobody's child and in nobody's group, and computes.
