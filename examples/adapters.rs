@@ -11,10 +11,7 @@ use tower_service::Service;
 
 /// A task function as a service: a request is its argument, a full pool holds requests up.
 #[derive(Clone)]
-struct PoolService<F> {
-    pool: Pool,
-    function: F,
-}
+struct PoolService<F>(Pool, F);
 
 impl<F: TaskFn<A>, A: Argument> Service<A> for PoolService<F> {
     type Response = F::Value;
@@ -25,7 +22,7 @@ impl<F: TaskFn<A>, A: Argument> Service<A> for PoolService<F> {
     }
 
     fn call(&mut self, argument: A) -> Self::Future {
-        let Self { pool, function } = self.clone();
+        let Self(pool, function) = self.clone();
         Box::pin(async move { pool.submit(function, argument).await?.await })
     }
 }
@@ -52,7 +49,7 @@ async fn shout(word: String) -> String {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = Pool::builder().processes(1).build()?;
-    let mut service = PoolService { pool: pool.clone(), function: shout };
+    let mut service = PoolService(pool.clone(), shout);
     println!("a service: {}", service.call("hello".to_owned()).await?);
     for executor in [Executor::Workers(pool), Executor::ThisProcess] {
         println!("an executor: {}", executor.run(shout, "hello".to_owned()).await?);
