@@ -127,8 +127,8 @@ pub fn own(name: &str) -> Vec<u32> {
 
 /// The fork servers of this test.
 ///
-/// A worker has the name of its fork server for a moment after the fork: only who is not the child
-/// of another one counts.
+/// A worker has the name of its fork server for a moment after the fork, so processes with that name
+/// whose parent has it, too, do not count.
 pub fn zygotes() -> Vec<u32> {
     let named = own("aiopool-zygote");
     let is_child = |&pid: &u32| {

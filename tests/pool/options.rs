@@ -354,13 +354,12 @@ async fn ctrl_c_ends_host_and_workers_at_once_and_silently() {
     use std::io::{BufRead, BufReader, Read};
     use std::os::unix::process::{CommandExt, ExitStatusExt};
     use std::process::{Command, Stdio};
-    let mut host = Command::new(std::env::current_exe().unwrap())
-        .args(["options::host_to_be_interrupted", "--exact", "--ignored", "--nocapture"])
+    let mut host = Command::new(std::env::current_exe().unwrap());
+    host.args(["options::host_to_be_interrupted", "--exact", "--ignored", "--nocapture"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .unwrap();
+        .process_group(0);
+    let mut host = aiopool_testing::interruptible(&mut host).spawn().unwrap();
     let pids = BufReader::new(host.stdout.as_mut().unwrap())
         .lines()
         .map(Result::unwrap)

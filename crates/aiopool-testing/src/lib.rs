@@ -10,5 +10,5 @@ mod wait;
 
 pub use c::{compile, library, watched};
 pub use folder::{Folder, root, scratch, target_dir};
-pub use program::{missing, run};
+pub use program::{interruptible, missing, run};
 pub use wait::{WATCHDOG, in_time, until};

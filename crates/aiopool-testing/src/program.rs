@@ -1,6 +1,20 @@
 //! Programs that must succeed.
+#![allow(unsafe_code)] // what happens between fork and exec
 
+use std::os::unix::process::CommandExt;
 use std::process::Command;
+
+/// Has `command` die of an interrupt again where this process ignores interrupts, as the children of
+/// `nohup` and of a shell's background jobs do.
+pub fn interruptible(command: &mut Command) -> &mut Command {
+    let restore = || {
+        // SAFETY: takes numbers only, and is async-signal-safe.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+        Ok(())
+    };
+    // SAFETY: the closure makes one system call and allocates nothing.
+    unsafe { command.pre_exec(restore) }
+}
 
 /// Whether `tool` is in no folder of `PATH`.
 ///

@@ -29,7 +29,7 @@ impl Run {
 /// The command with `args`, not yet started.
 pub fn aiopool<const N: usize>(args: [&str; N]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aiopool"));
-    command.args(args).stdin(Stdio::null());
+    aiopool_testing::interruptible(command.args(args).stdin(Stdio::null()));
     command
 }
 
