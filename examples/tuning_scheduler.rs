@@ -16,7 +16,7 @@ async fn quick_look(x: u64) -> u64 {
     x
 }
 
-/// So many queues, of which the first is for quick looks only.
+/// Counts the queues; the first is for quick looks only.
 #[derive(Default)]
 struct FastLane(usize);
 
