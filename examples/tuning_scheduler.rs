@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use aiopool::scheduler::{Load, NewTask, RoundRobin, Scheduler};
 use aiopool::Pool;
+use aiopool::scheduler::{Load, NewTask, RoundRobin, Scheduler};
 
 async fn long_report(ms: u64) -> u64 {
     std::thread::sleep(Duration::from_millis(ms));
