@@ -10,7 +10,7 @@ and goes to sleep. What comes out is the path of a task while both sides are awa
 spin; it is the same on a busy machine. (Callgrind cannot run a pool: valgrind 3.19 does not know
 pidfd_open.)
 
-Needs Linux on x86-64, the right to trace, and addr2line of binutils.
+Needs Linux on x86-64, two processors, the right to trace, and addr2line of binutils.
 """
 
 import argparse
@@ -210,12 +210,12 @@ def count(verb, arguments):
     try:
         worker = int(target.stdout.readline())
         time.sleep(0.3)
-        # All on one processor: a step is then two changes of process and no wake-up elsewhere.
-        processor = {min(os.sched_getaffinity(0))}
-        os.sched_setaffinity(0, processor)
+        # Each side has a processor of its own, or neither would spin for the other.
+        processors = sorted(os.sched_getaffinity(0))
         threads = [int(name) for name in os.listdir(f"/proc/{target.pid}/task")]
-        for thread in [*threads, worker]:
-            os.sched_setaffinity(thread, processor)
+        for thread in threads:
+            os.sched_setaffinity(thread, processors[:1])
+        os.sched_setaffinity(worker, processors[1:2])
         # The supervisor and the like stand still meanwhile.
         sides = {thread: Side(thread) for thread in [*threads, worker]}
         host, worker = sides[target.pid], sides[worker]

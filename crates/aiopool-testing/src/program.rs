@@ -4,15 +4,17 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Has `command` die of an interrupt again where this process ignores interrupts, as the children of
-/// `nohup` and of a shell's background jobs do.
+/// Has `command` die of signals again that end a program, where this process ignores them, as the
+/// children of `nohup` and of a shell's background jobs do.
 pub fn interruptible(command: &mut Command) -> &mut Command {
     let restore = || {
-        // SAFETY: takes numbers only, and is async-signal-safe.
-        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            // SAFETY: takes numbers only, and is async-signal-safe.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
         Ok(())
     };
-    // SAFETY: the closure makes one system call and allocates nothing.
+    // SAFETY: the closure makes system calls only and allocates nothing.
     unsafe { command.pre_exec(restore) }
 }
 
