@@ -37,8 +37,8 @@ use crate::sys::image;
 use crate::task::address::ImageAddress;
 use crate::task::entry::{self, Vtable};
 use crate::task::{
-    Argument, TaskError, TaskFailure, TaskFn, TaskOptions, TaskPanic, TryTaskFn, Value, WorkerLost,
-    codec,
+    Argument, Blocked, TaskError, TaskFailure, TaskFn, TaskOptions, TaskPanic, TryTaskFn, Value,
+    WorkerLost, codec,
 };
 
 /// Which task function of this build: the same number in every process that runs the same build,
@@ -161,6 +161,10 @@ pub struct Limits {
     pub attempts: u32,
     /// Whether an error or a panic counts as an attempt.
     pub retry_on_error: bool,
+    /// Whether an attempt that ran out of time counts as an attempt.
+    pub retry_on_timeout: bool,
+    /// Whether nothing is to run beside the task in its worker.
+    pub alone: bool,
     /// The priority class, 0 the most urgent.
     pub priority: u8,
 }
@@ -173,14 +177,32 @@ pub fn limits(options: &TaskOptions) -> Limits {
         queue_ttl: options.wait_limit(),
         attempts: options.retries.saturating_add(1),
         retry_on_error: options.retries_on_error(),
+        retry_on_timeout: options.retries_on_timeout(),
+        alone: options.runs_alone(),
         priority: options.priority,
     }
 }
 
-/// Returns the pause before attempt `attempt`; the second is 2.
+/// Returns the pause before attempt `attempt` (the second is 2), shortened by the `chance` of a
+/// number where `options` want that.
 #[must_use]
-pub fn pause_before(options: &TaskOptions, attempt: u32) -> Duration {
-    options.pause_before(attempt)
+pub fn pause_before(options: &TaskOptions, attempt: u32, chance: u64) -> Duration {
+    options.pause_by_chance(attempt, chance)
+}
+
+/// Returns what decides whether an attempt that ended so is made again, if `options` have it.
+#[must_use]
+pub fn predicate(options: &TaskOptions) -> Option<fn(&TaskError) -> bool> {
+    options.predicate()
+}
+
+/// Makes of `options` those of attempt `number` of a task whose attempts another machine counts and
+/// decides about. The task's code sees that number, and so does its error. Back-off and retries
+/// count for nothing; with [`retry_on_timeout`](TaskOptions::retry_on_timeout) an attempt that runs
+/// out of time has its outcome when its code cannot run on, and not before.
+#[must_use]
+pub fn one_attempt(options: TaskOptions, number: u32) -> TaskOptions {
+    options.decided_elsewhere(number.saturating_sub(1))
 }
 
 /// A [`TaskError`] as it travels.
@@ -191,6 +213,7 @@ enum Wire {
     Cancelled,
     TimedOut { limit: Duration, started: bool },
     WorkerLost(Box<WorkerLost>),
+    NeighbourBlocked(Box<Blocked>),
     Refused(String),
     Value(String),
     OutputSpace(String),
@@ -206,6 +229,7 @@ pub fn error_to_bytes(error: &TaskError) -> Vec<u8> {
         TaskError::Cancelled => Wire::Cancelled,
         TaskError::TimedOut { limit, started } => Wire::TimedOut { limit, started },
         TaskError::WorkerLost(lost) => Wire::WorkerLost(lost),
+        TaskError::NeighbourBlocked(blocked) => Wire::NeighbourBlocked(blocked),
         TaskError::Refused(text) => Wire::Refused(text),
         TaskError::Value(text) => Wire::Value(text),
         TaskError::OutputSpace(text) => Wire::OutputSpace(text),
@@ -224,6 +248,7 @@ pub fn error_from_bytes(bytes: &[u8]) -> TaskError {
         Ok(Wire::Cancelled) => TaskError::Cancelled,
         Ok(Wire::TimedOut { limit, started }) => TaskError::TimedOut { limit, started },
         Ok(Wire::WorkerLost(lost)) => TaskError::WorkerLost(lost),
+        Ok(Wire::NeighbourBlocked(blocked)) => TaskError::NeighbourBlocked(blocked),
         Ok(Wire::Refused(text)) => TaskError::Refused(text),
         Ok(Wire::Value(text)) => TaskError::Value(text),
         Ok(Wire::OutputSpace(text)) => TaskError::OutputSpace(text),

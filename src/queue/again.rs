@@ -28,6 +28,9 @@ enum Next {
     /// The task ends with the attempt's end.
     Nothing,
     Attempt,
+    /// The task ends with it, and its outcome is told when its worker has let go: another machine
+    /// may begin the next attempt then.
+    Release,
     /// The caller's predicate decides.
     Question,
 }
@@ -35,6 +38,10 @@ enum Next {
 /// Returns what follows an attempt of `pending` that ended so.
 fn next(pending: &Pending, end: &End) -> Next {
     let options = &pending.options;
+    if options.is_decided_elsewhere() {
+        let late = matches!(end.error, TaskError::TimedOut { .. }) && options.retries_on_timeout();
+        return if late { Next::Release } else { Next::Nothing };
+    }
     // What another task did costs no attempt, but says nothing of one that may not run twice.
     let left = if end.counts { pending.failures < options.retries } else { options.retries > 0 };
     if !left {
@@ -100,6 +107,9 @@ impl HostQueue {
                         self.time_next(state, index);
                     }
                 }
+            }
+            (Next::Release, _) if whose == Whose::Worker => {
+                state.entries[index].standing = Standing::Granted;
             }
             (Next::Question, Some(predicate)) => {
                 let (task, attempt) = (pending.task, pending.attempts);

@@ -172,6 +172,9 @@ impl HostQueue {
         let waits = entry.held && !entry.is_between_attempts();
         let Some(pending) = entry.pending.as_ref().filter(|_| waits) else { return };
         let (attempt, options) = (Attempt(pending.attempts), pending.options);
+        if options.is_decided_elsewhere() {
+            return self.end_released(state, index);
+        }
         state.describe_again(index, pending.call());
         state.enqueue(index, usize::from(options.priority));
         let sleeper = state.sleeper(self.next_start(), self.common.searchers);
@@ -179,6 +182,23 @@ impl HostQueue {
         self.time_attempt(ticket, options.run_limit(), attempt, monotonic_ns());
         self.common.ensure_watched();
         sleeper.into_iter().for_each(|slot| self.ring(slot));
+    }
+
+    /// HELD → FREE: nothing is left of an attempt that ran out of time, and another machine decides
+    /// what follows.
+    fn end_released(&self, mut state: MutexGuard<'_, QueueState>, index: usize) {
+        let mut deliveries = Deliveries::default();
+        if let Some(pending) = state.take_pending(index) {
+            let limit = pending.options.run_limit().unwrap_or_default();
+            self.free(&mut state, index);
+            let error = TaskError::TimedOut { limit, started: true };
+            deliveries.push_error(&mut state.receivers, &pending, error);
+        }
+        self.note_pending(&state);
+        let woken = state.room.take(1);
+        drop(state);
+        woken.into_iter().for_each(std::task::Waker::wake);
+        self.deliver(&mut deliveries);
     }
 
     /// The start deadline has passed and the task is claimed but not started. Only a few

@@ -76,11 +76,17 @@ impl Pending {
         }
     }
 
+    /// Returns the number of this attempt, from 1: those that were made on other machines count.
+    #[inline]
+    pub(super) fn attempt(&self) -> u32 {
+        self.options.attempts_before().saturating_add(self.attempts)
+    }
+
     /// Returns what its record says of the call, at this attempt.
     #[inline]
     pub(super) fn call(&self) -> Call {
         let alone = if self.alone { Call::ALONE } else { 0 };
-        let attempts = u16::try_from(self.attempts - 1).unwrap_or(u16::MAX);
+        let attempts = u16::try_from(self.attempt() - 1).unwrap_or(u16::MAX);
         Call { function: self.function, attempts, flags: alone | Call::tag(self.task) }
     }
 }

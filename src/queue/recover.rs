@@ -248,7 +248,7 @@ impl HostQueue {
             pid: dead.pid,
             exit: dead.exit.clone(),
             cause: dead.cause,
-            attempt: pending.attempts,
+            attempt: pending.attempt(),
             attempts_allowed: pending.options.retries.saturating_add(1) + pending.spared,
             running,
             suspect,

@@ -35,6 +35,7 @@ const RETRY_ON_TIMEOUT: u8 = 4;
 const JITTER: u8 = 8;
 const ALONE: u8 = 16;
 const LEND_LARGE: u8 = 32;
+const ELSEWHERE: u8 = 64;
 
 /// The longest pause unless the caller says otherwise: a minute.
 const LONGEST_BACKOFF_MS: u32 = 60_000;
@@ -203,6 +204,26 @@ impl TaskOptions {
         }
     }
 
+    /// Makes these the options of one attempt of a task whose attempts another machine counts and
+    /// decides about: `before` were made elsewhere. They need no pause, so that its place has the
+    /// count.
+    pub(crate) fn decided_elsewhere(mut self, before: u32) -> Self {
+        self.set(ELSEWHERE, true);
+        self.backoff_ms = before;
+        self
+    }
+
+    /// Returns whether another machine decides about the task's attempts.
+    pub(crate) fn is_decided_elsewhere(&self) -> bool {
+        self.flags & ELSEWHERE != 0
+    }
+
+    /// Returns how many attempts were made elsewhere before the first one here.
+    #[inline]
+    pub(crate) fn attempts_before(&self) -> u32 {
+        if self.is_decided_elsewhere() { self.backoff_ms } else { 0 }
+    }
+
     fn set(&mut self, flag: u8, yes: bool) {
         self.flags = if yes { self.flags | flag } else { self.flags & !flag };
     }
@@ -247,7 +268,7 @@ impl TaskOptions {
 
     /// Returns whether the second attempt follows the first at once.
     pub(crate) fn retries_at_once(&self) -> bool {
-        self.backoff_ms == 0
+        self.backoff_ms == 0 || self.is_decided_elsewhere()
     }
 
     /// Returns whether nothing is to happen at a certain time after the submission.
@@ -257,6 +278,9 @@ impl TaskOptions {
 
     /// Returns the pause before attempt `attempt` (the second is 2).
     pub(crate) fn pause_before(&self, attempt: u32) -> Duration {
+        if self.is_decided_elsewhere() {
+            return Duration::ZERO;
+        }
         let doublings = attempt.saturating_sub(2).min(31);
         let backoff = Duration::from_millis(self.backoff_ms.into());
         let longest = Duration::from_millis(self.longest_backoff_ms.into());

@@ -120,6 +120,18 @@ impl TaskContext {
         self.attempt
     }
 
+    /// Returns a number that grows with each attempt of the task, on whichever machine it runs: the
+    /// attempt's. No two starts of a task's code have the same one, up to 65,536 attempts.
+    ///
+    /// What the task writes elsewhere can be kept from an attempt that was given up: the store
+    /// keeps the greatest fence that it has seen for the task, and refuses a write with a smaller
+    /// one. A machine that stands still, and goes on when its task has long been tried again, then
+    /// changes nothing.
+    #[must_use]
+    pub fn fence(&self) -> u64 {
+        self.attempt.into()
+    }
+
     /// Returns whether the task was cancelled, ran out of time, or is over: nothing waits for what
     /// it does. May be asked from any thread of the worker; costs one load.
     #[must_use]

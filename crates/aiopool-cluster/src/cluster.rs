@@ -1,11 +1,13 @@
 //! The handle: the pool's verbs, over nodes.
 
 mod defaults;
+mod flat;
 mod job;
 mod keyed;
 mod map;
 mod submit;
 mod task;
+mod task_set;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,11 +26,13 @@ use crate::protocol::LeaseTimes;
 use crate::random;
 use crate::taken::Taken;
 
+pub use flat::Flat;
 pub use job::Job;
 pub use keyed::{Enumerated, Keyed};
 pub use map::{Collect, Encoded, Map};
 pub use submit::Submit;
 pub use task::Task;
+pub use task_set::TaskSet;
 
 /// A pool of nodes on other machines, with the verbs of [`aiopool::Pool`].
 ///
@@ -257,6 +261,32 @@ impl Cluster {
     #[must_use]
     pub fn with(&self, options: TaskOptions) -> Submit<'_> {
         Submit { shared: &self.shared, options }
+    }
+
+    /// Waits until a node of this handle's build or version lives and has places. Tasks may be
+    /// submitted before that; this is for a program that is to say that it is ready.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pool`] without a build id, [`Error::JobLost`] when the job has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Giving up the wait changes nothing.
+    pub async fn ready(&self) -> Result<()> {
+        let build = self.shared.build.clone()?;
+        let (to, there) = oneshot::channel();
+        self.shared.command(Command::Ready(build, to));
+        there.await.map_err(|_| Error::JobLost("its handle has ended".to_owned()))
+    }
+
+    /// [`ready`](Self::ready) for code that is not async.
+    ///
+    /// # Errors
+    ///
+    /// As [`ready`](Self::ready).
+    pub fn ready_blocking(&self) -> Result<()> {
+        task::block(self.ready(), None).expect("without a limit there is a result")
     }
 
     /// Takes no more tasks; those that are out go on.

@@ -19,8 +19,8 @@ mod taken;
 mod wire;
 
 pub use cluster::{
-    Cluster, ClusterBuilder, ClusterStats, Collect, Encoded, Enumerated, Job, Keyed, Map, Submit,
-    Task,
+    Cluster, ClusterBuilder, ClusterStats, Collect, Encoded, Enumerated, Flat, Job, Keyed, Map,
+    Submit, Task, TaskSet,
 };
 pub use connection::Connection;
 pub use error::{ClusterError, Error, Result};

@@ -36,6 +36,10 @@ pub(crate) struct Queued {
     pub(crate) job: String,
     pub(crate) function: Function,
     pub(crate) timeout: Option<Duration>,
+    /// Whether an attempt may follow one that ran out of time: its outcome waits for its end.
+    pub(crate) again_after_timeout: bool,
+    /// Whether nothing is to run beside it in its worker.
+    pub(crate) alone: bool,
     /// In a durable job, what tells this function and input from others; else 0.
     pub(crate) item: u128,
     pub(crate) input: Body,

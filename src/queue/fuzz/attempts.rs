@@ -54,6 +54,33 @@ fn the_next_attempt_follows_the_death_of_a_worker_that_never_let_go() {
 }
 
 #[test]
+fn what_another_machine_decides_about_is_told_when_nothing_runs_any_more() {
+    for dies in [false, true] {
+        let mut scenario = with_tasks(0);
+        let options = TaskOptions::new().timeout(std::time::Duration::from_secs(3600));
+        let options = options.retry_on_timeout(true).decided_elsewhere(4);
+        scenario.submit_with(&[7; 8], options);
+        let task = start(&mut scenario);
+        let call = scenario.workers[0].as_ref().unwrap().engine.call(&task);
+        assert_eq!(call.attempts, 4, "those of the other machines");
+        assert!(scenario.queue.cancel(scenario.tickets[0], Reason::Deadline));
+        scenario.supervise();
+        assert_eq!(scenario.queue.pending(), 1, "its worker has it");
+        if dies {
+            scenario.recover(0, LossCause::NeighbourTimedOut);
+            scenario.spawn(0);
+        } else {
+            scenario.workers[0].as_mut().unwrap().attend();
+            scenario.queue.drain();
+        }
+        scenario.supervise();
+        assert_eq!(scenario.queue.pending(), 0, "and has let go of it");
+        scenario.end();
+        assert_eq!(scenario.damages, 0);
+    }
+}
+
+#[test]
 fn an_audit_takes_no_offence_at_a_task_between_its_attempts() {
     let mut scenario = with_a_late_task(None);
     scenario.workers[0].as_mut().unwrap().running.clear();

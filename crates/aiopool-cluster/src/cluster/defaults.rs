@@ -4,7 +4,7 @@ use aiopool::{Argument, StarFn, TaskFn, TaskOptions, TryStarFn, TryTaskFn};
 use bytes::Bytes;
 use futures_core::Stream;
 
-use super::{Cluster, Encoded, Keyed, Map, Task};
+use super::{Cluster, Encoded, Flat, Keyed, Map, Task, TaskSet};
 use crate::error::ClusterError;
 
 impl Cluster {
@@ -171,5 +171,66 @@ impl Cluster {
         A: Argument,
     {
         self.with(TaskOptions::new()).submit(function, argument).await
+    }
+
+    /// As [`Submit::apply_star`](super::Submit::apply_star), with the default options.
+    pub fn apply_star<F: StarFn<A>, A: Argument>(
+        &self,
+        function: F,
+        arguments: A,
+    ) -> Task<F::Value> {
+        self.with(TaskOptions::new()).apply_star(function, arguments)
+    }
+
+    /// As [`Submit::try_apply_star`](super::Submit::try_apply_star), with the default options.
+    pub fn try_apply_star<F, A>(&self, function: F, arguments: A) -> Task<F::Value>
+    where
+        F: TryStarFn<A>,
+        A: Argument,
+    {
+        self.with(TaskOptions::new()).try_apply_star(function, arguments)
+    }
+
+    /// As [`Submit::apply_many`](super::Submit::apply_many), with the default options.
+    pub fn apply_many<F, A, I>(&self, function: F, arguments: I) -> TaskSet<F::Value>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        self.with(TaskOptions::new()).apply_many(function, arguments)
+    }
+
+    /// As [`Submit::task_set`](super::Submit::task_set), with the default options.
+    pub fn task_set<T>(&self) -> TaskSet<T> {
+        self.with(TaskOptions::new()).task_set()
+    }
+
+    /// As [`Submit::map_flat`](super::Submit::map_flat), with the default options.
+    pub fn map_flat<F, A, I>(
+        &self,
+        function: F,
+        items: I,
+    ) -> Flat<impl Stream<Item = Encoded> + use<F, A, I>, F::Value>
+    where
+        F: TaskFn<A, Value: IntoIterator>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        self.with(TaskOptions::new()).map_flat(function, items)
+    }
+
+    /// As [`Submit::try_map_flat`](super::Submit::try_map_flat), with the default options.
+    pub fn try_map_flat<F, A, I>(
+        &self,
+        function: F,
+        items: I,
+    ) -> Flat<impl Stream<Item = Encoded> + use<F, A, I>, F::Value>
+    where
+        F: TryTaskFn<A, Value: IntoIterator>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        self.with(TaskOptions::new()).try_map_flat(function, items)
     }
 }

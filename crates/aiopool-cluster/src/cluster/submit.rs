@@ -8,9 +8,11 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::{StreamExt, stream};
 
+use super::flat::Flat;
 use super::keyed::{Keyed, split};
 use super::map::{Encoded, Map};
 use super::task::Task;
+use super::task_set::TaskSet;
 use super::{Error, Shared};
 use crate::blob::LARGEST;
 use crate::error::ClusterError;
@@ -40,6 +42,44 @@ impl Submit<'_> {
         A: Argument,
     {
         self.one(Place::of_try(function), &argument)
+    }
+
+    /// Runs a function of several arguments, or of none, on a tuple of them.
+    pub fn apply_star<F: StarFn<A>, A: Argument>(
+        self,
+        function: F,
+        arguments: A,
+    ) -> Task<F::Value> {
+        self.one(Place::of_star(function), &arguments)
+    }
+
+    /// [`apply_star`](Self::apply_star) for a function that returns a `Result`.
+    pub fn try_apply_star<F, A>(self, function: F, arguments: A) -> Task<F::Value>
+    where
+        F: TryStarFn<A>,
+        A: Argument,
+    {
+        self.one(Place::of_try_star(function), &arguments)
+    }
+
+    /// Runs `function` on each of `arguments`, all of which are taken now: a [`TaskSet`] of them,
+    /// whose results come with the number of the argument.
+    pub fn apply_many<F, A, I>(self, function: F, arguments: I) -> TaskSet<F::Value>
+    where
+        F: TaskFn<A>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        let mut tasks = self.task_set();
+        for argument in arguments {
+            tasks.apply(function, argument);
+        }
+        tasks
+    }
+
+    /// Returns an empty set for tasks that are waited for together.
+    pub fn task_set<T>(self) -> TaskSet<T> {
+        TaskSet::new(Arc::clone(self.shared), self.options)
     }
 
     /// Runs the function that workers know as `name` on raw bytes, on a node of the handle's
@@ -105,6 +145,34 @@ impl Submit<'_> {
     {
         let (keys, arguments) = split(items);
         Keyed::new(self.all(Place::of_try(function), stream::iter(arguments.map(encode))), keys)
+    }
+
+    /// [`map`](Self::map) for a function that yields several values for an item, or none.
+    pub fn map_flat<F, A, I>(
+        self,
+        function: F,
+        items: I,
+    ) -> Flat<impl Stream<Item = Encoded> + use<F, A, I>, F::Value>
+    where
+        F: TaskFn<A, Value: IntoIterator>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        Flat::new(self.map(function, items))
+    }
+
+    /// [`map_flat`](Self::map_flat) for a function that returns a `Result`.
+    pub fn try_map_flat<F, A, I>(
+        self,
+        function: F,
+        items: I,
+    ) -> Flat<impl Stream<Item = Encoded> + use<F, A, I>, F::Value>
+    where
+        F: TryTaskFn<A, Value: IntoIterator>,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        Flat::new(self.try_map(function, items))
     }
 
     /// Submits a task if there is room for it now; the argument is only borrowed.

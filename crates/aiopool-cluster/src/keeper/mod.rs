@@ -50,6 +50,8 @@ pub(crate) struct Submission {
 pub(crate) enum Command {
     Submit(Box<Submission>),
     Cancel(u64),
+    /// Says when a node of this build can take tasks.
+    Ready(String, oneshot::Sender<()>),
     /// Takes no more; ends when everything is over.
     Close,
     /// Ends a durable job when everything is over.
@@ -107,6 +109,9 @@ struct Out {
     to: Option<oneshot::Sender<Outcome>>,
     /// The newest message that the submitter has seen, with its bytes.
     newest: Option<Stored>,
+    /// The outcome about which the caller's predicate was asked, and whether it wants another
+    /// attempt.
+    verdict: Option<(u64, bool)>,
     /// The node and the life that claimed it last.
     holder: Option<(String, u128)>,
     /// Since when the word is what it is.
@@ -341,6 +346,7 @@ impl Keeper {
         match command {
             Command::Submit(submission) => self.submit(*submission),
             Command::Cancel(n) => self.tell(n, KeptEvent::Cancel),
+            Command::Ready(build, to) => self.await_node(build, to),
             Command::Close if self.closing == Closing::No => self.closing = Closing::Close,
             Command::Close => {}
             Command::Finish => self.closing = Closing::Finish,
@@ -378,10 +384,12 @@ impl Keeper {
                 if !self.is_same_item(n, stored.as_ref()) {
                     return self.deliver(n, Err(ClusterError::ItemsChanged { n }));
                 }
-                if let (Some(out), Some(stored)) = (self.out.get_mut(&n), &stored) {
+                let Some(out) = self.out.get_mut(&n) else { return };
+                if let Some(stored) = &stored {
                     out.see(stored);
                 }
-                self.tell(n, KeptEvent::Read(word_of(stored)));
+                let word = out.judged(word_of(stored));
+                self.tell(n, KeptEvent::Read(word));
             }
             Event::Word(n, Err(())) => self.read(n, AGAIN),
             Event::Pause(n) => self.tell(n, KeptEvent::PauseOver),

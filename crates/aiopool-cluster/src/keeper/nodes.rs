@@ -1,12 +1,13 @@
 //! The lives of the nodes that have tasks of this job.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use aiopool::remote;
+use tokio::sync::oneshot;
 
 use super::{Event, Keeper};
-use crate::link::{self, NODES, Stored, Swap};
+use crate::link::{self, Link, NODES, Stored, Swap};
 use crate::protocol::{Incarnation, KeptEvent, Key, LeaseTimes, Observer, Sight, Verdict};
 use crate::wire::{self, NodeKey, Written};
 
@@ -42,6 +43,27 @@ impl Keeper {
         if watched.observer.verdict() == Verdict::Dead {
             self.tell(n, KeptEvent::NodeDead(life.id));
         }
+    }
+
+    /// Looks until there is a live node of `build` that has places, and says so.
+    pub(super) fn await_node(&self, build: String, mut to: oneshot::Sender<()>) {
+        let link = self.link.clone();
+        tokio::spawn(async move {
+            let look = async {
+                let mut before = HashMap::new();
+                while !has_node(&link, &build, &mut before).await {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            };
+            let there = tokio::select! {
+                () = look => true,
+                // Nobody waits any more.
+                () = to.closed() => false,
+            };
+            if there {
+                let _ = to.send(());
+            }
+        });
     }
 
     /// Reads the keys of nodes that have tasks, and forgets nodes that have none.
@@ -133,4 +155,22 @@ fn of_name<'w>(
     name: &str,
 ) -> impl Iterator<Item = &'w mut Watched> {
     watched.iter_mut().filter(move |(key, _)| key.0 == name).map(|(_, watched)| watched)
+}
+
+/// Whether a node of `build` lives and takes tasks. A key's age counts by this machine's clock; where
+/// that differs from the server's, a key that moves between two looks does.
+async fn has_node(link: &Link, build: &str, before: &mut HashMap<String, u64>) -> bool {
+    let Ok(names) = link.keys(NODES).await else { return false };
+    for name in names {
+        let Ok(Some(stored)) = link.key(NODES, &link.names.node_key(&name)).await else { continue };
+        let Some(node) = wire::decode::<NodeKey>(&stored.payload) else { continue };
+        let moved = before.insert(name, stored.seq).is_some_and(|seq| seq != stored.seq);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let age = Duration::from_secs(now.as_secs().saturating_sub(stored.time));
+        let fresh = moved || age < Duration::from_nanos(node.lease);
+        if node.key.alive && !node.draining && node.places > 0 && node.build == build && fresh {
+            return true;
+        }
+    }
+    false
 }

@@ -1,5 +1,6 @@
 //! What the submitter does for one task: the actions of its [`Kept`].
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use aiopool::{TaskError, remote};
@@ -9,7 +10,7 @@ use super::{AGAIN, Event, Keeper, Out, Outcome, Submission};
 use crate::blob::{Blob, Side};
 use crate::error::ClusterError;
 use crate::link::{Stored, Swap, word_of};
-use crate::protocol::{Ending, Kept, KeptAction, KeptEvent, Word};
+use crate::protocol::{Allowed, Ending, Kept, KeptAction, KeptEvent, Word};
 use crate::wire::{self, Body, Hint, Queued, Tail, Written};
 
 impl Keeper {
@@ -22,13 +23,27 @@ impl Keeper {
         let large = input.len() > self.link.inline();
         self.has_blobs |= large;
         let body = Body::Inline(if large { Bytes::new() } else { input.clone() });
-        let (job, timeout) = (self.claim.key.clone(), limits.timeout);
-        let queued = Queued { attempt: 1, job, function, timeout, item, input: body };
+        let job = self.claim.key.clone();
+        let judges = remote::predicate(&options).is_some();
+        let on_timeout = limits.retry_on_timeout || judges;
+        let queued = Queued {
+            attempt: 1,
+            job,
+            function,
+            timeout: limits.timeout,
+            again_after_timeout: on_timeout && limits.attempts > 1,
+            alone: limits.alone,
+            item,
+            input: body,
+        };
         let begin = if self.claim.is_resumed() { Kept::resume } else { Kept::submit };
-        let (kept, actions) = begin(limits.attempts, limits.retry_on_error);
+        // Where a predicate decides, it is asked before the outcome is told: see `judged`.
+        let on_error = limits.retry_on_error || judges;
+        let (kept, actions) = begin(Allowed { attempts: limits.attempts, on_error, on_timeout });
         self.chunks.submitted(n);
-        let (to, newest, holder, since) = (Some(to), None, None, Instant::now());
-        let out = Out { kept, tail, queued, options, to, newest, holder, since, quiet: false };
+        let (to, since) = (Some(to), Instant::now());
+        let (newest, holder, verdict, quiet) = (None, None, None, false);
+        let out = Out { kept, tail, queued, options, to, newest, verdict, holder, since, quiet };
         self.out.insert(n, out);
         if let Some(limit) = limits.queue_ttl {
             self.later(limit, Event::Expire(n));
@@ -97,7 +112,8 @@ impl Keeper {
                 }
                 KeptAction::Read => self.read(n, Duration::ZERO),
                 KeptAction::Pause { attempt } => {
-                    let pause = remote::pause_before(&out.options, attempt);
+                    let chance = crate::random::bits() as u64;
+                    let pause = remote::pause_before(&out.options, attempt, chance);
                     self.later(pause, Event::Pause(n));
                 }
                 KeptAction::Watch(_) => self.watch(n),
@@ -139,7 +155,8 @@ impl Keeper {
         }
         let Some(out) = self.out.get_mut(&tail.n) else { return };
         out.see(&stored);
-        self.tell(tail.n, KeptEvent::Saw(word_of(Some(stored))));
+        let word = out.judged(word_of(Some(stored)));
+        self.tell(tail.n, KeptEvent::Saw(word));
     }
 
     /// Whether a word of a resumed job is of the item that the caller gave now.
@@ -190,7 +207,14 @@ impl Keeper {
                 let node = out.holder.as_ref().map_or(node, |held| held.0.clone());
                 ClusterError::NodeLost { node, attempt, silent_for }
             }
-            _ => remote::error_from_bytes(&bytes).into(),
+            _ => match remote::error_from_bytes(&bytes) {
+                TaskError::WorkerLost(mut lost) => {
+                    // The node knows of its own attempt only.
+                    lost.attempts_allowed = remote::limits(&out.options).attempts;
+                    TaskError::WorkerLost(lost).into()
+                }
+                error => error.into(),
+            },
         };
         self.deliver(n, Err(error));
     }
@@ -239,6 +263,36 @@ impl Keeper {
     pub(super) fn holders(&self) -> impl Iterator<Item = &(String, u128)> {
         let claimed = |out: &&Out| matches!(out.kept.word(), Word::Claimed { .. });
         self.out.values().filter(claimed).filter_map(|out| out.holder.as_ref())
+    }
+}
+
+impl Out {
+    /// Has the caller's predicate say whether an attempt may follow this outcome, if it has one: an
+    /// ending after which it wants none becomes a final one.
+    pub(super) fn judged(&mut self, word: Word) -> Word {
+        let Word::Done { seq, attempt, ending } = word else { return word };
+        let asks = matches!(ending, Ending::Failed | Ending::TimedOut | Ending::WorkerLost)
+            && attempt < remote::limits(&self.options).attempts;
+        let Some(predicate) = remote::predicate(&self.options).filter(|_| asks) else {
+            return word;
+        };
+        let again = match self.verdict {
+            Some((of, again)) if of == seq => again,
+            _ => {
+                let newest = self.newest.as_ref().filter(|newest| newest.seq == seq);
+                let written = newest.and_then(|newest| wire::decode::<Written>(&newest.payload));
+                let Some(Written::Outcome { result: Err(bytes), .. }) = written else {
+                    return word;
+                };
+                let error = remote::error_from_bytes(&bytes);
+                catch_unwind(AssertUnwindSafe(|| predicate(&error))).unwrap_or_else(|_| {
+                    tracing::error!(task = self.tail.n, "a predicate of `retry_if` panicked");
+                    false
+                })
+            }
+        };
+        self.verdict = Some((seq, again));
+        if again { word } else { Word::Done { seq, attempt, ending: Ending::Final } }
     }
 }
 

@@ -240,7 +240,9 @@ impl Agent {
                 return;
             }
         };
-        let mut options = TaskOptions::new();
+        let Queued { attempt, alone, again_after_timeout, .. } = held.queued;
+        let options = TaskOptions::new().alone(alone).retry_on_timeout(again_after_timeout);
+        let mut options = remote::one_attempt(options, attempt);
         if let Some(limit) = held.queued.timeout {
             options = options.timeout(limit);
         }
@@ -282,6 +284,7 @@ impl Agent {
             Ok(_) => Ending::Final,
             Err(TaskError::Failed(_) | TaskError::Panicked(_)) => Ending::Failed,
             Err(TaskError::WorkerLost(_)) => Ending::WorkerLost,
+            Err(TaskError::TimedOut { .. }) if held.queued.again_after_timeout => Ending::TimedOut,
             Err(TaskError::NotSubmitted(error)) => {
                 tracing::warn!(%error, "the local pool refused a task");
                 let actions = held.attempt.not_started();

@@ -254,6 +254,6 @@ impl Ending {
     /// Returns whether the submitter may start another attempt after it.
     #[must_use]
     pub fn allows_retry(self) -> bool {
-        matches!(self, Self::Failed | Self::WorkerLost | Self::NotStarted)
+        matches!(self, Self::Failed | Self::TimedOut | Self::WorkerLost | Self::NotStarted)
     }
 }

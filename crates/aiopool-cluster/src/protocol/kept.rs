@@ -2,13 +2,21 @@
 
 use super::word::{Ending, Word};
 
+/// What the caller allows of attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Allowed {
+    /// Attempts: one and the retries.
+    pub attempts: u32,
+    /// Whether an error counts as an attempt.
+    pub on_error: bool,
+    /// Whether a time-out counts as an attempt.
+    pub on_timeout: bool,
+}
+
 /// What a submitter keeps of a task that it has not delivered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Kept {
-    /// Attempts that the caller allows: one and the retries.
-    allowed: u32,
-    /// Whether an error counts as an attempt.
-    retry_on_error: bool,
+    allowed: Allowed,
     /// The newest word that was seen; its numbers only grow.
     word: Word,
     stage: Stage,
@@ -102,25 +110,17 @@ use KeptEvent as Event;
 impl Kept {
     /// Submits a task.
     #[must_use]
-    pub fn submit(allowed: u32, retry_on_error: bool) -> (Self, Vec<Do>) {
+    pub fn submit(allowed: Allowed) -> (Self, Vec<Do>) {
         let (word, stage) = (Word::Absent, Stage::Submitting);
-        let kept = Self {
-            allowed,
-            retry_on_error,
-            word,
-            stage,
-            wish: None,
-            given_back: 0,
-            backing_off: false,
-        };
+        let kept = Self { allowed, word, stage, wish: None, given_back: 0, backing_off: false };
         (kept, vec![Do::Submit])
     }
 
     /// Takes a task over that another submitter of the job may have sent: its word is read first,
     /// and the task is sent if there is none.
     #[must_use]
-    pub fn resume(allowed: u32, retry_on_error: bool) -> (Self, Vec<Do>) {
-        let (kept, _) = Self::submit(allowed, retry_on_error);
+    pub fn resume(allowed: Allowed) -> (Self, Vec<Do>) {
+        let (kept, _) = Self::submit(allowed);
         (kept, vec![Do::Read])
     }
 
@@ -264,10 +264,11 @@ impl Kept {
     fn may_follow(&self, attempt: u32, ending: Ending) -> bool {
         let kind = match ending {
             Ending::WorkerLost | Ending::NodeLost => true,
-            Ending::Failed => self.retry_on_error,
+            Ending::Failed => self.allowed.on_error,
+            Ending::TimedOut => self.allowed.on_timeout,
             _ => false,
         };
-        kind && attempt < self.allowed
+        kind && attempt < self.allowed.attempts
     }
 
     /// A dead node's attempt: the next one follows, or the task is over.

@@ -13,7 +13,7 @@ mod word;
 
 pub use attempt::{Attempt, AttemptAction, AttemptEvent};
 pub use chunks::{CHUNK, Chunks};
-pub use kept::{Kept, KeptAction, KeptEvent};
+pub use kept::{Allowed, Kept, KeptAction, KeptEvent};
 pub use lease::{
     Incarnation, Key, Lease, LeaseAction, LeaseEvent, LeaseTimes, Observer, Sight, Verdict,
 };

@@ -5,10 +5,14 @@ use serde::{Deserialize, Serialize};
 /// How an attempt, or the whole task, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Ending {
-    /// A value, or an error after which no attempt may follow: timed out, refused, no room.
+    /// A value, or an error after which no attempt may follow: refused, no room, timed out where the
+    /// caller did not ask for another attempt.
     Final,
     /// The function returned an error or panicked: an attempt may follow where the caller said so.
     Failed,
+    /// The attempt ran out of time, and its code cannot run on: an attempt may follow where the
+    /// caller said so.
+    TimedOut,
     /// The worker died: an attempt may follow where the caller allowed retries.
     WorkerLost,
     /// The node gave the task back before any code of it ran: the attempt is not used up.

@@ -1,6 +1,6 @@
 //! Everything that can happen next.
 
-use aiopool_cluster::protocol::{Attempt, AttemptEvent, Ending, Kept, KeptEvent, Word};
+use aiopool_cluster::protocol::{Allowed, Attempt, AttemptEvent, Ending, Kept, KeptEvent, Word};
 
 use crate::world::{Config, Message, NODES, Question, Rule, Told, World, Zygote, node_of};
 
@@ -408,7 +408,12 @@ fn submitter(steps: &mut Steps<'_>, config: &Config, u: usize) {
             if !world.is_over(u, task) {
                 steps.free(format!("{name} submits t{task}"), |world| {
                     let begin = if u == 0 { Kept::submit } else { Kept::resume };
-                    let (kept, actions) = begin(config.attempts, config.errors);
+                    let allowed = Allowed {
+                        attempts: config.attempts,
+                        on_error: config.errors,
+                        on_timeout: config.errors,
+                    };
+                    let (kept, actions) = begin(allowed);
                     world.submitters[u].kept[task] = Some(kept);
                     world.act(u, task, actions);
                 });

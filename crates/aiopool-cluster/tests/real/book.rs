@@ -39,6 +39,13 @@ impl Book {
         all
     }
 
+    /// What was noted, without tasks and times, in the order of the writes.
+    pub fn notes(&self) -> Vec<String> {
+        let text = fs::read_to_string(&self.0).unwrap();
+        let two = |line: &str| line.split(' ').skip(1).take(2).collect::<Vec<_>>().join(" ");
+        text.lines().map(two).collect()
+    }
+
     pub fn starts(&self) -> usize {
         self.attempts().values().map(Vec::len).sum()
     }
@@ -50,7 +57,8 @@ impl Drop for Book {
     }
 }
 
-fn note(book: &str, n: u64, what: &str, id: &str) {
+/// Appends a line to a book.
+pub fn note(book: &str, n: u64, what: &str, id: &str) {
     let now = aiopool::remote::boottime_ns();
     let mut file = fs::OpenOptions::new().append(true).open(Path::new(book)).unwrap();
     // One write: appended as a whole or not at all.

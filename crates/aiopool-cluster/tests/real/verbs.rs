@@ -9,11 +9,12 @@ use aiopool_cluster::ClusterError;
 use aiopool_nats::Server;
 use futures_util::StreamExt;
 
-use crate::book::{Book, size, ticks, work};
+use crate::book::{Book, note, size, ticks, work};
 use crate::{Process, Test, connect, in_time, until};
 
 pub const TESTS: &[Test] = &[
     ("every_verb_gives_what_the_pool_gives", every_verb_gives_what_the_pool_gives),
+    ("options_mean_what_they_mean_on_one_machine", options_mean_what_they_mean_on_one_machine),
     ("errors_come_back_as_they_are", errors_come_back_as_they_are),
     ("a_dropped_task_ends_and_nothing_is_left", a_dropped_task_ends_and_nothing_is_left),
     ("a_cancelled_task_is_stopped_on_its_node", a_cancelled_task_is_stopped_on_its_node),
@@ -31,6 +32,47 @@ pub async fn add(a: u64, b: u64) -> u64 {
 
 pub async fn half(x: u64) -> Result<u64, String> {
     if x.is_multiple_of(2) { Ok(x / 2) } else { Err(format!("{x} is odd")) }
+}
+
+pub async fn share(a: u64, b: u64) -> Result<u64, String> {
+    a.checked_div(b).ok_or_else(|| "by nothing".to_owned())
+}
+
+pub async fn below(x: u64) -> Vec<u64> {
+    (0..x).collect()
+}
+
+pub async fn even_below(x: u64) -> Result<Vec<u64>, String> {
+    if x.is_multiple_of(2) { Ok((0..x).collect()) } else { Err(format!("{x} is odd")) }
+}
+
+/// Writes its attempt and its fence into the book, and holds its worker past any time-out, so that
+/// nothing but a kill ends it, as often as is asked for.
+pub async fn holds((book, times): (String, u64)) -> u64 {
+    let task = aiopool::TaskContext::current().unwrap();
+    note(&book, 1, "start", &task.fence().to_string());
+    if u64::from(task.attempt()) <= times {
+        std::thread::sleep(Duration::from_secs(60));
+    }
+    note(&book, 1, "end", &task.fence().to_string());
+    task.fence()
+}
+
+/// Fails in each attempt, with its number.
+pub async fn fails(_: u64) -> Result<u64, String> {
+    let attempt = aiopool::TaskContext::current().map_or(0, |task| task.attempt());
+    Err(format!("attempt {attempt}"))
+}
+
+/// Runs in a worker that has no other task, or says which one it met.
+pub async fn meets((folder, ms): (String, u64)) -> u64 {
+    let mark = Path::new(&folder).join(std::process::id().to_string());
+    let beside = fs::File::create_new(&mark).is_err();
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    if !beside {
+        let _ = fs::remove_file(&mark);
+    }
+    u64::from(beside)
 }
 
 pub async fn panics(x: u64) -> u64 {
@@ -58,8 +100,14 @@ pub async fn sleeps(ms: u64) -> u64 {
 
 fn every_verb_gives_what_the_pool_gives() {
     let server = Server::start();
-    let _nodes = [Process::node(server.url()), Process::node(server.url())];
     let cluster = connect(&server);
+    let early = in_time(async {
+        let wait = Duration::from_millis(500);
+        tokio::time::timeout(wait, cluster.ready()).await
+    });
+    assert!(early.is_err(), "there is no node: {early:?}");
+    let _nodes = [Process::node(server.url()), Process::node(server.url())];
+    cluster.ready_blocking().unwrap();
     in_time(async {
         assert_eq!(cluster.apply(double, 21).await.unwrap(), 42);
         assert_eq!(cluster.try_apply(half, 8).await.unwrap(), 4);
@@ -75,6 +123,31 @@ fn every_verb_gives_what_the_pool_gives() {
         assert_eq!(any, (0..100).step_by(2).collect::<Vec<u64>>());
         let mixed = cluster.try_map(half, [2, 3]).results().await;
         assert!(mixed[0].is_ok() && mixed[1].is_err());
+        assert_eq!(cluster.apply_star(add, (20, 1)).await.unwrap(), 21);
+        assert_eq!(cluster.try_apply_star(share, (9, 3)).await.unwrap(), 3);
+        let flat: Vec<u64> = cluster.map_flat(below, 0..5).map(Result::unwrap).collect().await;
+        assert_eq!(flat, [0, 0, 1, 0, 1, 2, 0, 1, 2, 3]);
+        let mut tried = cluster.try_map_flat(even_below, [2, 3, 1]).as_completed().window(1);
+        assert_eq!(tried.next().await.unwrap().unwrap(), 0);
+        assert_eq!(tried.next().await.unwrap().unwrap(), 1);
+        assert!(tried.next().await.unwrap().is_err() && tried.next().await.unwrap().is_err());
+        assert!(tried.next().await.is_none());
+        let many = cluster.apply_many(double, [3, 4, 5]).join_all().await;
+        assert_eq!(many.into_iter().map(Result::unwrap).collect::<Vec<u64>>(), [6, 8, 10]);
+        let mut set = cluster.task_set();
+        assert_eq!((set.apply(double, 4), set.try_apply(half, 14)), (0, 1));
+        while let Some((number, result)) = set.join_next().await {
+            assert_eq!(result.unwrap(), [8, 7][number]);
+        }
+        assert!(set.is_empty());
+        // More than there is room for, and called off: each has its outcome.
+        let mut set = cluster.apply_many(sleeps, vec![60_000; 5000]);
+        set.abort_all();
+        assert_eq!(set.len(), 5000);
+        let off = set.join_all().await;
+        let cancelled =
+            |r: &Result<u64, _>| matches!(r, Err(ClusterError::Task(TaskError::Cancelled)));
+        assert!(off.len() == 5000 && off.iter().all(cancelled));
     });
     assert_eq!(cluster.apply(double, 4).wait().unwrap(), 8);
     let blocking: Vec<u64> =
@@ -83,6 +156,61 @@ fn every_verb_gives_what_the_pool_gives() {
     assert!(cluster.drain_blocking(Duration::from_secs(20)));
     let late = cluster.apply(double, 1).wait().unwrap_err();
     assert!(matches!(late, ClusterError::Task(TaskError::PoolClosed { .. })), "{late:?}");
+}
+
+fn options_mean_what_they_mean_on_one_machine() {
+    let server = Server::start();
+    let _node = Process::node(server.url());
+    let cluster = connect(&server);
+    let book = Book::new("options");
+    in_time(async {
+        // The worker has to be killed, and only then comes the next attempt.
+        let late = TaskOptions::new().timeout(Duration::from_millis(100)).retries(2);
+        let again = cluster.with(late.retry_on_timeout(true)).apply(holds, (book.text(), 2)).await;
+        assert_eq!(again.unwrap(), 3, "the fence of the third attempt");
+        let starts: Vec<String> = book.notes();
+        assert_eq!(starts, ["start 1", "start 2", "start 3", "end 3"]);
+        let once = cluster.with(late).apply(holds, (book.text(), 9)).await.unwrap_err();
+        assert!(
+            matches!(once, ClusterError::Task(TaskError::TimedOut { started: true, .. })),
+            "{once:?}"
+        );
+        assert_eq!(book.notes().len(), 5, "a retry was not asked for");
+        // A predicate decides, about errors and about time-outs.
+        let twice = TaskOptions::new().retries(5).jitter(true).backoff(Duration::from_millis(20));
+        let twice = twice
+            .retry_if(|error| matches!(error, TaskError::Failed(f) if f.message() == "attempt 1"));
+        let error = cluster.with(twice).try_apply(fails, 0).await.unwrap_err();
+        let message = |error: &ClusterError| match error {
+            ClusterError::Task(TaskError::Failed(failure)) => failure.message().to_owned(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(message(&error), "attempt 2");
+        let late = late.retry_if(|error| matches!(error, TaskError::TimedOut { .. }));
+        assert_eq!(cluster.with(late).apply(holds, (book.text(), 1)).await.unwrap(), 2);
+        let error = cluster.with(late).try_apply(fails, 0).await.unwrap_err();
+        assert_eq!(message(&error), "attempt 1");
+        let panics = TaskOptions::new().retries(3).retry_if(|_| panic!("a predicate of a test"));
+        let error = cluster.with(panics).try_apply(fails, 0).await.unwrap_err();
+        assert_eq!(message(&error), "attempt 1");
+        let lost = TaskOptions::new().retries(1);
+        let error = cluster.with(lost).apply(dies, 0).await.unwrap_err();
+        let ClusterError::Task(TaskError::WorkerLost(lost)) = &error else { panic!("{error:?}") };
+        assert_eq!((lost.attempt, lost.attempts_allowed), (2, 2), "{error}");
+    });
+    let folder = std::env::temp_dir().join(format!("aiopool-alone-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let item = (folder.to_str().unwrap().to_owned(), 30);
+    in_time(async {
+        let alone = cluster.with(TaskOptions::new().alone(true));
+        let beside = alone.map(meets, vec![item.clone(); 16]).await.unwrap();
+        assert_eq!(beside, vec![0; 16]);
+        // And without it three of them meet in two workers.
+        let long = (item.0.clone(), 2_000);
+        let beside: u64 = cluster.map(meets, vec![long; 3]).await.unwrap().iter().sum();
+        assert!(beside > 0);
+    });
+    fs::remove_dir_all(&folder).unwrap();
 }
 
 fn errors_come_back_as_they_are() {
