@@ -38,15 +38,19 @@ class Done(NamedTuple):
     awaited: bool
 
 
-def size_after(size: int, done: Done, payload: int) -> int:
-    """The size of the next chunk, after one of `size` items whose results had `payload` bytes."""
+def size_after(size: int, done: Done, payload: int, current: int) -> int:
+    """The size of the next chunk, after one of `size` items whose results had `payload` bytes.
+
+    `current` is the size that chunks have by now, which a smaller one from before says nothing
+    against but by its time and bytes.
+    """
     count = max(1, len(done.results))
     if done.awaited:
         return 1
     by_time = TARGET // max(1, done.elapsed // count)
     by_bytes = _BYTES // max(1, payload // count)
     # At most four times as many: the first items may not be like the others.
-    return max(1, min(4 * size, by_time, by_bytes, MOST))
+    return max(1, min(max(4 * size, current), by_time, by_bytes, MOST))
 
 
 def run(start: bytes, star: bool, stop: bool, items: list[Any]) -> Done:

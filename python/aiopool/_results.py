@@ -117,7 +117,10 @@ class PoolResult(Generic[T]):
 
     def _has_room(self) -> bool:
         if self._chunker is not None:
-            return self._room_for_items() > 0
+            room = self._room_for_items()
+            # A chunk that fills what room there is would be as small as the one that left it.
+            whole = self._feeder is not None or room >= self._whole()
+            return room > 0 and (whole or not self._flying)
         flying = len(self._flying)
         # Results that nobody has taken count where they are taken one by one.
         held = flying + len(self._ready) if self._bounded else flying
@@ -134,10 +137,13 @@ class PoolResult(Generic[T]):
 
     def _next_size(self) -> int:
         """How many items the next chunk has."""
-        size = min(self._size, self._room_for_items())
+        return max(1, min(self._whole(), self._room_for_items()))
+
+    def _whole(self) -> int:
+        """How many items a chunk has where there is room for them."""
         if self._bounded:
-            size = min(size, self._window // (4 * self.pool.process_count))
-        return max(1, size)
+            return max(1, min(self._size, self._window // (4 * self.pool.process_count)))
+        return self._size
 
     def _pump(self) -> None:
         """Submits items while there is room."""
@@ -241,7 +247,7 @@ class PoolResult(Generic[T]):
         if error is None:
             done = _chunks.Done(*value)
             self._awaited = self._awaited or done.awaited
-            self._size = _chunks.size_after(len(items), done, task.size)
+            self._size = _chunks.size_after(len(items), done, task.size, self._size)
             for place in sorted(done.failures):
                 failed = _wire.open_failure(done.failures[place])
                 if not self._return_exceptions:

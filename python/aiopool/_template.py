@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from . import _threads, _wire, _worker
+from . import _steps, _threads, _wire, _worker
 from ._native import Template
 
 
@@ -25,6 +25,9 @@ def main(modules: Sequence[str], path: Sequence[str]) -> None:
     sys.path[:] = path
     # A library that starts threads cannot be copied; workers get theirs afterwards.
     _threads.limit(1)
+    # pyarrow, which pandas imports where it is, has an allocator with a thread in the background.
+    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
+    _steps.install()
     for name in modules:
         before = _count()
         try:

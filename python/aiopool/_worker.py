@@ -11,17 +11,20 @@ import inspect
 import os
 import pickle
 import sys
+import types
 from collections.abc import Awaitable, Callable
 from functools import partial
 from multiprocessing import spawn
 from typing import Any
 
-from . import _chunks, _main, _state, _threads, _wire
+from . import _chunks, _main, _state, _steps, _threads, _wire
 from ._native import Worker
 
 # A coroutine's first step is at once where that is possible.
 _EAGER = sys.version_info >= (3, 12)
 _OPTIONS: dict[str, Any] = {"eager_start": True} if _EAGER else {}
+# What the files of this package begin with.
+_HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 # Tasks begun in a row before the event loop's other work has its turn.
 _PER_TURN = 61
 
@@ -83,7 +86,17 @@ class Served:
                     self.handle(error)
             else:
                 result = function(*arguments, **keywords)
+            if type(result) is types.CoroutineType and _steps.POSSIBLE:
+                step = _steps.Step(result, self.loop, partial(self.rest, number))
+                result = step.make()
+                if step.task is not None:
+                    self.tasks[number] = step.task
+                    step.task.add_done_callback(partial(self.ended, number))
+                    return True
             awaits = inspect.isawaitable(result)
+        except asyncio.CancelledError:
+            self.fail(number, asyncio.CancelledError("the coroutine cancelled itself"))
+            return True
         except BaseException as error:
             self.fail(number, error)
             return True
@@ -101,7 +114,7 @@ class Served:
 
     async def finish(self, number: int, awaitable: Awaitable[Any]) -> None:
         """The life of a task in the event loop."""
-        del self.unbegun[number]
+        self.unbegun.pop(number, None)
         result = None
         failed: BaseException | None = None
         try:
@@ -109,9 +122,7 @@ class Served:
         except asyncio.CancelledError:
             failed = asyncio.CancelledError("the coroutine cancelled itself")
         except BaseException as error:
-            # Its story begins in the task's own code.
-            story = error.__traceback__
-            failed = error.with_traceback(story.tb_next if story is not None else None)
+            failed = error
         self.tasks.pop(number, None)
         if number in self.called_off:
             # Its caller knows already; whatever it ended with, nobody waits for it.
@@ -121,6 +132,10 @@ class Served:
             self.fail(number, failed)
         else:
             self.succeed(number, result)
+
+    async def rest(self, number: int, step: _steps.Step) -> None:
+        """The life of a task that waits in its first step."""
+        await self.finish(number, step.rest())
 
     def ended(self, number: int, task: asyncio.Task[None]) -> None:
         """The asyncio task is over: if `finish` never ran, it is answered here."""
@@ -161,6 +176,12 @@ class Served:
             self.worker.succeed(number, parts)
 
     def fail(self, number: int, error: BaseException) -> None:
+        # Its story begins in the task's own code, if that is Python's.
+        story = error.__traceback__
+        while story is not None and story.tb_frame.f_code.co_filename.startswith(_HERE):
+            story = story.tb_next
+        if story is not None:
+            error = error.with_traceback(story)
         self.handle(error)
         self.worker.end(number, "failed", _wire.failure(error))
 
@@ -180,6 +201,8 @@ def main() -> None:
 
 def serve(worker: Worker) -> None:
     """Serves the pool until it ends, or this worker is to be replaced."""
+    # Before the user's modules take what it replaces.
+    _steps.install()
     try:
         loop, exception_handler = prepare(worker)
     except _main.Unguarded as error:

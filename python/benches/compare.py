@@ -1,169 +1,96 @@
-"""This package beside Python's other pools: blocks in turns, medians and ratios at the end.
+"""This package beside Python's other pools: each row in turns with its rivals, medians and bars.
 
-    pip install libaiopool aiomultiprocess joblib numpy   # the rivals that are there are measured
-    python compare.py [rounds]
+    pip install libaiopool aiomultiprocess joblib loky numpy pandas aiohttp
+    python compare.py [--rounds N] [ROW ...]
 
-Each block is a process of its own, with two workers that have run something before the clock starts.
-Beside the wall time stands the processor time of host and workers for each task.
+Each figure comes from a process of its own, whose two workers (eight for `first_results`) have run
+something before the clock starts, unless the start is what is measured. Rivals that are not
+installed are left out. `own` is this package's figure over the rival's (below 1 it is less); the
+bar says what the row promises. Beside it stands the processor time, of host and workers together.
 """
 
+import argparse
 import asyncio
-import concurrent.futures
 import json
-import math
 import os
 import platform
 import statistics
 import subprocess
 import sys
-import time
 
-WORKERS = 2
+import rows
 
-
-async def same(x):
-    return x
-
-
-def same_now(x):
-    return x
-
-
-async def apply_each(pool, count):
-    for number in range(count):
-        await pool.apply(same, (number,))
-
-
-async def in_flight(pool, count, width=256):
-    numbers = iter(range(count))
-
-    async def run():
-        for number in numbers:
-            await pool.apply(same, (number,))
-
-    await asyncio.gather(*(run() for _ in range(width)))
-
-
-async def map_coroutines(pool, count):
-    assert len(await pool.map(same, range(count))) == count
-
-
-async def map_functions(pool, count):
-    assert len(await pool.map(same_now, range(count))) == count
-
-
-def eight_megabytes_each(count):
-    import numpy
-
-    return [numpy.full(1 << 20, number, dtype="f8") for number in range(count)]
-
-
-async def arrays(pool, data):
-    back = await pool.map(same, data)
-    assert [float(array[0]) for array in back] == list(map(float, range(len(data))))
-
-
-# Made before the clock starts.
-arrays.prepare = eight_megabytes_each
-
-
-class Executor:
-    """`concurrent.futures` by the verbs of an asyncio pool."""
-
-    def __init__(self, executor):
-        self.executor = executor
-
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *error):
-        self.executor.shutdown()
-
-    async def apply(self, function, args):
-        function = same_now if function is same else function
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.executor, function, *args)
-
-    async def map(self, function, items):
-        function = same_now if function is same else function
-        return list(self.executor.map(function, items))
-
-
-def aiopool():
-    return __import__("aiopool").Pool(WORKERS)
-
-
-def aiopool_executor():
-    return Executor(__import__("aiopool").ProcessPoolExecutor(WORKERS))
-
-
-def aiomultiprocess():
-    return __import__("aiomultiprocess").Pool(WORKERS)
-
-
-def process_pool_executor():
-    return Executor(concurrent.futures.ProcessPoolExecutor(WORKERS))
-
-
-def loky():
-    from joblib.externals.loky import ProcessPoolExecutor
-
-    return Executor(ProcessPoolExecutor(WORKERS))
-
-
-POOLS = [aiopool, aiopool_executor, aiomultiprocess, process_pool_executor, loky]
-# The block, its number of tasks, and how many where each task takes aiomultiprocess milliseconds.
-BLOCKS = [
-    (apply_each, 2000, 50),
-    (in_flight, 20_000, 5000),
-    (map_coroutines, 50_000, 10_000),
-    (map_functions, 50_000, 10_000),
-    (arrays, 24, 24),
+ONE_BY_ONE = {"aiomultiprocess": 1 / 250, "process_pool": 0.25, "two_loops": 0.5}
+# The row, what is counted, and by rival what part of its figure is promised.
+TABLE = [
+    ("one_by_one", "µs a coroutine", ONE_BY_ONE),
+    ("after_idling", "µs a coroutine after 10 ms", {"two_loops": 1.2}),
+    ("in_flight", "tasks/s, 256 in flight", {"aiomultiprocess": 14, "process_pool": 25}),
+    ("map_coroutines", "coroutines/s", {"aiomultiprocess": 6}),
+    ("map_functions", "functions/s", {"multiprocessing_pool": 1, "joblib": 15}),
+    ("arrays", "ms for 24 × 8 MB in and out", {"process_pool": 1 / 5, "loky": 1 / 4}),
+    ("first_results", "ms, 8 workers, numpy + pandas", {"forkserver": 0.7, "loky": 0.25}),
+    ("replacement", "ms from a kill to the next task", {"forkserver": 0.5}),
+    ("memory", "MB (USS) an idle worker, numpy + pandas", {"forkserver": 0.4}),
+    ("scraper", "ms for 400 pages of 20 KB", {"aiomultiprocess": 0.5}),
 ]
 
 
-async def measure(make, block, count):
-    async with make() as pool:
-        await in_flight(pool, 64, 64)
-        work = getattr(block, "prepare", int)(count)
-        before, began = os.times(), time.perf_counter()
-        await block(pool, work)
-        wall = time.perf_counter() - began
-        after = os.times()
-    host = (after.user + after.system - before.user - before.system) / count
-    print(json.dumps({"wall": wall / count, "host": host}))
+def measured(row, who):
+    """One figure, with the processor seconds and the peak memory of all its processes."""
+    command = [sys.executable, __file__, "--one", row, who]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if done.returncode:
+        sys.stderr.write(done.stderr[-2000:])
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def run(make, block, count):
-    command = [sys.executable, __file__, "--block", make.__name__, block.__name__, str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+def one(row, who):
+    """Measures in this process."""
+    figure, wall, cpu, most = asyncio.run(getattr(rows, row)(who))
+    print(json.dumps({"figure": figure, "wall": wall, "cpu": cpu, "most": most}))
 
 
-def main(rounds):
-    print(f"Python {platform.python_version()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
-    for block, count, few in BLOCKS:
-        figures = {make.__name__: [] for make in POOLS}
-        for _ in range(rounds):
-            for make in POOLS:
-                if make is aiomultiprocess and block is map_functions:
-                    # It takes coroutine functions only, and waits for ever for others.
-                    continue
-                figure = run(make, block, count if make in (aiopool, aiopool_executor) else few)
+def median(found, name):
+    return statistics.median(each[name] for each in found)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="The package beside Python's other pools.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--one", action="store_true", help="one figure: ROW RIVAL")
+    parser.add_argument("rows", nargs="*")
+    options = parser.parse_args()
+    if options.one:
+        return one(*options.rows)
+    print(f"Python {platform.python_version()}, {os.cpu_count()} processors, {rows.processor()}\n")
+    print("| row | who | figure | CPU, s | MB | own | bar | met |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    for row, unit, bars in TABLE:
+        if options.rows and row not in options.rows:
+            continue
+        found = {who: [] for who in ("aiopool", *bars)}
+        for _ in range(options.rounds):
+            for who, figures in found.items():
+                figure = measured(row, who)
                 if figure:
-                    figures[make.__name__].append(figure)
-        print(f"\n{block.__name__}: microseconds a task, host's processor time, times ours")
-        ours = statistics.median(figure["wall"] for figure in figures["aiopool"]) or math.nan
-        for name, rows in figures.items():
-            if rows:
-                wall = statistics.median(row["wall"] for row in rows)
-                host = statistics.median(row["host"] for row in rows)
-                print(f"  {name:<22} {wall * 1e6:>10.1f} {host * 1e6:>10.1f} {wall / ours:>8.2f}")
+                    figures.append(figure)
+        own = median(found["aiopool"], "figure")
+        for who, figures in found.items():
+            if not figures:
+                continue
+            figure = median(figures, "figure")
+            cpu, most = median(figures, "cpu"), median(figures, "most")
+            cells = f"{figure:,.1f} {unit} | {cpu:.2f} | {most:,.0f}"
+            promise = "| | "
+            if who in bars:
+                is_rate = unit.split()[0].rstrip(",").endswith("/s")
+                met = own / figure >= bars[who] if is_rate else own / figure <= bars[who]
+                sign = "≥" if is_rate else "≤"
+                promise = f"{own / figure:.3g} | {sign} {bars[who]:.3g} | {'yes' if met else 'no'}"
+            print(f"| `{row}` | {who} | {cells} | {promise} |", flush=True)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--block"]:
-        _, _, make, block, count = sys.argv
-        asyncio.run(measure(globals()[make], globals()[block], int(count)))
-    else:
-        main(int(sys.argv[1]) if sys.argv[1:] else 5)
+    main()

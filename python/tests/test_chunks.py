@@ -148,3 +148,13 @@ def test_the_exception_handler_sees_each_error(tmp_path):
 
     run(main, 1, exception_handler=jobs.note)
     assert (tmp_path / "notes").read_text() == "50\n"
+
+
+def test_chunks_grow_while_others_are_on_their_way():
+    async def main(pool):
+        count = 100_000
+        assert len(await pool.map(negative, range(count))) == count
+        # Each chunk that ended once made room for one item only, which was the next chunk.
+        assert pool._engine._number < count // 10
+
+    run(main, 2)
