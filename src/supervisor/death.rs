@@ -11,7 +11,7 @@ use crate::table::WorkerId;
 use crate::task::{LossCause, WorkerExit};
 use crate::view::Kind;
 
-use super::crew::DeathReport;
+use super::crew::{DeathReport, Member};
 use super::{Respawn, Stage, Supervisor};
 
 impl Supervisor {
@@ -42,47 +42,25 @@ impl Supervisor {
         let stderr = output.map(|directory| last_words(directory, worker.seat));
         let stderr = stderr.unwrap_or_default();
         let dead = DeadWorker { id, seat: worker.seat, pid, exit: exit.clone(), cause, stderr };
+        let planned =
+            phase == Some(Phase::Leaving) && exit == WorkerExit::Exited(crate::worker::EXIT_OK);
+        // First: a caller that has the outcome of a task that the worker held finds the death among
+        // the pool's numbers and events.
+        self.count_end(&worker, pid, planned, &exit);
         let held_any = queue.recover(&dead);
         // A faulty process may have overwritten its phase before the supervisor read it.
         let was_ready = worker.ready || completed || held_any;
         let failure = text.filter(|_| !was_ready);
         let common = &self.shared.common;
         common.counters.cpu_ns.add(cpu_ns as usize);
-        let counters = &common.counters;
-        let planned =
-            phase == Some(Phase::Leaving) && exit == WorkerExit::Exited(crate::worker::EXIT_OK);
         let seat = &mut self.crew.seats[worker.seat as usize];
-        if planned {
-            if worker.retiring && self.shared.stage() < Stage::Terminating && self.kill_at.is_none()
-            {
-                counters.recycles.add(1);
-                let text = "it has run its tasks, and is replaced".to_owned();
-                common.events.note(Kind::Recycle, Some((worker.seat, pid)), text);
-            }
+        if planned || worker.retiring {
+            // The seat was freed when the worker began to retire.
+        } else if worker.killed == Some(LossCause::Damage) {
+            // The pool killed it, which says nothing about the next worker.
+            seat.vacate(now);
         } else {
-            counters.deaths.add(1);
-            let kind = match cause {
-                LossCause::NeighbourTimedOut => {
-                    counters.killed_for_deadline.add(1);
-                    Kind::KilledForDeadline
-                }
-                LossCause::Damage => {
-                    counters.killed_for_damage.add(1);
-                    Kind::KilledForDamage
-                }
-                LossCause::Death => Kind::Death,
-            };
-            let text = format!("it {exit}");
-            common.events.note(kind, Some((worker.seat, pid)), text);
-            tracing::warn!(pool = self.shared.id, worker = worker.seat, pid, %exit, "a worker died");
-            if worker.retiring {
-                // The seat was freed when it began to retire.
-            } else if worker.killed == Some(LossCause::Damage) {
-                // The pool killed it, which says nothing about the next worker.
-                seat.vacate(now);
-            } else {
-                seat.lost(now, was_ready, completed);
-            }
+            seat.lost(now, was_ready, completed);
         }
         self.shared.process_ended(&exit);
         let respawn = self.shared.plan.respawn;
@@ -112,6 +90,37 @@ impl Supervisor {
             self.fail(Error::NoWorkers(exit.to_string()));
         } else if self.crew.is_hopeless() {
             self.fail(Error::NoWorkers(format!("before it took a task, the last one {exit}")));
+        }
+    }
+
+    /// Counts and reports the end of a worker, which left in order or died.
+    fn count_end(&self, worker: &Member, pid: u32, left_in_order: bool, exit: &WorkerExit) {
+        let common = &self.shared.common;
+        let counters = &common.counters;
+        let who = Some((worker.seat, pid));
+        if !left_in_order {
+            counters.deaths.add(1);
+            let kind = match worker.killed {
+                Some(LossCause::NeighbourTimedOut) => {
+                    counters.killed_for_deadline.add(1);
+                    Kind::KilledForDeadline
+                }
+                Some(LossCause::Damage) => {
+                    counters.killed_for_damage.add(1);
+                    Kind::KilledForDamage
+                }
+                Some(LossCause::Death) | None => Kind::Death,
+            };
+            common.events.note(kind, who, format!("it {exit}"));
+            let (pool, worker) = (self.shared.id, worker.seat);
+            tracing::warn!(pool, worker, pid, %exit, "a worker died");
+        } else if worker.retiring
+            && self.shared.stage() < Stage::Terminating
+            && self.kill_at.is_none()
+        {
+            counters.recycles.add(1);
+            let text = "it has run its tasks, and is replaced".to_owned();
+            common.events.note(Kind::Recycle, who, text);
         }
     }
 }

@@ -205,3 +205,22 @@ mod page {
         until(|| !Path::new(&file(&name)).exists()).await;
     }
 }
+
+/// Dies at its first attempt only.
+async fn die_at_first(_: u64) -> u32 {
+    let attempt = aiopool::TaskContext::current().map_or(1, |task| task.attempt());
+    if attempt == 1 {
+        std::process::abort();
+    }
+    attempt
+}
+
+#[tokio::test]
+async fn a_death_is_counted_before_anybody_learns_of_its_tasks() {
+    let pool = Pool::builder().processes(2).build().unwrap();
+    for deaths in 1..=60 {
+        let again = pool.with(TaskOptions::new().retries(1));
+        assert_eq!(in_time(again.apply(die_at_first, 0)).await.unwrap(), 2);
+        assert_eq!(pool.stats().deaths, deaths);
+    }
+}
