@@ -12,7 +12,8 @@ impl PoolBuilder {
     /// ([`remote::boottime_ns`](crate::remote::boottime_ns)): a dead man's switch.
     ///
     /// The zygote waits for it, so that it comes even if this process is stopped, starved or
-    /// blocked; [`Pool::extend_deadline`] pushes it out. When it has come, the pool has ended: no
+    /// blocked; [`Pool::extend_deadline`] pushes it out. Where the zygote is stopped, too, the
+    /// kernel ends it a second later, and with it the workers of all its pools. When it has come, the pool has ended: no
     /// worker of it is ever started again. What a task has put into a process group of its own is
     /// not reached.
     #[must_use]

@@ -78,23 +78,54 @@ pub fn submitter(url: &str, book: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn start(words: &[&str]) -> Child {
+fn start(words: &[&str], node: Option<&str>) -> Child {
     let program = std::env::current_exe().expect("this program's file");
     let mut command = Command::new(program);
-    command.args(words).stdin(Stdio::piped()).spawn().expect("start another process")
+    command
+        .envs(node.map(|name| (MARK, name)))
+        .args(words)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("start another process")
 }
 
 fn signal(pid: u32, name: &str) {
     let _ = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
 }
 
-fn children(pid: u32) -> Vec<u32> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists =
-        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    lists
-        .flat_map(|list| list.split(' ').filter_map(|n| n.parse().ok()).collect::<Vec<_>>())
-        .collect()
+/// What marks every process of a node: it is in their environment.
+const MARK: &str = "AIOPOOL_CHAOS_NODE";
+
+/// The processes of a node besides its agent. They are not the agent's children, so that the
+/// environment tells whose they are.
+#[derive(Default)]
+struct Family {
+    zygote: Option<u32>,
+    workers: Vec<u32>,
+}
+
+impl Family {
+    fn of(name: &str) -> Self {
+        let mark = format!("{MARK}={name}");
+        let mut family = Self::default();
+        let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+        for pid in pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            if !environment.split(|&byte| byte == 0).any(|line| line == mark.as_bytes()) {
+                continue;
+            }
+            match fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim() {
+                "aiopool-zygote" => family.zygote = Some(pid),
+                comm if comm.starts_with("aiopool ") => family.workers.push(pid),
+                _ => {}
+            }
+        }
+        family
+    }
+
+    fn all(&self) -> impl Iterator<Item = u32> {
+        self.workers.iter().copied().chain(self.zygote)
+    }
 }
 
 /// What is killed and stopped.
@@ -111,23 +142,22 @@ struct Victims {
 
 impl Victims {
     fn node(url: &str, i: usize) -> Child {
-        start(&["cluster-node", url, &format!("n{i}")])
+        let name = format!("n{i}");
+        start(&["cluster-node", url, &name], Some(&name))
     }
 
     /// Harms one of them, and sees to it that all run again.
     fn harm(&mut self) {
         let i = self.random.below(NODES as u64) as usize;
         let agent = self.nodes[i].id();
-        let zygote = children(agent).first().copied();
-        let workers = zygote.map(children).unwrap_or_default();
+        let family = Family::of(&format!("n{i}"));
+        let (zygote, workers) = (family.zygote, &family.workers);
         let worker = workers.get(self.random.below(workers.len() as u64) as usize).copied();
-        match (self.random.below(14), zygote, worker) {
+        match (self.random.below(16), zygote, worker) {
             (0 | 1, ..) => self.kill(agent),
             (2, Some(zygote), _) => self.kill(zygote),
             (3..7, _, Some(worker)) => self.kill(worker),
-            (7, Some(zygote), _) => {
-                workers.into_iter().chain([zygote, agent]).for_each(|pid| self.kill(pid));
-            }
+            (7, Some(_), _) => family.all().chain([agent]).for_each(|pid| self.kill(pid)),
             // Longer than the lease: its tasks are retried elsewhere meanwhile.
             (8, ..) => self.stop(agent, LEASE * 3 / 2),
             (9 | 10, _, Some(worker)) => self.stop(worker, Duration::from_secs(1)),
@@ -141,7 +171,7 @@ impl Victims {
                 self.kills += 1;
                 let _ = self.submitter.kill();
                 let _ = self.submitter.wait();
-                self.submitter = start(&["cluster-submitter", &self.url, &self.book]);
+                self.submitter = start(&["cluster-submitter", &self.url, &self.book], None);
             }
             (13, ..) => {
                 self.stops += 1;
@@ -149,6 +179,14 @@ impl Victims {
                 std::thread::sleep(Duration::from_millis(1500));
                 self.server.signal("CONT");
             }
+            // Nothing in user space is left that would end what runs there.
+            (14, Some(zygote), _) => {
+                self.stops += 1;
+                signal(zygote, "STOP");
+                self.stop(agent, LEASE * 3 / 2);
+                signal(zygote, "CONT");
+            }
+            (15, Some(zygote), _) => self.stop(zygote, LEASE * 3 / 2),
             _ => {}
         }
         for i in 0..NODES {
@@ -186,7 +224,7 @@ pub fn run(ask: Ask) -> Figures {
     let victims = Victims {
         server,
         nodes: (0..NODES).map(|i| Victims::node(&url, i)).collect(),
-        submitter: start(&["cluster-submitter", &url, &text]),
+        submitter: start(&["cluster-submitter", &url, &text], None),
         book: text.clone(),
         random: Random(0x9e37_79b9_7f4a_7c15),
         kills: 0,
@@ -224,8 +262,8 @@ pub fn run(ask: Ask) -> Figures {
         let left = aiopool::block_on(observe(url.as_str(), POOL));
         figures.complain(format!("left on the server: {left:?}"));
     }
-    for node in &mut victims.nodes {
-        let pids: Vec<u32> = children(node.id());
+    for (i, node) in victims.nodes.iter_mut().enumerate() {
+        let pids: Vec<u32> = Family::of(&format!("n{i}")).all().collect();
         drop(node.stdin.take());
         let ended = within(Duration::from_secs(30), || {
             node.try_wait().is_ok_and(|status| status.is_some())

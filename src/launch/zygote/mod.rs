@@ -10,6 +10,7 @@ mod attach;
 mod child;
 mod child_table;
 mod constructor;
+mod dead_man;
 mod follow;
 mod identity;
 mod oom_watch;

@@ -11,6 +11,7 @@ use super::super::wire::{self, Answer, Call, Order, Started};
 use super::super::{ForkOrder, StartMethod};
 use super::child::NewWorker;
 use super::child_table::Child;
+use super::dead_man::DeadMan;
 use super::follow;
 use super::oom_watch::OomWatch;
 use super::origin::{Lines, Origin, StartLine};
@@ -38,6 +39,7 @@ pub(super) struct Zygote {
     start_line: StartLine,
     /// Readable when a child has died.
     pub(super) deaths: OwnedFd,
+    dead_man: DeadMan,
 }
 
 /// What a descriptor that the zygote waits for stands for.
@@ -70,6 +72,7 @@ impl Zygote {
             oom: OomWatch::new(),
             start_line,
             deaths,
+            dead_man: DeadMan::default(),
         }
     }
 
@@ -109,7 +112,8 @@ impl Zygote {
         }
     }
 
-    fn wait(&self) -> Vec<Source> {
+    fn wait(&mut self) -> Vec<Source> {
+        let look = self.dead_man.look(self.pools.iter().filter_map(ServedPool::deadline));
         let mut set = PollSet::new();
         set.add(Source::Host, PollFd::readable(self.host.as_fd()));
         set.add(Source::Line, PollFd::readable(self.line.as_fd()));
@@ -127,7 +131,8 @@ impl Zygote {
             set.add(Source::Worker(index), PollFd::readable(worker.pidfd.as_fd()));
         }
         let held_up = self.pools.iter().any(|pool| pool.held_up);
-        set.wait(held_up.then_some(HELD_UP), |poll| poll())
+        let held_up = held_up.then_some(HELD_UP);
+        set.wait(held_up.into_iter().chain(look).min(), |poll| poll())
             .expect("poll of descriptors that are all open")
     }
 
@@ -288,7 +293,9 @@ impl Zygote {
                 let forks = !matches!(kept.spec.start, StartMethod::Command(_));
                 match self.origin.threads.clone().filter(|_| forks) {
                     Some(threads) => Err(threads),
-                    None => follow::check(&kept.host, &kept.places, &self.host).map(|()| true),
+                    None => follow::check(&kept.host, &kept.places, &self.host)
+                        .and_then(|()| self.dead_man.prepare(kept.deadline.is_some()))
+                        .map(|()| true),
                 }
             }
             _ => Ok(false),

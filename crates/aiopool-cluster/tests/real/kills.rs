@@ -13,6 +13,7 @@ use crate::{LEASE, Process, Test, connect, in_time, until};
 pub const TESTS: &[Test] = &[
     ("a_killed_node_costs_what_ran_on_it", a_killed_node_costs_what_ran_on_it),
     ("a_stopped_agent_cannot_keep_its_code_alive", a_stopped_agent_cannot_keep_its_code_alive),
+    ("a_stopped_zygote_cannot_keep_its_code_alive", a_stopped_zygote_cannot_keep_its_code_alive),
     ("a_killed_server_loses_and_doubles_nothing", a_killed_server_loses_and_doubles_nothing),
     ("a_restarted_node_frees_its_tasks_at_once", a_restarted_node_frees_its_tasks_at_once),
     ("a_name_is_taken_once", a_name_is_taken_once),
@@ -91,6 +92,40 @@ fn a_stopped_agent_cannot_keep_its_code_alive() {
         // It has begun a new life and takes tasks.
         assert_eq!(cluster.apply(double, 1).await.unwrap(), 2);
     });
+}
+
+/// What the kernel says of a process: its state and its parent; `None` where there is none.
+fn state(pid: u32) -> Option<(char, u32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+/// Whether a process exists and is not dead.
+fn lives(pid: u32) -> bool {
+    state(pid).is_some_and(|(state, _)| !['Z', 'X'].contains(&state))
+}
+
+/// Agent and zygote are stopped, so that nothing in user space is left that would end the code.
+fn a_stopped_zygote_cannot_keep_its_code_alive() {
+    let server = Server::start();
+    let cluster = connect(&server);
+    let options = TaskOptions::new().retries(1);
+    let first = Process::node(server.url());
+    let book = Book::new("zygote");
+    let task = cluster.with(options).apply(work, (book.text(), 1, 12_000));
+    until("it starts", || book.starts() == 1);
+    let worker: u32 = book.notes()[0].split([' ', '-']).nth(1).unwrap().parse().unwrap();
+    let (_, zygote) = state(worker).unwrap();
+    crate::kill(&zygote.to_string(), "STOP");
+    first.signal("STOP");
+    let _second = Process::node(server.url());
+    in_time(async { assert_eq!(task.await.unwrap(), 1) });
+    let attempts = book.attempts()[&1].clone();
+    assert_eq!(attempts.len(), 2, "{attempts:?}");
+    assert_eq!(attempts[0].1, None, "the first attempt ran on: {attempts:?}");
+    assert!(!lives(zygote) && !lives(worker), "the kernel ends both");
+    first.signal("CONT");
 }
 
 fn a_killed_server_loses_and_doubles_nothing() {
