@@ -13,9 +13,9 @@ impl PoolBuilder {
     ///
     /// The zygote waits for it, so that it comes even if this process is stopped, starved or
     /// blocked; [`Pool::extend_deadline`] pushes it out. Where the zygote is stopped, too, the
-    /// kernel ends it a second later, and with it the workers of all its pools. When it has come, the pool has ended: no
-    /// worker of it is ever started again. What a task has put into a process group of its own is
-    /// not reached.
+    /// kernel ends it a second later, and with it the workers of all its pools. When the time has
+    /// come, the pool has ended: no worker of it is ever started again. What a task has put into a
+    /// process group of its own is not reached.
     #[must_use]
     pub fn deadline(mut self, boottime_ns: u64) -> Self {
         self.deadline = Some(boottime_ns);

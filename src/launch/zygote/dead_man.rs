@@ -33,8 +33,8 @@ impl DeadMan {
         Ok(())
     }
 
-    /// Sets the timer by the earliest of the deadlines. Returns when to do so again: any of them may
-    /// be moved without a word, so half of the time that is left is looked at again.
+    /// Sets the timer by the earliest of the deadlines. Returns when to do so again: any of them
+    /// may be moved without a word, so it is looked at when half of the time has passed.
     pub(super) fn look<'a>(
         &mut self,
         deadlines: impl Iterator<Item = BorrowedFd<'a>>,
