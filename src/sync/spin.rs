@@ -4,9 +4,8 @@
 //! through; a longer one is cheaper slept through. Spinning for at most the price of a sleep costs
 //! at most twice the best choice. Whether the next wait will be short is estimated from the last.
 //!
-//! Where other programs take the processor away, a thread that spins uses up the time that it will
-//! need when its result comes, and a thread that sleeps is run at once when it is woken. A waiter
-//! that was kept from running while it spun sees that by the clock, and sleeps for a while.
+//! A waiter that another program kept from running while it spun learns of a long wait by that, as
+//! it does where its partner was kept from running, and sleeps through the next ones.
 #![forbid(unsafe_code)]
 
 use super::spin_hint;
@@ -18,13 +17,6 @@ const PROBE: u32 = 16;
 /// Checks for a result between two readings of the clock.
 const TURNS: u32 = 16;
 
-/// Waits that are slept through after the processor was taken away from one that spun: enough for
-/// what that costs, some microseconds each, to be as little as what was lost.
-const RESTS: u32 = 64;
-
-/// The same if it is taken away again and again.
-const MOST_RESTS: u32 = 1024;
-
 /// Decides whether one waiter spins, and spins for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SpinPolicy {
@@ -34,19 +26,12 @@ pub(crate) struct SpinPolicy {
     average_ns: u64,
     /// Waits since the last one that spun.
     skipped: u32,
-    /// Waits to be slept through, since the processor was taken away.
-    rests_left: u32,
-    /// How many they were the last time.
-    rests: u32,
-    /// Waits that spun since then and were left alone.
-    undisturbed: u32,
 }
 
 impl SpinPolicy {
     /// Creates a policy that expects the first wait to be short.
     pub(crate) const fn new(price_ns: u64) -> Self {
-        let (rests, undisturbed) = (RESTS, RESTS);
-        Self { price_ns, average_ns: 0, skipped: 0, rests_left: 0, rests, undisturbed }
+        Self { price_ns, average_ns: 0, skipped: 0 }
     }
 
     /// Returns whether waits have lately been shorter than `ns` on average.
@@ -56,10 +41,6 @@ impl SpinPolicy {
 
     /// Returns whether the wait that begins now is to spin.
     pub(crate) fn should_spin(&mut self) -> bool {
-        if self.rests_left > 0 {
-            self.rests_left -= 1;
-            return false;
-        }
         let pays = self.average_ns <= self.price_ns || self.skipped >= PROBE;
         if self.price_ns > 0 && pays {
             self.skipped = 0;
@@ -81,12 +62,10 @@ impl SpinPolicy {
         mut check: impl FnMut(bool) -> Option<T>,
     ) -> Option<(T, u64)> {
         let start = clock();
-        let mut round = start;
         loop {
             for turn in 1..=TURNS {
                 if let Some(found) = check(turn == TURNS) {
                     let now = clock();
-                    self.look_for_gap(now.saturating_sub(round), crowded);
                     // It is proved that spinning pays, whatever the average was.
                     self.average_ns = self.average_ns.min(self.price_ns);
                     self.learn(now.saturating_sub(start));
@@ -96,28 +75,14 @@ impl SpinPolicy {
             }
             let now = clock();
             if now.saturating_sub(start) > self.price_ns {
-                self.look_for_gap(now.saturating_sub(round), crowded);
                 // How much longer the wait takes is not known: long.
                 self.learn(2 * self.price_ns);
                 return None;
             }
-            round = now;
             if crowded {
                 std::thread::yield_now();
             }
         }
-    }
-
-    /// Takes note of whether the processor was taken away in a round of checks that took `ns`
-    /// nanoseconds. A waiter that offers its processor to others learns nothing by that.
-    fn look_for_gap(&mut self, ns: u64, crowded: bool) {
-        if crowded || ns <= self.price_ns {
-            self.undisturbed = self.undisturbed.saturating_add(1);
-            return;
-        }
-        let is_again = self.undisturbed < RESTS;
-        self.rests = if is_again { (2 * self.rests).min(MOST_RESTS) } else { RESTS };
-        (self.rests_left, self.undisturbed) = (self.rests, 0);
     }
 
     /// Notes that the waiter slept for `ns` nanoseconds.
@@ -182,28 +147,15 @@ mod tests {
     }
 
     #[test]
-    fn after_the_processor_was_taken_away_it_sleeps_for_a_while_and_longer_each_time() {
+    fn after_it_was_kept_from_running_it_sleeps_until_a_probe_pays() {
         let mut policy = SpinPolicy::new(PRICE);
-        let rested =
-            |policy: &mut SpinPolicy| (0..).take_while(|_| !policy.should_spin()).count() as u32;
-        // The clock goes on by ten prices from one reading to the next.
-        let disturbed = |policy: &mut SpinPolicy| {
-            let time = Cell::new(0);
-            policy.spin(|| time.replace(time.get() + 10 * PRICE), false, |_| None::<()>).is_none()
-        };
-        for rests in [RESTS, 2 * RESTS, 4 * RESTS, 8 * RESTS, MOST_RESTS, MOST_RESTS] {
-            assert!(disturbed(&mut policy));
-            // The average of the waits may have grown, too.
-            assert!((rests..=rests + PROBE).contains(&rested(&mut policy)));
-            assert!(spin(&mut policy, 1));
-        }
-        (0..RESTS).for_each(|_| assert!(policy.should_spin() && spin(&mut policy, 1)));
-        assert!(disturbed(&mut policy));
-        assert_eq!(rested(&mut policy), RESTS, "it was left alone for long");
-        // One that offers its processor to others is not disturbed by them.
+        // The clock goes on by a hundred prices while something is found.
         let time = Cell::new(0);
-        let found = policy.spin(|| time.replace(time.get() + 10 * PRICE), true, |_| Some(()));
-        assert_eq!((found.is_some(), policy.rests_left), (true, 0));
+        let clock = || time.replace(time.get() + 100 * PRICE);
+        assert!(policy.should_spin() && policy.spin(clock, false, |_| Some(())).is_some());
+        let slept = (0..100).take_while(|_| !policy.should_spin()).count();
+        assert_eq!(slept, PROBE as usize);
+        assert!(spin(&mut policy, 1) && policy.should_spin());
     }
 
     #[test]

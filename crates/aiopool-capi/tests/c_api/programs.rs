@@ -215,3 +215,10 @@ fn random_calls_lose_and_double_no_task() {
     let Some(said) = program("fuzz", &["4711", "5"]) else { return };
     assert!(said.starts_with("fuzz: ") && said.ends_with("seed 4711\n"), "{said}");
 }
+
+#[test]
+fn the_benchmark_of_round_trips_is_built() {
+    if !missing("cc") {
+        compile(&root().join("benches/round_trips.c"), "round_trips");
+    }
+}
