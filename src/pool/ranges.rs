@@ -59,8 +59,7 @@ pub(super) fn arena(name: &'static str, asked: Option<usize>, max_payload: usize
 
 pub(super) fn check_fds(spec: &PoolSpec) -> Result<()> {
     let needed = fds_needed(spec);
-    let system =
-        |error| Error::system("count the open files in /proc/self/fd (is /proc mounted?)", error);
+    let system = |error| Error::system("count the open files in /proc/self/fd", error);
     let open = fd::count_open().map_err(system)?;
     let limit = rlimit::get(Resource::OpenFiles).map_err(system)?.soft;
     if (open + needed) as u64 > limit {

@@ -55,13 +55,24 @@ struct State {
 }
 
 /// What became of a thread that was about to block.
-pub(super) enum Joined<T> {
-    /// It leads, until it [resigns](BlockingWaiters::resign).
-    Leads,
+pub(super) enum Joined<'w, T> {
+    /// It leads, as long as it has this.
+    Leads(Lead<'w>),
     /// It slept until the leader was woken, and has to check again.
     Followed,
     /// It found what it waits for, and did not sleep.
     Found(T),
+}
+
+/// The lead of one thread. When it is dropped, the lead ends and the followers wake.
+///
+/// By a drop, since who looks for an outcome decodes it, and a value's own code can panic.
+pub(super) struct Lead<'w>(&'w BlockingWaiters);
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        self.0.resign();
+    }
 }
 
 impl BlockingWaiters {
@@ -71,13 +82,13 @@ impl BlockingWaiters {
         &self,
         limit: Option<Duration>,
         done: impl FnOnce() -> Option<T>,
-    ) -> Joined<T> {
+    ) -> Joined<'_, T> {
         /// How long a follower sleeps that has no limit of its own: it only checks again then.
         const NO_LIMIT: Duration = Duration::from_secs(3600);
         let mut state = lock(&self.state);
         if !state.has_leader {
             state.has_leader = true;
-            return Joined::Leads;
+            return Joined::Leads(Lead(self));
         }
         // Under the lock, so that the leader cannot notify between this check and the sleep.
         if let Some(found) = done() {
@@ -90,7 +101,7 @@ impl BlockingWaiters {
     }
 
     /// Ends the caller's lead, and wakes the followers.
-    pub(super) fn resign(&self) {
+    fn resign(&self) {
         let mut state = lock(&self.state);
         state.has_leader = false;
         // A system call, so only where a thread waits for it.

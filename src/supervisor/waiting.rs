@@ -198,13 +198,13 @@ impl Shared {
                 Some(Duration::ZERO) => return None,
                 left => left,
             };
-            match self.waiters.blocking.join(left, || done(true)) {
-                Joined::Leads => {}
+            let lead = match self.waiters.blocking.join(left, || done(true)) {
+                Joined::Leads(lead) => lead,
                 Joined::Followed => continue,
                 Joined::Found(found) => return Some(found),
-            }
+            };
             let found = self.lead(left, spin, &mut done);
-            self.waiters.blocking.resign();
+            drop(lead);
             if found.is_some() {
                 return found;
             }

@@ -47,7 +47,13 @@ pub(crate) fn spawn(
             environment.as_ptr().cast(),
         )
     })
-    .map_err(|error| super::named("clone3, clone or execve", error))?;
+    .map_err(|error| match error.raw_os_error() {
+        Some(libc::EAGAIN) => {
+            let text = "raise ulimit -u (RLIMIT_NPROC), or the pids limit of the control group";
+            io::Error::new(error.kind(), format!("{error}: {text}"))
+        }
+        _ => super::named("clone3, clone or execve", error),
+    })?;
     Ok(pid as u32)
 }
 

@@ -147,7 +147,14 @@ pub(crate) fn count_open() -> io::Result<usize> {
 }
 
 fn open_fds() -> io::Result<Vec<RawFd>> {
-    std::fs::read_dir("/proc/self/fd")?
+    std::fs::read_dir("/proc/self/fd")
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => {
+                io::Error::new(error.kind(), format!("{error}: raise ulimit -n (RLIMIT_NOFILE)"))
+            }
+            Some(libc::ENOENT) => io::Error::new(error.kind(), format!("{error}: mount /proc")),
+            _ => error,
+        })?
         .map(|entry| {
             let name = entry?.file_name();
             let number = name.to_str().and_then(|name| name.parse().ok());

@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 use aiopool::Pool;
 
+use crate::alone;
+
 /// Names the case in the environment of the process that runs it.
 const CASE: &str = "AIOPOOL_LIVING_ENV";
 
@@ -69,6 +71,37 @@ fn without_proc_the_error_names_it() {
         println!("{}", Pool::builder().processes(1).build().unwrap_err());
     });
     assert!(said.contains("/proc") && !said.contains("input_arena"), "{said}");
+}
+
+/// Lowers a limit of this process.
+fn limit(what: libc::__rlimit_resource_t, to: u64) {
+    let limit = libc::rlimit { rlim_cur: to, rlim_max: to };
+    // SAFETY: the pointer is to a limit that lives during the call.
+    assert_eq!(unsafe { libc::setrlimit(what, &limit) }, 0);
+}
+
+#[test]
+fn without_a_descriptor_left_the_error_names_the_limit() {
+    let said = alone("env::without_a_descriptor_left_the_error_names_the_limit", || {
+        let _open: Vec<_> = (0..100).map(|_| File::open("/dev/null").unwrap()).collect();
+        limit(libc::RLIMIT_NOFILE, 64);
+        println!("{}", Pool::builder().processes(1).build().unwrap_err());
+    });
+    assert!(said.contains("RLIMIT_NOFILE") && !said.contains("mount"), "{said}");
+}
+
+#[test]
+fn without_a_process_left_the_error_names_the_limits() {
+    let said = alone("env::without_a_process_left_the_error_names_the_limits", || {
+        // The system counts no processes of root's. This user has one: this process.
+        // SAFETY: takes a number only.
+        let is_root = unsafe { libc::geteuid() } == 0;
+        // SAFETY: as above.
+        assert!(!is_root || unsafe { libc::setuid(54_321) } == 0);
+        limit(libc::RLIMIT_NPROC, 1);
+        println!("{}", Pool::builder().processes(1).build().unwrap_err());
+    });
+    assert!(said.contains("RLIMIT_NPROC") && said.contains("pids limit"), "{said}");
 }
 
 #[test]

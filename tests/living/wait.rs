@@ -67,6 +67,42 @@ async fn a_value_that_cannot_be_read_ends_a_map_at_once_as_other_errors_do() {
     assert!(error.contains("nobody reads a 1"), "{error}");
 }
 
+/// A value whose reading panics if it is 1.
+#[derive(Debug, serde::Serialize)]
+struct Explosive(u32);
+
+impl<'de> serde::Deserialize<'de> for Explosive {
+    fn deserialize<D: serde::Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        let number = u32::deserialize(source)?;
+        assert_ne!(number, 1, "nobody reads a 1");
+        Ok(Self(number))
+    }
+}
+
+/// Gives its argument so late that the caller has gone to sleep.
+async fn late(item: u32) -> Explosive {
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    Explosive(item)
+}
+
+#[test]
+fn a_value_whose_reading_panics_holds_up_no_other_wait() {
+    let pool = Pool::builder().processes(1).build().unwrap();
+    let (done, all) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for item in [1, 2, 1, 3] {
+            let wait = || pool.apply(late, item).wait().unwrap().0;
+            let value = std::panic::catch_unwind(std::panic::AssertUnwindSafe(wait));
+            done.send(value.ok()).unwrap();
+        }
+    });
+    // The caller that panicked was the one that sleeps on the doorbell for all.
+    for expected in [None, Some(2), None, Some(3)] {
+        let value = all.recv_timeout(WATCHDOG).expect("a wait that nothing ends");
+        assert_eq!(value, expected);
+    }
+}
+
 async fn nap(ms: u64) -> u64 {
     tokio::time::sleep(Duration::from_millis(ms)).await;
     ms
