@@ -66,7 +66,7 @@ pub(super) enum Joined<'w, T> {
 
 /// The lead of one thread. When it is dropped, the lead ends and the followers wake.
 ///
-/// By a drop, since who looks for an outcome decodes it, and a value's own code can panic.
+/// By a drop, since a leader decodes the outcome that it finds, and a value's own code can panic.
 pub(super) struct Lead<'w>(&'w BlockingWaiters);
 
 impl Drop for Lead<'_> {

@@ -96,7 +96,7 @@ fn without_a_process_left_the_error_names_the_limits() {
         // The system counts no processes of root's. This user has one: this process.
         // SAFETY: takes a number only.
         let is_root = unsafe { libc::geteuid() } == 0;
-        // SAFETY: as above.
+        // SAFETY: takes a number only.
         assert!(!is_root || unsafe { libc::setuid(54_321) } == 0);
         limit(libc::RLIMIT_NPROC, 1);
         println!("{}", Pool::builder().processes(1).build().unwrap_err());
