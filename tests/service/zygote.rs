@@ -53,8 +53,12 @@ fn signals() {
         }
     }
     for _ in 0..10 {
-        send(libc::SIGKILL, pool.worker_pids()[0]);
-        until("a replacement", || (pool.worker_pids().len() == 2).then_some(()));
+        let victim = pool.worker_pids()[0];
+        send(libc::SIGKILL, victim);
+        until("a replacement", || {
+            let pids = pool.worker_pids();
+            (pids.len() == 2 && !pids.contains(&victim)).then_some(())
+        });
         pool.apply(nap, 0).wait().unwrap();
     }
     assert_eq!(zygote_of(&pool), zygote);
