@@ -92,6 +92,7 @@ pub fn init() -> Result<()> {
              call it once, first thing in main",
         ));
     }
+    fd::fill_stdio().map_err(|e| Error::system("open /dev/null for closed descriptors", e))?;
     let threads = process::thread_count().map_err(|e| Error::system("count threads", e))?;
     if threads != 1 {
         return Err(Error::Misuse(too_many_threads()));

@@ -16,7 +16,7 @@ use crate::scheduler::{RoundRobin, Scheduler};
 #[cfg(feature = "stats-page")]
 use crate::stats::{Page, Promise};
 use crate::supervisor::{Plan, Respawn, Shared, Supervisor, WORKER_SPIN_NS};
-use crate::sys::cpus;
+use crate::sys::{cpus, fd};
 use crate::table::Owner;
 use crate::task::address::ImageAddress;
 use crate::task::callback::{self, ConfigureRuntime, HandleException};
@@ -321,6 +321,7 @@ impl PoolBuilder {
     /// [`Error::System`] and [`Error::NoWorkers`] say what the system refused.
     pub fn build(mut self) -> Result<Pool> {
         self.check_surroundings()?;
+        fd::fill_stdio().map_err(|e| Error::system("open /dev/null for closed descriptors", e))?;
         self.resolve_output()?;
         let plan = self.plan()?;
         let name = observed::name(self.name.take())?;

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // calls into libc
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use super::check;
 
@@ -50,6 +50,24 @@ pub(crate) fn replace_output(number: RawFd, file: BorrowedFd<'_>) -> io::Result<
     // SAFETY: takes no pointers. What is written to that number goes elsewhere from now on, which
     // is what the caller asks for.
     check(unsafe { libc::dup2(file.as_raw_fd(), number) }).map(drop)
+}
+
+/// Opens `/dev/null` under those of the three standard numbers that are free.
+///
+/// A program that runs without them prints under those numbers all the same, into whatever it
+/// opens next.
+pub(crate) fn fill_stdio() -> io::Result<()> {
+    // SAFETY: takes no pointers; a number that is not open answers `EBADF`.
+    let is_free = |number| unsafe { libc::fcntl(number, libc::F_GETFD) } == -1;
+    while STDIO.into_iter().any(is_free) {
+        // Under the lowest free number, unless another thread was quicker.
+        let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+        if STDIO.contains(&null.as_raw_fd()) {
+            set_close_on_exec(null.as_fd(), false)?;
+            let _ = null.into_raw_fd();
+        }
+    }
+    Ok(())
 }
 
 /// Opens `/dev/null` under those of the three standard numbers that are free, and as standard

@@ -91,6 +91,20 @@ fn without_a_descriptor_left_the_error_names_the_limit() {
 }
 
 #[test]
+fn what_a_host_without_standard_descriptors_prints_is_not_in_the_pool() {
+    alone("env::what_a_host_without_standard_descriptors_prints_is_not_in_the_pool", || {
+        // SAFETY: takes a number only; nothing here uses what had these.
+        (0..3).for_each(|number| assert_eq!(unsafe { libc::close(number) }, 0));
+        let pool = Pool::builder().processes(2).build().unwrap();
+        for number in 0..3 {
+            let file = std::fs::read_link(format!("/proc/self/fd/{number}")).unwrap();
+            assert_eq!(file.as_os_str(), "/dev/null");
+        }
+        assert_eq!(pool.apply(square, 3).wait().unwrap(), 9);
+    });
+}
+
+#[test]
 fn without_a_process_left_the_error_names_the_limits() {
     let said = alone("env::without_a_process_left_the_error_names_the_limits", || {
         // The system counts no processes of root's. This user has one: this process.
