@@ -4,7 +4,7 @@ use std::alloc::Layout;
 use std::ffi::c_void;
 use std::task::{Context, Poll};
 
-use super::aligned::{ALIGNMENT, Aligned};
+use super::aligned::ALIGNMENT;
 use super::boundary::Failure;
 use super::registry::{self, Known};
 use super::status::AIOPOOL_ERR_TOO_LATE;
@@ -61,6 +61,8 @@ pub(super) fn by_name(name: &str) -> Option<(&'static Vtable, Target)> {
 struct CTask {
     task: Option<&'static aiopool_task>,
     target: Target,
+    /// What its function returned.
+    result: i32,
 }
 
 impl CTask {
@@ -69,26 +71,19 @@ impl CTask {
         // given, in a process that this one was forked from; or it is this process's own.
         let function = unsafe { registry::function_at(target) };
         let function = function.ok_or("the function is NULL")?;
-        // One that does not stay is kept here, for a function that returns `PENDING`.
+        let task = aiopool_task::begin(Work::default());
+        // One that does not stay is kept with the task, for a function that returns `PENDING`.
         let stays = input.stays && input.bytes.as_ptr().addr().is_multiple_of(ALIGNMENT);
-        let kept = if stays { Aligned::default() } else { Aligned::copy_of(input.bytes) };
-        let data = if stays { input.bytes.as_ptr() } else { kept.as_ptr() };
+        let data = if stays { input.bytes.as_ptr() } else { task.keep(input.bytes) };
         let (data, len) = (data.cast::<c_void>(), input.bytes.len());
-        let task = aiopool_task::begin(Work { _input: kept, ..Work::default() });
         let (task_pointer, output) = (std::ptr::from_ref(task).cast_mut(), task.output());
         let output = std::ptr::from_ref(output).cast_mut();
         // SAFETY: the handles are valid and shared by C only through this API; the input's memory
         // is not touched before the task is over.
         let result =
             unsafe { function(task_pointer, data, len, output, target.user as *mut c_void) };
-        if result != PENDING
-            && let Ok(mut work) = task.enter()
-            && let Some(work) = &mut *work
-        {
-            work.ended.get_or_insert(result);
-        }
         // SAFETY: the caller gives memory of our layout that holds nothing.
-        unsafe { place.cast::<Self>().write(Self { task: Some(task), target }) };
+        unsafe { place.cast::<Self>().write(Self { task: Some(task), target, result }) };
         Ok(())
     }
 
@@ -96,6 +91,13 @@ impl CTask {
         // SAFETY: the caller vouches that `start` put one of ours there.
         let this = unsafe { &mut *place.cast::<Self>() };
         let Some(task) = this.task else { return Poll::Pending };
+        if this.result != PENDING {
+            if task.end_at_once(this.result, output) {
+                this.task = None;
+                return Poll::Ready(Status::Ok);
+            }
+            task.set_ended(this.result);
+        }
         let Some(result) = waits::poll(task, context) else { return Poll::Pending };
         this.task = None;
         Poll::Ready(finish(result, this.target, task.end().unwrap_or_default(), output))
@@ -146,7 +148,7 @@ unsafe fn start_hook(place: *mut u8, _: Target, argument: Input<'_>) -> Result<(
     if target == Target::default() {
         let task = aiopool_task::begin(Work { ended: Some(0), ..Work::default() });
         // SAFETY: the caller gives memory of a `CTask` that holds nothing.
-        unsafe { place.cast::<CTask>().write(CTask { task: Some(task), target }) };
+        unsafe { place.cast::<CTask>().write(CTask { task: Some(task), target, result: PENDING }) };
         return Ok(());
     }
     // SAFETY: as the caller of `start`; the target is one of `hook_argument`.

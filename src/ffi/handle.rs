@@ -32,7 +32,9 @@ impl<T> Cell<T> {
         Self { owner: AtomicU32::new(0), object: Mutex::new(None) }
     }
 
-    fn fill(&self, object: T) {
+    /// Puts `object` into an empty cell.
+    #[inline]
+    pub(super) fn fill(&self, object: T) {
         // Relaxed: a thread that has the handle got it from this one.
         self.owner.store(forked::generation(), Relaxed);
         *lock(&self.object) = Some(object);
@@ -82,7 +84,7 @@ pub(super) fn of_handle<H>(handle: Option<NonNull<H>>) -> Option<&'static H> {
 pub(super) struct Cells<H: 'static>(PerProcess<VecDeque<&'static H>>);
 
 /// As many cells stay empty before one of them is used again.
-const QUARANTINE: usize = 64;
+pub(super) const QUARANTINE: usize = 64;
 
 impl<H> Cells<H> {
     pub(super) const fn new() -> Self {

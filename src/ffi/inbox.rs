@@ -99,6 +99,12 @@ impl Inbox {
         self.unreceived.load(Ordering::Relaxed) < self.limit
     }
 
+    /// Returns how many tasks' outcomes can wait here besides those that do.
+    pub(super) fn room(&self) -> usize {
+        // Relaxed: as for `has_room`.
+        self.limit.saturating_sub(self.unreceived.load(Ordering::Relaxed))
+    }
+
     /// Waits `until` then for other threads to receive outcomes, if too many are here.
     pub(super) fn make_room(
         &self,

@@ -8,25 +8,45 @@
 //! are called on. `aiopool_task_complete` and the output functions are callable from other
 //! threads of the worker, too.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, UnsafeCell};
+use std::collections::VecDeque;
 use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
+use super::aligned::{ALIGNMENT, Aligned};
 use super::boundary::Failure;
 use super::handle::of_handle;
-use super::handle::{Cell, Cells};
+use super::handle::{Cell, QUARANTINE};
 use super::pointer::{Out, bytes, out, text};
 use super::status::*;
 use super::work::{PENDING, Work};
 use crate::arena::AllocError;
+use crate::sys::forked;
+use crate::table::INLINE_INPUT;
+use crate::task::entry::Output;
 use crate::worker::{self, LoanError};
 
 /// A task, as its function gets it.
 #[derive(Debug, Default)]
 pub struct aiopool_task {
     output: aiopool_output,
+    /// An input that is small and does not stay where it was, for a function that returns
+    /// `AIOPOOL_PENDING`: in the handle, so that it needs no allocation.
+    input: UnsafeCell<SmallInput>,
+}
+
+/// As many bytes as a record holds, at a multiple of 16.
+#[derive(Debug)]
+#[repr(align(16))]
+struct SmallInput([u8; INLINE_INPUT]);
+const _: () = assert!(align_of::<SmallInput>() == ALIGNMENT);
+
+impl Default for SmallInput {
+    fn default() -> Self {
+        Self([0; INLINE_INPUT])
+    }
 }
 
 handle! {
@@ -42,21 +62,110 @@ impl Deref for aiopool_task {
     }
 }
 
+/// What tasks that are over leave to the next ones on this thread.
+struct Over {
+    /// The process that left it, by `forked::generation`: its child uses none of it.
+    generation: u32,
+    /// Their cells, oldest first.
+    cells: VecDeque<&'static aiopool_task>,
+    /// Empty, kept for its memory.
+    bytes: Vec<u8>,
+}
+
 thread_local! {
-    /// Cells of tasks that are over, for the next ones.
-    static CELLS: RefCell<Cells<aiopool_task>> = const { RefCell::new(Cells::new()) };
+    static OVER: RefCell<Over> =
+        const { RefCell::new(Over { generation: 0, cells: VecDeque::new(), bytes: Vec::new() }) };
+}
+
+impl Over {
+    /// Returns a cell that has been empty for a while.
+    fn take(&mut self) -> &'static aiopool_task {
+        let known = if self.cells.len() > QUARANTINE { self.cells.pop_front() } else { None };
+        known.unwrap_or_else(|| Box::leak(Box::default()))
+    }
 }
 
 impl aiopool_task {
     /// Returns the handle of a task that begins.
-    pub(super) fn begin(work: Work<aiopool_task>) -> &'static Self {
-        CELLS.with_borrow(|cells| cells.put(work))
+    #[inline]
+    pub(super) fn begin(mut work: Work<aiopool_task>) -> &'static Self {
+        let cell = OVER.with_borrow_mut(|over| {
+            let generation = forked::generation();
+            if over.generation != generation {
+                over.generation = generation;
+                over.cells.clear();
+            }
+            work.bytes = std::mem::take(&mut over.bytes);
+            over.take()
+        });
+        cell.fill(work);
+        cell
+    }
+
+    /// Copies the input of a task that begins, and returns where the copy is until the task's end.
+    #[inline]
+    pub(super) fn keep(&'static self, input: &[u8]) -> *const u8 {
+        if input.len() > INLINE_INPUT {
+            return self.keep_large(input);
+        }
+        // SAFETY: it has room, and nobody has the new handle yet. Any bytes may be there.
+        unsafe {
+            let kept = (&raw mut (*self.input.get()).0).cast::<u8>();
+            std::ptr::copy_nonoverlapping(input.as_ptr(), kept, input.len());
+            kept
+        }
+    }
+
+    #[cold]
+    fn keep_large(&'static self, input: &[u8]) -> *const u8 {
+        let copy = Aligned::copy_of(input);
+        let kept = copy.as_ptr();
+        if let Ok(mut work) = self.enter()
+            && let Some(work) = &mut *work
+        {
+            work.input = copy;
+        }
+        kept
+    }
+
+    /// Ends a task whose function returned `result`, if that is a value in bytes, which `output`
+    /// gets. False, and nothing is done, for any other.
+    pub(super) fn end_at_once(&'static self, result: i32, output: &mut Output) -> bool {
+        let Ok(mut cell) = self.enter() else { return false };
+        let Some(work) = &mut *cell else { return false };
+        if work.ended.unwrap_or(result) != 0 || work.loan.is_some() {
+            return false;
+        }
+        output.clear();
+        std::mem::swap(&mut output.bytes, &mut work.bytes);
+        let bytes = std::mem::take(&mut work.bytes);
+        *cell = None;
+        drop(cell);
+        self.is_over(bytes);
+        true
+    }
+
+    /// Notes what the function returned, unless the task was completed before.
+    pub(super) fn set_ended(&self, result: i32) {
+        if let Ok(mut work) = self.enter()
+            && let Some(work) = &mut *work
+        {
+            work.ended.get_or_insert(result);
+        }
+    }
+
+    /// The cell is empty; `bytes`, which are, too, are kept for their memory.
+    fn is_over(&'static self, bytes: Vec<u8>) {
+        OVER.with_borrow_mut(|over| {
+            over.cells.push_back(self);
+            over.bytes = bytes;
+        });
     }
 
     /// The task is over: the handle is dead from here on.
     pub(super) fn end(&'static self) -> Option<Work<aiopool_task>> {
         let work = self.enter().ok()?.take();
-        CELLS.with_borrow(|cells| cells.give_back(self));
+        self.is_over(Vec::new());
         work
     }
 
@@ -128,7 +237,16 @@ ffi_fn! {
         output: Option<NonNull<aiopool_output>>,
         data: *const c_void,
         len: usize,
-    ) -> aiopool_status {
+    ) -> aiopool_status = at_once {
+        let output = of_handle(output)?;
+        // SAFETY: the caller gives `len` bytes.
+        let data = unsafe { bytes("data", data, len) }.ok()?;
+        with_work(&output.0, |work| {
+            room(work, data.len())?.extend_from_slice(data);
+            Ok(())
+        })
+        .ok()
+    } waits => {
         let output = of_handle(output).ok_or_else(|| Failure::null("output"))?;
         // SAFETY: the caller gives `len` bytes.
         let data = unsafe { bytes("data", data, len) }?;

@@ -17,8 +17,9 @@ pub(super) const PENDING: i32 = 1;
 /// A call of a task function.
 #[derive(Debug)]
 pub struct Work<H> {
-    /// What it was called with, for as long as it is pending; none if it stays where it is.
-    pub(super) _input: Aligned,
+    /// What it was called with, for as long as it is pending; none if that stays where it is or has
+    /// room in the handle.
+    pub(super) input: Aligned,
     pub(super) bytes: Vec<u8>,
     /// The memory that it fills in place, instead of `bytes`.
     pub(super) loan: Option<OutputLoan>,
@@ -35,7 +36,7 @@ pub struct Work<H> {
 impl<H> Default for Work<H> {
     fn default() -> Self {
         Self {
-            _input: Aligned::default(),
+            input: Aligned::default(),
             bytes: Vec::new(),
             loan: None,
             error: None,

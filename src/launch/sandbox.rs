@@ -159,12 +159,12 @@ impl Sandbox {
             return refuse("sandbox", "no_exec".to_owned(), allowed);
         }
         if let Some(&number) = self.denied.iter().find(|&&n| !seccomp::is_number(n)) {
-            let allowed = "a system call's number, libc::SYS_…".to_owned();
+            let allowed = "a system call's number, one of SYS_…".to_owned();
             return refuse("sandbox", format!("deny_system_calls({number})"), allowed);
         }
         let missing = self.unsupported();
         if !missing.is_empty() && !self.best_effort {
-            let allowed = format!("{}; best_effort() goes without", missing.join("; "));
+            let allowed = format!("{}; with best effort the pool goes without", missing.join("; "));
             return refuse("sandbox", "set".to_owned(), allowed);
         }
         for path in self.read_only.iter_mut().chain(&mut self.read_write) {

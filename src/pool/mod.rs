@@ -224,7 +224,7 @@ impl Pool {
         self.shared.check_process()?;
         if self.shared.stage() == Stage::Open {
             return Err(Error::Misuse(
-                "the pool is still open: close() or terminate() it before join()",
+                "the pool is still open: close or terminate it before you join it",
             ));
         }
         Ok(())

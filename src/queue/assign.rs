@@ -50,9 +50,8 @@ impl HostQueue {
         entry.copy.set(desc.words(), inline);
         (entry.in_use, entry.input) = (true, block);
         state.assign(index, to);
-        self.note_pending(&state);
+        self.note_submitted(&state, 1);
         drop(state);
-        self.common.counters.submitted.add(1);
         let ticket = Ticket { queue: self.index, record: index as u32, task };
         self.time_attempt(ticket, options.run_limit(), Attempt(1), now);
         self.call_to_assigned(&control, to);

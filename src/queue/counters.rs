@@ -21,7 +21,6 @@ impl Counter {
 /// Counts of a pool since it was built.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) submitted: Counter,
     pub(crate) ok: Counter,
     pub(crate) failed: Counter,
     pub(crate) panicked: Counter,

@@ -81,6 +81,8 @@ pub struct HostQueue {
     out: AtomicUsize,
     /// Number of submissions and deliveries so far.
     moved: AtomicUsize,
+    /// Number of submissions so far; written under the mutex.
+    submitted: AtomicUsize,
     /// Batches of outcomes that were taken under the mutex and are not handed over yet.
     delivering: Arc<AtomicUsize>,
     /// How long tasks took; written under the mutex, read without it.
@@ -158,6 +160,7 @@ impl HostQueue {
             pending: AtomicUsize::new(0),
             out: AtomicUsize::new(0),
             moved: AtomicUsize::new(0),
+            submitted: AtomicUsize::new(0),
             delivering,
             times,
             done: (0..shape.slots).map(|_| AtomicUsize::new(0)).collect(),
@@ -227,6 +230,11 @@ impl HostQueue {
     /// Changes whenever a task is submitted or an outcome delivered.
     pub(crate) fn moved(&self) -> usize {
         self.moved.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many tasks were submitted so far.
+    pub(crate) fn submitted(&self) -> u64 {
+        self.submitted.load(Ordering::Relaxed) as u64
     }
 
     /// Returns how long the tasks of each function waited and ran, by the function's number.
@@ -326,6 +334,14 @@ impl HostQueue {
         lock(&self.state)
     }
 
+    /// Notes that `count` tasks were submitted.
+    fn note_submitted(&self, state: &QueueState, count: usize) {
+        self.note_pending(state);
+        // A store: as in `note_pending`.
+        let submitted = self.submitted.load(Ordering::Relaxed).wrapping_add(count);
+        self.submitted.store(submitted, Ordering::Relaxed);
+    }
+
     fn note_pending(&self, state: &QueueState) {
         self.note_counts(state);
         // A store: the caller holds the lock, so no other thread writes.
@@ -368,6 +384,14 @@ impl QueueState {
         let pending = self.entries[index].pending.take()?;
         self.pending -= 1;
         Some(pending)
+    }
+
+    /// Drops the task of entry `index` where it is; its outcome was taken.
+    fn drop_pending(&mut self, index: usize) {
+        let pending = &mut self.entries[index].pending;
+        debug_assert!(pending.is_some());
+        *pending = None;
+        self.pending -= 1;
     }
 
     /// Gives entry `index` a task whose outcome is to be delivered.

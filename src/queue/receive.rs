@@ -285,7 +285,7 @@ impl HostQueue {
             probation.note_end(pending.function);
         }
         received.deliveries.push(&mut state.receivers, pending, outcome);
-        state.take_pending(index);
+        state.drop_pending(index);
         received.free(state.free_record(index));
     }
 

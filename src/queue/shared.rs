@@ -22,8 +22,8 @@ pub fn searchers() -> u64 {
 
 /// The observer of every outcome, besides the task's own receiver.
 pub trait Observer: std::fmt::Debug + Send + Sync {
-    /// Task number `task`, which was on `queue`, ended with `outcome`. No lock is held.
-    fn completed(&self, queue: u16, task: u64, outcome: &Outcome);
+    /// Tasks, each with its number, which were on `queue`, have ended. No lock is held.
+    fn completed(&self, queue: u16, outcomes: &mut dyn Iterator<Item = (u64, &Outcome)>);
 }
 
 /// Shared by all queues of a pool.
@@ -97,11 +97,11 @@ impl Common {
     pub(super) fn note<'o>(
         &self,
         queue: u16,
-        outcomes: impl Iterator<Item = (u64, &'o Outcome)> + Clone,
+        mut outcomes: impl Iterator<Item = (u64, &'o Outcome)> + Clone,
     ) {
         self.counters.count(outcomes.clone().map(|(_, outcome)| outcome));
         if let Some(observer) = self.observer.get() {
-            outcomes.for_each(|(task, outcome)| observer.completed(queue, task, outcome));
+            observer.completed(queue, &mut outcomes);
         }
     }
 

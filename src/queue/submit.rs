@@ -173,10 +173,9 @@ impl HostQueue {
         let mut pending = Pending::new(receiver, token, task, function, options, now);
         pending.alone |= self.common.is_on_probation(function);
         state.push((record, class), words, inline, pending);
-        self.note_pending(&state);
+        self.note_submitted(&state, 1);
         let sleeper = state.sleeper(record as usize, self.common.searchers);
         drop(state);
-        self.common.counters.submitted.add(1);
         self.wake_for_push(sleeper);
         true
     }
@@ -248,7 +247,7 @@ impl HostQueue {
         }
         let mut sleepers = [None; WAKES];
         if count > 0 {
-            self.note_pending(&state);
+            self.note_submitted(&state, count);
             // Workers that are woken wake the others when they find more tasks.
             for sleeper in sleepers.iter_mut().take(count) {
                 *sleeper = state.sleeper(start, self.common.searchers);
@@ -259,7 +258,6 @@ impl HostQueue {
         }
         drop(state);
         if count > 0 {
-            self.common.counters.submitted.add(count);
             self.common.ensure_watched();
             sleepers.into_iter().flatten().for_each(|slot| self.ring_for_push(slot));
         }
@@ -301,10 +299,9 @@ impl HostQueue {
         pending.alone |= self.common.is_on_probation(function);
         state.push((record, options.priority), desc.words(), inline, pending);
         state.entries[record as usize].input = block;
-        self.note_pending(&state);
+        self.note_submitted(&state, 1);
         let sleeper = state.sleeper(start, self.common.searchers);
         drop(state);
-        self.common.counters.submitted.add(1);
         let ticket = Ticket { queue: self.index, record, task };
         if exact.is_some() {
             self.set_timers(ticket, options, now);

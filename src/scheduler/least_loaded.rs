@@ -17,6 +17,10 @@ impl Scheduler for LeastLoaded {
 
     fn register_process(&mut self, _: usize) {}
 
+    fn minds_outcomes(&self) -> bool {
+        false
+    }
+
     fn schedule_task(&self, task: &NewTask<'_>, load: &dyn Load) -> usize {
         least(self.queues, task.task, |queue| (load.pending(queue), load.processes(queue)))
     }

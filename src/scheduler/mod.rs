@@ -38,6 +38,12 @@ pub trait Scheduler: Send + Sync + 'static {
         true
     }
 
+    /// Returns whether it is to be told of every outcome. Where it is not, only tasks without a
+    /// value are reported to it.
+    fn minds_outcomes(&self) -> bool {
+        true
+    }
+
     /// A task has its outcome.
     fn complete_task(&self, task: &CompletedTask) {
         let _ = task;

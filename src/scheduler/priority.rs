@@ -32,6 +32,10 @@ impl Scheduler for Priority {
 
     fn register_process(&mut self, _: usize) {}
 
+    fn minds_outcomes(&self) -> bool {
+        false
+    }
+
     fn schedule_task(&self, task: &NewTask<'_>, load: &dyn Load) -> usize {
         least(self.queues, task.task, |queue| {
             let before = load.in_flight(queue) + load.depth_up_to(queue, task.priority);

@@ -30,6 +30,10 @@ impl Scheduler for RoundRobin {
         false
     }
 
+    fn minds_outcomes(&self) -> bool {
+        false
+    }
+
     fn schedule_task(&self, task: &NewTask<'_>, _: &dyn Load) -> usize {
         match self.turns.len() as u64 {
             0 | 1 => 0,

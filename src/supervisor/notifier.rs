@@ -56,7 +56,21 @@ impl Notifier {
 }
 
 impl Observer for Notifier {
-    fn completed(&self, queue: u16, task: u64, outcome: &Outcome) {
+    fn completed(&self, queue: u16, outcomes: &mut dyn Iterator<Item = (u64, &Outcome)>) {
+        // Asked once for all of them: most pools have nobody who wants to know of a value.
+        let told = self.callers.is_some()
+            || self.scheduler.minds_outcomes()
+            || tracing::enabled!(tracing::Level::TRACE);
+        for (task, outcome) in outcomes {
+            if told || outcome.result.is_err() {
+                self.task_ended(queue, task, outcome);
+            }
+        }
+    }
+}
+
+impl Notifier {
+    fn task_ended(&self, queue: u16, task: u64, outcome: &Outcome) {
         if let Some(callers) = &self.callers {
             callers.over(task);
         }

@@ -32,7 +32,7 @@ impl Shared {
         let counters = &self.common.counters;
         let (pending, queued) = (self.pending() as u64, self.queued());
         Stats {
-            submitted: counters.submitted.get(),
+            submitted: self.queues.iter().map(|queue| queue.submitted()).sum(),
             pending,
             queued,
             running: pending.saturating_sub(queued),

@@ -83,7 +83,8 @@ impl std::fmt::Display for Blocked {
         write!(
             f,
             "the task did not end within {limit:?}, because task {by} ({function}) held its worker \
-             and let no other run: give that one await points or a pool with child_concurrency(1)"
+             and let no other run: let that one pause (await) now and then, or give it a pool \
+             with a child_concurrency of 1"
         )
     }
 }

@@ -310,7 +310,7 @@ fn what_is_out_of_range_is_refused_at_build() {
     refused(confined(Sandbox::new().read_only(["/no/such/path"])), "sandbox", "a path that exists");
     for number in [-1, 1 << 40] {
         let sandbox = Sandbox::new().deny_system_calls([number]);
-        refused(confined(sandbox), "sandbox", "libc::SYS_");
+        refused(confined(sandbox), "sandbox", "SYS_");
     }
 }
 

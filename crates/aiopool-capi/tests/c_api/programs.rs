@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use aiopool_testing::{compile, missing, root, scratch, watched};
+use aiopool_testing::{compile, library, missing, root, run, scratch, watched};
 
 fn example(language: &str, file: &str, arguments: &[&str]) -> Option<String> {
     if missing("cc") || missing("c++") {
@@ -50,6 +50,24 @@ fn many_tasks_are_answered_right_and_once() {
     assert_eq!(said, "million: 50000 tasks, every answer right\n");
     let source = std::fs::read_to_string(root().join("ffi-examples/c/million.c")).unwrap();
     assert!(source.lines().count() <= 200);
+}
+
+#[test]
+fn the_bench_beside_libuv_runs_and_its_answers_are_right() {
+    // On CI the header is installed; without it the program does not compile there, and this fails.
+    let has_header = Path::new("/usr/include/uv.h").exists();
+    if missing("cc") || !has_header && std::env::var_os("AIOPOOL_CI").is_none() {
+        return;
+    }
+    let lib = library().parent().expect("the library is in a folder");
+    let said = run(Command::new("timeout")
+        .args(["--kill-after=5", "120", "sh"])
+        .arg(root().join("benches/libuv.sh"))
+        .args(["1", "1000"])
+        // Cargo's own value has a folder in it where an older library may lie.
+        .envs([("AIOPOOL_LIB_DIR", lib), ("LD_LIBRARY_PATH", lib)])
+        .env("AIOPOOL_OUT", scratch("libuv")));
+    assert_eq!(said.matches("times as fast").count(), 6, "{said}");
 }
 
 #[test]
@@ -160,6 +178,12 @@ fn a_pool_gets_on_with_the_process_around_it() {
 fn inputs_and_outputs_are_aligned_for_every_type() {
     let Some(said) = program("alignment", &[]) else { return };
     assert!(said.ends_with("checks of addresses\n"), "{said}");
+}
+
+#[test]
+fn calls_that_go_together_are_each_as_if_alone() {
+    let Some(said) = program("many", &[]) else { return };
+    assert!(said.ends_with("checks of calls that went together\n"), "{said}");
 }
 
 #[test]
