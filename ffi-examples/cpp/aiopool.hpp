@@ -310,6 +310,23 @@ public:
         return outcome(lent);
     }
 
+    /// Cancels a task; false if it is over. What computes on is not killed.
+    bool cancel(std::uint64_t ticket) {
+        return is_known(aiopool_pool_cancel(handle.get(), ticket));
+    }
+
+    /// As `cancel`, and kills the worker if the function does not obey within that time.
+    bool cancel_within(std::uint64_t ticket, std::uint64_t grace_ms) {
+        return is_known(aiopool_pool_cancel_within(handle.get(), ticket, grace_ms));
+    }
+
+    /// How far a running task says it is, if it has said so.
+    std::optional<std::uint64_t> progress(std::uint64_t ticket) {
+        std::uint64_t number;
+        if (!is_known(aiopool_pool_progress(handle.get(), ticket, &number))) return std::nullopt;
+        return number;
+    }
+
     /// Waits until every task is over; coroutines that await tasks go on inside of this.
     void run() { check(aiopool_pool_wait_idle(handle.get(), AIOPOOL_FOREVER)); }
 
@@ -326,6 +343,11 @@ public:
 #endif
 
 private:
+    static bool is_known(aiopool_status status) {
+        if (status != AIOPOOL_ERR_UNKNOWN) check(status);
+        return status == AIOPOOL_OK;
+    }
+
     struct free {
         void operator()(aiopool_pool *handle) const noexcept {
             aiopool_pool_terminate(handle);
@@ -435,8 +457,22 @@ private:
     std::unique_ptr<aiopool_process, free> handle;
 };
 
-/// A function that takes a `T` and gives a value, as a task function. What it throws is its error:
-/// the receiver's `outcome::payload` throws a standard exception again.
+/// The task that runs, for a function that takes it before its argument.
+class running {
+public:
+    explicit running(aiopool_task *task) noexcept : task(task) {}
+
+    /// Whether its outcome is decided: what computes for long asks from time to time.
+    bool is_cancelled() const noexcept { return aiopool_task_is_cancelled(task); }
+    /// Says how far it is, for `pool::progress`.
+    void progress(std::uint64_t number) const { check(aiopool_task_progress(task, number)); }
+
+private:
+    aiopool_task *task;
+};
+
+/// A function that takes a `T`, or a `running` and a `T`, and gives a value, as a task function. What
+/// it throws is its error: the receiver's `outcome::payload` throws a standard exception again.
 template <typename T, auto function>
 std::int32_t task(aiopool_task *task, const void *input, std::size_t len, aiopool_output *output,
                   void *) noexcept {
@@ -444,7 +480,12 @@ std::int32_t task(aiopool_task *task, const void *input, std::size_t len, aiopoo
         T argument;
         if (len != sizeof argument) throw std::invalid_argument("an input of another size");
         std::memcpy(&argument, input, sizeof argument);
-        const auto value = function(argument);
+        const auto value = [&] {
+            if constexpr (std::is_invocable_v<decltype(function), running, T>)
+                return function(running(task), argument);
+            else
+                return function(argument);
+        }();
         static_assert(std::is_trivially_copyable_v<decltype(value)>);
         check(aiopool_output_write(output, &value, sizeof value));
         return 0;
@@ -463,6 +504,9 @@ inline std::uint32_t register_function(const char *name, aiopool_task_fn functio
     check(aiopool_function_register(name, function, nullptr, &number));
     return number;
 }
+
+/// Takes the name of a function back: later pools do not have it.
+inline void unregister_function(const char *name) { check(aiopool_function_unregister(name)); }
 
 // A handle is of one owner: copies are refused when a program is compiled.
 static_assert(!std::is_copy_constructible_v<outcome> && !std::is_copy_assignable_v<outcome>);

@@ -83,6 +83,12 @@ fn cpp_coroutines_await_tasks_and_get_their_exceptions() {
 }
 
 #[test]
+fn cpp_tasks_say_how_far_they_are_and_are_cancelled() {
+    let Some(said) = example("cpp", "cancel.cpp", &[]) else { return };
+    assert_eq!(said, "cancel: one obeyed, one was killed, 144\n");
+}
+
+#[test]
 fn cpp_handles_cannot_be_copied() {
     if missing("c++") {
         return;
