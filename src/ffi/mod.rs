@@ -34,6 +34,7 @@ mod status;
 
 mod task;
 mod turns;
+mod usual;
 
 mod function;
 
