@@ -153,40 +153,40 @@ impl Victims {
         let family = Family::of(&format!("n{i}"));
         let (zygote, workers) = (family.zygote, &family.workers);
         let worker = workers.get(self.random.below(workers.len() as u64) as usize).copied();
-        match (self.random.below(16), zygote, worker) {
-            (0 | 1, ..) => self.kill(agent),
-            (2, Some(zygote), _) => self.kill(zygote),
-            (3..7, _, Some(worker)) => self.kill(worker),
-            (7, Some(_), _) => family.all().chain([agent]).for_each(|pid| self.kill(pid)),
+        match (self.random.below(40), zygote, worker) {
+            (0..4, ..) => self.kill(agent),
+            (4..7, Some(zygote), _) => self.kill(zygote),
+            (7..18, _, Some(worker)) => self.kill(worker),
+            (18..21, Some(_), _) => family.all().chain([agent]).for_each(|pid| self.kill(pid)),
             // Longer than the lease: its tasks are retried elsewhere meanwhile.
-            (8, ..) => self.stop(agent, LEASE * 3 / 2),
-            (9 | 10, _, Some(worker)) => self.stop(worker, Duration::from_secs(1)),
-            (11, ..) => {
-                self.server.kill();
-                self.kills += 1;
-                std::thread::sleep(Duration::from_millis(self.random.below(500)));
-                self.server.restart();
-            }
-            (12, ..) => {
-                self.kills += 1;
-                let _ = self.submitter.kill();
-                let _ = self.submitter.wait();
-                self.submitter = start(&["cluster-submitter", &self.url, &self.book], None);
-            }
-            (13, ..) => {
-                self.stops += 1;
-                self.server.signal("STOP");
-                std::thread::sleep(Duration::from_millis(1500));
-                self.server.signal("CONT");
-            }
+            (21, ..) => self.stop(agent, LEASE * 3 / 2),
+            (22, Some(zygote), _) => self.stop(zygote, LEASE * 3 / 2),
             // Nothing in user space is left that would end what runs there.
-            (14, Some(zygote), _) => {
+            (23, Some(zygote), _) => {
                 self.stops += 1;
                 signal(zygote, "STOP");
                 self.stop(agent, LEASE * 3 / 2);
                 signal(zygote, "CONT");
             }
-            (15, Some(zygote), _) => self.stop(zygote, LEASE * 3 / 2),
+            (24..29, _, Some(worker)) => self.stop(worker, Duration::from_secs(1)),
+            (29..33, ..) => {
+                self.server.kill();
+                self.kills += 1;
+                std::thread::sleep(Duration::from_millis(self.random.below(500)));
+                self.server.restart();
+            }
+            (33..37, ..) => {
+                self.kills += 1;
+                let _ = self.submitter.kill();
+                let _ = self.submitter.wait();
+                self.submitter = start(&["cluster-submitter", &self.url, &self.book], None);
+            }
+            (37..40, ..) => {
+                self.stops += 1;
+                self.server.signal("STOP");
+                std::thread::sleep(Duration::from_millis(1500));
+                self.server.signal("CONT");
+            }
             _ => {}
         }
         for i in 0..NODES {

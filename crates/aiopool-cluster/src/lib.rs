@@ -7,6 +7,7 @@
 mod blob;
 mod cluster;
 mod connection;
+mod crash;
 mod error;
 mod keeper;
 mod link;

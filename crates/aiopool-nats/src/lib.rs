@@ -5,6 +5,8 @@
 //! leaves none behind. Nothing is skipped where a server cannot be had: the call panics.
 #![forbid(unsafe_code)]
 
+mod proxy;
+
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -12,6 +14,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+pub use proxy::Proxy;
 
 /// A version of the server, with the SHA-256 of its wheel for x86-64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

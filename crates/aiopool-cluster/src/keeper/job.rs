@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use aiopool::remote;
 
 use super::{AGAIN, Closing, Event, Keeper};
+use crate::crash::{self, Point};
 use crate::error::{ClusterError, Error};
 use crate::link::{self, JOBS, Link, Swap};
 use crate::protocol::{CHUNK, Key, LeaseAction, LeaseEvent, LeaseTimes};
@@ -118,6 +119,7 @@ impl Keeper {
         let due: Vec<(u64, u64)> =
             self.marks.iter().filter(|mark| mark.2 <= stored).map(|m| (m.0, m.1)).collect();
         for (from, to) in due {
+            crash::here(Point::S4);
             // Not twice: the next renewal comes before the purge is over.
             let same = |mark: &&mut (u64, u64, u64)| (mark.0, mark.1) == (from, to);
             self.marks.iter_mut().filter(same).for_each(|mark| mark.2 = u64::MAX);

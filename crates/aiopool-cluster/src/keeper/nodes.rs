@@ -7,6 +7,7 @@ use aiopool::remote;
 use tokio::sync::oneshot;
 
 use super::{Event, Keeper};
+use crate::crash::{self, Point};
 use crate::link::{self, Link, NODES, Stored, Swap};
 use crate::protocol::{Incarnation, KeptEvent, Key, LeaseTimes, Observer, Sight, Verdict};
 use crate::wire::{self, NodeKey, Written};
@@ -121,6 +122,9 @@ impl Keeper {
 
     /// Takes what became of a tombstone.
     pub(super) fn buried(&mut self, name: &str, swap: &Swap) {
+        if matches!(swap, Swap::Won(_)) {
+            crash::here(Point::S3);
+        }
         let now = remote::monotonic_ns();
         for watched in of_name(&mut self.watched, name) {
             watched.asked = false;

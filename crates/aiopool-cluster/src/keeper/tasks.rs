@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::{AGAIN, Event, Keeper, Out, Outcome, Submission};
 use crate::blob::{Blob, Side};
+use crate::crash::{self, Point};
 use crate::error::ClusterError;
 use crate::link::{Stored, Swap, word_of};
 use crate::protocol::{Allowed, Ending, Kept, KeptAction, KeptEvent, Word};
@@ -108,7 +109,7 @@ impl Keeper {
                     let item = out.queued.item;
                     let written = Written::Outcome { node, nonce, attempt, item, ending, result };
                     let subject = self.link.names.written(&out.tail);
-                    self.send(n, subject, expected, wire::encode(&written));
+                    self.send(n, None, subject, expected, wire::encode(&written));
                 }
                 KeptAction::Read => self.read(n, Duration::ZERO),
                 KeptAction::Pause { attempt } => {
@@ -125,14 +126,20 @@ impl Keeper {
 
     pub(super) fn queue(&self, n: u64, expected: u64) {
         let Some(out) = self.out.get(&n) else { return };
-        self.send(n, self.link.names.queue(&out.tail), expected, wire::encode(&out.queued));
+        let point = if expected == 0 { Point::S1 } else { Point::S2 };
+        let subject = self.link.names.queue(&out.tail);
+        self.send(n, Some(point), subject, expected, wire::encode(&out.queued));
     }
 
-    fn send(&self, n: u64, subject: String, expected: u64, payload: Bytes) {
+    fn send(&self, n: u64, point: Option<Point>, subject: String, expected: u64, payload: Bytes) {
         let Some(out) = self.out.get(&n) else { return };
         let (link, tail, events) = (self.link.clone(), out.tail.clone(), self.events.clone());
         tokio::spawn(async move {
-            let swap = link.swap_word(subject, &tail, expected, payload).await;
+            let swap = link.swap_word(subject, &tail, expected, payload);
+            let swap = match point {
+                Some(point) => crash::sent(point, &link.client, swap).await,
+                None => swap.await,
+            };
             tokio::time::sleep(swap.pause()).await;
             let _ = events.send(Event::Sent(n, swap));
         });

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::agent::{Agent, Event};
 use crate::blob::{self, Side};
+use crate::crash::{self, Point};
 use crate::link::{JOBS, Swap, word_of};
 use crate::protocol::{Attempt, AttemptAction, AttemptEvent, Ending, LeaseEvent};
 use crate::random;
@@ -41,6 +42,7 @@ impl Agent {
         let Some(life) = &self.life else { return };
         let (id, nonce) = (self.next, random::bits() as u64);
         self.next += 1;
+        crash::here(Point::N1);
         let incarnation = life.lease.incarnation().id;
         let (attempt, actions) = Attempt::delivered(seq, queued.attempt, incarnation, nonce);
         let (input, stop, outcome, checked) = (None, None, None, Instant::now());
@@ -55,7 +57,10 @@ impl Agent {
             self.answered = Instant::now();
         }
         match event {
-            Event::Claim(id, Swap::Won(seq)) => self.tell(id, AttemptEvent::ClaimWon(seq)),
+            Event::Claim(id, Swap::Won(seq)) => {
+                crash::here(Point::N3);
+                self.tell(id, AttemptEvent::ClaimWon(seq));
+            }
             // An earlier copy may still land, so the claim is not given up while the word is queued.
             Event::Claim(id, _) => self.tell(id, AttemptEvent::ClaimUnsure),
             Event::Word(id, Ok(stored)) => self.tell(id, AttemptEvent::Read(word_of(stored))),
@@ -79,7 +84,10 @@ impl Agent {
                 });
                 self.report(id, Ending::Final, result);
             }
-            Event::Outcome(id, Swap::Won(_)) => self.tell(id, AttemptEvent::OutcomeWon),
+            Event::Outcome(id, Swap::Won(_)) => {
+                crash::here(Point::N6);
+                self.tell(id, AttemptEvent::OutcomeWon);
+            }
             Event::Outcome(id, Swap::Full(reason)) => self.full_outcome(id, &reason),
             Event::Outcome(id, Swap::Broken(reason)) => self.refused_outcome(id, &reason),
             Event::Outcome(id, _) => self.tell(id, AttemptEvent::OutcomeUnsure),
@@ -166,7 +174,8 @@ impl Agent {
         let (link, tail, events) = (self.link.clone(), held.tail.clone(), self.events.clone());
         tokio::spawn(async move {
             let (subject, payload) = (link.names.written(&tail), wire::encode(&written));
-            let swap = link.swap_word(subject, &tail, expected, payload).await;
+            let swap = link.swap_word(subject, &tail, expected, payload);
+            let swap = crash::sent(Point::N2, &link.client, swap).await;
             match &swap {
                 Swap::Full(reason) | Swap::Broken(reason) => {
                     tracing::warn!(%reason, "a claim was refused; it is sent again");
@@ -258,6 +267,7 @@ impl Agent {
         };
         let (stop, stopped) = oneshot::channel();
         (held.stop, held.checked) = (Some(stop), Instant::now());
+        crash::soon(Point::N4);
         let events = self.events.clone();
         tokio::spawn(async move {
             let called_off = tokio::select! {
@@ -361,7 +371,8 @@ impl Agent {
         let (link, tail, events) = (self.link.clone(), held.tail.clone(), self.events.clone());
         tokio::spawn(async move {
             let (subject, payload) = (link.names.written(&tail), wire::encode(&written));
-            let swap = link.swap_word(subject, &tail, expected, payload).await;
+            let swap = link.swap_word(subject, &tail, expected, payload);
+            let swap = crash::sent(Point::N5, &link.client, swap).await;
             if swap == Swap::Unknown {
                 tokio::time::sleep(swap.pause()).await;
             }

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use aiopool::TaskOptions;
 use aiopool_cluster::{Cluster, ClusterError, Error};
 use aiopool_nats::Server;
 
-use crate::book::{Book, size, ticks, work};
+use crate::book::{Book, note, size, ticks, work};
 use crate::verbs::double;
 use crate::{LEASE, Process, Test, connect, in_time, until};
 
@@ -27,6 +28,14 @@ pub fn submitter(url: &str) -> ExitCode {
     let book = std::env::var("AIOPOOL_TEST_BOOK").unwrap();
     let cluster = Cluster::builder(url).pool("t").lease(LEASE).connect_blocking().unwrap();
     in_time(async {
+        if let Ok(what) = std::env::var("AIOPOOL_TEST_ONE") {
+            let options = TaskOptions::new().retries(1).retry_on_error(true);
+            let _ = match what.as_str() {
+                "fails" => cluster.with(options).try_apply(starts_and_fails, book).await,
+                _ => cluster.with(options).apply(work, (book, 1, 60_000)).await,
+            };
+            return;
+        }
         let Ok(list) = std::env::var("AIOPOOL_TEST_LIST") else {
             let _one = cluster.apply(ticks, book.clone());
             cluster.map(work, (0..20).map(|n| (format!("{book}.2"), n, 60_000))).results().await;
@@ -39,6 +48,13 @@ pub fn submitter(url: &str) -> ExitCode {
         }
     });
     ExitCode::SUCCESS
+}
+
+/// Starts, and fails.
+async fn starts_and_fails(book: String) -> Result<u64, String> {
+    let id = format!("{}-{}", std::process::id(), aiopool::remote::boottime_ns());
+    note(&book, 1, "start", &id);
+    Err("as it is to".to_owned())
 }
 
 fn add(list: &Path, n: u64) {
@@ -77,24 +93,31 @@ fn a_durable_job_is_resumed() {
     let _nodes = [Process::node(server.url()), Process::node(server.url())];
     let (book, list) = (Book::new("durable"), Book::new("durable-list"));
     let (path, taken) = (book.text(), list.text());
-    let lines = || -> Vec<u64> {
-        let text = fs::read_to_string(&list.0).unwrap();
-        text.lines().map(|line| line.parse().unwrap()).collect()
-    };
     for part in [300, 900] {
         let other = Process::start(&[
             ("AIOPOOL_TEST_SUBMITTER", server.url().as_str()),
             ("AIOPOOL_TEST_BOOK", path.as_str()),
             ("AIOPOOL_TEST_LIST", taken.as_str()),
         ]);
-        until("some are taken", || lines().len() > part);
+        until("some are taken", || lines(&list).len() > part);
         other.signal("KILL");
     }
-    let cluster = connect(&server);
+    resumed(&server, &book, &list);
+}
+
+/// The outcomes that were taken.
+pub fn lines(list: &Book) -> Vec<u64> {
+    let text = fs::read_to_string(&list.0).unwrap();
+    text.lines().map(|line| line.parse().unwrap()).collect()
+}
+
+/// The job is resumed and goes through; each item ran once and was taken.
+pub fn resumed(server: &Server, book: &Book, list: &Book) {
+    let cluster = connect(server);
     in_time(async {
         let job = cluster.job("nightly").await.unwrap();
         let skipped = job.taken();
-        assert!(skipped <= lines().len() as u64);
+        assert!(skipped <= lines(list).len() as u64);
         let mut results = job.map(work, (0..ITEMS).map(|n| (book.text(), n, 1)));
         let mut next = skipped;
         while let Some(result) = results.next().await {
@@ -106,7 +129,7 @@ fn a_durable_job_is_resumed() {
         drop(results);
         job.finish().await;
     });
-    let mut all = lines();
+    let mut all = lines(list);
     all.sort_unstable();
     all.dedup();
     assert_eq!(all, (0..ITEMS).collect::<Vec<u64>>());

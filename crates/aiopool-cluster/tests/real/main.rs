@@ -5,8 +5,10 @@
 
 mod access;
 mod book;
+mod crashes;
 mod jobs;
 mod kills;
+mod links;
 mod payloads;
 mod servers;
 mod verbs;
@@ -35,8 +37,16 @@ fn main() -> ExitCode {
     }
     let only: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|only| name.contains(only));
-    let all =
-        [verbs::TESTS, kills::TESTS, payloads::TESTS, jobs::TESTS, servers::TESTS, access::TESTS];
+    let all = [
+        crashes::TESTS,
+        verbs::TESTS,
+        kills::TESTS,
+        links::TESTS,
+        payloads::TESTS,
+        jobs::TESTS,
+        servers::TESTS,
+        access::TESTS,
+    ];
     let tests: Vec<Test> = all.concat().into_iter().filter(|(name, _)| wanted(name)).collect();
     let start = Instant::now();
     let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
