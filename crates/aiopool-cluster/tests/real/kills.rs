@@ -14,6 +14,8 @@ pub const TESTS: &[Test] = &[
     ("a_killed_node_costs_what_ran_on_it", a_killed_node_costs_what_ran_on_it),
     ("a_stopped_agent_cannot_keep_its_code_alive", a_stopped_agent_cannot_keep_its_code_alive),
     ("a_stopped_zygote_cannot_keep_its_code_alive", a_stopped_zygote_cannot_keep_its_code_alive),
+    ("a_stopped_submitter_loses_its_job", a_stopped_submitter_loses_its_job),
+    ("a_stopped_worker_is_replaced_at_its_time_out", a_stopped_worker_is_replaced_at_its_time_out),
     ("a_killed_server_loses_and_doubles_nothing", a_killed_server_loses_and_doubles_nothing),
     ("a_restarted_node_frees_its_tasks_at_once", a_restarted_node_frees_its_tasks_at_once),
     ("a_name_is_taken_once", a_name_is_taken_once),
@@ -92,6 +94,50 @@ fn a_stopped_agent_cannot_keep_its_code_alive() {
         // It has begun a new life and takes tasks.
         assert_eq!(cluster.apply(double, 1).await.unwrap(), 2);
     });
+}
+
+/// For longer than its job's lease: the nodes end the job and its code.
+fn a_stopped_submitter_loses_its_job() {
+    let server = Server::start();
+    let _node = Process::node(server.url());
+    let book = Book::new("stopped-submitter");
+    let path = book.text();
+    let submitter = Process::start(&[
+        ("AIOPOOL_TEST_SUBMITTER", server.url().as_str()),
+        ("AIOPOOL_TEST_BOOK", path.as_str()),
+        ("AIOPOOL_TEST_ONE", "works"),
+    ]);
+    until("it runs", || book.starts() == 1);
+    submitter.signal("STOP");
+    until("its job is ended", || {
+        let left = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap();
+        left.jobs.is_empty() && left.messages == 0
+    });
+    let mut submitter = submitter;
+    submitter.signal("CONT");
+    // Its task ends with an error, and so does it, long before the task would.
+    until("it learns of it", || submitter.0.try_wait().unwrap().is_some());
+    assert_eq!(book.starts(), 1);
+    let cluster = connect(&server);
+    in_time(async { assert_eq!(cluster.apply(double, 1).await.unwrap(), 2) });
+}
+
+fn a_stopped_worker_is_replaced_at_its_time_out() {
+    let server = Server::start();
+    let _node = Process::node(server.url());
+    let cluster = connect(&server);
+    let book = Book::new("stopped-worker");
+    let options = TaskOptions::new().timeout(Duration::from_secs(4)).retries(1);
+    let options = options.retry_on_timeout(true);
+    let task = cluster.with(options).apply(work, (book.text(), 1, 1_500));
+    until("it starts", || book.starts() == 1);
+    let worker: u32 = book.notes()[0].split([' ', '-']).nth(1).unwrap().parse().unwrap();
+    crate::kill(&worker.to_string(), "STOP");
+    in_time(async { assert_eq!(task.await.unwrap(), 1) });
+    let attempts = book.attempts()[&1].clone();
+    assert_eq!(attempts.len(), 2, "{attempts:?}");
+    assert_eq!(attempts[0].1, None, "the first attempt ran on: {attempts:?}");
+    assert!(!lives(worker));
 }
 
 /// What the kernel says of a process: its state and its parent; `None` where there is none.

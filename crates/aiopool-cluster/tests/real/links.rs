@@ -120,14 +120,14 @@ fn a_long_way_and_a_slow_one() {
         }
     });
     assert!(book.attempts().values().all(|attempts| attempts.len() == 1));
-    // A megabyte each way over a quarter of one a second; the leases are renewed beside it.
+    // Half a megabyte each way at a quarter of one a second; the leases are renewed beside it.
     for proxy in [&to_node, &to_submitter] {
         proxy.delay(Duration::ZERO);
     }
     for proxy in [&to_node, &to_submitter] {
         proxy.rate(256 * 1024);
     }
-    let large = vec![7_u8; 1 << 20];
+    let large = vec![7_u8; 1 << 19];
     in_time(async { assert_eq!(cluster.apply(same, large.clone()).await.unwrap(), large) });
 }
 

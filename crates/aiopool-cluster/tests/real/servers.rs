@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
     ("servers_that_cannot_be_used_say_why", servers_that_cannot_be_used_say_why),
     ("twenty_kills_of_the_server", twenty_kills_of_the_server),
     ("three_servers_lose_one", three_servers_lose_one),
+    ("three_servers_lose_two", three_servers_lose_two),
 ];
 
 fn older_servers_that_can_be_used() {
@@ -128,4 +129,38 @@ fn three_servers_lose_one() {
     until("they answer again", || {
         Cluster::builder(url.clone()).pool("t").connect_blocking().is_ok()
     });
+}
+
+/// Two of three are away for a while: nothing can be stored meanwhile, and nothing is lost or doubled.
+fn three_servers_lose_two() {
+    let mut three = Three::of([NEWEST; 3]);
+    let url = three.url();
+    let connection = || Connection::new(url.clone()).replicas(3);
+    let lease = Duration::from_secs(60);
+    let mut made = None;
+    until("they answer", || {
+        made = Cluster::builder(connection()).pool("t").lease(lease).connect_blocking().ok();
+        made.is_some()
+    });
+    let made = made.unwrap();
+    let _node =
+        Process::start(&[("AIOPOOL_TEST_NODE", url.as_str()), ("AIOPOOL_TEST_LEASE", "60")]);
+    let book = Book::new("two");
+    in_time(async {
+        let items = (0..200).map(|n| (book.text(), n, 20));
+        let run = made.map(work, items).window(32).results();
+        let killer = async {
+            while book.starts() < 60 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            three.servers[..2].iter_mut().for_each(aiopool_nats::Server::kill);
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            three.servers[..2].iter_mut().for_each(aiopool_nats::Server::restart);
+        };
+        let (results, ()) = tokio::join!(run, killer);
+        for (n, result) in results.iter().enumerate() {
+            assert_eq!(*result.as_ref().unwrap(), n as u64);
+        }
+    });
+    assert!(book.attempts().values().all(|attempts| attempts.len() == 1));
 }
