@@ -54,12 +54,19 @@ impl Line {
     pub(super) fn greet(socket: OwnedFd, made: Made, keeps_fds: bool) -> Result<Self> {
         let (Made::Zygote(pid) | Made::Parent(pid)) = made;
         let forked = matches!(made, Made::Zygote(_));
-        let pidfd = pidfd::open(pid).map_err(|error| {
-            // It is not reaped that fast, unless the host has its children reaped at death.
-            let _ = process::signal_group(pid, libc::SIGKILL);
-            let _ = wait::reap_waiting(pid);
-            Error::system("open the zygote's pidfd", error)
-        })?;
+        let pidfd = match pidfd::open(pid) {
+            // A host that ignores SIGCHLD, or a loop of its over all its children, has reaped the
+            // program already. The zygote says hello all the same, or its line closes. No signal
+            // reaches a process through what stands in for the program's pidfd.
+            Err(error) if !forked && error.raw_os_error() == Some(libc::ESRCH) => {
+                socket.try_clone().map_err(|error| Error::system("start the zygote", error))?
+            }
+            opened => opened.map_err(|error| {
+                let _ = process::signal_group(pid, libc::SIGKILL);
+                let _ = wait::reap_waiting(pid);
+                Error::system("open the zygote's pidfd", error)
+            })?,
+        };
         let host = process::own_pid();
         let (socket, pidfd) = (socket.into(), pidfd.into());
         let mut line = Self { socket, pidfd, pid, host, keeps_fds, forked, end: OnceLock::new() };

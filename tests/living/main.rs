@@ -4,6 +4,7 @@ mod codec;
 mod end;
 mod env;
 mod errors;
+mod hosts;
 mod logs;
 mod runtimes;
 mod wait;
