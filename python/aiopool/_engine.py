@@ -62,6 +62,7 @@ class Feeding(Protocol):
     @property
     def is_fed(self) -> bool:
         """Whether all were submitted, or never will be."""
+        ...
 
 
 class Engine:
@@ -286,9 +287,10 @@ class Engine:
         # must not be watched by a loop that was not asked.
         copy = os.dup(self._descriptor)
         self._loops[loop] = copy
-        loop.add_reader(copy, _readable, weakref.ref(self))
+        reference: weakref.ref[Engine] = weakref.ref(self)
+        loop.add_reader(copy, _readable, reference)
         # What was rung for before this loop listened may have been taken already.
-        loop.call_soon(_readable, weakref.ref(self))
+        loop.call_soon(_readable, reference)
 
     def _detach(self, loop: asyncio.AbstractEventLoop) -> None:
         copy = self._loops.pop(loop, None)

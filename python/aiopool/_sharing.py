@@ -8,9 +8,10 @@ of this process that gives them to workers that know its key.
 from __future__ import annotations
 
 import io
+import multiprocessing.context as context
 import os
 import sys
-from multiprocessing import context, reduction, resource_sharer
+from multiprocessing import reduction, resource_sharer
 from typing import Any
 
 #: The modules whose objects know how to be sent; where none is loaded there is no such object.

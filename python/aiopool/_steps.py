@@ -99,7 +99,9 @@ class Step:
                 except BaseException as error:
                     thrown = error
                 else:
-                    return (yield from self._coroutine)
+                    # In such a generator a coroutine is iterable.
+                    rest: Any = self._coroutine
+                    return (yield from rest)
             if isinstance(thrown, GeneratorExit):
                 self._coroutine.close()
                 raise thrown

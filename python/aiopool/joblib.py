@@ -26,7 +26,10 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc,unus
 
     _executor: ProcessPoolExecutor | None = None
 
-    def effective_n_jobs(self, n_jobs: int | None) -> int:
+    # joblib, which has no types, raises where these return.
+    def effective_n_jobs(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, n_jobs: int | None
+    ) -> int:
         """Returns how many workers `n_jobs` asks for."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
@@ -36,7 +39,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc,unus
             return max(int(effective_n_jobs(-1)) + 1 + n_jobs, 1)
         return n_jobs
 
-    def configure(
+    def configure(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, n_jobs: int = 1, parallel: Any = None, prefer: Any = None, require: Any = None,
         **options: Any,
     ) -> int:

@@ -6,7 +6,6 @@ import contextlib
 import mmap
 import multiprocessing
 import os
-import resource
 import signal
 import struct
 import subprocess
@@ -165,42 +164,47 @@ def make(who, workers=WORKERS, **options):
 
 
 class Clock:
-    """Wall time, and the processor time and the peak memory of this process and its descendants."""
+    """Wall time, and the processor time and the peak memory of this process and of its workers."""
 
-    def __init__(self):
-        self.cpu, self.begun = processor_seconds(), time.perf_counter()
+    def __init__(self, pool=None, without=()):
+        self.pool, self.without = pool, without
+        self.cpu, self.begun = self.processor_seconds(), time.perf_counter()
 
     def stop(self):
         self.wall = time.perf_counter() - self.begun
-        self.cpu = processor_seconds() - self.cpu
-        self.most = sum(peak(pid) for pid in family()) / 1e6
+        self.cpu = self.processor_seconds() - self.cpu
+        self.most = sum(map(peak, self.family())) / 1e6
         return self.wall
 
     def gives(self, figure):
         return figure, self.wall, self.cpu, self.most
 
+    def family(self):
+        # The workers of this package are not descendants of their host: their fork server is not.
+        own = [pid for pid in getattr(self.pool, "processes", ()) if isinstance(pid, int)]
+        return family([os.getpid(), *own]).difference(self.without)
 
-def family():
-    """This process and its descendants."""
+    def processor_seconds(self):
+        """Of all that are alive; those that end while the clock runs are lost."""
+        total = 0
+        for pid in self.family():
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as file:
+                total += sum(map(int, file.read().rpartition(")")[2].split()[11:13]))
+        return total / os.sysconf("SC_CLK_TCK")
+
+
+def family(roots):
+    """These processes and their descendants."""
     children = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
             parent = int(file.read().rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(name))
-    found, new = [], [os.getpid()]
+    found, new = set(), roots
     while new:
-        found += new
+        found.update(new)
         new = [child for pid in new for child in children.get(pid, [])]
     return found
-
-
-def processor_seconds():
-    """Of all that are alive; those that end while the clock runs are lost."""
-    total = 0
-    for pid in family():
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as file:
-            total += sum(map(int, file.read().rpartition(")")[2].split()[11:13]))
-    return total / os.sysconf("SC_CLK_TCK")
 
 
 def peak(pid):
@@ -234,7 +238,7 @@ async def one_by_one(who):
         count = 50 if who == "aiomultiprocess" else 3000
         for number in range(count // 10):
             await pool.apply(same, (number,))
-        clock = Clock()
+        clock = Clock(pool)
         for number in range(count):
             assert await pool.apply(same, (number,)) == number
         return clock.gives(clock.stop() / count * 1e6)
@@ -244,7 +248,7 @@ async def after_idling(who):
     async with make(who) as pool:
         for number in range(50):
             await pool.apply(same, (number,))
-        times, clock = [], Clock()
+        times, clock = [], Clock(pool)
         for number in range(100):
             await asyncio.sleep(0.01)
             begun = time.perf_counter()
@@ -264,7 +268,7 @@ async def in_flight(who, width=256):
             for number in numbers:
                 assert await pool.apply(same, (number,)) == number
 
-        clock = Clock()
+        clock = Clock(pool)
         await asyncio.gather(*(run() for _ in range(width)))
         return clock.gives(count / clock.stop())
 
@@ -273,7 +277,7 @@ async def map_coroutines(who):
     async with make(who) as pool:
         await warm(pool)
         count = 100_000 if who == "aiopool" else 10_000
-        clock = Clock()
+        clock = Clock(pool)
         results = await pool.map(same, range(count))
         clock.stop()
         assert list(results) == list(range(count))
@@ -284,7 +288,7 @@ async def map_functions(who):
     async with make(who) as pool:
         await pool.map(same_now, range(10_000))
         count = 100_000 if who == "joblib" else 2_000_000
-        clock = Clock()
+        clock = Clock(pool)
         results = await pool.map(same_now, range(count))
         clock.stop()
         assert list(results) == list(range(count))
@@ -297,7 +301,7 @@ async def arrays(who):
     data = [numpy.full(1 << 20, number, dtype="f8") for number in range(24)]
     async with make(who) as pool:
         await warm(pool)
-        clock = Clock()
+        clock = Clock(pool)
         back = list(await pool.map(same, data))
         clock.stop()
         assert [float(array[-1]) for array in back] == list(map(float, range(24)))
@@ -317,6 +321,7 @@ async def first_results(who):
     options = {"preload": PRELOADED, "childconcurrency": 1} if who == "aiopool" else {}
     async with make(who, 8, **options) as pool:
         await every_worker(pool, frames, 8)
+        clock.pool = pool
         return clock.gives(clock.stop() * 1e3)
 
 
@@ -326,7 +331,7 @@ async def replacement(who):
     times = []
     async with make(who, 1, preload=PRELOADED) as pool:
         pid = await pool.apply(frames, (0,))
-        clock = Clock()
+        clock = Clock(pool)
         for _ in range(10):
             os.kill(pid, signal.SIGKILL)
             begun, old = time.perf_counter(), pid
@@ -371,7 +376,7 @@ async def memory(who):
     options = {"preload": PRELOADED, "childconcurrency": 1} if who == "aiopool" else {}
     async with make(who, 4, **options) as pool:
         pids = await every_worker(pool, frames, 4)
-        clock = Clock()
+        clock = Clock(pool)
         clock.stop()
         return clock.gives(sum(map(own_memory, pids)) / len(pids) / 1e6)
 
@@ -409,18 +414,14 @@ async def scraper(who):
     site = subprocess.Popen([sys.executable, "-c", SITE], stdout=subprocess.PIPE, text=True)
     port = int(site.stdout.readline())
     urls = [f"http://127.0.0.1:{port}/{n}" for n in range(400)]
-    # The site's own processor time is in no figure.
-    before = os.times()
-    clock = Clock()
+    clock = Clock(without=[site.pid])
     async with make(who) as pool:
         lengths = [length async for length in pool.map(fetched, urls)]
-    clock.stop()
+        clock.pool = pool
+        clock.stop()
+    # The pool's end is part of it.
+    wall = time.perf_counter() - clock.begun
     site.kill()
-    assert lengths == [len(PAGE)] * 400
-    after = os.times()
-    # Workers that have ended were waited for: theirs is in `children_*`.
-    clock.cpu = sum(after[:2]) - sum(before[:2])
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    clock.cpu += ended.ru_utime + ended.ru_stime
     site.wait()
-    return clock.gives(clock.wall * 1e3)
+    assert lengths == [len(PAGE)] * 400
+    return clock.gives(wall * 1e3)
