@@ -93,7 +93,10 @@ class Served:
                     self.tasks[number] = step.task
                     step.task.add_done_callback(partial(self.ended, number))
                     return True
-            awaits = inspect.isawaitable(result)
+                # The coroutine is over: what it gave is the value, also where that could be awaited.
+                awaits = False
+            else:
+                awaits = inspect.isawaitable(result)
         except asyncio.CancelledError:
             self.fail(number, asyncio.CancelledError("the coroutine cancelled itself"))
             return True

@@ -193,3 +193,25 @@ def test_the_worker_s_end_cancels_what_waits(tmp_path):
 
     asyncio.run(asyncio.wait_for(main(), WATCHDOG))
     assert path.read_text() == "x"
+
+
+class Later:
+    """A value that could be awaited."""
+
+    def __await__(self):
+        yield from asyncio.sleep(0).__await__()
+        return "awaited"
+
+
+async def gives_later(wait):
+    if wait:
+        await asyncio.sleep(0)
+    return Later()
+
+
+def test_a_value_that_could_be_awaited_arrives_as_it_is():
+    async def main(pool):
+        for wait in (False, True):
+            assert isinstance(await pool.apply(gives_later, (wait,)), Later)
+
+    run(main)
