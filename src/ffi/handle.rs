@@ -84,7 +84,13 @@ pub(super) fn of_handle<H>(handle: Option<NonNull<H>>) -> Option<&'static H> {
 pub(super) struct Cells<H: 'static>(PerProcess<VecDeque<&'static H>>);
 
 /// As many cells stay empty before one of them is used again.
-pub(super) const QUARANTINE: usize = 64;
+const QUARANTINE: usize = 64;
+
+/// Takes a cell out of `empty`, oldest first, that has been empty for a while, or makes one.
+pub(super) fn rested<H: Default>(empty: &mut VecDeque<&'static H>) -> &'static H {
+    let known = if empty.len() > QUARANTINE { empty.pop_front() } else { None };
+    known.unwrap_or_else(|| Box::leak(Box::default()))
+}
 
 impl<H> Cells<H> {
     pub(super) const fn new() -> Self {
@@ -106,11 +112,7 @@ impl<H> Cells<H> {
     where
         H: Default,
     {
-        let known = {
-            let mut empty = self.0.write();
-            if empty.len() > QUARANTINE { empty.pop_front() } else { None }
-        };
-        known.unwrap_or_else(|| Box::leak(Box::default()))
+        rested(&mut self.0.write())
     }
 
     /// Moves up to `most` empty cells to `into`; none if there are none to spare.

@@ -18,7 +18,7 @@ use std::ptr::NonNull;
 use super::aligned::{ALIGNMENT, Aligned};
 use super::boundary::Failure;
 use super::handle::of_handle;
-use super::handle::{Cell, QUARANTINE};
+use super::handle::{Cell, rested};
 use super::pointer::{Out, bytes, out, text};
 use super::status::*;
 use super::work::{PENDING, Work};
@@ -77,14 +77,6 @@ thread_local! {
         const { RefCell::new(Over { generation: 0, cells: VecDeque::new(), bytes: Vec::new() }) };
 }
 
-impl Over {
-    /// Returns a cell that has been empty for a while.
-    fn take(&mut self) -> &'static aiopool_task {
-        let known = if self.cells.len() > QUARANTINE { self.cells.pop_front() } else { None };
-        known.unwrap_or_else(|| Box::leak(Box::default()))
-    }
-}
-
 impl aiopool_task {
     /// Returns the handle of a task that begins.
     #[inline]
@@ -96,7 +88,7 @@ impl aiopool_task {
                 over.cells.clear();
             }
             work.bytes = std::mem::take(&mut over.bytes);
-            over.take()
+            rested(&mut over.cells)
         });
         cell.fill(work);
         cell
@@ -120,11 +112,10 @@ impl aiopool_task {
     fn keep_large(&'static self, input: &[u8]) -> *const u8 {
         let copy = Aligned::copy_of(input);
         let kept = copy.as_ptr();
-        if let Ok(mut work) = self.enter()
-            && let Some(work) = &mut *work
-        {
+        let _ = with_work(self, |work| {
             work.input = copy;
-        }
+            Ok(())
+        });
         kept
     }
 
@@ -147,11 +138,10 @@ impl aiopool_task {
 
     /// Notes what the function returned, unless the task was completed before.
     pub(super) fn set_ended(&self, result: i32) {
-        if let Ok(mut work) = self.enter()
-            && let Some(work) = &mut *work
-        {
-            work.ended.get_or_insert(result);
-        }
+        let _ = with_work(self, |work| {
+            work.ended = Some(result);
+            Ok(())
+        });
     }
 
     /// The cell is empty; `bytes`, which are, too, are kept for their memory.
@@ -228,6 +218,25 @@ pub(super) fn no_loan(len: usize, error: LoanError) -> Failure {
     }
 }
 
+/// Appends `len` bytes at `data` to `output`.
+///
+/// # Safety
+///
+/// `data` is NULL or has `len` bytes.
+unsafe fn append(
+    output: Option<NonNull<aiopool_output>>,
+    data: *const c_void,
+    len: usize,
+) -> Result<(), Failure> {
+    let output = of_handle(output).ok_or_else(|| Failure::null("output"))?;
+    // SAFETY: as the caller says.
+    let data = unsafe { bytes("data", data, len) }?;
+    with_work(&output.0, |work| {
+        room(work, data.len())?.extend_from_slice(data);
+        Ok(())
+    })
+}
+
 ffi_fn! {
     /// Appends `len` bytes at `data` to the output.
     ///
@@ -238,22 +247,11 @@ ffi_fn! {
         data: *const c_void,
         len: usize,
     ) -> aiopool_status = at_once {
-        let output = of_handle(output)?;
         // SAFETY: the caller gives `len` bytes.
-        let data = unsafe { bytes("data", data, len) }.ok()?;
-        with_work(&output.0, |work| {
-            room(work, data.len())?.extend_from_slice(data);
-            Ok(())
-        })
-        .ok()
+        unsafe { append(output, data, len) }.ok()
     } waits => {
-        let output = of_handle(output).ok_or_else(|| Failure::null("output"))?;
         // SAFETY: the caller gives `len` bytes.
-        let data = unsafe { bytes("data", data, len) }?;
-        with_work(&output.0, |work| {
-            room(work, data.len())?.extend_from_slice(data);
-            Ok(())
-        })
+        unsafe { append(output, data, len) }
     }
 }
 
