@@ -11,7 +11,7 @@ use crate::table::WorkerId;
 use crate::task::{LossCause, WorkerExit};
 use crate::view::Kind;
 
-use super::crew::{DeathReport, Member};
+use super::crew::DeathReport;
 use super::{Respawn, Stage, Supervisor};
 
 impl Supervisor {
@@ -46,7 +46,7 @@ impl Supervisor {
             phase == Some(Phase::Leaving) && exit == WorkerExit::Exited(crate::worker::EXIT_OK);
         // First: a caller that has the outcome of a task that the worker held finds the death among
         // the pool's numbers and events.
-        self.count_end(&worker, pid, planned, &exit);
+        self.count_end(&dead, planned, worker.retiring);
         let held_any = queue.recover(&dead);
         // A faulty process may have overwritten its phase before the supervisor read it.
         let was_ready = worker.ready || completed || held_any;
@@ -94,29 +94,27 @@ impl Supervisor {
     }
 
     /// Counts and reports the end of a worker, which left in order or died.
-    fn count_end(&self, worker: &Member, pid: u32, left_in_order: bool, exit: &WorkerExit) {
+    fn count_end(&self, worker: &DeadWorker, left_in_order: bool, was_retiring: bool) {
         let common = &self.shared.common;
         let counters = &common.counters;
-        let who = Some((worker.seat, pid));
+        let &DeadWorker { seat, pid, cause, ref exit, .. } = worker;
+        let who = Some((seat, pid));
         if !left_in_order {
             counters.deaths.add(1);
-            let kind = match worker.killed {
-                Some(LossCause::NeighbourTimedOut) => {
+            let kind = match cause {
+                LossCause::NeighbourTimedOut => {
                     counters.killed_for_deadline.add(1);
                     Kind::KilledForDeadline
                 }
-                Some(LossCause::Damage) => {
+                LossCause::Damage => {
                     counters.killed_for_damage.add(1);
                     Kind::KilledForDamage
                 }
-                Some(LossCause::Death) | None => Kind::Death,
+                LossCause::Death => Kind::Death,
             };
             common.events.note(kind, who, format!("it {exit}"));
-            let (pool, worker) = (self.shared.id, worker.seat);
-            tracing::warn!(pool, worker, pid, %exit, "a worker died");
-        } else if worker.retiring
-            && self.shared.stage() < Stage::Terminating
-            && self.kill_at.is_none()
+            tracing::warn!(pool = self.shared.id, worker = seat, pid, %exit, "a worker died");
+        } else if was_retiring && self.shared.stage() < Stage::Terminating && self.kill_at.is_none()
         {
             counters.recycles.add(1);
             let text = "it has run its tasks, and is replaced".to_owned();
