@@ -52,16 +52,24 @@ pub(crate) fn replace_output(number: RawFd, file: BorrowedFd<'_>) -> io::Result<
     check(unsafe { libc::dup2(file.as_raw_fd(), number) }).map(drop)
 }
 
+/// Returns whether no file has `number`.
+fn is_free(number: RawFd) -> bool {
+    // SAFETY: takes no pointers; a number that is not open answers `EBADF`.
+    unsafe { libc::fcntl(number, libc::F_GETFD) == -1 }
+}
+
+fn open_null() -> io::Result<OwnedFd> {
+    std::fs::File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from)
+}
+
 /// Opens `/dev/null` under those of the three standard numbers that are free.
 ///
 /// A program that runs without them prints under those numbers all the same, into whatever it
 /// opens next.
 pub(crate) fn fill_stdio() -> io::Result<()> {
-    // SAFETY: takes no pointers; a number that is not open answers `EBADF`.
-    let is_free = |number| unsafe { libc::fcntl(number, libc::F_GETFD) } == -1;
     while STDIO.into_iter().any(is_free) {
         // Under the lowest free number, unless another thread was quicker.
-        let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+        let null = open_null()?;
         if STDIO.contains(&null.as_raw_fd()) {
             set_close_on_exec(null.as_fd(), false)?;
             let _ = null.into_raw_fd();
@@ -74,12 +82,9 @@ pub(crate) fn fill_stdio() -> io::Result<()> {
 /// input in any case.
 pub(crate) fn silence_stdin() -> io::Result<()> {
     // Opened above the three, so that what it is copied to is never itself.
-    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
-    let null = above_stdio(null.into())?;
+    let null = above_stdio(open_null()?)?;
     for number in STDIO {
-        // SAFETY: takes no pointers; a number that is not open answers `EBADF`.
-        let free = unsafe { libc::fcntl(number, libc::F_GETFD) } == -1;
-        if number == 0 || free {
+        if number == 0 || is_free(number) {
             // SAFETY: takes no pointers. Readers of standard input read nothing from now on, which
             // is what the caller asks for; the free numbers have no owner.
             check(unsafe { libc::dup2(null.as_raw_fd(), number) })?;
