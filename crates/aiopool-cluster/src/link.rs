@@ -1,7 +1,7 @@
 //! The one place that names the client of the server: requests, swaps, reads, subscriptions.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::client::RequestErrorKind;
 use async_nats::connection::State;
@@ -305,6 +305,12 @@ pub(crate) fn word_of(stored: Option<Stored>) -> Word {
         let unknown = Word::Done { seq: stored.seq, attempt: 0, ending: Ending::Final };
         wire::word(stored.seq, &stored.subject, &stored.payload).unwrap_or(unknown)
     })
+}
+
+/// Returns the seconds since a time in seconds of the epoch; 0 where the clocks differ.
+pub(crate) fn age(time: u64) -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs()).saturating_sub(time)
 }
 
 /// The numbers in a delivery's reply subject: in the stream, and in the consumer.

@@ -1,7 +1,6 @@
 //! What is there: nodes, queues, jobs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -160,8 +159,8 @@ async fn read(link: &Link) -> std::result::Result<Overview, ()> {
             done: key.done,
             failed: key.failed,
             lost: key.lost,
-            heartbeat_seconds: age(stored.time),
-            pull_seconds: key.pull_seconds + age(stored.time),
+            heartbeat_seconds: link::age(stored.time),
+            pull_seconds: key.pull_seconds + link::age(stored.time),
             revision: stored.seq,
         });
     }
@@ -192,7 +191,7 @@ async fn read(link: &Link) -> std::result::Result<Overview, ()> {
             durable: key.durable,
             held: key.held,
             taken: key.taken,
-            heartbeat_seconds: age(stored.time),
+            heartbeat_seconds: link::age(stored.time),
             tasks: tasks.range(of.clone()).count() as u64,
             queued: queued.range(of).count() as u64,
         });
@@ -205,7 +204,7 @@ async fn read(link: &Link) -> std::result::Result<Overview, ()> {
         builds.entry(build).or_default().0 += 1;
     }
     for (build, entry) in builds.iter_mut().filter(|(_, entry)| entry.0 > 0) {
-        entry.1 = link.oldest(build).await?.map(age);
+        entry.1 = link.oldest(build).await?.map(link::age);
     }
     let count = |build: &String| all.nodes.iter().filter(|n| n.alive && n.build == *build).count();
     let info = |(build, (queued, oldest_seconds)): (&String, _)| {
@@ -214,10 +213,4 @@ async fn read(link: &Link) -> std::result::Result<Overview, ()> {
     };
     all.builds = builds.into_iter().map(info).collect();
     Ok(all)
-}
-
-/// Seconds since a time in seconds of the epoch; 0 where the clocks differ.
-fn age(time: u64) -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.map_or(0, |now| now.as_secs()).saturating_sub(time)
 }

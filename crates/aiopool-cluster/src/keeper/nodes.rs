@@ -1,7 +1,7 @@
 //! The lives of the nodes that have tasks of this job.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use aiopool::remote;
 use tokio::sync::oneshot;
@@ -169,8 +169,7 @@ async fn has_node(link: &Link, build: &str, before: &mut HashMap<String, u64>) -
         let Ok(Some(stored)) = link.key(NODES, &link.names.node_key(&name)).await else { continue };
         let Some(node) = wire::decode::<NodeKey>(&stored.payload) else { continue };
         let moved = before.insert(name, stored.seq).is_some_and(|seq| seq != stored.seq);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let age = Duration::from_secs(now.as_secs().saturating_sub(stored.time));
+        let age = Duration::from_secs(link::age(stored.time));
         let fresh = moved || age < Duration::from_nanos(node.lease);
         if node.key.alive && !node.draining && node.places > 0 && node.build == build && fresh {
             return true;
