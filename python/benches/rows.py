@@ -273,26 +273,24 @@ async def in_flight(who, width=256):
         return clock.gives(count / clock.stop())
 
 
+async def clocked_map(pool, function, count):
+    clock = Clock(pool)
+    results = await pool.map(function, range(count))
+    clock.stop()
+    assert list(results) == list(range(count))
+    return clock.gives(count / clock.wall)
+
+
 async def map_coroutines(who):
     async with make(who) as pool:
         await warm(pool)
-        count = 100_000 if who == "aiopool" else 10_000
-        clock = Clock(pool)
-        results = await pool.map(same, range(count))
-        clock.stop()
-        assert list(results) == list(range(count))
-        return clock.gives(count / clock.wall)
+        return await clocked_map(pool, same, 100_000 if who == "aiopool" else 10_000)
 
 
 async def map_functions(who):
     async with make(who) as pool:
         await pool.map(same_now, range(10_000))
-        count = 100_000 if who == "joblib" else 2_000_000
-        clock = Clock(pool)
-        results = await pool.map(same_now, range(count))
-        clock.stop()
-        assert list(results) == list(range(count))
-        return clock.gives(count / clock.wall)
+        return await clocked_map(pool, same_now, 100_000 if who == "joblib" else 2_000_000)
 
 
 async def arrays(who):
