@@ -7,8 +7,7 @@ Host and worker of a pool of one are stepped by ptrace, an instruction here, an 
 as if each had a processor of its own and every instruction took the same time. Their clock is made
 to go by instructions as well, three a nanosecond, so that neither thinks that it has waited long
 and goes to sleep. What comes out is the path of a task while both sides are awake, with what they
-spin; it is the same on a busy machine. (Callgrind cannot run a pool: valgrind 3.19 does not know
-pidfd_open.)
+spin; it is the same on a busy machine. (Callgrind runs a pool, too, but one thread at a time.)
 
 Needs Linux on x86-64, two processors, the right to trace, and addr2line of binutils.
 """

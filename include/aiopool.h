@@ -441,7 +441,7 @@ aiopool_status aiopool_function_find(const char *name, uint32_t *function_out)
 
 /**
  * Takes the name of a function back: later pools do not have it, and another function may be
- * registered under the name. Pools that have been given calls of it keep it.
+ * registered under the name. Pools that have been given calls of it keep it, with its number.
  *
  * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_UNKNOWN`.
  * Thread rule: callable from every thread of the host, at any time.
@@ -614,6 +614,161 @@ typedef struct aiopool_exception {
  * Thread rule: from the only thread of the process.
  */
 aiopool_status aiopool_init(void);
+
+/**
+ * Ends the process that `aiopool_init` forked, or that the first pool started: then this
+ * process has no child, thread or descriptor of the library.
+ *
+ * All pools and processes are to be freed before. Functions stay registered: `aiopool_init`
+ * can be called again, as if it were called again for new functions, and pools started after
+ * it. What is left until the process ends is memory: names of functions, and cells of handles,
+ * by which a freed handle is recognised.
+ *
+ * Returns `AIOPOOL_OK`, also where there is nothing to end; `AIOPOOL_ERR_BUSY`, and nothing
+ * is done, while there is a pool, or a process, or an outcome or loan of one.
+ * Thread rule: while no other thread calls the library.
+ */
+aiopool_status aiopool_shutdown(void);
+
+/* ---------------------------------------------------------------------
+ * Log.
+ *
+ * What the library has to say beside its statuses: workers that died, pools that failed.
+ * ------------------------------------------------------------------ */
+
+/**
+ * Something is wrong: a pool has failed, shared memory is damaged.
+ */
+#define AIOPOOL_LOG_ERROR 1
+
+/**
+ * Something went wrong and was dealt with: a worker died.
+ */
+#define AIOPOOL_LOG_WARN 2
+
+/**
+ * Something happened.
+ */
+#define AIOPOOL_LOG_INFO 3
+
+/**
+ * Something happened that only helps to find mistakes.
+ */
+#define AIOPOOL_LOG_DEBUG 4
+
+/**
+ * Called with each message, one at a time, from any thread of the host; `text` is valid during
+ * the call. It must not call this library.
+ */
+typedef void (*aiopool_log_fn)(uint32_t level, const char *text, void *user);
+
+
+/**
+ * Has `function` called with every message up to `level`, `AIOPOOL_LOG_*`; NULL ends that. Not
+ * with those about pools of a context that has a log of its own (`aiopool_context_log_set`).
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` for a level that does not exist;
+ * `AIOPOOL_ERR_MISUSE` in a program that listens by other means (tracing, in Rust).
+ * Thread rule: callable from every thread of the host, at any time; in no worker.
+ */
+aiopool_status aiopool_log_set(uint32_t level, aiopool_log_fn function, void *user)
+    AIOPOOL_CHECKED;
+
+/* ---------------------------------------------------------------------
+ * Contexts.
+ *
+ * A library that is one of several in a program makes a context, and has names of functions and a
+ * log of its own: what others register or listen to does not meet it. It names the context in the
+ * options of its pools, and needs to call nothing else: the first pool that is started with
+ * functions which no snapshot has yet takes one, as `aiopool_init` does.
+ *
+ * The calls without a context (`aiopool_function_register`, `aiopool_log_set`) are those of the
+ * default context, which NULL stands for, too. A pool has the functions of its context and no
+ * others. One process for all contexts remains: the one that `aiopool_init` forks, since a fork
+ * copies the whole program; and so its rule does, that no other thread may run then. Workers that
+ * are not forks of this program find functions by their names in their own default context.
+ *
+ * Thread rule: callable from every thread of the host.
+ * ------------------------------------------------------------------ */
+
+/**
+ * What a library of a program has for itself: names of functions, a log, pools.
+ */
+typedef struct aiopool_context aiopool_context;
+
+
+/**
+ * Makes a context. The caller owns `context_out` and frees it with `aiopool_context_free`.
+ *
+ * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
+ */
+aiopool_status aiopool_context_new(struct aiopool_context **context_out)
+    AIOPOOL_NONNULL((1)) AIOPOOL_CHECKED;
+
+/**
+ * Frees a context: its functions are unregistered, and its log function is called no more. A
+ * library whose functions they were may be unloaded then.
+ *
+ * NULL is accepted and does nothing.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_BUSY`, and nothing is done, while there is a pool or a
+ * process of this context, or a call of another thread with one; `AIOPOOL_ERR_HANDLE`.
+ */
+aiopool_status aiopool_context_free(struct aiopool_context *context);
+
+/**
+ * As `aiopool_function_register`, in a context. The first pool of the context that is started
+ * after this has the function; `aiopool_init` may be called before, to choose the moment
+ * whose memory workers have.
+ *
+ * Returns as `aiopool_function_register`; `AIOPOOL_ERR_HANDLE`.
+ */
+aiopool_status aiopool_context_register(struct aiopool_context *context,
+                                        const char *name,
+                                        aiopool_task_fn function,
+                                        void *user,
+                                        uint32_t *function_out)
+    AIOPOOL_NONNULL((2, 5)) AIOPOOL_CHECKED;
+
+/**
+ * As `aiopool_function_declare`, in a context.
+ *
+ * Returns as `aiopool_function_declare`; `AIOPOOL_ERR_HANDLE`.
+ */
+aiopool_status aiopool_context_declare(struct aiopool_context *context,
+                                       const char *name,
+                                       uint32_t *function_out)
+    AIOPOOL_NONNULL((2, 3)) AIOPOOL_CHECKED;
+
+/**
+ * As `aiopool_function_find`, in a context.
+ *
+ * Returns as `aiopool_function_find`; `AIOPOOL_ERR_HANDLE`.
+ */
+aiopool_status aiopool_context_find(struct aiopool_context *context,
+                                    const char *name,
+                                    uint32_t *function_out)
+    AIOPOOL_NONNULL((2, 3)) AIOPOOL_CHECKED;
+
+/**
+ * As `aiopool_function_unregister`, in a context.
+ *
+ * Returns as `aiopool_function_unregister`; `AIOPOOL_ERR_HANDLE`.
+ */
+aiopool_status aiopool_context_unregister(struct aiopool_context *context, const char *name)
+    AIOPOOL_NONNULL((2)) AIOPOOL_CHECKED;
+
+/**
+ * As `aiopool_log_set`, for the messages about pools of a context. While a context has no
+ * function for them, the default context's is called.
+ *
+ * Returns as `aiopool_log_set`; `AIOPOOL_ERR_HANDLE`.
+ */
+aiopool_status aiopool_context_log_set(struct aiopool_context *context,
+                                       uint32_t level,
+                                       aiopool_log_fn function,
+                                       void *user)
+    AIOPOOL_CHECKED;
 
 /* ---------------------------------------------------------------------
  * Schedulers.
@@ -823,6 +978,101 @@ aiopool_status aiopool_scheduler_init(struct aiopool_scheduler *scheduler_out)
     AIOPOOL_NONNULL((1));
 
 /* ---------------------------------------------------------------------
+ * What the processes of workers are, where that is not what the host is.
+ *
+ * By default a worker has the environment, directory, user, niceness and umask of the process that
+ * starts its pool, as they are then, and the processors and the scheduling policy of the thread
+ * that calls `aiopool_pool_start`: set those (`sched_setaffinity`, `sched_setscheduler`) before
+ * the call, and back after it. No signal is ever blocked in a worker.
+ * ------------------------------------------------------------------ */
+
+/**
+ * Workers have the variables that `environment` sets, and no others.
+ */
+#define AIOPOOL_SURROUNDINGS_CLEAR_ENVIRONMENT 1
+
+/**
+ * `umask` is set.
+ */
+#define AIOPOOL_SURROUNDINGS_UMASK 2
+
+/**
+ * `user` is set.
+ */
+#define AIOPOOL_SURROUNDINGS_USER 4
+
+/**
+ * `group` is set.
+ */
+#define AIOPOOL_SURROUNDINGS_GROUP 8
+
+/**
+ * What each task prints goes to files of its own in `output_directory`, `task-17.out` and
+ * `task-17.err` for the ticket 17: see `aiopool_pool_printed`. It takes a `child_concurrency` of
+ * 1.
+ */
+#define AIOPOOL_SURROUNDINGS_OUTPUT_PER_TASK 16
+
+/**
+ * What workers are that the host is not: `surroundings` of the options of a pool; set by
+ * `aiopool_surroundings_init`, then changed where wanted.
+ */
+typedef struct aiopool_surroundings {
+    /**
+     * `sizeof(aiopool_surroundings)`.
+     */
+    uint32_t struct_size;
+    /**
+     * `AIOPOOL_SURROUNDINGS_*`, or 0.
+     */
+    uint32_t flags;
+    /**
+     * Variables of their environment, ended by NULL: `NAME=value` sets one, `NAME` takes it out;
+     * or NULL.
+     */
+    const char *const *environment;
+    /**
+     * Their working directory, or NULL.
+     */
+    const char *directory;
+    /**
+     * A directory for their standard output and error, or NULL: those of the worker on seat 3 go
+     * to `worker-3.out` and `worker-3.err` there, behind what is there.
+     */
+    const char *output_directory;
+    /**
+     * With `AIOPOOL_SURROUNDINGS_UMASK` the bits that files created by workers lack, 0 to 0777.
+     */
+    uint32_t umask;
+    /**
+     * With `AIOPOOL_SURROUNDINGS_USER` the number of the user that they run as; it takes root.
+     * They then have the groups of `group` alone, or none but their own.
+     */
+    uint32_t user;
+    /**
+     * With `AIOPOOL_SURROUNDINGS_GROUP` the number of the group that they run in; it takes root.
+     */
+    uint32_t group;
+    /**
+     * How much nicer than the host they are, 0 to 39.
+     */
+    int32_t nice;
+    /**
+     * 0.
+     */
+    uint64_t reserved[4];
+} aiopool_surroundings;
+
+
+/**
+ * Sets surroundings that change nothing.
+ *
+ * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_NULL`.
+ */
+aiopool_status aiopool_surroundings_init(struct aiopool_surroundings *surroundings_out)
+    AIOPOOL_NONNULL((1));
+
+/* ---------------------------------------------------------------------
  * Options of a pool.
  * ------------------------------------------------------------------ */
 
@@ -833,7 +1083,8 @@ aiopool_status aiopool_scheduler_init(struct aiopool_scheduler *scheduler_out)
 
 /**
  * Workers execute this program anew and never reach its `main`. They have the functions that its
- * constructors register, and no others.
+ * constructors register in the default context, and no others: a pool of another context, too,
+ * finds them there, by their names.
  */
 #define AIOPOOL_START_SPAWN 1
 
@@ -874,6 +1125,12 @@ aiopool_status aiopool_scheduler_init(struct aiopool_scheduler *scheduler_out)
  * them.
  */
 #define AIOPOOL_POOL_BEST_EFFORT 32
+
+/**
+ * Nobody can look at the pool with `aiopool ps`, `aiopool top` or `aiopool dashboard`. Without
+ * this flag the programs of this user can.
+ */
+#define AIOPOOL_POOL_NOT_OBSERVABLE 64
 
 /**
  * Options of a pool; set by `aiopool_pool_options_init`, then changed where wanted.
@@ -920,6 +1177,8 @@ typedef struct aiopool_pool_options {
     uint64_t max_payload;
     /**
      * Bytes of memory for inputs above 64 bytes; 0, the default, for four times `max_payload`.
+     * Taken from the system as it is used, and given back, but for 16 MiB, when most of it was not
+     * used for a second.
      */
     uint64_t input_arena;
     /**
@@ -1021,9 +1280,31 @@ typedef struct aiopool_pool_options {
      */
     uint32_t start_timeout_ms;
     /**
+     * The pool's name for `aiopool top` and others, 1 to 32 letters, digits, dots, dashes and
+     * underscores; NULL, the default, for the program's name.
+     */
+    const char *name;
+    /**
+     * What workers are that this process is not; NULL, the default, for nothing.
+     */
+    const aiopool_surroundings *surroundings;
+    /**
+     * The context whose functions and log the pool has; NULL, the default, for the default one.
+     * Contexts have no names, so workers that are no forks (`AIOPOOL_START_SPAWN`,
+     * `AIOPOOL_START_COMMAND`) look in their own default context for a function of the same name,
+     * which may be another library's: give it a name that only yours has.
+     */
+    aiopool_context *context;
+    /**
+     * Milliseconds after which a task that holds up its worker becomes an event: in the snapshot,
+     * in `aiopool top`, in the log. 0, the default, for none. In a worker of another program it is
+     * a task after which the loop has not called `aiopool_worker_next` again.
+     */
+    uint64_t blocked_after_ms;
+    /**
      * 0.
      */
-    uint64_t reserved[5];
+    uint64_t reserved[1];
 } aiopool_pool_options;
 
 
@@ -1060,8 +1341,10 @@ typedef struct aiopool_pool aiopool_pool;
  * `aiopool_pool_free`.
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` and `AIOPOOL_ERR_STRUCT` for options;
- * `AIOPOOL_ERR_TOO_EARLY` if functions are registered but `aiopool_init` was not called;
- * `AIOPOOL_ERR_NO_WORKERS`, `AIOPOOL_ERR_SYSTEM`.
+ * `AIOPOOL_ERR_TOO_EARLY` if functions are registered but `aiopool_init` was not called; with
+ * a context, `AIOPOOL_ERR_TOO_LATE` where that is called here and refuses;
+ * `AIOPOOL_ERR_HANDLE` for a context that was freed; `AIOPOOL_ERR_NO_WORKERS`,
+ * `AIOPOOL_ERR_SYSTEM`.
  */
 aiopool_status aiopool_pool_start(const aiopool_pool_options *options,
                                   struct aiopool_pool **pool_out)
@@ -1142,6 +1425,22 @@ aiopool_status aiopool_pool_join(struct aiopool_pool *pool, uint64_t timeout_ms)
  * Returns `AIOPOOL_OK`.
  */
 aiopool_status aiopool_pool_fd(struct aiopool_pool *pool, int32_t *fd_out)
+    AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
+
+/**
+ * Writes the descriptor of the pool's room, which an event loop watches for reading while it
+ * has something to submit.
+ *
+ * It is level-triggered: readable until a submission, or `aiopool_pool_loan`, answers
+ * `AIOPOOL_ERR_FULL` or waits in vain for room, and then when there may be room again, or the
+ * pool has come to its end. May: another thread can have taken it. Where outcomes wait that
+ * fill the pool, it is receiving some that makes room. Do not read from it, write to it or
+ * close it; it belongs to the pool and is valid until the pool is freed. One thread should
+ * watch it, and try again all that it has to submit.
+ *
+ * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_SYSTEM`.
+ */
+aiopool_status aiopool_pool_room_fd(struct aiopool_pool *pool, int32_t *fd_out)
     AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
 
 /* ---------------------------------------------------------------------
@@ -2123,6 +2422,10 @@ typedef struct aiopool_stats {
      * Times that shared memory held what no correct worker writes, and workers were replaced.
      */
     uint64_t damages;
+    /**
+     * Processor time of this process in nanoseconds, user and system, all its threads together.
+     */
+    uint64_t host_cpu_ns;
 } aiopool_stats;
 
 /**
@@ -2166,6 +2469,54 @@ typedef struct aiopool_function_stats {
      * 99th percentile of the same, in nanoseconds.
      */
     uint64_t ran_p99_ns;
+    /**
+     * 90th percentile of the time from the submission to the start of the last attempt.
+     */
+    uint64_t waited_p90_ns;
+    /**
+     * The longest such time, exactly.
+     */
+    uint64_t waited_max_ns;
+    /**
+     * 90th percentile of the time that the last attempt ran.
+     */
+    uint64_t ran_p90_ns;
+    /**
+     * The longest such time, exactly.
+     */
+    uint64_t ran_max_ns;
+    /**
+     * Outcomes: values.
+     */
+    uint64_t ok;
+    /**
+     * Outcomes: errors that the function returned.
+     */
+    uint64_t failed;
+    /**
+     * Outcomes: panics.
+     */
+    uint64_t panicked;
+    /**
+     * Outcomes: tasks that were cancelled.
+     */
+    uint64_t cancelled;
+    /**
+     * Outcomes: tasks that missed a deadline.
+     */
+    uint64_t timed_out;
+    /**
+     * Outcomes: tasks whose worker died.
+     */
+    uint64_t worker_lost;
+    /**
+     * Outcomes: tasks that were unfinished when the pool ended.
+     */
+    uint64_t pool_closed;
+    /**
+     * Outcomes: everything else.
+     */
+    uint64_t other;
 } aiopool_function_stats;
 
 
@@ -2220,47 +2571,242 @@ aiopool_status aiopool_pool_snapshot(aiopool_pool *pool,
     AIOPOOL_NONNULL((1, 4)) AIOPOOL_CHECKED;
 
 /* ---------------------------------------------------------------------
- * Log.
+ * Timelines.
  *
- * What the library has to say beside its statuses: workers that died, pools that failed.
+ * Thread rule: as for pools.
  * ------------------------------------------------------------------ */
 
 /**
- * Something is wrong: a pool has failed, shared memory is damaged.
- */
-#define AIOPOOL_LOG_ERROR 1
-
-/**
- * Something went wrong and was dealt with: a worker died.
- */
-#define AIOPOOL_LOG_WARN 2
-
-/**
- * Something happened.
- */
-#define AIOPOOL_LOG_INFO 3
-
-/**
- * Something happened that only helps to find mistakes.
- */
-#define AIOPOOL_LOG_DEBUG 4
-
-/**
- * Called with each message, one at a time, from any thread of the host; `text` is valid during
- * the call. It must not call this library.
- */
-typedef void (*aiopool_log_fn)(uint32_t level, const char *text, void *user);
-
-
-/**
- * Has `function` called with every message up to `level`, `AIOPOOL_LOG_*`; NULL ends that.
+ * Records what the workers do from now on, for a file that ui.perfetto.dev and
+ * Chrome's tracing page open: each poll of a task, its worker, how long the task was queued
+ * before, and the pool's events. What a worker was doing that died is in it.
  *
- * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` for a level that does not exist;
- * `AIOPOOL_ERR_MISUSE` in a program that listens by other means (tracing, in Rust).
- * Thread rule: callable from every thread of the host, at any time; in no worker.
+ * The file is written by `aiopool_pool_trace_end`, or when the pool is freed; it is there when
+ * it is whole. `every` is 1 for all tasks, and 100 for each hundredth, for long runs. The last
+ * million entries are kept. `path` is UTF-8 and ends with a zero.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` if `every` is 0; `AIOPOOL_ERR_MISUSE` if the
+ * pool is recorded already; `AIOPOOL_ERR_SYSTEM` if the file cannot be made.
  */
-aiopool_status aiopool_log_set(uint32_t level, aiopool_log_fn function, void *user)
-    AIOPOOL_CHECKED;
+aiopool_status aiopool_pool_trace(aiopool_pool *pool, const char *path, uint32_t every)
+    AIOPOOL_NONNULL((1, 2)) AIOPOOL_CHECKED;
+
+/**
+ * Ends what `aiopool_pool_trace` began, and writes the file.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_MISUSE` if the pool is not recorded; `AIOPOOL_ERR_SYSTEM`
+ * if the file cannot be written.
+ */
+aiopool_status aiopool_pool_trace_end(aiopool_pool *pool)
+    AIOPOOL_NONNULL((1)) AIOPOOL_CHECKED;
+
+/* ---------------------------------------------------------------------
+ * What tasks have printed.
+ *
+ * For pools whose `surroundings` have `AIOPOOL_SURROUNDINGS_OUTPUT_PER_TASK`.
+ *
+ * Thread rule: as for pools.
+ * ------------------------------------------------------------------ */
+
+/**
+ * Gives what the task with `ticket` has printed until now, all its attempts and all of it once
+ * its outcome is there, in a pool with `AIOPOOL_SURROUNDINGS_OUTPUT_PER_TASK`. `stream` is 1
+ * for its standard output and 2 for its standard error.
+ *
+ * Up to `size` bytes are written to `text_out`, which may be NULL if `size` is 0, and how many
+ * there are to `length_out`. A zero follows them if there is room. The files stay.
+ *
+ * Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL`, `AIOPOOL_ERR_INVALID` for another `stream`,
+ * `AIOPOOL_ERR_MISUSE` without that flag, `AIOPOOL_ERR_SYSTEM`.
+ */
+aiopool_status aiopool_pool_printed(aiopool_pool *pool,
+                                    uint64_t ticket,
+                                    uint32_t stream,
+                                    char *text_out,
+                                    size_t size,
+                                    size_t *length_out)
+    AIOPOOL_NONNULL((1, 6)) AIOPOOL_CHECKED;
+
+/* ---------------------------------------------------------------------
+ * Workers and queues at one moment.
+ *
+ * Thread rule: as for pools. The numbers have the names that `aiopool_pool_snapshot` gives them.
+ * ------------------------------------------------------------------ */
+
+/**
+ * A number that the system hides, or that there is none of now.
+ */
+#define AIOPOOL_UNKNOWN UINT64_MAX
+
+/**
+ * Its init function has not returned.
+ */
+#define AIOPOOL_STATE_STARTING 0
+
+/**
+ * Nothing to do; it sleeps until the host wakes it.
+ */
+#define AIOPOOL_STATE_IDLE 1
+
+/**
+ * Nothing in flight; it looks for a task.
+ */
+#define AIOPOOL_STATE_SEARCHING 2
+
+/**
+ * Between two polls of its tasks.
+ */
+#define AIOPOOL_STATE_BUSY 3
+
+/**
+ * It runs a task's code.
+ */
+#define AIOPOOL_STATE_POLLING 4
+
+/**
+ * It has done so for 100 ms or longer, and its other tasks wait.
+ */
+#define AIOPOOL_STATE_BLOCKED 5
+
+/**
+ * It sleeps; its tasks wait for something.
+ */
+#define AIOPOOL_STATE_WAITING 6
+
+/**
+ * It takes no more tasks and finishes what it has.
+ */
+#define AIOPOOL_STATE_RETIRING 7
+
+/**
+ * It is about to leave, or its init function has failed.
+ */
+#define AIOPOOL_STATE_LEAVING 8
+
+/**
+ * A signal or a debugger has stopped it.
+ */
+#define AIOPOOL_STATE_STOPPED 9
+
+/**
+ * A worker process.
+ */
+typedef struct aiopool_worker_view {
+    /**
+     * Its seat in the pool; the process that replaces it has the same one.
+     */
+    uint32_t seat;
+    /**
+     * Its process id.
+     */
+    uint32_t pid;
+    /**
+     * The queue that it serves.
+     */
+    uint32_t queue;
+    /**
+     * What it is doing, `AIOPOOL_STATE_*`.
+     */
+    uint32_t state;
+    /**
+     * For how long at least it has run a task's code without a pause, in nanoseconds;
+     * `AIOPOOL_UNKNOWN` if it does not.
+     */
+    uint64_t polling_ns;
+    /**
+     * Nanoseconds since it was ordered.
+     */
+    uint64_t age_ns;
+    /**
+     * Tasks that this process has finished.
+     */
+    uint64_t done;
+    /**
+     * Tasks that it has.
+     */
+    uint64_t in_flight;
+    /**
+     * Processor time of this process in nanoseconds, or `AIOPOOL_UNKNOWN`.
+     */
+    uint64_t cpu_ns;
+    /**
+     * Bytes of memory that it uses, shared pages included, or `AIOPOOL_UNKNOWN`.
+     */
+    uint64_t rss_bytes;
+    /**
+     * The same with each shared page divided among its users; measured now and then.
+     */
+    uint64_t pss_bytes;
+    /**
+     * Processes that had this seat before it.
+     */
+    uint64_t restarts;
+} aiopool_worker_view;
+
+/**
+ * A queue.
+ */
+typedef struct aiopool_queue_view {
+    /**
+     * Its number.
+     */
+    uint32_t queue;
+    /**
+     * Workers alive that serve it.
+     */
+    uint32_t workers;
+    /**
+     * Tasks that no worker has taken, approximately, by priority class: the most urgent first.
+     */
+    uint64_t depth[4];
+    /**
+     * Tasks without an outcome.
+     */
+    uint64_t pending;
+    /**
+     * How long the task at the head of the queue has waited, in nanoseconds, or
+     * `AIOPOOL_UNKNOWN`.
+     */
+    uint64_t oldest_ns;
+    /**
+     * Tasks that it has room for.
+     */
+    uint64_t records;
+    /**
+     * Records that are free.
+     */
+    uint64_t free_records;
+} aiopool_queue_view;
+
+
+/**
+ * Gives what the workers are doing, by seat: up to `max` of them to `views_out`, an array of
+ * structs of `view_size` bytes each, `sizeof(aiopool_worker_view)`; and how many there are to
+ * `count_out`. `views_out` may be NULL if `max` is 0.
+ *
+ * Fields that this version of the library does not know are left alone.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_NULL`; `AIOPOOL_ERR_STRUCT` for a size that no version
+ * has.
+ */
+aiopool_status aiopool_pool_worker_views(aiopool_pool *pool,
+                                         struct aiopool_worker_view *views_out,
+                                         size_t view_size,
+                                         size_t max,
+                                         size_t *count_out)
+    AIOPOOL_NONNULL((1, 2, 5)) AIOPOOL_CHECKED;
+
+/**
+ * Gives the queues as `aiopool_pool_worker_views` gives the workers, by number.
+ *
+ * Returns as `aiopool_pool_worker_views`.
+ */
+aiopool_status aiopool_pool_queue_views(aiopool_pool *pool,
+                                        struct aiopool_queue_view *views_out,
+                                        size_t view_size,
+                                        size_t max,
+                                        size_t *count_out)
+    AIOPOOL_NONNULL((1, 2, 5)) AIOPOOL_CHECKED;
 
 #ifdef __cplusplus
 } /* extern "C" */

@@ -116,8 +116,8 @@
 //!
 //! # Where to read on
 //!
-//! - `examples/`, one page each: hello, map, retries, deadlines, cancel, confined, crash, spawn,
-//!   adapters, and five programs: thumbnails, crawler, crashing_library, web_service,
+//! - `examples/`, one page each: hello, map, progress, retries, deadlines, cancel, confined, crash,
+//!   spawn, adapters, and five programs: thumbnails, crawler, crashing_library, web_service,
 //!   resumable_batch.
 //! - [`PoolBuilder`] for every option of a pool, [`TaskOptions`] for those of a task.
 //! - [`Error`] for what a pool refuses, [`TaskError`] for what a task can end with.
@@ -130,6 +130,7 @@
 //! |---|---|---|
 //! | `sandbox` | yes | `Sandbox`: workers without files, network or other programs |
 //! | `stats-page` | | a named page on which other programs find a pool's numbers |
+//! | `metrics` | | [a pool's numbers](Snapshot::metrics) for the recorder of the `metrics` facade |
 //! | `capi` | | the functions of the C API; a library for C is the crate `aiopool-capi` |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -174,6 +175,7 @@ mod sync;
 mod sys;
 mod table;
 mod task;
+mod trace;
 pub mod view;
 mod worker;
 
@@ -181,7 +183,7 @@ pub use error::{Error, Result};
 #[cfg(all(feature = "sandbox", not(aiopool_loom)))]
 pub use launch::Sandbox;
 #[cfg(not(aiopool_loom))]
-pub use pool::{Arrived, NamedFunction, Output, PolledPool, PolledTask};
+pub use pool::{Arrived, NamedFunction, Output, PolledPool, PolledTask, PrivateOutput};
 #[cfg(aiopool_fuzz)]
 #[doc(hidden)]
 pub use queue::fuzz::run as fuzz_queue;
@@ -194,11 +196,12 @@ pub use supervisor::fuzz::run as fuzz_supervisor;
 
 #[cfg(not(aiopool_loom))]
 pub use self::{
-    launch::{Limits, StartMethod, Template, after_fork, init},
-    logs::{Logs, logs},
+    launch::{Limits, StartMethod, Template, after_fork, init, needs_library_of},
+    logs::{LogRecord, LogSender, Logs, logs},
     pool::{
-        AbortHandle, Broadcast, Collect, Enumerated, Flat, FromStream, Keyed, Map, Pool,
-        PoolBuilder, Source, StarFn, Submit, Task, TaskSet, TryStarFn,
+        AbortHandle, Broadcast, Collect, Enumerated, Flat, FromStream, Keyed, Map, Part, Parts,
+        Pool, PoolBuilder, Printed, Progress, Source, StarFn, Submit, Task, TaskSet, Trace,
+        TryStarFn,
     },
     process::{Process, Worker},
     stats::{Histogram, PageStats, observe},

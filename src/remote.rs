@@ -30,9 +30,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::io::unix::AsyncFd;
 
 use crate::error::{Error, Result};
-use crate::pool::{StarFn, Submit, Task, TryStarFn};
+use crate::pool::{NamedFunction, PolledPool, Progress, StarFn, Submit, Task, TryStarFn};
+use crate::sys::eventfd::EventFd;
 use crate::sys::image;
 use crate::task::address::ImageAddress;
 use crate::task::entry::{self, Vtable};
@@ -115,6 +117,46 @@ pub fn call(submit: Submit<'_>, place: Place, input: Bytes) -> Task<Bytes> {
     submit.apply_place(place.0, &input)
 }
 
+/// Returns the function at `place` as `pool` knows it, for [`PolledPool::submit`] on an encoded
+/// argument; the output's bytes are the encoded output.
+///
+/// # Errors
+///
+/// [`Error::Misuse`] beyond 1,024 functions.
+pub fn function(pool: &PolledPool, place: Place) -> Result<NamedFunction> {
+    pool.function_at(place.0)
+}
+
+/// The doorbell of a [`PolledPool`], for an event loop that is tokio's.
+#[derive(Debug)]
+pub struct Bell(AsyncFd<EventFd>);
+
+impl Bell {
+    /// Has the runtime of the caller listen to the doorbell of `pool`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] where the system refuses a descriptor.
+    pub fn of(pool: &PolledPool) -> Result<Self> {
+        let bell = pool.bell().and_then(EventFd::listen);
+        bell.map(Self).map_err(|error| Error::system("watch the pool's doorbell", error))
+    }
+
+    /// Waits until the pool has outcomes. Each ring is told of once: what
+    /// [`PolledPool::receive`] leaves there it rings for again.
+    ///
+    /// # Cancel safety
+    ///
+    /// A ring that comes while nobody waits is told of at the next wait.
+    pub async fn rung(&self) {
+        match self.0.readable().await {
+            Ok(mut ready) => ready.clear_ready(),
+            // The runtime is at its end.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
 /// Encodes an argument as the pool's workers expect it.
 ///
 /// # Errors
@@ -135,6 +177,12 @@ pub fn decode<T: Value>(bytes: Vec<u8>) -> std::result::Result<T, TaskError> {
     codec::decode_owned(bytes).map_err(TaskError::Value)
 }
 
+/// Makes what a map tells its hook, for maps over several machines: tasks that are over, and all.
+#[must_use]
+pub fn progress(done: u64, total: Option<u64>) -> Progress {
+    Progress { done, total }
+}
+
 /// Returns the nanoseconds of `CLOCK_BOOTTIME`: it never goes backwards, and counts while the
 /// machine sleeps.
 #[must_use]
@@ -147,6 +195,13 @@ pub fn boottime_ns() -> u64 {
 #[must_use]
 pub fn monotonic_ns() -> u64 {
     crate::sys::clock::monotonic_ns()
+}
+
+/// Returns a number that differs between a process and the children that `fork` made of it: these
+/// have none of its threads.
+#[must_use]
+pub fn forks() -> u32 {
+    crate::sys::forked::generation()
 }
 
 /// What [`TaskOptions`] say, to be read.

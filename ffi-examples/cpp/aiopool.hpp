@@ -175,9 +175,73 @@ private:
     std::unique_ptr<aiopool_outcome, release> handle;
 };
 
-/// Options with their defaults.
+/// What one library of a program has for itself: names of functions, a log, pools. Freed at the end
+/// of its scope, which has to be the end of its pools' and processes', too: while one is left it
+/// stays, with its functions and its log.
+class context {
+public:
+    context() {
+        aiopool_context *made = nullptr;
+        check(aiopool_context_new(&made));
+        handle.reset(made);
+    }
+
+    /// Registers a task function; the context's next pool has it.
+    std::uint32_t register_function(const char *name, aiopool_task_fn function,
+                                    void *user = nullptr) {
+        std::uint32_t number = 0;
+        check(aiopool_context_register(handle.get(), name, function, user, &number));
+        return number;
+    }
+
+    /// Names a function that only the workers have, where they are another program.
+    std::uint32_t declare_function(const char *name) {
+        std::uint32_t number = 0;
+        check(aiopool_context_declare(handle.get(), name, &number));
+        return number;
+    }
+
+    /// The number of a function, if the context has one of that name.
+    std::optional<std::uint32_t> find_function(const char *name) const {
+        std::uint32_t number = 0;
+        const aiopool_status status = aiopool_context_find(handle.get(), name, &number);
+        if (status == AIOPOOL_ERR_UNKNOWN) return std::nullopt;
+        check(status);
+        return number;
+    }
+
+    /// Takes the name of a function back: later pools do not have it.
+    void unregister_function(const char *name) {
+        check(aiopool_context_unregister(handle.get(), name));
+    }
+
+    /// Sets what is called for each message about the context's pools; NULL for nothing.
+    void log(std::uint32_t level, aiopool_log_fn function, void *user = nullptr) {
+        check(aiopool_context_log_set(handle.get(), level, function, user));
+    }
+
+    /// Frees it now: throws, and nothing is done, while a pool or a process of it is left.
+    void free() {
+        check(aiopool_context_free(handle.get()));
+        static_cast<void>(handle.release());
+    }
+
+    /// What the C API takes.
+    aiopool_context *get() const noexcept { return handle.get(); }
+
+private:
+    struct end {
+        void operator()(aiopool_context *handle) const noexcept {
+            static_cast<void>(aiopool_context_free(handle) == AIOPOOL_OK);
+        }
+    };
+    std::unique_ptr<aiopool_context, end> handle;
+};
+
+/// Options with their defaults, of a pool of the program's or of a context's.
 struct options : aiopool_pool_options {
     options() { check(aiopool_pool_options_init(this)); }
+    explicit options(const aiopool::context &of) : options() { context = of.get(); }
 };
 
 /// A call with its defaults.
@@ -327,11 +391,28 @@ public:
         return number;
     }
 
+    /// What a task has printed until now, to its standard output (1) or error (2): of a pool whose
+    /// surroundings have `AIOPOOL_SURROUNDINGS_OUTPUT_PER_TASK`.
+    std::string printed(std::uint64_t ticket, std::uint32_t stream = 1) {
+        std::string text;
+        std::size_t length = 0;
+        // It may grow between two looks.
+        do {
+            text.resize(length);
+            check(aiopool_pool_printed(handle.get(), ticket, stream, text.data(), text.size(), &length));
+        } while (length > text.size());
+        text.resize(length);
+        return text;
+    }
+
     /// Waits until every task is over; coroutines that await tasks go on inside of this.
     void run() { check(aiopool_pool_wait_idle(handle.get(), AIOPOOL_FOREVER)); }
 
     void close() { check(aiopool_pool_close(handle.get())); }
     void join() { check(aiopool_pool_join(handle.get(), AIOPOOL_FOREVER)); }
+
+    /// What the C API takes, for the calls that are not here.
+    aiopool_pool *get() const noexcept { return handle.get(); }
 
 #ifdef AIOPOOL_HAS_COROUTINES
     /// A task to be awaited, for its value of type `R`: `co_await pool.async<R>(function, input)`.
@@ -510,10 +591,12 @@ inline void unregister_function(const char *name) { check(aiopool_function_unreg
 
 // A handle is of one owner: copies are refused when a program is compiled.
 static_assert(!std::is_copy_constructible_v<outcome> && !std::is_copy_assignable_v<outcome>);
+static_assert(!std::is_copy_constructible_v<context> && !std::is_copy_assignable_v<context>);
 static_assert(!std::is_copy_constructible_v<loan> && !std::is_copy_assignable_v<loan>);
 static_assert(!std::is_copy_constructible_v<pool> && !std::is_copy_assignable_v<pool>);
 static_assert(!std::is_copy_constructible_v<process> && !std::is_copy_assignable_v<process>);
 static_assert(std::is_nothrow_move_constructible_v<outcome>);
+static_assert(std::is_nothrow_move_constructible_v<context>);
 static_assert(std::is_nothrow_move_constructible_v<pool>);
 
 } // namespace aiopool

@@ -4,13 +4,18 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
 	"os"
+	"path/filepath"
 	"runtime/debug"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"aiopool-examples/aiopool"
@@ -20,10 +25,10 @@ func main() {
 	log.SetFlags(0)
 	examples := map[string]func(){
 		"map": squares, "loop": loop, "async": async, "zero-copy": zeroCopy, "crash": crash,
-		"confined": confined, "many": many,
+		"confined": confined, "many": many, "surroundings": surroundings, "watched": watched,
 	}
 	if len(os.Args) != 2 || examples[os.Args[1]] == nil {
-		log.Fatal("usage: examples map|loop|async|zero-copy|crash|confined|many")
+		log.Fatal("usage: examples map|loop|async|zero-copy|crash|confined|many|surroundings|watched")
 	}
 	examples[os.Args[1]]()
 }
@@ -228,4 +233,99 @@ func confined() {
 	fmt.Println("confined:", trespass(aiopool.Options{
 		Processes: 1, OpenFiles: 64, ReadOnly: []string{"/"}, ReadWrite: []string{"/dev"}, NoNetwork: true,
 	}))
+}
+
+// surroundings has workers be what this process is not.
+func surroundings() {
+	said := func(options aiopool.Options, prints string) string {
+		pool := start(options)
+		said, err := pool.Apply("surroundings", []byte(prints))
+		if err != nil {
+			log.Fatal(err)
+		}
+		end(pool)
+		return string(said)
+	}
+	printed, err := os.MkdirTemp("", "aiopool-go")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(printed)
+	os.Setenv("GREETING", "from the host")
+	mask := uint32(0o027)
+	own, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
+	if err != nil {
+		log.Fatal(err)
+	}
+	// The kernel answers 20 less the niceness.
+	niceness := 20 - own
+	if free := said(aiopool.Options{Processes: 1}, ""); !strings.HasPrefix(free, "GREETING from the host, in ") ||
+		!strings.HasSuffix(free, fmt.Sprintf("niceness %d", niceness)) {
+		log.Fatal(free)
+	}
+	told := said(aiopool.Options{
+		Processes: 1, Environment: []string{"GREETING=hello"}, Directory: "/", Umask: &mask, Nice: 1,
+		OutputDirectory: printed,
+	}, "a line of a worker\n")
+	told, last := told[:strings.LastIndex(told, " ")], told[strings.LastIndex(told, " ")+1:]
+	if nicer, err := strconv.Atoi(last); err != nil || nicer != niceness+1 && niceness != 19 {
+		log.Fatal(last)
+	}
+	without := said(aiopool.Options{Processes: 1, Environment: []string{"GREETING"}}, "")
+	if !strings.HasPrefix(without, "GREETING not set, ") {
+		log.Fatal(without)
+	}
+	line, err := os.ReadFile(filepath.Join(printed, "worker-0.out"))
+	if err != nil || string(line) != "a line of a worker\n" {
+		log.Fatal(string(line), err)
+	}
+	fmt.Printf("surroundings: %s of its own; %s", told, line)
+}
+
+// watched looks at a pool from its host: its name, how far a task is, a timeline, and the end of it all.
+func watched() {
+	pool := start(aiopool.Options{Processes: 1, Name: "watched-go", BlockedAfter: time.Minute})
+	trace := filepath.Join(os.TempDir(), fmt.Sprintf("aiopool-go-%d.json", os.Getpid()))
+	defer os.Remove(trace)
+	if err := pool.Trace(trace, 1); err != nil {
+		log.Fatal(err)
+	}
+	if pool.Trace(trace, 1) == nil {
+		log.Fatal("recorded twice")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	task := pool.Submit("never_done", nil)
+	for {
+		if number, ok := task.Progress(); ok && number == 42 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	if _, err := task.Wait(ctx); !errors.Is(err, context.Canceled) {
+		log.Fatal(err)
+	}
+	if _, ok := task.Progress(); ok {
+		log.Fatal("a task that is over is somewhere")
+	}
+	if err := pool.EndTrace(); err != nil {
+		log.Fatal(err)
+	}
+	written, err := os.ReadFile(trace)
+	if err != nil || !json.Valid(written) || !strings.Contains(string(written), `"name":"never_done"`) {
+		log.Fatal("no timeline: ", err)
+	}
+	if err := aiopool.Shutdown(); err == nil {
+		log.Fatal("the library ended under a pool")
+	}
+	end(pool)
+	if err := aiopool.Shutdown(); err != nil {
+		log.Fatal(err)
+	}
+	again := start(aiopool.Options{Processes: 1})
+	if _, err := again.Apply("square", aiopool.Number(2)); err != nil {
+		log.Fatal(err)
+	}
+	end(again)
+	fmt.Println("watched: 42 steps far, cancelled; a timeline; ended and begun again")
 }

@@ -6,6 +6,11 @@ import koffi from 'koffi';
 
 const lib = koffi.load(process.env.AIOPOOL_LIBRARY ?? 'libaiopool.so');
 
+export const Surroundings = koffi.struct('aiopool_surroundings', {
+  struct_size: 'uint32_t', flags: 'uint32_t', environment: 'const char **', directory: 'const char *',
+  output_directory: 'const char *', umask: 'uint32_t', user: 'uint32_t', group: 'uint32_t',
+  nice: 'int32_t', reserved: koffi.array('uint64_t', 4),
+});
 export const Options = koffi.struct('aiopool_pool_options', {
   struct_size: 'uint32_t', flags: 'uint32_t', processes: 'uint32_t', queues: 'uint32_t',
   child_concurrency: 'uint32_t', priorities: 'uint32_t', max_tasks_per_child: 'uint64_t',
@@ -17,7 +22,8 @@ export const Options = koffi.struct('aiopool_pool_options', {
   limit_cpu_seconds: 'uint64_t', limit_open_files: 'uint64_t', read_only: 'const char **',
   read_write: 'const char **', denied_calls: 'void *', denied_calls_len: 'size_t',
   custom_scheduler: 'void *', stats_page: 'const char *', exception_function: 'uint32_t',
-  start_timeout_ms: 'uint32_t', reserved: koffi.array('uint64_t', 5),
+  start_timeout_ms: 'uint32_t', name: 'const char *', surroundings: koffi.pointer(Surroundings),
+  context: 'void *', blocked_after_ms: 'uint64_t', reserved: koffi.array('uint64_t', 1),
 });
 export const Call = koffi.struct('aiopool_call', {
   struct_size: 'uint32_t', flags: 'uint32_t', function: 'uint32_t', priority: 'uint32_t',
@@ -29,10 +35,16 @@ export const Call = koffi.struct('aiopool_call', {
 
 const lastError = lib.func('const char *aiopool_last_error()');
 const initOptions = lib.func('int aiopool_pool_options_init(_Out_ aiopool_pool_options *options)');
+const initSurroundings = lib.func('int aiopool_surroundings_init(_Out_ aiopool_surroundings *surroundings)');
 const initCall = lib.func('int aiopool_call_init(_Out_ aiopool_call *call)');
 const declare = lib.func('int aiopool_function_declare(const char *name, _Out_ uint32_t *number)');
 const start = lib.func('int aiopool_pool_start(aiopool_pool_options *options, _Out_ void **pool)');
 const descriptor = lib.func('int aiopool_pool_fd(void *pool, _Out_ int *fd)');
+const roomDescriptor = lib.func('int aiopool_pool_room_fd(void *pool, _Out_ int *fd)');
+const progressOf = lib.func('int aiopool_pool_progress(void *pool, uint64_t ticket, _Out_ uint64_t *number)');
+const trace = lib.func('int aiopool_pool_trace(void *pool, const char *path, uint32_t every)');
+const endTrace = lib.func('int aiopool_pool_trace_end(void *pool)');
+const endAll = lib.func('int aiopool_shutdown()');
 const trySubmit = lib.func('int aiopool_pool_try_submit(void *pool, aiopool_call *call, _Out_ uint64_t *ticket)');
 const borrow = lib.func('int aiopool_pool_loan(void *pool, size_t len, _Out_ void **data, _Out_ void **loan)');
 const giveBack = lib.func('int aiopool_loan_return(void *loan)');
@@ -51,6 +63,7 @@ const release = lib.func('int aiopool_outcome_release(void *outcome)');
 const [OK, TIMEOUT, EMPTY, FULL, CLOSED, MISUSE] = [0, -6, -7, -8, -9, -20];
 const START_COMMAND = 2;
 const [NO_NEW_PRIVS, NO_NETWORK, NO_SIGNALS, BEST_EFFORT] = [2, 4, 16, 32];
+const [CLEAR_ENVIRONMENT, UMASK, USER, GROUP] = [1, 2, 4, 8];
 const BORROW_OUTPUT = 4;
 export const WORKER_LOST = 5;
 
@@ -75,10 +88,6 @@ export class TaskError extends Error {
 function check(result) {
   if (result !== OK) throw new PoolError(lastError(), result);
 }
-
-// How long calls that found no room wait for another try when no outcome is on its way that would
-// bring one: the memory of an input comes back a little after its outcome.
-const RETRY_MS = 20;
 
 /** An output where its worker has put it: `bytes` are valid until `release`. */
 export class Borrowed {
@@ -111,6 +120,27 @@ function confined(limits, sandbox) {
   };
 }
 
+/** What workers are that this process is not; null for nothing. */
+function surroundings(of) {
+  only(of, 'env', 'clearEnv', 'cwd', 'umask', 'nice', 'user', 'group', 'outputTo');
+  if (Object.keys(of).length === 0) return null;
+  const made = {};
+  check(initSurroundings(made));
+  // A variable whose value is null is taken out.
+  const variables = Object.entries(of.env ?? {})
+    .map(([name, value]) => (value === null ? name : `${name}=${value}`));
+  const numbers = { umask: UMASK, user: USER, group: GROUP };
+  return Object.assign(made, {
+    environment: [...variables, null], directory: of.cwd ?? null,
+    output_directory: of.outputTo ?? null, umask: of.umask ?? 0, user: of.user ?? 0,
+    group: of.group ?? 0, nice: of.nice ?? 0,
+    flags: Object.entries(numbers).reduce(
+      (flags, [name, flag]) => (of[name] === undefined ? flags : flags | flag),
+      of.clearEnv ? CLEAR_ENVIRONMENT : 0,
+    ),
+  });
+}
+
 /** A rule that nobody knows must not go by unseen. */
 function only(object, ...names) {
   const unknown = Object.keys(object).find((name) => !names.includes(name));
@@ -124,7 +154,8 @@ export class Pool {
   #functions = new Map();
   #tasks = new Map();
   #full = []; // Keys of the tasks that found no room, the oldest first.
-  #retry; // The timer of another try.
+  #room; // Watches for room while there are any.
+  #watchesRoom = false;
   #next = 1;
   #ended;
   #gone = false; // Freed: nothing of the pool may be used.
@@ -135,14 +166,21 @@ export class Pool {
    * `limits`: `addressSpace` (bytes), `cpuSeconds`, `openFiles` of each worker. `sandbox`:
    * `readOnly` and `readWrite` (the only paths that workers can open), `noNetwork`, `noSignals`,
    * `noNewPrivs`, `deniedCalls` (numbers of system calls), `bestEffort` (go without what the kernel
-   * cannot enforce).
+   * cannot enforce). `surroundings`: `env` (null takes a variable out), `clearEnv`, `cwd`, `umask`,
+   * `nice`, `user` and `group` (as root) and `outputTo`, a directory for what workers print. `name`
+   * is for `aiopool top` and others. A task that holds up its worker for longer than
+   * `blockedAfterMs` becomes an event of the pool.
    */
-  constructor(command, { processes = 2, childConcurrency = 16, limits = {}, sandbox = {} } = {}) {
+  constructor(command, {
+    processes = 2, childConcurrency = 16, limits = {}, sandbox = {}, surroundings: of = {},
+    name = null, blockedAfterMs = 0,
+  } = {}) {
     const options = {};
     check(initOptions(options));
     Object.assign(options, {
       processes, child_concurrency: childConcurrency, start_method: START_COMMAND,
-      command: [...command, null], ...confined(limits, sandbox),
+      command: [...command, null], name, blocked_after_ms: blockedAfterMs,
+      surroundings: surroundings(of), ...confined(limits, sandbox),
     });
     const out = [null];
     check(start(options, out));
@@ -152,6 +190,9 @@ export class Pool {
     check(descriptor(this.#pool, fd));
     this.#poll = koffi.node.poll(fd[0], { readable: true }, () => this.#readable());
     this.#poll.unref();
+    check(roomDescriptor(this.#pool, fd));
+    this.#room = koffi.node.poll(fd[0], { readable: true }, () => this.#pump());
+    this.#room.stop();
   }
 
   /**
@@ -161,17 +202,52 @@ export class Pool {
    * A call that finds the pool full waits in this process, in order. `signal`, an AbortSignal,
    * cancels the task and rejects with the signal's reason. `timeoutMs`: how long the task may run.
    */
-  async apply(name, input, { signal, timeoutMs = 0, retries = 0 } = {}) {
+  async apply(name, input, options = {}) {
+    return this.submit(name, input, options).output;
+  }
+
+  /**
+   * As `apply`, with what there is of the call until it is over: `output`, the promise, and
+   * `progress()`, how far the task says it is: a BigInt, or undefined where it has said nothing.
+   */
+  submit(name, input, { signal, timeoutMs = 0, retries = 0 } = {}) {
     const call = {
       function: this.#number(name), input, input_len: input.length, run_limit_ms: timeoutMs, retries,
     };
-    return this.#submit(call, signal, (outcome) => {
+    const key = this.#next;
+    const output = this.#submit(call, signal, (outcome) => {
       try {
         return Buffer.from(new Uint8Array(koffi.view(data(outcome), Number(length(outcome)))));
       } finally {
         check(release(outcome));
       }
     });
+    return { output, progress: () => this.#progress(key) };
+  }
+
+  #progress(key) {
+    const ticket = this.#tasks.get(key)?.ticket;
+    const number = [0n];
+    if (ticket === undefined || progressOf(this.#pool, ticket, number) !== OK) return undefined;
+    return BigInt(number[0]);
+  }
+
+  /**
+   * Records what the workers do from now on, each task or each hundredth (`every`), for a file that
+   * ui.perfetto.dev opens; `endTrace` writes it.
+   */
+  trace(path, every = 1) {
+    this.#alive();
+    check(trace(this.#pool, path, every));
+  }
+
+  endTrace() {
+    this.#alive();
+    check(endTrace(this.#pool));
+  }
+
+  #alive() {
+    if (this.#gone) throw new PoolError('the pool is closed', CLOSED);
   }
 
   /**
@@ -216,7 +292,7 @@ export class Pool {
       this.#tasks.set(key, task);
       this.#poll.ref();
       if (this.#full.length > 0 || !this.#push(key)) this.#full.push(key);
-      this.#plan();
+      this.#watch();
     });
   }
 
@@ -257,17 +333,18 @@ export class Pool {
 
   /** Tries the calls that found no room, the oldest first. */
   #pump() {
+    if (this.#gone) return;
     while (this.#full.length > 0 && this.#push(this.#full[0])) this.#full.shift();
-    this.#plan();
+    this.#watch();
   }
 
-  /** Sees to another try for calls without room. */
-  #plan() {
-    if (this.#full.length === 0 || this.#retry) return;
-    this.#retry = setTimeout(() => {
-      this.#retry = undefined;
-      if (!this.#gone) this.#pump();
-    }, RETRY_MS);
+  /** Watches for room while calls want some: the descriptor is readable as long as there is. */
+  #watch() {
+    const wants = this.#full.length > 0;
+    if (this.#gone || wants === this.#watchesRoom) return;
+    this.#watchesRoom = wants;
+    if (wants) this.#room.start({ readable: true }, () => this.#pump());
+    else this.#room.stop();
   }
 
   /** There may be outcomes: takes them all; then the descriptor is not readable any more. */
@@ -277,7 +354,6 @@ export class Pool {
     let result;
     while ((result = peek(this.#pool, out)) === OK) this.#settle(out[0]);
     if (result !== EMPTY) return this.#fail(new PoolError(lastError(), result));
-    this.#pump();
     this.#rest();
   }
 
@@ -328,8 +404,8 @@ export class Pool {
 
   #release() {
     this.#gone = true;
-    clearTimeout(this.#retry);
     this.#poll.close();
+    this.#room.close();
     return free(this.#pool);
   }
 
@@ -351,6 +427,11 @@ export class Pool {
       this.#ended = { resolve, reject };
     });
   }
+}
+
+/** Ends what the library has started, once every pool is closed; pools can be started again. */
+export function shutdown() {
+  check(endAll());
 }
 
 /** A number as the example tasks take it: 8 bytes. */

@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int32_t read_number(aiopool_task *task, const void *input, size_t len, uint64_t *x) {
@@ -107,6 +109,31 @@ static int32_t trespass(aiopool_task *task, const void *input, size_t len, aiopo
     return 0;
 }
 
+/* Says what its worker's process is, and prints its input. */
+static int32_t surroundings(aiopool_task *task, const void *input, size_t len,
+                            aiopool_output *output, void *user) {
+    char directory[256] = "?", text[512];
+    const char *greeting = getenv("GREETING");
+    mode_t mask = umask(0);
+    (void)task, (void)user;
+    umask(mask);
+    if (getcwd(directory, sizeof directory) == NULL) return -1;
+    snprintf(text, sizeof text, "GREETING %s, in %s, umask %03o, niceness %d",
+             greeting == NULL ? "not set" : greeting, directory, (unsigned)mask,
+             getpriority(PRIO_PROCESS, 0));
+    printf("%.*s", (int)len, (const char *)input);
+    fflush(stdout);
+    aiopool_output_write(output, text, strlen(text));
+    return 0;
+}
+
+/* Is 42 steps far, and waits until it is cancelled. */
+static int32_t never_done(aiopool_task *task, const void *input, size_t len,
+                          aiopool_output *output, void *user) {
+    (void)input, (void)len, (void)output, (void)user;
+    return aiopool_task_progress(task, 42) == AIOPOOL_OK ? AIOPOOL_PENDING : -1;
+}
+
 int aiopool_register_tasks(void) {
     uint32_t function;
     aiopool_status status = aiopool_function_register("square", square, NULL, &function);
@@ -121,6 +148,12 @@ int aiopool_register_tasks(void) {
     }
     if (status == AIOPOOL_OK) {
         status = aiopool_function_register("trespass", trespass, NULL, &function);
+    }
+    if (status == AIOPOOL_OK) {
+        status = aiopool_function_register("surroundings", surroundings, NULL, &function);
+    }
+    if (status == AIOPOOL_OK) {
+        status = aiopool_function_register("never_done", never_done, NULL, &function);
     }
     return status;
 }

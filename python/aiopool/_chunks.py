@@ -6,9 +6,10 @@ with it that it had begun; the others are submitted again, and each runs once at
 
 from __future__ import annotations
 
-import asyncio
-import inspect
+# By their names: a task that replaces what a module has replaces nothing here.
+from asyncio import gather
 from collections.abc import Callable
+from inspect import isawaitable, iscoroutinefunction
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -86,14 +87,14 @@ def _awaits(kind: type) -> bool:
 
 async def _await_all(done: Done) -> Done:
     async def one(place: int, result: Any) -> Any:
-        if not inspect.isawaitable(result):
+        if not isawaitable(result):
             return result
         try:
             return await result
         except BaseException as error:
             done.failures[place] = _wire.failure(error)
 
-    results = await asyncio.gather(*map(one, range(len(done.results)), done.results))
+    results = await gather(*map(one, range(len(done.results)), done.results))
     return done._replace(results=list(results), awaited=True)
 
 
@@ -114,7 +115,7 @@ def value(done: Done) -> _wire.Parts:
 
 def call(start: bytes, star: bool, stop: bool, items: list[Any]) -> _wire.Parts:
     """The bytes of the call of a chunk, of a function whose head is `start`."""
-    return _wire.call(_HEAD, (start, star, stop, items), {})
+    return _wire.call(_HEAD, (bytes(start), star, stop, items), {})
 
 
 _HEAD = _wire.head(run)
@@ -123,5 +124,5 @@ _HEAD = _wire.head(run)
 def is_plain(function: Callable[..., Any]) -> bool:
     """Whether a function's items may share a task: it is not a coroutine function."""
     called = getattr(type(function), "__call__", None)
-    return not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called))
+    return not (iscoroutinefunction(function) or iscoroutinefunction(called))
 

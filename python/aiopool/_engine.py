@@ -16,11 +16,13 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from multiprocessing import process, spawn
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from . import _main, _state, _threads, _wire
-from ._native import Options, Pool, Ticket
+from . import _logs, _loops, _main, _manners, _state, _threads, _wire
+from ._life import Functions
+from ._native import Awakened, Call, Items, Options, Pool, Ticket, Trace, own_results
 from .errors import OF_KIND, InitializerFailed, PoolClosed, ProxyException
 from .isolation import Limits, Sandbox
 
@@ -33,6 +35,11 @@ CAPACITY = 4096
 _LARGE = 1 << 20
 # Bytes of large tasks in the pool at once, unless that are fewer tasks than keep all workers busy.
 _LARGE_IN_POOL = 24 << 20
+# Seconds that a worker may take to leave, unless the pool's owner says otherwise.
+_GRACE = 2.0
+# Looks without a turn of the event loop, at most, so that what it does not know of comes to its turn.
+_IN_A_ROW = 16
+_ENDED = "the pool ended before the task did"
 # Bytes of one call's arguments, at most, where the address space is not limited.
 MAX_PAYLOAD = 1 << 30
 
@@ -40,7 +47,7 @@ MAX_PAYLOAD = 1 << 30
 class Task:
     """A task on its way; subclasses say where its outcome goes."""
 
-    __slots__ = ("large", "name", "number", "options", "parts", "queue", "size", "ticket")
+    __slots__ = ("kept", "large", "name", "number", "options", "parts", "queue", "size", "ticket")
 
     def __init__(self, name: str, parts: _wire.Parts, options: Options | None, queue: int | None):
         self.name, self.parts, self.options, self.queue = name, parts, options, queue
@@ -49,11 +56,20 @@ class Task:
         self.size = 0
         #: Bytes of its arguments, where they are many.
         self.large = _wire.large(parts, _LARGE)
+        self.kept = _wire.kept(parts)
         self.ticket: Ticket | None = None
 
     def finish(self, value: Any, error: BaseException | None) -> None:
         """The task is over; called once, in any thread."""
         raise NotImplementedError
+
+
+class Direct(NamedTuple):
+    """How the items of a map are submitted that are usual calls."""
+
+    start: bytes
+    star: bool
+    options: Options | None
 
 
 class Feeding(Protocol):
@@ -68,9 +84,16 @@ class Feeding(Protocol):
 class Engine:
     """One pool of worker processes."""
 
-    def __init__(self, native: Pool, on_over: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self, native: Pool, functions: Functions, on_over: Callable[[int], None] | None = None
+    ) -> None:
         self._native: Pool | None = native
+        #: A lock among the arguments of the initializer goes with the last who has it.
+        self._functions = functions
         self._descriptor = native.fileno()
+        records = native.records()
+        #: Gives what workers log to this process's loggers.
+        self.listener = None if records is None else _logs.Listener(records)
         self._on_over = on_over
         self._tasks: dict[int, Task] = {}
         self._waiting: deque[Task] = deque()
@@ -80,7 +103,15 @@ class Engine:
         self._large_tasks = self._large_bytes = 0
         self._busy = native.processes() + 1
         self._loops: dict[asyncio.AbstractEventLoop, int] = {}
+        # The descriptors by which they wait, where that is known; and whether one is about to look.
+        self._selectors: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, int]
+        self._selectors = weakref.WeakKeyDictionary()
+        self._looks = False
+        # Looks for an outcome without a turn of the loop, since its last one.
+        self._in_a_row = 0
         self._enders: list[Callable[[], None]] = []
+        #: Is told the last numbers of the pool, if it is set.
+        self.at_the_end: Callable[[str], None] | None = None
         self.closing = False
         self._closed_below = False
         self.error: BaseException | None = None
@@ -124,7 +155,7 @@ class Engine:
             self._large_tasks += 1
             self._large_bytes += task.large
         self._tasks[task.number] = task
-        answer = native.submit(task.parts, task.number, task.options, task.queue)
+        answer = native.submit(task.parts, task.number, task.name or "?", task.options, task.queue)
         if isinstance(answer, Ticket):
             task.ticket = answer
             task.parts = []
@@ -133,7 +164,7 @@ class Engine:
         self._large_is_out(task)
         if answer is None:
             return False
-        self._over(task, None, _error(task, *answer))
+        self._over(task, None, _error(task.name, *answer))
         return True
 
     def _large_is_out(self, task: Task) -> None:
@@ -149,6 +180,20 @@ class Engine:
                 if not self._waiting or not self._push(self._waiting[0]):
                     return
                 self._waiting.popleft()
+
+    def feed(self, results: Any, items: Items, what: Direct, iterator: Any, room: int) -> Any:
+        """Submits up to `room` items of a map; see `Pool.feed`. None if they have to wait."""
+        native = self._native
+        if native is None or self._waiting:
+            return None
+        start, star, options = what
+        return native.feed(items, results, start, iterator, star, results._next, room, options)
+
+    def cancel_items(self, items: Items) -> None:
+        """Calls off the items of a map that are on their way."""
+        native = self._native
+        if native is not None:
+            native.cancel_items(items)
 
     def cancel(self, task: Task) -> bool:
         """Calls a task off. False if it is over."""
@@ -168,10 +213,83 @@ class Engine:
         native = self._native
         if native is None:
             return False
-        outcomes = native.receive(_PER_TURN)
+        loop = asyncio._get_running_loop()
+        outcomes, count, awakened = native.receive(_PER_TURN, loop)
+        self._take(outcomes)
+        if count < _PER_TURN:
+            self._look_for_end()
+        if awakened is not None:
+            assert loop is not None
+            self._go_on(loop, awakened)
+        return count == _PER_TURN
+
+    def look_soon(self, loop: asyncio.AbstractEventLoop, native: Pool) -> None:
+        """Has the loop look for outcomes before it sleeps, while few tasks are on their way."""
+        if not self._looks and native.on_the_way() < self._busy and self._selectors.get(loop, -1) >= 0:
+            self._looks = True
+            loop.call_soon(self._look, loop)
+
+    def look_now(self, loop: Any, native: Pool) -> None:
+        """Looks for the outcome of the one task on its way, which was submitted just now, if the
+        loop has nothing else to do: its caller need not wait for a turn of the loop then."""
+        others = self._selectors.get(loop, -1)
+        if (
+            others < 0
+            or self._in_a_row >= _IN_A_ROW
+            or len(loop._ready) > self._looks
+            or loop._scheduled
+            or native.on_the_way() != 1
+            or self._tasks
+            or len(self._loops) > 1
+        ):
+            self.look_soon(loop, native)
+            return
+        self._in_a_row += 1
+        found = native.search(_PER_TURN, loop, others)
+        if not self._looks:
+            # The descriptor says nothing since the search, until this.
+            self._looks = True
+            loop.call_soon(self._look, loop)
+        if found is not None:
+            outcomes, _, awakened = found
+            self._take(outcomes)
+            if awakened is not None:
+                self._go_on(loop, awakened)
+
+    def _look(self, loop: Any) -> None:
+        self._looks = False
+        self._in_a_row = 0
+        native = self._native
+        if native is None:
+            return
+        found = None
+        # With another loop, or others of this one's callbacks, it is left to the descriptor.
+        few = 0 < native.on_the_way() < self._busy
+        if few and not loop._ready and len(self._loops) == 1:
+            found = native.search(_PER_TURN, loop, self._selectors.get(loop, -1))
+        if found is None or len(self._loops) > 1:
+            # The descriptor says nothing since the last search, until this.
+            self.receive()
+        if found is None:
+            return
+        # Whatever the tasks do that go on now: before the loop sleeps, this is called again.
+        self._looks = True
+        loop.call_soon(self._look, loop)
+        outcomes, _, awakened = found
+        self._take(outcomes)
+        if awakened is not None:
+            if len(awakened) > 1:
+                loop.call_soon(awakened.go_on)
+            # This context is of this call only.
+            awakened.go_on()
+
+    def _take(self, outcomes: list[tuple[Any, str | None, Any]]) -> None:
         take = self._tasks.pop
-        for number, kind, data in outcomes:
-            task = take(number, None)
+        for whose, kind, data in outcomes:
+            if type(whose) is not int:
+                self._direct_over(whose, kind, data)
+                continue
+            task = take(whose, None)
             if task is None:
                 continue
             self._large_is_out(task)
@@ -179,20 +297,43 @@ class Engine:
             error: BaseException | None = None
             if kind is None:
                 task.size = len(data)
-                try:
-                    value = _wire.open_value(data)
-                except BaseException as failed:
-                    text = f"the result cannot be unpickled here: {_wire.error_text(failed)}"
-                    error = ProxyException(text)
+                value, error = _opened(data)
             else:
-                error = _error(task, kind, data)
+                error = _error(task.name, kind, data)
             self._over(task, value, error)
         self.flush()
         self.close_below()
-        if len(outcomes) < _PER_TURN:
-            self._look_for_end()
-            return False
-        return True
+
+    @staticmethod
+    def _go_on(loop: asyncio.AbstractEventLoop, awakened: Awakened) -> None:
+        """Has tasks whose calls are over go on, soon: in this context only the loop's reader runs.
+
+        One of them may run the loop inside of itself, which then has the second handle for the
+        others, and a reader that it can run.
+        """
+        for _ in range(min(2, len(awakened))):
+            loop.call_soon(awakened.go_on)
+
+    def _direct_over(self, whose: Any, kind: str | None, data: Any) -> None:
+        """A task is over that has no `Task`: a call, an item of a map, or items of a map."""
+        if isinstance(whose, Call):
+            value, error = self._opened(name_of(whose.function), kind, data)
+            in_thread_of(whose.get_loop(), whose.settle, value, error)
+        elif isinstance(whose, tuple):
+            results, index = whose
+            value, error = self._opened(results.name, kind, data)
+            size = len(data) if kind is None else 0
+            in_thread_of(results.loop, results.item_arrived, index, value, error, size)
+        else:
+            in_thread_of(whose.loop, whose.some_arrived, data)
+
+    def _opened(self, name: str, kind: str | None, data: Any) -> tuple[Any, BaseException | None]:
+        if kind is None:
+            return _opened(data)
+        error = _error(name, kind, data)
+        if isinstance(error, InitializerFailed):
+            self.broken = error
+        return None, error
 
     def _over(self, task: Task, value: Any, error: BaseException | None) -> None:
         if isinstance(error, InitializerFailed):
@@ -210,6 +351,20 @@ class Engine:
         """The pool as it is now, as JSON; an empty object after its end."""
         native = self._native
         return "{}" if native is None else native.snapshot()
+
+    def trace(self, path: str | os.PathLike[str], every: int) -> Trace:
+        """Begins a timeline; not after the pool's end."""
+        native = self._native
+        if native is None:
+            raise RuntimeError("pool is closed")
+        return native.trace(path, every)
+
+    def printed(self, task: int) -> tuple[bytes, bytes]:
+        """What a task has printed; not after the pool's end."""
+        native = self._native
+        if native is None:
+            raise RuntimeError("pool is closed: what its tasks have printed is in its output_to")
+        return native.printed(task)
 
     def close(self) -> None:
         """Takes no more tasks."""
@@ -268,34 +423,58 @@ class Engine:
         self.closing = True
         for loop in list(self._loops):
             self._detach(loop)
+        if self.at_the_end is not None:
+            self.at_the_end(native.snapshot())
         native.free()
+        if self.listener is not None:
+            # Who has waited for the pool's end has all that it logged.
+            self.listener.give()
         left = [*self._tasks.values(), *self._waiting]
         self._tasks.clear()
         self._waiting.clear()
         for task in left:
-            self._over(task, None, PoolClosed("the pool ended before the task did"))
+            self._over(task, None, PoolClosed(_ENDED))
+        for whose in native.abandoned():
+            self._direct_over(whose, "pool_closed", {"text": _ENDED})
         for ender in enders:
             ender()
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Has the running event loop `loop` take outcomes."""
-        if loop in self._loops or self._native is None:
+        if loop in self._loops:
             return
-        for other in [other for other in self._loops if other.is_closed()]:
-            os.close(self._loops.pop(other))
-        # A copy for each loop: a descriptor that is closed and used again for something else
-        # must not be watched by a loop that was not asked.
-        copy = os.dup(self._descriptor)
-        self._loops[loop] = copy
         reference: weakref.ref[Engine] = weakref.ref(self)
-        loop.add_reader(copy, _readable, reference)
+        # Loops of other threads come and go meanwhile, and so does the pool.
+        with self._lock:
+            if self._native is None:
+                return
+            for other in [other for other in self._loops if other.is_closed()]:
+                self._detach(other)
+            # A copy for each loop: a descriptor that is closed and used again for something else
+            # must not be watched by a loop that was not asked.
+            copy = os.dup(self._descriptor)
+            self._selectors[loop] = _loops.descriptor(loop)
+            self._loops[loop] = copy
+            loop.add_reader(copy, _readable, reference)
+            if self.listener is not None:
+                self.listener.attach(loop)
         # What was rung for before this loop listened may have been taken already.
         loop.call_soon(_readable, reference)
 
     def _detach(self, loop: asyncio.AbstractEventLoop) -> None:
-        copy = self._loops.pop(loop, None)
-        if copy is None:
-            return
+        self._forget_logs(loop)
+        with self._lock:
+            copy = self._loops.pop(loop, None)
+        if copy is not None:
+            self._drop(loop, copy)
+
+    def _forget_logs(self, loop: asyncio.AbstractEventLoop) -> None:
+        copy = None if self.listener is None else self.listener.detach(loop)
+        if copy is not None:
+            self._drop(loop, copy)
+
+    def _drop(self, loop: asyncio.AbstractEventLoop, copy: int) -> None:
+        """Has a loop watch a descriptor no more."""
         if loop.is_closed():
             os.close(copy)
         else:
@@ -330,23 +509,41 @@ def in_thread_of(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], 
             os.close(args[1])
 
 
-def _error(task: Task, kind: str, details: dict[str, Any]) -> BaseException:
+def _opened(data: Any) -> tuple[Any, BaseException | None]:
+    """The value that a worker has sent, or why it cannot be read."""
+    try:
+        return _wire.open_value(data), None
+    except BaseException as failed:
+        text = f"the result cannot be unpickled here: {_wire.error_text(failed)}"
+        return None, ProxyException(text)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """What messages call a function."""
+    name = getattr(function, "__qualname__", None)
+    return str(name) if name is not None else f"{type(function).__qualname__} object"
+
+
+def _error(name: str, kind: str, details: dict[str, Any]) -> BaseException:
     """The exception for what the engine says of a task."""
     text = details.pop("text")
     if kind == "cancelled":
         return asyncio.CancelledError()
     if kind == "failed":
         return _wire.open_failure(text)
-    details["function"] = task.name
-    text = text.replace("(aiopool.call)", f"({task.name})")
+    details["function"] = name
+    text = text.replace("(aiopool.call)", f"({name})")
     return OF_KIND.get(kind, ProxyException)(text, **details)
 
+
+# In a child, results that are the pool's pages would change when the pool uses these again.
+os.register_at_fork(before=own_results)
 
 #: Pools whose workers are alive.
 _living: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
-def command(preload: Sequence[str] = ()) -> list[str]:
+def command(preload: Sequence[str], preparation: dict[str, Any]) -> list[str]:
     """The program of a worker: this interpreter, with the package from where it is."""
     if getattr(sys, "frozen", False):
         if preload:
@@ -359,56 +556,76 @@ def command(preload: Sequence[str] = ()) -> list[str]:
         return [sys.executable, _state.WORKER_ARGUMENT]
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     part, arguments = "_worker", ""
+    words: list[str] = []
     if preload:
-        part, arguments = "_template", f"{list(preload)!r}, {[str(path) for path in sys.path]!r}"
+        main = None
+        if "__main__" in preload:
+            # Its words come as this process's own did: one by one, they may be many.
+            names = ("orig_dir", "init_main_from_name", "init_main_from_path")
+            main = {name: preparation[name] for name in names if name in preparation}
+            words = [str(word) for word in sys.argv]
+        path = [str(path) for path in sys.path]
+        part, arguments = "_template", f"{list(preload)!r}, {path!r}, {main!r}"
     code = f"import sys; sys.path.insert(0, {home!r}); from aiopool.{part} import main; "
     code += f"main({arguments})"
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    return [os.fsdecode(spawn.get_executable() or sys.executable), *flags, "-c", code]
+    return [os.fsdecode(spawn.get_executable() or sys.executable), *flags, "-c", code, *words]
 
 
-def setup(
-    initializer: Callable[..., Any] | None,
-    initargs: Sequence[Any],
-    loop_initializer: Callable[[], asyncio.AbstractEventLoop] | None,
-    exception_handler: Callable[[BaseException], Any] | None,
-    processes: int,
-) -> bytes:
-    """All that a worker needs to know, pickled; the main module goes by its name or path."""
-    path = None if _state.importing_main else _main.unguarded()
-    if path is not None and not _state.main_is_unguarded:
-        text = "workers do not import it, so that they have no functions of it"
-        print(f"aiopool: {path} builds a pool at its top level: {text}: {_main.HINT}", file=sys.stderr)
-    _state.main_is_unguarded = path is not None
+def _preparation(settings: dict[str, Any]) -> dict[str, Any]:
+    """What multiprocessing has its processes know; the main module goes by its name or path."""
+    _main.look_for_guard()
     preparation = spawn.get_preparation_data("aiopool-worker")
     # For what multiprocessing shares: proxies of managers, connections.
     preparation["authkey"] = bytes(process.current_process().authkey)
     if not _wire.main_is_importable():
         preparation.pop("init_main_from_name", None)
         preparation.pop("init_main_from_path", None)
-    functions = (initializer, tuple(initargs), loop_initializer, exception_handler)
-    # Functions are unpickled in the worker after its preparation, which finds their modules.
-    share = _threads.share(processes)
-    return pickle.dumps((preparation, dict(os.environ), share, _wire.pickled(functions, by_all=True)))
+    if settings.get("current_dir") is not None:
+        preparation["dir"] = os.path.abspath(os.fsdecode(settings["current_dir"]))
+    return preparation
+
+
+def _environment(settings: dict[str, Any]) -> dict[str, str]:
+    """What workers have in their environment, whichever process they are copies of."""
+    variables = {} if settings.get("clear_env") else dict(os.environ)
+    for name, value in (settings.get("env") or {}).items():
+        if value is None:
+            variables.pop(name, None)
+        else:
+            variables[name] = value
+    return variables
 
 
 def _address_space_is_free() -> bool:
     return resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
 
 
+def check_types(kind: type, **options: Any) -> None:
+    """Refuses options that are not None and of another type than `kind`."""
+    for name, value in options.items():
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"{name} must be {_TYPES.get(kind, kind.__name__)}, and is {value!r:.100}")
+
+
+_TYPES: dict[type, str] = {int: "an integer", Limits: "aiopool.Limits", Sandbox: "aiopool.Sandbox"}
+
+
 def start(
-    processes: int | None,
-    queues: int,
-    prepared: bytes,
+    functions: Functions,
     *,
-    childconcurrency: int,
-    maxtasksperchild: int,
     limits: Limits | None,
     sandbox: Sandbox | None,
     preload: Sequence[str],
+    threads: int = 0,
+    profile: str | None = None,
+    names: dict[str, str],
     options: dict[str, Any],
 ) -> Pool:
-    """Starts the workers."""
+    """Starts the workers. `options` go to the engine; those that are None are its own choice; `names`
+    are what the caller calls some of them."""
+    check_types(Limits, limits=limits)
+    check_types(Sandbox, sandbox=sandbox)
     if _state.importing_main:
         raise _main.Unguarded(
             f"a worker that imports the main module must not build a pool: {_main.HINT}"
@@ -423,31 +640,46 @@ def start(
         for name in ("input_arena", "output_arena"):
             if options.get(name) is None:
                 options[name] = 4 * max(1 << 20, options["max_payload"])
-    confined = None
     if sandbox is not None:
-        confined = {
-            "denied_calls": list(sandbox.denied_calls),
-            "no_network": not sandbox.network,
-            "no_signals": not sandbox.signals,
-            "best_effort": sandbox.best_effort,
-        }
-        for name in ("read_only", "read_write"):
-            paths = [os.fsdecode(path) for path in getattr(sandbox, name)]
-            if paths:
-                confined[name] = paths
-    return Pool(
-        command(preload),
-        prepared,
-        processes=processes,
-        queues=queues,
-        child_concurrency=max(1, childconcurrency),
-        max_tasks_per_child=max(0, maxtasksperchild),
-        capacity=CAPACITY,
-        address_space=limits.address_space or None,
-        cpu_seconds=limits.cpu_seconds or None,
-        open_files=limits.open_files or None,
-        sandbox=confined,
-        preloaded=bool(preload),
-        **options,
-    )
+        options["sandbox"] = _confined(sandbox)
+    grace, logs = options.get("grace"), options.pop("logs", True)
+    settings = {
+        "environment": _environment(options),
+        "only_environment": bool(options.get("clear_env") or options.get("env")),
+        "current_dir": options.get("current_dir"),
+        "share": _threads.share(options["processes"]),
+        "threads": threads,
+        "profile": profile,
+        "manners": _manners.of_host(),
+        "grace": _GRACE if grace is None else grace,
+        "logs": _logs.levels() if logs else None,
+        "unbuffered": bool(options.get("output_per_task")),
+    }
+    preparation = _preparation(settings)
+    # Functions are unpickled in the worker after its preparation, which finds their modules.
+    setup = pickle.dumps((preparation, settings, bytes(_wire.pickled(functions, by_all=True))))
+    options |= {"capacity": CAPACITY, "limits": asdict(limits)}
+    program = command(preload, preparation)
+    try:
+        return Pool(program, setup, options, preloaded=bool(preload), logs=logs)
+    except (TypeError, ValueError) as error:
+        # The engine's errors begin with its own names.
+        name, mark, rest = str(error).partition("=")
+        if not mark or name.strip() not in names:
+            raise
+        theirs = name.replace(name.strip(), names[name.strip()])
+        raise type(error)(f"{theirs}={rest}") from None
 
+
+def _confined(sandbox: Sandbox) -> dict[str, Any]:
+    confined = {
+        "denied_calls": list(sandbox.denied_calls),
+        "no_network": not sandbox.network,
+        "no_signals": not sandbox.signals,
+        "best_effort": sandbox.best_effort,
+    }
+    for name in ("read_only", "read_write"):
+        paths = [os.fsdecode(path) for path in getattr(sandbox, name)]
+        if paths:
+            confined[name] = paths
+    return confined

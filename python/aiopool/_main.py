@@ -5,7 +5,12 @@ from __future__ import annotations
 import ast
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+from . import _state
 
 HINT = "put what the script does under `if __name__ == '__main__':`"
 
@@ -30,6 +35,29 @@ def unguarded() -> str | None:
         if statement.lineno <= line <= (statement.end_lineno or line):
             return None if _is_guard(statement) else path
     return None
+
+
+def look_for_guard() -> None:
+    """Says what to do, once, if the main module starts processes outside of a guard: they do not import
+    it then."""
+    path = None if _state.importing_main else unguarded()
+    if path is not None and not _state.main_is_unguarded:
+        text = "workers do not import it, so that they have no functions of it"
+        print(f"aiopool: {path} builds a pool at its top level: {text}: {HINT}", file=sys.stderr)
+    _state.main_is_unguarded = path is not None
+
+
+@contextmanager
+def as_workers_see_it(importable: bool) -> Iterator[None]:
+    """Has multiprocessing not look for the main module where that is not `importable`."""
+    names: Any = vars(sys.modules["__main__"])
+    hidden = {name: names[name] for name in ("__file__", "__spec__") if name in names and not importable}
+    for name in hidden:
+        names[name] = None
+    try:
+        yield
+    finally:
+        names.update(hidden)
 
 
 def _line_of(module: dict[str, object]) -> int | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Sized
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from . import _chunks, _wire
-from ._engine import Task, in_thread_of
-from ._native import Options
+from ._engine import Direct, Task, in_thread_of
+from ._native import Items, Options
 from .errors import WorkerLost
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class _Item(Task):
             in_thread_of(results.loop, results.arrived, self, value, error)
 
 
+#: Is told how many items have results, and of how many.
+ProgressHook = Callable[[int, "int | None"], Any]
 #: Makes a chunk of items a task.
 Chunker = Callable[["PoolResult[Any]", int, "list[Any]"], _Item]
 
@@ -73,9 +75,11 @@ class PoolResult(Generic[T]):
         *,
         limit: int,
         return_exceptions: bool,
+        name: str,
         chunker: Chunker | None = None,
+        direct: Direct | None = None,
     ) -> None:
-        self.pool, self._submit = pool, submit
+        self.pool, self._submit, self.name = pool, submit, name
         # With a chunker every task is a chunk, and `_ready` has lists.
         self._chunker = chunker
         self._size = 1
@@ -85,12 +89,19 @@ class PoolResult(Generic[T]):
         self.loop = asyncio.get_running_loop()
         self._return_exceptions = return_exceptions
         self._limit = max(2 * limit, 16)
-        self._window = max(_IN_FLIGHT, self._limit)
+        # Until the first result has said how large results are.
+        self._window = self._limit
+        self._is_small: bool | None = None
         self._flying: set[_Item] = set()
         self._ready: dict[int, T] = {}
         self._order: deque[int] = deque()
+        # Items that have no task of Python's, where that is possible.
+        self._direct = direct
+        self._direct_items = Items(self._ready, self._order.append)
         self._next = 0
         self._given = 0
+        #: Whether somebody takes the results, which are given once.
+        self._begun = False
         self._exhausted = False
         self._failed: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -98,12 +109,35 @@ class PoolResult(Generic[T]):
         self._pumping = False
         self._feeder: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
+        self._hook: ProgressHook | None = None
+        self._done = 0
+        self._total = len(items) if isinstance(items, Sized) else None
         if isinstance(items, AsyncIterable):
             self._items: Any = items
             self._feeder = self.loop.create_task(self._feed())
         else:
             self._items = iter(items)
             self._pump()
+
+    def progress(self, hook: ProgressHook) -> PoolResult[T]:
+        """Has `hook(done, total)` called whenever items have results, for a progress bar; `total` is
+        None where the items are of unknown number. An error of the hook is the map's. With tqdm:
+
+            with tqdm(total=len(items)) as bar:
+                await pool.map(work, items).progress(lambda done, _: bar.update(done - bar.n))
+        """
+        self._hook = hook
+        return self
+
+    def _have_results(self, done: int) -> None:
+        """Tells the hook how many items have results, if they are more than before."""
+        if done > self._done:
+            self._done = done
+            if self._hook is not None:
+                try:
+                    self._hook(done, self._total)
+                except BaseException as error:
+                    self._fail(error)
 
     @property
     def is_fed(self) -> bool:
@@ -113,6 +147,8 @@ class PoolResult(Generic[T]):
     def unbound(self) -> None:
         """Takes all items, however many results wait: all of them are wanted, or none."""
         self._bounded = False
+        if self._is_small is not False:
+            self._window = max(_IN_FLIGHT, self._limit)
         self._pump()
 
     def _has_room(self) -> bool:
@@ -121,10 +157,14 @@ class PoolResult(Generic[T]):
             # A chunk that fills what room there is would be as small as the one that left it.
             whole = self._feeder is not None or room >= self._whole()
             return room > 0 and (whole or not self._flying)
-        flying = len(self._flying)
+        return self._room_for_results() > 0
+
+    def _room_for_results(self) -> int:
+        """How many items may be submitted now, one by one."""
+        flying = len(self._flying) + self._direct_items.flying()
         # Results that nobody has taken count where they are taken one by one.
         held = flying + len(self._ready) if self._bounded else flying
-        return held < self._window
+        return self._window - held
 
     def _room_for_items(self) -> int:
         """How many items may be submitted now, in chunks."""
@@ -164,6 +204,8 @@ class PoolResult(Generic[T]):
                     if len(items) < size:
                         self._fed()
                     continue
+                if self._direct is not None and self._feed_direct(self._direct):
+                    continue
                 try:
                     item = next(self._items)
                 except StopIteration:
@@ -174,6 +216,22 @@ class PoolResult(Generic[T]):
             self._fail(error)
         finally:
             self._pumping = False
+
+    def _feed_direct(self, direct: Direct) -> bool:
+        """Submits items that need no task of Python's. False if the next one does."""
+        engine, room = self.pool._engine, self._room_for_results()
+        fed = engine.feed(self, self._direct_items, direct, self._items, room)
+        if fed is None:
+            return False
+        count, why, what = fed
+        self._next += count
+        if why == "end":
+            self._fed()
+        elif why == "item":
+            self._submit_one(what)
+        elif why == "error":
+            raise what
+        return True
 
     def _submit_chunk(self, items: list[Any], rest_of: _Item | None = None) -> None:
         assert self._chunker is not None
@@ -231,16 +289,30 @@ class PoolResult(Generic[T]):
         if task.items:
             self._chunk_arrived(task, value, error)
             return
+        self.item_arrived(task.index, value, error, task.size)
+
+    def item_arrived(self, index: int, value: Any, error: BaseException | None, size: int) -> None:
+        """An item is over that had no task of Python's; in the thread of the loop."""
+        if self._failed is not None:
+            return
         if error is not None:
             if not self._return_exceptions or isinstance(error, asyncio.CancelledError):
                 self._fail(error)
                 return
             value = error
-        self._hold(task.size)
-        self._ready[task.index] = value
-        self._order.append(task.index)
-        self._wake()
-        self._pump()
+        self._ready[index] = value
+        self._order.append(index)
+        self.some_arrived(size)
+
+    def some_arrived(self, size: int) -> None:
+        """Results have come, of `size` bytes at most; in the thread of the loop."""
+        if self._failed is None and self._hook is not None:
+            flying = len(self._flying) + self._direct_items.flying()
+            self._have_results(self._next - flying)
+        if self._failed is None:
+            self._hold(size)
+            self._wake()
+            self._pump()
 
     def _chunk_arrived(self, task: _Item, value: Any, error: BaseException | None) -> None:
         items, results = task.items, task.before
@@ -267,6 +339,9 @@ class PoolResult(Generic[T]):
                 over = min(over, max(1, error.progress or 0))
                 self._size = 1
             results += [error] * over
+        self._have_results(self._done + over)
+        if self._failed is not None:
+            return
         if over < len(items):
             try:
                 self._submit_chunk(items[over:], task)
@@ -282,7 +357,11 @@ class PoolResult(Generic[T]):
     def _hold(self, size: int) -> None:
         """Takes note of results of `size` bytes: fewer large ones are held."""
         if size > _SMALL:
+            self._is_small = False
             self._window = max(self._limit, min(_IN_FLIGHT, _HELD // size))
+        elif self._is_small is None:
+            self._is_small = True
+            self._window = max(_IN_FLIGHT, self._limit)
 
     def _fail(self, error: BaseException) -> None:
         if self._failed is None:
@@ -292,6 +371,7 @@ class PoolResult(Generic[T]):
             self.pool._engine.close_below()
 
     def _call_off(self) -> None:
+        self._direct_items.close()
         self._ready.clear()
         self._items_ready = 0
         self._order.clear()
@@ -300,6 +380,8 @@ class PoolResult(Generic[T]):
             self._feeder.cancel()
         for task in list(self._flying):
             self.pool._engine.cancel(task)
+        if self._direct_items.flying():
+            self.pool._engine.cancel_items(self._direct_items)
 
     def _wake(self) -> None:
         waiter = self._waiter
@@ -308,7 +390,7 @@ class PoolResult(Generic[T]):
 
     def cancel(self) -> None:
         """Calls off what is not over."""
-        if not (self._exhausted and not self._flying):
+        if not self._exhausted or self._flying or self._direct_items.flying():
             self._fail(asyncio.CancelledError())
 
     async def _wait(self) -> None:
@@ -321,6 +403,9 @@ class PoolResult(Generic[T]):
     def _begin(self) -> None:
         if asyncio.get_running_loop() is not self.loop:
             raise RuntimeError("these results belong to the event loop that called map()")
+        if self._begun:
+            raise RuntimeError("these results were asked for already: keep them, or call map() again")
+        self._begun = True
 
     def __await__(self) -> Generator[Any, None, list[T]]:
         return self.results().__await__()

@@ -7,12 +7,15 @@ of this process that gives them to workers that know its key.
 
 from __future__ import annotations
 
-import io
 import multiprocessing.context as context
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import reduction, resource_sharer
 from typing import Any
+
+from . import _tensors
 
 #: The modules whose objects know how to be sent; where none is loaded there is no such object.
 _OF_MULTIPROCESSING = ("multiprocessing.connection", "multiprocessing.synchronize", "socket")
@@ -59,29 +62,50 @@ class _ForAll(_ForOne):
     DupFd = _Kept
 
 
-class _Pickler(reduction.ForkingPickler):
-    def reducer_override(self, value: Any) -> Any:
-        semaphore = getattr(value, "_semlock", None)
-        if semaphore is not None and getattr(semaphore, "name", "") is None:
-            # Older Pythons would send its address.
-            raise RuntimeError(
-                f"a {type(value).__name__} that was made in a fork context is for forked children: "
-                "for workers of a pool make it with multiprocessing.get_context('spawn')"
-            )
-        return NotImplemented
+def check(value: Any) -> None:
+    """Refuses what only a forked child can have."""
+    module: Any = sys.modules.get("multiprocessing.synchronize")
+    if module is None or not isinstance(value, module.SemLock):
+        return
+    if getattr(value._semlock, "name", "") is None:
+        # Older Pythons would send its address.
+        raise RuntimeError(
+            f"a {type(value).__name__} that was made in a fork context is for forked children: "
+            "for workers of a pool make it with multiprocessing.get_context('spawn')"
+        )
 
 
-def pickled(value: Any, by_all: bool) -> bytes:
-    """The pickle of what one worker, or `by_all` every one, is to have.
+#: What is registered with `multiprocessing.reduction.register`: by users, libraries, multiprocessing.
+_registered: dict[type, Any] = reduction.ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+_users: tuple[int, bool] = (0, False)
 
-    Raises what multiprocessing says of an object that cannot be shared so.
+
+def reducers() -> dict[type, Any]:
+    """How objects are pickled that `multiprocessing.reduction.register` was told of."""
+    # torch's own would send each tensor through a descriptor.
+    known = {kind: how for kind, how in _registered.items() if not kind.__module__.startswith("torch")}
+    return known | _tensors.reducers()
+
+
+def has_reducers() -> bool:
+    """Whether somebody but multiprocessing has registered some."""
+    global _users
+    if _users[0] != len(_registered):
+        modules = [str(getattr(how, "__module__", "")) for how in reducers().values()]
+        _users = len(_registered), any(not name.startswith("multiprocessing.") for name in modules)
+    return _users[1]
+
+
+@contextmanager
+def possible(by_all: bool) -> Iterator[None]:
+    """Within this, what multiprocessing shares can be pickled for one worker, or `by_all` for each.
+
+    Others raise what multiprocessing says of an object that cannot be shared so.
     """
     before: Any = context.get_spawning_popen()
     target: Any = _ForAll() if by_all else _ForOne()
     context.set_spawning_popen(target)
     try:
-        buffer = io.BytesIO()
-        _Pickler(buffer, 5).dump(value)
-        return buffer.getvalue()
+        yield
     finally:
         context.set_spawning_popen(before)

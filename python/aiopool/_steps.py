@@ -10,9 +10,15 @@ from __future__ import annotations
 import asyncio
 import sys
 import types
+
+# By their names: a task that replaces what a module has replaces nothing here.
+from asyncio import CancelledError, Task, _get_running_loop
+from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any
+
+from ._native import current_step
 
 # Tasks take the context that the first step was made in from 3.11 on.
 POSSIBLE = sys.version_info >= (3, 11)
@@ -27,51 +33,43 @@ class Step:
         self,
         coroutine: Coroutine[Any, Any, Any],
         loop: asyncio.AbstractEventLoop,
+        context: Context,
         life: Callable[[Step], Coroutine[Any, Any, None]],
     ) -> None:
         self._coroutine, self._loop, self._life = coroutine, loop, life
-        self._context: Context = copy_context()
+        self._context = context
         self._awaited: Any = None
         self._value: Any = None
         self._error: BaseException | None = None
         #: Set when the coroutine waits or has asked.
-        self.task: asyncio.Task[None] | None = None
+        self.task: Task[None] | None = None
 
-    def make(self) -> Any:
-        """Makes the step: gives the coroutine's result or raises its error; or sets `task`, whose
-        `life` awaits the rest."""
-        global _current
-        _current = self
-        try:
-            self._awaited = self._context.run(self._coroutine.send, None)
-        except StopIteration as over:
-            if self.task is None:
-                return over.value
-            self._value, self._coroutine = over.value, _OVER
-        except BaseException as error:
-            if self.task is None:
-                raise
-            self._error, self._coroutine = error, _OVER
-        finally:
-            _current = None
-            if self.task is not None:
-                asyncio.tasks._leave_task(self._loop, self.task)
+    def made(self, how: str, value: Any) -> Task[None]:
+        """The step was made: the coroutine `awaits` the value, has `returned` it or has `raised`
+        it. Gives the task whose `life` is the rest."""
+        if how == "awaits":
+            self._awaited = value
+        elif how == "returned":
+            self._value, self._coroutine = value, _OVER
+        else:
+            self._error, self._coroutine = value, _OVER
         if self.task is None:
-            self._make_task()
-        return None
+            return self._make_task()
+        _leave_task(self._loop, self.task)
+        return self.task
 
-    def _make_task(self) -> asyncio.Task[None]:
+    def _make_task(self) -> Task[None]:
         life = self._life(self)
         # As far as `rest`, so that a task that is cancelled before it runs cancels the coroutine.
         life.send(None)
         options: Any = {"context": self._context}
-        self.task = asyncio.Task(life, loop=self._loop, **options)
+        self.task = Task(life, loop=self._loop, **options)
         return self.task
 
-    def asked(self) -> asyncio.Task[None]:
+    def asked(self) -> Task[None]:
         """Gives the running coroutine its task."""
         task = self._make_task()
-        asyncio.tasks._enter_task(self._loop, task)
+        _enter_task(self._loop, task)
         return task
 
     @types.coroutine
@@ -87,7 +85,7 @@ class Step:
             if thrown is not None or self._error is not None:
                 raise thrown or self._error  # type: ignore[misc]
             return self._value
-        if isinstance(thrown, asyncio.CancelledError):
+        if isinstance(thrown, CancelledError):
             # As a task does that is cancelled while it waits.
             cancel = getattr(self._awaited, "cancel", None)
             if cancel is not None and cancel(*thrown.args):
@@ -116,15 +114,14 @@ class Step:
 
 
 _OVER: Any = object()
-#: The step that is being made.
-_current: Step | None = None
 _installed = False
 
 
 def _step_here(loop: asyncio.AbstractEventLoop | None) -> Step | None:
-    step, running = _current, asyncio._get_running_loop()
-    if step is None or step._loop is not running or loop not in (None, running):
+    running = _get_running_loop()
+    if running is None or loop not in (None, running):
         return None
+    step: Step | None = current_step(running)
     return step
 
 
@@ -141,7 +138,7 @@ def _answering_current(original: Callable[..., Any]) -> Callable[..., Any]:
 def _answering_all(original: Callable[..., Any]) -> Callable[..., Any]:
     def all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> Any:
         """Returns the tasks of the loop that are not over."""
-        if asyncio._get_running_loop() is not None:
+        if _get_running_loop() is not None:
             asyncio.current_task()
         return original(loop)
 

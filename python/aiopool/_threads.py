@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
+from typing import Any
 
 _VARIABLES = (
     "OMP_NUM_THREADS",
@@ -28,12 +30,26 @@ def limit(threads: int) -> None:
     """Has libraries that are loaded from now on use so many threads, unless the user says else."""
     for name in _VARIABLES:
         if name not in os.environ or name in _ours:
-            os.environ[name] = str(threads)
+            # What is the same stays shared, where this process is a copy.
+            if os.environ.get(name) != str(threads):
+                os.environ[name] = str(threads)
             _ours.add(name)
-    if threads > 1 and "numpy" in sys.modules:
-        # Loaded already, in a process that this one is a copy of.
-        try:
-            import threadpoolctl  # type: ignore[import-not-found,import-untyped,unused-ignore]
-        except ImportError:
-            return
-        threadpoolctl.threadpool_limits(threads)
+    # Loaded already, in a process that this one is a copy of.
+    control = loaded() if threads > 1 else None
+    if control is not None:
+        control.threadpool_limits(threads)
+
+
+@cache
+def loaded() -> Any:
+    """Returns what sets the threads of libraries that are loaded, if there are such and it is installed.
+
+    It is looked for once: a copy of this process does not look again.
+    """
+    if "numpy" not in sys.modules:
+        return None
+    try:
+        import threadpoolctl  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    except ImportError:
+        return None
+    return threadpoolctl

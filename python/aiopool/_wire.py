@@ -8,22 +8,24 @@ in the pickle: they follow it, so that they are copied once.
 
 from __future__ import annotations
 
-import base64
 import os
-import pickle
-import struct
 import sys
-import traceback
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from functools import lru_cache
+from inspect import iscoroutine
+# By their names: a task that replaces what a module has replaces nothing here.
+from pickle import PickleBuffer, PicklingError, dumps, loads
+from struct import Struct, pack, unpack_from
+from traceback import format_exception
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-from . import _main, _sharing, _state
+from . import _main, _pickling, _sharing, _state
 from .errors import ProxyException, RemoteTraceback
 
 _BY_NAME, _BY_VALUE, _WITH_BUFFERS = b"R", b"P", b"B"
-_LENGTH = struct.Struct("<I")
+_LENGTH = Struct("<I")
 # Smaller buffers are not worth a part of their own, in bytes.
 _OUT_OF_BAND = 16 << 10
 # Buffers begin at multiples of this many bytes, as numpy likes them.
@@ -64,16 +66,24 @@ class NotPicklable(TypeError):
     """A function or an argument cannot be sent to a worker."""
 
 
-def _by_value(value: Any, refused: BaseException | None, callback: Any = None) -> bytes:
+def _by_reference(value: Any, callback: Any) -> bytes:
+    if _sharing.has_reducers():
+        return _pickling.dumps(value, callback)
+    return dumps(value, 5, buffer_callback=callback)
+
+
+def _by_value(
+    value: Any, refused: BaseException | None, callback: Any = None, back: bool = False
+) -> bytes:
     try:
-        import cloudpickle  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        import cloudpickle  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: F401
     except ImportError:
         text = "install cloudpickle (pip install 'libaiopool[cloudpickle]'), or move it to a module"
         reason = refused or "workers cannot import __main__ here"
         if _state.main_is_unguarded:
             reason = f"{reason}: {_main.HINT}" if refused else f"workers cannot import this script: {_main.HINT}"
         raise NotPicklable(f"{value!r:.200} cannot be sent to a worker: {reason}; {text}") from refused
-    return bytes(cloudpickle.dumps(value, protocol=5, buffer_callback=callback))
+    return _pickling.dumps_by_value(value, callback, back)
 
 
 def pickled(value: Any, buffers: list[memoryview] | None = None, by_all: bool = False) -> bytes:
@@ -83,38 +93,69 @@ def pickled(value: Any, buffers: list[memoryview] | None = None, by_all: bool = 
     """
     callback = None if buffers is None else _collector(buffers)
     refused: BaseException | None = None
-    data, shared = b"", False
+    data, shares = b"", False
     try:
-        data = pickle.dumps(value, 5, buffer_callback=callback)
-    except (pickle.PicklingError, AttributeError, TypeError, RuntimeError) as error:
+        data = _by_reference(value, callback)
+    except (PicklingError, AttributeError, TypeError, RuntimeError) as error:
         refused = error
     if refused is None and b"multiprocessing" not in data and not _of_main(data):
         return data
-    if buffers:
-        # It is begun anew.
-        buffers.clear()
     if (refused is not None or b"multiprocessing" in data) and _sharing.is_possible():
+        shares = True
         try:
-            data = _sharing.pickled(value, by_all)
+            with _sharing.possible(by_all):
+                data = _anew(_pickling.dumps, value, buffers, callback)
         except RuntimeError:
             # It is one of multiprocessing's that cannot be shared, or the object's own refusal.
             raise
         except Exception as error:
             refused = refused or error
         else:
-            refused, shared = None, True
+            refused = None
     if isinstance(refused, RuntimeError):
         raise refused
-    if refused is None and shared and not _of_main(data):
-        return data
-    return _by_value(value, refused, callback)
+    if refused is None and shares and not _of_main(data):
+        return _Kept.of(data, value)
+    if not shares:
+        return _anew(_by_value, value, buffers, refused, callback)
+    with _sharing.possible(by_all):
+        return _Kept.of(_anew(_by_value, value, buffers, refused, callback), value)
+
+
+def _anew(pickle: Callable[..., bytes], value: Any, buffers: list[memoryview] | None, *more: Any) -> bytes:
+    """Pickles without the buffers of an attempt before."""
+    if buffers:
+        buffers.clear()
+    return pickle(value, *more)
+
+
+class _Kept(bytes):
+    """The pickle of what may be gone before it is unpickled: a lock goes with the last who has it."""
+
+    value: Any
+
+    @classmethod
+    def of(cls, data: bytes, value: Any) -> _Kept:
+        kept = cls(data)
+        kept.value = value
+        return kept
+
+
+def kept(parts: Parts) -> Any:
+    """What a task has to hold until it is over, for its `parts` to be of use."""
+    return [part.value for part in parts if type(part) is _Kept] or None
+
+
+def head_by_name(function: Any) -> bytes | None:
+    """What a call of `function` begins with, if it goes by its name."""
+    return _head_by_name(function) if _is_by_name(function) else None
 
 
 @lru_cache(maxsize=1024)
 def _head_by_name(function: Any) -> bytes | None:
     try:
-        data = pickle.dumps(function, 5)
-    except (pickle.PicklingError, AttributeError, TypeError):
+        data = dumps(function, 5)
+    except (PicklingError, AttributeError, TypeError):
         return None
     if _of_main(data):
         return None
@@ -123,34 +164,57 @@ def _head_by_name(function: Any) -> bytes | None:
 
 def head(function: Callable[..., Any]) -> bytes:
     """What a call of `function` begins with."""
-    if _is_by_name(function):
-        known = _head_by_name(function)
-        if known is not None:
-            return known
+    known = head_by_name(function)
+    if known is not None:
+        return known
+    if not callable(function):
+        text = "give the function, and its arguments beside it" if iscoroutine(function) else "a function"
+        if iscoroutine(function):
+            function.close()
+        raise TypeError(f"{function!r:.100} is nothing that a worker can call: {text}")
     data = pickled(function)
-    return _BY_VALUE + _LENGTH.pack(len(data)) + data
+    start = _BY_VALUE + _LENGTH.pack(len(data)) + data
+    return _Kept.of(start, function) if type(data) is _Kept else start
+
+
+def arguments(args: Any) -> tuple[Any, ...]:
+    """What a call has besides names."""
+    try:
+        return tuple(args or ())
+    except TypeError:
+        raise TypeError(f"args must be a sequence of arguments, such as (x,), and is {args!r:.100}") from None
+
+
+def keywords(kwds: Any) -> dict[str, Any]:
+    """What a call has by names."""
+    try:
+        return dict(kwds or {})
+    except (TypeError, ValueError):
+        raise TypeError(f"kwds must be a dictionary of arguments, and is {kwds!r:.100}") from None
 
 
 def call(start: bytes, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Parts:
     """The bytes of a call whose head is `start`."""
     buffers: list[memoryview] = []
     data = pickled((arguments, keywords), buffers)
-    return [start, data] if not buffers else _with_buffers(start + data, buffers)
+    if not buffers:
+        return [start, data]
+    parts = _with_buffers(start + data, buffers)
+    return parts if type(data) is not _Kept else [*parts, _Kept.of(b"", data.value)]
 
 
 def value(result: Any) -> Parts:
     """The bytes of a task's result."""
     buffers: list[memoryview] = []
     try:
-        data = pickle.dumps(result, 5, buffer_callback=_collector(buffers))
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        buffers.clear()
-        data = _by_value(result, error, _collector(buffers))
+        data = _by_reference(result, _collector(buffers))
+    except (PicklingError, AttributeError, TypeError) as error:
+        data = _anew(_by_value, result, buffers, error, _collector(buffers), True)
     return [data] if not buffers else _with_buffers(data, buffers)
 
 
-def _collector(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
-    def collect(buffer: pickle.PickleBuffer) -> bool:
+def _collector(buffers: list[memoryview]) -> Callable[[PickleBuffer], bool]:
+    def collect(buffer: PickleBuffer) -> bool:
         try:
             raw = buffer.raw()
         except BufferError:
@@ -165,7 +229,7 @@ def _collector(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], boo
 
 def _with_buffers(data: bytes, buffers: list[memoryview]) -> Parts:
     lengths = [len(data), *(buffer.nbytes for buffer in buffers)]
-    start = _WITH_BUFFERS + struct.pack(f"<I{len(lengths)}Q", len(buffers), *lengths)
+    start = _WITH_BUFFERS + pack(f"<I{len(lengths)}Q", len(buffers), *lengths)
     parts: Parts = [start, data]
     at = len(start) + len(data)
     for buffer in buffers:
@@ -188,9 +252,10 @@ def _length(part: Any) -> int:
 def _split(data: Any) -> tuple[memoryview, list[memoryview]]:
     view = memoryview(data)
     (count,) = _LENGTH.unpack_from(view, 1)
-    length, *sizes = struct.unpack_from(f"<{count + 1}Q", view, 5)
+    length, *sizes = unpack_from(f"<{count + 1}Q", view, 5)
     at = 5 + 8 * (count + 1)
-    pickled = view[at : at + length]
+    # A copy: what is decoded must not change meanwhile, and the buffers may be the pool's pages.
+    pickled = memoryview(bytes(view[at : at + length]))
     at += length
     buffers = []
     for size in sizes:
@@ -211,7 +276,7 @@ def open_call(data: Any) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str,
         view, buffers = _split(data)
     (length,) = _LENGTH.unpack_from(view, 1)
     function = open_head(bytes(view[: 5 + length]))
-    arguments, keywords = pickle.loads(view[5 + length :], buffers=buffers)
+    arguments, keywords = loads(view[5 + length :], buffers=buffers)
     return function, arguments, keywords
 
 
@@ -219,7 +284,7 @@ def open_head(start: bytes) -> Callable[..., Any]:
     """The function of a call that begins with `start`, in a worker."""
     function: Callable[..., Any] | None = _functions.get(start)
     if function is None:
-        function = pickle.loads(start[5:])
+        function = loads(start[5:])
         if start[:1] == _BY_NAME:
             if len(_functions) >= 4096:
                 _functions.clear()
@@ -232,14 +297,14 @@ def open_value(data: Any) -> Any:
     """The result that a worker has sent."""
     if data[:1] == _WITH_BUFFERS:
         view, buffers = _split(data)
-        return pickle.loads(view, buffers=buffers)
-    return pickle.loads(data)
+        return loads(view, buffers=buffers)
+    return loads(data)
 
 
 def error_text(error: BaseException) -> str:
     """The error with its traceback; whatever its own code does."""
     try:
-        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        text = "".join(format_exception(type(error), error, error.__traceback__))
     except BaseException as failed:
         text = f"{_name(error)}: it cannot be formatted: {_name(failed)}\n"
     return text.encode(errors="replace").decode().replace("\0", "\\0")
@@ -254,13 +319,20 @@ def failure(error: BaseException) -> str:
     text = error_text(error)
     try:
         try:
-            data = pickle.dumps(error, 5)
-        except (pickle.PicklingError, AttributeError, TypeError) as refused:
-            data = _by_value(error, refused)
-    except BaseException:
+            data = _pickling.dumps(error)
+        except (PicklingError, AttributeError, TypeError) as refused:
+            data = _by_value(error, refused, back=True)
+    except BaseException as refused:
         # The text is there in any case.
-        return text
-    return f"{text}\0{base64.b64encode(data).decode()}"
+        return f"{text}It comes as a text, since it cannot be pickled: {_said(refused)}\n"
+    return f"{text}\0{b64encode(data).decode()}"
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error!s:.300}".replace("\0", "\\0")
+    except BaseException:
+        return _name(error)
 
 
 def open_failure(text: str) -> BaseException:
@@ -269,12 +341,13 @@ def open_failure(text: str) -> BaseException:
     error: Any = None
     if pickled:
         try:
-            error = pickle.loads(base64.b64decode(pickled))
-        except BaseException:
-            error = None
+            error = loads(b64decode(pickled))
+        except BaseException as failed:
+            story += f"It comes as a text, since it cannot be unpickled here: {_said(failed)}\n"
     # What would end the program or the event loop here, instead of telling its caller, does not
     # come as itself.
     if not isinstance(error, Exception) or isinstance(error, (StopIteration, StopAsyncIteration)):
         return ProxyException(story)
-    error.__cause__ = RemoteTraceback(story)
+    # That of a frozen dataclass refuses it.
+    BaseException.__setattr__(error, "__cause__", RemoteTraceback(story))
     return error

@@ -7,9 +7,10 @@ whose text is the traceback and whose `__cause__` is the error itself.
 from __future__ import annotations
 
 
+from . import core as _core
 from . import pool as _pool
 from ._results import PoolResult
-from .core import Process, Worker, set_context, set_start_method
+from .core import Process, set_context, set_start_method
 from .errors import ProxyException
 from .scheduler import RoundRobin, Scheduler
 from .types import QueueID, TaskID
@@ -23,6 +24,12 @@ class Pool(_pool.Pool):
 
     async def __aenter__(self) -> Pool:
         return self
+
+
+class Worker(_core.Worker):
+    """`aiopool.Worker`, whose coroutine's error is its result, as aiomultiprocess has it."""
+
+    _gives_errors = True
 
 
 __all__ = [

@@ -1,4 +1,7 @@
-"""One coroutine in one process of its own: `Process`, and `Worker`, which has its result."""
+"""One coroutine in one process of its own: `Process`, and `Worker`, which has its result.
+
+Such a process dies with its host, however that ends.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ import inspect
 import multiprocessing
 import os
 import pickle
-import traceback
+import signal
+import threading
 from collections.abc import Callable, Generator, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
+
+from . import _main, _wire
+from .errors import WorkerLost
 
 context: Any = multiprocessing.get_context("spawn")
 
@@ -32,6 +39,13 @@ def set_context(method: str | None = None) -> None:
 def get_context() -> Any:
     """What `set_start_method` has chosen."""
     return context
+
+
+def check_callable(**functions: Any) -> None:
+    """Refuses options that are to be called and cannot be."""
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} must be a callable, and is {function!r:.100}")
 
 
 def check_sync(name: str, function: Callable[..., Any] | None) -> None:
@@ -63,7 +77,15 @@ class _Unit:
         self.initializer, self.initargs = initializer, initargs
         self.loop_initializer, self.results = loop_initializer, results
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As a pool's calls, so that functions of notebooks can be run. Not the pipe: what it belongs
+        # to is about to start.
+        ours = self.initializer, self.initargs, self.loop_initializer
+        functions = self.target, self.args, self.kwargs, *ours
+        return _unit, (bytes(_wire.pickled(functions)), self.results)
+
     def run(self) -> Any:
+        _die_with_host()
         loop = new_loop(self.loop_initializer)
         try:
             if self.initializer is not None:
@@ -72,6 +94,23 @@ class _Unit:
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
+
+
+def _unit(functions: bytes, results: Any) -> _Unit:
+    target, args, kwargs, initializer, initargs, loop_initializer = pickle.loads(functions)
+    return _Unit(target, args, kwargs, initializer, initargs, loop_initializer, results)
+
+
+def _die_with_host() -> None:
+    host = multiprocessing.parent_process()
+    if host is None:
+        return
+
+    def watch() -> None:
+        host.join()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="aiopool-host", daemon=True).start()
 
 
 async def _not_implemented() -> None:
@@ -109,6 +148,8 @@ class Process:
             loop_initializer,
             self._results and self._results[1],
         )
+        # A lock among the arguments goes with the last who has it.
+        self._unit = unit
         self.aio_process: BaseProcess = context.Process(
             group=group,
             target=process_target or self.run_async,
@@ -138,7 +179,10 @@ class Process:
 
     def start(self) -> None:
         """Starts the process."""
-        self.aio_process.start()
+        if context.get_start_method() != "fork":
+            _main.look_for_guard()
+        with _main.as_workers_see_it(_wire.main_is_importable()):
+            self.aio_process.start()
         if self._results:
             self._results[1].close()
 
@@ -189,9 +233,12 @@ class Process:
 
 
 class Worker(Process):
-    """A process whose coroutine's result can be awaited; an exception is a result, too."""
+    """A process whose coroutine's result can be awaited; its error is raised, with its traceback in
+    the process as the cause."""
 
     _data: bytes | None = None
+    #: Whether an error is given instead of raised, as aiomultiprocess does.
+    _gives_errors = False
 
     def _open_results(self) -> Any:
         return context.Pipe(duplex=False)
@@ -199,15 +246,10 @@ class Worker(Process):
     @staticmethod
     def run_async(unit: _Unit) -> None:
         try:
-            result = unit.run()
+            data = b"".join([b"V", *_wire.value(unit.run())])
         except BaseException as error:
-            result = error
+            data = b"E" + _wire.failure(error).encode()
         with unit.results as pipe:
-            try:
-                data = pickle.dumps(result)
-            except Exception:
-                text = f"the result cannot be pickled: {traceback.format_exc()}"
-                data = pickle.dumps(ValueError(text))
             at = 0
             while at < len(data):
                 at += os.write(pipe.fileno(), data[at : at + (1 << 20)])
@@ -236,12 +278,31 @@ class Worker(Process):
 
     @property
     def result(self) -> Any:
-        """What the coroutine returned or raised."""
+        """What the coroutine returned; raises what it raised."""
         if self._data is None:
             raise ValueError("coroutine not completed")
-        if not self._data:
-            return RuntimeError(f"the process ended without a result, exitcode {self.exitcode}")
-        return pickle.loads(self._data)
+        if self._data[:1] == b"V":
+            return _wire.open_value(bytearray(self._data[1:]))
+        error: BaseException
+        if self._data:
+            error = _wire.open_failure(self._data[1:].decode())
+        else:
+            error = self._lost()
+        if self._gives_errors:
+            return error
+        raise error
+
+    def _lost(self) -> WorkerLost:
+        status = self.exitcode
+        number = -status if status is not None and status < 0 else None
+        how = f"signal {number}" if number is not None else f"exit status {status}"
+        return WorkerLost(
+            f"process {self.pid} ended without a result: {how}",
+            pid=self.pid or 0,
+            signal=number,
+            exitcode=status if number is None else None,
+            function=self.name,
+        )
 
 
 async def _readable(fd: int) -> None:

@@ -33,6 +33,8 @@ class WorkerLost(ProxyException):
 
     #: Name of the function that the task called.
     function: str = ""
+    #: Number of the task in its pool, for `Pool.printed`.
+    task: int = 0
     #: Process id of the worker.
     pid: int = 0
     #: Seat of the worker in its pool, counted from 0.
@@ -49,6 +51,8 @@ class WorkerLost(ProxyException):
     progress: int | None = None
     #: Whether the kernel killed the worker because memory had run out.
     out_of_memory: bool = False
+    #: The last lines that the worker wrote to its standard error, where the pool has `output_to`.
+    stderr: str = ""
 
 
 class TaskTimeout(ProxyException, builtins.TimeoutError):

@@ -16,11 +16,13 @@ from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 
 from . import _engine, _wire
-from ._engine import Engine, Task
+from ._engine import Engine, Task, name_of
+from ._life import Functions
 from ._native import Options
+from .core import check_callable
 from .errors import InitializerFailed
 from .isolation import Limits, Sandbox
-from .pool import TaskOptions, name_of
+from .options import TaskOptions
 
 T = TypeVar("T")
 
@@ -83,7 +85,8 @@ class ProcessPoolExecutor(Executor):
 
     As `concurrent.futures.ProcessPoolExecutor`, but for this: a worker that dies ends the task that
     it ran, with `WorkerLost`, and no other; it is replaced. `mp_context` is taken and not used:
-    workers are interpreters of their own, as with "spawn".
+    workers are interpreters of their own, as with "spawn". `options` are those of `Pool`, such as
+    `grace`, `env` and `name`.
     """
 
     def __init__(
@@ -94,34 +97,43 @@ class ProcessPoolExecutor(Executor):
         initargs: Sequence[Any] = (),
         *,
         max_tasks_per_child: int | None = None,
+        exit_hook: Callable[[], Any] | None = None,
         preload: Sequence[str] = (),
         limits: Limits | None = None,
         sandbox: Sandbox | None = None,
         **options: Any,
     ) -> None:
+        _engine.check_types(int, max_workers=max_workers)
+        # Before anything can fail: `__del__` asks.
+        self._shut = False
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        check_callable(exit_hook=exit_hook)
         if max_tasks_per_child is not None:
             if not isinstance(max_tasks_per_child, int):
                 raise TypeError("max_tasks_per_child must be an integer")
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
         self._max_workers = max_workers or len(os.sched_getaffinity(0))
+        options |= {
+            "processes": self._max_workers,
+            "child_concurrency": 1,
+            "max_tasks_per_child": max_tasks_per_child or 0,
+        }
+        functions = Functions(initializer, tuple(initargs), exit_hook=exit_hook)
         native = _engine.start(
-            self._max_workers,
-            1,
-            _engine.setup(initializer, initargs, None, None, self._max_workers),
-            childconcurrency=1,
+            functions,
             preload=preload,
-            maxtasksperchild=max_tasks_per_child or 0,
             limits=limits,
             sandbox=sandbox,
+            names={"processes": "max_workers"},
             options=options,
         )
-        self._engine = Engine(native)
-        self._shut = False
+        self._engine = Engine(native, functions)
+        if self._engine.listener is not None:
+            self._engine.listener.start_thread()
         self._shutdown_lock = threading.Lock()
         self._options: Options | None = None
         self._receiver = threading.Thread(
@@ -175,6 +187,8 @@ class ProcessPoolExecutor(Executor):
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else time.monotonic() + timeout

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from joblib import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
-    effective_n_jobs,
+    cpu_count,
     register_parallel_backend,
 )
 from joblib.parallel import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
@@ -16,6 +16,10 @@ from joblib.parallel import (  # type: ignore[import-not-found,import-untyped,un
 )
 
 from .executor import ProcessPoolExecutor
+
+
+#: What `joblib.parallel_config` and `joblib.Parallel` take for the executor.
+_OPTIONS = ("initializer", "initargs", "max_tasks_per_child", "preload", "limits", "sandbox")
 
 
 class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc,unused-ignore]
@@ -36,7 +40,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc,unus
         if n_jobs is None:
             return 1
         if n_jobs < 0:
-            return max(int(effective_n_jobs(-1)) + 1 + n_jobs, 1)
+            return max(int(cpu_count()) + 1 + n_jobs, 1)
         return n_jobs
 
     def configure(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -46,7 +50,10 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc,unus
         """Starts the workers. Returns how many there are."""
         workers = self.effective_n_jobs(n_jobs)
         self.parallel = parallel
-        self._executor = ProcessPoolExecutor(workers)
+        # Those of `parallel_config` and those of `Parallel`; joblib's own among them go unused.
+        said = {**getattr(self, "backend_kwargs", {}), **options}
+        chosen = {name: said[name] for name in _OPTIONS if said.get(name) is not None}
+        self._executor = ProcessPoolExecutor(workers, **chosen)
         return workers
 
     def submit(self, func: Callable[[], Any], callback: Any = None) -> Future[Any]:

@@ -5,50 +5,40 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import warnings
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar, overload
+from collections.abc import (
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Hashable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from dataclasses import replace
+from os import PathLike
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from . import _chunks, _engine, _wire
-from ._engine import Engine, in_thread_of
-from ._native import Options
+from ._engine import Direct, Engine, in_thread_of, name_of
+from ._life import Functions
+from ._native import Call, Options
+from ._native import Pool as Native
+from ._native import Trace
 from ._results import Chunker, PoolResult, _Item
-from .core import check_sync
+from .core import check_callable, check_sync
 from .errors import ProxyException, RemoteTraceback
+from .insights import table as insights_table
 from .isolation import Limits, Sandbox
+from .options import TaskOptions
 from .scheduler import RoundRobin, Scheduler
 from .types import QueueID, TaskID
 
+if TYPE_CHECKING:
+    import pstats
+
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class TaskOptions:
-    """What a caller asks for tasks besides their calls."""
-
-    timeout: float | None = None
-    """Seconds that one attempt may run: then it is cancelled, and its worker killed if that is no
-    use, which ends a plain function, too."""
-    queue_ttl: float | None = None
-    """Seconds that the task may wait for a worker."""
-    retries: int = 0
-    """Further attempts when a worker dies with the task."""
-    retry_on: type[BaseException] | tuple[type[BaseException], ...] = ()
-    """Exceptions of the function for which there are further attempts, too."""
-    backoff: float = 0.0
-    """Seconds before the second attempt, doubled for each one after."""
-    priority: int = 0
-    """The priority class, 0 the most urgent, below the pool's `priorities`."""
-
-    def _native(self) -> Options:
-        return Options(
-            timeout=self.timeout,
-            queue_ttl=self.queue_ttl,
-            retries=self.retries,
-            backoff=self.backoff,
-            priority=self.priority,
-        )
 
 
 class _Awaited(_engine.Task):
@@ -118,7 +108,16 @@ class Verbs:
         """
         pool = self._pool
         pool._check_open()
-        arguments, keywords = tuple(args or ()), dict(kwds or {})
+        if not kwds and pool.queue_count == 1 and not self._options.retry_on:
+            engine, loop = pool._engine, asyncio.get_running_loop()
+            engine.attach(loop)
+            native = engine._native
+            if native is not None and not engine._waiting:
+                call = native.call(func, args or (), loop, self._native_options)
+                if call is not None:
+                    engine.look_now(loop, native)
+                    return await self._direct(native, call)
+        arguments, keywords = _wire.arguments(args), _wire.keywords(kwds)
         start = _wire.head(func)
         attempt = 1
         while True:
@@ -128,8 +127,23 @@ class Verbs:
                 options = self._options
                 if attempt > options.retries or not isinstance(error, options.retry_on):
                     raise
-            await asyncio.sleep(min(60.0, options.backoff * 2 ** (attempt - 1)))
+            await asyncio.sleep(options._pause(attempt))
             attempt += 1
+
+    async def _direct(self, native: Native, call: Call) -> Any:
+        try:
+            await call
+            return call.result()
+        except asyncio.CancelledError:
+            native.cancel_call(call)
+            raise
+        except BaseException as error:
+            if self._pool._proxies and not isinstance(error, ProxyException):
+                raise proxy_of(error) from error
+            raise
+        finally:
+            # An exception has this frame, and this frame must not have the exception.
+            del call
 
     async def _once(
         self,
@@ -144,7 +158,7 @@ class Verbs:
         parts = _wire.call(start, arguments, keywords)
         task = _Awaited(name_of(func), parts, self._native_options, None)
         task.future, task.loop = loop.create_future(), loop
-        pool._choose(task, func, arguments, keywords)
+        pool._choose(task, self._options.key, func, arguments, keywords)
         engine.submit(task)
         try:
             return await task.future
@@ -228,12 +242,12 @@ class Verbs:
             raise ValueError("retry_on is for apply(): map() retries only what a worker's death ended")
         pool._engine.attach(asyncio.get_running_loop())
         start, name, options = _wire.head(func), name_of(func), self._native_options
-        call, choose = _wire.call, pool._choose
+        call, choose, key = _wire.call, pool._choose, self._options.key
 
         def submit(results: PoolResult[Any], index: int, item: Any) -> _Item:
             arguments = arguments_of(item)
             task = _Item(results, index, name, call(start, arguments, {}), options, None)
-            choose(task, func, arguments, {})
+            choose(task, key, func, arguments, {})
             return task
 
         limit = pool.process_count * pool._concurrency
@@ -248,6 +262,8 @@ class Verbs:
                 return _Item(results, index, name, parts, options, None)
 
             chunker = chunk
+        by_name = None if chunker or pool.queue_count > 1 else _wire.head_by_name(func)
+        direct = by_name and Direct(by_name, arguments_of is tuple, options)
         return pool._keep(
             PoolResult(
                 pool,
@@ -255,16 +271,18 @@ class Verbs:
                 items,
                 limit=limit,
                 return_exceptions=return_exceptions,
+                name=name,
                 chunker=chunker,
+                direct=direct or None,
             )
         )
 
     def _may_chunk(self, func: Callable[..., Any]) -> bool:
         """Whether items may share tasks: nothing that is said or counted is said of each."""
         options, pool = self._options, self._pool
-        of_each = options.timeout, options.queue_ttl, options.retries or None
-        alike = pool.queue_count == 1 and not pool._recycles
-        return alike and of_each == (None, None, None) and _chunks.is_plain(func)
+        of_each = options.timeout, options.queue_ttl, options.retries or None, options.alone or None
+        alike = pool.queue_count == 1 and not pool._recycles and not pool._in_threads
+        return alike and of_each == (None,) * 4 and _chunks.is_plain(func)
 
 
 class WithOptions(Verbs):
@@ -276,6 +294,8 @@ class WithOptions(Verbs):
                 f"priority={options.priority} is not possible: the pool has "
                 f"priorities={pool._priorities}, numbered from 0"
             )
+        if options.key is not None and pool.queue_count == 1:
+            raise ValueError(f"key={options.key!r} is not possible: the pool has one queue, see queuecount")
         self._its_pool, self._options = pool, options
         self._native_options = options._native()
 
@@ -284,26 +304,61 @@ class WithOptions(Verbs):
         return self._its_pool
 
 
+class Printed(NamedTuple):
+    """What a task has printed, of all its attempts."""
+
+    #: What went to its standard output.
+    stdout: bytes
+    #: What went to its standard error.
+    stderr: bytes
+
+
 class Pool(Verbs):
     """A pool of worker processes that run coroutine functions and plain functions.
 
     A worker that dies ends the tasks that it ran, with `WorkerLost`, and is replaced.
 
     `processes`: workers, as many as this process may use processors by default.
-    `initializer(*initargs)`: runs in each worker before its first task; awaited if it is async.
+    `initializer(*initargs)`: runs in each worker before its first task; awaited if it is async. If it
+    returns a context manager, such as a session or what `contextlib.asynccontextmanager` makes, this
+    is entered, and left after the last task. `aiopool.worker_state()` gives the result to tasks. What
+    it sets in the globals of its module is there for them, too, in notebooks as in scripts.
+    `exit_hook()`: runs in each worker that leaves in order, after its last task; awaited if it is async.
     `maxtasksperchild`: tasks after which a worker is replaced; 0 for no limit.
     `childconcurrency`: tasks that a worker has in flight at most.
+    `threads`: plain functions run in up to so many threads of each worker, beside its coroutines; with
+    0 they run in the thread of the event loop, which waits for them.
     `queuecount`, `scheduler`: queues, and who chooses the queue of a task.
     `loop_initializer`: makes the event loop of each worker, such as `uvloop.new_event_loop`.
     `exception_handler`: is called in the worker with each error of a task.
     `preload`: names of modules that one process imports, of which the workers are copies: they start
-    in milliseconds and share its memory. Imports that start threads cannot be shared.
+    in milliseconds and share its memory. Imports that start threads cannot be shared. "__main__" is the
+    program's main module, which each worker imports by itself otherwise.
     `limits`, `sandbox`: what workers may use and open.
     `priorities`: priority classes, 1 to 4.
     `grace`: seconds that a worker may take to leave, or to obey a timeout, before it is killed.
+    `start_timeout`: seconds that a worker may take until it can take tasks, 60 if nothing is said.
+    `blocked_after`: seconds after which a plain function, or the first step of a coroutine, that still
+    holds its worker becomes an event in `stats()` and `aiopool top`.
+    `probation`: tasks of a function run alone in their workers until so many of them have ended, also
+    after a crash; 0, if nothing is said, for none of this.
+    `env`: environment variables that workers have besides this process's, None for those that they
+    have not; with `clear_env` they have no others.
+    `current_dir`, `umask`, `nice`, `user`, `group`: as in `subprocess.Popen`, of each worker; `nice`
+    is added to this process's.
+    `output_to`: a directory of files that workers' standard output and error go to; `WorkerLost.stderr`
+    then has the last lines of one that died.
+    `output_per_task`: what each task prints goes to files of its own there, also what programs print
+    that it starts; see `Pool.printed`. It takes `childconcurrency=1`.
+    `name`, `observable`: what `aiopool ps` and `aiopool top` call the pool, and whether they may look.
+    `profile`: has `Pool.profile()` give, after the pool's end, the `pstats.Stats` of all workers, those
+    that died left out; of their event loops, not of `threads`.
+    `insights`: has the table of `Pool.insights()` written to the standard error at the pool's end.
     `max_payload`: bytes of one call's arguments, at most, 1 GiB if nothing is said; `input_arena`,
     `output_arena`: bytes for the arguments of all tasks in the pool, and for the results of each
     worker, four times that if nothing is said. Memory is taken as it is used.
+    `logs`: whether what workers log, and their warnings, goes to the loggers of this process, with the
+    levels that these have; not from workers whose initializer sets up logging.
     """
 
     def __init__(
@@ -318,15 +373,48 @@ class Pool(Verbs):
         loop_initializer: Callable[[], asyncio.AbstractEventLoop] | None = None,
         exception_handler: Callable[[BaseException], Any] | None = None,
         *,
+        exit_hook: Callable[[], Any] | None = None,
+        threads: int = 0,
         preload: Sequence[str] = (),
         limits: Limits | None = None,
         sandbox: Sandbox | None = None,
         priorities: int = 1,
         grace: float | None = None,
+        start_timeout: float | None = None,
+        blocked_after: float | None = None,
+        probation: int | None = None,
+        env: Mapping[str, str | None] | None = None,
+        clear_env: bool = False,
+        current_dir: str | PathLike[str] | None = None,
+        umask: int | None = None,
+        nice: int | None = None,
+        user: int | None = None,
+        group: int | None = None,
+        output_to: str | PathLike[str] | None = None,
+        output_per_task: bool = False,
+        name: str | None = None,
+        observable: bool | None = None,
+        profile: bool = False,
+        insights: bool = False,
         max_payload: int | None = None,
         input_arena: int | None = None,
         output_arena: int | None = None,
+        logs: bool = True,
     ) -> None:
+        check_callable(
+            initializer=initializer,
+            loop_initializer=loop_initializer,
+            exception_handler=exception_handler,
+            exit_hook=exit_hook,
+        )
+        _engine.check_types(
+            int,
+            processes=processes,
+            maxtasksperchild=maxtasksperchild,
+            childconcurrency=childconcurrency,
+            queuecount=queuecount,
+            threads=threads,
+        )
         check_sync("loop_initializer", loop_initializer)
         if not self._async_initializer:
             check_sync("initializer", initializer)
@@ -334,7 +422,12 @@ class Pool(Verbs):
         self.queue_count = max(1, queuecount or 1)
         if self.queue_count > self.process_count:
             raise ValueError("queue count must be <= process count")
-        self._recycles = maxtasksperchild > 0
+        if output_per_task and childconcurrency != 1:
+            raise ValueError(
+                f"childconcurrency={childconcurrency} is not possible: 1 with output_per_task, lines "
+                "of tasks that take turns in a worker cannot be told apart"
+            )
+        self._recycles, self._in_threads = maxtasksperchild > 0, threads > 0
         self._concurrency, self._priorities = max(1, childconcurrency), priorities
         self._options, self._native_options = TaskOptions(), None
         self.running = True
@@ -343,29 +436,55 @@ class Pool(Verbs):
         self._queues: dict[QueueID, int] = {queue: i for i, queue in enumerate(queues)}
         for process in range(self.process_count):
             self.scheduler.register_process(queues[process % self.queue_count])
+        self._profiles = None
+        if profile:
+            from ._profile import Profiles
+
+            self._profiles = Profiles()
+        functions = Functions(
+            initializer, tuple(initargs), loop_initializer, exception_handler, exit_hook
+        )
         native = _engine.start(
-            self.process_count,
-            self.queue_count,
-            _engine.setup(
-                initializer, initargs, loop_initializer, exception_handler, self.process_count
-            ),
-            childconcurrency=childconcurrency,
-            maxtasksperchild=maxtasksperchild,
+            functions,
             preload=preload,
             limits=limits,
             sandbox=sandbox,
+            threads=max(0, threads),
+            profile=None if self._profiles is None else self._profiles.folder,
+            names=_NAMES,
             options={
+                "processes": self.process_count,
+                "queues": self.queue_count,
+                "child_concurrency": self._concurrency,
+                "max_tasks_per_child": max(0, maxtasksperchild),
                 "priorities": priorities,
                 "grace": grace,
+                "start_timeout": start_timeout,
+                "blocked_after": blocked_after,
+                "probation": probation,
+                "env": None if env is None else dict(env),
+                "clear_env": clear_env,
+                "current_dir": current_dir,
+                "umask": umask,
+                "nice": nice,
+                "user": user,
+                "group": group,
+                "output_to": output_to,
+                "output_per_task": output_per_task,
+                "name": name,
+                "observable": observable,
                 "max_payload": max_payload,
                 "input_arena": input_arena,
                 "output_arena": output_arena,
+                "logs": logs,
             },
         )
         # The engine does not know the pool: a pool that is dropped goes at once.
         complete = self.scheduler.complete_task
         over = (lambda number: complete(TaskID(number))) if self.queue_count > 1 else None
-        self._engine = Engine(native, over)
+        self._engine = Engine(native, functions, over)
+        if insights:
+            self._engine.at_the_end = _say_insights
 
     @property
     def _pool(self) -> Pool:
@@ -392,26 +511,60 @@ class Pool(Verbs):
         found: dict[str, Any] = json.loads(self._engine.snapshot())
         return found
 
+    def insights(self) -> str:
+        """Returns a table of how long the pool's functions took and of what its workers did."""
+        return insights_table(self.stats())
+
+    def profile(self) -> pstats.Stats:
+        """Returns what the workers' time went to, of all together: after the end of a pool with
+        `profile=True`."""
+        if self._profiles is None:
+            raise RuntimeError("the pool has no profile: build it with profile=True")
+        return self._profiles.merged()
+
+    def trace(self, path: str | os.PathLike[str], every: int = 1) -> Trace:
+        """Records what the workers do, for https://ui.perfetto.dev: `with pool.trace("out.json"):`.
+
+        The file is written at the end of the block, or by `finish()`. `every=100` records each
+        hundredth task, for long runs. `AIOPOOL_TRACE=out.json` in the environment records any
+        program's pools, `aiopool trace` one that runs."""
+        return self._engine.trace(path, every)
+
+    def printed(self, task: int) -> Printed:
+        """Returns what a task has printed until now: all of it, once its outcome is there (of a stream
+        that the program has put in the place of `sys.stdout`, what that has written).
+
+        `task` is its number in the pool: `aiopool.task_number()` inside of it, or `WorkerLost.task`.
+        Items of a `map` that travel together are one task. A pool with `output_per_task` keeps it in
+        the directory `output_to`: of task 17 in `task-17.out` and `task-17.err`, also after its
+        end."""
+        return Printed(*self._engine.printed(task))
+
     def _check_open(self) -> None:
         if not self.running:
             raise RuntimeError("pool is closed")
 
     def _keep(self, results: PoolResult[Any]) -> PoolResult[Any]:
         maps = self._engine.maps
-        maps.difference_update([known for known in maps if known.is_fed])
-        if not results.is_fed:
-            maps.add(results)
+        # Other threads may have maps of their own.
+        with self._engine._lock:
+            maps.difference_update([known for known in maps if known.is_fed])
+            if not results.is_fed:
+                maps.add(results)
         return results
 
     def _choose(
         self,
         task: _engine.Task,
+        key: Hashable,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
-        """Asks the scheduler for the task's queue, if there is more than one."""
-        if self.queue_count > 1:
+        """Asks the key or the scheduler for the task's queue, if there is more than one."""
+        if key is not None:
+            task.queue = hash(key) % self.queue_count
+        elif self.queue_count > 1:
             with self._engine._lock:
                 # The number that `submit` is about to give.
                 number = TaskID(self._engine._number + 1)
@@ -471,6 +624,18 @@ class Pool(Verbs):
         return f"<aiopool.Pool of {self.process_count} processes, {state}>"
 
 
+def _say_insights(snapshot: str) -> None:
+    print(insights_table(json.loads(snapshot)), file=sys.stderr)
+
+
+#: What the engine calls options otherwise.
+_NAMES = {
+    "child_concurrency": "childconcurrency",
+    "max_tasks_per_child": "maxtasksperchild",
+    "queues": "queuecount",
+}
+
+
 def _one(item: Any) -> tuple[Any]:
     return (item,)
 
@@ -478,12 +643,6 @@ def _one(item: Any) -> tuple[Any]:
 def _settle(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def name_of(function: Callable[..., Any]) -> str:
-    """What messages call a function."""
-    name = getattr(function, "__qualname__", None)
-    return str(name) if name is not None else f"{type(function).__qualname__} object"
 
 
 def proxy_of(error: BaseException) -> ProxyException:

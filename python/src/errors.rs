@@ -37,6 +37,7 @@ pub(crate) fn described<'py>(
             "timed_out"
         }
         TaskError::WorkerLost(lost) => {
+            details.set_item("task", lost.task)?;
             details.set_item("pid", lost.pid)?;
             details.set_item("worker", lost.worker)?;
             details.set_item("attempt", lost.attempt)?;
@@ -51,6 +52,7 @@ pub(crate) fn described<'py>(
             details.set_item("signal", signal)?;
             details.set_item("exitcode", exitcode)?;
             details.set_item("out_of_memory", out_of_memory)?;
+            details.set_item("stderr", &lost.stderr)?;
             "worker_lost"
         }
         TaskError::PoolClosed { reason } => {

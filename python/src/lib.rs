@@ -3,10 +3,22 @@
 //! Bytes in and bytes out: what they mean is the package's business.
 
 mod buffer;
+mod builder;
+mod call;
+mod direct;
 mod errors;
+mod in_place;
+mod leaving;
+mod logs;
+mod observed;
+mod on_the_way;
 mod options;
+mod plain;
 mod pool;
+mod serve;
+mod step;
 mod template;
+mod trace;
 mod worker;
 
 use pyo3::prelude::*;
@@ -14,15 +26,40 @@ use pyo3::prelude::*;
 /// The engine below the package `aiopool`.
 #[pymodule(gil_used = false)]
 mod _native {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::call::{Awakened, Call};
+    #[pymodule_export]
+    use super::direct::Items;
+    #[pymodule_export]
+    use super::in_place::own_results;
+    #[pymodule_export]
+    use super::leaving::end_within;
+    #[pymodule_export]
+    use super::logs::Records;
+    #[pymodule_export]
+    use super::observed::observed_pools;
     #[pymodule_export]
     use super::options::Options;
     #[pymodule_export]
     use super::pool::{Pool, Ticket};
     #[pymodule_export]
+    use super::step::current_step;
+    #[pymodule_export]
     use super::template::Template;
+    #[pymodule_export]
+    use super::trace::Trace;
     #[pymodule_export]
     use super::worker::Worker;
 
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+    /// Where a program loads Python after its start, its zygote has to have it from the start.
+    #[pymodule_init]
+    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+        aiopool::needs_library_of(pyo3::ffi::Py_IncRef as *const () as usize);
+        Ok(())
+    }
 }

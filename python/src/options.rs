@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use aiopool::TaskOptions;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 /// What a caller asks for a task besides its call.
 #[pyclass(frozen, module = "aiopool._native")]
@@ -13,29 +14,51 @@ pub struct Options(pub(crate) TaskOptions);
 
 #[pymethods]
 impl Options {
+    /// Those that are not said are the pool's.
     #[new]
-    #[pyo3(signature = (*, timeout=None, queue_ttl=None, retries=0, retry_on_error=false, backoff=0.0, priority=0))]
-    fn new(
-        timeout: Option<f64>,
-        queue_ttl: Option<f64>,
-        retries: u32,
-        retry_on_error: bool,
-        backoff: f64,
-        priority: u8,
-    ) -> PyResult<Self> {
-        let mut options = TaskOptions::new()
-            .retries(retries)
-            .retry_on_error(retry_on_error)
-            .backoff(seconds("backoff", backoff)?)
-            .priority(priority);
-        if let Some(limit) = timeout {
-            options = options.timeout(seconds("timeout", limit)?);
-        }
-        if let Some(limit) = queue_ttl {
-            options = options.queue_ttl(seconds("queue_ttl", limit)?);
+    #[pyo3(signature = (**said))]
+    fn new(said: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let mut options = TaskOptions::new();
+        for (name, value) in said.into_iter().flatten() {
+            if !value.is_none() {
+                let name = name.extract::<String>()?;
+                options = with_one(options, &name, &value)
+                    .map_err(|error| named(error, &name, &value))?;
+            }
         }
         Ok(Self(options))
     }
+}
+
+fn with_one(options: TaskOptions, name: &str, value: &Bound<'_, PyAny>) -> PyResult<TaskOptions> {
+    Ok(match name {
+        "timeout" => options.timeout(seconds(name, value.extract()?)?),
+        "queue_ttl" => options.queue_ttl(seconds(name, value.extract()?)?),
+        "retries" => options.retries(value.extract()?),
+        "retry_on_timeout" => options.retry_on_timeout(value.extract()?),
+        "backoff" => options.backoff(seconds(name, value.extract()?)?),
+        "longest_backoff" => options.longest_backoff(seconds(name, value.extract()?)?),
+        "jitter" => options.jitter(value.extract()?),
+        "priority" => options.priority(value.extract()?),
+        "alone" => options.alone(value.extract()?),
+        _ => return Err(PyTypeError::new_err(format!("{name} is no option of a task"))),
+    })
+}
+
+/// Makes the error of a value that is of no use to the option `name` say so.
+pub(crate) fn named(error: PyErr, name: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    let py = value.py();
+    let shown = value.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string());
+    if error.is_instance_of::<PyOverflowError>(py) {
+        let text =
+            format!("{name}={shown} is not possible: a whole number, 0 or more, of few digits");
+        return PyValueError::new_err(text);
+    }
+    let text = error.value(py).to_string();
+    if error.is_instance_of::<PyTypeError>(py) && !text.starts_with(name) {
+        return PyTypeError::new_err(format!("{name}={shown} is not possible: {text}"));
+    }
+    error
 }
 
 /// `value` seconds; an endless time is as long as there is.

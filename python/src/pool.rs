@@ -1,23 +1,27 @@
 //! The host's side: a pool whose outcomes an event loop of Python receives.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aiopool::{
-    Arrived, Limits, NamedFunction, PolledPool, PolledTask, Sandbox, StartMethod, TaskOptions,
-};
+use aiopool::{NamedFunction, PolledPool, PolledTask, StartMethod, TaskOptions};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
 
-use crate::buffer::{Buffer, output};
+use crate::buffer::Buffer;
+use crate::builder;
+use crate::call::Call;
+use crate::direct::{self, Direct, Items};
 use crate::errors::{described, raised};
-use crate::options::{Options, seconds};
+use crate::logs::Records;
+use crate::options::Options;
+use crate::trace::Trace;
 
-/// The one function that workers of this package know: the call is in the input.
-pub(crate) const CALL: &str = "aiopool.call";
+/// The name of functions that have none of their own in the pool. Which function is called is in the
+/// input; names are for the pool's numbers and messages.
+const CALL: &str = "aiopool.call";
 
 /// Names a submitted task.
 #[pyclass(frozen, module = "aiopool._native")]
@@ -30,13 +34,32 @@ pub struct Ticket(PolledTask);
 pub struct Pool {
     pool: Mutex<Option<Arc<PolledPool>>>,
     call: NamedFunction,
+    /// Names of functions that the pool knows.
+    names: Mutex<HashMap<String, NamedFunction>>,
+    pub(crate) direct: Direct,
+    records: Mutex<Option<Records>>,
 }
 
 /// Inputs larger than this are copied without holding the interpreter up, in bytes.
 const LARGE: usize = 256 << 10;
+/// Bytes that the pool keeps of a function's name.
+const LONGEST_NAME: usize = 224;
 
 impl Pool {
-    fn get(&self) -> PyResult<Arc<PolledPool>> {
+    /// Returns what the pool calls a function in its numbers and messages.
+    pub(crate) fn named(&self, pool: &PolledPool, name: &str) -> NamedFunction {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&known) = names.get(name) {
+            return known;
+        }
+        let end = name.floor_char_boundary(LONGEST_NAME);
+        // Beyond those that a pool has room for, functions have one name together.
+        let Ok(function) = pool.function(&name[..end]) else { return self.call };
+        names.insert(name.to_owned(), function);
+        function
+    }
+
+    pub(crate) fn get(&self) -> PyResult<Arc<PolledPool>> {
         let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         pool.clone().ok_or_else(|| PyRuntimeError::new_err("the pool is gone"))
     }
@@ -44,76 +67,29 @@ impl Pool {
 
 #[pymethods]
 impl Pool {
+    /// `options` by name; those that are None are as if they were not there.
     #[new]
-    #[pyo3(signature = (
-        command, setup, *, processes=None, queues=1, child_concurrency=16, max_tasks_per_child=0,
-        capacity=4096, priorities=1, max_payload=None, input_arena=None, output_arena=None,
-        grace=None, keep_fds=false, address_space=None, cpu_seconds=None, open_files=None,
-        sandbox=None, preloaded=false
-    ))]
-    #[expect(clippy::too_many_arguments, reason = "the options of a pool, all by keyword")]
+    #[pyo3(signature = (command, setup, options, *, preloaded=false, logs=false))]
     fn new(
         py: Python<'_>,
         command: Vec<OsString>,
         setup: Vec<u8>,
-        processes: Option<usize>,
-        queues: usize,
-        child_concurrency: usize,
-        max_tasks_per_child: u64,
-        capacity: usize,
-        priorities: usize,
-        max_payload: Option<usize>,
-        input_arena: Option<usize>,
-        output_arena: Option<usize>,
-        grace: Option<f64>,
-        keep_fds: bool,
-        address_space: Option<u64>,
-        cpu_seconds: Option<u64>,
-        open_files: Option<u64>,
-        sandbox: Option<&Bound<'_, PyDict>>,
+        options: &Bound<'_, PyDict>,
         preloaded: bool,
+        logs: bool,
     ) -> PyResult<Self> {
-        let mut limits = Limits::new();
-        if let Some(bytes) = address_space {
-            limits = limits.address_space(bytes);
-        }
-        if let Some(seconds) = cpu_seconds {
-            limits = limits.cpu_seconds(seconds);
-        }
-        if let Some(files) = open_files {
-            limits = limits.open_files(files);
-        }
-        let mut builder = aiopool::Pool::builder()
+        let builder = aiopool::Pool::builder()
             .start_method(if preloaded {
                 StartMethod::Preloaded(command)
             } else {
                 StartMethod::Command(command)
             })
-            .initializer_bytes(setup)
-            .queues(queues)
-            .child_concurrency(child_concurrency)
-            .max_tasks_per_child(max_tasks_per_child)
-            .capacity(capacity)
-            .priorities(priorities)
-            .keep_fds(keep_fds)
-            .limits(limits);
-        if let Some(processes) = processes {
-            builder = builder.processes(processes);
-        }
-        if let Some(bytes) = max_payload {
-            builder = builder.max_payload(bytes);
-        }
-        if let Some(bytes) = input_arena {
-            builder = builder.input_arena(bytes);
-        }
-        if let Some(bytes) = output_arena {
-            builder = builder.output_arena(bytes);
-        }
-        if let Some(period) = grace {
-            builder = builder.grace(seconds("grace", period)?);
-        }
-        if let Some(options) = sandbox {
-            builder = builder.no_new_privs(true).sandbox(sandbox_of(options)?);
+            .initializer_bytes(setup);
+        let mut builder = builder::with(builder, options)?;
+        let mut records = None;
+        if logs {
+            let (theirs, option) = Records::of_a_pool()?;
+            (records, builder) = (Some(theirs), builder.logs(option));
         }
         let started = py.detach(|| {
             let pool = PolledPool::new(builder.build()?)?;
@@ -121,7 +97,18 @@ impl Pool {
             Ok((pool, call))
         });
         let (pool, call) = started.map_err(|error| raised(&error))?;
-        Ok(Self { pool: Mutex::new(Some(Arc::new(pool))), call })
+        Ok(Self {
+            pool: Mutex::new(Some(Arc::new(pool))),
+            call,
+            names: Mutex::default(),
+            direct: Direct::default(),
+            records: Mutex::new(records),
+        })
+    }
+
+    /// Gives what workers log to the first caller; None to later ones, and if nothing brings it here.
+    fn records(&self) -> Option<Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The descriptor to watch for reading.
@@ -131,12 +118,13 @@ impl Pool {
 
     /// Submits a task whose input is in `parts`. None if the pool is full; a tuple as `receive`
     /// gives it if the task was refused.
-    #[pyo3(signature = (parts, token, options=None, queue=None))]
+    #[pyo3(signature = (parts, token, name, options=None, queue=None))]
     fn submit<'py>(
         &self,
         py: Python<'py>,
         parts: &Bound<'py, PyList>,
         token: u64,
+        name: &str,
         options: Option<&Bound<'py, Options>>,
         queue: Option<usize>,
     ) -> PyResult<Bound<'py, PyAny>> {
@@ -144,7 +132,8 @@ impl Pool {
         let options = options.map_or_else(TaskOptions::new, |options| options.get().0);
         let buffers = parts.iter().map(|part| Buffer::of(&part)).collect::<PyResult<Vec<_>>>()?;
         let bytes: Vec<&[u8]> = buffers.iter().map(Buffer::bytes).collect();
-        let push = || pool.submit(self.call, &bytes, options, queue, token);
+        let call = self.named(&pool, name);
+        let push = || pool.submit(call, &bytes, options, queue, token);
         let large = bytes.iter().map(|part| part.len()).sum::<usize>() > LARGE;
         match if large { py.detach(push) } else { push() } {
             Ok(task) => Ok(Bound::new(py, Ticket(task))?.into_any()),
@@ -153,22 +142,89 @@ impl Pool {
         }
     }
 
-    /// Takes up to `limit` outcomes: `(token, None, bytes)` or `(token, kind, details)`.
-    fn receive<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
+    /// Takes up to `limit` outcomes in the thread of `event_loop`, and gives `(outcomes, count,
+    /// awakened)`: what Python has to see to, how many there were, and the tasks that go on.
+    ///
+    /// An outcome is `(whose, None, bytes)` or `(whose, kind, details)`, for a map's items
+    /// `(results, None, size)` when some have come; `whose` is a number, a call or `(results, place)`.
+    fn receive<'py>(
+        &self,
+        limit: usize,
+        event_loop: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        direct::receive(self, limit, event_loop)
+    }
+
+    /// Looks for outcomes for a moment, in the only event loop that watches the descriptor, and gives
+    /// what `receive` gives, or None. It gives way to what makes the descriptor `others` readable.
+    ///
+    /// After this the descriptor says nothing until `receive` has found less than it may.
+    fn search<'py>(
+        &self,
+        limit: usize,
+        event_loop: &Bound<'py, PyAny>,
+        others: i32,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        direct::search(self, limit, event_loop, others)
+    }
+
+    /// Submits the call of `function`, which goes by its name, with plain arguments. None if it
+    /// is not such a call, or not taken now: then it is Python's to submit.
+    #[pyo3(signature = (function, arguments, event_loop, options=None))]
+    fn call<'py>(
+        &self,
+        function: &Bound<'py, PyAny>,
+        arguments: &Bound<'py, PyAny>,
+        event_loop: &Bound<'py, PyAny>,
+        options: Option<&Bound<'py, Options>>,
+    ) -> PyResult<Option<Bound<'py, Call>>> {
+        direct::call(self, function, arguments, event_loop, options)
+    }
+
+    /// Calls off the task of a call. False if it was over.
+    fn cancel_call(&self, call: &Bound<'_, Call>) -> bool {
+        let task = self.direct.on_the_way.task(call.get().token);
+        task.is_some_and(|task| self.get().is_ok_and(|pool| pool.cancel(task)))
+    }
+
+    /// Submits items of a map as calls that begin with `start`, up to `room` of them, the first in
+    /// place `index`. Gives `(count, why, what)`: how many, and why no more: "room", "end", "item"
+    /// for one that is Python's to submit, "error" of the iterator.
+    #[pyo3(signature = (items, results, start, iterator, star, index, room, options=None))]
+    #[expect(clippy::too_many_arguments, reason = "what a map knows")]
+    fn feed<'py>(
+        &self,
+        items: &Bound<'py, Items>,
+        results: &Bound<'py, PyAny>,
+        start: &[u8],
+        iterator: &Bound<'py, PyIterator>,
+        star: bool,
+        index: u64,
+        room: usize,
+        options: Option<&Bound<'py, Options>>,
+    ) -> PyResult<(usize, &'static str, Py<PyAny>)> {
+        let first = direct::Feed { items, results, start, star, options };
+        direct::feed(self, &first, iterator, index, room)
+    }
+
+    /// Calls off the tasks of a map that are on their way.
+    fn cancel_items(&self, items: &Bound<'_, Items>) {
+        let Ok(pool) = self.get() else { return };
+        for task in self.direct.on_the_way.tasks_of(&items.get().0) {
+            pool.cancel(task);
+        }
+    }
+
+    /// How many tasks are on their way of which Python has no number.
+    fn on_the_way(&self) -> usize {
+        self.direct.on_the_way.len()
+    }
+
+    /// After the end: those whose outcomes will never come, as calls and `(results, place)`.
+    fn abandoned<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let list = PyList::empty(py);
-        let Ok(pool) = self.get() else { return Ok(list) };
-        let mut arrived = Vec::new();
-        pool.receive(limit, &mut arrived);
-        for Arrived { token, result, attempts, .. } in arrived {
-            let tuple = match result {
-                Ok(bytes) => (token, py.None(), output(py, &bytes)?).into_pyobject(py)?,
-                Err(error) => {
-                    let (kind, details) = described(py, &error)?;
-                    details.set_item("attempts", attempts)?;
-                    (token, kind, details).into_pyobject(py)?
-                }
-            };
-            list.append(tuple)?;
+        for whose in self.direct.on_the_way.take_all() {
+            list.append(direct::named(py, whose)?)?;
         }
         Ok(list)
     }
@@ -223,6 +279,24 @@ impl Pool {
         Ok(py.detach(|| pool.pool().snapshot().to_json()))
     }
 
+    /// Begins a timeline of every `every`-th task, for the file at `path`.
+    fn trace(&self, py: Python<'_>, path: std::path::PathBuf, every: u32) -> PyResult<Trace> {
+        let pool = self.get()?;
+        let trace = py.detach(|| pool.pool().trace_sampled(path, every));
+        trace.map(Trace::new).map_err(|error| raised(&error))
+    }
+
+    /// What a task has printed to its standard output and error.
+    fn printed<'py>(
+        &self,
+        py: Python<'py>,
+        task: u64,
+    ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let pool = self.get()?;
+        let printed = py.detach(|| pool.pool().printed(task)).map_err(|error| raised(&error))?;
+        Ok((PyBytes::new(py, &printed.stdout), PyBytes::new(py, &printed.stderr)))
+    }
+
     /// How many workers the pool keeps.
     fn processes(&self) -> PyResult<usize> {
         Ok(self.get()?.pool().processes())
@@ -232,22 +306,3 @@ impl Pool {
         format!("<aiopool._native.Pool of {:?}>", self.workers())
     }
 }
-
-fn sandbox_of(options: &Bound<'_, PyDict>) -> PyResult<Sandbox> {
-    let mut sandbox = Sandbox::new();
-    for (name, value) in options {
-        sandbox = match name.extract::<String>()?.as_str() {
-            "read_only" => sandbox.read_only(value.extract::<Vec<PathBuf>>()?),
-            "read_write" => sandbox.read_write(value.extract::<Vec<PathBuf>>()?),
-            "denied_calls" => sandbox.deny_system_calls(value.extract::<Vec<i64>>()?),
-            "no_network" if value.is_truthy()? => sandbox.no_network(),
-            "no_signals" if value.is_truthy()? => sandbox.no_signals(),
-            "best_effort" if value.is_truthy()? => sandbox.best_effort(),
-            _ => sandbox,
-        };
-    }
-    Ok(sandbox)
-}
-
-/// A tuple of one event or outcome.
-pub(crate) type Tuple<'py> = Bound<'py, PyTuple>;

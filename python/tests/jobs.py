@@ -3,7 +3,9 @@
 import asyncio
 import os
 import signal
+import sys
 import threading
+import time
 
 state = None
 
@@ -11,6 +13,10 @@ state = None
 def start(value):
     global state
     state = value
+
+
+def loaded():
+    return set(sys.modules)
 
 
 def refuse(reason):
@@ -80,6 +86,14 @@ async def wait_for_ever(path=None):
         if path:
             open(path + ".cancelled", "w").close()
         raise
+
+
+def wait_for_a_file(path):
+    with open(path + ".begun", "w"):
+        pass
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    return os.getpid()
 
 
 async def meet(party):

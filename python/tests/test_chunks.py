@@ -1,24 +1,19 @@
 """Items of a plain function's `map`, which share tasks: nobody can tell but by the clock."""
 
-import asyncio
+import functools
 import os
 import signal
 import threading
 import time
 
 import jobs
+import pools
 import pytest
-from aiopool import Pool, ProxyException, WorkerLost
+from aiopool import ProxyException, WorkerLost
 
 WATCHDOG = 120
 
-
-def run(main, *args, **options):
-    async def with_pool():
-        async with Pool(*args, **options) as pool:
-            await asyncio.wait_for(main(pool), WATCHDOG)
-
-    asyncio.run(with_pool())
+run = functools.partial(pools.run, watchdog=WATCHDOG)
 
 
 def negative(x):

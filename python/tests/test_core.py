@@ -2,9 +2,13 @@
 
 import asyncio
 import os
+import subprocess
+import sys
+import tempfile
+import time
 import unittest
 
-from aiopool import Process, Worker, set_start_method
+from aiopool import Process, Worker, WorkerLost, aiomultiprocess, set_start_method
 
 import jobs
 
@@ -21,9 +25,36 @@ class Core(unittest.IsolatedAsyncioTestCase):
         value = os.urandom(5 << 20)
         self.assertEqual(await Worker(target=jobs.echo, args=(value,)), value)
 
-    async def test_an_error_is_a_result(self):
-        result = await Worker(target=jobs.fail, args=("no",))
-        self.assertIsInstance(result, ValueError)
+    async def test_an_error_is_raised(self):
+        worker = Worker(target=jobs.fail, args=("no",))
+        with self.assertRaisesRegex(ValueError, "no") as caught:
+            await worker
+        self.assertIn("in fail", str(caught.exception.__cause__))
+        with self.assertRaisesRegex(ValueError, "no"):
+            worker.result
+        given = await aiomultiprocess.Worker(target=jobs.fail, args=("no",))
+        self.assertIsInstance(given, ValueError)
+        with self.assertRaisesRegex(TypeError, "pickle"):
+            await Worker(target=jobs.unpicklable)
+
+    async def test_a_worker_that_dies_is_lost(self):
+        with self.assertRaises(WorkerLost) as caught:
+            await Worker(target=jobs.die, name="dying")
+        self.assertEqual((caught.exception.signal, caught.exception.function), (9, "dying"))
+
+    def test_a_process_dies_with_its_host(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "wait")
+            host = subprocess.Popen([sys.executable, __file__, path])
+            while not os.path.exists(path + ".started"):
+                time.sleep(0.01)
+            host.kill()
+            host.wait()
+            with open(path + ".pid") as file:
+                pid = int(file.read())
+            # No time is asked for; a process that stays has this test never end.
+            while os.path.exists(f"/proc/{pid}"):
+                time.sleep(0.01)
 
     async def test_a_process_ends(self):
         process = Process(target=jobs.double, args=(1,))
@@ -65,3 +96,16 @@ class Core(unittest.IsolatedAsyncioTestCase):
         with self.assertRaises(ValueError):
             set_start_method("by magic")
 
+
+async def wait_and_say(path):
+    with open(path + ".pid", "w") as file:
+        file.write(str(os.getpid()))
+    await jobs.wait_for_ever(path)
+
+
+if __name__ == "__main__":
+
+    async def host():
+        await Process(target=wait_and_say, args=(sys.argv[1],))
+
+    asyncio.run(host())

@@ -1,9 +1,10 @@
 """`python -m aiopool`."""
 
+import os
 import subprocess
 import sys
 
-from aiopool import doctor
+from aiopool import ProcessPoolExecutor, doctor
 
 
 def run(*words):
@@ -36,3 +37,22 @@ def test_what_is_wrong_is_said_with_what_to_do(monkeypatch):
 def test_other_words_are_answered_with_the_usage():
     done = run("diagnose")
     assert (done.returncode, "usage: python -m aiopool doctor" in done.stderr) == (2, True)
+
+
+def test_ps_and_top_show_the_pools_of_other_processes():
+    with ProcessPoolExecutor(2, name="our-pool") as executor:
+        assert executor.submit(abs, -3).result(120) == 3
+        said = run("ps")
+        assert said.returncode == 0, said.stderr
+        (line,) = [line for line in said.stdout.splitlines() if line.startswith(f"{os.getpid()} ")]
+        assert "our-pool" in line and "open" in line and "2/2" in line
+        for _ in range(100):
+            said = run("top")
+            assert said.returncode == 0, said.stderr
+            # A worker that has only begun to start has no number there yet.
+            if all(f"  {pid}  " in said.stdout for pid in executor.processes):
+                break
+        else:
+            raise AssertionError(f"{list(executor.processes)} in {said.stdout}")
+        assert "MiB" in said.stdout
+    assert not any(line.startswith(f"{os.getpid()} ") for line in run("ps").stdout.splitlines())

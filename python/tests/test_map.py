@@ -1,23 +1,19 @@
 """`map` and `starmap`: lazy, bounded, in order or as they come, and called off as a whole."""
 
 import asyncio
+import functools
 import operator
 import os
 import time
 
 import jobs
+import pools
 import pytest
 from aiopool import Pool
 
 WATCHDOG = 120
 
-
-def run(main, *args, **options):
-    async def with_pool():
-        async with Pool(*args, **options) as pool:
-            await asyncio.wait_for(main(pool), WATCHDOG)
-
-    asyncio.run(with_pool())
+run = functools.partial(pools.run, watchdog=WATCHDOG)
 
 
 def counted(taken, items):
@@ -193,3 +189,35 @@ def test_queue_ttl():
         await busy
 
     run(main, 1, childconcurrency=1)
+
+
+def test_a_hook_is_told_how_far_a_map_is():
+    async def main(pool):
+        told = []
+
+        def hook(done, total):
+            told.append((done, total))
+
+        # Plain functions share tasks, coroutine functions do not.
+        for function in (operator.neg, jobs.double):
+            told.clear()
+            assert len(await pool.map(function, range(3000)).progress(hook)) == 3000
+            assert told[-1] == (3000, 3000)
+            assert all(one < other for one, other in zip(told, told[1:]))
+        told.clear()
+        some = pool.map(operator.neg, (x for x in range(50)))
+        assert [value async for value in some.progress(hook)] == [-x for x in range(50)]
+        assert told[-1] == (50, None)
+        told.clear()
+        texts = [1, "x", 3]
+        results = pool.map(operator.neg, texts, return_exceptions=True).progress(hook)
+        assert [type(result) for result in await results] == [int, TypeError, int]
+        assert told[-1] == (3, 3)
+
+        def broken(done, total):
+            raise KeyError("the hook's own")
+
+        with pytest.raises(KeyError):
+            await pool.map(jobs.double, range(100)).progress(broken)
+
+    run(main, 2)

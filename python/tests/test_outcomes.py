@@ -4,6 +4,8 @@ import asyncio
 import os
 import sys
 import threading
+import time
+import warnings
 
 import aiopool
 import pytest
@@ -12,11 +14,11 @@ from aiopool import Pool, ProxyException, WorkerLost
 WATCHDOG = 60
 
 
-def within(main):
+def within(main, **options):
     """Runs `main(pool)` in a pool of one worker, which must still work afterwards."""
 
     async def run():
-        async with Pool(1, childconcurrency=4) as pool:
+        async with Pool(1, childconcurrency=4, **options) as pool:
             await asyncio.wait_for(main(pool), WATCHDOG)
             assert await asyncio.wait_for(pool.apply(abs, (-3,)), WATCHDOG) == 3
 
@@ -36,7 +38,7 @@ class Unpicklable(Exception):
 
 
 class Unreadable(Exception):
-    """Its unpickling raises."""
+    """As a value it cannot be unpickled: its constructor asks for more than it keeps."""
 
     def __init__(self, a, b):
         super().__init__("only one")
@@ -75,7 +77,7 @@ def noted():
         (ValueError, ("a", 1), ValueError),
         (Unformattable, (), Unformattable),
         (Unpicklable, (), ProxyException),
-        (Unreadable, (1, 2), ProxyException),
+        (Unreadable, (1, 2), Unreadable),
         (GeneratorExit, (), ProxyException),
         (KeyboardInterrupt, (), ProxyException),
         (SystemExit, (3,), ProxyException),
@@ -165,6 +167,45 @@ def test_what_a_task_does_to_its_loop():
             await pool.apply(exit_in_a_subtask)
 
     within(main)
+
+
+def run_a_loop_as_of_old():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return asyncio.get_event_loop().run_until_complete(asyncio.sleep(0, "ran"))
+
+
+async def is_in_its_loop():
+    return asyncio.get_event_loop() is asyncio.get_running_loop()
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="there is no such loop any more")
+def test_a_plain_function_has_an_event_loop_as_in_any_program():
+    async def main(pool):
+        for _ in range(2):
+            assert await pool.apply(run_a_loop_as_of_old) == "ran"
+            assert await pool.apply(is_in_its_loop)
+
+    within(main)
+
+
+async def leave_a_task_behind():
+    asyncio.get_running_loop().kept = asyncio.ensure_future(asyncio.sleep(3600))
+
+
+def forget_the_hook():
+    sys.excepthook = None
+
+
+def test_a_worker_leaves_quietly_whatever_was_left_behind(capfd):
+    within(lambda pool: pool.apply(leave_a_task_behind))
+    within(lambda pool: pool.apply(forget_the_hook))
+    assert capfd.readouterr().err == ""
+
+
+def test_plain_functions_are_not_called_slow(capfd):
+    within(lambda pool: pool.apply(time.sleep, (0.2,)), env={"PYTHONASYNCIODEBUG": "1"})
+    assert capfd.readouterr().err == ""
 
 
 def dies_at_the_end():
@@ -258,6 +299,38 @@ def test_several_loops_and_threads_share_a_pool():
     assert not errors
     assert sorted(map(len, results)) == [500, 1500, 2000, 3000]
     assert all(result == list(range(len(result), 0, -1)) for result in results)
+
+
+def test_loops_of_many_threads_come_and_go():
+    errors = []
+
+    async def use(pool, number):
+        for function in (abs, asyncio.sleep):
+            results = pool.starmap(function, [(0,)] * number) if number % 2 else pool.map(abs, [0] * number)
+            assert len(await asyncio.wait_for(results.results(), WATCHDOG)) == number
+
+    def run(pool, number):
+        try:
+            for _ in range(40):
+                asyncio.run(use(pool, number))
+        except BaseException as error:
+            errors.append(error)
+
+    async def main():
+        async with Pool(2) as pool:
+            threads = [threading.Thread(target=run, args=(pool, n)) for n in range(1, 9)]
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                await asyncio.sleep(0.01)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        asyncio.run(main())
+    finally:
+        sys.setswitchinterval(interval)
+    assert not errors, errors
 
 
 def test_a_pool_that_is_dropped_warns_and_goes():

@@ -1,22 +1,20 @@
 """Large payloads: what is copied, what stays, and what is given back."""
 
 import asyncio
+import contextlib
+import functools
 import os
 import time
+import warnings
 
+import pools
 import pytest
-from aiopool import Pool, TooLarge
+from aiopool import TooLarge, WorkerLost
 
 WATCHDOG = 120
 MIB = 1 << 20
 
-
-def run(main, *args, **options):
-    async def with_pool():
-        async with Pool(*args, **options) as pool:
-            await asyncio.wait_for(main(pool), WATCHDOG)
-
-    asyncio.run(with_pool())
+run = functools.partial(pools.run, watchdog=WATCHDOG)
 
 
 class Array:
@@ -36,33 +34,99 @@ def same(array):
 
 
 def made(size, value):
-    return Array(bytes([value]) * size)
+    return Array(bytearray([value]) * size)
 
 
-def shared_memory(pids):
-    """Bytes of shared memory that these processes have mapped and the system holds."""
-    total = 0
+def result_memory(pids):
+    """Bytes that the system holds for the results of one of these workers, the most of all."""
+    most = 0
     for pid in pids:
-        with open(f"/proc/{pid}/status") as status:
-            fields = dict(line.split(":", 1) for line in status)
-        total = max(total, int(fields["RssShmem"].split()[0]) << 10)
-    return total
+        with contextlib.suppress(FileNotFoundError):
+            folder = f"/proc/{pid}/fd"
+            files = [f"{folder}/{name}" for name in os.listdir(folder)]
+            results = [file for file in files if "aiopool-results" in os.readlink(file)]
+            assert results, [os.readlink(file) for file in files]
+            most = max(most, sum(os.stat(file).st_blocks * 512 for file in results))
+    return most
 
 
 def test_large_results_are_given_back_to_the_system():
     async def main(pool):
         results = [result async for result in pool.starmap(made, [(24 * MIB, n) for n in range(12)])]
         assert [result.data[-1] for result in results] == list(range(12))
+        assert result_memory(pool.processes) > 24 * MIB
         del results
         until = time.monotonic() + WATCHDOG
-        # Seen in the worker, which has touched every page of its results.
-        while (held := shared_memory(pool.processes)) > 20 * MIB:
+        while (held := result_memory(pool.processes)) > 20 * MIB:
             assert time.monotonic() < until, f"{held >> 20} MiB are held"
             await asyncio.sleep(0.01)
         # And it goes on.
         assert bytes((await pool.apply(made, (30 * MIB, 7))).data) == b"\7" * (30 * MIB)
 
     run(main, 1)
+
+
+def test_results_that_are_kept_change_no_more():
+    async def main(pool):
+        kept = [await pool.apply(made, (2 * MIB, n)) for n in range(1, 5)]
+        for result in kept[:2]:
+            memoryview(result.data)[5] = 100
+        # What was let go of is used again, many times.
+        for n in range(40):
+            assert (await pool.apply(made, (2 * MIB, 200))).data[n] == 200
+        for n, result in enumerate(kept, 1):
+            data = bytes(result.data)
+            if n <= 2:
+                assert data[5] == 100
+                data = data.replace(b"d", bytes([n]))
+            assert data == bytes([n]) * (2 * MIB), n
+        # After the worker's death, and after the pool's end.
+        with pytest.raises(WorkerLost):
+            await pool.apply(os._exit, (3,))
+        assert (await pool.apply(made, (2 * MIB, 9))).data[0] == 9
+        outlive.append(kept[3])
+
+    outlive = []
+    run(main, 1)
+    assert bytes(outlive[0].data) == b"\4" * (2 * MIB)
+
+
+def test_a_forked_child_has_the_results_as_they_were():
+    async def main(pool):
+        kept = await pool.apply(made, (4 * MIB, 1))
+        ready, go = os.pipe()
+        child = os.fork()
+        if not child:
+            # Not back into the event loop, whatever happens.
+            try:
+                os.close(go)
+                os.read(ready, 1)
+                os._exit(0 if bytes(kept.data) == b"\1" * (4 * MIB) else 1)
+            finally:
+                os._exit(2)
+        del kept
+        for _ in range(20):
+            await pool.apply(made, (4 * MIB, 200))
+        os.write(go, b"x")
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        os.close(ready), os.close(go)
+
+    with warnings.catch_warnings():
+        # Newer Pythons warn of forks beside threads.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        run(main, 1)
+
+
+def test_results_beyond_what_is_lent_are_copied():
+    async def main(pool):
+        results = await pool.starmap(made, [(2 * MIB, n) for n in range(40)])
+        # All of the arena, and more, is kept by the caller.
+        for n, result in enumerate(results):
+            assert bytes(result.data) == bytes([n]) * (2 * MIB)
+        assert (await pool.apply(made, (8 * MIB, 7))).data[-1] == 7
+
+    run(main, 1, max_payload=16 * MIB, output_arena=64 * MIB)
 
 
 def test_payloads_beyond_64_mib():

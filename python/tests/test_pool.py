@@ -1,13 +1,15 @@
 """A pool's verbs, and what becomes of tasks and workers that fail."""
 
 import asyncio
+import json
 import os
+import pathlib
 import tempfile
 import threading
 import unittest
 
 import aiopool
-from aiopool import InitializerFailed, Limits, Pool, ProxyException, Sandbox, Scheduler, WorkerLost
+from aiopool import InitializerFailed, Limits, Pool, ProxyException, Sandbox, Scheduler, WorkerLost, _stack
 
 import jobs
 
@@ -39,6 +41,36 @@ class Verbs(Case):
             self.assertEqual({worker["pid"] for worker in stats["workers"]}, set(pool.processes))
             self.assertEqual(stats["pool"]["pending"], 0)
             self.assertGreaterEqual(len(stats["queues"]), 1)
+
+    async def test_a_trace_has_every_task_of_the_block(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "trace.json"
+            async with Pool(1) as pool:
+                with pool.trace(path):
+                    self.assertEqual(await self.within(pool.apply(jobs.double, (4,))), 8)
+                    self.assertFalse(path.exists())
+                timeline = json.loads(path.read_text())
+                tasks = {event["args"]["task"] for event in timeline["traceEvents"] if event["ph"] == "b"}
+                self.assertEqual((len(tasks), timeline["otherData"]["lost"]), (1, 0))
+                with self.assertRaises(OSError):
+                    pool.trace(path / "no" / "such.json")
+
+    async def test_a_stuck_worker_tells_where_it_is_and_goes_on(self):
+        with tempfile.TemporaryDirectory() as folder:
+            go = os.path.join(folder, "go")
+            async with Pool(1) as pool:
+                stuck = asyncio.ensure_future(pool.apply(jobs.wait_for_a_file, (go,)))
+                while not os.path.exists(go + ".begun"):
+                    await asyncio.sleep(0.01)
+                (pid,) = pool.processes
+                links = {entry: os.readlink(entry) for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir()}
+                (told,) = (entry for entry, link in links.items() if "aiopool-stack" in link)
+                for times in (1, 2):
+                    os.kill(pid, _stack.SIGNAL)
+                    while told.read_text().count("in wait_for_a_file") < times:
+                        await asyncio.sleep(0.01)
+                pathlib.Path(go).touch()
+                self.assertEqual(await self.within(stuck), pid)
 
     async def test_apply_and_starmap(self):
         async with Pool(1) as pool:

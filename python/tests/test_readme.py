@@ -5,11 +5,16 @@ import re
 import subprocess
 import sys
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+import pytest
+
+HERE = pathlib.Path(__file__)
 
 
-def test_its_python_runs(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+# The package's own, and that of the repository, which has a section on Python.
+@pytest.mark.parametrize("folder", HERE.parents[1:3])
+def test_its_python_runs(tmp_path, folder):
+    text = (folder / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert blocks
     for number, block in enumerate(blocks):
         script = tmp_path / f"block_{number}.py"

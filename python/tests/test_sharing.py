@@ -1,24 +1,18 @@
 """multiprocessing's things as arguments: they work, or are refused by name."""
 
-import asyncio
+import functools
 import multiprocessing
+import os
 import socket
-from multiprocessing import shared_memory
+import time
+from multiprocessing import reduction, shared_memory
 
 import pytest
-from aiopool import Pool, ProcessPoolExecutor
+from aiopool import ProcessPoolExecutor
+from pools import WATCHDOG, run
 
-WATCHDOG = 60
 spawn = multiprocessing.get_context("spawn")
 kept = {}
-
-
-def run(main, *args, **options):
-    async def with_pool():
-        async with Pool(*args, **options) as pool:
-            await asyncio.wait_for(main(pool), WATCHDOG)
-
-    asyncio.run(with_pool())
 
 
 def keep(**things):
@@ -122,5 +116,78 @@ def test_what_only_a_forked_child_can_have_is_refused_with_what_to_do():
         with pytest.raises(RuntimeError, match=r"get_context\('spawn'\)"):
             await pool.apply(locked, (lock,))
         assert await pool.apply(abs, (-1,)) == 1
+
+    run(main, 1)
+
+
+def test_what_nobody_else_has_is_kept_until_it_was_used():
+    # Locks go with the last who has them, and workers look for them when they start or begin.
+    with ProcessPoolExecutor(1, initializer=keep_lock, initargs=(spawn.Lock(),)) as executor:
+        assert executor.submit(os._exit, 3).exception(WATCHDOG) is not None
+        # In the one that replaces it, too.
+        assert executor.submit(kept_lock).result(WATCHDOG)
+        busy = executor.submit(time.sleep, 0.2)
+        futures = [executor.submit(locked, spawn.Lock()) for _ in range(5)]
+        futures += [executor.submit(functools.partial(locked, spawn.Lock())) for _ in range(5)]
+        assert [future.result(WATCHDOG) for future in futures] == [True] * 10
+        assert busy.done()
+
+    async def main(pool):
+        assert await pool.map(locked, (spawn.Lock() for _ in range(40))) == [True] * 40
+        assert await pool.map(functools.partial(locked_beside, spawn.Lock()), range(40)) == [True] * 40
+
+    run(main, 1, keep_lock, (spawn.Lock(),))
+
+
+def keep_lock(lock):
+    kept["lock"] = lock
+
+
+def kept_lock():
+    with kept["lock"]:
+        return True
+
+
+def locked_beside(lock, _):
+    with lock:
+        return True
+
+
+class Registered:
+    """Travels by what `multiprocessing.reduction.register` was told."""
+
+    def __init__(self, value):
+        self.value, self.how = value, "made"
+
+
+def registered(value):
+    again = Registered(value)
+    again.how = "rebuilt"
+    return again
+
+
+def reduce_registered(thing):
+    return registered, (thing.value,)
+
+
+def how_of(thing):
+    return thing.how, thing
+
+
+def test_reducers_that_were_registered_with_multiprocessing(monkeypatch):
+    known = reduction.ForkingPickler._extra_reducers
+    monkeypatch.setitem(known, Registered, reduce_registered)
+
+    async def main(pool):
+        how, back = await pool.apply(how_of, (Registered(3),))
+        assert (how, back.value) == ("rebuilt", 3)
+        many = await pool.map(how_of, [Registered(n) for n in range(50)])
+        assert [(how, back.value) for how, back in many] == [("rebuilt", n) for n in range(50)]
+        queue = spawn.SimpleQueue()
+        await pool.apply(put, (queue, 7))
+        assert queue.get() == 7
+        # Large buffers still go beside the pickle.
+        data = bytearray(1 << 20)
+        assert await pool.apply(len, (data,)) == len(data)
 
     run(main, 1)

@@ -1,24 +1,15 @@
 """How workers start: preloaded modules, threads of numerical libraries, refusals."""
 
-import asyncio
 import os
 import random
 import signal
+import subprocess
 import sys
 
 import jobs
 import pytest
-from aiopool import Pool, ProcessPoolExecutor, WorkerLost
-
-WATCHDOG = 60
-
-
-def run(main, *args, **options):
-    async def with_pool():
-        async with Pool(*args, **options) as pool:
-            await asyncio.wait_for(main(pool), WATCHDOG)
-
-    asyncio.run(with_pool())
+from aiopool import Pool, ProcessPoolExecutor, WorkerLost, _threads
+from pools import WATCHDOG, run
 
 
 def is_loaded(name):
@@ -56,6 +47,88 @@ def test_what_is_preloaded_is_imported_once_and_shared(shared):
         assert await pool.apply(memory_of_its_own) < 32 << 20
 
     run(main, 2, preload=["heavy"])
+
+
+def test_a_worker_imports_nothing_that_only_a_host_needs():
+    async def main(pool):
+        loaded = await pool.apply(jobs.loaded)
+        assert "aiopool._worker" in loaded
+        assert not {"aiopool.pool", "aiopool._engine", "aiopool.executor"} & loaded
+
+    run(main, 1)
+
+
+def test_the_package_has_all_that_it_names():
+    program = (
+        "import aiopool\n"
+        "for name in aiopool.__all__:\n"
+        "    assert getattr(aiopool, name) is not None and name in dir(aiopool), name\n"
+        "assert aiopool.pool.Pool is aiopool.Pool and aiopool.errors and 'Pool' in vars(aiopool)\n"
+        "assert not hasattr(aiopool, 'no_such_name')\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=WATCHDOG)
+
+
+def test_the_main_module_is_imported_once_where_it_is_preloaded(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import asyncio, os, sys\n"
+        "from aiopool import Pool, WorkerLost\n"
+        "with open('imports', 'a') as notes:\n"
+        "    notes.write(f'{os.getpid()} {sys.argv[1:]}\\n')\n"
+        "class Found(Exception): ...\n"
+        "def find(x):\n"
+        "    raise Found(x, sys.argv[1:], sys.modules['__main__'].__file__)\n"
+        "async def main():\n"
+        "    async with Pool(2, preload=['json', '__main__']) as pool:\n"
+        "        for x in range(4):\n"
+        "            try:\n"
+        "                await pool.apply(find, (x,))\n"
+        "            except Found as found:\n"
+        "                assert found.args == (x, ['two', 'words'], __file__), found\n"
+        "            try:\n"
+        "                await pool.apply(os._exit, (3,))\n"
+        "            except WorkerLost:\n"
+        "                pass\n"
+        "        await asyncio.gather(*(pool.apply(os.getpid) for _ in range(20)))\n"
+        "if __name__ == '__main__':\n"
+        "    asyncio.run(main())\n"
+    )
+    command = [sys.executable, str(script), "two", "words"]
+    subprocess.run(command, check=True, cwd=tmp_path, timeout=WATCHDOG)
+    imports = (tmp_path / "imports").read_text().splitlines()
+    # By the program itself, and by the process of which all workers are copies.
+    assert len(imports) == 2 and all(line.endswith("['two', 'words']") for line in imports), imports
+
+
+def test_a_main_module_that_nobody_can_import_is_not_preloaded(tmp_path):
+    program = (
+        "import asyncio, os, aiopool\n"
+        "async def main():\n"
+        "    async with aiopool.Pool(1, preload=['__main__']) as pool:\n"
+        "        assert await pool.apply(os.getpid) != os.getpid()\n"
+        "asyncio.run(main())\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=WATCHDOG)
+    # It builds its pool at its top level: it is told so, and is not run again.
+    script = tmp_path / "script.py"
+    script.write_text(program)
+    said = subprocess.run([sys.executable, str(script)], capture_output=True, timeout=WATCHDOG)
+    assert said.returncode == 0 and said.stderr.count(b"builds a pool at its top level") == 1, said
+
+
+def test_a_main_module_that_raises_in_the_preload_says_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import aiopool\n"
+        "if __name__ != '__main__':\n"
+        "    raise LookupError('only as a program')\n"
+        "if __name__ == '__main__':\n"
+        "    aiopool.ProcessPoolExecutor(1, preload=['__main__']).submit(print).result()\n"
+    )
+    said = subprocess.run([sys.executable, str(script)], capture_output=True, timeout=WATCHDOG)
+    assert said.returncode == 1 and b"preload='__main__' cannot be imported" in said.stderr, said
+    assert b"only as a program" in said.stderr
 
 
 def test_a_replacement_is_a_copy_too(shared):
@@ -125,6 +198,32 @@ def test_the_process_that_was_preloaded_goes_with_its_pool(shared):
     # It leaves once its line is closed; no test's time.
     while os.path.exists(f"/proc/{zygote[0]}") and not is_zombie(zygote[0]):
         pass
+
+
+def threads_were_limited():
+    import threadpoolctl
+
+    return threadpoolctl.imported_in, os.getpid(), threadpoolctl.calls
+
+
+def test_copies_import_nothing_to_limit_the_threads_of_what_is_loaded(tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").touch()
+    (tmp_path / "threadpoolctl.py").write_text(
+        "import os\n"
+        "imported_in, calls = os.getpid(), []\n"
+        "def threadpool_limits(threads):\n"
+        "    calls.append((os.getpid(), threads))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    # A share of two processors.
+    monkeypatch.setattr(_threads, "share", lambda processes: 2)
+
+    async def main(pool):
+        imported_in, worker, calls = await pool.apply(threads_were_limited)
+        assert imported_in != worker
+        assert calls == [(worker, 2)]
+
+    run(main, 1, preload=["numpy"])
 
 
 def is_zombie(pid):

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import sys
 
+import pools
 import pytest
 from aiopool import Pool, ProxyException
 
@@ -13,11 +14,7 @@ VARIABLE = contextvars.ContextVar("VARIABLE", default=0)
 
 
 def run(main):
-    async def with_pool():
-        async with Pool(1) as pool:
-            await asyncio.wait_for(main(pool), WATCHDOG)
-
-    asyncio.run(with_pool())
+    pools.run(main, 1)
 
 
 async def at_once(x):

@@ -18,7 +18,10 @@ const MAGIC: u64 = u64::from_le_bytes(*b"aiopool\0");
 /// its task is.
 /// 4: host and workers say on which processors they run.
 /// 5: the attention word says that a task was assigned to the worker.
-pub(crate) const LAYOUT_VERSION: u64 = 5;
+/// 6: a report says which program its worker runs.
+/// 7: rings of timelines, and their switch; a queued record says when it was queued.
+/// 8: a report says which task a loop of its own has begun.
+pub(crate) const LAYOUT_VERSION: u64 = 8;
 
 /// Writes the header of a new region.
 pub(super) fn write(region: &Region, shape: Shape) {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ring::{MAX_CLASSES, MAX_RECORDS};
 use crate::table::{Owner, Record};
+use crate::trace::{ENTRY_WORDS, entries_for};
 
 /// Contended words lie this far apart: two cache lines, since neighbours are prefetched in pairs.
 pub(super) const LINE: usize = 128;
@@ -40,6 +41,10 @@ pub(super) struct Layout {
     pub(super) lanes: usize,
     pub(super) handbacks: usize,
     pub(super) records: usize,
+    /// Where the pages begin that exist while the pool is traced; `trace/README.md`.
+    pub(super) traces: usize,
+    /// Bytes of a worker slot's ring there: its head, on a line of its own, and entries.
+    pub(super) trace: usize,
     pub(super) len: usize,
 }
 
@@ -89,7 +94,10 @@ impl Shape {
         let lanes = part(slots * self.lane_words() * 8);
         let handbacks = part(slots * HANDBACK * 8);
         let records = part(self.capacity as usize * size_of::<Record>()).next_multiple_of(256);
-        let len = (records + self.capacity as usize * size_of::<Record>()).next_multiple_of(4096);
+        let traces =
+            (records + self.capacity as usize * size_of::<Record>()).next_multiple_of(4096);
+        let trace = LINE + entries_for(slots) * ENTRY_WORDS * 8;
+        let len = (traces + slots * trace).next_multiple_of(4096);
         Layout {
             heads,
             host_flag,
@@ -102,6 +110,8 @@ impl Shape {
             lanes,
             handbacks,
             records,
+            traces,
+            trace,
             len,
         }
     }

@@ -69,6 +69,7 @@ fn the_layout_is_the_one_of_its_version() {
     listing.list("input in a block", |control| {
         records(control, &|record| record.describe(call, input(Place::Block(block)), &[]));
     });
+    listing.list("queued", |control| records(control, &|record| record.set_queued(0xAB)));
     listing.list("publish", |control| {
         records(control, &|record| record.publish(0xBB, place(1, 0xCC)));
     });
@@ -107,12 +108,17 @@ fn the_layout_is_the_one_of_its_version() {
     listing.list("assign", |control| control.attention(2).assign());
     listing.list("ask", |control| control.attention(2).ask());
     listing.list("stop", |control| control.attention(2).stop());
+    listing.list("traced", |control| control.trace_switch(2).store(0x10, Relaxed));
     listing.list("lent", |control| control.lent(2).store(0xE, Relaxed));
     listing.list("completed", |control| control.report(2).note_completed());
     listing.list("polled", |control| {
         control.report(2).set_polled(Polled::default().next(2));
     });
+    listing.list("begun", |control| {
+        control.report(2).set_begun(Polled::default().next(2));
+    });
     listing.list("progress", |control| records(control, &|record| record.set_progress(0xC, 0xD)));
+    listing.list("program", |control| control.report(2).set_program(0xF));
     listing.list("text", |control| control.report(2).set_text(block, 0xF));
     listing.list("wants room", |control| control.report(2).wants_room().say(true));
     let phases =

@@ -19,6 +19,7 @@ use crate::ring::{TaskRing, has_task};
 use crate::shm::Region;
 use crate::sync::atomic::AtomicU64;
 use crate::table::Record;
+use crate::trace::{ENTRY_WORDS, Ring};
 
 pub(crate) use header::LAYOUT_VERSION;
 pub use layout::Shape;
@@ -88,7 +89,7 @@ impl Control {
         assert!(shape.is_sound(), "{shape:?}");
         let layout = shape.layout();
         let region = Region::create(NAME, layout.len)?;
-        region.reserve(0, layout.len)?;
+        region.reserve(0, layout.traces)?;
         header::write(&region, shape);
         Ok(Self::over(region, shape, layout))
     }
@@ -211,6 +212,31 @@ impl Control {
         self.word(self.layout.attention + self.slot(slot) * layout::LINE + 8)
     }
 
+    /// Returns the word with which the host has the worker in `slot` traced; likewise.
+    #[inline]
+    pub(crate) fn trace_switch(&self, slot: usize) -> &AtomicU64 {
+        self.word(self.layout.attention + self.slot(slot) * layout::LINE + 16)
+    }
+
+    /// Has the system set the memory of the rings of timelines aside; nobody touches them before.
+    ///
+    /// # Errors
+    ///
+    /// What the system refuses.
+    pub(crate) fn reserve_traces(&self) -> io::Result<()> {
+        self.region.reserve(self.layout.traces, self.layout.len - self.layout.traces)
+    }
+
+    /// Returns the ring of the timeline of the worker in `slot`.
+    #[inline]
+    pub(crate) fn trace(&self, slot: usize) -> Ring<'_> {
+        let bytes = self.layout.trace;
+        let start = self.layout.traces + self.slot(slot) * bytes;
+        let words = (bytes - layout::LINE) / 8;
+        debug_assert!(words.is_multiple_of(ENTRY_WORDS));
+        Ring::new(self.word(start), self.words(start + layout::LINE, words))
+    }
+
     /// Returns the report of the worker in `slot`.
     #[inline]
     pub(crate) fn report(&self, slot: usize) -> Report<'_> {
@@ -224,10 +250,10 @@ impl Control {
         self.word(self.layout.report + self.slot(slot) * layout::LINE)
     }
 
-    /// Every word of the region, for tests that damage it.
+    /// Every word that is always there, for tests that damage it.
     #[cfg(any(test, aiopool_fuzz))]
     pub(crate) fn all_words(&self) -> &[AtomicU64] {
-        self.words(0, self.region.len() / 8)
+        self.words(0, self.layout.traces / 8)
     }
 
     /// Returns the words of one part, likewise.
@@ -246,7 +272,7 @@ impl Control {
             Part::Rings => (at.rings, at.lanes),
             Part::Lanes => (at.lanes, at.handbacks),
             Part::Handbacks => (at.handbacks, at.records),
-            Part::Records => (at.records, at.len),
+            Part::Records => (at.records, at.traces),
         };
         self.words(start, (end - start) / 8)
     }
@@ -316,6 +342,7 @@ mod tests {
                         (at.lanes, slots as usize * shape.lane_words() * 8),
                         (at.handbacks, slots as usize * layout::HANDBACK * 8),
                         (at.records, n * size_of::<Record>()),
+                        (at.traces, slots as usize * at.trace),
                         (at.len, 0),
                     ];
                     assert!(parts[0].0 >= layout::HEADER);

@@ -54,6 +54,8 @@ const HANDBACK_TAKEN: usize = 2;
 const TEXT: usize = 3;
 const WANTS_ROOM: usize = 4;
 const POLLED: usize = 5;
+const PROGRAM: usize = 6;
+const BEGUN: usize = 7;
 
 impl<'m> Report<'m> {
     pub(super) fn new(line: &'m [AtomicU64]) -> Self {
@@ -115,6 +117,33 @@ impl<'m> Report<'m> {
     /// Returns whose future the worker polls, or polled when it died; a hint, as it is a worker's.
     pub(crate) fn polled(self) -> Polled {
         Polled(self.0[POLLED].load(Relaxed))
+    }
+
+    /// A worker with a loop of its own says which task it was given last, until it asks for the
+    /// next: its loop has not come back from that. Nobody is charged for this word, since other
+    /// tasks may be at work in other threads of it.
+    pub(crate) fn set_begun(self, begun: Polled) {
+        // Relaxed: as in `set_polled`.
+        self.0[BEGUN].store(begun.0, Relaxed);
+    }
+
+    /// Returns what the worker's one thread is in, for those who look: the future that it polls, or
+    /// the task that it has begun with a loop of its own.
+    pub(crate) fn busy_with(self) -> Polled {
+        let begun = || Polled(self.0[BEGUN].load(Relaxed));
+        Some(self.polled()).filter(|polled| polled.record().is_some()).unwrap_or_else(begun)
+    }
+
+    /// The worker says which program it runs before it is ready, in a word of
+    /// [`sys::program`](crate::sys::program).
+    pub(crate) fn set_program(self, program: u64) {
+        // Relaxed: the host reads it of a worker that has taken a task.
+        self.0[PROGRAM].store(program, Relaxed);
+    }
+
+    /// Returns which program the worker runs, as it said when it started; `None` if it did not.
+    pub(crate) fn program(self) -> Option<u64> {
+        Some(self.0[PROGRAM].load(Relaxed)).filter(|&program| program != 0)
     }
 
     /// Returns how far the worker has read its hand-back lane.

@@ -54,9 +54,8 @@ impl<'m> HostFlag<'m> {
         fence(SeqCst);
     }
 
-    /// The host is awake: no need to ring. For the models' single host thread only: with several
-    /// that wait, one must not disarm for the others.
-    #[cfg(aiopool_loom)]
+    /// The host is awake: no need to ring. For a host with one thread that waits: with several, one
+    /// must not disarm for the others.
     pub(crate) fn disarm(self) {
         let seen = self.0.load(Relaxed);
         if seen & ARMED != 0 {

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use super::aligned::ALIGNMENT;
 use super::boundary::Failure;
+use super::contexts::ContextId;
 use super::registry::{self, Known};
 use super::status::AIOPOOL_ERR_TOO_LATE;
 use super::task::aiopool_task;
@@ -26,14 +27,16 @@ pub(super) static C_TASK: Vtable = Vtable {
     drop: CTask::drop,
 };
 
-/// Returns what a pool writes about function `number` into its table, and the function's name.
+/// Returns what a pool of `context` writes about function `number` into its table, and the
+/// function's name.
 /// `snapshot` is the one that its workers are forked from; only the name where they are not forks
 /// of this process.
 pub(super) fn function_entry(
+    context: ContextId,
     number: u32,
     snapshot: Option<u32>,
 ) -> Result<(FunctionEntry, &'static str), Failure> {
-    let Known { name, target, since } = registry::known(number)?;
+    let Known { name, target, since, .. } = registry::known(context, number)?;
     let (forked, snapshot) = (snapshot.is_some(), snapshot.unwrap_or(0));
     if forked && target.is_some() && (since == 0 || since > snapshot) {
         let text = format!(

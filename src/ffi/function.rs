@@ -7,6 +7,7 @@
 use std::ffi::{c_char, c_void};
 
 use super::boundary::Failure;
+use super::contexts::ContextId;
 use super::pointer::{Out, out, text};
 use super::task::{aiopool_output, aiopool_task};
 use super::work::PENDING;
@@ -40,6 +41,46 @@ pub type aiopool_task_fn = Option<
 pub const AIOPOOL_PENDING: i32 = 1;
 const _: () = assert!(AIOPOOL_PENDING == PENDING);
 
+/// Registers a function in `context`.
+///
+/// # Safety
+///
+/// `name` is NULL or a C string.
+pub(super) unsafe fn register(
+    context: ContextId,
+    name: *const c_char,
+    function: aiopool_task_fn,
+    user: *mut c_void,
+    function_out: Option<&mut std::mem::MaybeUninit<u32>>,
+) -> Result<(), Failure> {
+    // SAFETY: passed on.
+    let name = unsafe { text("name", name) }?;
+    let function: registry::TaskFn = function.ok_or_else(|| Failure::null("function"))?;
+    let function_out: &mut _ = out("function_out", function_out as Out<'_, u32>)?;
+    let target = Target { address: function as usize as u64, user: user as usize as u64 };
+    function_out.write(registry::add(context, name, Some(target))?);
+    // Forks of a Rust program find it by its name, too.
+    worker::set_by_name(entry::by_name);
+    Ok(())
+}
+
+/// Writes the number that `find` has for a name.
+///
+/// # Safety
+///
+/// `name` is NULL or a C string.
+pub(super) unsafe fn write_number(
+    name: *const c_char,
+    function_out: Out<'_, u32>,
+    find: impl FnOnce(&str) -> Result<u32, Failure>,
+) -> Result<(), Failure> {
+    // SAFETY: passed on.
+    let name = unsafe { text("name", name) }?;
+    let function_out = out("function_out", function_out)?;
+    function_out.write(find(name)?);
+    Ok(())
+}
+
 ffi_fn! {
     /// Registers `function` under `name`, to be called with `user`, and writes its number.
     ///
@@ -60,14 +101,7 @@ ffi_fn! {
         function_out: Option<&mut std::mem::MaybeUninit<u32>>,
     ) -> aiopool_status {
         // SAFETY: the caller gives a C string or NULL.
-        let name = unsafe { text("name", name) }?;
-        let function: registry::TaskFn = function.ok_or_else(|| Failure::null("function"))?;
-        let function_out: &mut _ = out("function_out", function_out as Out<'_, u32>)?;
-        let target = Target { address: function as usize as u64, user: user as usize as u64 };
-        function_out.write(registry::add(name, Some(target))?);
-        // Forks of a Rust program find it by its name, too.
-        worker::set_by_name(entry::by_name);
-        Ok(())
+        unsafe { register(ContextId::DEFAULT, name, function, user, function_out) }
     }
 }
 
@@ -84,11 +118,9 @@ ffi_fn! {
         name: *const c_char,
         function_out: Option<&mut std::mem::MaybeUninit<u32>>,
     ) -> aiopool_status {
+        let add = |name: &str| registry::add(ContextId::DEFAULT, name, None);
         // SAFETY: the caller gives a C string or NULL.
-        let name = unsafe { text("name", name) }?;
-        let function_out = out("function_out", function_out)?;
-        function_out.write(registry::add(name, None)?);
-        Ok(())
+        unsafe { write_number(name, function_out, add) }
     }
 }
 
@@ -101,22 +133,20 @@ ffi_fn! {
         name: *const c_char,
         function_out: Option<&mut std::mem::MaybeUninit<u32>>,
     ) -> aiopool_status {
+        let find = |name: &str| registry::by_name(ContextId::DEFAULT, name);
         // SAFETY: the caller gives a C string or NULL.
-        let name = unsafe { text("name", name) }?;
-        let function_out = out("function_out", function_out)?;
-        function_out.write(registry::by_name(name)?);
-        Ok(())
+        unsafe { write_number(name, function_out, find) }
     }
 }
 
 ffi_fn! {
     /// Takes the name of a function back: later pools do not have it, and another function may be
-    /// registered under the name. Pools that have been given calls of it keep it.
+    /// registered under the name. Pools that have been given calls of it keep it, with its number.
     ///
     /// Returns `AIOPOOL_OK`, `AIOPOOL_ERR_NULL` or `AIOPOOL_ERR_UNKNOWN`.
     /// Thread rule: callable from every thread of the host, at any time.
     fn aiopool_function_unregister(name: *const c_char) -> aiopool_status {
         // SAFETY: the caller gives a C string or NULL.
-        registry::remove(unsafe { text("name", name) }?)
+        registry::remove(ContextId::DEFAULT, unsafe { text("name", name) }?)
     }
 }

@@ -84,7 +84,7 @@ pub(super) fn of_handle<H>(handle: Option<NonNull<H>>) -> Option<&'static H> {
 pub(super) struct Cells<H: 'static>(PerProcess<VecDeque<&'static H>>);
 
 /// As many cells stay empty before one of them is used again.
-const QUARANTINE: usize = 64;
+pub(super) const QUARANTINE: usize = 64;
 
 /// Takes a cell out of `empty`, oldest first, that has been empty for a while, or makes one.
 pub(super) fn rested<H: Default>(empty: &mut VecDeque<&'static H>) -> &'static H {
@@ -120,6 +120,11 @@ impl<H> Cells<H> {
         let mut empty = self.0.write();
         let spare = empty.len().saturating_sub(QUARANTINE).min(most);
         into.extend(empty.drain(..spare));
+    }
+
+    /// Moves all empty cells to `into`.
+    pub(super) fn take_all(&self, into: &mut VecDeque<&'static H>) {
+        into.append(&mut self.0.write());
     }
 
     /// Takes note of cells that were emptied; leaves `cells` empty.

@@ -12,16 +12,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::arrivals::Arrivals;
+use super::arrivals::{Arrivals, is_delivering, is_idle, no_more};
 use super::boundary::Failure;
 use super::outcome::{Arrived, CompleteFn};
+use super::room::RoomBell;
 use super::status::*;
 use super::turns::{self, deadline};
 use crate::queue::{Common, Receiver};
 use crate::supervisor::{Shared, Stage};
 use crate::sync::lock;
 use crate::sys::clock::monotonic_ns;
-use crate::sys::forked;
 use crate::task::Outcome;
 
 /// The outcomes of one pool.
@@ -31,6 +31,8 @@ pub(super) struct Inbox {
     /// A submitter that waits for a receiver is to look again.
     received: Condvar,
     pub(super) common: Arc<Common>,
+    /// What an event loop waits for room on.
+    pub(super) room: RoomBell,
     /// Outcomes that wait to be received, at most, before no more tasks are taken.
     limit: usize,
     /// Outcomes that wait to be received; written with the lock.
@@ -39,8 +41,6 @@ pub(super) struct Inbox {
     polled: AtomicBool,
     /// Threads in a wait.
     waiting: AtomicUsize,
-    /// The process that has the pool, by `forked::generation`.
-    generation: u32,
 }
 
 /// Where the outcome of a task goes that is not received by whatever thread is next.
@@ -80,15 +80,15 @@ impl Inbox {
             state: Mutex::default(),
             received: Condvar::new(),
             common,
+            room: RoomBell::default(),
             limit,
             unreceived: AtomicUsize::new(0),
             polled: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
-            generation: forked::generation(),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Arrivals> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Arrivals> {
         lock(&self.state)
     }
 
@@ -115,6 +115,17 @@ impl Inbox {
             return Ok(());
         }
         self.await_receiver(self.lock(), shared, until()).map(drop)
+    }
+
+    /// Too many outcomes are here: has the descriptor for room say when some were received. True if
+    /// a task can be submitted now, or is refused for another reason.
+    pub(super) fn look_for_room(&self, shared: &Arc<Shared>) -> bool {
+        let again = || {
+            let mut state = self.lock();
+            state.wants_room = state.unreceived() >= self.limit;
+            (!state.wants_room || shared.queues[0].is_closed()).then_some(())
+        };
+        self.room.refused(shared, |_| None, again).is_some()
     }
 
     /// Waits until another thread has received outcomes that are too many.
@@ -159,11 +170,22 @@ impl Inbox {
     ///
     /// A thread is known as one that receives when it waits, or when outcomes pile up.
     #[inline]
-    fn note_received(&self, state: &mut Arrivals) {
+    pub(super) fn note_received(&self, state: &mut Arrivals) {
         let unreceived = state.unreceived();
         self.unreceived.store(unreceived, Ordering::Relaxed);
+        if state.wants_room {
+            self.note_room(state);
+        }
         if unreceived >= self.limit / 4 {
             self.note_receiver(state);
+        }
+    }
+
+    #[cold]
+    fn note_room(&self, state: &mut Arrivals) {
+        state.wants_room = state.unreceived() >= self.limit;
+        if !state.wants_room {
+            self.room.ring();
         }
     }
 
@@ -235,12 +257,18 @@ impl Inbox {
     }
 
     /// Hands the outcome to its call's function, if that named one; else returns it.
-    fn unless_called(&self, mut arrived: Arrived) -> Option<Arrived> {
-        let Some((function, user_data)) = arrived.complete() else { return Some(arrived) };
+    #[inline]
+    fn unless_called(&self, arrived: Arrived) -> Option<Arrived> {
+        let Some(function) = arrived.complete else { return Some(arrived) };
+        self.call(function, arrived);
+        None
+    }
+
+    fn call(&self, function: CompleteFn, arrived: Arrived) {
         self.lock().called -= 1;
+        let user_data = arrived.user_data;
         // SAFETY: the call named a function of this type for its outcome; nothing is locked.
         turns::aside(|| unsafe { function(arrived.lend(), user_data) });
-        None
     }
 
     /// Hands those outcomes that have come to the functions of their calls. False if there is none.
@@ -250,8 +278,8 @@ impl Inbox {
             return false;
         }
         let (mut called, mut others) = (Vec::new(), VecDeque::new());
-        for mut arrived in state.ready.drain(..) {
-            match arrived.complete() {
+        for arrived in state.ready.drain(..) {
+            match arrived.complete {
                 Some(_) => called.push(arrived),
                 None => others.push_back(arrived),
             }
@@ -304,18 +332,6 @@ impl Inbox {
             self.ring();
         }
         result
-    }
-
-    /// Takes an outcome that is here and goes to no function, if that needs nothing else.
-    #[inline]
-    pub(super) fn take_first(&self) -> Option<Arrived> {
-        let mut state = self.lock();
-        if state.called > 0 {
-            return None;
-        }
-        let arrived = state.ready.pop_front();
-        self.note_received(&mut state);
-        arrived
     }
 
     /// Takes an outcome without waiting; hands others to the functions of their calls.
@@ -448,22 +464,6 @@ impl Inbox {
     }
 }
 
-fn no_more() -> Failure {
-    let text = "the pool is closed and every outcome was received";
-    Failure::new(AIOPOOL_ERR_CLOSED, text)
-}
-
-/// Returns whether outcomes are on their way here, of tasks that are not pending any more.
-fn is_delivering(shared: &Shared) -> bool {
-    shared.queues.iter().any(|queue| queue.is_delivering())
-}
-
-/// Returns whether every task is over and its outcome where it is received.
-pub(super) fn is_idle(shared: &Shared) -> bool {
-    // In this order: an outcome is on its way before its task is not pending any more.
-    shared.pending() == 0 && !is_delivering(shared)
-}
-
 impl Receiver for Inbox {
     fn deliver(&self, user_data: u64, outcome: Outcome) -> bool {
         // Tasks have numbers from 1 on; the engine delivers with them.
@@ -471,10 +471,20 @@ impl Receiver for Inbox {
     }
 
     fn deliver_all(&self, tasks: &[u64], outcomes: &mut Vec<(u64, Outcome)>) -> usize {
-        let mut for_any = false;
         let mut state = self.lock();
-        for (&task, (user_data, outcome)) in tasks.iter().zip(outcomes.drain(..)) {
-            for_any |= state.arrive(task, user_data, outcome, self.generation);
+        let arriving = tasks.iter().zip(outcomes.drain(..));
+        let mut for_any = state.are_for_any();
+        if for_any {
+            state.ready.extend(arriving.map(|(&task, (user_data, outcome))| Arrived {
+                outcome,
+                task,
+                user_data,
+                complete: None,
+            }));
+        } else {
+            for (&task, (user_data, outcome)) in arriving {
+                for_any |= state.arrive(task, user_data, outcome);
+            }
         }
         self.unreceived.store(state.unreceived(), Ordering::Relaxed);
         drop(state);

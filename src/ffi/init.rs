@@ -4,24 +4,53 @@
 //! `aiopool_init`, then start threads and pools as you like.
 
 use super::boundary::Failure;
-use super::registry;
 use super::status::*;
+use super::{contexts, registry};
 use crate::error::Error;
 use crate::sys::forked::PerProcess;
 use crate::worker::WorkerContext;
 
-/// Snapshots that `aiopool_init` has taken of a process.
-static TAKEN: PerProcess<u32> = PerProcess::new(|_| 0);
+/// What `aiopool_init` and `aiopool_shutdown` have done in a process.
+#[derive(Clone, Copy, Default)]
+struct Taken {
+    /// Snapshots that were taken.
+    count: u32,
+    /// The last one was given up.
+    is_over: bool,
+}
+
+static TAKEN: PerProcess<Taken> = PerProcess::new(|_| Taken::default());
 
 /// Returns whether a snapshot that workers are forked from was taken, by C or by Rust.
 pub(super) fn is_done() -> bool {
-    *TAKEN.read() > 0 || crate::launch::has_snapshot()
+    let taken = *TAKEN.read();
+    taken.count > 0 && !taken.is_over || crate::launch::has_snapshot()
 }
 
 /// Returns the number of the last snapshot: 1 for the first.
 pub(super) fn snapshot() -> u32 {
     // The first may have been taken by a program in Rust.
-    (*TAKEN.read()).max(1)
+    TAKEN.read().count.max(1)
+}
+
+/// Takes a snapshot, unless the last one has every function that is registered.
+pub(super) fn take() -> Result<(), Failure> {
+    let mut taken = TAKEN.write();
+    let again = taken.count > 0 || crate::launch::has_snapshot();
+    if taken.count > 0 && !taken.is_over && !registry::any_new() {
+        return Ok(());
+    }
+    registry::check_all()?;
+    if !again || taken.is_over || registry::any_new() {
+        let init = if again { crate::launch::init_again } else { crate::launch::init };
+        init().map_err(|error| match error {
+            Error::Misuse(_) => Failure { status: AIOPOOL_ERR_TOO_LATE, ..error.into() },
+            other => other.into(),
+        })?;
+    }
+    *taken = Taken { count: snapshot_after(taken.count, again), is_over: false };
+    registry::set_snapshot(taken.count);
+    Ok(())
 }
 
 /// Refuses a call that is for the host inside of a worker.
@@ -51,21 +80,36 @@ ffi_fn! {
     /// Thread rule: from the only thread of the process.
     fn aiopool_init() -> aiopool_status {
         check_host()?;
+        take()
+    }
+}
+
+ffi_fn! {
+    /// Ends the process that `aiopool_init` forked, or that the first pool started: then this
+    /// process has no child, thread or descriptor of the library.
+    ///
+    /// All pools and processes are to be freed before. Functions stay registered: `aiopool_init`
+    /// can be called again, as if it were called again for new functions, and pools started after
+    /// it. What is left until the process ends is memory: names of functions, and cells of handles,
+    /// by which a freed handle is recognised.
+    ///
+    /// Returns `AIOPOOL_OK`, also where there is nothing to end; `AIOPOOL_ERR_BUSY`, and nothing
+    /// is done, while there is a pool, or a process, or an outcome or loan of one.
+    /// Thread rule: while no other thread calls the library.
+    fn aiopool_shutdown() -> aiopool_status {
+        check_host()?;
         let mut taken = TAKEN.write();
-        let again = *taken > 0 || crate::launch::has_snapshot();
-        if *taken > 0 && !registry::any_new() {
-            return Ok(());
+        let pools = contexts::open_pools();
+        if pools > 0 {
+            let text = format!("{pools} pools or processes are not freed: free them before this");
+            return Err(Failure::new(AIOPOOL_ERR_BUSY, text));
         }
-        registry::check_all()?;
-        if !again || registry::any_new() {
-            let init = if again { crate::launch::init_again } else { crate::launch::init };
-            init().map_err(|error| match error {
-                Error::Misuse(_) => Failure { status: AIOPOOL_ERR_TOO_LATE, ..error.into() },
-                other => other.into(),
-            })?;
+        if !crate::launch::end() {
+            let text = "something of a pool is in use: a pool of a program in Rust that uses this \
+                        library, too, or an outcome or loan that is held";
+            return Err(Failure::new(AIOPOOL_ERR_BUSY, text));
         }
-        *taken = snapshot_after(*taken, again);
-        registry::set_snapshot(*taken);
+        taken.is_over = taken.count > 0;
         Ok(())
     }
 }

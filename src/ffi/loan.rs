@@ -78,7 +78,20 @@ ffi_fn! {
             return Err(Error::PayloadTooLarge { size: len, max }.into());
         }
         let inbox = Arc::clone(&pool.inbox);
-        let (block, data) = inbox.common.inputs.loan(len)?;
+        let lend = || inbox.common.inputs.loan(len);
+        let again = || Some(lend()).filter(|lent| !matches!(lent, Err(Error::Full)));
+        let lent = match lend() {
+            Err(Error::Full) => {
+                let stand = |waker: &_| {
+                    inbox.common.inputs.wait_for_room(waker);
+                    None
+                };
+                let found = inbox.room.refused(pool.shared(), stand, again);
+                found.unwrap_or(Err(Error::Full))
+            }
+            lent => lent,
+        };
+        let (block, data) = lent?;
         data_out.write(data.cast());
         loan_out.write(aiopool_loan::own(Borrowed { inbox, block, len }));
         Ok(())
@@ -96,6 +109,11 @@ ffi_fn! {
         let inbox = inbox.ok_or_else(aiopool_loan::gone)?;
         let block = loan.take()?;
         inbox.common.inputs.free(block);
+        inbox.common.inputs.wake_waiting();
+        if inbox.common.inputs.has_slack() {
+            // No task that ends has it look.
+            inbox.common.call_supervisor();
+        }
         Ok(())
     }
 }

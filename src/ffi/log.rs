@@ -2,12 +2,15 @@
 //!
 //! What the library has to say beside its statuses: workers that died, pools that failed.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_void};
 
+use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::boundary::Failure;
+use super::contexts::{self, ContextId};
 use super::status::*;
 use crate::logs::Text;
 use crate::sys::forked::PerProcess;
@@ -36,10 +39,43 @@ struct Listener {
 // SAFETY: the caller of `aiopool_log_set` says that the function may be called from any thread.
 unsafe impl Send for Listener {}
 
-static LISTENER: PerProcess<Option<Listener>> = PerProcess::new(|parents| *parents?);
+static LISTENERS: PerProcess<BTreeMap<ContextId, Listener>> =
+    PerProcess::new(|parents| parents.cloned().unwrap_or_default());
+
+/// Has a function called with the messages about pools of `context`; none ends that.
+pub(super) fn set(
+    context: ContextId,
+    level: u32,
+    function: aiopool_log_fn,
+    user: *mut c_void,
+) -> Result<(), Failure> {
+    if !(AIOPOOL_LOG_ERROR..=AIOPOOL_LOG_DEBUG).contains(&level) {
+        let text = format!("level = {level}: 1 to 4 are possible");
+        return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
+    }
+    super::init::check_host()?;
+    let ours = tracing::dispatcher::get_default(|now| now.is::<Forwarder>());
+    if !ours && tracing::subscriber::set_global_default(Forwarder).is_err() {
+        let text = "this program has a tracing subscriber already: the messages go there";
+        return Err(Failure::new(AIOPOOL_ERR_MISUSE, text));
+    }
+    match function {
+        Some(function) => {
+            LISTENERS.write().insert(context, Listener { level, function, user });
+        }
+        None => end(context),
+    }
+    Ok(())
+}
+
+/// Calls the function of `context` no more; one that runs has returned.
+pub(super) fn end(context: ContextId) {
+    LISTENERS.write().remove(&context);
+}
 
 ffi_fn! {
-    /// Has `function` called with every message up to `level`, `AIOPOOL_LOG_*`; NULL ends that.
+    /// Has `function` called with every message up to `level`, `AIOPOOL_LOG_*`; NULL ends that. Not
+    /// with those about pools of a context that has a log of its own (`aiopool_context_log_set`).
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` for a level that does not exist;
     /// `AIOPOOL_ERR_MISUSE` in a program that listens by other means (tracing, in Rust).
@@ -49,23 +85,27 @@ ffi_fn! {
         function: aiopool_log_fn,
         user: *mut c_void,
     ) -> aiopool_status {
-        if !(AIOPOOL_LOG_ERROR..=AIOPOOL_LOG_DEBUG).contains(&level) {
-            let text = format!("level = {level}: 1 to 4 are possible");
-            return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
-        }
-        super::init::check_host()?;
-        let listener = function.map(|function| Listener { level, function, user });
-        let ours = tracing::dispatcher::get_default(|now| now.is::<Forwarder>());
-        if !ours && tracing::subscriber::set_global_default(Forwarder).is_err() {
-            let text = "this program has a tracing subscriber already: the messages go there";
-            return Err(Failure::new(AIOPOOL_ERR_MISUSE, text));
-        }
-        *LISTENER.write() = listener;
-        Ok(())
+        set(ContextId::DEFAULT, level, function, user)
     }
 }
 
-/// Hands the library's events on to the listener.
+/// What an event is about.
+#[derive(Default)]
+struct About {
+    pool: Option<usize>,
+}
+
+impl Visit for About {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "pool" {
+            self.pool = Some(value as usize);
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+}
+
+/// Hands the library's events on to the listeners.
 struct Forwarder;
 
 impl Subscriber for Forwarder {
@@ -88,9 +128,13 @@ impl Subscriber for Forwarder {
             Level::INFO => AIOPOOL_LOG_INFO,
             _ => AIOPOOL_LOG_DEBUG,
         };
+        let mut about = About::default();
+        event.record(&mut about);
+        let context = about.pool.and_then(contexts::of_pool).unwrap_or(ContextId::DEFAULT);
         // One at a time: the lock is held during the call.
-        let listener = LISTENER.write();
-        let Some(Listener { function, user, .. }) = listener.filter(|l| level <= l.level) else {
+        let listeners = LISTENERS.write();
+        let listener = listeners.get(&context).or_else(|| listeners.get(&ContextId::DEFAULT));
+        let Some(&Listener { function, user, .. }) = listener.filter(|l| level <= l.level) else {
             return;
         };
         let mut text = Text::default();

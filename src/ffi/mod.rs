@@ -20,12 +20,15 @@ mod boundary;
 mod handle;
 mod aligned;
 mod arrivals;
+mod at_hand;
 mod by_task;
+mod contexts;
 mod entry;
 mod inbox;
 mod library;
 mod pointer;
 mod registry;
+mod room;
 mod work;
 
 mod version;
@@ -44,7 +47,13 @@ mod exception;
 
 mod init;
 
+mod log;
+
+mod context;
+
 mod scheduler;
+
+mod surroundings;
 
 mod options;
 
@@ -67,9 +76,14 @@ mod worker;
 
 mod stats;
 
-mod log;
+mod trace;
+
+mod printed;
+
+mod views;
 
 pub use call::*;
+pub use context::*;
 pub use exception::*;
 pub use function::*;
 pub use init::*;
@@ -79,13 +93,17 @@ pub use log::*;
 pub use options::*;
 pub use outcome::*;
 pub use pool::*;
+pub use printed::*;
 pub use process::*;
 pub use scheduler::*;
 pub use stats::*;
 pub use status::*;
 pub use submit::*;
+pub use surroundings::*;
 pub use task::*;
+pub use trace::*;
 pub use version::*;
+pub use views::*;
 pub use wait::*;
 pub use waits::*;
 pub use worker::*;

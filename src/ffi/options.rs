@@ -1,14 +1,16 @@
 //! Options of a pool.
 
-use std::ffi::{OsString, c_char, c_void};
+use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
-use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use super::boundary::Failure;
-use super::pointer::{Sized32, bytes, out, text};
+use super::context::aiopool_context;
+use super::contexts::ContextId;
+use super::pointer::{Sized32, arguments, bytes, out, text};
 use super::scheduler::{self, AIOPOOL_SCHEDULER_ROUND_ROBIN, aiopool_scheduler};
 use super::status::*;
+use super::surroundings::{aiopool_surroundings, surround};
 use super::{entry, exception, registry};
 #[cfg(feature = "sandbox")]
 use crate::launch::Sandbox;
@@ -21,7 +23,8 @@ use crate::worker::Hook;
 /// Workers are forked from the process that called `aiopool_init`.
 pub const AIOPOOL_START_FORK: u32 = 0;
 /// Workers execute this program anew and never reach its `main`. They have the functions that its
-/// constructors register, and no others.
+/// constructors register in the default context, and no others: a pool of another context, too,
+/// finds them there, by their names.
 pub const AIOPOOL_START_SPAWN: u32 = 1;
 /// Workers are another program: `command`.
 pub const AIOPOOL_START_COMMAND: u32 = 2;
@@ -42,8 +45,13 @@ pub const AIOPOOL_POOL_NO_SIGNALS: u32 = 16;
 /// them.
 pub const AIOPOOL_POOL_BEST_EFFORT: u32 = 32;
 
+/// Nobody can look at the pool with `aiopool ps`, `aiopool top` or `aiopool dashboard`. Without
+/// this flag the programs of this user can.
+pub const AIOPOOL_POOL_NOT_OBSERVABLE: u32 = 64;
+
 /// What `flags` can have.
-const FLAGS: u32 = AIOPOOL_POOL_KEEP_FDS | AIOPOOL_POOL_NO_NEW_PRIVS | SANDBOX;
+const FLAGS: u32 =
+    AIOPOOL_POOL_KEEP_FDS | AIOPOOL_POOL_NO_NEW_PRIVS | AIOPOOL_POOL_NOT_OBSERVABLE | SANDBOX;
 /// The rules of a sandbox.
 const SANDBOX: u32 = AIOPOOL_POOL_NO_NETWORK
     | AIOPOOL_POOL_NO_EXEC
@@ -76,6 +84,8 @@ pub struct aiopool_pool_options {
     /// The largest input in bytes; 64 MiB by default.
     pub max_payload: u64,
     /// Bytes of memory for inputs above 64 bytes; 0, the default, for four times `max_payload`.
+    /// Taken from the system as it is used, and given back, but for 16 MiB, when most of it was not
+    /// used for a second.
     pub input_arena: u64,
     /// Bytes of memory of each worker for outputs above 128 bytes; default as `input_arena`.
     pub output_arena: u64,
@@ -131,8 +141,22 @@ pub struct aiopool_pool_options {
     /// its attaching included; 0, the default, for 60 seconds. Then it is killed, and if no other
     /// worker can take tasks the pool fails with a text that names the function or the command.
     pub start_timeout_ms: u32,
+    /// The pool's name for `aiopool top` and others, 1 to 32 letters, digits, dots, dashes and
+    /// underscores; NULL, the default, for the program's name.
+    pub name: *const c_char,
+    /// What workers are that this process is not; NULL, the default, for nothing.
+    pub surroundings: *const aiopool_surroundings,
+    /// The context whose functions and log the pool has; NULL, the default, for the default one.
+    /// Contexts have no names, so workers that are no forks (`AIOPOOL_START_SPAWN`,
+    /// `AIOPOOL_START_COMMAND`) look in their own default context for a function of the same name,
+    /// which may be another library's: give it a name that only yours has.
+    pub context: *mut aiopool_context,
+    /// Milliseconds after which a task that holds up its worker becomes an event: in the snapshot,
+    /// in `aiopool top`, in the log. 0, the default, for none. In a worker of another program it is
+    /// a task after which the loop has not called `aiopool_worker_next` again.
+    pub blocked_after_ms: u64,
     /// 0.
-    pub reserved: [u64; 5],
+    pub reserved: [u64; 1],
 }
 
 // SAFETY: integers and pointers only, and the size comes first.
@@ -174,20 +198,24 @@ unsafe impl Sized32 for aiopool_pool_options {
             stats_page: std::ptr::null(),
             exception_function: 0,
             start_timeout_ms: 0,
-            reserved: [0; 5],
+            name: std::ptr::null(),
+            surroundings: std::ptr::null(),
+            context: std::ptr::null_mut(),
+            blocked_after_ms: 0,
+            reserved: [0; 1],
         }
     }
 }
 
 impl aiopool_pool_options {
-    /// Returns the builder that these options are.
+    /// Returns the builder that these options are, of a pool in `context`.
     ///
     /// # Safety
     ///
     /// `command`, `read_only` and `read_write` are NULL or arrays of C strings that NULL ends; the
-    /// inputs and `denied_calls` are as their lengths; the scheduler begins with its size; the
-    /// page's name is NULL or a C string.
-    pub(super) unsafe fn builder(&self) -> Result<PoolBuilder, Failure> {
+    /// inputs and `denied_calls` are as their lengths; the scheduler and the surroundings begin
+    /// with their sizes, and what they name is as they say; the names are NULL or C strings.
+    pub(super) unsafe fn builder(&self, context: ContextId) -> Result<PoolBuilder, Failure> {
         if self.reserved.iter().any(|&word| word != 0) {
             return Err(Failure::new(AIOPOOL_ERR_STRUCT, "a reserved field is not 0"));
         }
@@ -207,10 +235,18 @@ impl aiopool_pool_options {
             .capacity(size(self.capacity))
             .max_payload(size(self.max_payload))
             .grace(Duration::from_millis(self.grace_ms))
-            .keep_fds(self.flags & AIOPOOL_POOL_KEEP_FDS != 0);
+            .keep_fds(self.flags & AIOPOOL_POOL_KEEP_FDS != 0)
+            .observable(self.flags & AIOPOOL_POOL_NOT_OBSERVABLE == 0);
+        if !self.name.is_null() {
+            // SAFETY: the caller vouches for it.
+            builder = builder.name(unsafe { text("name", self.name) }?);
+        }
         if self.start_timeout_ms != 0 {
             let limit = Duration::from_millis(self.start_timeout_ms.into());
             builder = builder.start_timeout(limit);
+        }
+        if self.blocked_after_ms != 0 {
+            builder = builder.blocked_after(Duration::from_millis(self.blocked_after_ms));
         }
         if self.processes != 0 {
             builder = builder.processes(self.processes as usize);
@@ -234,19 +270,21 @@ impl aiopool_pool_options {
                 let text = "exception_function: only forked workers have registered functions";
                 return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
             }
-            number => Some(registry::target_of(number)?),
+            number => Some(registry::target_of(context, number)?),
         };
         if handler.is_some() {
             builder = builder.exception_handler(exception::tell);
         }
-        let init_hook = self.hook("init_function", self.init_function, init_input, handler)?;
-        let exit_hook = self.hook("exit_function", self.exit_function, exit_input, None)?;
+        let init_hook =
+            self.hook(context, "init_function", self.init_function, init_input, handler)?;
+        let exit_hook =
+            self.hook(context, "exit_function", self.exit_function, exit_input, None)?;
         // SAFETY: the caller vouches for `command`, the scheduler, the name, paths and numbers.
         let builder = unsafe {
             let builder = builder.start_method(self.start_method()?);
             let (kind, custom) = (self.scheduler, self.custom_scheduler);
             let builder = scheduler::choose(builder, kind, self.priorities, custom)?;
-            self.isolated(self.with_stats_page(builder)?)?
+            self.isolated(surround(self.with_stats_page(builder)?, self.surroundings)?)?
         };
         Ok(builder.hooks(init_hook, exit_hook))
     }
@@ -340,6 +378,7 @@ impl aiopool_pool_options {
 
     fn hook(
         &self,
+        context: ContextId,
         name: &str,
         function: u32,
         input: &[u8],
@@ -367,7 +406,8 @@ impl aiopool_pool_options {
                 return Ok(None);
             }
         }
-        let target = if function == 0 { None } else { Some(registry::target_of(function)?) };
+        let target =
+            if function == 0 { None } else { Some(registry::target_of(context, function)?) };
         let argument = entry::hook_argument(handler, target, input);
         Ok(Some(Hook { vtable: Some(ImageAddress::of(&entry::C_HOOK)), argument }))
     }
@@ -394,24 +434,6 @@ impl aiopool_pool_options {
             }
         }
     }
-}
-
-/// # Safety
-///
-/// NULL or an array of C strings that NULL ends.
-unsafe fn arguments(command: *const *const c_char) -> Vec<OsString> {
-    let mut all = Vec::new();
-    if command.is_null() {
-        return all;
-    }
-    // SAFETY: the caller vouches for the array and that NULL ends it.
-    unsafe {
-        while !(*command.add(all.len())).is_null() {
-            let argument = std::ffi::CStr::from_ptr(*command.add(all.len()));
-            all.push(OsString::from_vec(argument.to_bytes().to_vec()));
-        }
-    }
-    all
 }
 
 ffi_fn! {

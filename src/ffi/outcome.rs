@@ -14,8 +14,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::aligned::{ALIGNMENT, Aligned, Few};
-use super::boundary::Failure;
-use super::handle::{Cells, check_process, of_handle};
+use super::boundary::{Failure, end_in_c};
+use super::handle::{Cells, QUARANTINE, check_process, of_handle};
 use super::status::*;
 use crate::sys::forked;
 use crate::task::{Outcome, Payload, TaskError};
@@ -58,22 +58,20 @@ pub(super) type CompleteFn = unsafe extern "C" fn(*mut aiopool_outcome, u64);
 /// What a task ended with.
 #[derive(Debug)]
 pub struct aiopool_outcome {
-    /// [`EMPTY`], [`ARRIVED`] or [`LENT`].
+    /// [`EMPTY`] or [`LENT`].
     state: AtomicU32,
     content: UnsafeCell<MaybeUninit<Content>>,
 }
 
 /// The handle was released.
 const EMPTY: u32 = 0;
-/// The outcome waits to be received.
-const ARRIVED: u32 = 1;
 /// The caller has the handle.
-const LENT: u32 = 2;
+const LENT: u32 = 1;
 
 static OUTCOMES: Cells<aiopool_outcome> = Cells::new();
 
-// SAFETY: the content is reached by one thread at a time: the one that delivers or receives it, and
-// then the caller's, by the rule of this section.
+// SAFETY: the content is reached by one thread at a time: the one that receives it, and then the
+// caller's, by the rule of this section.
 unsafe impl Sync for aiopool_outcome {}
 
 impl Default for aiopool_outcome {
@@ -91,7 +89,6 @@ struct Content {
     outcome: Outcome,
     task: u64,
     user_data: u64,
-    complete: Option<CompleteFn>,
     /// The process that has it, by `forked::generation`.
     generation: u32,
     /// Where the payload is, when it is lent.
@@ -106,132 +103,119 @@ struct Content {
 
 /// An outcome that has come and waits to be received.
 #[derive(Debug)]
-pub(super) struct Arrived(&'static aiopool_outcome);
-
-/// Empty handles, for the outcomes of one pool.
-#[derive(Debug, Default)]
-pub(super) struct Spare(Vec<&'static aiopool_outcome>);
-
-/// As many are taken from those of all pools at once.
-const REFILL: usize = 32;
+pub(super) struct Arrived {
+    pub(super) outcome: Outcome,
+    pub(super) task: u64,
+    pub(super) user_data: u64,
+    /// The function that its call named.
+    pub(super) complete: Option<CompleteFn>,
+}
 
 impl Arrived {
-    /// Puts the `outcome` of `task` into a handle.
-    #[inline(always)] // once a task: as a call, `outcome` is moved through memory
-    pub(super) fn new(
-        spare: &mut Spare,
-        (task, user_data): (u64, u64),
-        outcome: Outcome,
-        complete: Option<CompleteFn>,
-        generation: u32,
-    ) -> Self {
-        let cell = spare.0.pop().unwrap_or_else(|| spare.refill());
-        let few = Few([0; Few::MOST]);
-        let (data, len, copy, text) = (std::ptr::null(), 0, None, None);
-        let content =
-            Content { few, outcome, task, user_data, complete, generation, data, len, copy, text };
-        // SAFETY: the cell is empty and this thread's alone.
-        unsafe { (*cell.content.get()).write(content) };
-        cell.state.store(ARRIVED, Ordering::Relaxed);
-        Self(cell)
-    }
-
-    #[inline]
-    fn content(&mut self) -> &mut Content {
-        // SAFETY: full, and the caller's alone until it is lent.
-        unsafe { (*self.0.content.get()).assume_init_mut() }
-    }
-
-    /// Returns the number of its task.
-    pub(super) fn task(&self) -> u64 {
-        // SAFETY: as for `content`.
-        unsafe { (*self.0.content.get()).assume_init_ref() }.task
-    }
-
-    /// Returns the function that its call named, and what it is called with.
-    #[inline]
-    pub(super) fn complete(&mut self) -> Option<(CompleteFn, u64)> {
-        let content = self.content();
-        Some((content.complete?, content.user_data))
-    }
-
     /// Lends it to the caller.
-    #[inline]
-    pub(super) fn lend(mut self) -> *mut aiopool_outcome {
-        let content = self.content();
-        match &content.outcome.result {
-            Ok(payload) => {
-                let (data, len) = payload.address();
-                (content.data, content.len) = (data, len);
-                if let Payload::Word { bytes, .. } = payload {
-                    content.few.0[..size_of_val(&bytes.0)].copy_from_slice(&bytes.0);
-                    content.data = content.few.0.as_ptr();
-                } else if let Payload::Inline { bytes, .. } = payload {
-                    content.few.0[..size_of_val(bytes)].copy_from_slice(bytes);
-                    content.data = content.few.0.as_ptr();
-                } else if !data.addr().is_multiple_of(ALIGNMENT) {
-                    let copy = content.copy.insert(Aligned::copy_of(&payload.bytes()));
-                    content.data = copy.as_ptr();
-                }
-            }
-            Err(error) => {
-                let text = error.to_string().replace('\0', " ");
-                content.text = Some(CString::new(text).unwrap_or_default());
-            }
+    #[inline(always)] // once a task: as a call, it is moved through memory
+    pub(super) fn lend(self) -> *mut aiopool_outcome {
+        let Self { outcome, task, user_data, .. } = self;
+        let cell = empty_cell();
+        let (few, generation) = (Few([0; Few::MOST]), forked::generation());
+        let (data, len, copy, text) = (std::ptr::null(), 0, None, None);
+        let content = Content { few, outcome, task, user_data, generation, data, len, copy, text };
+        // SAFETY: the cell is empty and this thread's alone.
+        let content = unsafe { (*cell.content.get()).write(content) };
+        if let Ok(Payload::Word { len, bytes }) = &content.outcome.result {
+            content.few.0[..size_of_val(&bytes.0)].copy_from_slice(&bytes.0);
+            (content.data, content.len) = (content.few.0.as_ptr(), usize::from(*len));
+        } else {
+            content.prepare();
         }
-        let cell = self.0;
-        std::mem::forget(self);
         // Release: pairs with the Acquire of `get`, where C hands the handle to another thread.
         cell.state.store(LENT, Ordering::Release);
         std::ptr::from_ref(cell).cast_mut()
     }
 }
 
-impl Drop for Arrived {
-    fn drop(&mut self) {
-        empty(self.0);
-    }
-}
-
-impl Spare {
+impl Content {
+    /// Puts the payload where C reads it, or the text of the error.
     #[cold]
-    fn refill(&mut self) -> &'static aiopool_outcome {
-        OUTCOMES.take_many(REFILL, &mut self.0);
-        self.0.pop().unwrap_or_else(|| Box::leak(Box::default()))
-    }
-}
-
-impl Drop for Spare {
-    fn drop(&mut self) {
-        self.0.drain(..).for_each(|cell| OUTCOMES.give_back(cell));
-    }
-}
-
-/// Released handles of one thread, oldest first: they go to all threads' together.
-#[derive(Debug)]
-struct Released(VecDeque<&'static aiopool_outcome>);
-
-/// As many are kept before they go.
-const BATCH: usize = 128;
-
-impl Released {
-    #[inline]
-    fn add(&mut self, cell: &'static aiopool_outcome) {
-        self.0.push_back(cell);
-        if self.0.len() >= BATCH {
-            OUTCOMES.give_back_all(&mut self.0);
+    fn prepare(&mut self) {
+        match &self.outcome.result {
+            Ok(payload) => {
+                let (data, len) = payload.address();
+                (self.data, self.len) = (data, len);
+                if let Payload::Inline { bytes, .. } = payload {
+                    self.few.0[..size_of_val(bytes)].copy_from_slice(bytes);
+                    self.data = self.few.0.as_ptr();
+                } else if !data.addr().is_multiple_of(ALIGNMENT) {
+                    self.data = self.copy.insert(Aligned::copy_of(&payload.bytes())).as_ptr();
+                }
+            }
+            Err(error) => {
+                let text = end_in_c(error).replace('\0', " ");
+                self.text = Some(CString::new(text).unwrap_or_default());
+            }
         }
     }
 }
 
-impl Drop for Released {
+/// The empty handles that a thread keeps, so that it takes and gives back most without a lock.
+#[derive(Debug)]
+struct Kept {
+    /// Those that it has released, oldest first.
+    released: VecDeque<&'static aiopool_outcome>,
+    /// Those that it has taken from all threads' together.
+    taken: Vec<&'static aiopool_outcome>,
+}
+
+/// As many are taken from all threads' together at once.
+const REFILL: usize = 32;
+
+/// As many released ones are kept before they go to all threads' together.
+const MOST_KEPT: usize = 512;
+
+impl Kept {
+    /// Returns an empty handle, one that has been empty for a while.
+    #[inline]
+    fn take(&mut self) -> &'static aiopool_outcome {
+        if self.released.len() > QUARANTINE
+            && let Some(cell) = self.released.pop_front()
+        {
+            return cell;
+        }
+        self.taken.pop().unwrap_or_else(|| self.refill())
+    }
+
+    #[cold]
+    fn refill(&mut self) -> &'static aiopool_outcome {
+        OUTCOMES.take_many(REFILL, &mut self.taken);
+        self.taken.pop().unwrap_or_else(|| Box::leak(Box::default()))
+    }
+
+    #[inline]
+    fn give_back(&mut self, cell: &'static aiopool_outcome) {
+        self.released.push_back(cell);
+        if self.released.len() >= MOST_KEPT {
+            OUTCOMES.give_back_all(&mut self.released);
+        }
+    }
+}
+
+impl Drop for Kept {
     fn drop(&mut self) {
-        OUTCOMES.give_back_all(&mut self.0);
+        self.released.extend(self.taken.drain(..));
+        OUTCOMES.give_back_all(&mut self.released);
     }
 }
 
 thread_local! {
-    static RELEASED: RefCell<Released> = const { RefCell::new(Released(VecDeque::new())) };
+    static KEPT: RefCell<Kept> =
+        const { RefCell::new(Kept { released: VecDeque::new(), taken: Vec::new() }) };
+}
+
+/// Returns an empty handle of this thread's alone.
+#[inline]
+fn empty_cell() -> &'static aiopool_outcome {
+    // A thread that is ending keeps none any more.
+    KEPT.try_with(|kept| kept.borrow_mut().take()).unwrap_or_else(|_| OUTCOMES.take())
 }
 
 /// Drops the content of a cell that is full and the caller's alone.
@@ -239,9 +223,14 @@ thread_local! {
 fn empty(cell: &'static aiopool_outcome) {
     cell.state.store(EMPTY, Ordering::Relaxed);
     // SAFETY: the caller says so; the handle is dead from here on.
-    unsafe { (*cell.content.get()).assume_init_drop() };
-    // A thread that is ending has no list any more.
-    if RELEASED.try_with(|released| released.borrow_mut().add(cell)).is_err() {
+    let content = unsafe { &mut *cell.content.get() };
+    // SAFETY: likewise.
+    if !matches!(unsafe { content.assume_init_ref() }.outcome.result, Ok(Payload::Word { .. })) {
+        // A word has nothing to drop, and nothing beside it, which the compiler does not know.
+        // SAFETY: likewise.
+        unsafe { content.assume_init_drop() };
+    }
+    if KEPT.try_with(|kept| kept.borrow_mut().give_back(cell)).is_err() {
         OUTCOMES.give_back(cell);
     }
 }

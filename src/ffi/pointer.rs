@@ -1,7 +1,8 @@
 //! What C hands over: texts, byte ranges, structs that begin with their size, outputs.
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, OsString, c_char, c_void};
 use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStringExt;
 
 use super::boundary::Failure;
 use super::status::{AIOPOOL_ERR_INVALID, AIOPOOL_ERR_STRUCT};
@@ -29,6 +30,42 @@ pub(super) unsafe fn text<'a>(name: &str, pointer: *const c_char) -> Result<&'a 
         .map_err(|_| Failure::new(AIOPOOL_ERR_INVALID, format!("{name} is not UTF-8")))
 }
 
+/// A caller's room for a text, and for how many bytes that has.
+pub(super) struct TextRoom<'a> {
+    to: *mut c_char,
+    size: usize,
+    length: &'a mut MaybeUninit<usize>,
+}
+
+impl<'a> TextRoom<'a> {
+    /// Checks the room called `name`, which is NULL only if there is none.
+    ///
+    /// # Safety
+    ///
+    /// `size` bytes at `to` can be written as long as this lives.
+    pub(super) unsafe fn new(
+        name: &str,
+        to: *mut c_char,
+        size: usize,
+        length_out: Out<'a, usize>,
+    ) -> Result<Self, Failure> {
+        let length = out("length_out", length_out)?;
+        if to.is_null() && size > 0 {
+            return Err(Failure::null(name));
+        }
+        Ok(Self { to, size, length })
+    }
+
+    /// Writes as much of a text as there is room for, a zero behind it, and how long it is.
+    pub(super) fn write(self, text: &[u8]) {
+        for (at, &byte) in text.iter().chain(&[0]).enumerate().take(self.size) {
+            // SAFETY: there is room for `size` bytes, and `at` is less.
+            unsafe { self.to.cast::<u8>().add(at).write(byte) };
+        }
+        self.length.write(text.len());
+    }
+}
+
 /// Returns the `len` bytes at `pointer`, which may be NULL if there are none.
 ///
 /// # Safety
@@ -51,6 +88,26 @@ pub(super) unsafe fn bytes<'a>(
     }
     // SAFETY: not NULL and not too long; the caller vouches for the rest.
     Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), len) })
+}
+
+/// Returns the C strings of an array that NULL ends.
+///
+/// # Safety
+///
+/// NULL or such an array.
+pub(super) unsafe fn arguments(array: *const *const c_char) -> Vec<OsString> {
+    let mut all = Vec::new();
+    if array.is_null() {
+        return all;
+    }
+    // SAFETY: the caller vouches for the array and that NULL ends it.
+    unsafe {
+        while !(*array.add(all.len())).is_null() {
+            let string = CStr::from_ptr(*array.add(all.len()));
+            all.push(OsString::from_vec(string.to_bytes().to_vec()));
+        }
+    }
+    all
 }
 
 /// A struct that begins with its size, `struct_size`, as the caller was compiled with.

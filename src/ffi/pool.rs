@@ -14,16 +14,19 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
-use super::boundary::Failure;
+use super::arrivals::is_idle;
+use super::boundary::{Failure, in_c};
+use super::context;
+use super::contexts::{ContextId, OpenPool};
 use super::handle::{Cells, Held, Use, of_handle};
-use super::inbox::{Inbox, is_idle};
+use super::inbox::Inbox;
 use super::options::{AIOPOOL_START_FORK, aiopool_pool_options};
 use super::pointer::{Sized32, out, sized};
 use super::status::*;
 use super::turns::deadline;
 use super::{entry, init, registry};
 use crate::error::Error;
-use crate::pool::{Pool, PoolBuilder};
+use crate::pool::{Pool, PoolBuilder, Trace};
 use crate::queue::Receiver;
 use crate::supervisor::{Shared, Stage};
 use crate::sync::lock;
@@ -52,12 +55,16 @@ pub struct HostPool {
     pub(super) receiver: Arc<dyn Receiver>,
     /// The snapshot whose functions the workers have; none if they are not forks of this process.
     snapshot: Option<u32>,
+    /// What `aiopool_pool_trace` has begun.
+    pub(super) trace: Mutex<Option<Trace>>,
     /// No scheduler wants to choose a queue.
     pub(super) no_choice: bool,
     /// The pool's numbers of functions, by ours.
     numbers: [OnceLock<Numbered>; AT_ONCE],
     /// Those of functions with larger numbers.
     more: Mutex<Vec<Option<Numbered>>>,
+    /// Dropped last.
+    open: OpenPool,
 }
 
 /// Functions that a pool finds without a lock: the first that a program registers.
@@ -86,16 +93,23 @@ impl HostPool {
         options: &aiopool_pool_options,
         adjust: impl FnOnce(PoolBuilder) -> PoolBuilder,
     ) -> Result<Self, Failure> {
-        // SAFETY: the caller vouches for the pointers.
-        let builder = adjust(unsafe { options.builder() }?);
+        let open = context::open(NonNull::new(options.context))?;
+        let context = open.context;
         let forked = options.start_method == AIOPOOL_START_FORK;
+        let has_functions = forked && registry::any_registered(context);
+        let is_new = registry::any_new_of(context) || !init::is_done();
+        if has_functions && is_new && context != ContextId::DEFAULT {
+            init::take()?;
+        }
         let snapshot = forked.then(init::snapshot);
-        if forked && registry::any_registered() && !init::is_done() {
+        // SAFETY: the caller vouches for the pointers.
+        let builder = adjust(unsafe { options.builder(context) }?);
+        if has_functions && !init::is_done() {
             let text = "functions are registered but aiopool_init() was not called: call it after \
                         registering them and before the first pool";
             return Err(Failure::new(AIOPOOL_ERR_TOO_EARLY, text));
         }
-        let pool = builder.needs_snapshot(forked && registry::any_registered()).build()?;
+        let pool = builder.id(open.pool).needs_snapshot(has_functions).build()?;
         let shared = &pool.shared;
         let shares = shared.share_bell();
         shares.map_err(|error| Error::system("watch the pool's doorbell", error))?;
@@ -103,7 +117,8 @@ impl HostPool {
         let inbox = Inbox::new(Arc::clone(&shared.common), limit);
         let receiver = Arc::clone(&inbox) as Arc<dyn Receiver>;
         let (no_choice, numbers) = (shared.has_no_choice(), [const { OnceLock::new() }; AT_ONCE]);
-        Ok(Self { pool, inbox, receiver, snapshot, no_choice, numbers, more: Mutex::default() })
+        let (trace, more) = (Mutex::default(), Mutex::default());
+        Ok(Self { pool, inbox, receiver, snapshot, trace, no_choice, numbers, more, open })
     }
 
     /// Returns the engine below.
@@ -121,12 +136,14 @@ impl HostPool {
     pub(super) fn close(&self) {
         self.pool.close();
         self.inbox.ring();
+        self.inbox.room.ring();
     }
 
     /// Ends every unfinished task, has the workers leave and waits for their end.
     pub(super) fn end(&self) -> Result<(), Failure> {
         self.pool.terminate();
         self.inbox.ring();
+        self.inbox.room.ring();
         // Its worker may be one that no signal reaches: that is no freed pool.
         Ok(self.pool.wait_gone()?)
     }
@@ -139,6 +156,11 @@ impl HostPool {
     /// Returns its workers that are alive.
     pub(super) fn worker_pids(&self) -> Vec<u32> {
         self.pool.worker_pids()
+    }
+
+    /// Returns the context whose functions it has.
+    pub(super) fn context(&self) -> ContextId {
+        self.open.context
     }
 
     /// Returns the pool's number of task function `function`.
@@ -164,7 +186,7 @@ impl HostPool {
         if let Some(&Some(known)) = more.get(function as usize) {
             return Ok(known);
         }
-        let (entry, name) = entry::function_entry(function, self.snapshot)?;
+        let (entry, name) = entry::function_entry(self.context(), function, self.snapshot)?;
         let number = self.shared().common.inputs.function(entry, name)?;
         let numbered = Numbered { number, name };
         if let Some(place) = self.numbers.get(function as usize) {
@@ -232,8 +254,10 @@ ffi_fn! {
     /// `aiopool_pool_free`.
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_INVALID` and `AIOPOOL_ERR_STRUCT` for options;
-    /// `AIOPOOL_ERR_TOO_EARLY` if functions are registered but `aiopool_init` was not called;
-    /// `AIOPOOL_ERR_NO_WORKERS`, `AIOPOOL_ERR_SYSTEM`.
+    /// `AIOPOOL_ERR_TOO_EARLY` if functions are registered but `aiopool_init` was not called; with
+    /// a context, `AIOPOOL_ERR_TOO_LATE` where that is called here and refuses;
+    /// `AIOPOOL_ERR_HANDLE` for a context that was freed; `AIOPOOL_ERR_NO_WORKERS`,
+    /// `AIOPOOL_ERR_SYSTEM`.
     fn aiopool_pool_start(
         options: *const aiopool_pool_options,
         pool_out: Option<&mut MaybeUninit<*mut aiopool_pool>>,
@@ -290,6 +314,7 @@ ffi_fn! {
         let pool = pool_of(pool)?;
         pool.pool.terminate();
         pool.inbox.ring();
+        pool.inbox.room.ring();
         Ok(())
     }
 }
@@ -347,7 +372,7 @@ ffi_fn! {
         }
         match shared.reason() {
             None => Ok(()),
-            Some(reason) => Err(Failure::new(AIOPOOL_ERR_FAILED, reason.to_string())),
+            Some(reason) => Err(Failure::new(AIOPOOL_ERR_FAILED, in_c(&reason))),
         }
     }
 }
@@ -383,6 +408,29 @@ ffi_fn! {
         let pool = pool_of(pool)?;
         pool.inbox.set_polled();
         fd_out.write(pool.shared().common.host_bell.as_fd().as_raw_fd());
+        Ok(())
+    }
+}
+
+ffi_fn! {
+    /// Writes the descriptor of the pool's room, which an event loop watches for reading while it
+    /// has something to submit.
+    ///
+    /// It is level-triggered: readable until a submission, or `aiopool_pool_loan`, answers
+    /// `AIOPOOL_ERR_FULL` or waits in vain for room, and then when there may be room again, or the
+    /// pool has come to its end. May: another thread can have taken it. Where outcomes wait that
+    /// fill the pool, it is receiving some that makes room. Do not read from it, write to it or
+    /// close it; it belongs to the pool and is valid until the pool is freed. One thread should
+    /// watch it, and try again all that it has to submit.
+    ///
+    /// Returns `AIOPOOL_OK` or `AIOPOOL_ERR_SYSTEM`.
+    fn aiopool_pool_room_fd(
+        pool: Option<NonNull<aiopool_pool>>,
+        fd_out: Option<&mut MaybeUninit<i32>>,
+    ) -> aiopool_status {
+        let fd_out = out("fd_out", fd_out)?;
+        let pool = pool_of(pool)?;
+        fd_out.write(pool.inbox.room.fd(pool.shared().common.host_bell.as_fd())?.as_raw_fd());
         Ok(())
     }
 }

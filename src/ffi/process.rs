@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::boundary::Failure;
+use super::boundary::{Failure, in_c};
 use super::call::{AIOPOOL_CALL_BY_TICKET, aiopool_call};
 use super::handle::of_handle;
 use super::init;
@@ -175,7 +175,7 @@ ffi_fn! {
         }
         match shared.reason() {
             None => Ok(()),
-            Some(reason) => Err(Failure::new(AIOPOOL_ERR_FAILED, reason.to_string())),
+            Some(reason) => Err(Failure::new(AIOPOOL_ERR_FAILED, in_c(&reason))),
         }
     }
 }

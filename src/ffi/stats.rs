@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use super::boundary::Failure;
-use super::pointer::{Sized32, out, text};
+use super::pointer::{Sized32, TextRoom, out, text};
 use super::pool::{aiopool_pool, pool_of};
 use super::status::*;
 
@@ -65,6 +65,8 @@ pub struct aiopool_stats {
     pub killed_for_damage: u64,
     /// Times that shared memory held what no correct worker writes, and workers were replaced.
     pub damages: u64,
+    /// Processor time of this process in nanoseconds, user and system, all its threads together.
+    pub host_cpu_ns: u64,
 }
 
 /// Waiting and running times of one function's finished tasks.
@@ -90,6 +92,30 @@ pub struct aiopool_function_stats {
     pub ran_p50_ns: u64,
     /// 99th percentile of the same, in nanoseconds.
     pub ran_p99_ns: u64,
+    /// 90th percentile of the time from the submission to the start of the last attempt.
+    pub waited_p90_ns: u64,
+    /// The longest such time, exactly.
+    pub waited_max_ns: u64,
+    /// 90th percentile of the time that the last attempt ran.
+    pub ran_p90_ns: u64,
+    /// The longest such time, exactly.
+    pub ran_max_ns: u64,
+    /// Outcomes: values.
+    pub ok: u64,
+    /// Outcomes: errors that the function returned.
+    pub failed: u64,
+    /// Outcomes: panics.
+    pub panicked: u64,
+    /// Outcomes: tasks that were cancelled.
+    pub cancelled: u64,
+    /// Outcomes: tasks that missed a deadline.
+    pub timed_out: u64,
+    /// Outcomes: tasks whose worker died.
+    pub worker_lost: u64,
+    /// Outcomes: tasks that were unfinished when the pool ended.
+    pub pool_closed: u64,
+    /// Outcomes: everything else.
+    pub other: u64,
 }
 
 // SAFETY: integers only, and the size comes first.
@@ -107,7 +133,8 @@ unsafe impl Sized32 for aiopool_stats {
 // SAFETY: integers only, and the size comes first.
 unsafe impl Sized32 for aiopool_function_stats {
     const NAME: &'static str = "aiopool_function_stats";
-    const FIRST: usize = size_of::<Self>();
+    // Up to `ran_p99_ns`.
+    const FIRST: usize = 64;
 
     fn defaults() -> Self {
         // SAFETY: integers, for which 0 is valid.
@@ -155,6 +182,7 @@ ffi_fn! {
             killed_for_deadline: stats.killed_for_deadline,
             killed_for_damage: stats.killed_for_damage,
             damages: stats.damages,
+            host_cpu_ns: nanoseconds(stats.host_cpu),
         };
         // SAFETY: the caller's struct has as many bytes as its size says.
         unsafe { fill(stats_out, &filled, size) };
@@ -192,6 +220,18 @@ ffi_fn! {
             ran_mean_ns: nanoseconds(function.ran.mean()),
             ran_p50_ns: nanoseconds(function.ran.quantile(0.5)),
             ran_p99_ns: nanoseconds(function.ran.quantile(0.99)),
+            waited_p90_ns: nanoseconds(function.waited.quantile(0.9)),
+            waited_max_ns: nanoseconds(function.waited.max()),
+            ran_p90_ns: nanoseconds(function.ran.quantile(0.9)),
+            ran_max_ns: nanoseconds(function.ran.max()),
+            ok: function.ok,
+            failed: function.failed,
+            panicked: function.panicked,
+            cancelled: function.cancelled,
+            timed_out: function.timed_out,
+            worker_lost: function.worker_lost,
+            pool_closed: function.pool_closed,
+            other: function.other,
         };
         // SAFETY: the caller's struct has as many bytes as its size says.
         unsafe { fill(stats_out, &filled, size) };
@@ -239,16 +279,10 @@ ffi_fn! {
         size: usize,
         length_out: Option<&mut MaybeUninit<usize>>,
     ) -> aiopool_status {
-        let length_out: &mut _ = out("length_out", length_out)?;
-        if json_out.is_null() && size > 0 {
-            return Err(Failure::null("json_out"));
-        }
+        // SAFETY: the caller gives room for `size` bytes.
+        let room = unsafe { TextRoom::new("json_out", json_out, size, length_out) }?;
         let text = pool_of(pool)?.pool().snapshot().to_json();
-        for (at, byte) in text.bytes().chain([0]).enumerate().take(size) {
-            // SAFETY: the caller gives room for `size` bytes, and `at` is less.
-            unsafe { json_out.cast::<u8>().add(at).write(byte) };
-        }
-        length_out.write(text.len());
+        room.write(text.as_bytes());
         Ok(())
     }
 }

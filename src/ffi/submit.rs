@@ -4,12 +4,11 @@
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::boundary::Failure;
+use super::boundary::{Failure, in_c};
 use super::call::{
     AIOPOOL_CALL_BORROW_OUTPUT, AIOPOOL_CALL_BY_TICKET, AIOPOOL_CALL_ON_QUEUE,
     AIOPOOL_CALL_RETRY_ON_ERROR, FLAGS, aiopool_call,
@@ -21,10 +20,10 @@ use super::pool::{HostPool, Numbered, aiopool_pool, pool_of};
 use super::registry;
 use super::status::*;
 use super::turns::{self, deadline};
-use super::usual::{submit_at_once, submit_run};
+use super::usual::{SMALL, submit_at_once, submit_run};
 use crate::arena::Block;
 use crate::error::{Error, Result as EngineResult};
-use crate::queue::{For, HostQueue, Submission, Ticket};
+use crate::queue::{For, Submission, Ticket};
 use crate::scheduler::NewTask;
 use crate::supervisor::Shared;
 use crate::task::TaskOptions;
@@ -155,7 +154,7 @@ unsafe fn submit(
     }
     let function = match call.function {
         // SAFETY: the caller vouches for the pointers.
-        0 => registry::by_name(unsafe { text("name", call.name) }?)?,
+        0 => registry::by_name(pool.context(), unsafe { text("name", call.name) }?)?,
         number => number,
     };
     let Numbered { number, name } = pool.number_of(function)?;
@@ -169,10 +168,11 @@ unsafe fn submit(
             .lend_output(call.flags & AIOPOOL_CALL_BORROW_OUTPUT != 0);
     }
     if !inbox.has_room() {
-        inbox.make_room(shared, || Some(wait.as_mut()?.until()))?;
+        let made = inbox.make_room(shared, || Some(wait.as_mut()?.until()));
+        made.or_else(|full| if inbox.look_for_room(shared) { Ok(()) } else { Err(full) })?;
     }
     let task = shared.next_task.fetch_add(1, Ordering::Relaxed) as u64;
-    let queue = if on_queue {
+    let number_of_queue = if on_queue {
         call.queue as usize
     } else if pool.no_choice {
         0
@@ -181,7 +181,7 @@ unsafe fn submit(
         let priority = call.priority as u8;
         shared.queue_for(&NewTask { task, function: name, priority, input_bytes })
     };
-    let queue = &shared.queues[queue];
+    let queue = &shared.queues[number_of_queue];
     let goes = match (call.flags & AIOPOOL_CALL_BY_TICKET != 0, call.on_complete) {
         (false, None) => None,
         (true, None) => Some(Goes::ByTicket),
@@ -209,7 +209,14 @@ unsafe fn submit(
     };
     let refused = match push() {
         Ok(_) => None,
-        Err(Error::Full) => wait_for_room(pool, queue, wait, push).err(),
+        Err(Error::Full) => {
+            let memory = match &input {
+                Input::Loan(..) => 0,
+                input if input.len() <= SMALL => 0,
+                input => input.len(),
+            };
+            wait_for_room(pool, (number_of_queue, memory), wait, push).err()
+        }
         Err(error) => Some(told(shared, error)),
     };
     match (refused, input) {
@@ -249,11 +256,12 @@ impl Wait {
 #[cold]
 fn wait_for_room(
     pool: &HostPool,
-    queue: &Arc<HostQueue>,
+    (number, memory): (usize, usize),
     wait: Option<&mut Wait>,
     push: impl Fn() -> EngineResult<Ticket>,
 ) -> Result<(), Failure> {
     let (shared, inbox) = (pool.shared(), &pool.inbox);
+    let queue = &shared.queues[number];
     let until = wait.map(Wait::until);
     let pushed = inbox.looking(|| {
         let (waker, mut turn) = (shared.bell_waker(), None);
@@ -266,9 +274,14 @@ fn wait_for_room(
             None => admit(),
         }
     });
+    let again = || Some(push()).filter(|pushed| !matches!(pushed, Err(Error::Full)));
+    let pushed = match pushed {
+        None | Some(Err(Error::Full)) => refused(pool, number, memory, again),
+        pushed => pushed,
+    };
     match pushed {
         Some(Ok(_)) => Ok(()),
-        None | Some(Err(Error::Full)) if until.is_some() => {
+        None if until.is_some() => {
             Err(Failure::new(AIOPOOL_ERR_TIMEOUT, "the pool stayed full for the time given"))
         }
         None => Err(Error::Full.into()),
@@ -276,11 +289,45 @@ fn wait_for_room(
     }
 }
 
+/// A task of queue `number` was refused that needs `memory` bytes for its input, perhaps none: has
+/// the descriptor for room say when it can be submitted. Returns what `again` found.
+fn refused<T>(
+    pool: &HostPool,
+    number: usize,
+    memory: usize,
+    mut again: impl FnMut() -> Option<T>,
+) -> Option<T> {
+    let (shared, inbox) = (pool.shared(), &pool.inbox);
+    let (queue, inputs) = (&shared.queues[number], &inbox.common.inputs);
+    if memory == 0 {
+        let stand = |waker: &_| Some((number, queue.wait_for_room(None, waker)));
+        return inbox.room.refused(shared, stand, again);
+    }
+    loop {
+        let mut stands = false;
+        let stand = |waker: &_| {
+            let place = queue.watch_for_room(waker)?;
+            stands = true;
+            Some((number, place))
+        };
+        let found = inbox.room.refused(shared, stand, &mut again);
+        if found.is_some() || stands || !inbox.room.is_given() {
+            return found;
+        }
+        // There was a record. If there is memory, too, another thread took one of them meanwhile.
+        match inputs.loan(memory) {
+            Ok((block, _)) => inputs.free(block),
+            Err(_) => return None,
+        }
+        inputs.wake_waiting();
+    }
+}
+
 /// Returns what C is told of a submission that the engine refused.
 #[cold]
 fn told(shared: &Shared, error: Error) -> Failure {
     match (error, shared.reason()) {
-        (Error::Closed, Some(reason)) => Failure::new(AIOPOOL_ERR_FAILED, reason.to_string()),
+        (Error::Closed, Some(reason)) => Failure::new(AIOPOOL_ERR_FAILED, in_c(&reason)),
         (error, _) => error.into(),
     }
 }

@@ -18,7 +18,7 @@ use std::ptr::NonNull;
 use super::aligned::{ALIGNMENT, Aligned};
 use super::boundary::Failure;
 use super::handle::of_handle;
-use super::handle::{Cell, rested};
+use super::handle::{Cell, Cells, rested};
 use super::pointer::{Out, bytes, out, text};
 use super::status::*;
 use super::work::{PENDING, Work};
@@ -62,6 +62,9 @@ impl Deref for aiopool_task {
     }
 }
 
+/// The generation of no process.
+const NONE: u32 = u32::MAX;
+
 /// What tasks that are over leave to the next ones on this thread.
 struct Over {
     /// The process that left it, by `forked::generation`: its child uses none of it.
@@ -72,9 +75,20 @@ struct Over {
     bytes: Vec<u8>,
 }
 
+/// The cells of threads that have ended, for the next ones.
+static TASKS: Cells<aiopool_task> = Cells::new();
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        if self.generation == forked::generation() {
+            TASKS.give_back_all(&mut self.cells);
+        }
+    }
+}
+
 thread_local! {
     static OVER: RefCell<Over> =
-        const { RefCell::new(Over { generation: 0, cells: VecDeque::new(), bytes: Vec::new() }) };
+        const { RefCell::new(Over { generation: NONE, cells: VecDeque::new(), bytes: Vec::new() }) };
 }
 
 impl aiopool_task {
@@ -86,6 +100,7 @@ impl aiopool_task {
             if over.generation != generation {
                 over.generation = generation;
                 over.cells.clear();
+                TASKS.take_all(&mut over.cells);
             }
             work.bytes = std::mem::take(&mut over.bytes);
             rested(&mut over.cells)
@@ -412,5 +427,30 @@ ffi_fn! {
         }
         let text = "only the thread of the worker's event loop says how far its task is";
         Err(Failure::new(AIOPOOL_ERR_MISUSE, text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// Begins and ends tasks one after another, and returns where their handles were.
+    fn handles(tasks: usize) -> HashSet<usize> {
+        let one = |_| {
+            let task = aiopool_task::begin(Work { ended: Some(0), ..Work::default() });
+            assert!(task.end_at_once(0, &mut Output::default()));
+            std::ptr::from_ref(task) as usize
+        };
+        (0..tasks).map(one).collect()
+    }
+
+    #[test]
+    fn handles_of_a_thread_that_has_ended_are_used_again() {
+        let of = |tasks| std::thread::spawn(move || handles(tasks)).join().unwrap();
+        let first = of(1_000);
+        assert!(first.len() < 100, "a thread uses its own again: {}", first.len());
+        assert!(!first.is_disjoint(&of(1_000)));
     }
 }

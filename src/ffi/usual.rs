@@ -125,4 +125,4 @@ pub(super) unsafe fn submit_run(
 }
 
 /// The longest input, in bytes, that needs no memory of its own.
-const SMALL: usize = Staged::MAX_INPUT;
+pub(super) const SMALL: usize = Staged::MAX_INPUT;

@@ -25,7 +25,7 @@ fn take_at_once(
     outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
 ) -> Option<()> {
     let pool = pool_at_once(pool)?;
-    outcome_out?.write(pool.inbox.take_first()?.lend());
+    outcome_out?.write(pool.inbox.lend_first()?);
     Some(())
 }
 
@@ -84,7 +84,7 @@ ffi_fn! {
         outcome_out: Option<&mut MaybeUninit<*mut aiopool_outcome>>,
     ) -> aiopool_status = at_once {
         let pool = pool_at_once(pool)?;
-        outcome_out?.write(pool.inbox.take_first()?.lend());
+        outcome_out?.write(pool.inbox.lend_first()?);
         Some(())
     } waits => {
         let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
@@ -108,7 +108,18 @@ ffi_fn! {
         max: usize,
         timeout_ms: u64,
         count_out: Option<&mut MaybeUninit<usize>>,
-    ) -> aiopool_status = waits => {
+    ) -> aiopool_status = at_once {
+        let pool = pool_at_once(pool)?;
+        let (outcomes_out, count_out) = (NonNull::new(outcomes_out)?, count_out?);
+        // SAFETY: the caller gives room for `max` handles, and `at` is less.
+        let lend = |at, lent| unsafe { outcomes_out.add(at).write(lent) };
+        let count = pool.inbox.lend_many(max, lend);
+        if count == 0 {
+            return None;
+        }
+        count_out.write(count);
+        Some(())
+    } waits => {
         let count_out: &mut _ = out("count_out", count_out)?;
         if outcomes_out.is_null() {
             return Err(Failure::null("outcomes_out"));
@@ -117,12 +128,16 @@ ffi_fn! {
             return Err(Failure::new(AIOPOOL_ERR_INVALID, "max = 0: no outcome can be lent"));
         }
         let pool = pool_of(pool)?;
-        let mut arrived = vec![pool.inbox.wait(pool.shared(), timeout_ms)?];
-        arrived.extend(pool.inbox.pop_many(max - 1));
-        let count = arrived.len();
-        for (at, arrived) in arrived.into_iter().enumerate() {
-            // SAFETY: the caller gives room for `max` handles, and `at` is less.
-            unsafe { outcomes_out.add(at).write(arrived.lend()) };
+        // SAFETY: the caller gives room for `max` handles, and `at` is less.
+        let lend = |at, lent| unsafe { outcomes_out.add(at).write(lent) };
+        lend(0, pool.inbox.wait(pool.shared(), timeout_ms)?.lend());
+        let mut count = 1 + pool.inbox.lend_many(max - 1, |at, lent| lend(1 + at, lent));
+        if count == 1 {
+            // Perhaps there are some, and functions to be called before.
+            for arrived in pool.inbox.pop_many(max - 1) {
+                lend(count, arrived.lend());
+                count += 1;
+            }
         }
         count_out.write(count);
         Ok(())

@@ -171,6 +171,31 @@ pub(crate) fn init_again() -> Result<()> {
     }
 }
 
+/// Ends this process's zygote, if there is one. False, and nothing is done, while a pool has it.
+#[cfg(feature = "capi")]
+pub(crate) fn end() -> bool {
+    let mut line = lock(&here().line);
+    let Some(mut held) = line.take() else { return true };
+    let patience = Instant::now() + END_PATIENCE;
+    loop {
+        held = match Arc::try_unwrap(held) {
+            // It is gone, and reaped, with its line.
+            Ok(_) => return true,
+            Err(held) => held,
+        };
+        if Instant::now() > patience {
+            *line = Some(held);
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// How long the end of a pool that was freed may take, on a machine with much else to do: only then
+/// is something in use.
+#[cfg(feature = "capi")]
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long threads of pools that have ended may still be there.
 #[cfg(feature = "capi")]
 const PATIENCE: Duration = Duration::from_millis(200);

@@ -297,3 +297,25 @@ impl Line {
         }
     }
 }
+
+impl Drop for Line {
+    /// Has a zygote that this process has forked end, which no pool has any more, and reaps it.
+    fn drop(&mut self) {
+        // Z11. A forked child only has a copy; a zygote that was executed is no child of the host.
+        let is_ours = self.pidfd.is_ours() && self.socket.is_ours();
+        if !self.forked || !is_ours || self.check_process().is_err() {
+            return;
+        }
+        // For every copy of it. What its last pools have left it still ends.
+        let _ = socket::shut_down(self.socket());
+        for signal in [libc::SIGCONT, libc::SIGKILL] {
+            let _ = poll(&mut [PollFd::readable(self.pidfd())], Some(SECOND));
+            if self.is_dead() {
+                break;
+            }
+            let _ = pidfd::send_signal(self.pidfd(), signal);
+        }
+        let _ = poll(&mut [PollFd::readable(self.pidfd())], Some(ORDER_PATIENCE));
+        let _ = wait::reap(self.pidfd());
+    }
+}

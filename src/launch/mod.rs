@@ -32,14 +32,15 @@ pub(crate) use confinement::Confinement;
 pub(crate) use home::has_snapshot;
 pub use home::init;
 #[cfg(feature = "capi")]
-pub(crate) use home::init_again;
+pub(crate) use home::{end, init_again};
 pub(crate) use launcher::{Launcher, ZygoteReport};
 pub use limits::Limits;
+pub use recipe::needs_library_of;
 #[cfg_attr(not(feature = "sandbox"), allow(unreachable_pub))]
 pub use sandbox::Sandbox;
 pub(crate) use silence::{SECOND, Silence};
 pub use spec::StartMethod;
 pub(crate) use spec::{ForkOrder, PoolFds, PoolSpec, fds_needed};
-pub(crate) use surroundings::{Surroundings, last_words};
+pub(crate) use surroundings::{Surroundings, errors_of, last_words};
 pub use zygote::Template;
 pub(crate) use zygote::attach;

@@ -6,7 +6,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::sys::image::{self, Image};
 use crate::sys::{fd, process};
@@ -15,6 +16,27 @@ use crate::sys::{fd, process};
 /// where this process was started by naming that.
 pub(super) const PROGRAM: &CStr = c"/proc/self/exe";
 pub(super) const PRELOAD_VARIABLE: &str = "LD_PRELOAD";
+
+/// An address in the library of [`needs_library_of`].
+static NEEDED: OnceLock<usize> = OnceLock::new();
+
+/// Says that this library takes symbols from the one that has something at `address`.
+///
+/// For bindings that are modules of an interpreter. A program that loads the interpreter after its
+/// start, such as one that embeds it or is frozen, can be executed as the zygote only with both.
+/// The first call counts.
+pub fn needs_library_of(address: usize) {
+    let _ = NEEDED.set(address);
+}
+
+/// Returns the library of [`needs_library_of`], unless that is the program or has a name that
+/// `LD_PRELOAD` cannot have.
+fn needed() -> io::Result<Option<PathBuf>> {
+    let Some(&address) = NEEDED.get() else { return Ok(None) };
+    let found = image::file_at(address)?;
+    let program = std::fs::read_link("/proc/self/exe")?;
+    Ok(found.filter(|path| *path != program && is_plain(path)))
+}
 
 /// What an executed program needs so that this library finds itself in it.
 pub(super) struct Recipe {
@@ -41,6 +63,11 @@ impl Recipe {
         let mut value = before.filter(|before| !before.is_empty()).unwrap_or_default();
         if !value.is_empty() {
             value.push(":");
+        }
+        if let Some(needed) = needed()? {
+            // A blank, which separates, too: both are one element where they are taken out again.
+            value.push(needed);
+            value.push(" ");
         }
         value.push(own);
         recipe.environment.retain(|entry| !is_of(entry.as_bytes(), PRELOAD_VARIABLE));
@@ -102,12 +129,15 @@ fn loader_options(all: &[u8], count: usize) -> Vec<CString> {
 /// Returns the library as an element of `LD_PRELOAD`, which knows no quoting: where the path has a
 /// separator in it, the descriptor stands for it.
 fn preload_entry(path: &Path, library: OwnedFd) -> (OsString, Option<OwnedFd>) {
-    const SPECIAL: &[u8] = b": \t\n$";
-    let plain = path.as_os_str().as_bytes().iter().all(|byte| !SPECIAL.contains(byte));
-    if plain {
+    if is_plain(path) {
         return (path.as_os_str().to_owned(), None);
     }
     (format!("/proc/self/fd/{}", library.as_raw_fd()).into(), Some(library))
+}
+
+fn is_plain(path: &Path) -> bool {
+    const SPECIAL: &[u8] = b": \t\n$";
+    path.as_os_str().as_bytes().iter().all(|byte| !SPECIAL.contains(byte))
 }
 
 fn entry(name: impl AsRef<OsStr>, value: &OsStr) -> io::Result<CString> {

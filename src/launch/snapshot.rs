@@ -13,6 +13,7 @@ use super::wire::{WORKER_VARIABLE, ZYGOTE_VARIABLE};
 use crate::error::{Error, Result};
 use crate::sys::cpus::Mask;
 use crate::sys::credentials::{self, Credentials};
+use crate::sys::habits::Habits;
 use crate::sys::rlimit::{self, Limit};
 use crate::sys::{oom, place, process, scheduling, surroundings};
 
@@ -26,13 +27,14 @@ pub(crate) struct Snapshot {
     pub host: u32,
     pub credentials: Credentials,
     /// Whether other processes of its user may look into it.
-    dumpable: bool,
+    pub dumpable: bool,
     /// Resource limits of every kind.
     limits: Vec<Limit>,
     /// Scheduling policy and priority.
     policy: (i32, i32),
     niceness: i32,
     processors: Mask,
+    habits: Habits,
     /// How likely it is chosen when memory runs out.
     oom_score: i32,
     /// The bits that new files lack.
@@ -81,6 +83,7 @@ impl Snapshot {
             policy: scheduling::policy().map_err(cannot("read the scheduling policy"))?,
             niceness: scheduling::niceness().map_err(cannot("read the niceness"))?,
             processors: Mask::of_this_thread().map_err(cannot("read the processor affinity"))?,
+            habits: Habits::of_this_thread(),
             oom_score: oom::score_adjustment()
                 .map_err(cannot("read /proc/self/oom_score_adj: is /proc mounted?"))?,
             file_mask: place::file_mask()
@@ -126,18 +129,17 @@ impl Snapshot {
         if Mask::of_this_thread().ok().as_ref() != Some(&self.processors) {
             self.processors.apply().map_err(cannot("run on the host's processors"))?;
         }
+        self.habits.take_on().map_err(cannot("take the host's priority of input and output"))?;
         place::set_file_mask(self.file_mask);
         // A host may be set to be killed last, in a place where that cannot be undone.
         let _ = oom::be_chosen_before(self.oom_score);
         self.credentials.take_on().map_err(|reason| format!("cannot {reason}"))?;
-        if self.dumpable {
-            credentials::be_dumpable().map_err(cannot("be looked into"))?;
-        }
+        credentials::set_dumpable(self.dumpable).map_err(cannot("be looked into or not"))?;
         Ok(())
     }
 
-    /// Opens the host's root and working directory, if they still are what they were: the working
-    /// directory is looked for at `directory`.
+    /// Opens the host's root and working directory, if they still are what they were: where the
+    /// working directory is another one by now, it is looked for at `directory`.
     ///
     /// # Errors
     ///
@@ -154,6 +156,9 @@ impl Snapshot {
                 Error::system(format!("open {} for the workers", path.display()), error)
             })
         };
+        // Its path may lead elsewhere, if something was mounted over it.
+        let is_here = place::identity(".").ok() == Some(self.directory);
+        let directory = if is_here { Path::new(".") } else { directory };
         Ok((open(Path::new("/"), self.root)?, open(directory, self.directory)?))
     }
 
@@ -185,6 +190,7 @@ impl Snapshot {
             && (self.root, self.directory) == (own.root, own.directory)
             && (self.policy, self.niceness) == (own.policy, own.niceness)
             && self.processors == own.processors
+            && self.habits.io_priority == own.habits.io_priority
             && limits.into_iter().all(|(wanted, own)| wanted.hard <= own.hard)
     }
 }

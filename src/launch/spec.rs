@@ -98,8 +98,8 @@ pub(crate) struct ForkOrder {
 /// Counts every slot's doorbell, result arena and pidfd, the regions, and what launching takes.
 pub(crate) fn fds_needed(spec: &PoolSpec) -> usize {
     const PER_SLOT: usize = 3; // doorbell, result arena, pidfd
-    const PER_POOL: usize = 6; // request arena, host's and supervisor's doorbells, line to the
-    // zygote, the two ends of the socket for logs
+    const PER_POOL: usize = 7; // request arena twice, host's and supervisor's doorbells, line to
+    // the zygote, the two ends of the socket for logs
     const PER_PROCESS: usize = 8; // zygote's line and pidfd, and what is open only during a call
     let slots: usize = spec.slots.iter().map(|&slots| slots as usize).sum();
     slots * PER_SLOT + spec.slots.len() + PER_POOL + PER_PROCESS

@@ -39,10 +39,15 @@ fn file_of(directory: &Path, seat: u32, kind: &str) -> PathBuf {
     directory.join(format!("worker-{seat}.{kind}"))
 }
 
-/// Returns the last lines that the workers on a seat have written to their standard error.
-pub(crate) fn last_words(directory: &Path, seat: u32) -> String {
+/// Returns where the standard error of the workers on a seat goes.
+pub(crate) fn errors_of(directory: &Path, seat: u32) -> PathBuf {
+    file_of(directory, seat, "err")
+}
+
+/// Returns the last lines of a file that workers have written to.
+pub(crate) fn last_words(path: &Path) -> String {
     let read = || -> io::Result<String> {
-        let mut file = File::open(file_of(directory, seat, "err"))?;
+        let mut file = File::open(path)?;
         let cut = file.metadata()?.len().saturating_sub(LAST_WORDS);
         file.seek(io::SeekFrom::Start(cut))?;
         let mut bytes = Vec::new();

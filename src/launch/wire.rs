@@ -15,6 +15,7 @@ use super::{ForkOrder, Sandbox};
 use crate::sys::image::Image;
 use crate::table::WorkerId;
 use crate::task::WorkerExit;
+use crate::view::shortened;
 
 /// Names the descriptor of a zygote's line to its host, in the zygote's environment.
 pub(super) const ZYGOTE_VARIABLE: &str = "AIOPOOL_ZYGOTE";
@@ -186,6 +187,8 @@ pub(super) struct Handover {
     pub config: Vec<u8>,
     /// The C library's locale in the host, which executing a program loses.
     pub locale: Option<CString>,
+    /// Whether other processes of its user may look into it, which executing a program grants.
+    pub dumpable: bool,
     /// What a worker that starts before `main` is forbidden.
     pub sandbox: Option<Sandbox>,
 }
@@ -215,12 +218,7 @@ pub(super) fn decode_first<T: DeserializeOwned>(magic: [u8; 8], bytes: &[u8]) ->
 
 /// Returns a reason that fits into any message.
 pub(super) fn reason(text: impl ToString) -> String {
-    let mut text = text.to_string();
-    if text.len() > LONGEST_REASON {
-        text.truncate(text.floor_char_boundary(LONGEST_REASON));
-        text.push('…');
-    }
-    text
+    shortened(text.to_string(), LONGEST_REASON)
 }
 
 #[cfg(test)]

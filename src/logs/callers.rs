@@ -19,6 +19,8 @@ pub(crate) struct Callers {
     known: Mutex<Known>,
     /// Pending tasks whose caller was in a span: most pools have none.
     pending: AtomicUsize,
+    /// Each task gets a span of its own, within its caller's.
+    of_tasks: bool,
 }
 
 #[derive(Debug, Default)]
@@ -30,8 +32,8 @@ struct Known {
 
 #[derive(Debug)]
 enum Caller {
-    /// The task is pending, and its span is open as long.
-    Pending(Span),
+    /// The task is pending: a span that is open as long, and the caller's.
+    Pending(Span, Option<Id>),
     /// The task is over. Its caller may have closed the span.
     Over(Id),
 }
@@ -41,21 +43,32 @@ fn key(task: u64) -> u32 {
 }
 
 impl Callers {
+    /// Keeps callers' spans, and opens one of each task in them if `of_tasks` says so.
+    pub(super) fn new(of_tasks: bool) -> Self {
+        Self { of_tasks, ..Self::default() }
+    }
+
     /// Remembers the span that the calling thread is in, if it is in one, for a new task.
     pub(crate) fn submitted(&self, task: u64) {
-        let span = Span::current();
+        let mut span = Span::current();
         if span.is_none() {
             return;
+        }
+        let caller = span.id();
+        if self.of_tasks {
+            let own = tracing::info_span!(target: "aiopool::task", parent: &span, "task", task);
+            // The subscriber may want none.
+            span = if own.is_none() { span } else { own };
         }
         self.pending.fetch_add(1, Ordering::Relaxed);
         let mut known = lock(&self.known);
         if known.order.len() >= MOST
             && let Some(oldest) = known.order.pop_front()
-            && let Some(Caller::Pending(_)) = known.callers.remove(&oldest)
+            && let Some(Caller::Pending(..)) = known.callers.remove(&oldest)
         {
             self.pending.fetch_sub(1, Ordering::Relaxed);
         }
-        known.callers.insert(key(task), Caller::Pending(span));
+        known.callers.insert(key(task), Caller::Pending(span, caller));
         known.order.push_back(key(task));
     }
 
@@ -66,8 +79,8 @@ impl Callers {
         }
         let mut known = lock(&self.known);
         let Some(caller) = known.callers.get_mut(&key(task)) else { return };
-        let Caller::Pending(span) = caller else { return };
-        let Some(id) = span.id() else { return };
+        let Caller::Pending(_, of_caller) = caller else { return };
+        let Some(id) = of_caller.take() else { return };
         let closes_after_the_lock = std::mem::replace(caller, Caller::Over(id));
         drop(known);
         self.pending.fetch_sub(1, Ordering::Relaxed);
@@ -77,7 +90,7 @@ impl Callers {
     /// Returns the span of a task's caller.
     pub(super) fn of(&self, task: u32) -> Option<Id> {
         match lock(&self.known).callers.get(&task)? {
-            Caller::Pending(span) => span.id(),
+            Caller::Pending(span, _) => span.id(),
             Caller::Over(id) => Some(id.clone()),
         }
     }

@@ -29,11 +29,7 @@ pub(crate) fn forward(wanted: &ForWorkers, socket: OwnedFd, seat: u32) -> Option
     if has_logger() && !wanted.asked_for {
         return None;
     }
-    // The host has read it once.
-    let filter = parse(&wanted.filter).ok()?;
-    let dropped = AtomicUsize::new(0);
-    let spans = Spans::default();
-    let to_host = Arc::new(ToHost { socket, seat, filter, dropped, spans });
+    let to_host = Arc::new(ToHost::new(wanted, socket, seat)?);
     let dispatch = Dispatch::new(Events(Arc::clone(&to_host)));
     let events = tracing::dispatcher::set_default(&dispatch);
     Some(Forward { to_host, _events: events, asked_for: wanted.asked_for })
@@ -56,29 +52,38 @@ impl Forward {
     }
 }
 
-struct ToHost {
+/// A worker's end of the socket.
+pub(super) struct ToHost {
     socket: OwnedFd,
     seat: u32,
-    filter: Filter,
+    pub(super) filter: Filter,
     dropped: AtomicUsize,
     spans: Spans,
 }
 
 impl ToHost {
+    /// Makes the end of a worker with this seat; `None` for a filter that cannot be read.
+    pub(super) fn new(wanted: &ForWorkers, socket: OwnedFd, seat: u32) -> Option<Self> {
+        // The host has read it once.
+        let filter = parse(&wanted.filter).ok()?;
+        Some(Self { socket, seat, filter, dropped: AtomicUsize::new(0), spans: Spans::default() })
+    }
+
     fn takes(&self, metadata: &Metadata<'_>) -> bool {
         let level = record::level_of(metadata.level());
         let metadata = log::Metadata::builder().level(level).target(metadata.target()).build();
         self.filter.enabled(&metadata)
     }
 
-    fn send(&self, level: log::Level, target: &str, text: &str, around: &Around) {
+    pub(super) fn send(&self, level: log::Level, target: &str, text: &str, around: &Around) {
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        let function = around.task.as_ref().map(|(_, function)| function.as_str());
         let record = Record {
             level: level as u8,
             worker: self.seat,
             pid: process::own_pid(),
             task: around.task.as_ref().map(|(task, _)| *task),
-            function: around.task.as_ref().map(|(_, function)| function.as_str()),
+            function: function.filter(|name| !name.is_empty()),
             target,
             spans: &around.spans,
             text,

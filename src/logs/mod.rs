@@ -20,17 +20,24 @@ mod callers;
 mod forward;
 mod reader;
 mod record;
+mod sender;
 mod spans;
+mod taken;
 
 use env_filter::Filter;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::task::address::ImageAddress;
+use crate::task::callback::{self, AdoptContext};
 
 pub(crate) use callers::Callers;
 pub(crate) use forward::{Forward, forward};
 pub(crate) use reader::Reader;
+pub use sender::LogSender;
 pub(crate) use spans::Text;
+pub use taken::LogRecord;
+use taken::Taker;
 
 /// Returns whether this process has a logger, of `tracing` or of `log`.
 pub(crate) fn has_logger() -> bool {
@@ -45,7 +52,13 @@ pub(crate) fn has_logger() -> bool {
 pub struct Logs {
     filter: Option<String>,
     off: bool,
+    taker: Option<Taker>,
+    task_spans: bool,
+    context: Option<Context>,
 }
+
+/// What takes the context of a task's caller, and what gives it to the task's span.
+pub(crate) type Context = (fn() -> Option<String>, ImageAddress<AdoptContext>);
 
 /// Returns how a pool brings what its tasks log to the host, for
 /// [`PoolBuilder::logs`](crate::PoolBuilder::logs).
@@ -94,6 +107,84 @@ impl Logs {
         self
     }
 
+    /// Gives records to `taker` instead of a subscriber or a logger: for hosts that log in another
+    /// way. Workers send up to `info` then, unless there is a [`filter`](Self::filter).
+    ///
+    /// One thread of the pool calls it, for one record after the other. While it does not return,
+    /// nothing is read; what does not fit between is dropped and counted, as ever.
+    pub fn hand_to(mut self, taker: impl Fn(&LogRecord<'_>) + Send + Sync + 'static) -> Self {
+        self.taker = Some(Taker(std::sync::Arc::new(taker)));
+        self
+    }
+
+    /// Opens a span for each task that is submitted within a span: named `task`, with the target
+    /// `aiopool::task` and the task's number, from its submission to its outcome. It is a child of
+    /// its caller's span, and what the task logs meanwhile is within it: in a distributed trace
+    /// (`tracing-opentelemetry`) the task has the caller's trace id.
+    ///
+    /// It is a span of the host; for those of workers there is
+    /// [`carry_context`](Self::carry_context). Costs each such task what the host's subscriber
+    /// takes for a span.
+    pub fn task_spans(mut self) -> Self {
+        self.task_spans = true;
+        self
+    }
+
+    /// Carries the caller's trace into the worker: `of_caller` returns the context of the code that
+    /// submits a task, in whatever form, and `adopt` is given it in the worker, with the span of
+    /// the task there (`task`, around all that the task does) before that is entered.
+    ///
+    /// It is for workers with a subscriber of their own, set up in the pool's initializer: an
+    /// exporter has threads, which no fork brings along. Each task of a function of this program
+    /// has the context of its own submission, a `map`'s of the moment when the item is taken, and
+    /// keeps it for all attempts. Tasks by name have none, and nothing says so when they run: their
+    /// input is the bytes that a function of another program or language gets, with no place for
+    /// it. These are [`Pool::apply_named`](crate::Pool::apply_named),
+    /// [`PolledPool`](crate::PolledPool), the C API, Python, and the tasks of a cluster; put it
+    /// into their inputs. Pools whose workers are another program are refused with it. It counts as
+    /// input for [`max_payload`](crate::PoolBuilder::max_payload). Where `of_caller` returns
+    /// `None`, `adopt` is not called and the task is within the worker's span; so it is where
+    /// `adopt` panics.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    ///
+    /// use opentelemetry::propagation::TextMapPropagator;
+    /// use opentelemetry_sdk::propagation::TraceContextPropagator;
+    /// use tracing::Span;
+    /// use tracing_opentelemetry::OpenTelemetrySpanExt;
+    ///
+    /// fn of_caller() -> Option<String> {
+    ///     let mut context = HashMap::new();
+    ///     TraceContextPropagator::new().inject_context(&Span::current().context(), &mut context);
+    ///     (!context.is_empty()).then(|| serde_json::to_string(&context).unwrap())
+    /// }
+    ///
+    /// fn adopt(span: &Span, context: &str) {
+    ///     let context: HashMap<String, String> = serde_json::from_str(context).unwrap();
+    ///     let _ = span.set_parent(TraceContextPropagator::new().extract(&context));
+    /// }
+    ///
+    /// # fn main() -> aiopool::Result<()> {
+    /// let logs = aiopool::logs().carry_context(of_caller, adopt);
+    /// // Its initializer sets up the workers' subscriber and exporter.
+    /// let pool = aiopool::Pool::builder().processes(2).logs(logs).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn carry_context<F>(mut self, of_caller: fn() -> Option<String>, adopt: F) -> Self
+    where
+        F: Fn(&tracing::Span, &str) + Copy + 'static,
+    {
+        self.context = Some((of_caller, callback::adopt_context(adopt)));
+        self
+    }
+
+    /// Returns what takes and gives the contexts of callers, if tasks are to have them.
+    pub(crate) fn context(&self) -> Option<Context> {
+        self.context
+    }
+
     /// Keeps records in the workers.
     pub fn off(mut self) -> Self {
         self.off = true;
@@ -113,10 +204,14 @@ impl Logs {
                 allowed: format!("a filter as in RUST_LOG, \"warn,scraper=debug\"; {error}"),
             })?;
         }
-        if self.off || !has_logger() {
+        if self.off || self.taker.is_none() && !has_logger() {
             return Ok(None);
         }
-        let filter = self.filter.clone().unwrap_or_else(|| most_detailed().to_string());
+        let filter = match (&self.filter, &self.taker) {
+            (Some(filter), _) => filter.clone(),
+            (None, Some(_)) => "info".to_owned(),
+            (None, None) => most_detailed().to_string(),
+        };
         Ok(Some(ForWorkers { filter, asked_for: self.filter.is_some() }))
     }
 }

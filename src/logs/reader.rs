@@ -14,8 +14,10 @@ use tracing_core::callsite::{Callsite, Identifier};
 use tracing_core::metadata::Kind;
 use tracing_core::subscriber::Interest;
 
+use super::Logs;
 use super::callers::Callers;
-use super::record::{LONGEST, Record};
+use super::record::{LONGEST, Record, tracing_level};
+use super::taken::Taker;
 use crate::error::{Error, Result};
 use crate::sync::lock;
 use crate::sys::gate::Running;
@@ -48,20 +50,21 @@ impl Reader {
     /// # Errors
     ///
     /// [`Error::System`]: what the system refuses.
-    pub(crate) fn start() -> Result<Self> {
-        Self::new().map_err(|error| Error::system("make the way for what workers log", error))
+    pub(crate) fn start(logs: &Logs) -> Result<Self> {
+        Self::new(logs).map_err(|error| Error::system("make the way for what workers log", error))
     }
 
-    fn new() -> io::Result<Self> {
+    fn new(logs: &Logs) -> io::Result<Self> {
+        let taker = logs.taker.clone();
         let (hosts_end, workers_end) = socket::pair()?;
         let (end, ended) = mpsc::channel();
         let subscriber = tracing::dispatcher::get_default(Clone::clone);
-        let callers = Arc::new(Callers::default());
+        let callers = Arc::new(Callers::new(logs.task_spans));
         let theirs = Arc::clone(&callers);
         let thread = std::thread::Builder::new().name("aiopool-logs".to_owned());
         let running = Running::begin();
         let thread = thread.spawn(move || {
-            let host = Host { subscriber, callers: theirs };
+            let host = Host { subscriber, callers: theirs, taker };
             read(&hosts_end.into(), &host, &running);
             drop(end);
         })?;
@@ -115,6 +118,8 @@ fn read(hosts_end: &OwnFd, host: &Host, running: &Running) {
 struct Host {
     subscriber: Dispatch,
     callers: Arc<Callers>,
+    /// What takes the records instead.
+    taker: Option<Taker>,
 }
 
 impl Host {
@@ -141,11 +146,12 @@ impl Host {
 
     fn give(&self, record: &Record<'_>) {
         // A subscriber that panics must not end what all workers say.
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            match self.subscriber.is::<tracing::subscriber::NoSubscriber>() {
-                true => tell_logger(record),
-                false => self.tell_subscriber(record),
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match &self.taker {
+            Some(taker) => taker.take(record),
+            None if self.subscriber.is::<tracing::subscriber::NoSubscriber>() => {
+                tell_logger(record);
             }
+            None => self.tell_subscriber(record),
         }));
     }
 
@@ -213,13 +219,7 @@ struct Site(OnceLock<Metadata<'static>>);
 
 impl Site {
     fn make(level: log::Level, target: String) -> &'static Metadata<'static> {
-        let level = match level {
-            log::Level::Error => tracing::Level::ERROR,
-            log::Level::Warn => tracing::Level::WARN,
-            log::Level::Info => tracing::Level::INFO,
-            log::Level::Debug => tracing::Level::DEBUG,
-            log::Level::Trace => tracing::Level::TRACE,
-        };
+        let level = tracing_level(level);
         let site: &'static Self = Box::leak(Box::new(Self(OnceLock::new())));
         let target: &'static str = target.leak();
         let fields = FieldSet::new(&FIELDS, Identifier(site));
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     fn silent() -> Host {
-        Host { subscriber: Dispatch::none(), callers: Arc::default() }
+        Host { subscriber: Dispatch::none(), callers: Arc::default(), taker: None }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use log::Level;
 use serde::{Deserialize, Serialize};
 
+use crate::view::cut;
+
 /// Bytes of the longest message: as much as a terminal's screen shows, and an eighth of what the
 /// kernel gives a socket by default.
 pub(super) const LONGEST: usize = 8 << 10;
@@ -53,8 +55,15 @@ impl Record<'_> {
     }
 }
 
-fn cut(text: &str, longest: usize) -> &str {
-    &text[..text.floor_char_boundary(longest)]
+/// Returns `tracing`'s name of a level of `log`.
+pub(super) fn tracing_level(level: Level) -> tracing::Level {
+    match level {
+        Level::Error => tracing::Level::ERROR,
+        Level::Warn => tracing::Level::WARN,
+        Level::Info => tracing::Level::INFO,
+        Level::Debug => tracing::Level::DEBUG,
+        Level::Trace => tracing::Level::TRACE,
+    }
 }
 
 /// Returns `log`'s name of a level of `tracing`.

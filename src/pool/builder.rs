@@ -28,14 +28,15 @@ use super::hooks::{self, hook};
 use super::observed;
 use super::ranges::{
     MAX_CONCURRENCY, MAX_PAYLOAD, MAX_PROCESSES, arena, bell, check_capacity, check_fds,
-    check_limits, no_memory, within,
+    check_limits, check_stack, no_memory, within,
 };
+use super::trace;
 
 /// Options of a pool; see [`Pool::builder`].
 pub struct PoolBuilder {
     processes: Option<usize>,
     queues: usize,
-    child_concurrency: usize,
+    pub(super) child_concurrency: usize,
     max_tasks_per_child: u64,
     capacity: usize,
     priorities: usize,
@@ -56,6 +57,11 @@ pub struct PoolBuilder {
     respawn: Respawn,
     pub(super) name: Option<String>,
     pub(super) observable: bool,
+    pub(super) blocked_after: Option<Duration>,
+    pub(super) output_per_task: bool,
+    /// The number of the pool, if its caller had to know that first.
+    pub(super) id: Option<usize>,
+    pub(super) metrics: bool,
     pub(super) deadline: Option<u64>,
     pub(super) logs: Logs,
     pub(super) held: Option<OwnedFd>,
@@ -101,6 +107,10 @@ impl Default for PoolBuilder {
             respawn: Respawn::Always,
             name: None,
             observable: true,
+            blocked_after: None,
+            output_per_task: false,
+            id: None,
+            metrics: false,
             deadline: None,
             logs: Logs::default(),
             held: None,
@@ -167,7 +177,8 @@ impl PoolBuilder {
 
     /// Memory for inputs above 64 bytes, in bytes: from twice `max_payload`, whichever is set
     /// first, to 32 GiB, rounded up to a power of two of at least 1 MiB. Taken from the system as
-    /// it is used. The default is four times `max_payload`.
+    /// it is used, and given back, but for 16 MiB, when most of it was not used for a second. The
+    /// default is four times `max_payload`.
     #[must_use]
     pub fn input_arena(mut self, bytes: usize) -> Self {
         self.input_arena = Some(bytes);
@@ -347,6 +358,7 @@ impl PoolBuilder {
             })?,
         };
         check_fds(&spec)?;
+        check_stack()?;
         let inputs = Inputs::create(self.request_arena()?)
             .map_err(no_memory("create the request arena", "lower input_arena"))?;
         let grace_ns = u64::try_from(plan.grace.as_nanos()).unwrap_or(u64::MAX);
@@ -362,7 +374,7 @@ impl PoolBuilder {
             queues.push(HostQueue::new(index as u16, control, bells, Arc::clone(&common)));
         }
         let deadline = self.timer()?;
-        let logs = plan.worker.logs.as_ref().map(|_| Reader::start()).transpose()?;
+        let logs = plan.worker.logs.as_ref().map(|_| Reader::start(&self.logs)).transpose()?;
         let controls: Vec<_> = queues.iter().map(|queue| queue.control()).collect();
         let launcher = Launcher::open(
             &spec,
@@ -396,17 +408,15 @@ impl PoolBuilder {
             page,
         );
         started.map_err(|error| Error::system("start the supervisor thread", error))?;
-        let pool = Pool::own(shared);
+        let trace = if observable { trace::by_environment(&shared) } else { None };
+        let pool = Pool::own(shared, trace);
         pool.shared.wait_started()?;
         Ok(pool)
     }
 
     /// Checks every number.
     pub(super) fn plan(&mut self) -> Result<Plan> {
-        let processes = match self.processes {
-            Some(processes) => processes,
-            None => cpus::available(),
-        };
+        let processes = self.processes.unwrap_or_else(cpus::available);
         within("processes", processes, 1, MAX_PROCESSES)?;
         within("queues", self.queues, 1, MAX_PROCESSES)?;
         if self.queues > processes {
@@ -447,11 +457,15 @@ impl PoolBuilder {
             max_payload: self.max_payload,
             output_arena,
             respawn: self.respawn,
+            metrics: self.metrics,
+            blocked_after_ns: self.blocked_after.map(|after| after.as_nanos() as u64),
+            id: self.id,
             grace: self.grace,
             start_timeout: self.start_timeout,
             initializer: self.initializer_name,
             start: self.start.clone(),
             output: self.confinement.surroundings.output.clone(),
+            context_of_caller: self.logs.context().map(|(of_caller, _)| of_caller),
             worker: WorkerConfig {
                 layout: LAYOUT_VERSION,
                 capacity: self.capacity as u32,
@@ -464,10 +478,12 @@ impl PoolBuilder {
                 exception_handler: self.exception_handler,
                 replaced: self.respawn == Respawn::Always,
                 logs: self.logs.for_workers()?,
+                printed: self.printed(),
                 spin_ns: WORKER_SPIN_NS,
                 searchers: searchers() as u32,
                 // The host needs a processor, too.
                 crowded: processes >= cpus::available(),
+                adopt_context: self.logs.context().map(|(_, adopt)| adopt),
             },
         })
     }
@@ -481,6 +497,7 @@ impl PoolBuilder {
         let callbacks = [
             ("runtime_initializer", self.runtime_initializer.is_some()),
             ("exception_handler", self.exception_handler.is_some()),
+            ("carry_context", self.logs.context().is_some()),
         ];
         let hooks = [("initializer", &self.initializer), ("exit_hook", &self.exit_hook)];
         hooks::check(self.start.is_other_program(), callbacks, hooks)

@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use futures_core::Stream;
 
-use crate::task::{Argument, TaskError, TaskFn, TaskOptions, TryTaskFn};
+use crate::task::{Argument, TaskError, TaskFn, TaskOptions, TryTaskFn, Value};
 
 use super::Pool;
 use super::broadcast::Broadcast;
 use super::map::{Flat, Keyed, Map};
+use super::parts::{Part, Parts};
 use super::source::FromStream;
 use super::star::{StarFn, TryStarFn};
 use super::task::Task;
@@ -227,6 +228,48 @@ impl Pool {
     {
         const { F::CHECK };
         self.with(TaskOptions::new()).try_map_flat(function, items)
+    }
+
+    /// [`Submit::map_parts`](crate::Submit::map_parts) with the default options.
+    ///
+    /// ```
+    /// use aiopool::{Part, Pool};
+    ///
+    /// /// The squares below `end`, at most four at a time.
+    /// async fn squares((begin, end): (u64, u64)) -> Part<u64, (u64, u64)> {
+    ///     let there = (begin + 4).min(end);
+    ///     let values = (begin..there).map(|x| x * x).collect();
+    ///     if there == end { Part::last(values) } else { Part::more(values, (there, end)) }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::builder().processes(1).build()?;
+    /// let squares = pool.map_parts(squares, [(0, 10)]).into_blocking_iter();
+    /// assert_eq!(squares.collect::<Result<Vec<_>, _>>()?, [0, 1, 4, 9, 16, 25, 36, 49, 64, 81]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn map_parts<F, V, A, I>(&self, function: F, items: I) -> Parts<I::IntoIter, V, A>
+    where
+        F: TaskFn<A, Value = Part<V, A>>,
+        V: Value,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).map_parts(function, items)
+    }
+
+    /// [`Submit::try_map_parts`](crate::Submit::try_map_parts) with the default options.
+    pub fn try_map_parts<F, V, A, I>(&self, function: F, items: I) -> Parts<I::IntoIter, V, A>
+    where
+        F: TryTaskFn<A, Value = Part<V, A>>,
+        V: Value,
+        A: Argument,
+        I: IntoIterator<Item = A>,
+    {
+        const { F::CHECK };
+        self.with(TaskOptions::new()).try_map_parts(function, items)
     }
 
     /// [`Submit::apply_star`](crate::Submit::apply_star) with the default options.

@@ -1,17 +1,17 @@
 //! A task function as its pool knows it.
 
-use serde::Serialize;
-
 use crate::error::{Error, Result};
 use crate::scheduler::NewTask;
 use crate::supervisor::Shared;
-use crate::task::{TaskOptions, codec};
+use crate::task::{Argument, TaskOptions, codec, context};
 
-/// A function that a pool knows: its number there and its name.
+/// A function that a pool knows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Function {
     pub(super) number: u32,
     pub(super) name: &'static str,
+    /// A context follows the arguments of its tasks.
+    pub(super) has_context: bool,
 }
 
 impl Function {
@@ -26,12 +26,12 @@ impl Function {
         NewTask { task, function, priority, input_bytes }
     }
 
-    /// Encodes `argument` into `buffer`.
+    /// Encodes `argument` into `buffer`, and the calling code's context behind it.
     ///
     /// # Errors
     ///
     /// [`Error::Encode`], and [`Error::PayloadTooLarge`] beyond the pool's limit.
-    pub(super) fn encode<A: Serialize + 'static>(
+    pub(super) fn encode<A: Argument>(
         self,
         shared: &Shared,
         argument: &A,
@@ -40,6 +40,10 @@ impl Function {
         buffer.clear();
         codec::encode(argument, buffer)
             .map_err(|reason| Error::Encode { function: self.name, reason })?;
+        if self.has_context {
+            let of_caller = shared.plan.context_of_caller.and_then(|of_caller| of_caller());
+            context::append(&of_caller.unwrap_or_default(), buffer);
+        }
         check_size(shared, buffer.len())
     }
 }

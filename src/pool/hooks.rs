@@ -22,7 +22,7 @@ where
 /// that are this one. Of `callbacks`, which are functions, the flag says whether each is set.
 pub(super) fn check(
     other_program: bool,
-    callbacks: [(&'static str, bool); 2],
+    callbacks: [(&'static str, bool); 3],
     hooks: [(&'static str, &Option<Result<Hook>>); 2],
 ) -> Result<()> {
     let refuse = |name, allowed: &str| {

@@ -18,7 +18,10 @@ mod map;
 mod naming;
 mod observed;
 mod one_shot;
+mod parts;
 mod polled;
+mod printed;
+mod private;
 mod proving;
 mod ranges;
 mod ready;
@@ -30,25 +33,31 @@ mod task;
 mod task_set;
 #[cfg(test)]
 mod tests;
+mod trace;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::supervisor::{Shared, Stage};
+use crate::sync::lock;
 use crate::task::TaskOptions;
 use crate::view::{Snapshot, Stats};
 
 pub use abort::AbortHandle;
 pub use broadcast::Broadcast;
 pub use builder::PoolBuilder;
-pub use map::{Collect, Enumerated, Flat, Keyed, Map};
+pub use map::{Collect, Enumerated, Flat, Keyed, Map, Progress};
+pub use parts::{Part, Parts};
 pub use polled::{Arrived, NamedFunction, Output, PolledPool, PolledTask};
+pub use printed::Printed;
+pub use private::PrivateOutput;
 pub use source::{FromStream, Source};
 pub use star::{StarFn, TryStarFn};
 pub use submit::Submit;
 pub use task::Task;
 pub use task_set::TaskSet;
+pub use trace::Trace;
 
 /// A pool of worker processes that run async functions.
 ///
@@ -76,12 +85,16 @@ pub use task_set::TaskSet;
 pub struct Pool {
     pub(crate) shared: Arc<Shared>,
     /// Ends the pool when the last handle is gone; tasks and maps hold `shared` alone.
-    _owner: Arc<Owner>,
+    owner: Arc<Owner>,
 }
 
 /// What ends a pool when it is dropped.
 #[derive(Debug)]
-struct Owner(Arc<Shared>);
+struct Owner {
+    shared: Arc<Shared>,
+    /// Of all of the pool's life, where `AIOPOOL_TRACE` asks for that.
+    trace: Mutex<Option<Trace>>,
+}
 
 impl Pool {
     /// Creates a pool with the default options.
@@ -94,8 +107,9 @@ impl Pool {
     }
 
     /// Makes the first handle of a pool that was started.
-    fn own(shared: Arc<Shared>) -> Self {
-        Self { _owner: Arc::new(Owner(Arc::clone(&shared))), shared }
+    fn own(shared: Arc<Shared>, trace: Option<Trace>) -> Self {
+        let owner = Owner { shared: Arc::clone(&shared), trace: Mutex::new(trace) };
+        Self { owner: Arc::new(owner), shared }
     }
 
     /// Options for a pool.
@@ -231,6 +245,7 @@ impl Pool {
     }
 
     pub(crate) fn ended(&self) -> Result<()> {
+        self.owner.end_trace();
         match self.shared.reason() {
             None => Ok(()),
             Some(reason) => Err(Error::Failed(reason)),
@@ -247,9 +262,15 @@ fn wait_gone(shared: &Shared) -> Result<()> {
     Err(Error::TimedOut { what: "killed workers to be gone", limit })
 }
 
+impl Owner {
+    fn end_trace(&self) {
+        drop(lock(&self.trace).take());
+    }
+}
+
 impl Drop for Owner {
     fn drop(&mut self) {
-        let shared = &self.0;
+        let shared = &self.shared;
         if shared.check_process().is_err() {
             // A forked child of the host: the pool is the host's to end.
             return;
@@ -259,5 +280,6 @@ impl Drop for Owner {
         if let Err(error) = wait_gone(shared) {
             tracing::error!(pool = shared.id, %error, "a dropped pool is not gone");
         }
+        self.end_trace();
     }
 }

@@ -17,8 +17,15 @@ use bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::queue::{Common, For, Receiver, Submission, Ticket};
 use crate::scheduler::NewTask;
-use crate::supervisor::Stage;
-use crate::sync::lock;
+use crate::supervisor::{Stage, with_spin};
+use crate::sync::atomic::AtomicU64;
+use crate::sync::{SpinPolicy, lock};
+use crate::sys::clock::monotonic_ns;
+use crate::sys::eventfd::EventFd;
+use crate::sys::poll;
+use crate::task::address::ImageAddress;
+use crate::task::entry::Vtable;
+use crate::task::outcome::Lent;
 use crate::task::{Outcome, Payload, TaskError, TaskOptions};
 
 use super::Pool;
@@ -26,7 +33,9 @@ use super::Pool;
 /// A [`Pool`] whose outcomes an event loop of any kind receives.
 ///
 /// Watch [its descriptor](AsFd) for reading; when it is readable, [`receive`](Self::receive).
-/// Every call may come from any thread, also from several at once.
+/// Every call may come from any thread, also from several at once. Its tasks are tasks by name, so
+/// they do not carry their caller's context: see
+/// [`Logs::carry_context`](crate::Logs::carry_context).
 ///
 /// ```
 /// use std::os::fd::AsFd;
@@ -49,6 +58,8 @@ use super::Pool;
 pub struct PolledPool {
     pool: Pool,
     arrivals: Arc<Arrivals>,
+    /// When the last search ended in vain, in nanoseconds; 0 if something has come since.
+    idle_since: AtomicU64,
 }
 
 /// A task function by the name that workers know; of the pool that it comes from.
@@ -119,8 +130,18 @@ impl Output {
         match (&self.0, self.as_slice()) {
             (Payload::Lent(lent), _) => lent.copy_to(into),
             (_, bytes) => {
-                into.write_copy_of_slice(bytes.unwrap_or_default());
+                for (place, byte) in into.iter_mut().zip(bytes.unwrap_or_default()) {
+                    place.write(*byte);
+                }
             }
+        }
+    }
+
+    /// Returns what keeps the bytes, if they are in the pool's memory.
+    pub(super) fn lent(&self) -> Option<Arc<dyn Lent>> {
+        match &self.0 {
+            Payload::Lent(lent) => Some(Arc::clone(lent)),
+            _ => None,
         }
     }
 
@@ -183,7 +204,7 @@ impl PolledPool {
         let arrivals = Arc::new(Arrivals { ready: Mutex::default(), common });
         // The first call of `receive` finds what was rung for before the descriptor is watched.
         arrivals.ring();
-        Ok(Self { pool, arrivals })
+        Ok(Self { pool, arrivals, idle_since: AtomicU64::new(0) })
     }
 
     /// Returns what the pool calls the function that its workers know as `name`.
@@ -195,6 +216,13 @@ impl PolledPool {
         let inputs = &self.pool.shared.common.inputs;
         let number = inputs.function_by_name(name)?;
         Ok(NamedFunction { number, name: inputs.function_name(number) })
+    }
+
+    /// Returns what the pool calls the function whose vtable this is.
+    pub(crate) fn function_at(&self, vtable: &'static Vtable) -> Result<NamedFunction> {
+        let (vtable, name) = (ImageAddress::of(vtable), (vtable.name)());
+        let number = self.pool.with(TaskOptions::new()).number(vtable, name, false)?.number;
+        Ok(NamedFunction { number, name })
     }
 
     /// Submits a task if there is room for it; never waits.
@@ -284,6 +312,9 @@ impl PolledPool {
         }
         let end = into.len() + limit;
         let _looks = Looks::begin();
+        if self.idle_since.load(Ordering::Relaxed) > 0 {
+            with_spin(|spin| self.learn(spin));
+        }
         shared.drain();
         self.take(end, into);
         if into.len() < end {
@@ -303,6 +334,53 @@ impl PolledPool {
         self.arrivals.ring();
     }
 
+    /// Looks for outcomes for as long as a sleep would cost, if the last waits were short, and adds
+    /// up to `limit` of them to `into`. Returns whether it has found some.
+    ///
+    /// For the one event loop that watches the descriptor, when it is about to wait for a task and
+    /// has nothing else to do. It ends as soon as `others` is readable: the descriptor of the loop
+    /// itself, by which it gives way to the loop's other work.
+    ///
+    /// **After this the descriptor says nothing** until [`receive`](Self::receive) has found less
+    /// than it was asked for: before the event loop waits, it searches once more or receives.
+    pub fn search(&self, others: BorrowedFd<'_>, limit: usize, into: &mut Vec<Arrived>) -> bool {
+        let shared = &self.pool.shared;
+        if shared.check_process().is_err() {
+            return false;
+        }
+        let _looks = Looks::begin();
+        let look = |last: bool| {
+            let found = shared.drain_if_any() > 0 || last && !self.arrivals.lock().is_empty();
+            if found { Some(true) } else { (last && poll::is_readable(others)).then_some(false) }
+        };
+        let found = with_spin(|spin| {
+            self.learn(spin);
+            if shared.drain_if_any() > 0 || !self.arrivals.lock().is_empty() {
+                return true;
+            }
+            if !shared.may_worker_run() || !spin.should_spin() {
+                return false;
+            }
+            shared.queues.iter().for_each(|queue| queue.disarm());
+            let found = spin.spin(monotonic_ns, shared.plan.worker.crowded, look);
+            found.is_some_and(|(found, _)| found)
+        });
+        if found {
+            self.take(into.len() + limit, into);
+        } else {
+            self.idle_since.store(monotonic_ns(), Ordering::Relaxed);
+        }
+        found
+    }
+
+    /// Has `spin` learn how long the wait was that followed the last search.
+    fn learn(&self, spin: &mut SpinPolicy) {
+        let since = self.idle_since.swap(0, Ordering::Relaxed);
+        if since > 0 {
+            spin.slept(monotonic_ns().saturating_sub(since));
+        }
+    }
+
     fn take(&self, end: usize, into: &mut Vec<Arrived>) {
         let mut ready = self.arrivals.lock();
         let count = ready.len().min(end - into.len());
@@ -318,6 +396,11 @@ impl PolledPool {
             self.arrivals.ring();
         }
         result
+    }
+
+    /// Returns the descriptor, to be listened to.
+    pub(crate) fn bell(&self) -> std::io::Result<EventFd> {
+        self.arrivals.common.host_bell.try_clone()
     }
 
     /// The pool, for what does not wait for tasks: its numbers and its workers.
@@ -422,6 +505,39 @@ mod tests {
         pool.receive(1, &mut none);
         assert!(none.is_empty());
         assert!(!is_readable(&pool, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_search_finds_each_outcome_once_and_gives_way() {
+        let pool = built(16);
+        let unknown = pool.function("unknown").unwrap();
+        let bell = crate::sys::eventfd::EventFd::new().unwrap();
+        let mut seen = Vec::new();
+        for token in 0..50 {
+            // Sometimes others are in the way, which may be found out or not.
+            if token % 7 == 0 {
+                bell.ring().unwrap();
+            }
+            pool.submit(unknown, &[b"x"], TaskOptions::new(), None, token).unwrap();
+            let mut arrived = Vec::new();
+            if !pool.search(bell.as_fd(), 16, &mut arrived) {
+                assert!(arrived.is_empty());
+                // As the contract says: what comes after this makes the descriptor readable.
+                pool.receive(16, &mut arrived);
+                while arrived.is_empty() {
+                    assert!(is_readable(&pool, Duration::from_secs(60)), "{token}");
+                    pool.receive(16, &mut arrived);
+                }
+            }
+            assert_eq!(arrived.len(), 1);
+            seen.push(arrived[0].token);
+            bell.drain().unwrap();
+        }
+        assert_eq!(seen, (0..50).collect::<Vec<u64>>());
+        // A search that found something has said nothing to the descriptor; this does.
+        pool.receive(16, &mut Vec::new());
+        pool.submit(unknown, &[b"x"], TaskOptions::new(), None, 50).unwrap();
+        assert!(is_readable(&pool, Duration::from_secs(60)));
     }
 
     #[test]

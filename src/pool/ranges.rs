@@ -59,9 +59,15 @@ pub(super) fn arena(name: &'static str, asked: Option<usize>, max_payload: usize
 
 pub(super) fn check_fds(spec: &PoolSpec) -> Result<()> {
     let needed = fds_needed(spec);
-    let system = |error| Error::system("count the open files in /proc/self/fd", error);
-    let open = fd::count_open().map_err(system)?;
-    let limit = rlimit::get(Resource::OpenFiles).map_err(system)?.soft;
+    let open = match fd::count_open() {
+        Ok(open) => open,
+        // No more than a look ahead, and not every process may read its /proc/self/fd.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+        Err(error) => return Err(Error::system("count the open files in /proc/self/fd", error)),
+    };
+    let limit = rlimit::get(Resource::OpenFiles)
+        .map_err(|error| Error::system("read the limit of open files", error))?
+        .soft;
     if (open + needed) as u64 > limit {
         return Err(Error::InvalidOption {
             name: "processes",
@@ -75,10 +81,31 @@ pub(super) fn check_fds(spec: &PoolSpec) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a stack on which no worker would come to its first task: it has this process's limit.
+pub(super) fn check_stack() -> Result<()> {
+    /// What a worker of a debug build needs before any code of a task, and as much again.
+    const LEAST: u64 = 128 << 10;
+    let limit = rlimit::get(Resource::Stack)
+        .map_err(|error| Error::system("read the limit of the stack", error))?
+        .soft;
+    if limit < LEAST {
+        let text = format!(
+            "start workers whose stack may have {limit} bytes: raise ulimit -s (RLIMIT_STACK) to \
+             {LEAST} at least"
+        );
+        return Err(Error::system(text, io::ErrorKind::OutOfMemory.into()));
+    }
+    Ok(())
+}
+
 /// Makes a doorbell.
 pub(super) fn bell() -> Result<EventFd> {
-    let what = "create an eventfd: raise the limit of open files";
-    EventFd::new().map_err(|error| Error::system(what, error))
+    EventFd::new().map_err(|error| {
+        // One that does not come from the system as it is names the call that is refused.
+        let lacks = error.raw_os_error().is_some();
+        let remedy = if lacks { ": raise the limit of open files" } else { "" };
+        Error::system(format!("create an eventfd{remedy}"), error)
+    })
 }
 
 /// Makes the error of shared memory that the system refuses; `remedy` is for a lack of memory only.

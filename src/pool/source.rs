@@ -13,6 +13,11 @@ pub trait Source {
 
     /// Polls for the next item, like [`Stream::poll_next`].
     fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Option<Self::Item>>;
+
+    /// Returns how many items are left, where that is known.
+    fn left(&self) -> Option<usize> {
+        None
+    }
 }
 
 impl<I: Iterator<Item: Argument>> Source for I {
@@ -21,6 +26,15 @@ impl<I: Iterator<Item: Argument>> Source for I {
     fn poll_item(&mut self, _: &mut Context<'_>) -> Poll<Option<I::Item>> {
         Poll::Ready(self.next())
     }
+
+    fn left(&self) -> Option<usize> {
+        exact(self.size_hint())
+    }
+}
+
+/// Returns the number that a size hint says, if it says one.
+pub(super) fn exact((least, most): (usize, Option<usize>)) -> Option<usize> {
+    most.filter(|&most| most == least)
 }
 
 /// Items of an async stream.
@@ -38,5 +52,9 @@ impl<S: Stream<Item: Argument>> Source for FromStream<S> {
 
     fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Option<S::Item>> {
         self.0.as_mut().poll_next(context)
+    }
+
+    fn left(&self) -> Option<usize> {
+        exact(self.0.size_hint())
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_core::Stream;
-use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::supervisor::Shared;
@@ -195,8 +194,8 @@ impl<'p> Submit<'p> {
     /// [`map`](Self::map) for a function whose value is several: each of them is given by itself.
     ///
     /// A task may yield any number of values, none too: it returns a `Vec` of them, or another
-    /// collection. They come together when it ends; see [`progress`](crate::progress) for a word
-    /// of how far a long one is.
+    /// collection. They come together when it ends; see [`map_parts`](Self::map_parts) for values
+    /// that are to come sooner, and [`progress`](crate::progress) for a word of how far a task is.
     pub fn map_flat<F, A, I>(self, function: F, items: I) -> Flat<I::IntoIter, F::Value>
     where
         F: TaskFn<A, Value: IntoIterator>,
@@ -249,7 +248,8 @@ impl<'p> Submit<'p> {
     }
 
     /// Runs the function that workers know as `name` on raw bytes. For workers in other languages,
-    /// and for all others that attach.
+    /// and for all others that attach. The caller's context does not go along, see
+    /// [`Logs::carry_context`](crate::Logs::carry_context).
     ///
     /// # Errors
     ///
@@ -258,7 +258,7 @@ impl<'p> Submit<'p> {
         let known = self.check().and_then(|()| {
             let inputs = &self.shared.common.inputs;
             let number = inputs.function_by_name(name)?;
-            Ok(Function { number, name: inputs.function_name(number) })
+            Ok(Function { number, name: inputs.function_name(number), has_context: false })
         });
         self.submit_one(known, &input.into())
     }
@@ -266,7 +266,7 @@ impl<'p> Submit<'p> {
     /// Runs the function whose vtable this is on encoded bytes.
     pub(crate) fn apply_place(self, vtable: &'static Vtable, input: &Bytes) -> Task<Bytes> {
         let name = (vtable.name)();
-        let known = self.check().and_then(|()| self.number(Some(ImageAddress::of(vtable)), name));
+        let known = self.check().and_then(|()| self.number(ImageAddress::of(vtable), name, false));
         self.submit_one(known, input)
     }
 
@@ -293,26 +293,33 @@ impl<'p> Submit<'p> {
         }
         self.check()?;
         let name = std::any::type_name::<F>();
-        let (pool, vtable) = (self.shared.id, Some(ImageAddress::of(vtable)));
+        let (pool, vtable) = (self.shared.id, ImageAddress::of(vtable));
+        let has_context = self.shared.plan.context_of_caller.is_some();
         let (last_pool, last_vtable, number) = LAST.get();
-        if (last_pool, last_vtable) == (pool, vtable) {
-            return Ok(Function { number, name });
+        if (last_pool, last_vtable) == (pool, Some(vtable)) {
+            return Ok(Function { number, name, has_context });
         }
-        let known = self.number(vtable, name)?;
-        LAST.set((pool, vtable, known.number));
+        let known = self.number(vtable, name, has_context)?;
+        LAST.set((pool, Some(vtable), known.number));
         Ok(known)
     }
 
     /// Returns the function as the pool knows it; its first use gives it a number.
-    fn number(self, vtable: Option<ImageAddress<Vtable>>, name: &'static str) -> Result<Function> {
-        let entry = FunctionEntry { vtable, target: Target::default(), name: String::new() };
+    pub(super) fn number(
+        self,
+        vtable: ImageAddress<Vtable>,
+        name: &'static str,
+        has_context: bool,
+    ) -> Result<Function> {
+        let target = if has_context { Target::WITH_CONTEXT } else { Target::default() };
+        let entry = FunctionEntry { vtable: Some(vtable), target, name: String::new() };
         let number = self.shared.common.inputs.function(entry, name)?;
-        Ok(Function { number, name })
+        Ok(Function { number, name, has_context })
     }
 
     fn submit_one<A, T>(self, known: Result<Function>, argument: &A) -> Task<T>
     where
-        A: Serialize + 'static,
+        A: Argument,
     {
         let Self { shared, options } = self;
         let failed = |error| Task::failed(shared, TaskError::not_submitted(error));
@@ -320,7 +327,9 @@ impl<'p> Submit<'p> {
             Ok(function) => function,
             Err(error) => return failed(error),
         };
-        if let Some(raw) = (argument as &dyn Any).downcast_ref::<Bytes>() {
+        if !function.has_context
+            && let Some(raw) = (argument as &dyn Any).downcast_ref::<Bytes>()
+        {
             // Needs no encoding, so no copy of its own.
             return match check_size(shared, raw.len()) {
                 Ok(()) => Task::submit(shared, options, function, raw),

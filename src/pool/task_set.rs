@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use slab::Slab;
 
@@ -145,6 +144,12 @@ impl<T> TaskSet<T> {
         self.len() == 0
     }
 
+    /// Returns twice the number of tasks that the pool's workers run at once.
+    pub(super) fn twice_what_runs(&self) -> usize {
+        let plan = &self.shared.plan;
+        2 * plan.processes as usize * plan.worker.child_concurrency as usize
+    }
+
     /// Cancels every task that is not over. Their results come as
     /// [`TaskError::Cancelled`], as those of tasks that were over come as they are.
     pub fn abort_all(&mut self) {
@@ -160,7 +165,7 @@ impl<T> TaskSet<T> {
     }
 
     /// Adds a task of the function that `known` is, and returns its number.
-    fn add<A: Serialize + 'static>(&mut self, known: Result<Function>, argument: &A) -> usize {
+    fn add<A: Argument>(&mut self, known: Result<Function>, argument: &A) -> usize {
         let number = self.added;
         self.added += 1;
         let added = known.and_then(|function| {

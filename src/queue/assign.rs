@@ -44,6 +44,7 @@ impl HostQueue {
         let control = Arc::clone(&state.control);
         let inline = if desc.place == Place::Inline { input } else { &[] };
         control.records()[index].describe(pending.call(), desc.words(), inline);
+        control.records()[index].set_queued(now);
         // As for a push: the private entry first, then the record, then the ring.
         state.set_pending(index, pending);
         let entry = &mut state.entries[index];

@@ -254,7 +254,7 @@ impl HostQueue {
         let index = ticket.record as usize;
         let entry = &mut state.entries[index];
         let generation = entry.generation;
-        if entry.held || entry.is_between_attempts() {
+        if entry.is_called_off() {
             // Between two attempts, of which the last may still be its worker's.
             if !reason.is_cancel() {
                 return None;

@@ -55,7 +55,7 @@ impl Receivers {
     }
 
     /// Adds `tasks` pending tasks to `receiver` and returns the key under which they are counted.
-    #[inline]
+    #[inline(always)] // once a task
     pub(super) fn join(&mut self, receiver: For<'_>, tasks: usize) -> usize {
         let receiver = match receiver {
             For::One(receiver) => receiver,
@@ -89,6 +89,8 @@ impl Receivers {
 #[derive(Default)]
 pub(super) struct Deliveries {
     outcomes: Vec<(u64, Outcome)>,
+    /// How many of them are no values.
+    errors: usize,
     /// The task number of each outcome.
     tasks: Vec<u64>,
     /// The receivers in order, each with how many of the outcomes are its own.
@@ -161,6 +163,7 @@ impl Deliveries {
             }
             _ => self.push_run(receivers.leave(pending.receiver, 1)),
         }
+        self.errors += usize::from(outcome.result.is_err());
         self.tasks.push(pending.task);
         self.outcomes.push((pending.token, outcome));
     }
@@ -187,6 +190,11 @@ impl Deliveries {
     /// Returns the number of outcomes.
     pub(super) fn len(&self) -> usize {
         self.outcomes.len()
+    }
+
+    /// Returns how many of the outcomes are no values.
+    pub(super) fn errors(&self) -> usize {
+        self.errors
     }
 
     /// Adds a question, to be asked without a lock.
@@ -227,6 +235,7 @@ impl Deliveries {
             }
         }
         tasks.clear();
+        self.errors = 0;
         woken
     }
 }

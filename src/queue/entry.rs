@@ -1,7 +1,7 @@
 //! The host's own entry for a record: the private memory that decides what was delivered.
 
 use crate::arena::Block;
-use crate::table::{Call, INLINE_INPUT, InputDesc, Place, StateWord};
+use crate::table::{Call, INLINE_INPUT, InputDesc, Place, State, StateWord};
 use crate::task::{Outcome, TaskOptions};
 
 /// The receiver of a task's outcome.
@@ -76,6 +76,12 @@ impl Pending {
         }
     }
 
+    /// Returns whether this is its first attempt, so that it owns no text of an earlier one.
+    #[inline]
+    pub(super) fn is_first(&self) -> bool {
+        self.attempts == 1 && self.earlier.0.is_none()
+    }
+
     /// Returns the number of this attempt, from 1: those that were made on other machines count.
     #[inline]
     pub(super) fn attempt(&self) -> u32 {
@@ -131,7 +137,10 @@ impl InputCopy {
     /// Copies the descriptor and the inline `bytes`, if there are some.
     pub(crate) fn set(&mut self, words: [u64; 2], bytes: &[u8]) {
         self.words = words;
-        self.inline[..bytes.len()].copy_from_slice(bytes);
+        // Most have none, and a copy of unknown length is a call.
+        if !bytes.is_empty() {
+            self.inline[..bytes.len()].copy_from_slice(bytes);
+        }
     }
 
     /// Returns the inline bytes; none if the input is elsewhere.
@@ -183,6 +192,27 @@ impl Entry {
     /// Returns whether its attempt is over or cancelled, and what follows is decided or asked for.
     pub(crate) fn is_between_attempts(&self) -> bool {
         matches!(self.standing, Standing::Asked | Standing::Granted)
+    }
+
+    /// Returns whether the host knows that no attempt goes on which could still be the task's end.
+    pub(crate) fn is_called_off(&self) -> bool {
+        self.held || self.is_between_attempts()
+    }
+
+    /// Returns whether nothing is special about the record's use, and its input needs no block.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.standing == Standing::Plain && self.input.is_none()
+    }
+
+    /// Returns whether `word` says that the worker in `slot` has done what the record is used for
+    /// now.
+    #[inline]
+    pub(super) fn is_done_by(&self, word: StateWord, slot: usize) -> bool {
+        !self.held
+            && self.knows(word)
+            && word.state() == Some(State::Done)
+            && word.owner().slot() == slot
     }
 
     /// Returns whether `word` belongs to the current use of the record.

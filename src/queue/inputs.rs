@@ -11,6 +11,7 @@ use crate::arena::{AllocError, Allocator, Block};
 use crate::error::{Error, Result};
 use crate::shm::Region;
 use crate::sync::lock;
+use crate::sys::own_fd::OwnFd;
 use crate::task::entry::Target;
 use crate::task::function::{self, FunctionEntry};
 
@@ -18,6 +19,8 @@ use crate::task::function::{self, FunctionEntry};
 #[derive(Debug)]
 pub struct Inputs {
     region: Region,
+    /// What the pool's other processes are given, to read only.
+    reader: OwnFd,
     allocator: Mutex<Allocator>,
     functions: Mutex<Functions>,
     /// Submitters that found no room; all are woken when a block is freed.
@@ -38,7 +41,7 @@ impl Inputs {
     ///
     /// What the system refuses.
     pub fn create(len: usize) -> io::Result<Self> {
-        let region = Region::create_to_be_sealed(c"aiopool-requests", len)?;
+        let region = Region::create(c"aiopool-requests", len)?;
         let mut allocator = Allocator::new(len);
         let table = allocator
             .allocate(function::TABLE, |at, len| region.reserve(at, len))
@@ -47,10 +50,11 @@ impl Inputs {
                 other => io::Error::other(format!("{other:?}")),
             })?;
         debug_assert_eq!(table.offset(), 0);
-        // Workers map it read-only from here on.
-        region.seal_future_writes()?;
+        // No process but this one can write it from here on.
+        let reader = region.reader()?;
         Ok(Self {
             region,
+            reader: reader.into(),
             allocator: Mutex::new(allocator),
             functions: Mutex::default(),
             waiting: Mutex::default(),
@@ -114,6 +118,19 @@ impl Inputs {
     pub(crate) fn free(&self, block: Block) {
         lock(&self.allocator).free(block);
         self.freed.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns whether [`give_back`](Self::give_back) has much to give.
+    pub(crate) fn has_slack(&self) -> bool {
+        lock(&self.allocator).has_slack()
+    }
+
+    /// Gives memory that no input is in back to the system, if there is much of it.
+    pub(crate) fn give_back(&self) {
+        let mut allocator = lock(&self.allocator);
+        if allocator.has_slack() {
+            allocator.give_back(|at, len| self.region.release(at, len));
+        }
     }
 
     /// Has `waker` woken when a block is freed; the caller tries once more after this.
@@ -188,8 +205,9 @@ impl Inputs {
     }
 }
 
+/// The descriptor is for the pool's other processes.
 impl AsFd for Inputs {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.region.as_fd()
+        self.reader.as_fd()
     }
 }

@@ -1,13 +1,14 @@
 //! Outputs that their receivers borrow: the block stays in the worker's result arena until the
 //! outcome is released. `arena/README.md` has the rules.
 
+use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Weak};
 
 use crate::arena::Block;
 use crate::control::Control;
-use crate::shm::Region;
+use crate::shm::{PrivateMap, Region};
 use crate::sync::atomic::Ordering::Release;
 use crate::sync::lock;
 use crate::sys::process;
@@ -16,6 +17,10 @@ use crate::task::outcome::Lent;
 use crate::task::{Payload, Status};
 
 use super::{HostQueue, Lane};
+
+/// What part of an arena may be lent for as long as a caller likes, as outputs are that are mapped:
+/// so little that others find room beside it.
+const KEPT_PART: u64 = 16;
 
 /// An output in the block where its worker has put it.
 struct OutputLoan {
@@ -36,6 +41,13 @@ impl Lent for OutputLoan {
 
     fn copy_to(&self, into: &mut [MaybeUninit<u8>]) {
         self.arena.read_new(self.block.offset(), into);
+    }
+
+    fn map_copy(&self) -> io::Result<PrivateMap> {
+        if self.queue.upgrade().is_some_and(|queue| queue.lends_much(self)) {
+            return Err(io::Error::other("much of the arena is lent"));
+        }
+        self.arena.map_copy(self.block.offset(), self.len)
     }
 
     fn copy(&self) -> Vec<u8> {
@@ -86,6 +98,16 @@ impl HostQueue {
         self.ring_if_waiting(control, slot);
         let process = process::own_pid();
         Some(Payload::Lent(Arc::new(OutputLoan { queue, arena, slot, block, len, process })))
+    }
+
+    /// Returns whether so much of a living worker's arena is lent that this loan must be short.
+    fn lends_much(&self, loan: &OutputLoan) -> bool {
+        let lanes = lock(&self.lanes);
+        let lane = &lanes.lanes[loan.slot];
+        let is_its = lane.arena.as_ref().is_some_and(|now| Arc::ptr_eq(now, &loan.arena));
+        let much = is_its && lane.lent > loan.arena.len() as u64 / KEPT_PART;
+        self.release(lanes);
+        much
     }
 
     /// Hands the block of a loan back, if its worker is still there.

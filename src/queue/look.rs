@@ -86,7 +86,8 @@ impl HostQueue {
                 slot: word.owner().slot(),
                 record: index as u32,
                 call,
-                started,
+                // Until then the word says when it was queued.
+                started: if word.state() == Some(State::Claimed) { 0 } else { started },
                 cancelling: word.state() == Some(State::Cancelling),
             })
         });
@@ -108,7 +109,7 @@ impl HostQueue {
         SlotLook {
             phase: report.phase(),
             completed: self.done[slot].load(Ordering::Relaxed) as u64,
-            polled: report.polled(),
+            polled: report.busy_with(),
             sleeps: bells.sleeps(slot),
             searches: bells.searches(slot),
         }

@@ -51,7 +51,7 @@ pub use delivery::For;
 pub use entry::{Receiver, Ticket};
 pub use inputs::Inputs;
 pub(crate) use look::Taken;
-pub(crate) use recover::DeadWorker;
+pub(crate) use recover::{DeadWorker, Held};
 pub use shared::{Common, Observer, searchers};
 pub use submit::{Batch, RoomWait, Staged, Submission};
 
@@ -213,6 +213,12 @@ impl HostQueue {
         processors.may_worker_run(own)
     }
 
+    /// Returns whether the queue takes no more tasks.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().room.is_closed()
+    }
+
     /// Returns whether a submitter waits for a record.
     pub(crate) fn is_awaited(&self) -> bool {
         !self.lock().room.is_empty()
@@ -313,6 +319,11 @@ impl HostQueue {
         lock(&self.lanes).control.host_flag().arm();
     }
 
+    /// Takes the arming back, of the one thread that waits for outcomes: it looks itself.
+    pub(crate) fn disarm(&self) {
+        lock(&self.lanes).control.host_flag().disarm();
+    }
+
     /// Returns what was found wrong with worker slots since the last call.
     pub(crate) fn take_damage(&self) -> Vec<(usize, String)> {
         std::mem::take(&mut *lock(&self.damage))
@@ -394,10 +405,24 @@ impl QueueState {
         self.pending -= 1;
     }
 
+    /// Drops the task of entry `index`, which has [no earlier attempts](Pending::is_first), where
+    /// it is; its outcome was taken.
+    #[inline(always)] // once a task
+    fn forget_pending(&mut self, index: usize) {
+        let pending = self.entries[index].pending.take();
+        debug_assert!(pending.as_ref().is_some_and(Pending::is_first));
+        // It owns nothing, which the compiler does not know.
+        std::mem::forget(pending);
+        self.pending -= 1;
+    }
+
     /// Gives entry `index` a task whose outcome is to be delivered.
     #[inline(always)] // once a task: as a call, `pending` is moved through memory
     fn set_pending(&mut self, index: usize, pending: Pending) {
-        self.entries[index].pending = Some(pending);
+        let place = &mut self.entries[index].pending;
+        debug_assert!(place.is_none());
+        // Nothing is there to be dropped, which the compiler does not know.
+        std::mem::forget(place.replace(pending));
         self.pending += 1;
     }
 
@@ -405,6 +430,7 @@ impl QueueState {
     ///
     /// The record can be used again when head has passed its ring entry, and not before: a
     /// record never has two entries in `[head, tail)`, so a ring cannot overflow.
+    #[inline(always)] // once a task
     fn free_record(&mut self, index: usize) -> Option<crate::arena::Block> {
         let entry = &mut self.entries[index];
         debug_assert!(entry.in_use && entry.pending.is_none());
@@ -436,6 +462,7 @@ impl QueueState {
     }
 
     /// Returns whether head had passed the ring entry at `place` when it was last looked at.
+    #[inline]
     fn was_passed(&self, place: u64) -> bool {
         let (class, position) = split_place(place);
         self.heads[class] > position

@@ -36,10 +36,17 @@ pub(crate) struct DeadWorker {
     pub(crate) stderr: String,
 }
 
+/// What a dead worker had of tasks; only one that was ready has any.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    pub(crate) any: bool,
+    /// It had begun one of them.
+    pub(crate) begun: bool,
+}
+
 impl HostQueue {
-    /// Recovers the tasks of a dead worker, which is reaped and so writes no more. Returns true if
-    /// it had any: only a worker that was ready does.
-    pub(crate) fn recover(&self, dead: &DeadWorker) -> bool {
+    /// Recovers the tasks of a dead worker, which is reaped and so writes no more.
+    pub(crate) fn recover(&self, dead: &DeadWorker) -> Held {
         let slot = usize::from(dead.id.slot);
         let mut deliveries = Deliveries::default();
         let mut lanes = lock(&self.lanes);
@@ -49,24 +56,27 @@ impl HostQueue {
         let mut state = self.lock();
         let control = Arc::clone(&state.control);
         let owned = state.owned_by(slot);
-        let held_any = !owned.is_empty();
+        let begun = owned.iter().any(|(_, word)| word.state() != Some(State::Claimed));
+        let held = Held { any: !owned.is_empty(), begun };
         let scene = Scene::of(&owned, control.report(slot).polled());
         let mut received = Received::new(&mut deliveries);
         for (index, word) in owned {
+            let is_attempt = !state.entries[index].is_called_off();
             match word.state() {
-                Some(State::Claimed) => {
+                Some(State::Claimed) if is_attempt => {
                     self.requeue_claimed(&mut state, index, dead, received.deliveries)
                 }
-                Some(State::Running) => {
+                Some(State::Running) if is_attempt => {
                     self.lose_running(&mut state, index, dead, scene, received.deliveries);
                 }
-                Some(State::Done) => {
+                Some(State::Done) if !state.entries[index].held => {
                     let lane = &mut lanes.lanes[slot];
                     self.receive(&control, &mut state, lane, slot, index, &mut received);
                 }
-                // CANCELLING: delivered when it was cancelled, between two attempts, or a scribble.
+                // CANCELLING: delivered when it was cancelled, between two attempts, or a scribble,
+                // as every other word is between two attempts.
                 _ => {
-                    let what = format!("CANCELLING as the state of record {index}");
+                    let what = format!("{:#x} as the state of record {index}", word.bits());
                     self.carry_over(&mut state, index, false, &what, received.deliveries);
                 }
             }
@@ -93,7 +103,7 @@ impl HostQueue {
         self.deliver(deliveries);
         // The dead worker may have been rung for a task, or may have had to ring another worker.
         self.ring_all();
-        held_any
+        held
     }
 
     /// Ends every pending task with the death of `dead`, the only worker that the pool was to have,
@@ -212,20 +222,20 @@ impl HostQueue {
         let running = Duration::from_nanos(monotonic_ns().saturating_sub(started));
         let suspect = match dead.cause {
             LossCause::NeighbourTimedOut => scene.polled == Some(index),
-            LossCause::Death | LossCause::Damage => scene.suspects(index),
+            LossCause::Death | LossCause::Damage | LossCause::Replaced => scene.suspects(index),
         };
         if suspect && let Some(probation) = self.common.probation.get() {
             probation.note_suspicion(pending.function);
         }
         let lost = Lost { running, suspect, progress };
-        let of_itself = dead.cause == LossCause::Death;
+        let of_itself = matches!(dead.cause, LossCause::Death | LossCause::Replaced);
         let end = End {
             error: self.lost(pending, dead, lost),
             counts: match dead.cause {
                 // The pool killed the worker because of a task that held it.
                 LossCause::NeighbourTimedOut => suspect,
                 // Only a death while alone counts.
-                LossCause::Death | LossCause::Damage => scene.running == 1,
+                LossCause::Death | LossCause::Damage | LossCause::Replaced => scene.running == 1,
             },
             // A suspect runs alone, and a bystander that met with that before.
             alone: of_itself && (suspect || pending.spared > 0),

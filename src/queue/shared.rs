@@ -22,6 +22,9 @@ pub fn searchers() -> u64 {
 
 /// The observer of every outcome, besides the task's own receiver.
 pub trait Observer: std::fmt::Debug + Send + Sync {
+    /// Returns whether it wants to know of values: most observe errors only.
+    fn minds_values(&self) -> bool;
+
     /// Tasks, each with its number, which were on `queue`, have ended. No lock is held.
     fn completed(&self, queue: u16, outcomes: &mut dyn Iterator<Item = (u64, &Outcome)>);
 }
@@ -93,14 +96,23 @@ impl Common {
         self.probation.get().is_some_and(|probation| probation.is_on(function))
     }
 
-    /// Counts outcomes of tasks on `queue`, and reports them to the observer.
+    /// Counts `count` outcomes of tasks on `queue`, of which `errors` are no values, and reports
+    /// them to the observer.
     pub(super) fn note<'o>(
         &self,
         queue: u16,
+        (count, errors): (usize, usize),
         mut outcomes: impl Iterator<Item = (u64, &'o Outcome)> + Clone,
     ) {
-        self.counters.count(outcomes.clone().map(|(_, outcome)| outcome));
-        if let Some(observer) = self.observer.get() {
+        if errors == 0 {
+            // Mostly so, and then nobody looks at each of them.
+            self.counters.ok.add(count);
+        } else {
+            self.counters.count(outcomes.clone().map(|(_, outcome)| outcome));
+        }
+        if let Some(observer) = self.observer.get()
+            && (errors > 0 || observer.minds_values())
+        {
             observer.completed(queue, &mut outcomes);
         }
     }

@@ -332,6 +332,20 @@ impl HostQueue {
         known.unwrap_or_else(|| RoomWait { queue: Arc::clone(self), number, generation })
     }
 
+    /// Like [`wait_for_room`](Self::wait_for_room), for a waker that is not to be woken for what
+    /// the caller has seen: it stands in the line only if no record is free now.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
+    pub(crate) fn watch_for_room(self: &Arc<Self>, waker: &Waker) -> Option<RoomWait> {
+        self.common.inputs.wait_for_room(waker);
+        let mut state = self.lock();
+        let number = state.make_room().then(|| state.room.wait(None, waker))?;
+        drop(state);
+        // SeqCst: as in `wait_for_room`.
+        fence(Ordering::SeqCst);
+        self.common.ensure_watched();
+        Some(RoomWait { queue: Arc::clone(self), number, generation: forked::generation() })
+    }
+
     /// After pushes and outside the lock: rings the worker that was chosen under it.
     fn wake_for_push(&self, sleeper: Option<usize>) {
         // The fence in `QueueState::sleeper` orders this after the push.
@@ -398,7 +412,9 @@ impl QueueState {
     ) {
         let (index, class) = (index as usize, usize::from(class));
         let call = pending.call();
-        self.control.records()[index].describe(call, words, inline);
+        let record = &self.control.records()[index];
+        record.describe(call, words, inline);
+        record.set_queued(pending.submitted_ns);
         // The private entry first, then the record, then the ring.
         let entry = &mut self.entries[index];
         entry.copy.set(words, inline);
@@ -426,7 +442,9 @@ impl QueueState {
     /// Writes the call and its input into the record again, from the host's own copy.
     pub(super) fn describe_again(&self, index: usize, call: Call) {
         let copy = &self.entries[index].copy;
-        self.control.records()[index].describe(call, copy.words, copy.inline());
+        let record = &self.control.records()[index];
+        record.describe(call, copy.words, copy.inline());
+        record.set_queued(monotonic_ns());
     }
 
     /// QUEUED behind head → QUEUED with a new entry, unless a worker has claimed it since `seen`.

@@ -31,6 +31,7 @@ impl Default for Durations {
 
 impl Durations {
     /// Adds a duration of `ns` nanoseconds. The caller is the only writer.
+    #[inline]
     fn add(&self, ns: u64) {
         // Limited, so that a faulty worker's time cannot spoil the sum for good.
         let ns = ns.min(LONGEST_NS);
@@ -66,6 +67,15 @@ pub(crate) struct Times {
 }
 
 impl Times {
+    /// Adds the times of a task, if its worker has written some.
+    #[inline(always)] // once a task
+    fn add(&self, waited_ns: u64, ran_ns: u64) {
+        if waited_ns != 0 || ran_ns != 0 {
+            self.waited.add(waited_ns);
+            self.ran.add(ran_ns);
+        }
+    }
+
     /// Adds how tasks ended to `all`.
     pub(crate) fn add_outcomes_to(&self, all: &mut FunctionStats) {
         let into = [
@@ -99,15 +109,22 @@ impl AllTimes {
     /// written some; one caller at a time.
     pub(super) fn note(&self, function: u32, outcome: &Outcome) {
         let Outcome { waited_ns, ran_ns, .. } = *outcome;
-        let Some(times) = self.of(function) else { return };
         match &outcome.result {
-            Ok(_) => add(&times.ok, 1),
-            Err(error) => add(&times.errors[kind_of(error)], 1),
+            Ok(_) => self.note_value(function, waited_ns, ran_ns),
+            Err(error) => {
+                let Some(times) = self.of(function) else { return };
+                add(&times.errors[kind_of(error)], 1);
+                times.add(waited_ns, ran_ns);
+            }
         }
-        if waited_ns != 0 || ran_ns != 0 {
-            times.waited.add(waited_ns);
-            times.ran.add(ran_ns);
-        }
+    }
+
+    /// Records that a worker has finished a task with a value; likewise.
+    #[inline(always)] // once a task
+    pub(super) fn note_value(&self, function: u32, waited_ns: u64, ran_ns: u64) {
+        let Some(times) = self.of(function) else { return };
+        add(&times.ok, 1);
+        times.add(waited_ns, ran_ns);
     }
 
     /// Records that the host ended a task; likewise.
@@ -117,6 +134,7 @@ impl AllTimes {
         }
     }
 
+    #[inline]
     fn of(&self, function: u32) -> Option<&Times> {
         Some(self.0.get(function as usize)?.get_or_init(Box::default))
     }

@@ -2,6 +2,8 @@
 
 #![cfg(not(aiopool_loom))]
 
+mod private;
 mod region;
 
+pub use private::PrivateMap;
 pub use region::Region;

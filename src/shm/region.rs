@@ -24,6 +24,9 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 use crate::sync::atomic::AtomicU64;
 use crate::sys::memfd;
 use crate::sys::own_fd::OwnFd;
+use crate::sys::rlimit::named_space;
+
+use super::private::PrivateMap;
 
 /// A mapped memfd.
 ///
@@ -46,22 +49,10 @@ impl Region {
     ///
     /// Whatever memfd_create, ftruncate, fcntl or mmap refuse.
     pub fn create(name: &CStr, len: usize) -> io::Result<Self> {
-        let region = Self::create_to_be_sealed(name, len)?;
-        memfd::add_seals(region.as_fd(), memfd::SEAL_SEALS)?;
-        Ok(region)
-    }
-
-    /// Like [`create`](Self::create), for a region that is to be sealed by
-    /// [`seal_future_writes`](Self::seal_future_writes).
-    ///
-    /// # Errors
-    ///
-    /// As [`create`](Self::create).
-    pub(crate) fn create_to_be_sealed(name: &CStr, len: usize) -> io::Result<Self> {
         let fd = memfd::create(name)?;
         memfd::set_len(fd.as_fd(), len as u64)?;
-        memfd::add_seals(fd.as_fd(), memfd::SEAL_SIZE)?;
-        let map = MmapOptions::new().len(len).map_raw(&fd)?;
+        memfd::add_seals(fd.as_fd(), memfd::SEAL_SIZE | memfd::SEAL_SEALS)?;
+        let map = MmapOptions::new().len(len).map_raw(&fd).map_err(named_space)?;
         Ok(Self { fd: fd.into(), map, writable: true })
     }
 
@@ -72,7 +63,7 @@ impl Region {
     /// As mmap, or if the size of the file is not sealed.
     pub(crate) fn open(fd: OwnedFd) -> io::Result<Self> {
         let len = sealed_len(fd.as_fd())?;
-        let map = MmapOptions::new().len(len).map_raw(&fd)?;
+        let map = MmapOptions::new().len(len).map_raw(&fd).map_err(named_space)?;
         Ok(Self { fd: fd.into(), map, writable: true })
     }
 
@@ -83,13 +74,18 @@ impl Region {
     /// As mmap, or if the size of the file is not sealed.
     pub(crate) fn open_read_only(fd: OwnedFd) -> io::Result<Self> {
         let len = sealed_len(fd.as_fd())?;
-        let map = MmapOptions::new().len(len).map_raw_read_only(&fd)?;
+        let map = MmapOptions::new().len(len).map_raw_read_only(&fd).map_err(named_space)?;
         Ok(Self { fd: fd.into(), map, writable: false })
     }
 
-    /// Seals the region against new writable mappings; this mapping stays.
-    pub(crate) fn seal_future_writes(&self) -> io::Result<()> {
-        memfd::add_seals(self.fd.as_fd(), memfd::SEAL_FUTURE_WRITE | memfd::SEAL_SEALS)
+    /// Returns a descriptor with which the region can be read and not written, for the processes
+    /// that only read it.
+    ///
+    /// # Errors
+    ///
+    /// As [`memfd::open_read_only`].
+    pub(crate) fn reader(&self) -> io::Result<OwnedFd> {
+        memfd::open_read_only(self.fd.as_fd())
     }
 
     /// Has the system set `len` bytes from `offset` on aside, so that touching them cannot fail.
@@ -102,7 +98,7 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// `EPERM` after [`seal_future_writes`](Self::seal_future_writes).
+    /// What the system refuses.
     pub(crate) fn release(&self, offset: usize, len: usize) -> io::Result<()> {
         memfd::release(self.fd.as_fd(), offset as u64, len as u64)
     }
@@ -142,6 +138,40 @@ impl Region {
         let to = self.check(offset, bytes.len());
         // SAFETY: in bounds; `bytes` cannot overlap, since no reference into a region exists.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+    }
+
+    /// Has the system copy `bytes` to `offset`, which does not map the pages here, nor clear those
+    /// that are new; the caller is the only one who uses these bytes now.
+    ///
+    /// # Errors
+    ///
+    /// What the system refuses: then part of it may have been copied.
+    ///
+    /// # Panics
+    ///
+    /// As [`write`](Self::write).
+    pub(crate) fn write_unmapped(&self, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        assert!(self.writable, "the region is mapped read-only");
+        self.check(offset, bytes.len());
+        memfd::write(self.fd.as_fd(), offset as u64, bytes)
+    }
+
+    /// Maps `len` bytes from `offset` once more, as memory of this process alone: a page that is
+    /// written here becomes a copy, and until then it shows what the region has.
+    ///
+    /// # Errors
+    ///
+    /// As mmap.
+    ///
+    /// # Panics
+    ///
+    /// If they do not lie within the region.
+    pub(crate) fn map_copy(&self, offset: usize, len: usize) -> io::Result<PrivateMap> {
+        self.check(offset, len);
+        // SAFETY: the file cannot shrink (its size is sealed), and no reference to these bytes is
+        // made here. The caller answers for what the worker writes to them meanwhile.
+        let map = unsafe { MmapOptions::new().offset(offset as u64).len(len).map_copy(&self.fd) };
+        map.map(PrivateMap::new)
     }
 
     /// Copies `into.len()` bytes from `offset` out.
@@ -241,11 +271,9 @@ mod tests {
     use crate::sync::atomic::Ordering::Relaxed;
 
     #[test]
-    fn two_mappings_see_one_memory_and_the_sealed_one_is_read_only() {
-        let host = Region::create_to_be_sealed(c"test", 8192).unwrap();
-        host.seal_future_writes().unwrap();
-        let fd = host.as_fd().try_clone_to_owned().unwrap();
-        assert!(Region::open(fd.try_clone().unwrap()).is_err(), "writable after the seal");
+    fn two_mappings_see_one_memory() {
+        let host = Region::create(c"test", 8192).unwrap();
+        let fd = host.reader().unwrap();
         let worker = Region::open_read_only(fd).unwrap();
         host.write(4090, b"across pages");
         let mut back = Vec::new();
@@ -258,10 +286,29 @@ mod tests {
     }
 
     #[test]
+    fn a_readers_descriptor_is_good_for_reading_only_and_the_writer_still_punches() {
+        let host = Region::create(c"test", 8192).unwrap();
+        let reader = host.reader().unwrap();
+        host.write(4096, b"there");
+        let theirs = || reader.try_clone().unwrap();
+        assert!(Region::open(theirs()).is_err(), "writable by a reader's descriptor");
+        let worker = Region::open_read_only(theirs()).unwrap();
+        let page = worker.address(0, 4096).cast();
+        // SAFETY: a page of this test's own mapping.
+        let changed = unsafe { libc::mprotect(page, 4096, libc::PROT_READ | libc::PROT_WRITE) };
+        assert_eq!(changed, -1, "a reader's mapping was made writable");
+        assert!(memfd::release(reader.as_fd(), 4096, 4096).is_err(), "a reader punches holes");
+        assert!(memfd::add_seals(reader.as_fd(), libc::F_SEAL_FUTURE_WRITE).is_err());
+        assert_eq!(worker.bytes(4096, 5), b"there");
+        host.release(4096, 4096).unwrap();
+        assert_eq!(worker.bytes(4096, 5), [0; 5]);
+    }
+
+    #[test]
     fn whoever_has_a_region_cannot_seal_it_against_others() {
         let region = Region::create(c"test", 4096).unwrap();
         let theirs = region.as_fd().try_clone_to_owned().unwrap();
-        assert!(memfd::add_seals(theirs.as_fd(), memfd::SEAL_FUTURE_WRITE).is_err());
+        assert!(memfd::add_seals(theirs.as_fd(), libc::F_SEAL_FUTURE_WRITE).is_err());
         assert!(Region::open(theirs).is_ok());
     }
 

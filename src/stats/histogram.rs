@@ -25,6 +25,7 @@ pub struct Histogram {
 }
 
 /// Returns the bucket of a duration.
+#[inline]
 pub(crate) fn bucket_of(ns: u64) -> usize {
     if ns < 4 {
         return ns as usize;

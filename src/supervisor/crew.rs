@@ -24,6 +24,17 @@ pub(super) struct WorkerSlot {
     pub(super) worker: Option<Member>,
 }
 
+/// What a worker that died has shown of its seat: whether the next one can be of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// It had finished a task.
+    Completed,
+    /// It had begun one, or lived for a while without, or was killed from outside.
+    Served,
+    /// It was never ready; or it was, and died by itself before it had begun a task.
+    Nothing,
+}
+
 /// A worker process, or the order for one.
 #[derive(Debug)]
 pub(super) struct Member {
@@ -244,34 +255,28 @@ impl Seat {
         }
     }
 
-    /// Notes that its worker was ready.
+    /// Notes that its worker was of use.
     pub(super) fn proved(&mut self) {
         self.failures = 0;
     }
 
-    /// Frees the seat after a death, with a pause for one that may repeat itself: `was_ready` if
-    /// the worker could take tasks, `completed` if it had finished one.
-    pub(super) fn lost(&mut self, now: u64, was_ready: bool, completed: bool) {
-        if was_ready {
-            self.proved();
-        }
-        let pause = if completed {
-            Duration::ZERO
-        } else if was_ready {
+    /// Frees the seat after a death, with a pause for one that may repeat itself.
+    pub(super) fn lost(&mut self, now: u64, proof: Proof) {
+        let pause = match proof {
+            Proof::Completed => Duration::ZERO,
             // Its task is the likelier cause. The pause keeps a pool of such tasks from using a
             // whole processor for starts.
-            Duration::from_millis(1)
-        } else {
-            self.failures += 1;
-            Duration::from_millis(20 << self.failures.min(6))
+            Proof::Served => Duration::from_millis(1),
+            Proof::Nothing => Duration::from_millis(20 << (self.failures + 1).min(6)),
         };
+        self.failures = if proof == Proof::Nothing { self.failures + 1 } else { 0 };
         self.vacate(now + pause.as_nanos() as u64);
     }
 
     /// Frees the seat of a worker that could not be forked. A seat that is not filled again is
     /// hopeless then.
     pub(super) fn not_forked(&mut self, now: u64) {
-        self.lost(now, false, false);
+        self.lost(now, Proof::Nothing);
         if self.respawn == Respawn::Never {
             (self.failures, self.vacant_since) = (HOPELESS, Some(now));
         }

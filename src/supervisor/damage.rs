@@ -26,7 +26,14 @@ impl Supervisor {
                 if self.kill(queue, slot, None, LossCause::Damage) {
                     self.shared.common.counters.corrupt.add(1);
                     self.shared.common.events.note(Kind::Damage, None, what.clone());
-                    tracing::error!(queue, slot, what, "shared memory is damaged; the worker goes");
+                    let pool = self.shared.id;
+                    tracing::error!(
+                        pool,
+                        queue,
+                        slot,
+                        what,
+                        "shared memory is damaged; the worker goes"
+                    );
                 }
             }
         }
@@ -35,7 +42,10 @@ impl Supervisor {
     /// Audits the queues in which something may be stuck.
     pub(super) fn watch(&mut self, now: u64) {
         let Some(due) = self.watch.begin_round(&self.shared, now) else { return };
-        due.into_iter().for_each(|queue| self.audit(queue));
+        for queue in due {
+            self.audit(queue);
+            self.look_for_replaced(queue, now);
+        }
         self.watch.end_round(monotonic_ns());
     }
 
@@ -56,7 +66,12 @@ impl Supervisor {
         if self.condemned[queue].is_some() || self.shared.stage() >= Stage::Terminating {
             return;
         }
-        tracing::error!(queue, what, "a control region is damaged; the queue's workers go");
+        tracing::error!(
+            pool = self.shared.id,
+            queue,
+            what,
+            "a control region is damaged; the queue's workers go"
+        );
         self.shared.common.counters.corrupt.add(1);
         let text = format!("queue {queue}: {what}");
         self.shared.common.events.note(Kind::Damage, None, text);
@@ -77,6 +92,7 @@ impl Supervisor {
             let replaced = Control::create(self.shared.plan.shape(index as u32))
                 .map_err(|error| Error::system("create a new control region", error))
                 .and_then(|control| {
+                    self.shared.traces.carry_over(&control);
                     launcher.replace_control(index as u32, control.as_fd())?;
                     Ok(control)
                 });

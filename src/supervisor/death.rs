@@ -4,15 +4,28 @@ use std::sync::Arc;
 
 use crate::control::Phase;
 use crate::error::Error;
-use crate::launch::last_words;
-use crate::queue::DeadWorker;
+use crate::launch::{errors_of, last_words};
+use crate::queue::{DeadWorker, Held};
 use crate::scheduler::ProcessInfo;
 use crate::table::WorkerId;
 use crate::task::{LossCause, WorkerExit};
 use crate::view::Kind;
+use crate::worker::{EXIT_SETUP, file_of_task};
 
-use super::crew::DeathReport;
+use super::crew::{DeathReport, Proof};
 use super::{Respawn, Stage, Supervisor};
+
+/// A worker that lived so long without a task was of use, in nanoseconds.
+const UNPROVED_NS: u64 = 10_000_000_000;
+
+/// Whether the end was the worker's own doing. An idle worker may be killed by any other process.
+fn ended_by_itself(exit: &WorkerExit) -> bool {
+    match exit {
+        WorkerExit::Exited(_) | WorkerExit::NotStarted { .. } => true,
+        WorkerExit::Signalled { signal, .. } => *signal != libc::SIGKILL,
+        WorkerExit::OutOfMemory | WorkerExit::Unknown => false,
+    }
+}
 
 impl Supervisor {
     /// Handles the deaths of workers, each as soon as the zygote has reported how the worker ended,
@@ -38,19 +51,30 @@ impl Supervisor {
         let text = (phase == Some(Phase::InitFailed)).then(|| queue.failure_text(slot)).flatten();
         let cause = worker.killed.unwrap_or(LossCause::Death);
         let pid = worker.process.as_ref().map_or(0, |process| process.pid);
-        let output = self.shared.plan.output.as_ref();
-        let stderr = output.map(|directory| last_words(directory, worker.seat));
-        let stderr = stderr.unwrap_or_default();
+        let printed = self.shared.plan.worker.printed.as_ref();
+        let task = printed.and_then(|_| {
+            // The worker has written it: any number.
+            let record = report.busy_with().record()? as usize;
+            Some(control.records().get(record)?.call().task())
+        });
+        let stderr = match (&self.shared.plan.output, task) {
+            (Some(directory), Some(task)) => last_words(&file_of_task(directory, task, "err")),
+            (Some(directory), None) => last_words(&errors_of(directory, worker.seat)),
+            (None, _) => String::new(),
+        };
         let dead = DeadWorker { id, seat: worker.seat, pid, exit: exit.clone(), cause, stderr };
         let planned =
             phase == Some(Phase::Leaving) && exit == WorkerExit::Exited(crate::worker::EXIT_OK);
         // First: a caller that has the outcome of a task that the worker held finds the death among
         // the pool's numbers and events.
         self.count_end(&dead, planned, worker.retiring);
-        let held_any = queue.recover(&dead);
+        let Held { any: held_any, begun: began_any } = queue.recover(&dead);
         // A faulty process may have overwritten its phase before the supervisor read it.
         let was_ready = worker.ready || completed || held_any;
-        let failure = text.filter(|_| !was_ready);
+        // One that could not be set up has no initializer to blame.
+        let is_setup = exit == WorkerExit::Exited(EXIT_SETUP);
+        let setup = text.clone().filter(|_| is_setup);
+        let failure = text.filter(|_| !was_ready && !is_setup);
         let common = &self.shared.common;
         common.counters.cpu_ns.add(cpu_ns as usize);
         let seat = &mut self.crew.seats[worker.seat as usize];
@@ -60,7 +84,16 @@ impl Supervisor {
             // The pool killed it, which says nothing about the next worker.
             seat.vacate(now);
         } else {
-            seat.lost(now, was_ready, completed);
+            let lived = now.saturating_sub(worker.ordered_ns);
+            let idle = !began_any && lived < UNPROVED_NS && ended_by_itself(&exit);
+            let proof = if completed {
+                Proof::Completed
+            } else if was_ready && !idle {
+                Proof::Served
+            } else {
+                Proof::Nothing
+            };
+            seat.lost(now, proof);
         }
         self.shared.process_ended(&exit);
         let respawn = self.shared.plan.respawn;
@@ -89,7 +122,9 @@ impl Supervisor {
         } else if is_final && !self.crew.workers().any(|worker| worker.ready) {
             self.fail(Error::NoWorkers(exit.to_string()));
         } else if self.crew.is_hopeless() {
-            self.fail(Error::NoWorkers(format!("before it took a task, the last one {exit}")));
+            let how =
+                setup.map_or_else(|| exit.to_string(), |why| format!("could not start: {why}"));
+            self.fail(Error::NoWorkers(format!("before it took a task, the last one {how}")));
         }
     }
 
@@ -110,7 +145,7 @@ impl Supervisor {
                     counters.killed_for_damage.add(1);
                     Kind::KilledForDamage
                 }
-                LossCause::Death => Kind::Death,
+                LossCause::Death | LossCause::Replaced => Kind::Death,
             };
             common.events.note(kind, who, format!("it {exit}"));
             tracing::warn!(pool = self.shared.id, worker = seat, pid, %exit, "a worker died");

@@ -3,7 +3,9 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::blocked::Blocked;
 use super::crew::{Crew, DeathReport};
+use super::slack::Slack;
 use super::watch::Watch;
 use super::zygote::Zygote;
 use super::{Plan, Respawn, Shared, Stage, Supervisor};
@@ -40,6 +42,8 @@ impl Receiver for Book {
 
 fn plan(respawn: Respawn) -> Plan {
     Plan {
+        blocked_after_ns: None,
+        id: None,
         processes: 2,
         queues: 1,
         capacity: 16,
@@ -47,11 +51,13 @@ fn plan(respawn: Respawn) -> Plan {
         max_payload: 1 << 16,
         output_arena: ARENA,
         respawn,
+        metrics: false,
         grace: std::time::Duration::ZERO,
         start_timeout: std::time::Duration::MAX,
         initializer: None,
         start: StartMethod::Fork,
         output: None,
+        context_of_caller: None,
         worker: WorkerConfig {
             layout: LAYOUT_VERSION,
             capacity: 16,
@@ -67,6 +73,8 @@ fn plan(respawn: Respawn) -> Plan {
             crowded: false,
             replaced: true,
             logs: None,
+            printed: None,
+            adopt_context: None,
         },
     }
 }
@@ -94,16 +102,21 @@ impl<'b> Scenario<'b> {
         let name = "fuzz".to_owned();
         let shared = Shared::new(name, plan, common, queues, scheduler, None, None);
         let supervisor = Supervisor {
+            blocked: Blocked::default(),
             running: Running::begin(),
             crew: Crew::new(&shared.plan),
             watch: Watch::default(),
+            slack: Slack::default(),
             viewers: None,
             condemned: vec![None],
+            programs_due: vec![0],
             init_failures: 0,
             zygote: Zygote::default(),
             kill_at: None,
             #[cfg(feature = "stats-page")]
             publisher: None,
+            #[cfg(feature = "metrics")]
+            exporter: None,
             first_orders: None,
             launcher: None,
             logs: None,

@@ -138,7 +138,7 @@ impl Shared {
 
     /// Returns the number of a task of which a record has the low 31 bits: of the last one with
     /// those.
-    fn whole(&self, low: u32) -> u64 {
+    pub(super) fn whole(&self, low: u32) -> u64 {
         const BITS: u64 = 1 << 31;
         let next = self.next_task.load(std::sync::atomic::Ordering::Relaxed) as u64;
         let task = next & !(BITS - 1) | u64::from(low);

@@ -9,10 +9,13 @@
 
 mod assign;
 mod assignment;
+mod blocked;
 mod crew;
 mod damage;
 mod death;
 mod ending;
+#[cfg(feature = "metrics")]
+mod exporter;
 #[cfg(any(test, aiopool_fuzz))]
 pub(crate) mod fuzz;
 mod look;
@@ -22,13 +25,17 @@ mod plan;
 #[cfg(feature = "stats-page")]
 mod publish;
 mod ready;
+mod replaced;
 mod seen;
 mod shared;
 mod shared_bell;
 mod single;
+mod slack;
 mod start;
 mod succession;
 mod tasks;
+mod traced;
+mod traces;
 mod viewers;
 mod waiters;
 mod waiting;
@@ -57,7 +64,9 @@ use crate::table::{Owner, WorkerId};
 use crate::task::LossCause;
 use crate::view::{Kind, Listener};
 
+use blocked::Blocked;
 use crew::{Crew, DeathReport, ProcessHandle, Seat};
+use slack::Slack;
 use viewers::Viewers;
 use watch::Watch;
 use zygote::Zygote;
@@ -65,7 +74,10 @@ use zygote::Zygote;
 pub(crate) use assignment::Assignment;
 pub(crate) use look::program;
 pub(crate) use plan::{Plan, Respawn};
+#[cfg(feature = "capi")]
+pub(crate) use shared::next_id;
 pub(crate) use shared::{Shared, Stage, WorkerInfo};
+pub(crate) use traces::{ENTRIES as TRACE_ENTRIES, Session};
 pub(crate) use waiting::{CALLER_SPIN_NS, WORKER_SPIN_NS, with_spin};
 
 /// Timers per record beyond which those of finished tasks are removed: rarely, since that goes
@@ -92,15 +104,21 @@ pub(crate) struct Supervisor {
     launcher: Option<Launcher>,
     crew: Crew,
     watch: Watch,
+    slack: Slack,
+    blocked: Blocked,
     viewers: Option<Viewers>,
     /// What is wrong with the control region of a queue whose workers are being killed for it.
     condemned: Vec<Option<String>>,
+    /// By queue: when its workers' programs are looked at next.
+    programs_due: Vec<u64>,
     init_failures: u32,
     zygote: Zygote,
     /// When workers are killed that were ordered to leave and have not.
     kill_at: Option<u64>,
     #[cfg(feature = "stats-page")]
     publisher: Option<publish::Publisher>,
+    #[cfg(feature = "metrics")]
+    exporter: Option<exporter::Exporter>,
     /// Reads what workers log.
     logs: Option<Reader>,
     /// Orders for the first workers that the zygote has not answered; `None` after the last answer.
@@ -126,13 +144,21 @@ impl Supervisor {
         let supervisor = Self {
             crew: Crew::new(&shared.plan),
             watch: Watch::default(),
+            slack: Slack::default(),
+            blocked: Blocked::default(),
             viewers: listener.and_then(|listener| Viewers::new(listener).ok()),
             condemned: vec![None; shared.queues.len()],
+            programs_due: vec![0; shared.queues.len()],
             init_failures: 0,
             zygote: Zygote::default(),
             kill_at: None,
             #[cfg(feature = "stats-page")]
             publisher: page.map(publish::Publisher::new),
+            #[cfg(feature = "metrics")]
+            exporter: match shared.plan.metrics {
+                true => Some(exporter::Exporter::start(&shared)?),
+                false => None,
+            },
             first_orders: Some(shared.plan.processes),
             launcher: Some(launcher),
             logs,
@@ -166,6 +192,8 @@ impl Supervisor {
                 self.zygote.watch(now, &self.crew, launcher, self.shared.id);
             }
             self.watch(now);
+            self.slack.look(&self.shared.common.inputs, now);
+            self.blocked.note(&self.shared, now);
             self.wait();
         }
         drop(self.viewers.take());
@@ -178,6 +206,9 @@ impl Supervisor {
         // Reads what is left (L4), so that a caller that has joined the pool has all of it.
         drop(self.logs.take());
         self.shared.set_workers(Vec::new());
+        // A caller that has joined the pool finds its last numbers recorded.
+        #[cfg(feature = "metrics")]
+        drop(self.exporter.take());
         self.shared.advance(Stage::Ended);
         // Tells event loops that watch this bell that the pool has ended.
         let _ = self.shared.common.host_bell.ring_nonblocking();
@@ -317,9 +348,9 @@ impl Supervisor {
             .filter(|worker| worker.death.is_none())
             .filter_map(|worker| {
                 let pid = worker.process.as_ref()?.pid;
-                let WorkerId { queue, slot, .. } = worker.id;
+                let WorkerId { queue, slot, incarnation } = worker.id;
                 let (seat, ordered_ns) = (worker.seat, worker.ordered_ns);
-                Some(WorkerInfo { pid, queue, slot, seat, ordered_ns })
+                Some(WorkerInfo { pid, queue, slot, incarnation, seat, ordered_ns })
             })
             .collect();
         self.shared.set_workers(workers);
@@ -414,6 +445,8 @@ impl Supervisor {
             .next()
             .into_iter()
             .chain(self.watch.next())
+            .chain(self.slack.next())
+            .chain(self.blocked.next())
             .chain(self.next_start_limit())
             .chain(self.zygote.next(&self.crew))
             .chain(self.next_assignment(now))

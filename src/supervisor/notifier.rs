@@ -56,11 +56,15 @@ impl Notifier {
 }
 
 impl Observer for Notifier {
+    fn minds_values(&self) -> bool {
+        self.callers.is_some()
+            || self.scheduler.minds_outcomes()
+            || tracing::enabled!(tracing::Level::TRACE)
+    }
+
     fn completed(&self, queue: u16, outcomes: &mut dyn Iterator<Item = (u64, &Outcome)>) {
         // Asked once for all of them: most pools have nobody who wants to know of a value.
-        let told = self.callers.is_some()
-            || self.scheduler.minds_outcomes()
-            || tracing::enabled!(tracing::Level::TRACE);
+        let told = self.minds_values();
         for (task, outcome) in outcomes {
             if told || outcome.result.is_err() {
                 self.task_ended(queue, task, outcome);

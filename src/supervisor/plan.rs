@@ -33,6 +33,13 @@ pub(crate) struct Plan {
     pub(crate) max_payload: usize,
     pub(crate) output_arena: usize,
     pub(crate) respawn: Respawn,
+    /// Whether the program's recorder gets the pool's numbers.
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
+    pub(crate) metrics: bool,
+    /// How long a poll may last before it is an event, in nanoseconds, if that is asked for.
+    pub(crate) blocked_after_ns: Option<u64>,
+    /// The pool's number, if it has one already.
+    pub(crate) id: Option<usize>,
     pub(crate) grace: std::time::Duration,
     /// How long a worker may take from its order until it can take tasks.
     pub(crate) start_timeout: std::time::Duration,
@@ -41,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) start: StartMethod,
     /// Where the output of workers goes, if it goes to files.
     pub(crate) output: Option<std::path::PathBuf>,
+    /// Returns the context of the code that submits a task, if tasks are to have it.
+    pub(crate) context_of_caller: Option<fn() -> Option<String>>,
     pub(crate) worker: WorkerConfig,
 }
 

@@ -22,6 +22,7 @@ use super::assignment::Assignment;
 use super::notifier::Notifier;
 use super::plan::Plan;
 use super::seen::Memory;
+use super::traced::{Traces, Writer};
 use super::waiters::Waiters;
 
 /// The stages of a pool's life, in their order.
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) plan: Plan,
     /// What earlier looks have seen.
     pub(super) looks: Mutex<Memory>,
+    pub(super) traces: Traces,
     /// When the pool was built.
     pub(crate) built_ns: u64,
     pub(crate) common: Arc<Common>,
@@ -113,15 +115,29 @@ pub(crate) struct WorkerInfo {
     pub(crate) pid: u32,
     pub(crate) queue: u16,
     pub(crate) slot: u16,
+    pub(crate) incarnation: u32,
     pub(crate) seat: u32,
     /// When it was ordered.
     pub(crate) ordered_ns: u64,
+}
+
+impl WorkerInfo {
+    /// Returns how timelines name it, its seat and its pid.
+    pub(super) fn as_writer(&self) -> (Writer, u32, u32) {
+        // A ring has the low bits, as the task table.
+        ((self.queue, self.slot, (self.incarnation & 0xFFF) as u16), self.seat, self.pid)
+    }
 }
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").field("plan", &self.plan).field("stage", &self.stage()).finish()
     }
+}
+
+/// Returns the number of another pool.
+pub(crate) fn next_id() -> usize {
+    NEXT_POOL.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Shared {
@@ -135,7 +151,7 @@ impl Shared {
         callers: Option<Arc<Callers>>,
     ) -> Arc<Self> {
         let scheduler: Arc<dyn Scheduler> = Arc::from(scheduler);
-        let id = NEXT_POOL.fetch_add(1, Ordering::Relaxed);
+        let id = plan.id.unwrap_or_else(next_id);
         let events = Arc::clone(&common.events);
         let notifier = Notifier::new(Arc::clone(&scheduler), id, callers.clone(), events);
         common.set_observer(Box::new(notifier.clone()));
@@ -154,6 +170,7 @@ impl Shared {
             name,
             plan,
             looks: Mutex::default(),
+            traces: Traces::default(),
             built_ns: monotonic_ns(),
             common,
             queues,
@@ -349,6 +366,7 @@ impl Shared {
             let on = |worker: &&WorkerInfo| usize::from(worker.queue) == queue;
             alive.store(workers.iter().filter(on).count(), Ordering::Relaxed);
         }
+        self.traces.note_workers(workers.iter().map(WorkerInfo::as_writer));
         self.life().workers = workers;
     }
 

@@ -35,11 +35,11 @@ impl Supervisor {
             let is_ready = matches!(phase, Some(Phase::Ready | Phase::Retiring | Phase::Leaving));
             if (is_ready || report.has_completed()) && !worker.ready {
                 worker.ready = true;
-                seat.proved();
                 proved = true;
             }
             if matches!(phase, Some(Phase::Retiring | Phase::Leaving)) && !worker.retiring {
                 worker.retiring = true;
+                seat.proved();
                 seat.vacate(now);
             }
         }

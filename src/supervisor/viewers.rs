@@ -12,14 +12,19 @@ use std::time::Duration;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::eventfd::EventFd;
 use crate::sys::poll::{PollFd, poll};
-use crate::view::{Listener, REQUEST};
+use crate::view::{Listener, Request};
 
 use super::Shared;
+use super::traces::Session;
 
 /// Observers at once; `top`, a dashboard and a few scripts are fewer.
 const MOST: usize = 16;
 /// Bytes of requests that are read at once.
 const READ: usize = 256;
+/// Observers that have the pool traced at once, at most.
+const TRACES: usize = 4;
+/// Entries that such a trace keeps: some tens of megabytes of text.
+const TRACE_ENTRIES: usize = 1 << 16;
 /// How old a snapshot may be that is given as an answer.
 const FRESH_NS: u64 = 50_000_000;
 /// How long an observer may take to read on, before it is disconnected.
@@ -110,13 +115,15 @@ struct Client {
     answer: Option<(Arc<[u8]>, usize)>,
     /// When it last read something.
     moved: u64,
+    /// A trace that it has asked for, and when that ends.
+    trace: Option<(Session, u64)>,
 }
 
 impl Server {
-    fn run(&mut self, shared: &Shared, listener: &Listener, stop: &Stop) -> io::Result<()> {
+    fn run(&mut self, shared: &Arc<Shared>, listener: &Listener, stop: &Stop) -> io::Result<()> {
         let mut alone_since = monotonic_ns();
         while !stop.now.load(Ordering::Relaxed) {
-            let timeout = if self.clients.is_empty() { LINGER_NS } else { STALL_NS };
+            let timeout = self.timeout();
             let clients = self.clients.len();
             let ready: Vec<bool> = {
                 let mut fds =
@@ -129,9 +136,16 @@ impl Server {
             let mut ready_clients = ready[2..].iter();
             let Self { clients: all, last } = self;
             let mut answer = || Self::answer(shared, last);
+            let mut traces = all.iter().filter(|client| client.trace.is_some()).count();
             all.retain_mut(|client| {
+                client.end_trace(now);
                 let is_ready = *ready_clients.next().unwrap_or(&false);
-                let goes_on = !is_ready || client.serve(now, &mut answer).is_ok();
+                let mut begin = |every| {
+                    traces += 1;
+                    let most = if traces > TRACES { 0 } else { TRACE_ENTRIES };
+                    (most > 0).then(|| Session::begin(shared, every, most).ok()).flatten()
+                };
+                let goes_on = !is_ready || client.serve(now, &mut answer, &mut begin).is_ok();
                 goes_on && (client.answer.is_none() || now - client.moved < STALL_NS)
             });
             if ready[1] {
@@ -146,6 +160,15 @@ impl Server {
         Ok(())
     }
 
+    /// Returns how long to wait for observers, in nanoseconds.
+    fn timeout(&self) -> u64 {
+        let now = monotonic_ns();
+        let traces = self.clients.iter().filter_map(|client| client.trace.as_ref());
+        let next = traces.map(|(_, until)| until.saturating_sub(now)).min();
+        let usual = if self.clients.is_empty() { LINGER_NS } else { STALL_NS };
+        next.map_or(usual, |next| next.min(usual))
+    }
+
     fn accept(&mut self, listener: &Listener, now: u64) -> io::Result<()> {
         loop {
             match listener.accept() {
@@ -155,6 +178,7 @@ impl Server {
                         line: Vec::new(),
                         answer: None,
                         moved: now,
+                        trace: None,
                     });
                 }
                 // One too many: it sees the end of its connection.
@@ -203,7 +227,12 @@ impl Client {
     /// # Errors
     ///
     /// The observer is gone, or speaks of something else.
-    fn serve(&mut self, now: u64, answer: &mut impl FnMut() -> Arc<[u8]>) -> io::Result<()> {
+    fn serve(
+        &mut self,
+        now: u64,
+        answer: &mut impl FnMut() -> Arc<[u8]>,
+        begin: &mut impl FnMut(u32) -> Option<Session>,
+    ) -> io::Result<()> {
         if self.answer.is_none() {
             let mut bytes = [0; READ];
             match self.stream.read(&mut bytes) {
@@ -215,19 +244,37 @@ impl Client {
             self.moved = now;
             // Several requests that come together have one answer.
             let whole = self.line.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-            let is_request = |line: &[u8]| line == REQUEST.as_bytes();
-            let mut lines = self.line[..whole].split(|&byte| byte == b'\n');
-            if !lines.all(|line| line.is_empty() || is_request(line))
-                || self.line.len() - whole > REQUEST.len()
-            {
+            let lines = self.line[..whole].split(|&byte| byte == b'\n');
+            let requests = lines.filter(|line| !line.is_empty()).map(Request::of_line);
+            let requests: Option<Vec<Request>> = requests.collect();
+            let (Some(requests), true) = (requests, self.line.len() - whole <= Request::LONGEST)
+            else {
                 return Err(io::ErrorKind::InvalidInput.into());
-            }
+            };
             self.line.drain(..whole);
-            if whole > 0 {
-                self.answer = Some((answer(), 0));
+            match (requests.last(), &self.trace) {
+                (None, _) => {}
+                (Some(Request::Snapshot), None) => self.answer = Some((answer(), 0)),
+                (Some(&Request::Trace { time_ns, every }), None) => {
+                    let session = begin(every).ok_or(io::ErrorKind::ResourceBusy)?;
+                    self.trace = Some((session, now.saturating_add(time_ns)));
+                }
+                // It waits for a trace.
+                (Some(_), Some(_)) => return Err(io::ErrorKind::InvalidInput.into()),
             }
         }
         self.write(now)
+    }
+
+    /// The time of its trace is over: the answer is there.
+    fn end_trace(&mut self, now: u64) {
+        if let Some((session, _)) = self.trace.take_if(|(_, until)| *until <= now) {
+            let mut text = Vec::new();
+            // A vector takes everything.
+            let _ = session.end().write(&mut text);
+            text.push(b'\n');
+            (self.answer, self.moved) = (Some((text.into(), 0)), now);
+        }
     }
 
     fn write(&mut self, now: u64) -> io::Result<()> {

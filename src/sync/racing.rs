@@ -96,6 +96,10 @@ impl AtomicU64 {
         self.0.compare_exchange(seen, next, success, failure)
     }
 
+    pub(crate) fn swap(&self, value: u64, order: Ordering) -> u64 {
+        self.0.swap(value, order)
+    }
+
     pub(crate) fn fetch_add(&self, more: u64, order: Ordering) -> u64 {
         self.0.fetch_add(more, order)
     }

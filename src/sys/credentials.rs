@@ -164,9 +164,10 @@ pub(crate) fn is_dumpable() -> io::Result<bool> {
     Ok(control(libc::PR_GET_DUMPABLE, 0, 0)? == 1)
 }
 
-/// Lets other processes of the user look into this one, and this one write into `/proc/self`.
-pub(crate) fn be_dumpable() -> io::Result<()> {
-    control(libc::PR_SET_DUMPABLE, 1, 0).map(drop)
+/// Lets other processes of the user look into this one, and this one write into `/proc/self`; or
+/// neither.
+pub(crate) fn set_dumpable(yes: bool) -> io::Result<()> {
+    control(libc::PR_SET_DUMPABLE, yes.into(), 0).map(drop)
 }
 
 /// Sets the inheritable, permitted and effective capabilities of the calling thread.
@@ -188,9 +189,11 @@ fn bits(set: u64) -> impl Iterator<Item = u64> {
     (0..64).filter(move |bit| set >> bit & 1 == 1)
 }
 
-fn control(option: libc::c_int, second: u64, third: u64) -> io::Result<libc::c_int> {
+/// `prctl` of an option that takes numbers.
+pub(super) fn control(option: libc::c_int, second: u64, third: u64) -> io::Result<libc::c_int> {
     // SAFETY: each option above takes numbers only.
     check(unsafe { libc::prctl(option, second, third, 0 as libc::c_ulong, 0 as libc::c_ulong) })
+        .map_err(|error| super::named("prctl", error))
 }
 
 /// Has the calling process, which has one thread, become `user` in `group` alone; what is `None`

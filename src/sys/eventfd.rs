@@ -9,7 +9,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::own_fd::OwnFd;
 use super::poll::{PollFd, poll};
-use super::{check, retry};
+use super::{check, named, retry};
 
 /// A non-blocking, close-on-exec eventfd.
 #[derive(Debug)]
@@ -19,7 +19,8 @@ impl EventFd {
     /// Creates an eventfd with the count 0: not readable until it is rung.
     pub fn new() -> io::Result<Self> {
         // SAFETY: takes no pointers.
-        let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })
+            .map_err(|error| named("eventfd2", error))?;
         // SAFETY: the call just made this descriptor, and no other code has its number.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }.into()))
     }

@@ -48,9 +48,9 @@ pub(crate) fn spawn(
         )
     })
     .map_err(|error| match error.raw_os_error() {
-        Some(libc::EAGAIN) => {
-            let text = "raise ulimit -u (RLIMIT_NPROC), or the pids limit of the control group";
-            io::Error::new(error.kind(), format!("{error}: {text}"))
+        Some(libc::EAGAIN) => super::process::many(error),
+        Some(libc::ENOENT) if std::fs::File::open("/dev/null").is_err() => {
+            io::Error::new(error.kind(), format!("{error}: there is no /dev/null to read from"))
         }
         _ => super::named("clone3, clone or execve", error),
     })?;

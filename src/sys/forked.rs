@@ -40,10 +40,13 @@ pub(crate) struct PerProcess<T: 'static> {
 }
 
 #[derive(Debug)]
-struct Own<T> {
+struct Own<T: 'static> {
     /// The process, by [`generation`].
     generation: u32,
     value: RwLock<T>,
+    /// What the process was forked with. Only names it, so that leak checkers find it: a thread
+    /// that does not exist here may have been changing it, and nothing can be freed of it.
+    _parents: Option<&'static Own<T>>,
 }
 
 impl<T: 'static> PerProcess<T> {
@@ -81,7 +84,7 @@ impl<T: 'static> PerProcess<T> {
             Err(TryLockError::WouldBlock) => None,
         });
         let value = RwLock::new((self.inherit)(seen.as_deref()));
-        let fresh = Box::into_raw(Box::new(Own { generation, value }));
+        let fresh = Box::into_raw(Box::new(Own { generation, value, _parents: parents }));
         let before = parents.map_or(std::ptr::null_mut(), |own| std::ptr::from_ref(own).cast_mut());
         // AcqRel: pairs with the Acquire in `own` and with that of another thread here.
         match self.own.compare_exchange(before, fresh, AcqRel, Acquire) {

@@ -218,6 +218,11 @@ fn parse_build_id(mut notes: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// Returns the file that `address` lies in, if that has a name.
+pub(crate) fn file_at(address: usize) -> io::Result<Option<PathBuf>> {
+    Ok(mapped_path(&std::fs::read("/proc/self/maps")?, address))
+}
+
 /// Returns the file that is mapped where `address` lies; none for memory without a file, and for a
 /// file that has no name any more.
 fn mapped_path(maps: &[u8], address: usize) -> Option<PathBuf> {

@@ -2,8 +2,11 @@
 #![allow(unsafe_code)] // calls into libc
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 use super::rlimit::{self, Resource};
 use super::{check, memory, named, retry};
@@ -12,8 +15,6 @@ use super::{check, memory, named, retry};
 pub(crate) const SEAL_SIZE: i32 = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK;
 /// No more seals.
 pub(crate) const SEAL_SEALS: i32 = libc::F_SEAL_SEAL;
-/// No new writable mapping or `write` is possible; mappings made before keep working.
-pub(crate) const SEAL_FUTURE_WRITE: i32 = libc::F_SEAL_FUTURE_WRITE;
 
 /// Returns a new empty file in memory: close-on-exec, sealable, not executable where the kernel can
 /// say so.
@@ -34,6 +35,21 @@ fn create_with(name: &CStr, flags: libc::c_uint) -> io::Result<OwnedFd> {
         .map_err(|error| named("memfd_create", error))?;
     // SAFETY: the call just made this descriptor, and no other code has its number.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Opens the file once more, to be read only, and has no later opening succeed but its owner's: who
+/// is given the descriptor can neither write nor map to write, nor make such a mapping writable,
+/// nor change the file.
+///
+/// # Errors
+///
+/// What `open` of `/proc/self/fd` refuses: that may not be mounted.
+pub(crate) fn open_read_only(file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let read_only = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    // Other users could open what they were given by its name in `/proc`, to be written.
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::fchmod(file.as_raw_fd(), 0) })?;
+    Ok(read_only.into())
 }
 
 /// Sets the file's length; what is new reads as zeros and takes no memory yet.
@@ -72,11 +88,26 @@ pub(crate) fn reserve(file: BorrowedFd<'_>, start: u64, len: u64) -> io::Result<
     retry(|| check(unsafe { libc::fallocate(file.as_raw_fd(), 0, start, len) })).map(drop)
 }
 
+/// Writes all of `bytes` at `start`.
+///
+/// # Errors
+///
+/// `EPERM` for a file that is sealed against writes, `FileTooLarge` where the system would send a
+/// signal that ends the process; what the system refuses, after which a part may be written.
+pub(crate) fn write(file: BorrowedFd<'_>, start: u64, bytes: &[u8]) -> io::Result<()> {
+    if start + bytes.len() as u64 > rlimit::get(Resource::FileSize)?.soft {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    // SAFETY: an open descriptor, which is not closed here.
+    let file = ManuallyDrop::new(unsafe { File::from_raw_fd(file.as_raw_fd()) });
+    file.write_all_at(bytes, start)
+}
+
 /// Gives the memory of `[start, start + len)` back; it reads as zeros from then on.
 ///
 /// # Errors
 ///
-/// `EPERM` for a file that is sealed against future writes.
+/// What the system refuses.
 pub(crate) fn release(file: BorrowedFd<'_>, start: u64, len: u64) -> io::Result<()> {
     let (start, len) = (offset(start)?, offset(len)?);
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;

@@ -78,6 +78,11 @@ pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<usi
     }
 }
 
+/// Returns whether `fd` is readable now, or can tell nothing any more.
+pub(crate) fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    poll(&mut [PollFd::readable(fd)], Some(Duration::ZERO)).map_or(true, |ready| ready > 0)
+}
+
 /// Descriptors to wait for, each with a token that says what it stands for.
 #[derive(Debug)]
 pub(crate) struct PollSet<'fd, T> {

@@ -15,11 +15,20 @@ pub enum Side {
     Parent(u32),
 }
 
+/// Says which limits there are on processes, where one of them was met.
+pub(super) fn many(error: io::Error) -> io::Error {
+    if error.raw_os_error() != Some(libc::EAGAIN) {
+        return error;
+    }
+    let text = "raise ulimit -u (RLIMIT_NPROC), or the pids limit of the control group";
+    io::Error::new(error.kind(), format!("{error}: {text}"))
+}
+
 /// Makes a copy of this process, by the C library, so that its own child handlers run.
 ///
 /// # Errors
 ///
-/// `EAGAIN` at a limit on processes, `ENOMEM` without the memory.
+/// `WouldBlock` at a limit on processes, which the text names; `ENOMEM` without the memory.
 ///
 /// # Safety
 ///
@@ -27,7 +36,7 @@ pub enum Side {
 /// locked in it.
 pub unsafe fn fork() -> io::Result<Side> {
     // SAFETY: takes no pointers; the caller vouches for the single thread.
-    match check(unsafe { libc::fork() })? {
+    match check(unsafe { libc::fork() }).map_err(many)? {
         0 => Ok(Side::Child),
         pid => Ok(Side::Parent(pid as u32)),
     }
@@ -67,7 +76,7 @@ pub(crate) unsafe fn fork_unseen() -> io::Result<Side> {
         let pid = libc::syscall(libc::SYS_clone, flags, none, none, none, thread_id);
         pid
     };
-    match check(pid as libc::c_int)? {
+    match check(pid as libc::c_int).map_err(many)? {
         0 => Ok(Side::Child),
         pid => Ok(Side::Parent(pid as u32)),
     }

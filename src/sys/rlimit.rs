@@ -5,7 +5,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::check;
+use super::{check, named};
 
 /// What a limit is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(crate) enum Resource {
     FileSize,
     /// The highest descriptor number, plus one.
     OpenFiles,
+    /// Bytes of the first thread's stack.
+    Stack,
 }
 
 /// How many kinds of limits Linux has (`RLIM_NLIMITS`).
@@ -41,7 +43,8 @@ pub(crate) fn get(resource: Resource) -> io::Result<Limit> {
 fn get_numbered(kind: libc::c_int) -> io::Result<Limit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is writable and of the type the call fills in.
-    check(unsafe { libc::getrlimit(kind as _, &mut limit) })?;
+    check(unsafe { libc::getrlimit(kind as _, &mut limit) })
+        .map_err(|error| named("prlimit64", error))?;
     Ok(Limit { soft: limit.rlim_cur, hard: limit.rlim_max })
 }
 
@@ -54,6 +57,16 @@ fn set_numbered(kind: libc::c_int, limit: Limit) -> io::Result<()> {
     let limit = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
     // SAFETY: `limit` is initialised and lives across the call.
     check(unsafe { libc::setrlimit(kind as _, &limit) }).map(drop)
+}
+
+/// Says that it is this process's limit, where a lack of address space is.
+pub(crate) fn named_space(error: io::Error) -> io::Error {
+    let limit = get(Resource::AddressSpace).map_or(u64::MAX, |limit| limit.soft);
+    if error.kind() != io::ErrorKind::OutOfMemory || limit == u64::MAX {
+        return error;
+    }
+    let text = format!("{error}: this process may map {limit} bytes: raise ulimit -v (RLIMIT_AS)");
+    io::Error::new(error.kind(), text)
 }
 
 /// The limits of every kind that hold now, in the order of their numbers.
@@ -89,6 +102,7 @@ fn code(resource: Resource) -> libc::c_int {
         Resource::CpuSeconds => libc::RLIMIT_CPU as libc::c_int,
         Resource::FileSize => libc::RLIMIT_FSIZE as libc::c_int,
         Resource::OpenFiles => libc::RLIMIT_NOFILE as libc::c_int,
+        Resource::Stack => libc::RLIMIT_STACK as libc::c_int,
     }
 }
 

@@ -107,6 +107,16 @@ impl OutputDesc {
         [first, rest]
     }
 
+    /// Returns the length, the word and the time of an output of status 0 that is in its
+    /// descriptor, as most are; none for all others.
+    #[inline]
+    pub(super) fn in_words([first, rest]: [u64; 2]) -> Option<(u8, u64, u64)> {
+        const { assert!(WORD == 0) };
+        // One comparison for place, status and the upper bytes of the length.
+        let is_plain = first & 0xFF_FFFF_00FF == 0 && (first >> 8) as u8 <= IN_WORD as u8;
+        is_plain.then(|| ((first >> 8) as u8, rest, expand(first >> 40)))
+    }
+
     pub(super) fn from_words([first, rest]: [u64; 2]) -> Self {
         Self {
             status: (first >> 4) as u8 & 0xF,
@@ -150,6 +160,24 @@ mod tests {
             assert_eq!(InputDesc::from_words(input.words()), input);
             let output = OutputDesc { status: 15, elapsed_ns: 12_345, len: u32::MAX, place };
             assert_eq!(OutputDesc::from_words(output.words()), output);
+        }
+    }
+
+    #[test]
+    fn a_short_look_at_an_output_sees_what_the_long_one_does() {
+        let places = [Place::Word(77), Place::Inline, Place::Block(Block::from_bits(5))];
+        for place in places.into_iter().chain([Place::Unknown]) {
+            for len in (0..12).chain([255, 256, 264, 1 << 16, 1 << 24, 1 << 31, u32::MAX]) {
+                for status in 0..16 {
+                    for elapsed_ns in [0, 12_345, 1 << 60] {
+                        let output = OutputDesc { status, elapsed_ns, len, place };
+                        let long = OutputDesc::from_words(output.words());
+                        let short = (status == 0 && matches!(place, Place::Word(_)) && len <= 8)
+                            .then_some((len as u8, 77, long.elapsed_ns));
+                        assert_eq!(OutputDesc::in_words(output.words()), short, "{output:?}");
+                    }
+                }
+            }
         }
     }
 

@@ -35,7 +35,8 @@ pub struct Record {
     input: [AtomicU64; 2],
     /// Where the output is; see [`OutputDesc`]. While the task runs: how far it says that it is.
     output: [AtomicU64; 2],
-    /// When the owner started it: `CLOCK_MONOTONIC` in nanoseconds.
+    /// When the host queued it; from RUNNING on, when the owner started it: `CLOCK_MONOTONIC` in
+    /// nanoseconds.
     started: AtomicU64,
     inline_input: [AtomicU64; INPUT_WORDS],
     inline_output: [AtomicU64; OUTPUT_WORDS],
@@ -72,6 +73,19 @@ impl Call {
     pub(crate) fn task(self) -> u32 {
         self.flags >> 1
     }
+
+    /// Returns it as one word.
+    #[inline]
+    pub(crate) fn to_word(self) -> u64 {
+        u64::from(self.flags) << 32 | u64::from(self.attempts) << 16 | u64::from(self.function)
+    }
+
+    /// Returns what [`to_word`](Self::to_word) made a word of.
+    #[inline]
+    pub(crate) fn of_word(word: u64) -> Self {
+        let (function, attempts) = (word as u32 & 0xFFFF, (word >> 16) as u16);
+        Self { function, attempts, flags: (word >> 32) as u32 }
+    }
 }
 
 impl Default for Record {
@@ -106,10 +120,8 @@ impl Record {
     /// The host describes the task, with its input's [`words`](InputDesc::words); inline bytes go
     /// along.
     pub fn describe(&self, call: Call, [place, rest]: [u64; 2], inline: &[u8]) {
-        let Call { function, attempts, flags } = call;
-        debug_assert!(function <= u32::from(u16::MAX));
-        let word = u64::from(flags) << 32 | u64::from(attempts) << 16 | u64::from(function);
-        self.call.store(word, Relaxed);
+        debug_assert!(call.function <= u32::from(u16::MAX));
+        self.call.store(call.to_word(), Relaxed);
         self.input[0].store(place, Relaxed);
         self.input[1].store(rest, Relaxed);
         store_bytes(&self.inline_input, inline);
@@ -117,9 +129,7 @@ impl Record {
 
     /// Returns what is to be called.
     pub(crate) fn call(&self) -> Call {
-        let word = self.call.load(Relaxed);
-        let (function, attempts) = (word as u32 & 0xFFFF, (word >> 16) as u16);
-        Call { function, attempts, flags: (word >> 32) as u32 }
+        Call::of_word(self.call.load(Relaxed))
     }
 
     /// Returns where the input is.
@@ -164,9 +174,28 @@ impl Record {
         OutputDesc::from_words([self.output[0].load(Relaxed), self.output[1].load(Relaxed)])
     }
 
+    /// Returns the length, the word and the time of an output of status 0 that is in its
+    /// descriptor, not to be trusted; none for any other.
+    #[inline]
+    pub(crate) fn output_in_words(&self) -> Option<(u8, u64, u64)> {
+        OutputDesc::in_words([self.output[0].load(Relaxed), self.output[1].load(Relaxed)])
+    }
+
     /// Copies inline output bytes out; at most as many as there are.
     pub(crate) fn read_inline_output(&self, into: &mut [u8]) {
         load_bytes(&self.inline_output, into);
+    }
+
+    /// The host says when it queued the task, before it does.
+    #[inline]
+    pub(crate) fn set_queued(&self, monotonic_ns: u64) {
+        self.started.store(monotonic_ns, Relaxed);
+    }
+
+    /// Returns when the host queued the task; for its owner, before it says that it has started it.
+    #[inline]
+    pub(crate) fn queued(&self) -> u64 {
+        self.started.load(Relaxed)
     }
 
     /// The owner says when it started the task.

@@ -11,6 +11,8 @@ use super::exception::LiveError;
 pub(crate) type ConfigureRuntime = fn(&mut tokio::runtime::Builder);
 /// Is given the error of a task.
 pub(crate) type HandleException = for<'e> fn(&LiveError<'e>);
+/// Gives the context of a task's caller to the task's span.
+pub(crate) type AdoptContext = fn(&tracing::Span, &str);
 
 /// Returns the address of the callback that `configure` is.
 pub(crate) fn configure_runtime<F>(_configure: F) -> ImageAddress<ConfigureRuntime>
@@ -28,6 +30,14 @@ where
     ImageAddress::of(&Of::<F>::HANDLE_EXCEPTION)
 }
 
+/// Returns the address of the callback that `adopt` is.
+pub(crate) fn adopt_context<F>(_adopt: F) -> ImageAddress<AdoptContext>
+where
+    F: Fn(&tracing::Span, &str) + Copy + 'static,
+{
+    ImageAddress::of(&Of::<F>::ADOPT_CONTEXT)
+}
+
 /// The callbacks of one function type. Private, and named above only: where there was a value.
 struct Of<F>(PhantomData<F>);
 
@@ -39,10 +49,14 @@ impl<F: Fn(&LiveError<'_>) + Copy + 'static> Of<F> {
     const HANDLE_EXCEPTION: HandleException = |error| Self::function()(error);
 }
 
+impl<F: Fn(&tracing::Span, &str) + Copy + 'static> Of<F> {
+    const ADOPT_CONTEXT: AdoptContext = |span, context| Self::function()(span, context);
+}
+
 impl<F: Copy> Of<F> {
     fn function() -> F {
         const { assert!(size_of::<F>() == 0, "a function for workers must not capture anything") };
-        // SAFETY: `F` has no bytes and is `Copy`, and the two functions above, which alone name
+        // SAFETY: `F` has no bytes and is `Copy`, and the functions above, which alone name
         // this type, were given a value of it: this is a copy of that value.
         unsafe { std::ptr::NonNull::<F>::dangling().read() }
     }

@@ -12,17 +12,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use serde::Serialize;
 
 use crate::arena::Block;
 
 use crate::sys::image;
 
 use super::address::ImageAddress;
-use super::codec;
 use super::exception::{self, LiveError};
 use super::failure::{Status, TaskFailure};
 use super::task_fn::{Argument, IsResult, Stateless, TaskFn, TryTaskFn, Value};
+use super::{codec, context};
 
 /// What a task is called with.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +77,7 @@ impl Output {
 
     /// Makes it hold `value`, whatever it held.
     #[inline]
-    pub(crate) fn set<T: Serialize + 'static>(&mut self, value: &T) -> Result<(), String> {
+    pub(crate) fn set<T: Value>(&mut self, value: &T) -> Result<(), String> {
         self.clear();
         if let Some(raw) = (value as &dyn std::any::Any).downcast_ref::<Bytes>() {
             self.raw = Some(raw.clone());
@@ -103,7 +102,7 @@ impl Output {
 
     /// Makes it hold `value` with `status`, or the text of why it cannot be encoded.
     #[inline(always)]
-    pub(crate) fn finish<T: Serialize + 'static>(&mut self, value: &T, status: Status) -> Status {
+    pub(crate) fn finish<T: Value>(&mut self, value: &T, status: Status) -> Status {
         match self.set(value) {
             Ok(()) => status,
             Err(reason) => self.refuse(Status::Unencodable, &reason),
@@ -111,13 +110,20 @@ impl Output {
     }
 }
 
-/// What the table of function entries says besides the vtable: for functions of other languages.
+/// What the table of function entries says besides the vtable: for functions of other languages,
+/// and whether a [context](super::context) follows the argument of a Rust function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Target {
     /// The function's address.
     pub(crate) address: u64,
     /// The pointer it was registered with.
     pub(crate) user: u64,
+}
+
+impl Target {
+    /// Of a Rust function whose inputs have a context. No function of another language is at
+    /// address 0.
+    pub(crate) const WITH_CONTEXT: Self = Self { address: 0, user: 1 };
 }
 
 /// The functions of one kind of task.
@@ -258,9 +264,13 @@ where
         drop: Self::drop,
     };
 
-    unsafe fn start(place: *mut u8, _: Target, input: Input<'_>) -> Result<(), String> {
+    unsafe fn start(place: *mut u8, target: Target, input: Input<'_>) -> Result<(), String> {
         const { F::CHECK };
-        let argument = codec::decode::<A>(input.bytes)?;
+        let bytes = match target {
+            Target::WITH_CONTEXT => context::split(input.bytes)?.0,
+            _ => input.bytes,
+        };
+        let argument = codec::decode::<A>(bytes)?;
         // SAFETY: `F` is zero-sized and `Copy`, and there is a value of it, since `vtable` and
         // `try_vtable` took one, so a copy of it is made here out of no bytes at all.
         let function = unsafe { std::ptr::NonNull::<F>::dangling().read() };

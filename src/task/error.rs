@@ -134,6 +134,9 @@ pub enum LossCause {
     NeighbourTimedOut,
     /// The pool killed it because it had damaged shared memory.
     Damage,
+    /// The pool killed it because a task had replaced it by another program (`exec`), which takes
+    /// no tasks and ends none.
+    Replaced,
 }
 
 impl std::fmt::Display for WorkerLost {
@@ -147,6 +150,14 @@ impl std::fmt::Display for WorkerLost {
                 write!(f, " because {which} did not obey its deadline")?;
             }
             LossCause::Damage => f.write_str(" because it had damaged shared memory")?,
+            LossCause::Replaced => {
+                let which = if self.suspect { "it" } else { "another task in it" };
+                write!(
+                    f,
+                    " because {which} had replaced the worker by another program (exec): start \
+                     programs as children instead"
+                )?;
+            }
         }
         write!(
             f,

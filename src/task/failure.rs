@@ -187,7 +187,7 @@ impl fmt::Display for TypedError {
     }
 }
 
-impl<E: fmt::Display + Serialize + 'static> From<E> for TypedError {
+impl<E: fmt::Display + Serialize + DeserializeOwned + 'static> From<E> for TypedError {
     fn from(error: E) -> Self {
         let mut failure = TaskFailure::of(&error);
         let mut value = Vec::new();

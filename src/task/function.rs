@@ -2,6 +2,7 @@
 //! so what a worker calls never comes from memory that another worker could have scribbled on.
 
 use crate::shm::Region;
+use crate::view::cut;
 
 use super::address::ImageAddress;
 use super::entry::{Target, Vtable};
@@ -33,7 +34,7 @@ pub(crate) struct FunctionEntry {
 pub(crate) fn write(requests: &Region, number: u32, entry: &FunctionEntry) {
     let at = number as usize * ENTRY;
     assert!(at + ENTRY <= TABLE);
-    let name = cut(&entry.name);
+    let name = cut(&entry.name, MAX_NAME);
     let mut bytes = [0; ENTRY];
     let vtable = entry.vtable.map_or(0, ImageAddress::to_raw);
     let head = [vtable, entry.target.address, entry.target.user, name.len() as u64 | PRESENT];
@@ -65,14 +66,6 @@ pub(crate) fn read(requests: &Region, number: u32) -> Option<FunctionEntry> {
 }
 
 const PRESENT: u64 = 1 << 63;
-
-fn cut(name: &str) -> &str {
-    let mut end = name.len().min(MAX_NAME);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    &name[..end]
-}
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@
 pub(crate) mod address;
 pub(crate) mod callback;
 pub(crate) mod codec;
+pub(crate) mod context;
 pub(crate) mod entry;
 mod error;
 pub(crate) mod exception;

@@ -1,12 +1,14 @@
 //! The outcome of a task as the host holds it: bytes or an error, not yet decoded.
 
 use std::borrow::Cow;
+use std::io;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+use crate::shm::PrivateMap;
 use crate::table::{OutputDesc, Place};
 
 use super::codec;
@@ -34,6 +36,13 @@ pub trait Lent: Send + Sync {
     ///
     /// If there are not as many.
     fn copy_to(&self, into: &mut [MaybeUninit<u8>]);
+
+    /// Maps them as memory of this process alone; see `Region::map_copy`.
+    ///
+    /// # Errors
+    ///
+    /// As mmap.
+    fn map_copy(&self) -> io::Result<PrivateMap>;
 }
 
 /// Eight bytes, where one instruction can move them.

@@ -5,8 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::REQUEST;
 use super::place::{Seat, check, directories};
+use super::request::Request;
 use crate::error::{Error, Result};
 
 /// Time for an answer: a host that is stopped gives none.
@@ -124,11 +124,32 @@ impl Observer {
     /// [`Error::System`] if the pool has ended, does not answer within two seconds, or has 16
     /// observers already.
     pub fn ask(&mut self) -> Result<String> {
-        self.exchange().map_err(|error| self.address.refused("ask", error))
+        let answer = self.exchange(Request::Snapshot, 2 * PATIENCE);
+        answer.map_err(|error| self.address.refused("ask", error))
     }
 
-    fn exchange(&mut self) -> io::Result<String> {
-        self.stream.get_mut().write_all(format!("{REQUEST}\n").as_bytes())?;
+    /// Has the pool traced for `time`, at most ten minutes, and returns the timeline that
+    /// [`Pool::trace`](crate::Pool::trace) writes into a file: of every `every`-th task, and of the
+    /// last 65,536 polls.
+    ///
+    /// # Errors
+    ///
+    /// As [`ask`](Self::ask); at most four observers have a pool traced at once.
+    pub fn trace(&mut self, time: Duration, every: u32) -> Result<String> {
+        let time_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        // A timeline is made and sent in a few seconds.
+        let limit = time.saturating_add(10 * PATIENCE);
+        let stream = self.stream.get_ref();
+        let traced = stream
+            .set_read_timeout(Some(limit))
+            .and_then(|()| self.exchange(Request::Trace { time_ns, every: every.max(1) }, limit));
+        let again = self.stream.get_ref().set_read_timeout(Some(PATIENCE));
+        let traced = traced.and_then(|text| again.map(|()| text));
+        traced.map_err(|error| self.address.refused("trace", error))
+    }
+
+    fn exchange(&mut self, request: Request, limit: Duration) -> io::Result<String> {
+        self.stream.get_mut().write_all(format!("{}\n", request.to_line()).as_bytes())?;
         let (mut line, begun) = (Vec::new(), Instant::now());
         // Piece by piece: each reading has a limit, and all of them together have one.
         while line.last() != Some(&b'\n') {
@@ -137,7 +158,7 @@ impl Observer {
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            if begun.elapsed() > 2 * PATIENCE {
+            if begun.elapsed() > limit {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }

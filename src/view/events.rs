@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::cut::shortened;
 use crate::sync::lock;
 use crate::sys::clock::monotonic_ns;
 
@@ -27,6 +28,8 @@ pub enum Kind {
     KilledForDamage,
     /// A worker was replaced after `max_tasks_per_child`, or when it was asked to retire.
     Recycle,
+    /// A poll has lasted longer than [`blocked_after`](crate::PoolBuilder::blocked_after).
+    Blocked,
     /// A task has missed its deadline.
     Timeout,
     /// A task was given up because workers died that ran it.
@@ -39,6 +42,25 @@ pub enum Kind {
     ForkFailed,
     /// The pool has failed.
     PoolFailed,
+}
+
+impl Kind {
+    /// Returns what it is called in snapshots and timelines.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Death => "death",
+            Self::KilledForDeadline => "killed_for_deadline",
+            Self::KilledForDamage => "killed_for_damage",
+            Self::Recycle => "recycle",
+            Self::Blocked => "blocked",
+            Self::Timeout => "timeout",
+            Self::PoisonTask => "poison_task",
+            Self::Damage => "damage",
+            Self::InitializerFailed => "initializer_failed",
+            Self::ForkFailed => "fork_failed",
+            Self::PoolFailed => "pool_failed",
+        }
+    }
 }
 
 /// An event, and when it was.
@@ -104,7 +126,7 @@ impl Events {
         }
         let (restarts, last) = &mut kept.seats[seat];
         *restarts += 1;
-        *last = shortened(how.to_owned());
+        *last = shortened(how.to_owned(), MAX_TEXT);
     }
 
     /// Returns how many workers have ended on `seat`, and how the last one did.
@@ -113,6 +135,20 @@ impl Events {
             Some((restarts, last)) if *restarts > 0 => (*restarts, Some(last.clone())),
             _ => (0, None),
         }
+    }
+
+    /// Returns how many there were.
+    pub(crate) fn count(&self) -> u64 {
+        lock(&self.0).count
+    }
+
+    /// Returns those after number `last` that are kept. Their age is when they were.
+    pub(crate) fn since(&self, last: u64) -> Vec<EventView> {
+        let kept = lock(&self.0);
+        if kept.count == last {
+            return Vec::new();
+        }
+        kept.last.iter().filter(|event| event.number > last).cloned().collect()
     }
 
     /// Returns how many there were, and the last of them as seen at `now`.
@@ -141,17 +177,9 @@ impl Kept {
             worker: worker.map(|(seat, _)| seat),
             pid: worker.map(|(_, pid)| pid).filter(|&pid| pid != 0),
             task,
-            text: shortened(text),
+            text: shortened(text, MAX_TEXT),
         });
     }
-}
-
-fn shortened(mut text: String) -> String {
-    if text.len() > MAX_TEXT {
-        text.truncate(text.floor_char_boundary(MAX_TEXT));
-        text.push('…');
-    }
-    text
 }
 
 #[cfg(test)]

@@ -20,19 +20,23 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod cut;
 mod events;
 mod json;
+mod metrics;
 mod numbers;
 mod place;
+mod request;
 mod snapshot;
 
 pub use address::{Address, Observer, pools};
+pub(crate) use cut::{cut, shortened};
 pub(crate) use events::Events;
 pub use events::{EventView, Kind};
+pub(crate) use json::to_line as json;
+pub use metrics::{Metric, MetricValue};
 pub use numbers::{FunctionStats, Stats};
 pub(crate) use place::Seat;
 pub(crate) use place::{Listener, allowed_name};
+pub(crate) use request::Request;
 pub use snapshot::{PoolView, QueueView, Snapshot, State, TaskView, WorkerView};
-
-/// What an observer sends, with a line feed, for one [`Snapshot`].
-pub(crate) const REQUEST: &str = "snapshot";

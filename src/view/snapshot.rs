@@ -87,6 +87,25 @@ pub enum State {
     Stopped,
 }
 
+impl State {
+    /// Returns the name that a snapshot's text and the metrics have for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Idle => "idle",
+            Self::Searching => "searching",
+            Self::Busy => "busy",
+            Self::Polling => "polling",
+            Self::Blocked => "blocked",
+            Self::Waiting => "waiting",
+            Self::Retiring => "retiring",
+            Self::Leaving => "leaving",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// One worker process.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -181,6 +200,7 @@ mod tests {
         let keys = serde_json::from_str::<serde_json::Value>(&line).unwrap();
         let keys: Vec<&String> = keys.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["events", "functions", "pool", "queues", "workers"]);
+        assert!(line.contains(&format!("\"state\":\"{}\"", State::Blocked.name())), "{line}");
         let back: Snapshot = serde_json::from_str(&line).unwrap();
         assert_eq!(format!("{back:?}"), format!("{snapshot:?}"));
     }

@@ -10,9 +10,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use crate::arena::Block;
 use crate::control::Phase;
 use crate::error::{Error, Result};
+use crate::logs::LogSender;
+use crate::sys::poll::{self, PollFd};
 use crate::sys::requests;
 use crate::table::{INLINE_INPUT, INLINE_OUTPUT};
 use crate::task::{Status, TaskFailure, codec};
+use crate::trace::Open;
 
 use super::claimed::{Claimed, now};
 use super::config::WorkerConfig;
@@ -21,7 +24,9 @@ use super::functions::Names;
 use super::in_hand::{Held, InHand};
 use super::in_place::{EventInPlace, Found};
 use super::outputs::{LoanError, OutputLoan};
+use super::spin::Spin;
 use super::start::WorkerStart;
+use super::timeline::Of;
 
 /// What a worker is to do next; see [`AttachedWorker::next_event`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +77,8 @@ struct AttachedTask {
     cancel_reported: bool,
     /// A block that the program fills in place.
     loan: Option<OutputLoan>,
+    /// Its entry in the timeline, until it ends.
+    traced: Option<Open>,
 }
 
 /// This process as a worker that serves tasks with a loop of its own.
@@ -103,7 +110,9 @@ struct AttachedTask {
 /// ```
 #[derive(Debug)]
 pub struct AttachedWorker {
-    engine: Engine,
+    pub(super) engine: Engine,
+    /// Where it sends what it logs, if the host takes it.
+    to_host: Option<LogSender>,
     seat: u32,
     concurrency: usize,
     argument: Option<Vec<u8>>,
@@ -113,6 +122,7 @@ pub struct AttachedWorker {
     called_off: VecDeque<u64>,
     ready: bool,
     in_hand: InHand,
+    spin: Spin,
     /// The last look found nothing, and this worker could not have taken a task.
     idle_and_full: bool,
     /// A small input, while its task is begun.
@@ -124,17 +134,22 @@ pub struct AttachedWorker {
 impl AttachedWorker {
     /// Over what the process was started with.
     pub(crate) fn over(start: WorkerStart) -> Result<Self> {
-        let WorkerStart { id, seat, lane_start, handback_start, config, fds, logs: _ } = start;
+        let WorkerStart { id, seat, lane_start, handback_start, config, fds, logs } = start;
         let system = |error| Error::system("attach to the pool", error);
         let config = WorkerConfig::decode(&config).map_err(Error::Corrupt)?;
         let shape = config.shape(fds.bells.len());
-        let engine = Engine::open(id, lane_start, handback_start, shape, fds).map_err(system)?;
+        let mut engine =
+            Engine::open(id, lane_start, handback_start, shape, fds).map_err(system)?;
+        engine.print_apart(config.printed.clone()).map_err(system)?;
         let bell = requests::Bell::new(engine.own_bell().as_fd()).map_err(system)?;
         requests::catch(config.replaced).map_err(system)?;
+        let wanted = logs.zip(config.logs.as_ref());
+        let to_host = wanted.and_then(|(socket, wanted)| LogSender::new(wanted, socket, seat));
         // A hook with a vtable is a function of a Rust host, which this program may not have.
         let foreign = config.initializer.filter(|hook| hook.vtable.is_none());
         Ok(Self {
             engine,
+            to_host,
             seat,
             concurrency: config.child_concurrency as usize,
             argument: foreign.map(|hook| hook.argument),
@@ -144,6 +159,7 @@ impl AttachedWorker {
             called_off: VecDeque::new(),
             ready: false,
             in_hand: InHand::new(config.max_tasks),
+            spin: Spin::new(config.spin_ns, config.searchers, config.crowded),
             idle_and_full: false,
             scratch: [0; INLINE_INPUT],
             _bell: bell,
@@ -207,7 +223,9 @@ impl AttachedWorker {
         if !std::mem::replace(&mut self.ready, true) {
             self.engine.set_phase(Phase::Ready);
         }
+        self.engine.begins(None);
         self.engine.wake();
+        self.spin.wake();
         self.idle_and_full = false;
         loop {
             self.attend();
@@ -234,16 +252,47 @@ impl AttachedWorker {
                 continue;
             }
             self.idle_and_full = !can_take;
+            self.spin.rest();
             return Found::Nothing;
         }
+    }
+
+    /// Looks for work for as long as a sleep would cost, if the last waits were short: to be called
+    /// before [`next_event`](Self::next_event) by a program that is about to wait, and has nothing
+    /// else to do. Returns whether there may be some.
+    ///
+    /// It does not look while tasks are in flight, and ends as soon as `others` is readable: the
+    /// descriptor of the event loop, by which it gives way to its other work.
+    pub fn search(&mut self, others: BorrowedFd<'_>) -> bool {
+        self.engine.wake();
+        self.spin.wake();
+        let has_work = |engine: &Engine| engine.has_task() || engine.has_attention();
+        if has_work(&self.engine) {
+            return true;
+        }
+        if !self.ready || !self.tasks.is_empty() || !self.can_take() {
+            return false;
+        }
+        let Self { engine, spin, .. } = self;
+        if !engine.processor.may_host_run() || !spin.worth_it() {
+            return false;
+        }
+        if !engine.start_search(spin.searchers()) {
+            return false;
+        }
+        let is_readable = || poll::is_readable(others);
+        let found = spin.until_or(|| has_work(engine), is_readable);
+        if found && !engine.has_task() {
+            engine.stop_search();
+        }
+        found
     }
 
     /// Waits until [`next_event`](Self::next_event) has something, for a program with no loop of
     /// its own.
     pub fn wait(&self) {
-        use crate::sys::poll::{PollFd, poll};
         // An error is a signal: the look that follows is early, and no harm.
-        let _ = poll(&mut [PollFd::readable(self.as_fd())], None);
+        let _ = poll::poll(&mut [PollFd::readable(self.as_fd())], None);
     }
 
     /// Says what a task ended with. A task that was cancelled meanwhile is confirmed instead.
@@ -271,6 +320,7 @@ impl AttachedWorker {
             Completion::Cancelled => (Status::Cancelled, &[][..]),
         };
         let (claimed, elapsed) = self.unfinished(task)?;
+        self.trace_end(task, status);
         if let Some(placed) = self.placed(task, status, bytes) {
             self.engine.complete_placed(claimed, status, placed, elapsed);
             self.vacate(task);
@@ -303,6 +353,21 @@ impl AttachedWorker {
         Ok(())
     }
 
+    /// Returns what sends log records to the host, if the host takes them: `PoolBuilder::logs` says
+    /// what becomes of them there.
+    #[must_use]
+    pub fn log_sender(&self) -> Option<LogSender> {
+        self.to_host.clone()
+    }
+
+    /// Returns the low 31 bits of the number that the host has for `task`, as log records carry
+    /// it; `None` when there is no such task.
+    #[must_use]
+    pub fn host_number(&self, task: u64) -> Option<u32> {
+        let task = self.tasks.get(&task)?;
+        Some(self.engine.call(&task.held.task).task())
+    }
+
     /// Says that a task ended with an output whose bytes are those of all `parts`: they go straight
     /// into the pool's memory. A task that was cancelled meanwhile is confirmed instead.
     ///
@@ -321,6 +386,7 @@ impl AttachedWorker {
         match self.engine.outputs().store_parts(parts, len) {
             Ok(block) => {
                 let placed = (block, len as u32);
+                self.trace_end(task, Status::Ok);
                 self.engine.complete_placed(claimed, Status::Ok, placed, elapsed);
                 self.vacate(task);
                 Ok(())
@@ -328,6 +394,12 @@ impl AttachedWorker {
             // It waits for room, or is refused, as one piece.
             Err(_) => self.complete(task, Completion::Ok(&parts.concat())),
         }
+    }
+
+    /// Ends a task's entry in the timeline.
+    fn trace_end(&mut self, task: u64, status: Status) {
+        let traced = self.tasks.get_mut(&task).and_then(|task| task.traced.take());
+        self.engine.traced(traced, status as u8, now);
     }
 
     /// Returns the claim of a task that was not completed, and how long it has run.
@@ -414,12 +486,15 @@ impl AttachedWorker {
         let number = self.next_task;
         self.next_task += 1;
         let held = Held::new(task, started);
-        self.tasks.insert(number, AttachedTask { held, cancel_reported: false, loan: None });
+        let traced = self.engine.trace(&task, Of::Run, || started);
+        let in_flight = AttachedTask { held, cancel_reported: false, loan: None, traced };
+        self.tasks.insert(number, in_flight);
         let refused = match self.engine.checked_input(&task) {
             Err(reason) => reason,
             Ok(input) => match self.names.get(self.engine.requests(), call.function) {
                 Ok(_) => {
                     let function = call.function;
+                    self.engine.begins(Some(task.record));
                     return Some(Found::Run { task: number, claimed: task, function, input });
                 }
                 Err(reason) => reason,

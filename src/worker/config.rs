@@ -1,12 +1,14 @@
 //! What every worker of a pool gets once, at its start.
 #![forbid(unsafe_code)]
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::control::{LAYOUT_VERSION, Shape};
 use crate::logs::ForWorkers;
 use crate::task::address::ImageAddress;
-use crate::task::callback::{ConfigureRuntime, HandleException};
+use crate::task::callback::{AdoptContext, ConfigureRuntime, HandleException};
 use crate::task::entry::Vtable;
 
 /// A function that runs in a worker outside any task: its vtable and its encoded argument.
@@ -44,12 +46,16 @@ pub(crate) struct WorkerConfig {
     pub(crate) replaced: bool,
     /// What to send of what is logged, if the host takes it.
     pub(crate) logs: Option<ForWorkers>,
+    /// The directory for the files of what tasks print, if each has files of its own.
+    pub(crate) printed: Option<PathBuf>,
     /// How long a look for work may spin, in nanoseconds: about what a wake-up costs.
     pub(crate) spin_ns: u64,
     /// How many workers of a queue may spin at once.
     pub(crate) searchers: u32,
     /// There are more workers than processors for them: a spinning worker yields to one that works.
     pub(crate) crowded: bool,
+    /// Gives the context of a task's caller to the task's span.
+    pub(crate) adopt_context: Option<ImageAddress<AdoptContext>>,
 }
 
 impl WorkerConfig {
@@ -88,6 +94,8 @@ impl WorkerConfig {
             crowded: false,
             replaced: true,
             logs: None,
+            printed: None,
+            adopt_context: None,
         }
     }
 

@@ -14,16 +14,20 @@ use crate::ring::{Claim, LaneWriter, MAX_CLASSES, claim};
 use crate::shm::Region;
 use crate::sync::crash::{self, Point};
 use crate::sys::eventfd::EventFd;
+use crate::sys::program;
 use crate::table::{
     Call, INLINE_OUTPUT, OutputDesc, Owner, Place, Record, State, StateWord, WorkerId,
 };
 use crate::task::Status;
+use crate::trace::Open;
 
 use super::claimed::Claimed;
 use super::last_words::{self, LastWords};
 use super::outputs::{Outputs, no_space};
 use super::own_processor::OwnProcessor;
+use super::printed::Printed;
 use super::start::WorkerFds;
+use super::timeline::{Of, Tracing};
 use super::view::View;
 
 /// A lower class is served first once it was passed over this many times.
@@ -67,7 +71,7 @@ pub struct Engine {
     supervisor_bell: EventFd,
     bells: Vec<EventFd>,
     pub(super) me: Owner,
-    slot: usize,
+    pub(super) slot: usize,
     /// Per class, how often a task of a more urgent class was taken before its own.
     passed_over: [u32; MAX_CLASSES],
     /// Records that were CLAIMED by this worker at the last answer, and that it did not have.
@@ -82,7 +86,10 @@ pub struct Engine {
     /// See [`may_end`](Self::may_end).
     may_end: bool,
     /// Whose future is polled, as the report says.
-    polled: Polled,
+    pub(super) polled: Polled,
+    /// What each task prints goes to files of its own.
+    pub(super) printed: Option<Printed>,
+    tracing: Tracing,
 }
 
 impl Engine {
@@ -107,9 +114,14 @@ impl Engine {
         outputs.keep_from_children()?;
         let slot = usize::from(id.slot);
         let processor = OwnProcessor::new(&control, slot);
+        if let Some(program) = program::own() {
+            control.report(slot).set_program(program);
+        }
         let outputs = Outputs::new(outputs, Arc::clone(&control), slot, handback_start);
+        let me = Owner::of(id);
         Ok(Self {
-            me: Owner::of(id),
+            tracing: Tracing::new(Arc::clone(&control), slot, id.incarnation),
+            me,
             slot,
             lane: LaneWriter::at(lane_start),
             outputs,
@@ -127,6 +139,7 @@ impl Engine {
             processor,
             may_end: false,
             polled: Polled::default(),
+            printed: None,
         })
     }
 
@@ -218,6 +231,9 @@ impl Engine {
 
     /// CLAIMED → RUNNING; false if the task was cancelled, which is then confirmed.
     pub fn start(&mut self, task: &mut Claimed, now: u64) -> bool {
+        if self.tracing.is_on() {
+            self.tracing.note_queued(self.record(task).queued());
+        }
         let record = self.record(task);
         record.set_started(now);
         match record.try_start(task.word) {
@@ -225,6 +241,9 @@ impl Engine {
                 // C4: dies from here on → RUNNING; user code may have run.
                 crash::here(Point::C4);
                 task.word = running;
+                if self.printed.is_some() {
+                    self.begin_printed(task);
+                }
                 true
             }
             Err(now) => {
@@ -234,22 +253,27 @@ impl Engine {
         }
     }
 
-    /// Says that the future of record `index` is polled, or dropped, from now on: one store, by
-    /// which the host tells the task that holds or kills this worker from its neighbours.
+    /// Begins an entry of the timeline at `start()`, if the task is traced.
     #[inline]
-    pub(crate) fn polls(&mut self, index: u32) {
-        self.polled = self.polled.next(index);
-        self.control.report(self.slot).set_polled(self.polled);
+    pub(super) fn trace(
+        &mut self,
+        task: &Claimed,
+        of: Of,
+        start: impl FnOnce() -> u64,
+    ) -> Option<Open> {
+        if !self.tracing.is_on() {
+            return None;
+        }
+        let call = self.call(task);
+        self.tracing.begin(call, start(), of)
     }
 
-    /// Says that other code runs than a task's own: its subtasks, perhaps, or none.
-    pub(crate) fn polls_none(&mut self) {
-        self.control.report(self.slot).set_polled(self.polled.none());
-    }
-
-    /// Says how far a task is that was started and has no output.
-    pub(crate) fn set_progress(&self, task: &Claimed, progress: u64) {
-        self.record(task).set_progress(task.word.generation(), progress);
+    /// Ends it at `now()`, with a status of a task or as the timeline has it.
+    #[inline]
+    pub(super) fn traced(&mut self, open: Option<Open>, how: u8, now: impl FnOnce() -> u64) {
+        if let Some(open) = open {
+            self.tracing.end(open, now(), how);
+        }
     }
 
     /// Returns what code of tasks sees of this worker.
@@ -340,6 +364,9 @@ impl Engine {
     /// RUNNING → DONE with `output`, whose bytes are written.
     #[inline(always)]
     fn commit(&mut self, task: Claimed, output: OutputDesc, inline: &[u8]) {
+        if let Some(printed) = &mut self.printed {
+            printed.end();
+        }
         let record = self.record(&task);
         record.describe_output(output, inline);
         // C5: dies here → RUNNING with an output that is never read.
@@ -373,6 +400,9 @@ impl Engine {
 
     /// CANCELLING → DONE, once nothing of the task is left in this process.
     pub(crate) fn confirm(&mut self, task: Claimed, now: StateWord) {
+        if let Some(printed) = &mut self.printed {
+            printed.end();
+        }
         // C8: dies here → CANCELLING, whose outcome is delivered; recovery frees the record.
         crash::here(Point::C8);
         if now.generation() == task.word.generation()
@@ -392,6 +422,7 @@ impl Engine {
         if word == self.seen_attention {
             return None;
         }
+        self.tracing.read_switch();
         let before = std::mem::replace(&mut self.seen_attention, word);
         let (asks, assigns) = (Attention::asked(before, word), Attention::assigned(before, word));
         Some(Said { asks, assigns })

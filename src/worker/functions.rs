@@ -5,7 +5,7 @@
 use std::sync::OnceLock;
 
 use crate::shm::Region;
-use crate::task::callback::{ConfigureRuntime, HandleException};
+use crate::task::callback::{AdoptContext, ConfigureRuntime, HandleException};
 use crate::task::entry::{Target, Vtable};
 use crate::task::function;
 
@@ -39,6 +39,7 @@ pub(crate) struct Functions {
 pub(super) struct Hooks<'c> {
     pub(super) runtime_initializer: Option<ConfigureRuntime>,
     pub(super) exception_handler: Option<HandleException>,
+    pub(super) adopt_context: Option<AdoptContext>,
     pub(super) initializer: Option<(&'static Vtable, &'c [u8])>,
     pub(super) exit_hook: Option<(&'static Vtable, &'c [u8])>,
 }
@@ -56,6 +57,7 @@ pub(super) unsafe fn of_host(config: &WorkerConfig) -> (Functions, Hooks<'_>) {
         Hooks {
             runtime_initializer: config.runtime_initializer.map(|at| *at.get()),
             exception_handler: config.exception_handler.map(|at| *at.get()),
+            adopt_context: config.adopt_context.map(|at| *at.get()),
             initializer: config.initializer.as_ref().and_then(|hook| resolve(hook)),
             exit_hook: config.exit_hook.as_ref().and_then(|hook| resolve(hook)),
         }
@@ -80,6 +82,7 @@ pub(super) fn by_name(config: &WorkerConfig) -> Result<(Functions, Hooks<'_>), S
     let is_code = |hook: &Option<Hook>| hook.as_ref().is_some_and(|hook| hook.vtable.is_some());
     let code = config.runtime_initializer.is_some()
         || config.exception_handler.is_some()
+        || config.adopt_context.is_some()
         || is_code(&config.initializer)
         || is_code(&config.exit_hook);
     if code {
@@ -112,8 +115,8 @@ impl Functions {
                     .ok_or_else(|| format!("this worker has no function named {:?}", entry.name))?
             }
             Some(_) if !self.of_host => return Err(NOT_BY_NAME.to_owned()),
-            // SAFETY: only the host can write the table, which it seals against every other
-            // process, and `of_host` says that this process runs the host's image.
+            // SAFETY: only the host can write the table, of which it gives other processes a
+            // descriptor to read, and `of_host` says that this process runs the host's image.
             Some(vtable) => (unsafe { vtable.get() }, entry.target),
         };
         let number = number as usize;

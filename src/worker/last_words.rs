@@ -19,6 +19,7 @@ use crate::table::{OutputDesc, Place};
 use crate::task::entry::Output;
 use crate::task::exception::{self, LiveError};
 use crate::task::{Status, TaskPanic};
+use crate::view;
 
 use super::claimed::{Claimed, now};
 
@@ -125,11 +126,10 @@ impl LastWords {
 
 fn cut(panic: &TaskPanic) -> TaskPanic {
     let [message, location, backtrace] = LONGEST;
-    let cut = |text: &str, most: usize| text[..text.floor_char_boundary(most)].to_owned();
     TaskPanic::new(
-        cut(panic.message(), message),
-        cut(panic.location(), location),
-        cut(panic.backtrace(), backtrace),
+        view::cut(panic.message(), message).to_owned(),
+        view::cut(panic.location(), location).to_owned(),
+        view::cut(panic.backtrace(), backtrace).to_owned(),
     )
 }
 

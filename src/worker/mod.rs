@@ -19,10 +19,13 @@ mod local;
 mod outputs;
 mod own_processor;
 mod panics;
+mod printed;
 mod root;
+mod says;
 mod slots;
 mod spin;
 mod start;
+mod timeline;
 mod view;
 
 use std::os::fd::AsFd;
@@ -32,8 +35,9 @@ use tracing::Instrument;
 
 use crate::control::Phase;
 use crate::logs;
+use crate::sys::epoll::Edges;
 use crate::sys::{exit, requests, signal, stderr};
-use crate::task::exception;
+use crate::task::{context, exception};
 
 pub use attached::{AttachedWorker, Completion, Event};
 pub(crate) use config::{Hook, WorkerConfig};
@@ -42,6 +46,7 @@ pub use in_place::EventInPlace;
 pub use local::{TaskContext, WorkerContext, is_cancelled, progress};
 pub(crate) use local::{in_child, outputs as arena_of_this_worker};
 pub(crate) use outputs::{LoanError, OutputLoan};
+pub(crate) use printed::file_of_task;
 pub use start::{WorkerFds, WorkerStart};
 
 /// What a worker is made of, for measurements of the parts.
@@ -68,7 +73,8 @@ use spin::Spin;
 pub(crate) const EXIT_OK: i32 = 0;
 /// Exit status of a worker whose initializer failed; its text is in the result arena.
 pub(crate) const EXIT_INIT_FAILED: i32 = 64;
-/// Exit status of a worker that could not be set up; the text is on stderr.
+/// Exit status of a worker that could not be set up; the text is on stderr, and in the result arena
+/// if there was one already.
 pub(crate) const EXIT_SETUP: i32 = 65;
 
 /// Serves the queue until the pool ends, the worker is recycled, or something goes wrong.
@@ -117,6 +123,7 @@ fn serve(
     let mut engine =
         Engine::open(id, lane_start, handback_start, shape, fds).map_err(|e| e.to_string())?;
     engine.may_end();
+    engine.print_apart(config.printed.clone()).map_err(|e| e.to_string())?;
     let _bell = requests::Bell::new(engine.own_bell().as_fd()).map_err(|e| e.to_string())?;
     requests::catch(config.replaced).map_err(|e| e.to_string())?;
     // What was sent since the fork comes now.
@@ -129,6 +136,9 @@ fn serve(
     if let Some(handler) = hooks.exception_handler {
         exception::set_handler(handler);
     }
+    if let Some(adopt) = hooks.adopt_context {
+        context::set_adopter(adopt);
+    }
     let forward = logs.zip(config.logs.as_ref());
     let forward = forward.and_then(|(socket, wanted)| logs::forward(wanted, socket, seat));
     let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -136,7 +146,13 @@ fn serve(
     if let Some(configure) = hooks.runtime_initializer {
         configure(&mut builder);
     }
-    let runtime = builder.build().map_err(|e| e.to_string())?;
+    // A wait that is refused is an error here; tokio has a panic for it.
+    let can_wait = Edges::of(&[]).and_then(|edges| edges.take());
+    let runtime = can_wait.and_then(|()| builder.build()).map_err(|error| {
+        let reason = format!("an event loop (epoll, eventfd) is refused here: {error}");
+        engine.set_failure(&reason);
+        reason
+    })?;
     let status = runtime.block_on(async {
         if let Some((vtable, argument)) = hooks.initializer
             && let Err(reason) = slots::run_hook(vtable, argument, Some(Subject::Initializer)).await

@@ -16,6 +16,9 @@ use crate::sync::crash::{self, Point};
 use crate::sync::lock;
 use crate::sys::fd;
 
+/// Bytes from which on the system writes them: a fault for each page would cost more.
+const UNMAPPED: usize = 1 << 20;
+
 /// The result arena of this incarnation, which its engine and its tasks allocate from.
 #[derive(Clone, Debug)]
 pub(crate) struct Outputs(Arc<Mutex<Arena>>);
@@ -61,7 +64,7 @@ impl Outputs {
     pub(crate) fn store(&self, bytes: &[u8]) -> Result<Block, AllocError> {
         let mut arena = self.lock();
         let block = arena.allocate(bytes.len())?;
-        arena.region.write(block.offset(), bytes);
+        arena.write(block.offset(), bytes);
         // A2: dies here → the same, with bytes that no record names.
         crash::here(Point::A2);
         Ok(block)
@@ -77,7 +80,7 @@ impl Outputs {
         let block = arena.allocate(len)?;
         let mut at = block.offset();
         for part in parts {
-            arena.region.write(at, part);
+            arena.write(at, part);
             at += part.len();
         }
         crash::here(Point::A2);
@@ -159,6 +162,14 @@ impl Arena {
                 self.handback.refuse(taken);
                 break;
             }
+        }
+    }
+
+    /// Puts `bytes` at `offset`, in a block that was allocated.
+    fn write(&self, offset: usize, bytes: &[u8]) {
+        let is_large = bytes.len() >= UNMAPPED;
+        if !is_large || self.region.write_unmapped(offset, bytes).is_err() {
+            self.region.write(offset, bytes);
         }
     }
 

@@ -18,16 +18,18 @@ use crate::doorbell::ReadySet;
 use crate::sys::clock::QuickClock;
 use crate::sys::eventfd::EventFd;
 use crate::table::INLINE_INPUT;
-use crate::task::Status;
 use crate::task::entry::{Output, Target, Vtable};
+use crate::task::{Status, context};
+use crate::trace::{DROPPED, Open, PENDING};
 
-use super::claimed::Claimed;
+use super::claimed::{Claimed, now};
 use super::engine::{Engine, NoRoom};
 use super::functions::Functions;
 use super::in_hand::{Held, InHand};
 use super::last_words::{self, Subject};
 use super::slots::{PolledTask, Slots};
 use super::spin::Spin;
+use super::timeline::Of;
 
 /// Polls between two looks of tokio at its own tasks, timers and sockets; tokio's own number.
 const POLLS_PER_TURN: u32 = 61;
@@ -115,9 +117,13 @@ impl<'e> Root<'e> {
     fn run(&mut self, task: Claimed, started: u64) {
         let call = self.engine.call(&task);
         self.engine.polls(task.record);
+        let traced = self.engine.trace(&task, Of::FirstPoll, || started);
         let function = self.functions.get(self.engine.requests(), call.function);
         let name = || function.as_ref().map_or("unknown", |(vtable, _)| (vtable.name)());
         let span = tracing::info_span!("task", task = call.task(), function = name());
+        if let Ok((_, Target::WITH_CONTEXT)) = function {
+            self.adopt_context(&task, &span);
+        }
         let polled = match function {
             Ok(function) => {
                 let _entered = span.enter();
@@ -128,14 +134,22 @@ impl<'e> Root<'e> {
         };
         let mut held = Held::new(task, started);
         match polled {
-            Poll::Pending => self.spin.forget_now(),
-            Poll::Ready(status) => match self.finish(task, started, status) {
+            Poll::Pending => self.suspend(traced),
+            Poll::Ready(status) => match self.finish(task, started, status, traced) {
                 None => return,
                 Some(outcome) => self.in_hand.keep_outcome(self.engine, &mut held, outcome),
             },
         }
         self.in_hand.keep(call);
         self.slots.keep(PolledTask { held, span });
+    }
+
+    /// Gives the span of a task its caller's context: before it is entered, when it is too late.
+    #[cold]
+    fn adopt_context(&mut self, task: &Claimed, span: &tracing::Span) {
+        if let Ok(input) = self.engine.input(task, &mut self.input) {
+            context::adopt(span, input.bytes);
+        }
     }
 
     fn first_poll(&mut self, task: &Claimed, function: (&'static Vtable, Target)) -> Poll<Status> {
@@ -146,14 +160,16 @@ impl<'e> Root<'e> {
     }
 
     fn poll_slot(&mut self, index: usize) {
+        let mut traced = None;
         if let Some(held) = self.slots.held(index) {
             self.engine.polls(held.task.record);
+            traced = self.engine.trace(&held.task, Of::Later, || self.spin.now());
         }
         let Poll::Ready(status) = self.slots.poll(index, &mut self.output) else {
-            return self.spin.forget_now();
+            return self.suspend(traced);
         };
         let Some(&mut Held { task, started, .. }) = self.slots.held(index) else { return };
-        match self.finish(task, started, status) {
+        match self.finish(task, started, status, traced) {
             None => self.vacate(index),
             Some(outcome) => {
                 if let Some(held) = self.slots.held(index) {
@@ -166,9 +182,16 @@ impl<'e> Root<'e> {
     /// The task is over: its outcome is in `self.output`. What finds no room comes back, and waits
     /// with the task.
     #[inline(always)]
-    fn finish(&mut self, task: Claimed, started: u64, status: Status) -> Option<Outcome> {
+    fn finish(
+        &mut self,
+        task: Claimed,
+        started: u64,
+        status: Status,
+        traced: Option<Open>,
+    ) -> Option<Outcome> {
         let ended = self.clock.now();
         self.spin.set_now(ended);
+        self.engine.traced(traced, status as u8, || ended);
         if status == Status::Panicked {
             // Perhaps for want of descriptors that a task before it has closed.
             self.engine.check_descriptors();
@@ -193,6 +216,13 @@ impl<'e> Root<'e> {
         unplaced
     }
 
+    /// The poll is over, and its task is not.
+    #[inline]
+    fn suspend(&mut self, traced: Option<Open>) {
+        self.engine.traced(traced, PENDING, || self.clock.now());
+        self.spin.forget_now();
+    }
+
     fn vacate(&mut self, index: usize) {
         self.slots.vacate(index);
         self.in_hand.vacated();
@@ -213,11 +243,14 @@ impl<'e> Root<'e> {
             if let Some(held) = self.slots.held(index) {
                 self.in_hand.drop_outcome(held);
             }
+            let mut traced = None;
             if let Some(held) = self.slots.held(index) {
                 // Its drop may be long, and may end the process.
                 self.engine.polls(held.task.record);
+                traced = self.engine.trace(&held.task, Of::Later, now);
             }
             let Some(task) = self.slots.vacate(index) else { continue };
+            self.engine.traced(traced, DROPPED, now);
             self.in_hand.vacated();
             // Only now, with the future dropped, is the task confirmed.
             if let Some(word) = self.engine.is_cancelled(&task) {

@@ -58,6 +58,21 @@ impl Spin {
         true
     }
 
+    /// Does the same, and ends when it `gives_way`, which is asked from time to time.
+    pub(super) fn until_or(
+        &mut self,
+        found: impl Fn() -> bool,
+        mut gives_way: impl FnMut() -> bool,
+    ) -> bool {
+        let check = |last| match found() {
+            true => Some(true),
+            false => (last && gives_way()).then_some(false),
+        };
+        let found = self.policy.spin(now, self.crowded, check);
+        self.now = None;
+        found.is_some_and(|(found, _)| found)
+    }
+
     /// Notes that the worker goes to sleep.
     pub(super) fn rest(&mut self) {
         self.asleep_since.get_or_insert_with(now);

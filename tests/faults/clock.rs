@@ -4,14 +4,11 @@
 //! the C library's. Every second look at the time of day is years away from the one before.
 #![allow(unsafe_code)] // stands in for the C library's function
 
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::rig::{alone, double, kill, nap, pid, works};
 use aiopool::{Pool, TaskError, TaskOptions};
-
-const YEARS: i64 = 10 * 365 * 24 * 3600;
-static LOOKS: AtomicI64 = AtomicI64::new(0);
+use aiopool_testing::clock::{self, jumps};
 
 /// # Safety
 ///
@@ -22,18 +19,7 @@ unsafe extern "C" fn clock_gettime(
     time: *mut libc::timespec,
 ) -> libc::c_int {
     // SAFETY: passed on.
-    let result = unsafe { libc::syscall(libc::SYS_clock_gettime, clock as libc::c_long, time) };
-    if result == 0 && matches!(clock, libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE) {
-        let jump = LOOKS.fetch_add(1, Ordering::Relaxed) % 2 * 2 - 1;
-        // SAFETY: the kernel has just written there.
-        unsafe { (*time).tv_sec += jump * YEARS };
-    }
-    result as libc::c_int
-}
-
-async fn jumps(_: u64) -> bool {
-    let times = [SystemTime::now(), SystemTime::now(), SystemTime::now()];
-    times[0] > times[1] || times[1] > times[2]
+    unsafe { clock::gettime(clock, time, || true) }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::rig::{
 use aiopool::{Pool, Process, TaskError, TaskOptions};
 
 /// System calls that profiles of containers and service managers forbid or that kernels lack.
-const CALLS: [(&str, i64); 25] = [
+const CALLS: [(&str, i64); 31] = [
     ("memfd_create", libc::SYS_memfd_create),
     ("pidfd_open", libc::SYS_pidfd_open),
     ("pidfd_send_signal", libc::SYS_pidfd_send_signal),
@@ -37,6 +37,12 @@ const CALLS: [(&str, i64); 25] = [
     ("setpriority", libc::SYS_setpriority),
     ("getrandom", libc::SYS_getrandom),
     ("get_mempolicy", libc::SYS_get_mempolicy),
+    ("eventfd2", libc::SYS_eventfd2),
+    ("prlimit64", libc::SYS_prlimit64),
+    ("prctl", libc::SYS_prctl),
+    ("ioprio_get", libc::SYS_ioprio_get),
+    ("ioprio_set", libc::SYS_ioprio_set),
+    ("personality", libc::SYS_personality),
 ];
 
 /// A pool with a bit of everything: values, a death, a deadline that kills, an orderly end.
@@ -91,6 +97,25 @@ fn a_forbidden_call_is_done_without_or_named() {
                 }
             });
         }
+    }
+}
+
+#[test]
+fn an_event_loop_that_is_forbidden_is_named_by_the_pool() {
+    let test = "an_event_loop_that_is_forbidden_is_named_by_the_pool";
+    // What the C library waits with.
+    #[cfg(target_arch = "x86_64")]
+    const WAITS: &[i64] = &[libc::SYS_epoll_wait, libc::SYS_epoll_pwait];
+    #[cfg(not(target_arch = "x86_64"))]
+    const WAITS: &[i64] = &[libc::SYS_epoll_pwait];
+    for (case, calls) in [("make", &[libc::SYS_epoll_create1][..]), ("wait", WAITS)] {
+        alone_as(test, case, || {
+            if let Err(error) = answer(calls, libc::EPERM) {
+                return impossible("system calls that fail", error);
+            }
+            let error = build().unwrap().apply(double, 1).wait().unwrap_err().to_string();
+            assert!(error.contains("event loop (epoll"), "{error}");
+        });
     }
 }
 

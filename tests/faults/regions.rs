@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::rig::{alone, length, pid, processes, works, zygotes};
+use crate::rig::{WATCHDOG, alone, length, pid, processes, works, zygotes};
 use aiopool::{Pool, StartMethod};
 
 /// What tells a file from every other: device and inode.
@@ -56,6 +57,78 @@ fn seals(path: &PathBuf) -> i32 {
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) }
 }
 
+/// What a descriptor in `/proc` was opened for.
+fn mode(path: &Path) -> i32 {
+    let (process, number) = (path.parent().unwrap().parent().unwrap(), path.file_name().unwrap());
+    let info = std::fs::read_to_string(process.join("fdinfo").join(number)).unwrap();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+    i32::from_str_radix(flags.trim(), 8).unwrap() & libc::O_ACCMODE
+}
+
+/// Bytes that the system has set aside for the inputs of this process's one pool.
+fn memory_of_inputs() -> u64 {
+    let of_inputs = |(link, path): (String, PathBuf)| {
+        link.starts_with("/memfd:aiopool-requests").then_some(path)
+    };
+    let path = descriptors(std::process::id()).into_iter().find_map(of_inputs).unwrap();
+    std::fs::metadata(path).unwrap().blocks() * 512
+}
+
+/// Waits until the inputs have no more memory than `most`, if they ever do.
+fn await_memory_of_inputs(most: u64) {
+    let end = Instant::now() + WATCHDOG;
+    while memory_of_inputs() > most {
+        assert!(Instant::now() < end, "{} bytes are kept", memory_of_inputs());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn memory_of_inputs_goes_back_when_it_was_not_used_for_a_while() {
+    alone("memory_of_inputs_goes_back_when_it_was_not_used_for_a_while", || {
+        const LARGE: usize = 12 << 20;
+        // What an ordinary load uses stays: 16 MiB.
+        const KEPT: u64 = 17 << 20;
+        let folder = std::env::temp_dir().join(format!("aiopool-inputs-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let input = |letter: u8| String::from_utf8(vec![letter; LARGE]).unwrap();
+        let one = Pool::builder().processes(1).child_concurrency(1).input_arena(256 << 20);
+        let pool = one.build().unwrap();
+        let fill = |name: &str| {
+            let held = pool.apply(hold, folder.join(name));
+            let calls: Vec<_> = (b'a'..b'g').map(|c| (c, pool.apply(look, input(c)))).collect();
+            assert!(memory_of_inputs() > 60 << 20, "they are not where this test looks");
+            std::fs::write(folder.join(name), "").unwrap();
+            held.wait().unwrap();
+            for (letter, call) in calls {
+                assert_eq!(call.wait().unwrap(), (LARGE, Some(letter)));
+            }
+        };
+        // Idle, and used again.
+        for name in ["first", "second"] {
+            fill(name);
+            await_memory_of_inputs(KEPT);
+        }
+        // Small tasks that come and go all the time do not keep it.
+        fill("third");
+        let end = Instant::now() + WATCHDOG;
+        while memory_of_inputs() > KEPT {
+            assert!(Instant::now() < end, "{} bytes are kept", memory_of_inputs());
+            let small = "z".repeat(100);
+            assert_eq!(pool.apply(look, small).wait().unwrap(), (100, Some(b'z')));
+        }
+        // What waits for its worker stays as it is while memory around it goes back.
+        fill("fourth");
+        let held = pool.apply(hold, folder.join("last"));
+        let waits = pool.apply(look, input(b'w'));
+        await_memory_of_inputs(LARGE as u64 + KEPT);
+        std::fs::write(folder.join("last"), "").unwrap();
+        held.wait().unwrap();
+        assert_eq!(waits.wait().unwrap(), (LARGE, Some(b'w')));
+        std::fs::remove_dir_all(folder).unwrap();
+    });
+}
+
 fn names(regions: &BTreeMap<Identity, String>) -> Vec<&str> {
     let mut names: Vec<&str> = regions.values().map(String::as_str).collect();
     names.sort_unstable();
@@ -66,6 +139,20 @@ fn names(regions: &BTreeMap<Identity, String>) -> Vec<&str> {
 #[allow(clippy::zombie_processes)] // the pool's end is its end
 async fn start_child(_: u64) -> u32 {
     Command::new("sleep").arg("3600").stdout(Stdio::null()).spawn().unwrap().id()
+}
+
+/// Returns how long a text is, and the letter that it consists of.
+async fn look(text: String) -> (usize, Option<u8>) {
+    let first = text.bytes().next();
+    let is_whole = text.bytes().step_by(1000).all(|byte| Some(byte) == first);
+    (text.len(), first.filter(|_| is_whole))
+}
+
+/// Holds its worker until the file is there.
+async fn hold(until: PathBuf) {
+    while !until.exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn check(method: StartMethod) {
@@ -91,11 +178,15 @@ fn check(method: StartMethod) {
     for (link, path) in [host, zygote[0]].iter().chain(&workers).flat_map(|&pid| descriptors(pid)) {
         let Some(name) = link.strip_prefix("/memfd:aiopool-") else { continue };
         assert_eq!(std::fs::metadata(&path).unwrap().nlink(), 0, "{link} has a name");
-        let mut wanted = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
-        if name.starts_with("requests") {
-            wanted |= libc::F_SEAL_FUTURE_WRITE;
-        }
+        let wanted = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
         assert_eq!(seals(&path) & wanted, wanted, "{link}");
+        if name.starts_with("requests") && !path.starts_with(format!("/proc/{host}")) {
+            // Who only reads the inputs cannot write them: neither by the descriptor nor by a
+            // mapping that it makes.
+            assert_eq!(mode(&path), libc::O_RDONLY, "{link}");
+            // Nor do other users get another one by its name there.
+            assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0, "{link}");
+        }
         seen += 1;
     }
     assert!(seen > 20, "{seen}");

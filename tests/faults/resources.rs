@@ -11,14 +11,15 @@ use crate::rig::{
 };
 use aiopool::{Error, Pool, TaskError, TaskOptions};
 
-/// Lowers this process's own limit.
-fn limit(resource: libc::__rlimit_resource_t, most: u64) {
+/// Lowers this process's own limit; its number is of another type in glibc than in musl.
+fn limit(resource: impl TryInto<libc::c_int, Error: std::fmt::Debug>, most: u64) {
+    let resource = resource.try_into().unwrap();
     let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `now` is writable.
-    assert_eq!(unsafe { libc::getrlimit(resource, &mut now) }, 0);
+    assert_eq!(unsafe { libc::getrlimit(resource as _, &mut now) }, 0);
     now.rlim_cur = most;
     // SAFETY: `now` is initialised.
-    assert_eq!(unsafe { libc::setrlimit(resource, &now) }, 0);
+    assert_eq!(unsafe { libc::setrlimit(resource as _, &now) }, 0);
 }
 
 /// Every descriptor there is.
@@ -121,7 +122,9 @@ fn limits_of_the_host_itself_are_errors_at_build() {
     // Exceeding this one is a signal, of which no process may die.
     alone_as(test, "file size", || {
         let pool = Pool::builder().processes(1).build().unwrap();
-        limit(libc::RLIMIT_FSIZE, 1 << 20);
+        // More than a small pool's regions, of which room for timelines is the largest part; less
+        // than the arenas of a pool with the default options.
+        limit(libc::RLIMIT_FSIZE, 32 << 20);
         let refused = Pool::builder().processes(1).build().unwrap_err().to_string();
         assert!(refused.contains("ulimit -f"), "{refused}");
         works(&pool);

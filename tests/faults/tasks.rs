@@ -2,6 +2,8 @@
 //! outcome, the neighbours by the rules, the pool goes on, and no process is left.
 #![allow(unsafe_code)] // they misbehave by system calls
 
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::rig::{alone, alone_as, double, lost, nap, own, pid, settles, until, works};
@@ -163,6 +165,43 @@ fn a_task_that_closes_all_descriptors() {
             let patient = TaskOptions::new().retries(5);
             (0..20).for_each(|_| assert_eq!(pool.with(patient).apply(nap, 5).wait().unwrap(), 5));
         }
+        settles(&pool);
+    });
+}
+
+/// Becomes a program that ends in a quarter of an hour.
+async fn execute(program: String) {
+    let failed = Command::new(&program).arg("1000").exec();
+    panic!("cannot execute {program}: {failed}");
+}
+
+#[test]
+fn a_task_that_executes_another_program_is_lost_and_its_worker_replaced() {
+    alone("a_task_that_executes_another_program_is_lost_and_its_worker_replaced", || {
+        let pool = builder().processes(1).build().unwrap();
+        let patient = TaskOptions::new().retries(5);
+        for round in 0..2 {
+            let neighbour = pool.with(patient).apply(nap, 300);
+            let lost = lost(pool.apply(execute, "sleep".to_owned()).wait());
+            assert_eq!((lost.cause, lost.suspect), (LossCause::Replaced, true), "{lost}");
+            assert!(lost.to_string().contains("another program (exec)"), "{lost}");
+            assert_eq!(neighbour.wait().unwrap(), 300, "round {round}");
+            works(&pool);
+        }
+        settles(&pool);
+    });
+}
+
+/// A second look at the same worker finds what the first did not.
+#[test]
+fn a_worker_that_stays_what_it_is_lives_through_many_looks() {
+    alone("a_worker_that_stays_what_it_is_lives_through_many_looks", || {
+        let pool = builder().processes(1).build().unwrap();
+        let before = pool.worker_pids();
+        assert_eq!(pool.apply(nap, 3500).wait().unwrap(), 3500);
+        assert_eq!(pool.worker_pids(), before);
+        let lost = lost(pool.apply(execute, "sleep".to_owned()).wait());
+        assert_eq!(lost.cause, LossCause::Replaced, "{lost}");
         settles(&pool);
     });
 }
@@ -343,6 +382,13 @@ fn a_cancelled_task_that_never_yields_holds_up_nobody_but_its_worker() {
     });
 }
 
+/// Stops its worker, as a debugger or a job control would.
+async fn stop(_: u64) -> u64 {
+    // SAFETY: takes a number only.
+    unsafe { libc::raise(libc::SIGSTOP) };
+    nap(60_000).await
+}
+
 #[test]
 fn a_stopped_worker_holds_up_its_own_tasks_until_their_time_is_up() {
     alone("a_stopped_worker_holds_up_its_own_tasks_until_their_time_is_up", || {
@@ -350,7 +396,8 @@ fn a_stopped_worker_holds_up_its_own_tasks_until_their_time_is_up() {
         let pool = builder().child_concurrency(1).grace(grace).build().unwrap();
         let timed = TaskOptions::new().timeout(Duration::from_millis(300));
         let victims = pool.worker_pids();
-        let held = pool.with(timed).apply(nap, 60_000);
+        // It stops its own worker at once, or its time might be up before that.
+        let held = pool.with(timed).apply(stop, 0);
         until("it to run", || pool.stats().running == 1);
         victims.iter().for_each(|&pid| crate::rig::kill(pid, libc::SIGSTOP));
         let ended = held.wait().unwrap_err();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["error", "sys", "sync"],
     &["shm"],
-    &["stats", "view", "arena", "doorbell", "table", "ring"],
+    &["stats", "view", "arena", "doorbell", "table", "ring", "trace"],
     &["control", "task", "logs"],
     &["worker"],
     &["launch", "queue"],
@@ -21,6 +21,7 @@ const FLOORS: &[&[&str]] = &[
 const ISLANDS: &[&str] = &[
     "sync/model.rs",
     "sys/",
+    "shm/private.rs",
     "shm/region.rs",
     "table/record.rs",
     "stats/page.rs",

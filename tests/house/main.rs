@@ -3,3 +3,4 @@
 mod claims;
 mod floors;
 mod public_docs;
+mod tables;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use aiopool::{Described, Pool};
 use serde::de::DeserializeOwned;
+use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize};
 
 static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::builder().processes(1).build().unwrap());
@@ -301,6 +302,7 @@ animals! {
         #[serde(skip_serializing_if = "Vec::is_empty", default, alias = "list")] e: Vec<u32>,
     }
     enum SkipIfVariant { A { #[serde(skip_serializing_if = "is_zero", default)] x: u32, y: u32 }, B }
+    struct SkipIfAmong { map: HashMap<u32, SkipIf>, list: Vec<SkipIf>, last: u32 }
     #[serde(default)]
     struct SkipIfDefault { #[serde(skip_serializing_if = "is_zero")] a: u32, b: u32 }
     struct SkipIfNoDefault { #[serde(skip_serializing_if = "is_zero")] a: u32, b: u32 }
@@ -333,15 +335,39 @@ fn what_is_skipped_is_as_its_attributes_say() {
         1 => SkippedContent::B(r.n(), r.n()),
         _ => SkippedContent::C { x: r.n(), y: r.n() },
     });
-    arrives(|r| SkipIf { a: r.option(), b: r.n(), c: small(r), d: r.option(), e: r.list(small) });
     arrives(|r| match r.coin() {
         true => SkipIfVariant::A { x: small(r), y: r.n() },
         false => SkipIfVariant::B,
     });
-    arrives_as_json(|r| SkipIfDefault { a: small(r), b: r.n() });
     arrives_as_json(|r| SkipIfNoDefault { a: small(r), b: r.n() });
     arrives_as_json(|r| NotWritten { a: r.n(), b: r.n(), c: r.n() });
     arrives_as_json(|r| NotWrittenOption { a: r.n(), b: r.option(), c: r.n() });
+}
+
+fn skip_if(r: &mut Random) -> SkipIf {
+    SkipIf { a: r.option(), b: r.n(), c: small(r), d: r.option(), e: r.list(small) }
+}
+
+/// JSON would have another value, and no word of it.
+#[test]
+fn what_is_left_out_and_made_anew_as_another_value_is_refused() {
+    arrives(skip_if);
+    arrives(|r| SkipIfAmong {
+        map: (0..40).map(|_| (r.n(), skip_if(r))).collect(),
+        list: r.list(skip_if),
+        last: r.n(),
+    });
+    arrives(|r| SkipIfDefault { a: r.n() | 1, b: r.n() });
+    let needles = &["field `a`", "skip_serializing_if", "default"];
+    is_refused(|r| SkipIfDefault { a: 0, b: r.n() }, needles);
+    is_refused(|r| Described(SkipIfDefault { a: 0, b: r.n() }), needles);
+    is_refused(|_| vec![SkipIfDefault { a: 2, b: 1 }, SkipIfDefault { a: 0, b: 1 }], needles);
+    // An output is written by a worker, which says the same.
+    async fn make(_: ()) -> SkipIfDefault {
+        SkipIfDefault { a: 0, b: 1 }
+    }
+    let refused = POOL.apply(make, ()).wait().unwrap_err().to_string();
+    assert!(needles.iter().all(|needle| refused.contains(needle)), "{refused}");
 }
 
 animals! {
@@ -418,4 +444,136 @@ fn what_needs_a_description_is_refused_without_and_arrives_with_one() {
     needs_described(|r| Adjacent::D { x: r.n() }, &["content = ", "Adjacent::D"]);
     needs_described(|r| serde_json::json!({"a": [r.n(), r.text(), null, -1.5]}), &["JSON value"]);
     arrives(|r| Field { a: r.n(), b: untagged(r), c: r.n() });
+}
+
+animals! {
+    struct Wide { x: u128 }
+    struct FlatWide { id: u32, #[serde(flatten)] inner: Wide }
+}
+
+/// A text of JSON as serde_json's `RawValue` is one: written as a struct, read as a newtype.
+#[derive(Debug, PartialEq, Clone)]
+struct Raw(String);
+
+const RAW: &str = "$serde_json::private::RawValue";
+
+impl Serialize for Raw {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut raw = to.serialize_struct(RAW, 1)?;
+        raw.serialize_field(RAW, &self.0)?;
+        raw.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct OfJson;
+        impl serde::de::Visitor<'_> for OfJson {
+            type Value = Raw;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("any valid JSON value")
+            }
+        }
+        from.deserialize_newtype_struct(RAW, OfJson)
+    }
+}
+
+#[test]
+fn what_no_format_can_carry_is_refused_with_another_remedy() {
+    for x in [7, u128::MAX] {
+        let flat = FlatWide { id: 1, inner: Wide { x } };
+        let refused = there_and_back(&Described(flat)).unwrap_err();
+        assert!(refused.contains("FlatWide") && refused.contains("two u64"), "{refused}");
+    }
+    for refused in [
+        there_and_back(&Raw("[1]".to_owned())).unwrap_err(),
+        there_and_back(&Described(Raw("[1]".to_owned()))).unwrap_err(),
+    ] {
+        assert!(refused.contains("RawValue::get"), "{refused}");
+    }
+}
+
+/// A list that is nested as deeply as it is long: by options, lists, maps or variants.
+#[derive(Serialize, Deserialize, Debug, Clone, Default)]
+struct Deep {
+    option: Option<Box<Deep>>,
+    list: Vec<Deep>,
+    map: BTreeMap<u8, Deep>,
+    variant: Wrap,
+}
+
+#[derive(Serialize, Deserialize, Debug, Clone, Default)]
+enum Wrap {
+    #[default]
+    Nothing,
+    Newtype(Box<Deep>),
+    Tuple(u8, Box<Deep>),
+    Struct {
+        inner: Box<Deep>,
+    },
+}
+
+fn deep(levels: u32, how: u32) -> Deep {
+    let mut value = Deep::default();
+    for _ in 0..levels {
+        let inner = value;
+        let mut outer = Deep::default();
+        match how {
+            0 => outer.option = Some(Box::new(inner)),
+            1 => outer.list.push(inner),
+            2 => drop(outer.map.insert(1, inner)),
+            3 => outer.variant = Wrap::Newtype(Box::new(inner)),
+            4 => outer.variant = Wrap::Tuple(1, Box::new(inner)),
+            _ => outer.variant = Wrap::Struct { inner: Box::new(inner) },
+        }
+        value = outer;
+    }
+    value
+}
+
+async fn make_deep((levels, how): (u32, u32)) -> Deep {
+    deep(levels, how)
+}
+
+async fn forget_deep(value: Deep) {
+    std::mem::forget(value);
+}
+
+/// Neither the host nor a worker dies of a value that its stack has no room for.
+#[test]
+fn what_is_nested_too_deeply_is_refused_by_either_side() {
+    let pool = Pool::builder().processes(1).build().unwrap();
+    // With more stack than the worker has: what the host can write, the worker may not read.
+    let large = std::thread::Builder::new().stack_size(1 << 30);
+    let host = large.spawn(move || {
+        for how in 0..6 {
+            for levels in [50, 100_000] {
+                let there = pool.apply(forget_deep, deep(levels, how)).wait();
+                let described = pool.apply(echo::<Described<Deep>>, Described(deep(levels, how)));
+                let described = described.wait().map(drop);
+                for outcome in [there, described] {
+                    match outcome {
+                        Ok(()) => assert!(levels < 1000),
+                        Err(error) => {
+                            let text = error.to_string();
+                            assert!(levels > 1000 && text.contains("nested more deeply"), "{text}");
+                        }
+                    }
+                }
+            }
+        }
+        pool
+    });
+    let pool = host.unwrap().join().unwrap();
+    // With less: a worker's outputs do not end the host.
+    let small = std::thread::Builder::new().stack_size(300 << 10);
+    let host = small.spawn(move || {
+        for how in 0..6 {
+            // A build with small frames may have room.
+            if let Err(error) = pool.apply(make_deep, (1000, how)).wait().map(std::mem::forget) {
+                assert!(error.to_string().contains("nested more deeply"), "{error}");
+            }
+        }
+    });
+    host.unwrap().join().unwrap();
 }

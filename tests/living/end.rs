@@ -1,9 +1,12 @@
 //! An end is an end: what is left of a pool that was dropped, and how its workers leave.
 #![allow(unsafe_code)] // system calls
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aiopool::Pool;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::alone;
 
@@ -58,6 +61,49 @@ fn the_descriptors_of_one_pool_are_enough_for_one_after_the_other() {
             let pool = Pool::builder().processes(1).build();
             drop(pool.unwrap_or_else(|error| panic!("round {round}: {error}")));
         }
+    });
+}
+
+/// Keeps what the library warns of.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl<S: Subscriber> Layer<S> for Warnings {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() <= Level::WARN {
+            self.0.lock().unwrap().push(format!("{event:?}"));
+        }
+    }
+}
+
+async fn dies(_: ()) {
+    std::process::abort();
+}
+
+#[test]
+fn an_ordinary_end_is_nothing_to_warn_of() {
+    alone("end::an_ordinary_end_is_nothing_to_warn_of", || {
+        let warnings = Warnings::default();
+        let subscriber = tracing_subscriber::registry().with(warnings.clone());
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+        for round in 0..12 {
+            let pool = Pool::builder().processes(2).build().unwrap();
+            assert_eq!(pool.apply(same, round).wait().unwrap(), round);
+            match round % 3 {
+                // Dropped, with idle workers.
+                0 => {}
+                1 => pool.terminate(),
+                _ => {
+                    pool.close();
+                    pool.join_blocking().unwrap();
+                }
+            }
+        }
+        assert_eq!(*warnings.0.lock().unwrap(), Vec::<String>::new());
+        // It would have heard: a worker that dies by itself is worth a warning.
+        let pool = Pool::builder().processes(1).build().unwrap();
+        pool.apply(dies, ()).wait().unwrap_err();
+        assert!(warnings.0.lock().unwrap().iter().any(|text| text.contains("died")));
     });
 }
 

@@ -13,7 +13,7 @@ use crate::alone;
 const CASE: &str = "AIOPOOL_LIVING_ENV";
 
 /// Runs `body` in a process of its own, which `sh` prepares with `setup` in a mount namespace of
-/// its own; gives what it printed. The name is that of the calling test.
+/// its own; gives what it printed, errors last. The name is that of the calling test.
 fn alone_after(test: &str, setup: &str, body: impl FnOnce()) -> String {
     if std::env::var(CASE).is_ok_and(|case| case == test) {
         body();
@@ -32,7 +32,7 @@ fn alone_after(test: &str, setup: &str, body: impl FnOnce()) -> String {
     let said = String::from_utf8_lossy(&child.stdout).into_owned();
     let errors = String::from_utf8_lossy(&child.stderr);
     assert!(child.status.success(), "{test}: {}\n{said}\n{errors}", child.status);
-    said
+    said + &errors
 }
 
 async fn square(x: u32) -> u32 {
@@ -61,7 +61,28 @@ fn a_proc_of_processes_only_is_enough() {
         assert!(!std::path::Path::new("/proc/meminfo").exists(), "the test tests nothing");
         let pool = Pool::builder().processes(1).build().unwrap();
         assert_eq!(pool.apply(square, 3).wait().unwrap(), 9);
+        // What it tells of its workers is there all the same.
+        let worker = &pool.snapshot().workers[0];
+        assert!(worker.rss_bytes > Some(0) && worker.cpu_ns > Some(0), "{worker:?}");
     });
+}
+
+#[test]
+fn a_pool_that_no_observer_can_find_runs_and_says_so_once() {
+    let setup = "export XDG_RUNTIME_DIR=/proc/none; mkdir -p /tmp; \
+        mount -t tmpfs -o ro tmpfs /tmp";
+    let test = "a_pool_that_no_observer_can_find_runs_and_says_so_once";
+    let said = alone_after(test, setup, || {
+        for _ in 0..2 {
+            let pool = Pool::builder().processes(1).name("unseen").build().unwrap();
+            assert_eq!(pool.apply(square, 3).wait().unwrap(), 9);
+            assert!(aiopool::view::pools().is_empty());
+            assert_eq!(pool.snapshot().pool.stats.ok, 1);
+        }
+    });
+    let lines: Vec<_> = said.lines().filter(|line| line.contains("cannot see it")).collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    assert!(lines[0].contains("/tmp/aiopool-") && lines[0].contains("/proc/none"), "{said}");
 }
 
 #[test]
@@ -73,11 +94,12 @@ fn without_proc_the_error_names_it() {
     assert!(said.contains("/proc") && !said.contains("input_arena"), "{said}");
 }
 
-/// Lowers a limit of this process.
-fn limit(what: libc::__rlimit_resource_t, to: u64) {
+/// Lowers a limit of this process; its number is of another type in glibc than in musl.
+fn limit(what: impl TryInto<libc::c_int, Error: std::fmt::Debug>, to: u64) {
+    let what = what.try_into().unwrap();
     let limit = libc::rlimit { rlim_cur: to, rlim_max: to };
     // SAFETY: the pointer is to a limit that lives during the call.
-    assert_eq!(unsafe { libc::setrlimit(what, &limit) }, 0);
+    assert_eq!(unsafe { libc::setrlimit(what as _, &limit) }, 0);
 }
 
 #[test]
@@ -88,6 +110,15 @@ fn without_a_descriptor_left_the_error_names_the_limit() {
         println!("{}", Pool::builder().processes(1).build().unwrap_err());
     });
     assert!(said.contains("RLIMIT_NOFILE") && !said.contains("mount"), "{said}");
+}
+
+#[test]
+fn without_address_space_the_error_names_the_limit() {
+    let said = alone("env::without_address_space_the_error_names_the_limit", || {
+        limit(libc::RLIMIT_AS, 200_000_000);
+        println!("{}", Pool::builder().processes(1).build().unwrap_err());
+    });
+    assert!(said.contains("RLIMIT_AS"), "{said}");
 }
 
 #[test]
@@ -105,6 +136,19 @@ fn what_a_host_without_standard_descriptors_prints_is_not_in_the_pool() {
 }
 
 #[test]
+fn a_stack_that_is_too_small_is_named_by_the_error() {
+    let said = alone("env::a_stack_that_is_too_small_is_named_by_the_error", || {
+        limit(libc::RLIMIT_STACK, 128 << 10);
+        let pool = Pool::builder().processes(1).build().unwrap();
+        assert_eq!(pool.apply(square, 3).wait().unwrap(), 9);
+        drop(pool);
+        limit(libc::RLIMIT_STACK, 16 << 10);
+        println!("{}", Pool::builder().processes(1).build().unwrap_err());
+    });
+    assert!(said.contains("RLIMIT_STACK"), "{said}");
+}
+
+#[test]
 fn without_a_process_left_the_error_names_the_limits() {
     let said = alone("env::without_a_process_left_the_error_names_the_limits", || {
         // The system counts no processes of root's. This user has one: this process.
@@ -116,6 +160,31 @@ fn without_a_process_left_the_error_names_the_limits() {
         println!("{}", Pool::builder().processes(1).build().unwrap_err());
     });
     assert!(said.contains("RLIMIT_NPROC") && said.contains("pids limit"), "{said}");
+}
+
+#[test]
+fn without_dev_null_the_error_names_it() {
+    let setup = "mount -t tmpfs tmpfs /dev";
+    let said = alone_after("without_dev_null_the_error_names_it", setup, || {
+        println!("{}", Pool::builder().processes(1).build().unwrap_err());
+    });
+    assert!(said.contains("/dev/null"), "{said}");
+}
+
+#[test]
+fn a_working_directory_that_something_was_mounted_over_is_the_workers_too() {
+    let test = "a_working_directory_that_something_was_mounted_over_is_the_workers_too";
+    // A path there leads into what is mounted now, which is empty.
+    let setup = "mkdir -p /tmp/aiopool-shadowed/inner; cd /tmp/aiopool-shadowed; \
+        mount -t tmpfs tmpfs /tmp/aiopool-shadowed";
+    alone_after(test, setup, || {
+        async fn has(name: String) -> bool {
+            std::path::Path::new(&name).exists()
+        }
+        assert!(!std::path::Path::new("/tmp/aiopool-shadowed/inner").exists());
+        let pool = Pool::builder().processes(1).build().unwrap();
+        assert!(pool.apply(has, "inner".to_owned()).wait().unwrap());
+    });
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod errors;
 mod hosts;
 mod logs;
 mod runtimes;
+mod traces;
 mod wait;
 
 use std::process::{Command, Stdio};

@@ -249,3 +249,27 @@ async fn a_seat_has_two_processes_at_most_and_a_task_waits_for_no_more_than_one_
         pool.apply(pid_after, 0).await.unwrap();
     }
 }
+
+async fn leave_soon(_: ()) -> Result<(), String> {
+    // Whatever closes the process's descriptors, or crashes beside its loop, does this.
+    std::thread::spawn(|| {
+        std::thread::sleep(Duration::from_millis(5));
+        std::process::exit(3)
+    });
+    Ok(())
+}
+
+#[tokio::test]
+async fn workers_that_die_before_they_have_begun_a_task_are_not_made_for_ever() {
+    let pool = Pool::builder().processes(2).initializer(leave_soon, ()).build().unwrap();
+    let ended = async {
+        loop {
+            match pool.ready().await {
+                Ok(()) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(error) => break error.to_string(),
+            }
+        }
+    };
+    let error = tokio::time::timeout(WATCHDOG, ended).await.expect("it makes one after the other");
+    assert!(error.contains("before it took a task, the last one exited with status 3"), "{error}");
+}

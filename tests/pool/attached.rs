@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 
 use aiopool::{
     AttachedWorker, Completion, Error, Event, Pool, PoolBuilder, StartMethod, TaskError,
@@ -23,7 +24,10 @@ fn serve(mut worker: AttachedWorker) {
         return;
     }
     let mut held = BTreeSet::new();
+    // Nothing comes here: this program has no other work.
+    let (others, _writer) = std::io::pipe().unwrap();
     loop {
+        worker.search(others.as_fd());
         let (task, function, input) = match worker.next_event() {
             Event::Run { task, function, input } => (task, function, input),
             Event::Nothing => {

@@ -19,4 +19,5 @@ mod spawn;
 mod stats;
 mod streams;
 mod surroundings;
+mod traces;
 mod waiting;

@@ -115,6 +115,20 @@ async fn exit_codes_are_those_of_the_process_and_negative_for_signals() {
     process.kill().unwrap();
 }
 
+async fn become_a_shell(text: String) {
+    use std::os::unix::process::CommandExt;
+    panic!("{}", std::process::Command::new("sh").args(["-c", &text]).exec());
+}
+
+/// A pool would take it for a worker that was lost.
+#[tokio::test]
+async fn a_process_may_become_another_program() {
+    let mut process = Process::new(become_a_shell, "sleep 2.5; exit 7".to_owned());
+    process.start().unwrap();
+    in_time(process.join(None)).await.unwrap();
+    assert_eq!(process.exit_code(), Some(7));
+}
+
 #[tokio::test]
 async fn a_killed_worker_is_an_error_for_who_awaits_it() {
     let mut worker = Worker::new(sleep_for_ever, ());

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use aiopool::{Error, Pool, TaskError, TaskOptions, WorkerContext};
+use aiopool::{Error, Part, Pool, TaskError, TaskOptions, WorkerContext};
 use aiopool_testing::{in_time, until};
 
 async fn double(x: u64) -> u64 {
@@ -246,4 +246,75 @@ async fn a_function_that_has_proved_itself_runs_beside_others() {
     assert_eq!(first, [1; 8], "a new function runs alone");
     let later = in_time(pool.map(crowd, 0..64)).await.unwrap();
     assert!(later.iter().any(|&crowd| crowd > 1), "{later:?}");
+}
+
+/// The numbers from `at` below `end`, two at a time; dies once on its way if `dies` names a file.
+async fn counted((at, end, dies): (u64, u64, String)) -> Part<u64, (u64, u64, String)> {
+    if at == 10 && !dies.is_empty() && std::fs::remove_file(&dies).is_ok() {
+        std::process::abort();
+    }
+    let there = (at + 2).min(end);
+    let values = (at..there).collect();
+    if there == end { Part::last(values) } else { Part::more(values, (there, end, dies)) }
+}
+
+#[tokio::test]
+async fn the_parts_of_an_item_come_in_order_and_a_death_costs_no_value() {
+    let pool = two_workers();
+    let mark = std::env::temp_dir().join(format!("aiopool-parts-{}", std::process::id()));
+    std::fs::write(&mark, "").unwrap();
+    let dies = mark.display().to_string();
+    let again = TaskOptions::new().retries(3);
+    let items = [(0, 100, dies), (1000, 1000, String::new()), (2000, 2007, String::new())];
+    let mut values = pool.with(again).map_parts(counted, items);
+    let (mut low, mut high) = (Vec::new(), Vec::new());
+    while let Some(value) = in_time(values.next()).await {
+        let value = value.unwrap();
+        if value < 1000 { low.push(value) } else { high.push(value) }
+    }
+    assert!(low.into_iter().eq(0..100) && high.into_iter().eq(2000..2007));
+    assert!(!mark.exists() && pool.stats().deaths >= 1, "it died once");
+    assert!(in_time(values.next()).await.is_none());
+}
+
+#[test]
+fn endless_parts_of_endless_items_take_constant_memory() {
+    let pool = two_workers();
+    let taken = std::cell::Cell::new(0_u64);
+    let items = (0_u64..).map(|i| {
+        taken.set(taken.get() + 1);
+        (i << 32, u64::MAX, String::new())
+    });
+    let values = pool.map_parts(counted, items).window(3).into_blocking_iter().take(3_000);
+    let mut next = std::collections::BTreeMap::new();
+    for value in values.map(Result::unwrap) {
+        let expected = next.entry(value >> 32).or_insert(value >> 32 << 32);
+        assert_eq!(*expected, value, "the values of an item are in order");
+        *expected += 1;
+    }
+    assert_eq!(taken.get(), 3, "an item is begun when another one has ended");
+    assert!(pool.stats().submitted < 2_000, "{}", pool.stats().submitted);
+}
+
+async fn two_and_an_error((at, fails): (u64, bool)) -> Result<Part<u64, (u64, bool)>, String> {
+    match at {
+        2 if fails => Err("on purpose".to_owned()),
+        3 => Ok(Part::last(vec![at])),
+        _ => Ok(Part::more(vec![at], (at + 1, fails))),
+    }
+}
+
+#[test]
+fn an_item_that_fails_ends_with_its_error_and_the_others_go_on() {
+    let pool = two_workers();
+    let items = [(0, true), (0, false)];
+    let mut values: Vec<_> = pool
+        .try_map_parts(two_and_an_error, items)
+        .into_blocking_iter()
+        .map(|value| value.map_err(|error| error.to_string()))
+        .collect();
+    values.sort();
+    let ok = |x| Ok(x);
+    let error = Err("on purpose".to_owned());
+    assert_eq!(values, [ok(0), ok(0), ok(1), ok(1), ok(2), ok(3), error]);
 }

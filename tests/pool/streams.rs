@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -265,4 +265,51 @@ async fn a_batch_that_is_given_up_takes_back_what_it_submitted() {
     for (x, task) in tasks.into_iter().enumerate() {
         assert_eq!(in_time(task).await.unwrap(), 2 * x as u64);
     }
+}
+
+/// What a hook was told: results, and all items where they are known.
+type Told = Arc<Mutex<Vec<(u64, Option<u64>)>>>;
+
+/// A hook, and what it was told.
+fn told() -> (impl FnMut(aiopool::Progress) + Send + 'static, Told) {
+    let said = Told::default();
+    let kept = Arc::clone(&said);
+    (move |now: aiopool::Progress| kept.lock().unwrap().push((now.done, now.total)), said)
+}
+
+#[tokio::test]
+async fn a_map_says_how_far_it_is() {
+    fn is_send<T: Send>(value: T) -> T {
+        value
+    }
+    let pool = Pool::builder().processes(2).capacity(16).build().unwrap();
+    let last = |said: &Mutex<Vec<(u64, Option<u64>)>>| *said.lock().unwrap().last().unwrap();
+
+    let (hook, said) = told();
+    in_time(is_send(pool.map(double, 0..500).progress(hook))).await.unwrap();
+    assert_eq!(last(&said), (500, Some(500)));
+    let said = said.lock().unwrap().clone();
+    assert!(said.is_sorted_by(|a, b| a.0 < b.0), "{said:?}");
+    assert!(said.iter().all(|(_, total)| *total == Some(500)), "{said:?}");
+
+    // Errors are results, and a filter knows how many it gives only when it has given them all.
+    let (hook, said) = told();
+    let some = pool.try_map(odd_is_an_error, (0..50).filter(|x| x % 5 == 0)).progress(hook);
+    assert_eq!(in_time(some.results()).await.len(), 10);
+    let said = said.lock().unwrap().clone();
+    assert_eq!(said.last().unwrap().0, 10);
+    assert!(said.iter().all(|(_, total)| total.is_none_or(|total| total == 10)), "{said:?}");
+
+    let (hook, said) = told();
+    let keyed = pool.map_keyed(double, (0..30).map(|x| (x, x))).as_completed().progress(hook);
+    assert_eq!(in_time(keyed.results()).await.len(), 30);
+    assert_eq!(last(&said), (30, Some(30)));
+
+    // One by one: what is told is what has ended, not what was given.
+    let (hook, said) = told();
+    let mut one_by_one = pool.map(double, 0..5).progress(hook);
+    in_time(one_by_one.next()).await.unwrap().unwrap();
+    assert!(last(&said).0 >= 1);
+    while in_time(one_by_one.next()).await.is_some() {}
+    assert_eq!(last(&said), (5, Some(5)));
 }

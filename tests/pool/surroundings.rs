@@ -1,7 +1,9 @@
 //! What the process of a worker is, where its pool says so.
 
-use aiopool::{Pool, StartMethod, sync_fn};
-use aiopool_testing::{Folder, in_time};
+use std::time::Duration;
+
+use aiopool::{Pool, StartMethod, TaskOptions, sync_fn};
+use aiopool_testing::{Folder, in_time, until};
 
 fn variable(name: String) -> Option<String> {
     std::env::var(name).ok()
@@ -113,4 +115,74 @@ async fn the_output_of_workers_goes_to_files_and_its_end_into_the_error() {
     }
     let refused = Pool::builder().output_to("/no/such/directory").build().unwrap_err();
     assert!(refused.to_string().contains("output_to"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_each_task_prints_is_told_apart() {
+    async fn say(x: u64) -> u64 {
+        print!("{x} begins, ");
+        tokio::time::sleep(Duration::from_millis(x % 3)).await;
+        println!("{x} ends");
+        eprintln!("{x} has erred");
+        x
+    }
+    fn say_nothing(x: u64) -> u64 {
+        x
+    }
+    fn say_and_die(text: String) {
+        println!("out: {text}");
+        eprintln!("attempt {}", aiopool::TaskContext::current().unwrap().attempt());
+        std::process::abort();
+    }
+    for method in [StartMethod::Fork, StartMethod::Spawn] {
+        let folder = Folder::new("printed");
+        // Of another pool that had the directory, and this number.
+        std::fs::write(folder.path().join("task-0.out"), "old").unwrap();
+        std::fs::write(folder.path().join("task-1.out"), "old").unwrap();
+        let builder = Pool::builder().processes(2).start_method(method).child_concurrency(1);
+        let pool = builder.output_to(folder.path()).output_per_task(true).build().unwrap();
+        let mut tasks: Vec<_> = (0..50).map(|x| pool.apply(say, x)).collect();
+        for (x, task) in tasks.iter_mut().enumerate() {
+            let number = task.id().unwrap();
+            assert_eq!(in_time(&mut *task).await.unwrap(), x as u64);
+            let printed = pool.printed(number).unwrap();
+            let wanted = format!("{x} begins, {x} ends\n");
+            assert_eq!(String::from_utf8(printed.stdout).unwrap(), wanted);
+            assert_eq!(printed.stderr, format!("{x} has erred\n").into_bytes());
+        }
+        let silent = pool.apply(sync_fn(say_nothing), 1);
+        let number = silent.id().unwrap();
+        in_time(silent).await.unwrap();
+        assert_eq!(pool.printed(number).unwrap(), aiopool::Printed::default());
+        assert!(!folder.path().join(format!("task-{number}.out")).exists());
+        // One that kills its workers, on each attempt.
+        let pool_again = pool.with(TaskOptions::new().retries(1));
+        let task = pool_again.apply(sync_fn(say_and_die), "so".to_owned());
+        let number = task.id().unwrap();
+        let error = in_time(task).await.unwrap_err();
+        assert_eq!(error.worker_lost().unwrap().stderr, "attempt 1\nattempt 2\n");
+        let printed = pool.printed(number).unwrap();
+        assert_eq!(printed.stdout, b"out: so\nout: so\n");
+        // A task that is called off leaves what it has said.
+        let mut task = pool.apply(forever_after_a_word, ());
+        let number = task.id().unwrap();
+        until(|| !pool.printed(number).unwrap().stdout.is_empty()).await;
+        task.cancel();
+        in_time(task).await.unwrap_err();
+        in_time(pool.apply(say, 7)).await.unwrap();
+        assert_eq!(pool.printed(number).unwrap().stdout, b"waits\n");
+    }
+    let refused = Pool::builder().output_per_task(true).build().unwrap_err().to_string();
+    assert!(refused.contains("output_to"), "{refused}");
+    let folder = Folder::new("printed");
+    let builder = Pool::builder().output_to(folder.path()).output_per_task(true);
+    let refused = builder.build().unwrap_err().to_string();
+    assert!(refused.contains("child_concurrency 1"), "{refused}");
+    let pool = Pool::builder().processes(1).build().unwrap();
+    assert!(pool.printed(0).unwrap_err().to_string().contains("output_per_task"));
+}
+
+async fn forever_after_a_word((): ()) {
+    println!("waits");
+    std::future::pending::<()>().await;
 }

@@ -71,6 +71,11 @@ fn hello() {
 }
 
 #[test]
+fn progress() {
+    prints("progress", &["200 samples, their sum is 2646700"]);
+}
+
+#[test]
 fn map() {
     let lines = ["in order: [200, 100, 0]", "root: 2\n", "no root: -1 has no root", "root: 3\n"];
     let output = prints("map", &lines);

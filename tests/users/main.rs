@@ -1,6 +1,7 @@
 //! Programs of users, each built by cargo from a manifest of its own.
 
 mod compile_fail;
+mod constructors;
 mod examples;
 mod one_target_folder;
 mod panic_abort;

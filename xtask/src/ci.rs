@@ -1,5 +1,6 @@
 //! All that CI runs: each step by the command that a developer would type, then a table of them.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
@@ -56,7 +57,7 @@ fn steps() -> Vec<Step> {
         chaos("chaos: sweep", &["sweep", "--quick", "--seconds", "60"]),
         chaos("chaos: stop", &["stop", "--quick", "--seconds", "40"]),
         step("other languages", 900, &["ffi-examples/run-all"]),
-        step("Python: the wheel", 900, &["python/test-wheel"]),
+        step("Python: the wheel", 1500, &["python/test-wheel"]),
         step("C: safety", 600, &["crates/aiopool-capi/tests/safety.sh", "25"]),
         step("C: installed by cargo-c", 900, &["crates/aiopool-capi/tests/install.sh"]),
         step("C: installed by hand", 300, &["crates/aiopool-capi/tests/install.sh", "target/release"]),
@@ -67,9 +68,56 @@ fn steps() -> Vec<Step> {
 struct Done {
     name: &'static str,
     seconds: u64,
+    printed: Printed,
+    trouble: Option<String>,
+}
+
+/// What is known of the output of a step.
+#[derive(Default)]
+struct Printed {
     passed: u64,
     failed: u64,
-    trouble: Option<String>,
+    /// Whether the lines that come are of libtest's failures.
+    in_failures: bool,
+    /// The last lines of these.
+    failures: VecDeque<String>,
+    /// The last lines of all.
+    last: VecDeque<String>,
+}
+
+/// Lines of each kind that are said again of a step that failed.
+const AGAIN: usize = 60;
+
+impl Printed {
+    fn note(&mut self, line: &str) {
+        if let Some((passed, failed)) = counts(line) {
+            self.passed += passed;
+            self.failed += failed;
+            self.in_failures = false;
+        }
+        self.in_failures |= line.trim_end() == "failures:";
+        let keep = |lines: &mut VecDeque<String>| {
+            lines.push_back(line.to_owned());
+            if lines.len() > AGAIN {
+                lines.pop_front();
+            }
+        };
+        keep(&mut self.last);
+        // Less the frames of backtraces: their numbers, and "at" with a place.
+        let word = line.split_whitespace().next().unwrap_or_default();
+        let is_frame = word == "at" || word.trim_end_matches(':').parse::<u32>().is_ok();
+        if self.in_failures && !is_frame {
+            keep(&mut self.failures);
+        }
+    }
+
+    fn and(mut self, mut other: Self) -> Self {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.failures.append(&mut other.failures);
+        self.last.append(&mut other.last);
+        self
+    }
 }
 
 /// `cargo xtask ci`: runs every step, or those whose names contain one of `parts`, whatever fails;
@@ -78,14 +126,19 @@ pub fn run(parts: &[String]) -> ExitCode {
     let wanted =
         |step: &Step| parts.is_empty() || parts.iter().any(|part| step.name.contains(&**part));
     let done: Vec<Done> = steps().into_iter().filter(wanted).map(perform).collect();
+    // Once more at the end, since the beginning of a long output is what is cut.
+    for Done { name, printed, .. } in done.iter().filter(|step| step.trouble.is_some()) {
+        println!("\n=== what {name} said of it:");
+        printed.failures.iter().chain(&printed.last).for_each(|line| print!("{line}"));
+    }
     println!("\n{:<40} {:>6} {:>7} {:>7}  result", "step", "s", "passed", "failed");
-    for Done { name, seconds, passed, failed, trouble } in &done {
+    for Done { name, seconds, printed: Printed { passed, failed, .. }, trouble } in &done {
         let result = trouble.as_deref().unwrap_or("ok");
         println!("{name:<40} {seconds:>6} {passed:>7} {failed:>7}  {result}");
     }
     let seconds: u64 = done.iter().map(|step| step.seconds).sum();
-    let passed: u64 = done.iter().map(|step| step.passed).sum();
-    let failed: u64 = done.iter().map(|step| step.failed).sum();
+    let passed: u64 = done.iter().map(|step| step.printed.passed).sum();
+    let failed: u64 = done.iter().map(|step| step.printed.failed).sum();
     let steps_failed = done.iter().filter(|step| step.trouble.is_some()).count() as u64;
     println!("{:<40} {seconds:>6} {passed:>7} {failed:>7}\n", "together");
     // A step that fails without a failed test, such as clippy, counts as one failure.
@@ -97,17 +150,17 @@ pub fn run(parts: &[String]) -> ExitCode {
 fn perform(Step { name, limit, mut command }: Step) -> Done {
     println!("=== {name}: {command:?}");
     let began = Instant::now();
-    let (passed, failed, trouble) = match watch(&mut command, Duration::from_secs(limit)) {
-        Ok((passed, failed, trouble)) => (passed, failed, trouble),
-        Err(error) => (0, 0, Some(format!("cannot be started: {error}"))),
+    let (printed, trouble) = match watch(&mut command, Duration::from_secs(limit)) {
+        Ok(done) => done,
+        Err(error) => (Printed::default(), Some(format!("cannot be started: {error}"))),
     };
     let seconds = began.elapsed().as_secs();
     println!("--- {name}: {} ({seconds} s)", trouble.as_deref().unwrap_or("ok"));
-    Done { name, seconds, passed, failed, trouble }
+    Done { name, seconds, printed, trouble }
 }
 
 /// Runs `command` with its output passed on and its tests counted; it is killed after `limit`.
-fn watch(command: &mut Command, limit: Duration) -> std::io::Result<(u64, u64, Option<String>)> {
+fn watch(command: &mut Command, limit: Duration) -> std::io::Result<(Printed, Option<String>)> {
     // `timeout` ends the step's whole process group.
     let mut all = Command::new("timeout");
     all.arg("--kill-after=10").arg(limit.as_secs().to_string());
@@ -116,42 +169,41 @@ fn watch(command: &mut Command, limit: Duration) -> std::io::Result<(u64, u64, O
     let mut child =
         all.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let errors = child.stderr.take().map(|stream| thread::spawn(move || pass_on(stream)));
-    let (mut passed, mut failed) = child.stdout.take().map(pass_on).unwrap_or_default();
-    if let Some((more_passed, more_failed)) = errors.and_then(|thread| thread.join().ok()) {
-        passed += more_passed;
-        failed += more_failed;
-    }
+    let output = child.stdout.take().map(pass_on).unwrap_or_default();
+    let printed = output.and(errors.and_then(|thread| thread.join().ok()).unwrap_or_default());
     let status = child.wait()?;
     let trouble = match status.code() {
         Some(0) => None,
         Some(124 | 137) => Some(format!("FAILED: took longer than {} s", limit.as_secs())),
         _ => Some(format!("FAILED: {status}")),
     };
-    Ok((passed, failed, trouble))
+    Ok((printed, trouble))
 }
 
-/// Prints what comes, and counts the tests that it speaks of.
-fn pass_on(stream: impl Read) -> (u64, u64) {
+/// Prints what comes, and takes note of it.
+fn pass_on(stream: impl Read) -> Printed {
     let mut reader = BufReader::new(stream);
-    let (mut passed, mut failed) = (0, 0);
+    let mut printed = Printed::default();
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
         let _ = std::io::stdout().write_all(&line);
-        if let Some((more_passed, more_failed)) = counts(&String::from_utf8_lossy(&line)) {
-            passed += more_passed;
-            failed += more_failed;
-        }
+        printed.note(&String::from_utf8_lossy(&line));
         line.clear();
     }
-    (passed, failed)
+    printed
 }
 
 /// The tests passed and failed that a closing line of libtest or pytest names.
 fn counts(line: &str) -> Option<(u64, u64)> {
     let text = line.trim().trim_matches('=').trim();
-    let closing = text.starts_with("test result: ")
-        || (text.contains(" in ") && text.ends_with('s') && line.starts_with('='))
-        || (text.contains(" passed in ") && text.ends_with('s'));
+    // pytest's `-q` has no frame of `=`, and long runs add their time in hours after the seconds.
+    let of_pytest = text.split_once(" in ").is_some_and(|(told, took)| {
+        let seconds = took.split(' ').next().and_then(|word| word.strip_suffix('s'));
+        (told.contains(" passed") || told.contains(" failed"))
+            && told.starts_with(|first: char| first.is_ascii_digit())
+            && seconds.is_some_and(|seconds| seconds.parse::<f64>().is_ok())
+    });
+    let closing = text.starts_with("test result: ") || of_pytest;
     if !closing {
         return None;
     }
@@ -164,7 +216,23 @@ fn counts(line: &str) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::counts;
+    use super::{AGAIN, Printed, counts};
+
+    #[test]
+    fn what_failed_is_said_again_however_much_comes_after_it() {
+        let mut printed = Printed::default();
+        printed.note("aiopool: a worker says something\n");
+        printed.note("failures:\n");
+        printed.note("thread 'a' panicked at b.rs:1:\n");
+        printed.note("   3: core::panicking::panic\n");
+        printed.note("             at ./b.rs:1:1\n");
+        printed.note("test result: FAILED. 0 passed; 1 failed;\n");
+        (0..2 * AGAIN).for_each(|n| printed.note(&format!("line {n}\n")));
+        assert_eq!(printed.failures, ["failures:\n", "thread 'a' panicked at b.rs:1:\n"]);
+        assert_eq!(printed.last.len(), AGAIN);
+        assert_eq!(printed.last.back().unwrap(), "line 119\n");
+        assert_eq!(printed.failed, 1);
+    }
 
     #[test]
     fn closing_lines_of_libtest_and_pytest_are_counted() {
@@ -172,6 +240,9 @@ mod tests {
         assert_eq!(counts(libtest), Some((12, 3)));
         assert_eq!(counts("===== 2 failed, 40 passed in 3.21s =====\n"), Some((40, 2)));
         assert_eq!(counts("40 passed in 3.21s\n"), Some((40, 0)));
+        let long = "1 failed, 287 passed, 4 warnings in 118.24s (0:01:58)\n";
+        assert_eq!(counts(long), Some((287, 1)));
+        assert_eq!(counts("2 passed what was said in turn\n"), None);
         assert_eq!(counts("test tests::a_test ... ok\n"), None);
         assert_eq!(counts("in 2 passes\n"), None);
     }

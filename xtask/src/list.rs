@@ -32,6 +32,7 @@ const HOST_THREADS: &[&str] = &["doorbell::model::host_threads"];
 const ROOM: &[&str] = &["doorbell::model::room"];
 const PARK: &[&str] = &["doorbell::model::park"];
 const LISTENER: &[&str] = &["doorbell::model::listener"];
+const TRACE: &[&str] = &["trace::model"];
 const FUZZ: &[&str] = &["queue::fuzz::tests::whatever_workers_write"];
 
 /// What stands in the place of a fence.
@@ -542,16 +543,16 @@ pub fn all() -> Vec<Mutation> {
         // What the host does not believe.
         test(
             "a lane word counts whatever the record's generation",
-            "queue/receive.rs",
-            "!entry.knows(word)",
-            "false",
+            "queue/entry.rs",
+            "self.knows(word)",
+            "true",
             FUZZ,
         ),
         test(
             "a lane word counts whatever the record's state",
-            "queue/receive.rs",
-            "word.state() != Some(State::Done)",
-            "false",
+            "queue/entry.rs",
+            "word.state() == Some(State::Done)",
+            "true",
             &["a_lane_word_of_a_task_that_is_not_done"],
         ),
         // Attempts, and tasks for one worker.
@@ -579,8 +580,14 @@ pub fn all() -> Vec<Mutation> {
         test(
             "a task for one worker is queued for another",
             "queue/recover.rs",
-            "if pending.assigned {",
-            "if false {",
+            "if pending.assigned {
+            // For the next worker on this seat, and no other.
+            let ticket = Ticket { queue: self.index, record: index as u32, task: pending.task };
+            state.set_pending(index, pending);
+            state.hold(index);
+            return lock(&self.unassigned).push((dead.seat, ticket));
+        }",
+            "",
             &["a_task_for_one_worker_waits"],
         ),
         test(
@@ -598,6 +605,13 @@ pub fn all() -> Vec<Mutation> {
             &["an_output_beyond_the_arena"],
         ),
         test(
+            "a dead worker's word is believed of an attempt that is over",
+            "queue/recover.rs",
+            "!state.entries[index].is_called_off()",
+            "true",
+            &["a_dead_worker_s_word_begins"],
+        ),
+        test(
             "a dead worker's CANCELLING is freed, whoever called it off",
             "queue/recover.rs",
             "self.carry_over(&mut state, index, false, &what, received.deliveries);",
@@ -610,6 +624,27 @@ pub fn all() -> Vec<Mutation> {
             "lock(&self.damage).retain(|(damaged, _)| *damaged != slot);",
             "{}",
             &["damage_in_what_is_a_workers_own"],
+        ),
+        sample(loom(
+            "an entry of a timeline is overwritten before its head is seen",
+            "trace/ring.rs",
+            "fence(Release);",
+            NOTHING,
+            TRACE,
+        )),
+        loom(
+            "a timeline's head releases nothing",
+            "trace/ring.rs",
+            "ring.head.store(self.position, Release)",
+            "ring.head.store(self.position, Relaxed)",
+            TRACE,
+        ),
+        loom(
+            "the entry that may be being overwritten is kept",
+            "trace/ring.rs",
+            "head.wrapping_sub(position).wrapping_sub(1) < self.entries() - 1",
+            "head.wrapping_sub(position).wrapping_sub(1) < self.entries()",
+            TRACE,
         ),
         test(
             "the audit asks no worker what it has",
@@ -635,8 +670,8 @@ pub fn all() -> Vec<Mutation> {
         test(
             "whoever has a region may seal it",
             "shm/region.rs",
-            "memfd::add_seals(region.as_fd(), memfd::SEAL_SEALS)?;",
-            "{}",
+            "memfd::SEAL_SIZE | memfd::SEAL_SEALS",
+            "memfd::SEAL_SIZE",
             &["whoever_has_a_region_cannot_seal_it"],
         ),
     ]

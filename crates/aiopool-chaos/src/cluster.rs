@@ -4,6 +4,8 @@
 //! A node's lease is six seconds, so that a stop outlives it. The file's order is the order of the
 //! writes: a line of an attempt behind the start of a later one is an overlap.
 
+mod groups;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
@@ -243,7 +245,14 @@ pub fn run(ask: Ask) -> Figures {
             }
             victims
         });
-        let outcomes = aiopool::block_on(submit(&cluster, &text, seconds, &stopping, &mut figures));
+        let outcomes = aiopool::block_on(async {
+            let single = submit(&cluster, &text, seconds, &stopping, &mut figures);
+            let (mut outcomes, (of_groups, more)) =
+                tokio::join!(single, groups::submit(&cluster, &text, &stopping));
+            outcomes.extend(of_groups);
+            figures.add(more);
+            outcomes
+        });
         (outcomes, harm.join().expect("no test of its own fails there"))
     });
     figures.kills += victims.kills;
@@ -317,29 +326,35 @@ async fn submit(
             }
         };
         let (n, outcome) = came;
-        let done = match outcome {
-            Ok(value) => {
-                figures.wrong += u64::from(value != n);
-                true
-            }
-            Err(ClusterError::NodeLost { .. } | ClusterError::NotStarted(_)) => false,
-            Err(ClusterError::Task(error)) if error.worker_lost().is_some() => false,
-            Err(error) => {
-                figures.lost += 1;
-                figures.complain(format!("task {n}: {error}"));
-                false
-            }
-        };
-        figures.count(if done { "done" } else { "failed" }, 1);
+        let done = judge(n, outcome, figures);
         outcomes.insert(n, done);
     }
     figures.tasks += next;
     outcomes
 }
 
+/// Takes an outcome into account: whether it is a value.
+fn judge(n: u64, outcome: Result<u64, ClusterError>, figures: &mut Figures) -> bool {
+    let done = match outcome {
+        Ok(value) => {
+            figures.wrong += u64::from(value != n);
+            true
+        }
+        Err(ClusterError::NodeLost { .. } | ClusterError::NotStarted(_)) => false,
+        Err(ClusterError::Task(error)) if error.worker_lost().is_some() => false,
+        Err(error) => {
+            figures.lost += 1;
+            figures.complain(format!("task {n}: {error}"));
+            false
+        }
+    };
+    figures.count(if done { "done" } else { "failed" }, 1);
+    done
+}
+
 /// Whether a task of the main submitter has retries; the killed submitters' have none.
 fn is_retried(n: u64) -> bool {
-    n < 1 << 32 && n.is_multiple_of(2)
+    groups::is_retried(n).unwrap_or(n < 1 << 32 && n.is_multiple_of(2))
 }
 
 /// Compares what attempts wrote with what the submitter was told.

@@ -12,9 +12,11 @@ mod progress;
 mod ps;
 mod scrape;
 mod site;
+mod stack;
 mod stats;
 mod summary;
 mod top;
+mod trace;
 mod worker;
 
 use std::io;
@@ -40,8 +42,10 @@ enum Command {
     Ps(ps::Args),
     Scrape(scrape::Args),
     Site(site::Args),
+    Stack(stack::Args),
     Stats(stats::Args),
     Top(top::Args),
+    Trace(trace::Args),
     Worker(worker::Args),
 }
 
@@ -57,8 +61,10 @@ fn main() -> ExitCode {
         Command::Ps(args) => ps::run(args),
         Command::Scrape(args) => scrape::run(args),
         Command::Site(args) => site::run(args),
+        Command::Stack(args) => stack::run(args),
         Command::Stats(args) => stats::run(args),
         Command::Top(args) => top::run(args),
+        Command::Trace(args) => trace::run(args),
         Command::Worker(args) => worker::run(args),
     };
     match result {

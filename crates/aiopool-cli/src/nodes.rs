@@ -8,6 +8,7 @@ use aiopool_bench::output;
 use aiopool_cluster::{Connection, Overview, end_job, observe};
 
 use crate::nats::Server;
+use crate::pools::{plain, plain_json};
 
 /// Show the nodes and queues of a pool over NATS
 #[derive(Debug, clap::Args)]
@@ -46,7 +47,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     loop {
         let overview = look(&connection, &args.server.pool)?;
         if args.json {
-            output::say(format_args!("{}", serde_json::to_string(&overview)?))?;
+            output::say(format_args!("{}", plain_json(&overview)?))?;
         } else {
             output::say(format_args!("{}", nodes(&overview).trim_end()))?;
         }
@@ -68,7 +69,7 @@ pub fn run_jobs(args: JobArgs) -> anyhow::Result<ExitCode> {
     }
     let overview = look(&connection, &args.server.pool)?;
     if args.json {
-        output::say(format_args!("{}", serde_json::to_string(&overview.jobs)?))?;
+        output::say(format_args!("{}", plain_json(&overview.jobs)?))?;
     } else {
         output::say(format_args!("{}", jobs(&overview).trim_end()))?;
     }
@@ -100,11 +101,11 @@ fn nodes(overview: &Overview) -> String {
             (true, false) => "alive",
         };
         vec![
-            node.name.clone(),
+            plain(&node.name),
             state.to_owned(),
-            node.host.clone(),
+            plain(&node.host),
             node.pid.to_string(),
-            node.build.clone(),
+            plain(&node.build),
             format!("{}/{}", node.taken, node.places),
             node.done.to_string(),
             node.failed.to_string(),
@@ -115,7 +116,7 @@ fn nodes(overview: &Overview) -> String {
     });
     let mut text = table(&head, rows.collect());
     for build in &overview.builds {
-        text += &format!("build {}: {} queued", build.build, build.queued);
+        text += &format!("build {}: {} queued", plain(&build.build), build.queued);
         if let Some(seconds) = build.oldest_seconds {
             text += &format!(", the oldest for {seconds} s");
         }
@@ -137,9 +138,9 @@ fn jobs(overview: &Overview) -> String {
             (true, false, _) => "alive",
         };
         vec![
-            job.job.clone(),
+            plain(&job.job),
             state.to_owned(),
-            job.holder.clone(),
+            plain(&job.holder),
             job.tasks.to_string(),
             job.queued.to_string(),
             job.taken.to_string(),

@@ -36,14 +36,25 @@ pub fn find(word: Option<&str>) -> anyhow::Result<Address> {
 
 /// Returns `text` with nothing in it that a terminal would act on.
 pub fn plain(text: &str) -> String {
-    let is_bad = |c: char| {
-        c.is_control()
-            || ('\u{200b}'..='\u{200f}').contains(&c)
-            || ('\u{2028}'..='\u{202e}').contains(&c)
-            || ('\u{2060}'..='\u{206f}').contains(&c)
-            || c == '\u{feff}'
+    text.chars().map(|c| if is_acted_on(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Returns `value` as JSON with nothing in it that a terminal would act on.
+pub fn plain_json(value: &impl serde::Serialize) -> serde_json::Result<String> {
+    // Outside of strings, JSON has no such character.
+    let escaped = |c: char| {
+        if is_acted_on(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }
     };
-    text.chars().map(|c| if is_bad(c) { '\u{fffd}' } else { c }).collect()
+    Ok(serde_json::to_string(value)?.chars().map(escaped).collect())
+}
+
+/// Returns whether a terminal acts on `c`, or shows nothing for it; each is within the first 65,536.
+fn is_acted_on(c: char) -> bool {
+    c.is_control()
+        || ('\u{200b}'..='\u{200f}').contains(&c)
+        || ('\u{2028}'..='\u{202e}').contains(&c)
+        || ('\u{2060}'..='\u{206f}').contains(&c)
+        || c == '\u{feff}'
 }
 
 /// A pool that is asked again and again.

@@ -5,31 +5,39 @@ mod flat;
 mod job;
 mod keyed;
 mod map;
+mod parts;
+mod progress;
 mod submit;
 mod task;
 mod task_set;
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aiopool::TaskOptions;
+use aiopool::{TaskError, TaskOptions, remote};
+use futures_util::future::{Either, select};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::connection::Connection;
 use crate::error::{Error, Result};
-use crate::keeper::{ByNode, Claim, Command, Keeper};
+use crate::keeper::{ByNode, Claim, Command, Keeper, Submission};
 use crate::link::Link;
-use crate::node::{MARGIN, build_of};
+use crate::node::{MARGIN, build_of, check_lease};
 use crate::protocol::LeaseTimes;
 use crate::random;
+use crate::runs::Runs;
+use crate::streams::Role;
 use crate::taken::Taken;
+use crate::wire::Function;
 
 pub use flat::Flat;
 pub use job::Job;
 pub use keyed::{Enumerated, Keyed};
 pub use map::{Collect, Encoded, Map};
+pub use parts::Parts;
 pub use submit::Submit;
 pub use task::Task;
 pub use task_set::TaskSet;
@@ -75,6 +83,14 @@ pub(crate) struct Shared {
     skip: u64,
     taken: Arc<Mutex<Taken>>,
     by_node: ByNode,
+    /// How long runs take, and how many items of short ones go into one message at most.
+    runs: Arc<Runs>,
+    group: usize,
+    /// Bytes of input that go into one message together.
+    together: usize,
+    /// The process that made the handle, and what tells it from its forks.
+    owner: u32,
+    forks: u32,
 }
 
 /// Options of a cluster handle; see [`Cluster::builder`].
@@ -85,6 +101,7 @@ pub struct ClusterBuilder {
     version: Option<String>,
     lease: Duration,
     capacity: usize,
+    group: usize,
 }
 
 /// The state of a cluster handle.
@@ -126,6 +143,19 @@ impl ClusterBuilder {
     #[must_use]
     pub fn capacity(mut self, tasks: usize) -> Self {
         self.capacity = tasks;
+        self
+    }
+
+    /// Sets how many items of a `map` go into one message at most, 1 to 256; 64 by default, and 1
+    /// has each go by itself.
+    ///
+    /// Only items whose runs are known to be short go together: what takes 20 ms by the longest of
+    /// the late runs of their function. They are claimed by one node, and lost or tried again
+    /// together where it dies. Items of durable jobs, and tasks with
+    /// [`alone`](TaskOptions::alone) or [`queue_ttl`](TaskOptions::queue_ttl), go by themselves.
+    #[must_use]
+    pub fn items_per_message(mut self, most: usize) -> Self {
+        self.group = most;
         self
     }
 
@@ -171,9 +201,13 @@ impl ClusterBuilder {
             let (ended, watched) = watch::channel(false);
             match self.begin(durable, watched).await {
                 Ok((keeper, cluster)) => {
-                    if report.send(Ok(cluster)).is_ok() {
-                        keeper.run().await;
+                    // Where nobody waits for it any more, the job ends as that of a dropped handle.
+                    let unwanted = report.send(Ok(cluster)).err();
+                    if let Some(Ok(cluster)) = &unwanted {
+                        cluster.begin_to_end();
                     }
+                    keeper.run().await;
+                    let _ = ended.send(true);
                 }
                 Err(error) => drop(report.send(Err(error))),
             }
@@ -186,18 +220,19 @@ impl ClusterBuilder {
         durable: Option<String>,
         ended: watch::Receiver<bool>,
     ) -> Result<(Keeper, Cluster)> {
-        if !(4..=150).contains(&self.lease.as_secs()) {
-            return Err(Error::InvalidOption {
-                name: "lease",
-                value: format!("{:?}", self.lease),
-                allowed: "4 to 150 seconds".to_owned(),
-            });
-        }
+        check_lease(self.lease)?;
         if !(1..=1 << 20).contains(&self.capacity) {
             return Err(Error::InvalidOption {
                 name: "capacity",
                 value: self.capacity.to_string(),
                 allowed: "1 to 1048576".to_owned(),
+            });
+        }
+        if !(1..=256).contains(&self.group) {
+            return Err(Error::InvalidOption {
+                name: "items_per_message",
+                value: self.group.to_string(),
+                allowed: "1 to 256".to_owned(),
             });
         }
         let build = build_of(self.version.as_deref());
@@ -206,7 +241,7 @@ impl ClusterBuilder {
         }
         let name = format!("aiopool submitter {}:{}", random::host(), std::process::id());
         let link = Link::connect(&self.access, &self.pool, &name).await?;
-        link.try_rights(&["q", "w", "b"]).await?;
+        link.try_rights(Role::Submitter).await?;
         let (commands, inbox) = mpsc::unbounded_channel();
         let margin = MARGIN.as_nanos() as u64;
         let times = LeaseTimes { lease: self.lease.as_nanos() as u64, margin };
@@ -215,8 +250,9 @@ impl ClusterBuilder {
             None => Claim::new(),
         };
         let skip = claim.taken;
+        let together = map::TOGETHER.min(link.inline());
         let keeper = Keeper::begin(link, times, claim, inbox).await?;
-        let (taken, by_node) = keeper.shared();
+        let (taken, by_node, runs) = keeper.shared();
         let shared = Shared {
             commands,
             next: AtomicU64::new(0),
@@ -229,6 +265,11 @@ impl ClusterBuilder {
             skip,
             taken,
             by_node,
+            runs,
+            group: self.group,
+            together,
+            owner: std::process::id(),
+            forks: remote::forks(),
         };
         Ok((keeper, Cluster { shared: Arc::new(shared), builder: self }))
     }
@@ -254,6 +295,7 @@ impl Cluster {
             version: None,
             lease: Duration::from_secs(30),
             capacity: 4096,
+            group: 64,
         }
     }
 
@@ -275,6 +317,7 @@ impl Cluster {
     /// Giving up the wait changes nothing.
     pub async fn ready(&self) -> Result<()> {
         let build = self.shared.build.clone()?;
+        self.shared.check_process().map_err(|error| Error::JobLost(error.to_string()))?;
         let (to, there) = oneshot::channel();
         self.shared.command(Command::Ready(build, to));
         there.await.map_err(|_| Error::JobLost("its handle has ended".to_owned()))
@@ -306,8 +349,17 @@ impl Cluster {
     /// off. Returns whether all were over in time.
     pub async fn drain(&self, limit: Duration) -> bool {
         self.close();
-        if tokio::time::timeout(limit, self.shared.wait_ended()).await.is_ok() {
-            return true;
+        // Whatever executor polls this: the handle's thread has the timer.
+        let (to, over) = oneshot::channel();
+        self.shared.command(Command::Wait(limit, to));
+        let (ended, over) = (pin!(self.shared.wait_ended()), pin!(over));
+        match select(ended, over).await {
+            Either::Right((Ok(()), _)) => {}
+            Either::Right((Err(_), ended)) => {
+                ended.await;
+                return true;
+            }
+            Either::Left(_) => return true,
         }
         self.terminate();
         self.shared.wait_ended().await;
@@ -336,6 +388,16 @@ impl Cluster {
         task::block(self.shared.wait_ended(), None);
     }
 
+    /// Has the job end, or leaves it to the next holder.
+    fn begin_to_end(&self) {
+        if self.shared.durable {
+            self.shared.closed.store(true, Ordering::Relaxed);
+            self.shared.command(Command::Leave);
+        } else {
+            self.terminate();
+        }
+    }
+
     /// Returns what is known of the handle's tasks.
     #[must_use]
     pub fn stats(&self) -> ClusterStats {
@@ -356,17 +418,30 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if self.shared.durable {
-            self.shared.closed.store(true, Ordering::Relaxed);
-            self.shared.command(Command::Leave);
-        } else {
-            self.terminate();
-        }
+        self.begin_to_end();
         task::block(self.shared.wait_ended(), Some(Duration::from_secs(5)));
     }
 }
 
 impl Shared {
+    /// How many items of a function go into one message.
+    fn fit(&self, function: &Function, options: &TaskOptions) -> usize {
+        let limits = remote::limits(options);
+        if self.durable || limits.alone || limits.queue_ttl.is_some() {
+            return 1;
+        }
+        self.runs.fit(function, self.group)
+    }
+
+    /// Submits tasks of one function, in one message where there are several.
+    fn submit(&self, mut tasks: Vec<Submission>) {
+        self.command(match tasks.len() {
+            0 => return,
+            1 => Command::Submit(Box::new(tasks.remove(0))),
+            _ => Command::Group(tasks),
+        });
+    }
+
     /// Takes note that the caller has the outcome of a task of a durable job.
     fn take(&self, n: u64) {
         if let Ok(mut taken) = self.taken.lock() {
@@ -375,11 +450,27 @@ impl Shared {
     }
 
     fn command(&self, command: Command) {
+        // A copy of the channel has locks that nobody may ever open.
+        if self.check_process().is_err() {
+            return;
+        }
         // The thread has ended: every outcome was delivered.
         let _ = self.commands.send(command);
     }
 
+    /// Says that this process was forked from the one that made the handle, whose thread it has not.
+    fn check_process(&self) -> std::result::Result<(), TaskError> {
+        if remote::forks() == self.forks {
+            return Ok(());
+        }
+        let forked = aiopool::Error::Forked { owner: self.owner, here: std::process::id() };
+        Err(TaskError::NotSubmitted(Arc::new(forked)))
+    }
+
     async fn wait_ended(&self) {
+        if self.check_process().is_err() {
+            return;
+        }
         let mut ended = self.ended.clone();
         // An error: the thread has gone, which is an end, too.
         let _ = ended.wait_for(|ended| *ended).await;

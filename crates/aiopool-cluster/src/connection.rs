@@ -34,7 +34,7 @@ pub struct Connection {
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // No secret gets into a log.
-        f.debug_struct("Connection").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("Connection").field("url", &self.shown()).finish_non_exhaustive()
     }
 }
 
@@ -134,7 +134,21 @@ impl Connection {
 
     /// Returns the addresses.
     pub(crate) fn servers(&self) -> Vec<String> {
-        self.url.split(',').map(|server| server.trim().to_owned()).collect()
+        let all = self.url.split(',').map(str::trim).filter(|server| !server.is_empty());
+        all.map(str::to_owned).collect()
+    }
+
+    /// Returns the addresses as they may be shown: without who connects, which may stand in them.
+    pub(crate) fn shown(&self) -> String {
+        let shown = |server: String| match server.rsplit_once('@') {
+            None => server,
+            Some((before, host)) => {
+                let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+                let slashes = if scheme.is_empty() { "" } else { "://" };
+                format!("{scheme}{slashes}...@{host}")
+            }
+        };
+        self.servers().into_iter().map(shown).collect::<Vec<_>>().join(",")
     }
 
     /// Returns the client's options.
@@ -144,6 +158,20 @@ impl Connection {
                 name: "replicas",
                 value: self.replicas.to_string(),
                 allowed: "1, 3 or 5".to_owned(),
+            });
+        }
+        if self.servers().is_empty() {
+            return Err(Error::InvalidOption {
+                name: "server",
+                value: self.url.clone(),
+                allowed: "nats://host:port or tls://host:port, with commas between them".to_owned(),
+            });
+        }
+        if let Some(prefix) = self.inbox.as_ref().filter(|prefix| !is_subject(prefix)) {
+            return Err(Error::InvalidOption {
+                name: "inbox_prefix",
+                value: prefix.clone(),
+                allowed: "parts of a subject with dots between them, without wildcards".to_owned(),
             });
         }
         let mut options = ConnectOptions::new()
@@ -184,4 +212,10 @@ impl Connection {
         }
         Ok(options)
     }
+}
+
+/// Whether subjects may begin with this.
+fn is_subject(text: &str) -> bool {
+    let is_bad = |c: char| c.is_whitespace() || c.is_control() || c == '*' || c == '>';
+    text.split('.').all(|part| !part.is_empty() && !part.contains(is_bad))
 }

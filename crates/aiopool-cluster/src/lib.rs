@@ -4,6 +4,7 @@
 //! points, the lease, and what each setting of the server does and does not promise.
 #![forbid(unsafe_code)]
 
+mod asks;
 mod blob;
 mod cluster;
 mod connection;
@@ -15,13 +16,14 @@ mod node;
 mod observe;
 pub mod protocol;
 mod random;
+mod runs;
 mod streams;
 mod taken;
 mod wire;
 
 pub use cluster::{
     Cluster, ClusterBuilder, ClusterStats, Collect, Encoded, Enumerated, Flat, Job, Keyed, Map,
-    Submit, Task, TaskSet,
+    Parts, Submit, Task, TaskSet,
 };
 pub use connection::Connection;
 pub use error::{ClusterError, Error, Result};

@@ -5,10 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::client::RequestErrorKind;
 use async_nats::connection::State;
-use async_nats::{Client, Event, HeaderMap, Request};
+use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
+use async_nats::{Client, Event, HeaderMap, Request, Subject};
 use base64::Engine;
 use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
 use crate::connection::Connection;
@@ -44,7 +47,7 @@ pub(crate) struct Space {
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) seq: u64,
-    pub(crate) subject: String,
+    pub(crate) subject: Subject,
     pub(crate) payload: Bytes,
     /// When the server stored it, in seconds of the epoch by its clock; 0 where that is not known.
     /// Shown to people, and nothing else.
@@ -61,6 +64,15 @@ pub(crate) enum Refusal {
 /// How long an ordinary answer is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a question that nobody answered waits before it is asked again.
+pub(crate) const AGAIN: Duration = Duration::from_millis(200);
+
+/// A number that no message has: a swap that expects it is refused, whatever is there.
+pub(crate) const NO_SEQ: u64 = u64::MAX >> 1;
+
+/// How long the answer to a question is waited for that can be put in another way.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// The buckets of all pools.
 pub(crate) const NODES: &str = "AIOPOOL_NODES";
 pub(crate) const JOBS: &str = "AIOPOOL_JOBS";
@@ -69,6 +81,11 @@ const OLDEST: (i64, i64, i64) = (2, 12, 8);
 
 const WRONG_LAST: u64 = 10071;
 const WRONG_LAST_IN_FLIGHT: u64 = 10164;
+/// More messages are on their way to the stream than it takes in for the moment: this one is not
+/// stored, and may be sent again.
+const TOO_MANY: u64 = 10167;
+/// The stream, or what makes consumers, has no leader for the moment.
+const NO_LEADER: u64 = 10008;
 const NO_MESSAGE: u64 = 10037;
 pub(crate) const NO_STREAM: u64 = 10059;
 pub(crate) const STREAM_EXISTS: u64 = 10058;
@@ -84,6 +101,13 @@ pub(crate) struct Link {
     pub(crate) connections: watch::Receiver<u64>,
     /// What the server last complained of: a missing right is said so, and not in an answer.
     complaint: Arc<Mutex<String>>,
+}
+
+impl Refusal {
+    /// Whether it may be that of a stream, or of what makes consumers, without a leader.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Silent | Self::Code(NO_LEADER, _))
+    }
 }
 
 impl Link {
@@ -115,7 +139,7 @@ impl Link {
                 }
             }
         });
-        let failed = |reason: String| Error::Connect { url: access.url.clone(), reason };
+        let failed = |reason: String| Error::Connect { url: access.shown(), reason };
         let client =
             options.connect(access.servers()).await.map_err(|error| failed(reasons(&error)))?;
         let info = client.server_info();
@@ -157,6 +181,12 @@ impl Link {
         self.client.connection_state() == State::Connected
     }
 
+    /// Waits until everything that was published is with the server, if it can be reached: nothing
+    /// else tells a connection that is away from a slow one.
+    pub(crate) async fn flush(&self) {
+        let _ = tokio::time::timeout(PATIENCE, self.client.flush()).await;
+    }
+
     pub(crate) async fn api(
         &self,
         what: &str,
@@ -176,6 +206,22 @@ impl Link {
         }
     }
 
+    /// Whether what is published to `subject` is answered, if only by the news that nobody listens
+    /// there: what there is no right to is not.
+    pub(crate) async fn is_answered(
+        &self,
+        subject: &str,
+        what: &Value,
+        patience: Duration,
+    ) -> bool {
+        let payload = if what.is_null() { Bytes::new() } else { what.to_string().into() };
+        let request = Request::new().payload(payload).timeout(Some(patience));
+        match self.client.send_request(subject.to_owned(), request).await {
+            Ok(_) => true,
+            Err(error) => error.kind() == RequestErrorKind::NoResponders,
+        }
+    }
+
     /// Publishes if the newest message on `decided_by` is number `expected` (0: there is none).
     pub(crate) async fn swap(
         &self,
@@ -188,48 +234,17 @@ impl Link {
         if !self.stands() {
             return Swap::Unknown;
         }
-        let mut headers = HeaderMap::new();
-        headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
-        headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", decided_by);
+        let headers = expecting(expected, decided_by.to_owned());
         let request = Request::new().headers(headers).payload(payload).timeout(Some(patience));
-        let answer = match self.client.send_request(subject, request).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                return match error.kind() {
-                    RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
-                        Swap::Broken(error.to_string())
-                    }
-                    _ => Swap::Unknown,
-                };
-            }
-        };
-        let Ok(value) = serde_json::from_slice::<Value>(&answer.payload) else {
-            return Swap::Unknown;
-        };
-        match (value["seq"].as_u64(), value.get("error")) {
-            (_, Some(error)) => match error["err_code"].as_u64() {
-                Some(WRONG_LAST | WRONG_LAST_IN_FLIGHT) => Swap::Refused,
-                Some(code) => {
-                    let full = FULL.contains(&code);
-                    let text = error["description"].as_str().unwrap_or_default();
-                    let text = format!("{text} (code {code})");
-                    if full { Swap::Full(text) } else { Swap::Broken(text) }
+        match self.client.send_request(subject, request).await {
+            Ok(answer) => judge(&answer.payload),
+            Err(error) => match error.kind() {
+                RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
+                    Swap::Broken(error.to_string())
                 }
-                None => Swap::Unknown,
+                _ => Swap::Unknown,
             },
-            (Some(seq), None) if seq > 0 => Swap::Won(seq),
-            _ => Swap::Unknown,
         }
-    }
-
-    pub(crate) async fn swap_word(
-        &self,
-        subject: String,
-        tail: &Tail,
-        expected: u64,
-        payload: Bytes,
-    ) -> Swap {
-        self.swap(subject, &self.names.swap(tail), expected, payload, PATIENCE).await
     }
 
     pub(crate) async fn swap_key(
@@ -269,7 +284,7 @@ impl Link {
         let data = message["data"].as_str().unwrap_or_default();
         let payload = base64::engine::general_purpose::STANDARD.decode(data).map_err(|_| ())?;
         let seq = message["seq"].as_u64().ok_or(())?;
-        let subject = message["subject"].as_str().ok_or(())?.to_owned();
+        let subject = message["subject"].as_str().ok_or(())?.into();
         let time = message["time"].as_str().and_then(seconds).unwrap_or_default();
         Ok(Some(Stored { seq, subject, payload: payload.into(), time }))
     }
@@ -288,14 +303,91 @@ impl Link {
         self.newest(&format!("KV_{bucket}"), &format!("$KV.{bucket}.{key}")).await
     }
 
+    /// Whether a key's newest message is still number `revision`, as the bucket's leader has it; false
+    /// also where that is not known, and then the key is to be read.
+    ///
+    /// It is asked by a swap that cannot succeed: its refusal names the newest message, and takes the
+    /// server a fraction of what a reading takes.
+    pub(crate) async fn is_newest(&self, bucket: &str, key: &str, revision: u64) -> bool {
+        if !self.stands() {
+            return false;
+        }
+        let subject = format!("$KV.{bucket}.{key}");
+        let headers = expecting(NO_SEQ, subject.clone());
+        let request = Request::new().headers(headers).timeout(Some(LOOK));
+        let answer = self.client.send_request(subject, request).await;
+        answer.is_ok_and(|answer| newest_by(&answer.payload) == Some(revision))
+    }
+
     /// Lists the keys of this pool in a bucket.
     pub(crate) async fn keys(&self, bucket: &str) -> std::result::Result<Vec<String>, ()> {
         let prefix = format!("$KV.{bucket}.{}.", self.names.pool);
-        let asked = json!({"subjects_filter": format!("{prefix}>")});
-        let info = self.api(&format!("STREAM.INFO.KV_{bucket}"), &asked).await.map_err(|_| ())?;
-        let subjects = info["state"]["subjects"].as_object();
-        let all = subjects.into_iter().flat_map(|subjects| subjects.keys());
-        Ok(all.filter_map(|subject| subject.strip_prefix(&prefix)).map(str::to_owned).collect())
+        let all = self.subjects(&format!("KV_{bucket}"), &format!("{prefix}>")).await?;
+        Ok(all.iter().filter_map(|key| key.strip_prefix(&prefix)).map(str::to_owned).collect())
+    }
+}
+
+/// What a message says to the server of the word that it is to replace.
+pub(crate) fn expecting(seq: u64, decided_by: String) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, seq.to_string());
+    headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", decided_by);
+    headers
+}
+
+/// What the server answers to a publication.
+#[derive(Deserialize)]
+struct Stores {
+    seq: Option<u64>,
+    error: Option<Complaint>,
+}
+
+#[derive(Deserialize)]
+struct Complaint {
+    err_code: Option<u64>,
+    #[serde(default)]
+    description: String,
+}
+
+/// What an answer says of a swap.
+pub(crate) fn judge(answer: &[u8]) -> Swap {
+    let Ok(Stores { seq, error }) = serde_json::from_slice(answer) else { return Swap::Unknown };
+    match (seq, error) {
+        (_, Some(Complaint { err_code, description })) => match err_code {
+            Some(WRONG_LAST | WRONG_LAST_IN_FLIGHT) => Swap::Refused,
+            Some(TOO_MANY) => Swap::Unknown,
+            Some(code) => {
+                let text = format!("{description} (code {code})");
+                if FULL.contains(&code) { Swap::Full(text) } else { Swap::Broken(text) }
+            }
+            None => Swap::Unknown,
+        },
+        (Some(seq), None) if seq > 0 => Swap::Won(seq),
+        _ => Swap::Unknown,
+    }
+}
+
+/// The number of the newest message, where an answer refuses a swap because of it and names it.
+fn newest_by(refusal: &[u8]) -> Option<u64> {
+    let Stores { error, .. } = serde_json::from_slice(refusal).ok()?;
+    let Complaint { err_code, description } = error?;
+    let number = description.strip_prefix("wrong last sequence: ")?;
+    number.parse().ok().filter(|_| err_code == Some(WRONG_LAST))
+}
+
+/// Has `event` come to a loop after a pause.
+pub(crate) fn later<E: Send + 'static>(events: &UnboundedSender<E>, pause: Duration, event: E) {
+    let events = events.clone();
+    tokio::spawn(async move {
+        self::pause(pause).await;
+        let _ = events.send(event);
+    });
+}
+
+/// Waits before something is asked or said. A timer without length would take a millisecond.
+pub(crate) async fn pause(pause: Duration) {
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -370,6 +462,37 @@ mod tests {
         assert_eq!(super::seconds("1970-01-01T00:00:00Z"), Some(0));
         assert_eq!(super::seconds("2026-11-28T20:43:01.123456Z"), Some(1_795_898_581));
         assert_eq!(super::seconds("yesterday"), None);
+    }
+
+    #[test]
+    fn an_answer_is_judged_by_its_code() {
+        use super::{Swap, judge};
+        assert_eq!(judge(br#"{"stream":"S","seq":7}"#), Swap::Won(7));
+        assert_eq!(judge(br#"{"stream":"S","seq":0}"#), Swap::Unknown);
+        let refused = |code| format!(r#"{{"error":{{"code":400,"err_code":{code}}},"seq":0}}"#);
+        assert_eq!(judge(refused(10071).as_bytes()), Swap::Refused);
+        assert_eq!(judge(refused(10164).as_bytes()), Swap::Refused);
+        assert_eq!(judge(refused(10167).as_bytes()), Swap::Unknown);
+        assert!(matches!(judge(refused(10077).as_bytes()), Swap::Full(_)));
+        assert!(matches!(judge(refused(10059).as_bytes()), Swap::Broken(_)));
+        assert_eq!(judge(br#"{"error":{"code":500}}"#), Swap::Unknown);
+        assert_eq!(judge(b""), Swap::Unknown);
+    }
+
+    #[test]
+    fn a_refusal_names_the_newest_message_or_says_nothing() {
+        use super::newest_by;
+        let refusal = |code, text| {
+            let error = format!(r#"{{"code":400,"err_code":{code},"description":"{text}"}}"#);
+            format!(r#"{{"error":{error},"stream":"S","seq":0}}"#)
+        };
+        let newest = |code, text| newest_by(refusal(code, text).as_bytes());
+        assert_eq!(newest(10071, "wrong last sequence: 42"), Some(42));
+        assert_eq!(newest(10164, "wrong last sequence: 42"), None);
+        assert_eq!(newest(10071, "wrong last sequence"), None);
+        assert_eq!(newest(10071, "wrong last sequence: 42 or so"), None);
+        assert_eq!(newest_by(br#"{"stream":"S","seq":42}"#), None);
+        assert_eq!(newest_by(b""), None);
     }
 
     #[test]

@@ -1,21 +1,25 @@
 //! A node: an agent that pulls tasks into the free places of its local pool.
 
 mod agent;
+mod group;
 mod hands;
 mod janitor;
 mod lock;
 mod pulls;
+mod work;
 
 use std::time::Duration;
 
 use aiopool::remote;
 use aiopool::{PoolBuilder, StartMethod};
 
+use crate::asks::Asks;
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::link::Link;
 use crate::protocol::LeaseTimes;
 use crate::random;
+use crate::streams::Role;
 use crate::wire;
 
 /// Options of a node; see [`Node::builder`].
@@ -45,11 +49,6 @@ pub struct NodeReport {
 
 /// How long before the end of its lease a node's code is killed.
 pub(crate) const MARGIN: Duration = Duration::from_secs(2);
-
-/// The shortest lease: a renewal, its question and the margin have to fit.
-const SHORTEST: Duration = Duration::from_secs(4);
-/// The longest lease: an observer waits for one part in a hundred and a second more.
-const LONGEST: Duration = Duration::from_secs(150);
 
 impl Node {
     /// Returns options for a node of the pool `default` on a server.
@@ -132,7 +131,7 @@ impl Node {
     }
 
     /// Runs the node until `stop` is ready; then it pulls no more, finishes what it runs and
-    /// leaves.
+    /// leaves. To be called in a runtime of tokio's, as [`aiopool::block_on`] is.
     ///
     /// # Errors
     ///
@@ -140,13 +139,7 @@ impl Node {
     /// when a node of this name lives, [`Error::Pool`] when the local pool cannot be built or
     /// fails, [`Error::InvalidOption`].
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<NodeReport> {
-        if !(SHORTEST..=LONGEST).contains(&self.lease) {
-            return Err(Error::InvalidOption {
-                name: "lease",
-                value: format!("{:?}", self.lease),
-                allowed: format!("{SHORTEST:?} to {LONGEST:?}"),
-            });
-        }
+        check_lease(self.lease)?;
         let name = match &self.name {
             Some(name) if !wire::is_token(name) => {
                 return Err(Error::InvalidOption {
@@ -160,8 +153,11 @@ impl Node {
         };
         let build = build_of(self.version.as_deref())?;
         let link = Link::connect(&self.access, &self.pool, &format!("aiopool node {name}")).await?;
-        link.try_rights(&["w", "b"]).await?;
-        agent::Agent::new(self, name, build, link).serve(stop).await
+        let hints = link.client.subscribe(link.names.hints(&name)).await;
+        let hints = hints.map_err(|error| Error::Server(format!("subscribe: {error}")))?;
+        link.try_rights(Role::Node).await?;
+        let (asks, answers) = Asks::listen(&link).await?;
+        agent::Agent::new(self, name, build, link, asks).serve(answers, hints, stop).await
     }
 
     fn local(&self) -> PoolBuilder {
@@ -177,6 +173,17 @@ impl Node {
     fn times(&self) -> LeaseTimes {
         LeaseTimes { lease: self.lease.as_nanos() as u64, margin: MARGIN.as_nanos() as u64 }
     }
+}
+
+/// Checks the lease of a node or a job.
+pub(crate) fn check_lease(lease: Duration) -> Result<()> {
+    let is_allowed = u64::try_from(lease.as_nanos()).is_ok_and(wire::is_lease);
+    let error = || Error::InvalidOption {
+        name: "lease",
+        value: format!("{lease:?}"),
+        allowed: "4 to 150 seconds".to_owned(),
+    };
+    is_allowed.then_some(()).ok_or_else(error)
 }
 
 /// The token of a build: a user's version, or the first digits of the build id.

@@ -101,30 +101,32 @@ pub struct Overview {
     pub pieces: u64,
 }
 
-/// Reads what there is of `pool` on a server.
+/// Reads what there is of `pool` on a server. To be called in a runtime of tokio's.
 ///
 /// # Errors
 ///
 /// [`Error::Connect`] and [`Error::Server`].
 pub async fn observe(server: impl Into<Connection>, pool: &str) -> Result<Overview> {
     let link = Link::connect(&server.into(), pool, "aiopool observer").await?;
-    read(&link).await.map_err(|()| Error::Server("it does not answer".to_owned()))
+    read(&link).await.map_err(|()| silent(&link))
 }
 
 /// Ends a durable job of `pool`: its tasks are called off and its outcomes are gone. Returns whether
-/// there was one.
+/// there was one. To be called in a runtime of tokio's.
 ///
 /// # Errors
 ///
-/// [`Error::Connect`] and [`Error::Server`]; [`Error::JobHeld`] while a process holds it.
+/// [`Error::Connect`] and [`Error::Server`]; [`Error::JobHeld`] while a process holds it;
+/// [`Error::InvalidOption`] for what can be no job's name.
 pub async fn end_job(server: impl Into<Connection>, pool: &str, name: &str) -> Result<bool> {
     let link = Link::connect(&server.into(), pool, "aiopool observer").await?;
+    check_job(name)?;
     let claim = Claim::durable(&link, name).await?;
     let subject = link.names.job_key(&claim.key);
-    let silent = |()| Error::Server("it does not answer".to_owned());
-    let Some(stored) = link.key(JOBS, &subject).await.map_err(silent)? else { return Ok(false) };
+    let stored = link.key(JOBS, &subject).await.map_err(|()| silent(&link))?;
+    let Some(stored) = stored else { return Ok(false) };
     let Some(found) = wire::decode::<JobKey>(&stored.payload) else { return Ok(false) };
-    let (job, holder) = (found.job, found.holder.clone());
+    let (job, holder) = (found.job, wire::shown(&found.holder));
     let key = Key { serial: u64::MAX, alive: false, ..found.key };
     let value = wire::encode(&JobKey { key, held: false, ..found });
     match link.swap_key(JOBS, &subject, claim.revision, value, link::PATIENCE).await {
@@ -136,6 +138,23 @@ pub async fn end_job(server: impl Into<Connection>, pool: &str, name: &str) -> R
         }
         _ => Err(Error::JobHeld { job: name.to_owned(), holder }),
     }
+}
+
+/// What is said where the server does not answer an observer.
+fn silent(link: &Link) -> Error {
+    Error::Server(link.complaint().unwrap_or_else(|| "it does not answer".to_owned()))
+}
+
+/// Checks the name of a durable job.
+pub(crate) fn check_job(name: &str) -> Result<()> {
+    if wire::is_token(name) && name.len() <= 30 {
+        return Ok(());
+    }
+    Err(Error::InvalidOption {
+        name: "job",
+        value: name.to_owned(),
+        allowed: "1 to 30 letters, digits, '-' and '_'".to_owned(),
+    })
 }
 
 /// A task without its class: job and number.
@@ -160,7 +179,7 @@ async fn read(link: &Link) -> std::result::Result<Overview, ()> {
             failed: key.failed,
             lost: key.lost,
             heartbeat_seconds: link::age(stored.time),
-            pull_seconds: key.pull_seconds + link::age(stored.time),
+            pull_seconds: key.pull_seconds.saturating_add(link::age(stored.time)),
             revision: stored.seq,
         });
     }
@@ -185,7 +204,7 @@ async fn read(link: &Link) -> std::result::Result<Overview, ()> {
         let Some(key) = wire::decode::<JobKey>(&stored.payload) else { continue };
         let of = (key.job, 0)..=(key.job, u64::MAX);
         all.jobs.push(JobInfo {
-            job: name.strip_prefix("d-").unwrap_or(&name).to_owned(),
+            job: wire::name_of_key(&name).to_owned(),
             holder: key.holder,
             alive: key.key.alive,
             durable: key.durable,

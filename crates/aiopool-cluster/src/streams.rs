@@ -1,20 +1,39 @@
 //! What the server is asked to make, to purge and to send: streams, consumers, deliveries.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tokio::task::unconstrained;
 
 use crate::error::{Error, Result};
-use crate::link::{JOBS, Link, NO_STREAM, NODES, Refusal, STREAM_EXISTS, Space, Swap};
+use crate::link::{
+    AGAIN, JOBS, Link, NO_SEQ, NO_STREAM, NODES, Refusal, STREAM_EXISTS, Space, Swap,
+};
 use crate::protocol::{CHUNK, Chunks};
-use crate::wire::{self, CLASSES, Hint};
+use crate::wire::{self, CLASSES, Hint, Names};
 
 /// How long the answer to a try is waited for.
 const TRY: Duration = Duration::from_secs(2);
 
+/// How long silence is taken for that of a stream that has no leader for the moment: elections take
+/// seconds on a busy machine.
+const ELECTION: Duration = Duration::from_secs(30);
+
+/// What is said of a subject that nobody answers on.
+const SILENT: &str = "nobody answers what is published to it";
+
+/// Who connects: each has rights of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Submitter,
+    Node,
+}
+
 /// The name of the consumer of a class and build: another configuration is another name.
-fn consumer_name(class: u8, build: &str) -> String {
+pub(crate) fn consumer_name(class: u8, build: &str) -> String {
     format!("v2-{class}-{build}")
 }
 
@@ -70,21 +89,38 @@ impl Link {
         self.api(&format!("STREAM.PURGE.{stream}"), &json!({"filter": filter})).await.is_ok()
     }
 
-    /// Lists the subjects of one of the pool's streams that match `filter`; at most 100,000.
+    /// Lists the subjects of a stream that match `filter`. The server gives a part of them at a time;
+    /// while many come and go, some may be missed.
     pub(crate) async fn subjects(
         &self,
         stream: &str,
         filter: &str,
     ) -> std::result::Result<Vec<String>, ()> {
-        let asked = json!({"subjects_filter": filter});
-        let info = self.api(&format!("STREAM.INFO.{stream}"), &asked).await.map_err(|_| ())?;
-        let subjects = info["state"]["subjects"].as_object();
-        Ok(subjects.into_iter().flat_map(|subjects| subjects.keys().cloned()).collect())
+        let (what, mut all) = (format!("STREAM.INFO.{stream}"), Vec::new());
+        loop {
+            let asked = json!({"subjects_filter": filter, "offset": all.len()});
+            let info = self.api(&what, &asked).await.map_err(|_| ())?;
+            let before = all.len();
+            let subjects = info["state"]["subjects"].as_object();
+            all.extend(subjects.into_iter().flat_map(|subjects| subjects.keys().cloned()));
+            let in_all = info["total"].as_u64().unwrap_or_default();
+            if all.len() as u64 >= in_all || all.len() == before {
+                return Ok(all);
+            }
+        }
     }
 
     /// Makes the durable consumer from which the nodes of `build` pull tasks of a class, and returns
     /// its name.
-    pub(crate) async fn consumer(&self, class: u8, build: &str) -> Result<String> {
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(crate) async fn consumer(
+        &self,
+        class: u8,
+        build: &str,
+    ) -> std::result::Result<String, Refusal> {
         let (stream, name) = (self.names.stream(), consumer_name(class, build));
         let filter = self.names.queues(class, build);
         let asked = json!({"stream_name": stream, "config": {
@@ -93,8 +129,7 @@ impl Link {
             "max_deliver": -1, "max_ack_pending": -1, "replay_policy": "instant",
         }});
         let what = format!("CONSUMER.CREATE.{stream}.{name}.{filter}");
-        self.api(&what, &asked).await.map_err(|refusal| self.server(&name, refusal))?;
-        Ok(name)
+        self.api(&what, &asked).await.map(|_| name)
     }
 
     /// Whether the queue of a class and build has given everything out, and is waiting for no
@@ -131,30 +166,87 @@ impl Link {
         Some(Space { limit, used: info["state"]["bytes"].as_u64()? })
     }
 
-    /// Tries whether words of these kinds may be written: a swap that expects what cannot be has to
-    /// be refused, and not to stay without an answer.
-    pub(crate) async fn try_rights(&self, kinds: &[&str]) -> Result<()> {
-        let pool = &self.names.pool;
-        for kind in kinds {
-            let subject = format!("aiopool.{pool}.{kind}.0.probe.0.0.0");
-            let swap = self.swap(subject.clone(), &subject, u64::MAX >> 1, Bytes::new(), TRY).await;
-            if !matches!(swap, Swap::Refused | Swap::Won(_)) {
-                let text = self.complaint().unwrap_or_else(|| match swap {
-                    Swap::Full(text) | Swap::Broken(text) => format!("{subject}: {text}"),
-                    _ => format!("it does not answer what is published to {subject}"),
-                });
-                return Err(Error::Server(text));
-            }
+    /// Tries what a role has to have the right to: swaps that expect what cannot be, and requests that
+    /// change nothing. Each has to be answered, if only by the news that nobody is there.
+    pub(crate) async fn try_rights(&self, role: Role) -> Result<()> {
+        let Names { pool } = &*self.names;
+        let (stream, blobs) = (self.names.stream(), self.names.blobs());
+        let [nodes, jobs] = [NODES, JOBS].map(|bucket| format!("KV_{bucket}"));
+        let nothing = format!("aiopool.{pool}.probe");
+        let (kinds, more) = match role {
+            Role::Submitter => (
+                &["q", "w", "b"][..],
+                [format!("$JS.API.CONSUMER.INFO.{stream}.probe"), self.names.hints("probe")],
+            ),
+            Role::Node => (
+                &["w", "b"][..],
+                [
+                    format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.probe"),
+                    format!("$JS.ACK.{stream}.probe"),
+                ],
+            ),
+        };
+        let words = kinds.iter().map(|kind| format!("aiopool.{pool}.{kind}.0.probe.0.0.0"));
+        let keys = [NODES, JOBS].map(|bucket| format!("$KV.{bucket}.{pool}.probe"));
+        let swaps = words.chain(keys).map(|subject| async move {
+            let swap = || self.swap(subject.clone(), &subject, NO_SEQ, Bytes::new(), TRY);
+            let said = match self.once_led(swap, |swap| *swap == Swap::Unknown).await {
+                Swap::Refused | Swap::Won(_) => return None,
+                Swap::Full(text) | Swap::Broken(text) => text,
+                Swap::Unknown => SILENT.to_owned(),
+            };
+            Some(format!("{subject}: {said}"))
+        });
+        let reads = [&stream, &blobs, &nodes, &jobs]
+            .map(|of| (format!("$JS.API.STREAM.MSG.GET.{of}"), json!({"last_by_subj": nothing})));
+        let purges = [&stream, &blobs, &jobs]
+            .map(|of| (format!("$JS.API.STREAM.PURGE.{of}"), json!({"filter": nothing})));
+        let more = more.map(|subject| (subject, Value::Null));
+        let asked = reads.into_iter().chain(purges).chain(more).map(|(subject, what)| async move {
+            let ask = || self.is_answered(&subject, &what, TRY);
+            let is_answered = self.once_led(ask, |is_answered| !is_answered).await;
+            (!is_answered).then(|| format!("{subject}: {SILENT}"))
+        });
+        let (swaps, asked) = tokio::join!(join_all(swaps), join_all(asked));
+        let missing = swaps.into_iter().chain(asked).flatten().next();
+        // What was subscribed to before this may have been refused, too.
+        match self.complaint().or(missing) {
+            Some(text) => Err(Error::Server(text)),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Asks, and again while the answer `may_pass`: it may be that of a stream without a leader. Where
+    /// a right is missing, the server has said so meanwhile.
+    pub(crate) async fn once_led<T, F: Future<Output = T>>(
+        &self,
+        ask: impl Fn() -> F,
+        may_pass: impl Fn(&T) -> bool,
+    ) -> T {
+        let begun = Instant::now();
+        loop {
+            let answer = ask().await;
+            let waits = begun.elapsed() < ELECTION && self.complaint().is_none();
+            if !(waits && may_pass(&answer)) {
+                return answer;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     /// Tells a node to read words; nothing says whether it did.
     pub(crate) fn hint(&self, node: &str, hint: Hint) {
-        let (client, subject) = (self.client.clone(), self.names.hints(node));
-        tokio::spawn(async move {
-            let _ = client.publish(subject, wire::encode(&hint)).await;
-        });
+        self.say(self.names.hints(node), wire::encode(&hint));
+    }
+
+    /// Publishes what has no answer.
+    pub(crate) fn say(&self, subject: String, payload: Bytes) {
+        let client = self.client.clone();
+        let publish = async move { client.publish(subject, payload).await };
+        let mut publish = Box::pin(unconstrained(publish));
+        if publish.as_mut().now_or_never().is_none() {
+            tokio::spawn(publish);
+        }
     }
 
     /// Purges a job's tasks from `from` to before `to`, and then what belongs to them; true if the
@@ -204,7 +296,16 @@ impl Link {
     }
 
     /// Has everything that is written of a job sent to `inbox`, from message `from` on.
-    pub(crate) async fn collect(&self, job: u128, from: u64, inbox: &str) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(crate) async fn collect(
+        &self,
+        job: u128,
+        from: u64,
+        inbox: &str,
+    ) -> std::result::Result<(), Refusal> {
         let (stream, filter) = (self.names.stream(), self.names.written_of_job(job));
         let asked = json!({"stream_name": stream, "config": {
             "deliver_subject": inbox, "filter_subject": filter, "ack_policy": "none",
@@ -212,6 +313,6 @@ impl Link {
             "replay_policy": "instant", "idle_heartbeat": 2_000_000_000_u64,
             "inactive_threshold": 60_000_000_000_u64, "mem_storage": true, "num_replicas": 1,
         }});
-        self.api(&format!("CONSUMER.CREATE.{stream}"), &asked).await.is_ok()
+        self.api(&format!("CONSUMER.CREATE.{stream}"), &asked).await.map(drop)
     }
 }

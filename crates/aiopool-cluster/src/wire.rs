@@ -7,10 +7,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::blob::{Blob, Side};
-use crate::protocol::{Chunks, Ending, Incarnation, Key, Word};
+use crate::protocol::{Chunks, Ending, Incarnation, Key, LONGEST, SHORTEST, Word};
 
 /// How a function is named.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Function {
     /// By its place in the build that the subject names.
     Place(u64),
@@ -42,8 +42,16 @@ pub(crate) struct Queued {
     pub(crate) alone: bool,
     /// In a durable job, what tells this function and input from others; else 0.
     pub(crate) item: u128,
+    /// Whether the input is a list of [`Input`].
+    pub(crate) group: bool,
     pub(crate) input: Body,
 }
+
+/// An item of a group: its place among the items that the word began with, and its input.
+pub(crate) type Input = (u32, Bytes);
+
+/// What became of an item of a group. The value of a group's outcome is a list of them.
+pub(crate) type Ended = (u32, Ending, Result<Bytes, Bytes>);
 
 /// The payload of a claim or an outcome.
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,6 +73,8 @@ pub(crate) enum Written {
         attempt: u32,
         item: u128,
         ending: Ending,
+        /// Microseconds that the longest run in it took.
+        longest: u32,
         result: Result<Body, Bytes>,
     },
 }
@@ -197,6 +207,11 @@ pub(crate) fn durable_key(name: &str) -> String {
     format!("d-{name}")
 }
 
+/// Returns a durable job's name, or the number of another, by its key's name.
+pub(crate) fn name_of_key(key: &str) -> &str {
+    key.strip_prefix("d-").unwrap_or(key)
+}
+
 /// One task's place in the subjects of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Tail {
@@ -225,6 +240,16 @@ impl Tail {
             Self { class: class.parse().ok()?, build: build.into(), job, n: n.parse().ok()? };
         (chunk.parse() == Ok(tail.chunk())).then_some(tail)
     }
+
+    /// Whether a subject is that of the task's word, and not of another class, build or chunk.
+    pub(crate) fn is_of(&self, subject: &str) -> bool {
+        subject.strip_suffix(&self.text()).is_some_and(|before| before.ends_with('.'))
+    }
+}
+
+/// Reads the task's number in a subject of its word.
+pub(crate) fn number(subject: &str) -> Option<u64> {
+    subject.rsplit('.').next()?.parse().ok()
 }
 
 /// The names of a pool.
@@ -313,18 +338,30 @@ pub(crate) fn is_token(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
-/// Reads what a stored message says: its subject tells queued from written.
+/// Returns what another wrote as it may be shown: without what a terminal would act on.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// Whether this may be a lease, in nanoseconds.
+pub(crate) fn is_lease(lease: u64) -> bool {
+    (SHORTEST..=LONGEST).contains(&lease)
+}
+
+/// Reads what a stored message says: its subject tells queued from written. A claim of what can be no
+/// node, or for longer than any, would be waited for without an end.
 pub(crate) fn word(seq: u64, subject: &str, payload: &[u8]) -> Option<Word> {
     match subject.split('.').nth(2)? {
         "q" => {
             decode::<Queued>(payload).map(|queued| Word::Queued { seq, attempt: queued.attempt })
         }
-        "w" => decode(payload).map(|written| match written {
+        "w" => match decode(payload)? {
+            Written::Claim { node, lease, .. } if !is_token(&node) || !is_lease(lease) => None,
             Written::Claim { life, nonce, attempt, .. } => {
-                Word::Claimed { seq, attempt, incarnation: life.id, nonce }
+                Some(Word::Claimed { seq, attempt, incarnation: life.id, nonce })
             }
-            Written::Outcome { attempt, ending, .. } => Word::Done { seq, attempt, ending },
-        }),
+            Written::Outcome { attempt, ending, .. } => Some(Word::Done { seq, attempt, ending }),
+        },
         _ => None,
     }
 }
@@ -340,6 +377,11 @@ mod tests {
         assert_eq!(Tail::parse(&names.queue(&tail)), Some(tail.clone()));
         for wrong in ["", "a.b.c", "aiopool.p.q.x.b.1.0.1", "aiopool.p.q.0.b.1.9.1", "...q....."] {
             assert_eq!(Tail::parse(wrong), None, "{wrong}");
+        }
+        assert!(tail.is_of(&names.written(&tail)));
+        for (class, build, n) in [(2, "ab", 5000), (1, "ac", 5000), (1, "ab", 9000)] {
+            let other = Tail { class, build: build.into(), n, ..tail.clone() };
+            assert!(!tail.is_of(&names.written(&other)), "{other:?}");
         }
         assert_eq!(word(1, &names.queue(&tail), b"\xff\xff\xff\xff\xff\xff"), None);
         assert_eq!(word(1, "x", b""), None);

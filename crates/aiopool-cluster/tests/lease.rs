@@ -4,7 +4,7 @@
 //! What must hold: once a tombstone is stored, the holder's zygote has killed.
 
 use aiopool_cluster::protocol::{
-    Incarnation, Key, Lease, LeaseAction, LeaseEvent, LeaseTimes, Observer, Sight, Verdict,
+    Incarnation, Key, LONGEST, Lease, LeaseAction, LeaseEvent, LeaseTimes, Observer, Sight, Verdict,
 };
 
 const MS: u64 = 1_000_000;
@@ -287,4 +287,23 @@ fn a_renewal_that_was_stored_without_an_answer_counts_from_its_own_sending() {
     assert_eq!(actions, [LeaseAction::Deadline(deadline)]);
     assert_eq!(lease.incarnation().created, 5);
     assert!(lease.holds(deadline - 1) && !lease.holds(deadline));
+}
+
+#[test]
+fn whatever_a_key_says_of_its_lease_it_is_waited_for_with_an_end() {
+    let longest = LeaseTimes { lease: LONGEST, margin: 0 };
+    let two = LeaseTimes { lease: 2 * LONGEST, margin: 0 };
+    let lie = LeaseTimes { lease: u64::MAX, margin: 0 };
+    assert_eq!(longest.wait(), LONGEST + LONGEST / 100 + 1_000 * MS);
+    assert!(two.wait() > longest.wait());
+    assert_eq!(lie.wait(), two.wait());
+}
+
+#[test]
+fn what_stands_in_the_place_of_a_key_is_replaced_after_a_lease() {
+    let mut observer = Observer::of(TIMES, Incarnation { id: 9, created: 40 });
+    observer.saw(0, Sight::Garbage(50));
+    assert_eq!(observer.verdict(), Verdict::Unknown, "it says nothing");
+    assert_eq!(observer.tombstone(TIMES.wait() - 1), None);
+    assert_eq!(observer.tombstone(TIMES.wait()), Some(50));
 }

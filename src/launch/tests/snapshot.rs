@@ -4,8 +4,9 @@ use super::rig::{FIRST, Rig, spec};
 use super::role;
 use crate::launch::{PoolSpec, StartMethod};
 use crate::sys::cpus::Mask;
+use crate::sys::habits::Habits;
 use crate::sys::rlimit::{self, Limit, Resource};
-use crate::sys::{place, scheduling};
+use crate::sys::{credentials, place, scheduling};
 use crate::table::WorkerId;
 
 /// Opens a pool, changes all that takes no rights, and opens another.
@@ -29,6 +30,10 @@ pub(super) fn change_surroundings() {
     let last = *Mask::of_this_thread().unwrap().processors().last().unwrap();
     Mask::single(last).apply().unwrap();
     assert!(crate::sys::surroundings::set_locale(c"C.UTF-8"));
+    let habits = Habits::other();
+    habits.take_on().unwrap();
+    assert_eq!(Habits::of_this_thread(), habits);
+    credentials::set_dumpable(false).unwrap();
 
     for start in [StartMethod::Fork, StartMethod::Spawn] {
         let second = Rig::open(&PoolSpec { start, ..spec("describe") }).unwrap();
@@ -44,6 +49,8 @@ pub(super) fn change_surroundings() {
             assert!(after.get("Max file size").starts_with(&format!("{} ", 1u64 << 40)));
             assert_eq!(after.get("processors"), format!("[{last}]"));
             assert_eq!(after.get("locale"), "\"C.UTF-8\"");
+            assert_eq!(after.get("habits"), format!("{habits:?}"));
+            assert_eq!(after.get("dumpable"), "false");
         }
         std::env::set_current_dir(&gone).unwrap();
         set_token(None);

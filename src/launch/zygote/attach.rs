@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::launch::wire::{self, Handover, Started, WORKER_MAGIC, WORKER_VARIABLE};
 use crate::launch::{ForkOrder, Sandbox};
 use crate::sys::exit::{exit_now, orderly_exit};
-use crate::sys::{fd, process, socket, stderr, surroundings};
+use crate::sys::{credentials, fd, process, socket, stderr, surroundings};
 use crate::worker::{WorkerFds, WorkerStart};
 
 /// A worker that starts before `main`, once the program's constructors have run.
@@ -26,6 +26,7 @@ pub(super) struct Arrived {
     pid: u32,
     sandbox: Option<Sandbox>,
     locale: Option<CString>,
+    dumpable: bool,
 }
 
 /// Takes what the zygote left, if `fd` has the handover of a worker that starts before `main`.
@@ -39,10 +40,11 @@ pub(super) fn arrive(fd: RawFd) -> Option<Arrived> {
     unsafe { restore_environment(WORKER_VARIABLE, handover.preloaded) };
     let pid = handover.pid;
     let (sandbox, locale) = (handover.sandbox.clone(), handover.locale.clone());
+    let dumpable = handover.dumpable;
     match take(fd, handover) {
         Ok((start, started)) => match for_us {
             Err(reason) => fail(started.as_fd(), pid, reason),
-            Ok(_) => Some(Arrived { start, started, pid, sandbox, locale }),
+            Ok(_) => Some(Arrived { start, started, pid, sandbox, locale, dumpable }),
         },
         // The zygote then reports a program that did not attach.
         Err(_) => exit_now(super::child::NOT_STARTED),
@@ -52,7 +54,7 @@ pub(super) fn arrive(fd: RawFd) -> Option<Arrived> {
 impl Arrived {
     /// Makes this process the worker.
     pub(super) fn start(self) -> ! {
-        let Self { start, started, pid, sandbox, locale } = self;
+        let Self { start, started, pid, sandbox, locale, dumpable } = self;
         if process::thread_count().is_ok_and(|threads| threads != 1) {
             fail(started.as_fd(), pid, threads::text());
         }
@@ -60,6 +62,9 @@ impl Arrived {
             fail(started.as_fd(), pid, reason);
         }
         let _ = locale.is_none_or(|locale| surroundings::set_locale(&locale));
+        if !dumpable && let Err(error) = credentials::set_dumpable(false) {
+            fail(started.as_fd(), pid, format!("cannot keep others from looking into it: {error}"));
+        }
         bear_name(start.id);
         say_attached(&started, pid);
         drop(started);
@@ -241,6 +246,7 @@ mod tests {
             held: None,
             config: Vec::new(),
             locale: None,
+            dumpable: true,
             sandbox: None,
         };
         let file = memfd::create(c"aiopool-test").unwrap();

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 use super::super::recipe::{self, PROGRAM, Recipe, c_strings, inherit};
 use super::super::snapshot::{Places, Snapshot};
@@ -19,6 +20,10 @@ use crate::worker::{self, WorkerFds, WorkerStart};
 
 /// The exit status of a worker that could not start; why is said on the start line.
 pub(super) const NOT_STARTED: i32 = 125;
+
+/// What a worker has no use for and keeps all the same: its memory is shared with the zygote and
+/// the other workers until it is written, which freeing it does.
+static KEPT: OnceLock<(Snapshot, StartMethod)> = OnceLock::new();
 
 /// What a child is to become.
 #[derive(Debug)]
@@ -125,6 +130,7 @@ impl NewWorker {
         let _ = self.held.take().map(IntoRawFd::into_raw_fd);
         let ForkOrder { id, seat, lane_start, handback_start } = self.order;
         let (config, fds, logs) = (self.config, self.fds, self.logs);
+        let _ = KEPT.set((self.host, self.method));
         WorkerStart { id, seat, lane_start, handback_start, config, fds, logs }
     }
 
@@ -231,6 +237,7 @@ impl NewWorker {
             held: self.held.as_ref().map(AsRawFd::as_raw_fd),
             config: std::mem::take(&mut self.config),
             locale: self.host.locale.clone().filter(|_| before_main),
+            dumpable: self.host.dumpable,
             // Our own program confines itself when it is loaded: it needs its files for that.
             sandbox: self.confinement.sandbox.clone().filter(|_| before_main),
         };

@@ -36,7 +36,10 @@ extern "C" fn construct() {
         return;
     }
     let zygote = || become_zygote(number_of(ZYGOTE_VARIABLE)?);
-    let worker = || Some(Role::Worker(attach::arrive(number_of(wire::WORKER_VARIABLE)?)?));
+    let worker = || {
+        let arrived = attach::arrive(number_of(wire::WORKER_VARIABLE)?)?;
+        Some(Role::Worker(Box::new(arrived)))
+    };
     if let Some(role) = zygote().or_else(worker) {
         *lock(&ROLE) = Some(role);
         // Relaxed: carries nothing, and threads that start later see it.
@@ -53,7 +56,7 @@ extern "C" fn construct() {
 /// What this process was executed to be.
 enum Role {
     Zygote { line: OwnedFd, host: OwnedFd },
-    Worker(attach::Arrived),
+    Worker(Box<attach::Arrived>),
 }
 
 static ROLE: Mutex<Option<Role>> = Mutex::new(None);

@@ -255,10 +255,7 @@ impl Zygote {
         }
         self.oom.look();
         // SAFETY: counted just above, and the one thread is here.
-        let side = unsafe { process::fork() }.map_err(|error| match error.raw_os_error() {
-            Some(libc::EAGAIN) => format!("fork: {error}: raise RLIMIT_NPROC or the pids limit"),
-            _ => format!("fork: {error}"),
-        })?;
+        let side = unsafe { process::fork() }.map_err(|error| format!("fork: {error}"))?;
         let pid = match side {
             Side::Child => {
                 let kept = self.pools.swap_remove(index).kept.expect("looked at before the fork");

@@ -131,6 +131,8 @@ impl Template {
             ),
             Err(error) => refuse(&line, error),
         }
+        // What C has buffered by now would be written by every copy.
+        crate::sys::exit::flush_c();
         // The host, whose child this process is, may wait for all its children.
         // SAFETY: counted just above, and the one thread is here.
         match unsafe { process::fork() } {

@@ -86,15 +86,17 @@ pub(in crate::launch) fn have_descriptors_refused() {
     Rig::new("sleep").start(FIRST);
 }
 
-/// Sets a limit of another process; gives what it was.
-fn limit(pid: u32, resource: libc::__rlimit_resource_t, most: u64) -> u64 {
+/// Sets a limit of another process; gives what it was. Its number is of another type in glibc than
+/// in musl.
+fn limit(pid: u32, resource: impl TryInto<libc::c_int, Error: std::fmt::Debug>, most: u64) -> u64 {
+    let resource = resource.try_into().unwrap();
     let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     let pid = pid as libc::pid_t;
     // SAFETY: `old` is writable; no new limit is given.
-    assert_eq!(unsafe { libc::prlimit(pid, resource, std::ptr::null(), &mut old) }, 0);
+    assert_eq!(unsafe { libc::prlimit(pid, resource as _, std::ptr::null(), &mut old) }, 0);
     let new = libc::rlimit { rlim_cur: most, ..old };
     // SAFETY: `new` is initialised; the old limit is not asked for.
-    let set = unsafe { libc::prlimit(pid, resource, &new, std::ptr::null_mut()) };
+    let set = unsafe { libc::prlimit(pid, resource as _, &new, std::ptr::null_mut()) };
     assert_eq!(set, 0);
     old.rlim_cur
 }

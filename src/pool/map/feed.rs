@@ -85,6 +85,11 @@ impl<S> Feed<S> {
         self.source.is_none()
     }
 
+    /// Returns how many items were taken from the source.
+    pub(super) fn items(&self) -> u64 {
+        self.items
+    }
+
     /// Returns whether an error is to be given before any result.
     pub(super) fn is_refused(&self) -> bool {
         self.refused.is_some()
@@ -97,6 +102,11 @@ impl<S> Feed<S> {
 }
 
 impl<S: Source> Feed<S> {
+    /// Returns how many items are not taken, where the source knows it.
+    pub(super) fn left(&self) -> Option<usize> {
+        self.source.as_ref().map_or(Some(0), Source::left)
+    }
+
     /// Submits items while there is room for them, in the pool and in the `window`: the number of
     /// items that were taken and whose results were not given.
     pub(super) fn fill(

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::pool::source::Source;
 use crate::task::TaskError;
 
-use super::Map;
+use super::{Map, Progress};
 
 /// The values of a map whose tasks yield several each; see
 /// [`Pool::map_flat`](crate::Pool::map_flat).
@@ -48,6 +48,11 @@ impl<S: Source, V: IntoIterator> Flat<S, V> {
     /// Limits how many items are taken whose values were not given yet; at least 1 is used.
     pub fn window(self, tasks: usize) -> Self {
         Self { map: self.map.window(tasks), ..self }
+    }
+
+    /// Calls `hook` whenever tasks have ended, as [`Map::progress`] does.
+    pub fn progress(self, hook: impl FnMut(Progress) + Send + 'static) -> Self {
+        Self { map: self.map.progress(hook), ..self }
     }
 
     /// Returns the next value of the task whose values are being given.

@@ -8,11 +8,11 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use serde::de::DeserializeOwned;
 
-use crate::pool::source::Source;
+use crate::pool::source::{Source, exact};
 use crate::sync::lock;
 use crate::task::{Argument, TaskError};
 
-use super::Map;
+use super::{Map, Progress};
 
 /// The results of a [`Map`], each with the number of its item; see [`Map::enumerate`].
 ///
@@ -112,6 +112,10 @@ impl<I: Iterator<Item = (K, A)>, K, A: Argument> Source for Keys<I, K> {
             argument
         }))
     }
+
+    fn left(&self) -> Option<usize> {
+        exact(self.items.size_hint())
+    }
 }
 
 impl<I, K, A, T> std::fmt::Debug for Keyed<I, K, A, T>
@@ -153,6 +157,11 @@ where
     /// Limits how many items are taken whose results were not given yet; at least 1 is used.
     pub fn window(self, tasks: usize) -> Self {
         Self { map: self.map.window(tasks), ..self }
+    }
+
+    /// Calls `hook` whenever tasks have ended, as [`Map::progress`] does.
+    pub fn progress(self, hook: impl FnMut(Progress) + Send + 'static) -> Self {
+        Self { map: self.map.progress(hook), ..self }
     }
 
     /// Joins the result that the map gave last with the key of its item. `None` if there was no

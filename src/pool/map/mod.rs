@@ -4,6 +4,7 @@ mod feed;
 mod flat;
 mod gathered;
 mod keyed;
+mod progress;
 mod results;
 
 use std::collections::VecDeque;
@@ -30,6 +31,7 @@ use results::Results;
 
 pub use flat::Flat;
 pub use keyed::{Enumerated, Keyed};
+pub use progress::Progress;
 
 /// The results of a `map`, a stream of `Result<T, TaskError>`.
 ///
@@ -57,6 +59,7 @@ pub struct Map<S: Source, T> {
     spin: SpinPolicy,
     /// The last poll brought fewer than [`FEW`] results.
     few: bool,
+    progress: progress::Hook,
     value: PhantomData<fn() -> T>,
 }
 
@@ -98,6 +101,7 @@ impl<S: Source, T> Map<S, T> {
             since: None,
             spin: SpinPolicy::new(CALLER_SPIN_NS),
             few: false,
+            progress: progress::Hook::default(),
             value: PhantomData,
         }
     }
@@ -132,6 +136,29 @@ impl<S: Source, T> Map<S, T> {
     /// At most `tasks` items are taken whose results were not given yet. At least 1 is used.
     pub fn window(mut self, tasks: usize) -> Self {
         self.window = tasks.max(1);
+        self
+    }
+
+    /// Calls `hook` whenever tasks have ended, with how many and of how many: for a progress bar.
+    ///
+    /// It is called while the map is awaited or asked for its next result, once for what has come
+    /// together, so that it costs little where tasks are quick. Each call says more than the one
+    /// before; once all tasks have ended, one has said so. `examples/progress.rs` draws a bar.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # async fn double(x: u64) -> u64 { x * 2 }
+    /// let pool = aiopool::Pool::builder().processes(1).build()?;
+    /// let (says, said) = std::sync::mpsc::channel();
+    /// let doubled = pool.map(double, 0..100).progress(move |now| drop(says.send(now)));
+    /// aiopool::block_on(doubled)?;
+    /// let last = said.iter().last().unwrap();
+    /// assert_eq!((last.done, last.total), (100, Some(100)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn progress(mut self, hook: impl FnMut(Progress) + Send + 'static) -> Self {
+        self.progress = progress::Hook::new(hook);
         self
     }
 }
@@ -266,6 +293,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
             self.results.settle(token, outcome);
         }
         self.taken = taken;
+        self.progress.call(&self.feed, &self.results);
         if let Some(result) = self.pop() {
             return Some(Some(result));
         }

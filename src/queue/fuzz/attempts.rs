@@ -8,7 +8,9 @@ use crate::task::{LossCause, TaskOptions};
 use crate::worker::Look;
 
 /// With one task that gets another attempt when its time is up, and it runs.
-fn with_a_late_task(predicate: Option<fn(&crate::task::TaskError) -> bool>) -> Scenario<'static> {
+pub(super) fn with_a_late_task(
+    predicate: Option<fn(&crate::task::TaskError) -> bool>,
+) -> Scenario<'static> {
     let mut scenario = with_tasks(0);
     let options = TaskOptions::new().timeout(std::time::Duration::from_secs(3600)).retries(1);
     let options = match predicate {

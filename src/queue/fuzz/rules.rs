@@ -247,10 +247,10 @@ fn a_hand_back_position_that_is_too_high_costs_the_worker_what_it_did() {
     scenario.end();
 }
 
-/// Something in the place of the next word of the worker in slot 0, with the tag that it is read
-/// by.
-fn forge(scenario: &Scenario<'_>, block: u64) {
-    let position = lock(&scenario.queue.lanes).lanes[0].handback.position();
+/// Writes something in the place of the next word for the worker in slot 0, or of one of the
+/// host's, `before` words earlier, with the tag that it is read by.
+fn forge(scenario: &Scenario<'_>, before: u64, block: u64) {
+    let position = lock(&scenario.queue.lanes).lanes[0].handback.position() - before;
     let control = scenario.queue.control();
     let lane = control.handback(0);
     lane[position as usize % lane.len()].store((position + 1) << 32 | block, Relaxed);
@@ -260,16 +260,23 @@ fn forge(scenario: &Scenario<'_>, block: u64) {
 fn a_hand_back_word_that_names_no_block_costs_the_worker() {
     let whole = (ARENA / 256).ilog2().into();
     // Beyond the arena, off its place, and more than the worker has out.
-    for block in [u64::from(u32::MAX), 1 << 5 | 1, whole] {
+    let blocks = [u64::from(u32::MAX), 1 << 5 | 1, whole];
+    for (before, block) in blocks.into_iter().flat_map(|block| [(0, block), (1, block)]) {
         let mut scenario = with_tasks(0);
         give(&mut scenario, 300);
+        if before > 0 {
+            // It takes one word, which was the host's.
+            forge(&scenario, before, block);
+        }
         for _ in 0..4 {
             assert!(
                 scenario.workers[0].as_ref().unwrap().engine.outputs().store(&[1; 300]).is_ok()
             );
         }
-        forge(&scenario, block);
-        // It takes two words, of which the second is not the host's.
+        if before == 0 {
+            // It takes two words, of which the second is not the host's.
+            forge(&scenario, before, block);
+        }
         scenario.submit_with(&[7; 8], TaskOptions::new());
         let task = start(&mut scenario);
         let _ =
@@ -336,7 +343,7 @@ fn what_is_lent_is_said_again() {
 #[test]
 fn what_the_dead_wrote_into_a_hand_back_lane_is_not_read_by_the_next() {
     let mut scenario = with_tasks(0);
-    forge(&scenario, 1 << 5);
+    forge(&scenario, 0, 1 << 5);
     scenario.recover(0, LossCause::Death);
     scenario.spawn(0);
     (0..3).for_each(|_| give(&mut scenario, 300));

@@ -2,13 +2,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::attempts::with_a_late_task;
+use super::rules::start;
 use super::scenario::Scenario;
 use super::{choices, run};
 use crate::control::Part;
 use crate::queue::lock;
 use crate::ring::LaneWriter;
 use crate::table::{Owner, State, StateWord};
-use crate::task::TaskOptions;
+use crate::task::{LossCause, Status, TaskOptions};
 
 pub(crate) fn random_bytes(seed: u64, len: u64) -> Vec<u8> {
     let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -93,7 +95,7 @@ fn scribble(scenario: &Scenario<'_>, state: State) {
 fn a_dead_worker_s_task_that_nobody_called_off_has_its_outcome() {
     let mut scenario = with_one_task(TaskOptions::new());
     scribble(&scenario, State::Cancelling);
-    scenario.recover(0, crate::task::LossCause::Death);
+    scenario.recover(0, LossCause::Death);
     scenario.spawn(0);
     assert_eq!(scenario.queue.pending(), 0);
     scenario.end();
@@ -145,5 +147,39 @@ fn a_worker_that_moves_its_start_or_never_starts_is_timed_out_all_the_same() {
             }
         }
         assert_eq!(scenario.queue.pending(), 0, "{state:?}");
+    }
+}
+
+/// The worker's word is no evidence of an attempt that the host knows to be over.
+#[test]
+fn a_dead_worker_s_word_begins_and_ends_no_attempt_between_two() {
+    for state in [State::Claimed, State::Running, State::Cancelling, State::Done] {
+        for has_let_go in [false, true] {
+            if state == State::Done && !has_let_go {
+                // A worker that has not let go yet may say so: the attempt that it has is over.
+                continue;
+            }
+            let mut scenario = with_a_late_task(None);
+            if has_let_go {
+                scenario.workers[0].as_mut().unwrap().attend();
+                scenario.queue.drain();
+            }
+            scribble(&scenario, state);
+            scenario.recover(0, LossCause::Death);
+            scenario.spawn(0);
+            assert_eq!(scenario.queue.pending(), 1, "{state:?}: it has another attempt");
+            scenario.supervise();
+            assert_eq!(scenario.damages, 0, "{state:?}: and nothing stands that has to be mended");
+            let task = start(&mut scenario);
+            let worker = scenario.workers[0].as_mut().unwrap();
+            worker.running.clear();
+            assert_eq!(worker.engine.call(&task).attempts, 1, "{state:?}");
+            worker.engine.complete(task, Status::Ok, &[1; 4], 5).unwrap();
+            scenario.queue.drain();
+            assert_eq!(scenario.queue.pending(), 0, "{state:?}: once is enough");
+            // Nor is the next task of the record affected.
+            scenario.submit_with(&[7; 40], TaskOptions::new());
+            scenario.end();
+        }
     }
 }

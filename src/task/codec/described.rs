@@ -7,7 +7,6 @@ use std::marker::PhantomData;
 use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, Visitor};
 use serde::ser::{self, Serialize, Serializer};
 
-use super::sink::Writer;
 use super::source::Reader;
 
 /// A value that is sent with a description of itself: field names, and what each part is.
@@ -47,7 +46,7 @@ pub struct Described<T>(
     pub T,
 );
 
-impl<T: Serialize> Serialize for Described<T> {
+impl<T: Serialize + DeserializeOwned> Serialize for Described<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serialize(&self.0, serializer)
     }
@@ -63,13 +62,13 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Described<T> {
 ///
 /// # Errors
 ///
-/// What the value's own `Serialize` says.
-pub fn serialize<T: Serialize + ?Sized, S: Serializer>(
+/// What the value's own `Serialize` says, and where [`deserialize`] would read another value.
+pub fn serialize<T: Serialize + DeserializeOwned, S: Serializer>(
     value: &T,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     let mut bytes = Vec::new();
-    value.serialize(&mut Writer::<true>::new(&mut bytes)).map_err(ser::Error::custom)?;
+    super::written::<T, true>(value, &mut bytes).map_err(ser::Error::custom)?;
     serializer.serialize_bytes(&bytes)
 }
 

@@ -153,6 +153,7 @@ impl<'w, 'o, const DESCRIBED: bool> Fields<'w, 'o, DESCRIBED> {
         self.shape.add(key);
         self.next += 1;
         self.skipped = true;
+        self.writer.left_out.push(key);
     }
 
     #[inline(always)]

@@ -1,7 +1,9 @@
 //! The codec: how inputs and outputs become bytes. serde values as `../README.md` says; [`Bytes`]
 //! as they are.
 
+mod depth;
 pub mod described;
+mod left_out;
 mod made;
 mod parts;
 mod reader;
@@ -30,14 +32,34 @@ pub(crate) const KEEP_BUFFER: usize = 1 << 20;
 ///
 /// # Errors
 ///
-/// What the value's `Serialize` says; `into` then holds a part of it.
+/// What the value's `Serialize` says, and where another value would be read; `into` then holds a
+/// part of it.
 #[inline]
-pub(crate) fn encode<T: Serialize + 'static>(value: &T, into: &mut Vec<u8>) -> Result<(), String> {
+pub(crate) fn encode<T: Serialize + DeserializeOwned + 'static>(
+    value: &T,
+    into: &mut Vec<u8>,
+) -> Result<(), String> {
     if let Some(raw) = (value as &dyn Any).downcast_ref::<Bytes>() {
         into.extend_from_slice(raw);
         return Ok(());
     }
-    value.serialize(&mut Writer::<false>::new(into)).map_err(named::<T>)
+    written::<T, false>(value, into).map_err(named::<T>)
+}
+
+/// Appends `value`, in either format.
+#[inline]
+fn written<T: Serialize + DeserializeOwned, const DESCRIBED: bool>(
+    value: &T,
+    into: &mut Vec<u8>,
+) -> Result<(), Refusal> {
+    let from = into.len();
+    let mut writer = Writer::<DESCRIBED>::new(into);
+    value.serialize(&mut writer)?;
+    if writer.left_out.is_empty() {
+        return Ok(());
+    }
+    let left_out = writer.left_out;
+    left_out::check::<T, DESCRIBED>(left_out, &into[from..])
 }
 
 /// The value that `bytes` are.

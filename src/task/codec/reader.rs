@@ -14,6 +14,7 @@ impl<'de, const DESCRIBED: bool> Reader<'de, DESCRIBED> {
         if !DESCRIBED {
             return Err(Refusal::undescribed(&visitor));
         }
+        self.depth.check()?;
         match self.byte()? {
             tag::UNIT => visitor.visit_unit(),
             tag::NONE => visitor.visit_none(),
@@ -98,7 +99,11 @@ impl<'de, const DESCRIBED: bool> de::Deserializer<'de> for &mut Reader<'de, DESC
         if DESCRIBED {
             return self.any(visitor);
         }
-        if self.boolean()? { visitor.visit_some(self) } else { visitor.visit_none() }
+        if !self.boolean()? {
+            return visitor.visit_none();
+        }
+        self.depth.check()?;
+        visitor.visit_some(self)
     }
 
     #[inline]
@@ -129,6 +134,7 @@ impl<'de, const DESCRIBED: bool> de::Deserializer<'de> for &mut Reader<'de, DESC
         if DESCRIBED {
             return self.any(visitor);
         }
+        self.depth.check()?;
         let len = self.length()?;
         self.list(len, visitor)
     }
@@ -138,6 +144,7 @@ impl<'de, const DESCRIBED: bool> de::Deserializer<'de> for &mut Reader<'de, DESC
         if DESCRIBED {
             return self.any(visitor);
         }
+        self.depth.check()?;
         let len = self.length()?;
         let mut pairs = Pairs { reader: self, left: Some(len) };
         let value = visitor.visit_map(&mut pairs)?;
@@ -184,6 +191,9 @@ impl<'de, const DESCRIBED: bool> de::Deserializer<'de> for &mut Reader<'de, DESC
         if !variants.contains(&variant) {
             let detail = format!("variant `{variant}` is written, of {variants:?} one is read");
             return Err(Refusal::halves(name, detail));
+        }
+        if kind != Kind::Unit {
+            self.depth.check()?;
         }
         let value = visitor.visit_enum(Name { reader: self, variant, kind })?;
         if DESCRIBED && kind != Kind::Unit {

@@ -28,6 +28,15 @@ impl Refusal {
         Self::new("the bytes end before the value does")
     }
 
+    #[cold]
+    #[inline(never)]
+    pub(super) fn deep() -> Self {
+        Self::new(
+            "it is nested more deeply than this thread's stack has room for: raise the stack's size \
+             (ulimit -s), or send it as a list",
+        )
+    }
+
     /// The two halves of struct or variant `name` do not fit.
     #[cold]
     #[inline(never)]
@@ -36,6 +45,16 @@ impl Refusal {
             "`{name}`: {detail}: an attribute for one direction only (#[serde(skip_serializing)], \
              #[serde(skip_deserializing)], #[serde(rename(serialize = ..))], ..) or a Serialize \
              and a Deserialize that do not match; use it for both directions, or {REMEDY}"
+        ))
+    }
+
+    /// What is read for a field that was left out is not what was left out.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn made_anew(field: &str) -> Self {
+        Self::new(format!(
+            "field `{field}`: #[serde(skip_serializing_if)] leaves out another value than \
+             #[serde(default)] gives: have `default` give what is left out, or leave nothing out"
         ))
     }
 
@@ -77,6 +96,24 @@ impl ser::Error for Refusal {
 impl de::Error for Refusal {
     #[cold]
     fn custom<T: Display>(text: T) -> Self {
-        Self::new(text.to_string())
+        let text = text.to_string();
+        match remedy(&text) {
+            Some(remedy) => Self::new(format!("{text}: {remedy}")),
+            None => Self::new(text),
+        }
     }
+}
+
+/// Returns what to do about texts of serde's and serde_json's own that do not say it, and that no
+/// format can help.
+fn remedy(text: &str) -> Option<&'static str> {
+    let wide = ["u128 is not supported", "i128 is not supported", "` as u128, ", "` as i128, "];
+    if wide.iter().any(|wide| text.contains(wide)) {
+        return Some(
+            "serde keeps no integers of 128 bits for #[serde(flatten)], #[serde(untagged)] and \
+             #[serde(tag = \"..\")]: send them as text, or as two u64",
+        );
+    }
+    (text == "invalid type: newtype struct, expected any valid JSON value")
+        .then_some("serde_json's RawValue is for JSON alone: send its text, `RawValue::get`")
 }

@@ -1,18 +1,23 @@
 //! Bytes in the making, and the names that are among them.
 #![forbid(unsafe_code)]
 
+use super::depth::Depth;
 use super::tag::{self, Kind};
 
 /// Appends values to bytes; `DESCRIBED` ones with what they are.
 pub(super) struct Writer<'o, const DESCRIBED: bool> {
     pub(super) out: &'o mut Vec<u8>,
+    /// The fields that `skip_serializing_if` has left out; what reads them makes them anew.
+    pub(super) left_out: Vec<&'static str>,
     names: Names,
+    pub(super) depth: Depth,
 }
 
 impl<'o, const DESCRIBED: bool> Writer<'o, DESCRIBED> {
     #[inline]
     pub(super) fn new(out: &'o mut Vec<u8>) -> Self {
-        Self { out, names: Names { first: None, more: Vec::new() } }
+        let names = Names { first: None, more: Vec::new() };
+        Self { out, left_out: Vec::new(), names, depth: Depth::here() }
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! The front of bytes that are being read, and the names that came by.
 #![forbid(unsafe_code)]
 
+use super::depth::Depth;
 use super::refusal::Refusal;
 use super::tag::{self, Kind};
 
@@ -15,12 +16,13 @@ pub(super) struct Reader<'de, const DESCRIBED: bool> {
     more: Vec<&'de str>,
     /// What comes is the key of a map.
     pub(super) key: bool,
+    pub(super) depth: Depth,
 }
 
 impl<'de, const DESCRIBED: bool> Reader<'de, DESCRIBED> {
     #[inline]
     pub(super) fn new(input: &'de [u8]) -> Self {
-        Self { input, first: None, more: Vec::new(), key: false }
+        Self { input, first: None, more: Vec::new(), key: false, depth: Depth::here() }
     }
 
     /// How many bytes are left.

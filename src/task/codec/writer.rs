@@ -12,6 +12,7 @@ impl<'o, const DESCRIBED: bool> Writer<'o, DESCRIBED> {
     /// Begins a list of `len` values, of which the compact format says how many.
     #[inline]
     fn counted(&mut self, len: Option<usize>, tag: u8) -> Result<List<'_, 'o, DESCRIBED>, Refusal> {
+        self.depth.check()?;
         self.tag(tag);
         if DESCRIBED {
             return Ok(List::new(self, len));
@@ -82,6 +83,7 @@ impl<'w, 'o, const DESCRIBED: bool> ser::Serializer for &'w mut Writer<'o, DESCR
 
     #[inline]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Done {
+        self.depth.check()?;
         self.out.push(if DESCRIBED { tag::SOME } else { 1 });
         value.serialize(self)
     }
@@ -116,6 +118,7 @@ impl<'w, 'o, const DESCRIBED: bool> ser::Serializer for &'w mut Writer<'o, DESCR
         variant: &'static str,
         value: &T,
     ) -> Done {
+        self.depth.check()?;
         self.variant(Kind::Newtype, variant);
         value.serialize(&mut *self)?;
         self.tag(tag::END);
@@ -173,6 +176,7 @@ impl<'w, 'o, const DESCRIBED: bool> ser::Serializer for &'w mut Writer<'o, DESCR
         variant: &'static str,
         _: usize,
     ) -> Result<Self::SerializeStructVariant, Refusal> {
+        self.depth.check()?;
         self.variant(Kind::Struct, variant);
         self.tag(tag::MAP);
         Ok(Fields::new(self).of_variant())

@@ -46,8 +46,13 @@ fn idle() -> anyhow::Result<Contest> {
 
 /// Nanoseconds on a processor, of this process and `pids`.
 fn cpu_ns(pids: &[u32]) -> anyhow::Result<u64> {
+    Ok(cpu_ns_of(pids)? + cpu_ns_of(&[std::process::id()])?)
+}
+
+/// Nanoseconds on a processor, of `pids`.
+pub fn cpu_ns_of(pids: &[u32]) -> anyhow::Result<u64> {
     let mut sum = 0;
-    for pid in pids.iter().copied().chain([std::process::id()]) {
+    for pid in pids {
         // All threads: the supervisor is one.
         for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
             let text = std::fs::read_to_string(task?.path().join("schedstat"))?;

@@ -1,5 +1,7 @@
 //! The rows, the most important first.
 
+#[cfg(feature = "cluster")]
+mod cluster;
 mod copies;
 mod floors;
 mod idle;
@@ -9,6 +11,7 @@ mod payloads;
 mod rings;
 mod scale;
 mod scrape;
+mod seen;
 mod spawned;
 mod start;
 mod steps;
@@ -56,7 +59,10 @@ pub fn all(python: bool) -> Vec<Spec> {
     rows.extend(start::rows());
     rows.extend(scale::rows());
     rows.extend(idle::rows());
+    rows.extend(seen::rows());
     rows.extend(floors::rows());
+    #[cfg(feature = "cluster")]
+    rows.extend(cluster::rows());
     rows
 }
 
@@ -114,6 +120,10 @@ async fn same(x: u64) -> u64 {
 
 /// The other process of a row, which this process was started as.
 pub fn serve(name: &str, arguments: &[String]) -> Option<anyhow::Result<()>> {
+    #[cfg(feature = "cluster")]
+    if let Some(served) = cluster::serve(name, arguments) {
+        return Some(served);
+    }
     match (name, arguments) {
         ("compute", tasks) => Some(makespan::serve(tasks)),
         ("steps", [verb]) => Some(steps::serve(verb)),

@@ -160,16 +160,19 @@ fn render() -> String {
 
 /// Pointers that may be NULL, as `function.argument` or an argument of every function; all others
 /// have the attribute `nonnull`.
-const NULLABLE: [&str; 21] = [
+const NULLABLE: [&str; 24] = [
+    "context",
     "user",
     "ticket_out",
     "tickets_out",
     "outcome",
+    "aiopool_context_log_set.function",
     "aiopool_has_feature.name",
     "aiopool_loan_return.loan",
     "aiopool_log_set.function",
     "aiopool_output_write.data",
     "aiopool_pool_free.pool",
+    "aiopool_pool_printed.text_out",
     "aiopool_pool_snapshot.json_out",
     "aiopool_pool_start.options",
     "aiopool_pool_workers.pids_out",

@@ -2,6 +2,7 @@
 
 mod coverage;
 mod header;
+mod names;
 mod programs;
 mod readme;
 mod replaced;

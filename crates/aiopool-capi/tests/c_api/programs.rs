@@ -77,6 +77,19 @@ fn cpp_handles_free_themselves() {
 }
 
 #[test]
+fn cpp_contexts_have_names_pools_and_logs_of_their_own() {
+    let Some(said) = example("cpp", "context.cpp", &[]) else { return };
+    let first = "context: two of one name, 144 and 6; one log heard its own worker's death\n";
+    assert_eq!(said, first);
+}
+
+#[test]
+fn cpp_tasks_print_each_for_itself() {
+    let Some(said) = example("cpp", "printed.cpp", &[]) else { return };
+    assert_eq!(said, "printed: 6 of 6 tasks said what they were asked for\n");
+}
+
+#[test]
 fn cpp_coroutines_await_tasks_and_get_their_exceptions() {
     let Some(said) = example("cpp", "coroutine.cpp", &[]) else { return };
     assert_eq!(said, "coroutine: sum 230100, 100 exceptions, 1 ended with the pool\n");
@@ -104,7 +117,7 @@ fn cpp_handles_cannot_be_copied() {
         compiler.arg("-I").arg(root().join("ffi-examples/cpp")).arg(&source);
         compiler.output().unwrap().status.success()
     };
-    for handle in ["pool", "outcome", "loan", "process"] {
+    for handle in ["context", "pool", "outcome", "loan", "process"] {
         assert!(compiles(handle, "std::move(one)"), "a {handle} cannot be moved");
         assert!(!compiles(handle, "one"), "a {handle} can be copied");
     }
@@ -159,6 +172,12 @@ fn workers_are_confined_as_c_asks_for_it() {
          exec Operation not permitted, uname Operation not permitted, 77 descriptors\n\
          isolation: lost 1, SIGXCPU\n"
     );
+}
+
+#[test]
+fn workers_are_what_c_says_that_they_are() {
+    let Some(said) = program("workers", &[]) else { return };
+    assert!(said.ends_with("checks of what workers are\n"), "{said}");
 }
 
 #[test]
@@ -223,9 +242,27 @@ fn two_libraries_of_a_program_have_functions_of_their_own() {
 }
 
 #[test]
+fn each_library_of_a_program_has_a_context() {
+    let Some(said) = program("contexts", &[]) else { return };
+    assert!(said.ends_with("checks of contexts\n"), "{said}");
+}
+
+#[test]
 fn the_descriptor_tells_the_truth() {
     let Some(said) = program("polling", &[]) else { return };
     assert!(said.ends_with("checks of the descriptor\n"), "{said}");
+}
+
+#[test]
+fn an_event_loop_waits_for_room() {
+    let Some(said) = program("room", &[]) else { return };
+    assert!(said.ends_with("checks of the descriptor for room\n"), "{said}");
+}
+
+#[test]
+fn the_library_ends_and_begins_again() {
+    let Some(said) = program("shutdown", &[]) else { return };
+    assert!(said.ends_with("checks of the end of the library\n"), "{said}");
 }
 
 #[test]

@@ -323,6 +323,36 @@ static void log_it(uint32_t level, const char *text, void *user) {
     CHECK(level >= 1 && level <= 4 && strlen(text) > 0 && user == &seed);
 }
 
+/* One context beside the default one. */
+static aiopool_context *context, *dead_context;
+
+static void use_context(int pool) {
+    aiopool_context *handle = once_in(5) ? NULL : once_in(9) ? dead_context : context;
+    const char *name = once_in(9) ? NULL : once_in(9) ? "\xfe" : once_in(2) ? "mine" : "mad";
+    uint32_t number;
+    char text[16];
+    size_t length;
+    switch (below(8)) {
+    case 0:
+        if (context == NULL && is(aiopool_context_new(&context)) != AIOPOOL_OK) context = NULL;
+        break;
+    case 1:
+        if (is(aiopool_context_free(handle)) != AIOPOOL_OK || handle == NULL) break;
+        CHECK(handle == context);
+        dead_context = context;
+        context = NULL;
+        break;
+    /* Those of the default context are for the others. */
+    case 2: if (handle) is(aiopool_context_register(handle, name, mad, NULL, &number)); break;
+    case 3: if (handle) is(aiopool_context_declare(handle, name, &number)); break;
+    case 4: if (handle) is(aiopool_context_unregister(handle, name)); break;
+    case 5: is(aiopool_context_find(handle, name, &number)); break;
+    case 6: is(aiopool_context_log_set(handle, (uint32_t)below(6), once_in(2) ? log_it : NULL, &seed)); break;
+    default:
+        is(aiopool_pool_printed(handle_of(pool), any(), (uint32_t)below(4), text, below(16), &length));
+    }
+}
+
 static void ask(int pool) {
     struct held *held = &outcomes[below(OUTCOMES)];
     aiopool_stats stats = {.struct_size = (uint32_t)(once_in(3) ? below(400) : sizeof stats)};
@@ -333,7 +363,7 @@ static void ask(int pool) {
     uint32_t number, *pids = malloc(2 * sizeof *pids);
     CHECK(room != NULL && pids != NULL);
     memcpy(room, &stats, sizeof stats);
-    switch (below(12)) {
+    switch (below(13)) {
     case 0: is(aiopool_pool_stats(handle_of(pool), room)); break;
     case 1: is(aiopool_pool_function_stats(handle_of(pool), once_in(2) ? "mad" : "no", &times)); break;
     case 2: is(aiopool_pool_workers(handle_of(pool), pids, below(3), &count)); break;
@@ -348,6 +378,7 @@ static void ask(int pool) {
     case 8: is(aiopool_function_register("late", mad, NULL, &number)); break;
     case 9: is(aiopool_log_set((uint32_t)below(6), once_in(2) ? log_it : NULL, &seed)); break;
     case 10: is(aiopool_worker_attach(&worker)); break;
+    case 11: use_context(pool); break;
     default: CHECK(aiopool_status_str((aiopool_status)any()) != NULL);
     }
     free(room);

@@ -4,6 +4,7 @@
 #define _DEFAULT_SOURCE
 #include "check.h"
 
+#include <dirent.h>
 #include <pthread.h>
 #include <string.h>
 #include <unistd.h>
@@ -80,6 +81,28 @@ static void *thread_of_another_library(void *unused) {
     return unused;
 }
 
+/* Children of this process, dead ones that nobody has reaped among them. */
+static int count_children(void) {
+    DIR *processes = opendir("/proc");
+    struct dirent *entry;
+    int count = 0;
+    CHECK(processes != NULL);
+    while ((entry = readdir(processes)) != NULL) {
+        char path[300], line[512] = "", *end;
+        int parent = 0;
+        FILE *stat;
+        snprintf(path, sizeof path, "/proc/%s/stat", entry->d_name);
+        if (entry->d_name[0] < '0' || entry->d_name[0] > '9' || (stat = fopen(path, "r")) == NULL) {
+            continue;
+        }
+        end = fgets(line, sizeof line, stat) == NULL ? NULL : strrchr(line, ')');
+        fclose(stat);
+        if (end != NULL && sscanf(end, ") %*c %d", &parent) == 1) count += parent == getpid();
+    }
+    closedir(processes);
+    return count;
+}
+
 static void two_libraries(void) {
     uint32_t images, mail, late;
     pthread_t thread;
@@ -96,7 +119,10 @@ static void two_libraries(void) {
     CHECK(aiopool_pool_submit(first, &call, 0, NULL) == AIOPOOL_ERR_TOO_LATE);
     CHECK(strstr(aiopool_last_error(), "mail.parse") != NULL);
     /* One ends, and the other does not notice. */
+    CHECK(count_children() == 2);
     CHECK(aiopool_pool_free(first) == AIOPOOL_OK);
+    /* The process that its workers were forked from goes with it, and is reaped. */
+    while (count_children() > 1) usleep(1000);
     for (uint64_t x = 0; x < 100; x++) CHECK(ask(second, mail, x) == 100 + x);
     /* The threads of other code cannot be copied. */
     CHECK(pthread_create(&thread, NULL, thread_of_another_library, NULL) == 0);

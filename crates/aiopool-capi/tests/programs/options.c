@@ -2,6 +2,7 @@
  * page of numbers; and what can be asked of a pool. Prints how many checks were made.
  */
 #define _GNU_SOURCE
+#include <glob.h>
 #include "check.h"
 
 #include <pthread.h>
@@ -123,6 +124,24 @@ static aiopool_outcome *run(uint32_t function, size_t len, int32_t status) {
     return outcome;
 }
 
+/* How many sockets this process has for observers of pools of that name. */
+static size_t sockets_of(const char *name) {
+    char pattern[256];
+    glob_t found;
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    size_t count;
+
+    snprintf(pattern, sizeof pattern, "%s/aiopool/%d.*.%s.sock", runtime ? runtime : "/nowhere",
+             (int)getpid(), name);
+    glob(pattern, 0, NULL, &found);
+    snprintf(pattern, sizeof pattern, "/tmp/aiopool-%d/%d.*.%s.sock", (int)geteuid(),
+             (int)getpid(), name);
+    glob(pattern, GLOB_APPEND, NULL, &found);
+    count = found.gl_pathc;
+    globfree(&found);
+    return count;
+}
+
 static void end(void) {
     CHECK(aiopool_pool_close(pool) == AIOPOOL_OK);
     CHECK(aiopool_pool_join(pool, 60000) == AIOPOOL_OK);
@@ -140,8 +159,12 @@ int main(void) {
     aiopool_function_stats times = {.struct_size = sizeof times};
     struct tally tally = {.lock = PTHREAD_MUTEX_INITIALIZER};
     struct stat page;
-    char name[64], path[128];
+    char name[64], path[128], timeline[64];
+    FILE *written;
     size_t count;
+    /* As a later version of the library would have it. */
+    struct { aiopool_worker_view known; uint64_t later; } views[4];
+    aiopool_queue_view queues[2];
     static char json[1 << 16];
 
     shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -187,7 +210,17 @@ int main(void) {
     options.exit_input_len = 4;
     options.exception_function = exception;
     options.stats_page = name;
+    options.name = "no spaces";
+    CHECK(aiopool_pool_start(&options, &pool) == AIOPOOL_ERR_INVALID);
+    options.name = "of-a-c-program";
+    options.flags = AIOPOOL_POOL_NOT_OBSERVABLE;
     CHECK(aiopool_pool_start(&options, &pool) == AIOPOOL_OK);
+    CHECK(sockets_of(options.name) == 0);
+    end();
+    shared->starts = shared->ends = 0;
+    options.flags = 0;
+    CHECK(aiopool_pool_start(&options, &pool) == AIOPOOL_OK);
+    CHECK(sockets_of(options.name) == 1);
     CHECK(stat(path, &page) == 0);
     outcome = run(asking, 1, AIOPOOL_OUTCOME_OK);
     memcpy(pid, aiopool_outcome_data(outcome), sizeof *pid);
@@ -201,10 +234,41 @@ int main(void) {
     CHECK(aiopool_pool_snapshot(NULL, json, sizeof json, &count) == AIOPOOL_ERR_NULL);
     CHECK(aiopool_pool_snapshot(pool, json, sizeof json, &count) == AIOPOOL_OK);
     CHECK(count < sizeof json && json[count] == 0 && strncmp(json, "{\"pool\":{", 9) == 0);
-    CHECK(strstr(json, "\"workers\":2") != NULL);
+    CHECK(strstr(json, "\"workers\":2") && strstr(json, "\"name\":\"of-a-c-program\""));
     CHECK(aiopool_pool_snapshot(pool, json, 3, &count) == AIOPOOL_OK && count > 3);
     CHECK(pids[0] == pid[0] || pids[1] == pid[0]);
+    snprintf(timeline, sizeof timeline, "/tmp/capi-trace-%d.json", (int)getpid());
+    CHECK(aiopool_pool_trace(NULL, timeline, 1) == AIOPOOL_ERR_NULL);
+    CHECK(aiopool_pool_trace(pool, NULL, 1) == AIOPOOL_ERR_NULL);
+    CHECK(aiopool_pool_trace(pool, timeline, 0) == AIOPOOL_ERR_INVALID);
+    CHECK(aiopool_pool_trace(pool, "/no/such/folder.json", 1) == AIOPOOL_ERR_SYSTEM);
+    CHECK(aiopool_pool_trace_end(pool) == AIOPOOL_ERR_MISUSE);
+    CHECK(aiopool_pool_trace(pool, timeline, 1) == AIOPOOL_OK);
+    CHECK(aiopool_pool_trace(pool, timeline, 1) == AIOPOOL_ERR_MISUSE);
+    views[1].later = 4711;
+    CHECK(aiopool_pool_worker_views(pool, &views->known, 8, 4, &count) == AIOPOOL_ERR_STRUCT);
+    CHECK(aiopool_pool_worker_views(pool, NULL, sizeof *views, 4, &count) == AIOPOOL_ERR_NULL);
+    CHECK(aiopool_pool_worker_views(pool, &views->known, sizeof *views, 4, NULL) == AIOPOOL_ERR_NULL);
+    CHECK(aiopool_pool_worker_views(pool, NULL, 0, 0, &count) == AIOPOOL_OK && count == 2);
+    CHECK(aiopool_pool_worker_views(pool, &views->known, sizeof *views, 4, &count) == AIOPOOL_OK);
+    CHECK(count == 2 && views[0].known.seat == 0 && views[1].known.seat == 1);
+    CHECK(views[1].later == 4711 && views[1].known.state <= AIOPOOL_STATE_STOPPED);
+    CHECK(views[0].known.pid == pids[0] || views[0].known.pid == pids[1]);
+    CHECK(views[0].known.done + views[1].known.done == 1);
+    CHECK(views[0].known.rss_bytes > 0 && views[0].known.polling_ns == AIOPOOL_UNKNOWN);
+    CHECK(aiopool_pool_queue_views(pool, queues, sizeof *queues, 2, &count) == AIOPOOL_OK);
+    CHECK(count == 1 && queues[0].workers == 2 && queues[0].pending == 0);
+    CHECK(queues[0].records == 4096 && queues[0].oldest_ns == AIOPOOL_UNKNOWN);
     outcome = run(failing, 0, AIOPOOL_OUTCOME_ERR);
+    CHECK(aiopool_pool_trace_end(NULL) == AIOPOOL_ERR_NULL);
+    CHECK(stat(timeline, &page) != 0);
+    CHECK(aiopool_pool_trace_end(pool) == AIOPOOL_OK);
+    written = fopen(timeline, "r");
+    CHECK(written != NULL);
+    count = fread(json, 1, sizeof json - 1, written);
+    json[count] = 0;
+    CHECK(fclose(written) == 0 && unlink(timeline) == 0);
+    CHECK(strstr(json, "\"traceEvents\":[") != NULL && strstr(json, "\"name\":\"fail\"") != NULL);
     CHECK(shared->told == 1 && shared->code == -7);
     CHECK(strcmp(shared->function, "fail") == 0 && strcmp(shared->text, "it was asked to") == 0);
     CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
@@ -212,6 +276,7 @@ int main(void) {
     CHECK(aiopool_pool_function_stats(pool, "nobody", &times) == AIOPOOL_ERR_UNKNOWN);
     CHECK(aiopool_pool_function_stats(pool, "fail", &times) == AIOPOOL_OK);
     CHECK(times.count == 1 && times.ran_p99_ns >= times.ran_mean_ns / 2);
+    CHECK(times.failed == 1 && times.ok == 0 && times.ran_max_ns >= times.ran_mean_ns);
     CHECK(aiopool_pool_stats(pool, &stats) == AIOPOOL_OK);
     CHECK(stats.ok == 1 && stats.failed == 1 && stats.queued == 0 && stats.running == 0);
     /* An older program's struct, which ends before. */

@@ -55,6 +55,14 @@ static uint64_t submit(uint32_t function, uint64_t x, uint32_t flags) {
     return ticket;
 }
 
+static int completed;
+
+static void note(aiopool_outcome *outcome, uint64_t user_data) {
+    CHECK(user_data == 7);
+    CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
+    completed++;
+}
+
 static int readable(int timeout) {
     struct pollfd watched = {.fd = fd, .events = POLLIN};
     int ready = poll(&watched, 1, timeout);
@@ -316,6 +324,22 @@ int main(void) {
     pool = kept;
     CHECK(aiopool_pool_fd(pool, &fd) == AIOPOOL_OK);
     received = 0;
+
+    /* An outcome that goes to a function goes nowhere else, also when it has come. */
+    aiopool_call call = AIOPOOL_CALL_INIT;
+    call.function = echo_function;
+    call.user_data = 7;
+    call.on_complete = note;
+    CHECK(aiopool_pool_submit(pool, &call, AIOPOOL_FOREVER, &ticket) == AIOPOOL_OK);
+    CHECK(readable(LONG));
+    /* A thread that waits for another one takes both in. */
+    uint64_t other = submit(echo_function, 8, AIOPOOL_CALL_BY_TICKET);
+    CHECK(aiopool_pool_wait_ticket(pool, other, LONG, &outcome) == AIOPOOL_OK);
+    CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
+    CHECK(completed == 0);
+    CHECK(aiopool_pool_wait_ticket(pool, ticket, LONG, &outcome) == AIOPOOL_ERR_UNKNOWN);
+    CHECK(aiopool_pool_wait_idle(pool, LONG) == AIOPOOL_OK);
+    CHECK(completed == 1);
 
     /* Two threads wait, one polls and this one submits: each outcome comes once. */
     for (int i = 0; i < 2; i++) CHECK(pthread_create(&threads[i], NULL, waiter, NULL) == 0);

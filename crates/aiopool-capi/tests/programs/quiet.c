@@ -34,10 +34,13 @@ struct expected {
 };
 static const struct expected EXPECTED[] = {
     /* Takes NULL. */
+    {"aiopool_context_free", AIOPOOL_OK},
     {"aiopool_loan_return", AIOPOOL_OK},
     {"aiopool_outcome_release", AIOPOOL_OK},
     {"aiopool_pool_free", AIOPOOL_OK},
     {"aiopool_process_free", AIOPOOL_OK},
+    /* Takes nothing, and has nothing to end here. */
+    {"aiopool_shutdown", AIOPOOL_OK},
     /* Values. */
     {"aiopool_has_feature", 0},
     {"aiopool_task_is_cancelled", 0},
@@ -53,6 +56,7 @@ static const struct expected EXPECTED[] = {
     {"aiopool_outcome_user_data", 0},
     {"aiopool_outcome_waited_ns", 0},
     /* Has no pointer that is required. */
+    {"aiopool_context_log_set", AIOPOOL_ERR_INVALID},
     {"aiopool_log_set", AIOPOOL_ERR_INVALID},
     {"aiopool_worker_serve", AIOPOOL_ERR_MISUSE},
 };

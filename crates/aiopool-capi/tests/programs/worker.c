@@ -18,7 +18,7 @@ struct order {
 };
 
 /* What the worker does with its loan, or instead. */
-enum { COMPLETES, FAILS, COPIES_OTHER, COPIES_MIDDLE, HOLDS, CRASHES };
+enum { COMPLETES, FAILS, COPIES_OTHER, COPIES_MIDDLE, HOLDS, BLOCKS, CRASHES };
 
 /* ---- The worker. ---- */
 
@@ -49,6 +49,10 @@ static void fill(uint64_t task, const struct order *order) {
         break;
     case COPIES_MIDDLE: complete(task, AIOPOOL_END_OK, place + 1, order->used); break;
     case HOLDS: break;
+    case BLOCKS:
+        while (access(getenv("UNTIL"), F_OK) != 0) usleep(1000);
+        complete(task, AIOPOOL_END_OK, place, order->used);
+        break;
     default: abort();
     }
 }
@@ -159,6 +163,38 @@ static int is_filled(size_t len, int byte) {
     return borrowed;
 }
 
+static int blocked;
+
+static void count_blocked(uint32_t level, const char *text, void *user) {
+    (void)level, (void)user;
+    if (strstr(text, "holds up its worker") == NULL || strstr(text, "fill") == NULL) return;
+    __atomic_fetch_add(&blocked, 1, __ATOMIC_SEQ_CST);
+}
+
+/* A loop that does not come back from a task is noticed, and one that only has it is not. */
+static void held_up(void) {
+    aiopool_outcome *outcome;
+    uint64_t ticket = order(MIB, 0, 0, HOLDS, 0);
+    int before;
+    FILE *until;
+    /* It is waited for, and the loop goes on. */
+    for (int i = 0; i < ROUNDS; i++) {
+        order(16, 16, i, COMPLETES, 0);
+        CHECK(!is_filled(16, i));
+        usleep(20000);
+    }
+    before = __atomic_load_n(&blocked, __ATOMIC_SEQ_CST);
+    order(16, 16, 5, BLOCKS, 0);
+    while (__atomic_load_n(&blocked, __ATOMIC_SEQ_CST) == before) usleep(1000);
+    CHECK((until = fopen(getenv("UNTIL"), "w")) != NULL && fclose(until) == 0);
+    CHECK(!is_filled(16, 5));
+    CHECK(unlink(getenv("UNTIL")) == 0);
+    CHECK(aiopool_pool_cancel(pool, ticket) == AIOPOOL_OK);
+    outcome = next();
+    CHECK(aiopool_outcome_kind(outcome) == AIOPOOL_OUTCOME_CANCELLED);
+    CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
+}
+
 static void failed(const char *text) {
     aiopool_outcome *outcome = next();
     CHECK(aiopool_outcome_kind(outcome) == AIOPOOL_OUTCOME_ERR);
@@ -169,7 +205,7 @@ static void failed(const char *text) {
 int main(int argc, char **argv) {
     const uint32_t borrow = AIOPOOL_CALL_BORROW_OUTPUT;
     const char *command[] = {"/proc/self/exe", "worker", NULL};
-    char self[4096];
+    char self[4096], until[64];
     aiopool_pool_options options;
     aiopool_outcome *outcome;
     aiopool_stats stats = {.struct_size = sizeof stats};
@@ -188,7 +224,10 @@ int main(int argc, char **argv) {
     CHECK(aiopool_worker_loan(NULL, 1, 1, &loan) == AIOPOOL_ERR_NULL);
     /* Not needed for workers of another program; a zygote that is executed is no place for
      * AddressSanitizer. */
+    snprintf(until, sizeof until, "/tmp/aiopool-worker-%d", (int)getpid());
+    CHECK(setenv("UNTIL", until, 1) == 0);
     CHECK(aiopool_init() == AIOPOOL_OK);
+    CHECK(aiopool_log_set(AIOPOOL_LOG_WARN, count_blocked, NULL) == AIOPOOL_OK);
     CHECK(aiopool_function_declare("fill", &fill_function) == AIOPOOL_OK);
     CHECK(aiopool_function_declare("misuse", &misuse_function) == AIOPOOL_OK);
     CHECK(aiopool_pool_options_init(&options) == AIOPOOL_OK);
@@ -198,6 +237,7 @@ int main(int argc, char **argv) {
     options.child_concurrency = 4;
     options.max_payload = MIB;
     options.output_arena = 2 * MIB;
+    options.blocked_after_ms = 100;
     CHECK(aiopool_pool_start(&options, &pool) == AIOPOOL_OK);
 
     /* Filled in place and read there, or copied for the receiver; whole and in part. */
@@ -251,6 +291,8 @@ int main(int argc, char **argv) {
     CHECK(said[2] == AIOPOOL_ERR_INVALID && said[3] == AIOPOOL_ERR_MISUSE);
     CHECK(said[4] == AIOPOOL_ERR_TOO_LARGE && said[5] == AIOPOOL_ERR_TOO_LARGE);
     CHECK(said[6] == AIOPOOL_OK && said[7] == AIOPOOL_ERR_MISUSE && said[8] == 0);
+
+    held_up();
 
     /* What is borrowed outlives the worker that has lent it. */
     order(MIB, MIB, 7, COMPLETES, borrow);

@@ -10,6 +10,9 @@ use crate::tracer::{Step, Tracee};
 
 /// A path longer than this is a worker that has lost its way.
 const LONGEST: usize = 3_000_000;
+/// Bytes of a control region that are watched: all that a pool of a scene has but the room for
+/// timelines at its end, a hundred times as much, which nothing writes here.
+const WATCHED_CONTROL: usize = 64 << 10;
 /// Bytes of an output arena that are watched: outputs are stored from its start.
 const WATCHED_OUTPUT: usize = 16 << 10;
 
@@ -160,7 +163,7 @@ impl Watched {
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
         let parts = maps.lines().filter_map(|line| {
             let most = if line.contains("memfd:aiopool-control") {
-                usize::MAX
+                WATCHED_CONTROL
             } else if line.contains("memfd:aiopool-results") {
                 WATCHED_OUTPUT
             } else {

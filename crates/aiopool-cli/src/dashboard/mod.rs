@@ -22,6 +22,7 @@ use futures_util::future::{Either, select};
 use futures_util::stream::{Stream, unfold};
 
 use crate::interrupt;
+use crate::nats::Server;
 use guard::Guard;
 use watch::Watch;
 
@@ -40,6 +41,11 @@ pub struct Args {
     /// Answer `/metrics` for Prometheus, too
     #[arg(long)]
     metrics: bool,
+    /// Show the nodes of a pool over NATS, too: the servers, told apart by commas
+    #[arg(long, value_name = "URL")]
+    nats: Option<String>,
+    #[command(flatten)]
+    server: Server,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -68,7 +74,11 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
     let address = listener.local_addr()?;
-    let watch = Watch::start();
+    let cluster = match &args.nats {
+        Some(url) => Some((args.server.connection(url)?, args.server.pool.clone())),
+        None => None,
+    };
+    let watch = Watch::start(cluster);
     let guard = Arc::new(Guard::new(args.token.clone()));
     let mut router = Router::new()
         .route("/", get(page))

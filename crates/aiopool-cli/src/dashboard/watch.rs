@@ -1,9 +1,10 @@
-//! Asks all pools again and again while a browser looks.
+//! Asks all pools, and the server of a cluster, again and again while a browser looks.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aiopool_cluster::{Connection, observe};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -12,6 +13,9 @@ use crate::pools::{Asked, Sample, in_json};
 /// Between two questions: a killed worker is on the page well within a second.
 const INTERVAL: Duration = Duration::from_millis(250);
 
+/// Between two questions to a cluster's server, which are a connection each.
+const NODES_INTERVAL: Duration = Duration::from_secs(2);
+
 /// What the pools answered last, as JSON.
 #[derive(Clone)]
 pub struct Watch {
@@ -19,16 +23,38 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts the thread that asks. It asks nothing while no receiver is there.
-    pub fn start() -> Self {
+    /// Starts the thread that asks, and one more where there is a cluster, its server and the name
+    /// of its pool. They ask nothing while no receiver is there.
+    pub fn start(cluster: Option<(Connection, String)>) -> Self {
         let send = Arc::new(watch::Sender::new(Arc::from("")));
         let watch = Self { send: Arc::clone(&send) };
+        let nodes = cluster.map(|(connection, pool)| {
+            let (nodes, asks) = (Nodes::default(), Arc::clone(&send));
+            let found = Arc::clone(&nodes);
+            std::thread::spawn(move || {
+                while Arc::strong_count(&asks) > 2 {
+                    if asks.receiver_count() > 0 {
+                        let seen = nodes_of(&connection, &pool);
+                        *found.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+                    }
+                    std::thread::sleep(NODES_INTERVAL);
+                }
+            });
+            nodes
+        });
+        // The threads' own handles, besides those of the ones that look.
+        let own = 1 + usize::from(nodes.is_some());
         std::thread::spawn(move || {
             let mut known = HashMap::new();
             // Its other holders are the handlers; the last one is gone with the program.
-            while Arc::strong_count(&send) > 1 {
+            while Arc::strong_count(&send) > own {
                 if send.receiver_count() > 0 {
-                    send.send_replace(ask_all(&mut known).to_string().into());
+                    let mut all = ask_all(&mut known);
+                    if let Some(nodes) = &nodes {
+                        all["cluster"] =
+                            nodes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    }
+                    send.send_replace(all.to_string().into());
                 } else {
                     known.clear();
                 }
@@ -48,6 +74,16 @@ impl Watch {
         // The sender is this watch's own.
         let _ = receiver.changed().await;
         receiver.borrow_and_update().clone()
+    }
+}
+
+/// What a cluster's server answered last.
+type Nodes = Arc<Mutex<Value>>;
+
+fn nodes_of(connection: &Connection, pool: &str) -> Value {
+    match aiopool::block_on(observe(connection.clone(), pool)) {
+        Ok(overview) => json!({ "pool": pool, "nodes": overview.nodes, "builds": overview.builds }),
+        Err(error) => json!({ "pool": pool, "trouble": error.to_string() }),
     }
 }
 

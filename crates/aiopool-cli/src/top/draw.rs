@@ -348,7 +348,7 @@ fn worker_row(model: &Model, worker: &WorkerView, wide: bool) -> Row<'static> {
         Line::from(worker.seat.to_string()),
         Line::from(worker.pid.to_string()),
         Line::from(worker.queue.to_string()),
-        Line::from(styled(model, model::state(worker.state), state_style(worker.state))),
+        Line::from(styled(model, worker.state.name(), state_style(worker.state))),
         Line::from(worker.in_flight.to_string()),
         Line::from(oldest.map_or_else(|| "-".to_owned(), time)),
         Line::from(percent(cpu)),
@@ -390,7 +390,7 @@ fn detail(model: &Model, seat: u32, frame: &mut Frame<'_>, area: Rect) {
                 worker.queue,
                 time(worker.age_ns)
             )),
-            styled(model, model::state(worker.state), state_style(worker.state)),
+            styled(model, worker.state.name(), state_style(worker.state)),
             Span::raw(
                 worker.polling_ns.map_or_else(String::new, |ns| format!(" for {}", time(ns))),
             ),

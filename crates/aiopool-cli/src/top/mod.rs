@@ -5,6 +5,7 @@ mod format;
 mod model;
 
 use std::io::IsTerminal;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use aiopool_bench::output;
 use anyhow::{Context, bail};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
@@ -21,10 +24,10 @@ use crate::interrupt;
 use crate::pools::{self, Asked, Sample};
 use model::{Model, Turn};
 
-pub use model::state as state_name;
-
 /// How often the screen looks whether a key, a signal or an answer has come.
 const TICK: Duration = Duration::from_millis(50);
+/// How long after a signal the screen's own end is waited for.
+const GONE: Duration = Duration::from_secs(1);
 
 /// Show what a pool does: its workers, queues, functions and events
 ///
@@ -60,7 +63,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let (mut before, mut now) = asked.twice()?;
         loop {
             if args.json {
-                output::say(format_args!("{}", pools::in_json(&before, &now)?))?;
+                output::say(format_args!(
+                    "{}",
+                    pools::plain_json(&pools::in_json(&before, &now)?)?
+                ))?;
             } else {
                 output::say(format_args!("{}", in_text(before.clone(), now.clone())?))?;
             }
@@ -128,9 +134,21 @@ impl Drop for Restored {
 fn on_terminal(args: &Args, interval: Duration) -> anyhow::Result<()> {
     let over = Arc::new(AtomicBool::new(false));
     let stop = Arc::clone(&over);
+    let leave = move || {
+        stop.store(true, Ordering::Relaxed);
+        // Where the terminal is gone, crossterm looks for keys for ever and does not come back.
+        std::thread::sleep(GONE);
+        ratatui::restore();
+        std::process::exit(0)
+    };
+    let leave_too = leave.clone();
     std::thread::spawn(move || {
         aiopool::block_on(interrupt::next());
-        stop.store(true, Ordering::Relaxed);
+        leave()
+    });
+    std::thread::spawn(move || {
+        wait_for_hangup();
+        leave_too()
     });
     // One sample at most waits: what the screen has not shown is old by then.
     let (send, samples) = sync_channel(1);
@@ -171,6 +189,14 @@ fn on_terminal(args: &Args, interval: Duration) -> anyhow::Result<()> {
         dirty = true;
     }
     Ok(())
+}
+
+/// Comes back when nobody is at the other end of the terminal any more: where `SIGHUP` is ignored, as
+/// under `nohup`, nothing else says so.
+fn wait_for_hangup() {
+    let input = std::io::stdin();
+    let mut terminal = [PollFd::new(input.as_fd(), PollFlags::empty())];
+    while poll(&mut terminal, PollTimeout::NONE) == Err(Errno::EINTR) {}
 }
 
 /// Asks the pool again and again; finds it anew when it has ended and one of that name is there.

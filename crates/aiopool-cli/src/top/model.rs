@@ -205,7 +205,7 @@ impl Model {
             |worker: &WorkerView| rates.as_ref().and_then(|rates| rates.cpu(worker)).unwrap_or(0.0);
         let oldest = |worker: &WorkerView| worker.tasks.iter().map(|task| task.age_ns).max();
         let rows = snapshot.workers.iter().filter(|worker| {
-            let mut words = vec![state(worker.state).to_owned(), worker.pid.to_string()];
+            let mut words = vec![worker.state.name().to_owned(), worker.pid.to_string()];
             words.extend(worker.tasks.iter().map(|task| task.function.clone()));
             words.extend(worker.last_end.clone());
             self.matches(&words.iter().map(String::as_str).collect::<Vec<_>>())
@@ -259,23 +259,6 @@ impl Model {
     }
 }
 
-/// The name of a worker's state.
-pub fn state(state: State) -> &'static str {
-    match state {
-        State::Starting => "starting",
-        State::Idle => "idle",
-        State::Searching => "searching",
-        State::Busy => "busy",
-        State::Polling => "polling",
-        State::Blocked => "blocked",
-        State::Waiting => "waiting",
-        State::Retiring => "retiring",
-        State::Leaving => "leaving",
-        State::Stopped => "stopped",
-        _ => "?",
-    }
-}
-
 /// How much a state deserves a look.
 fn urgency(state: State) -> u32 {
     match state {
@@ -296,6 +279,7 @@ pub fn kind(event: &EventView) -> &'static str {
         Kind::KilledForDeadline => "killed: deadline",
         Kind::KilledForDamage => "killed: damage",
         Kind::Recycle => "recycle",
+        Kind::Blocked => "blocked",
         Kind::Timeout => "timeout",
         Kind::PoisonTask => "poison task",
         Kind::Damage => "damage",

@@ -116,19 +116,25 @@ fn a_pool_that_is_not_there_is_an_error_that_says_what_to_do() {
 }
 
 /// `aiopool top` on a terminal of its own, and what stands on that.
-struct Terminal {
+pub struct Terminal {
     child: Child,
     keys: ChildStdin,
     screen: Arc<Mutex<vt100::Parser>>,
     bytes: Arc<Mutex<Vec<u8>>>,
-    reader: std::thread::JoinHandle<()>,
+    reader: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Terminal {
-    fn open(pool: &str, (rows, columns): (u16, u16)) -> Self {
+    pub fn open(pool: &str, size: (u16, u16)) -> Self {
+        Self::after(":", pool, size)
+    }
+
+    /// Runs `top` after a command of the shell.
+    fn after(command: &str, pool: &str, (rows, columns): (u16, u16)) -> Self {
         let program = env!("CARGO_BIN_EXE_aiopool");
-        let line =
-            format!("stty rows {rows} cols {columns}; exec {program} top {pool} --interval 0.1");
+        let line = format!(
+            "stty rows {rows} cols {columns}; {command}; exec {program} top {pool} --interval 0.1"
+        );
         let mut script = Command::new("script");
         script.args(["-qefc", &line, "/dev/null"]).env("TERM", "xterm-256color");
         script.env("SHELL", "/bin/sh").env_remove("NO_COLOR");
@@ -146,19 +152,19 @@ impl Terminal {
                 to_bytes.lock().unwrap().extend_from_slice(&buffer[..read]);
             }
         });
-        Self { child, keys, screen, bytes, reader }
+        Self { child, keys, screen, bytes, reader: Some(reader) }
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         self.screen.lock().unwrap().screen().contents()
     }
 
-    fn press(&mut self, keys: &str) {
+    pub fn press(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).unwrap();
         self.keys.flush().unwrap();
     }
 
-    fn wait_for(&self, part: &str) {
+    pub fn wait_for(&self, part: &str) {
         let started = std::time::Instant::now();
         while !self.text().contains(part) {
             assert!(
@@ -170,10 +176,57 @@ impl Terminal {
         }
     }
 
+    /// The screen as HTML, with its colours.
+    pub fn html(&self) -> String {
+        let colour = |colour| match colour {
+            vt100::Color::Idx(1) => "#f14c4c",
+            vt100::Color::Idx(2) => "#23d18b",
+            vt100::Color::Idx(3) => "#e5e510",
+            vt100::Color::Idx(6) => "#29b8db",
+            vt100::Color::Idx(8) => "#8a8a8a",
+            _ => "inherit",
+        };
+        let parser = self.screen.lock().unwrap();
+        let screen = parser.screen();
+        let (rows, columns) = screen.size();
+        let mut html = String::new();
+        for row in 0..rows.get() {
+            let mut last = String::new();
+            for cell in (0..columns.get()).filter_map(|column| screen.cell(row, column)) {
+                let (mut front, mut back) = (colour(cell.fgcolor()), colour(cell.bgcolor()));
+                if cell.inverse() {
+                    let plain = front == "inherit";
+                    (front, back) = ("#1e1e1e", if plain { "#d4d4d4" } else { front });
+                }
+                let mut style = format!("color:{front}");
+                if back != "inherit" {
+                    style += &format!(";background:{back}");
+                }
+                if cell.bold() {
+                    style += ";font-weight:bold";
+                }
+                if cell.dim() {
+                    style += ";opacity:.6";
+                }
+                if style != last {
+                    html += if last.is_empty() { "" } else { "</span>" };
+                    html += &format!("<span style=\"{style}\">");
+                    last = style;
+                }
+                match cell.contents() {
+                    "" => html.push(' '),
+                    text => html += &text.replace('&', "&amp;").replace('<', "&lt;"),
+                }
+            }
+            html += "</span>\n";
+        }
+        html
+    }
+
     /// Waits for the end, and checks that the terminal is as it was.
     fn ended(mut self) -> Option<i32> {
         let status = wait(&mut self.child);
-        self.reader.join().unwrap();
+        self.reader.take().unwrap().join().unwrap();
         let bytes = self.bytes.lock().unwrap();
         let text = String::from_utf8_lossy(&bytes);
         assert!(text.contains("\u{1b}[?1049h"), "the screen was never another one");
@@ -181,6 +234,16 @@ impl Terminal {
             assert!(text.contains(back), "{back:?} was not written: {text:?}");
         }
         status.code()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // The program's terminal goes with `script`, and the program ends.
+        if let Ok(None) = self.child.try_wait() {
+            signal("KILL", self.child.id());
+            let _ = self.child.wait();
+        }
     }
 }
 
@@ -234,6 +297,23 @@ fn a_wide_screen_has_every_table_and_a_signal_restores_it() {
     let child: u32 = children.unwrap().split_whitespace().next().unwrap().parse().unwrap();
     assert!(signal("TERM", child));
     assert_eq!(top.ended(), Some(0));
+    drop(pool);
+}
+
+#[test]
+fn a_terminal_that_goes_away_ends_it() {
+    let pool = busy_pool("cli-gone");
+    // Also where the signal that says so is ignored, as under `nohup`.
+    for command in [":", "trap '' HUP"] {
+        let mut top = Terminal::after(command, "cli-gone", (24, 80));
+        top.wait_for("1:workers (2)");
+        let script = top.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{script}/task/{script}/children"));
+        let child: u32 = children.unwrap().split_whitespace().next().unwrap().parse().unwrap();
+        assert!(signal("KILL", script));
+        wait(&mut top.child);
+        wait_until("it has ended", || !crate::family::runs(child));
+    }
     drop(pool);
 }
 

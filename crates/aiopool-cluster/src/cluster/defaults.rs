@@ -1,10 +1,10 @@
 //! The verbs of [`Submit`](super::Submit) with the default options.
 
-use aiopool::{Argument, StarFn, TaskFn, TaskOptions, TryStarFn, TryTaskFn};
+use aiopool::{Argument, Part, StarFn, TaskFn, TaskOptions, TryStarFn, TryTaskFn, Value};
 use bytes::Bytes;
 use futures_core::Stream;
 
-use super::{Cluster, Encoded, Flat, Keyed, Map, Task, TaskSet};
+use super::{Cluster, Encoded, Flat, Keyed, Map, Parts, Task, TaskSet};
 use crate::error::ClusterError;
 
 impl Cluster {
@@ -232,5 +232,26 @@ impl Cluster {
         I: IntoIterator<Item = A>,
     {
         self.with(TaskOptions::new()).try_map_flat(function, items)
+    }
+    /// As [`Submit::map_parts`](super::Submit::map_parts), with the default options.
+    pub fn map_parts<F, V, A, I>(&self, function: F, items: I) -> Parts<I::IntoIter, V, A>
+    where
+        F: TaskFn<A, Value = Part<V, A>>,
+        V: Value,
+        A: Argument + Value,
+        I: IntoIterator<Item = A>,
+    {
+        self.with(TaskOptions::new()).map_parts(function, items)
+    }
+
+    /// As [`Submit::try_map_parts`](super::Submit::try_map_parts), with the default options.
+    pub fn try_map_parts<F, V, A, I>(&self, function: F, items: I) -> Parts<I::IntoIter, V, A>
+    where
+        F: TryTaskFn<A, Value = Part<V, A>>,
+        V: Value,
+        A: Argument + Value,
+        I: IntoIterator<Item = A>,
+    {
+        self.with(TaskOptions::new()).try_map_parts(function, items)
     }
 }

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use aiopool::Value;
+use aiopool::{Progress, Value};
 use futures_core::Stream;
 
 use super::map::{Encoded, Map};
@@ -43,6 +43,11 @@ impl<S: Stream<Item = Encoded>, V: IntoIterator> Flat<S, V> {
     /// As [`Map::window`].
     pub fn window(self, tasks: usize) -> Self {
         Self { map: self.map.window(tasks), ..self }
+    }
+
+    /// As [`Map::progress`].
+    pub fn progress(self, hook: impl FnMut(Progress) + Send + 'static) -> Self {
+        Self { map: self.map.progress(hook), ..self }
     }
 }
 

@@ -3,11 +3,11 @@
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
 
+use super::Cluster;
 use super::task::block;
-use super::{Cluster, Error};
 use crate::error::Result;
 use crate::keeper::Command;
-use crate::wire;
+use crate::observe::check_job;
 
 /// A job that outlives its submitter, with the verbs of a [`Cluster`]; see [`Cluster::job`].
 ///
@@ -50,16 +50,11 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Error::JobHeld`] while another process holds it, [`Error::InvalidOption`], and as
+    /// [`JobHeld`](crate::Error::JobHeld) while another process holds it,
+    /// [`InvalidOption`](crate::Error::InvalidOption) for a name that none can have, and as
     /// [`ClusterBuilder::connect`](super::ClusterBuilder::connect).
     pub async fn job(&self, name: &str) -> Result<Job> {
-        if !wire::is_token(name) || name.len() > 30 {
-            return Err(Error::InvalidOption {
-                name: "job",
-                value: name.to_owned(),
-                allowed: "1 to 30 letters, digits, '-' and '_'".to_owned(),
-            });
-        }
+        check_job(name)?;
         let cluster = self.builder.clone().open(Some(name.to_owned())).await?;
         Ok(Job { cluster })
     }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use aiopool::Value;
+use aiopool::{Progress, Value};
 use futures_core::Stream;
 
 use super::map::{Encoded, Item, Map};
@@ -86,6 +86,12 @@ impl<S: Stream<Item = Encoded>, K, T: Value> Keyed<S, K, T> {
     /// As [`Map::window`].
     pub fn window(mut self, tasks: usize) -> Self {
         self.map = self.map.window(tasks);
+        self
+    }
+
+    /// As [`Map::progress`].
+    pub fn progress(mut self, hook: impl FnMut(Progress) + Send + 'static) -> Self {
+        self.map = self.map.progress(hook);
         self
     }
 

@@ -3,10 +3,10 @@
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use aiopool::{TaskOptions, Value, remote};
+use aiopool::{Progress, TaskOptions, Value, remote};
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt;
@@ -14,6 +14,7 @@ use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 
 use super::Shared;
 use super::keyed::Enumerated;
+use super::progress::Hook;
 use super::task::{Task, block};
 use crate::error::ClusterError;
 use crate::wire::Function;
@@ -37,6 +38,7 @@ pub struct Map<S, T> {
     given: Option<u64>,
     /// Items that were taken from the source.
     items: usize,
+    progress: Hook,
     value: PhantomData<fn() -> T>,
 }
 
@@ -46,15 +48,17 @@ enum Out {
     Completed(FuturesUnordered<Numbered>),
 }
 
-/// A task that gives its number and its item's place with its outcome.
-struct Numbered(Task<Bytes>, u64, usize);
+/// A task that gives its number and its item's place with its outcome, and counts itself then.
+struct Numbered(Task<Bytes>, u64, usize, Arc<AtomicU64>);
 
 impl Future for Numbered {
     type Output = (u64, usize, Result<Bytes, ClusterError>);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let (n, item) = (self.1, self.2);
-        Pin::new(&mut self.0).poll(context).map(|outcome| (n, item, outcome))
+        let outcome = std::task::ready!(Pin::new(&mut self.0).poll(context));
+        self.3.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready((n, item, outcome))
     }
 }
 
@@ -67,7 +71,11 @@ impl<S, T> std::fmt::Debug for Map<S, T> {
 impl<S, T> Unpin for Map<S, T> {}
 
 /// Items that are out at once, unless the caller or the capacity says otherwise.
-const WINDOW: usize = 1024;
+pub(super) const WINDOW: usize = 1024;
+
+/// Bytes of input that go into one message together, where the server takes so large ones; larger
+/// ones go by themselves.
+pub(super) const TOGETHER: usize = 16 << 10;
 
 impl<S: Stream<Item = Encoded>, T> Map<S, T> {
     pub(super) fn new(
@@ -78,8 +86,8 @@ impl<S: Stream<Item = Encoded>, T> Map<S, T> {
     ) -> Self {
         let window = WINDOW.min(shared.capacity);
         let (source, out) = (Some(Box::pin(source)), Out::Ordered(FuturesOrdered::new()));
-        let (given, items, value) = (None, 0, PhantomData);
-        Self { shared, function, options, source, window, out, given, items, value }
+        let (given, items, progress, value) = (None, 0, Hook::default(), PhantomData);
+        Self { shared, function, options, source, window, out, given, items, progress, value }
     }
 
     /// Gives results as their tasks end, whatever the order of the items.
@@ -91,6 +99,13 @@ impl<S: Stream<Item = Encoded>, T> Map<S, T> {
     /// Takes at most `tasks` items whose results were not given yet. At least 1 is used.
     pub fn window(mut self, tasks: usize) -> Self {
         self.window = tasks.max(1);
+        self
+    }
+
+    /// Calls `hook` whenever tasks have ended, with how many and of how many, in the thread that
+    /// asks for results. In a durable job, what an earlier holder took counts from the start.
+    pub fn progress(mut self, hook: impl FnMut(Progress) + Send + 'static) -> Self {
+        self.progress.set(hook);
         self
     }
 }
@@ -144,19 +159,31 @@ impl<S: Stream<Item = Encoded>, T: Value> Map<S, T> {
             Out::Ordered(out) => out.len(),
             Out::Completed(out) => out.len(),
         };
-        while len(&this.out) < this.window {
+        // Where items go together, room is made for a whole message first.
+        let fit = this.shared.fit(&this.function, &this.options).min(this.window / 4).max(1);
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let is_due = this.window.saturating_sub(len(&this.out)) >= fit || len(&this.out) == 0;
+        while is_due && len(&this.out) < this.window {
             let Some(source) = &mut this.source else { break };
             match source.as_mut().poll_next(context) {
                 Poll::Ready(Some(input)) => {
                     let n = this.shared.next.load(Ordering::Relaxed);
-                    let task =
-                        Task::submit(&this.shared, this.function.clone(), this.options, input);
+                    let size = input.as_ref().map_or(0, Bytes::len);
+                    if batch.len() >= fit || bytes + size > this.shared.together {
+                        this.shared.submit(std::mem::take(&mut batch));
+                        bytes = 0;
+                    }
+                    bytes += size;
+                    let (shared, function) = (&this.shared, this.function.clone());
+                    let task = Task::submit_into(shared, function, this.options, input, &mut batch);
                     let item = this.items;
                     this.items += 1;
+                    let over = this.progress.counter();
                     if this.shared.durable && n < this.shared.skip {
+                        over.fetch_add(1, Ordering::Relaxed);
                         continue;
                     }
-                    let task = Numbered(task, n, item);
+                    let task = Numbered(task, n, item, over);
                     match &mut this.out {
                         Out::Ordered(out) => out.push_back(task),
                         Out::Completed(out) => out.push(task),
@@ -166,10 +193,16 @@ impl<S: Stream<Item = Encoded>, T: Value> Map<S, T> {
                 Poll::Pending => break,
             }
         }
+        this.shared.submit(batch);
         let next = match &mut this.out {
             Out::Ordered(out) => out.poll_next_unpin(context),
             Out::Completed(out) => out.poll_next_unpin(context),
         };
+        let (taken, source) = (this.items as u64, &this.source);
+        this.progress.call(|| match source.as_ref().map(|source| source.size_hint()) {
+            None => Some(taken),
+            Some((least, most)) => (Some(least) == most).then_some(taken + least as u64),
+        });
         match next {
             // Nothing is out, but the source may have more.
             Poll::Ready(None) if this.source.is_some() => Poll::Pending,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aiopool::remote::{self, Place};
-use aiopool::{Argument, StarFn, TaskFn, TaskOptions, TryStarFn, TryTaskFn};
+use aiopool::{Argument, Part, StarFn, TaskFn, TaskOptions, TryStarFn, TryTaskFn, Value};
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::{StreamExt, stream};
@@ -11,6 +11,7 @@ use futures_util::{StreamExt, stream};
 use super::flat::Flat;
 use super::keyed::{Keyed, split};
 use super::map::{Encoded, Map};
+use super::parts::Parts;
 use super::task::Task;
 use super::task_set::TaskSet;
 use super::{Error, Shared};
@@ -175,6 +176,39 @@ impl Submit<'_> {
         Flat::new(self.try_map(function, items))
     }
 
+    /// [`map`](Self::map) for a function that yields its values part by part: it returns some, and
+    /// what it is to be called with for the next ones, on whichever node.
+    ///
+    /// A reader that stops holds the tasks up, so memory is bounded by the [window](Parts::window).
+    /// Each part is a task: options are of each, and a death costs one part and no value that was
+    /// given.
+    pub fn map_parts<F, V, A, I>(self, function: F, items: I) -> Parts<I::IntoIter, V, A>
+    where
+        F: TaskFn<A, Value = Part<V, A>>,
+        V: Value,
+        A: Argument + Value,
+        I: IntoIterator<Item = A>,
+    {
+        let add = move |tasks: &mut TaskSet<F::Value>, argument| {
+            tasks.apply(function, argument);
+        };
+        Parts::new(items.into_iter(), self.task_set(), Box::new(add))
+    }
+
+    /// [`map_parts`](Self::map_parts) for a function that returns a `Result`.
+    pub fn try_map_parts<F, V, A, I>(self, function: F, items: I) -> Parts<I::IntoIter, V, A>
+    where
+        F: TryTaskFn<A, Value = Part<V, A>>,
+        V: Value,
+        A: Argument + Value,
+        I: IntoIterator<Item = A>,
+    {
+        let add = move |tasks: &mut TaskSet<F::Value>, argument| {
+            tasks.try_apply(function, argument);
+        };
+        Parts::new(items.into_iter(), self.task_set(), Box::new(add))
+    }
+
     /// Submits a task if there is room for it now; the argument is only borrowed.
     ///
     /// # Errors
@@ -289,6 +323,7 @@ pub(super) fn check(
         ClusterError::Ended(Error::InvalidOption { name, value, allowed: allowed.to_owned() })
     };
     let build = shared.build.clone().map_err(ClusterError::Ended)?;
+    shared.check_process()?;
     let input = input.map_err(|reason| ClusterError::from(aiopool::TaskError::Value(reason)))?;
     if input.len() > LARGEST {
         let size = format!("{} bytes", input.len());

@@ -78,6 +78,20 @@ impl<T> Task<T> {
         options: TaskOptions,
         input: Encoded,
     ) -> Self {
+        let mut batch = Vec::new();
+        let task = Self::submit_into(shared, function, options, input, &mut batch);
+        shared.submit(batch);
+        task
+    }
+
+    /// Makes a task; what is to be submitted of it now is added to `batch`.
+    pub(super) fn submit_into(
+        shared: &Arc<Shared>,
+        function: Function,
+        options: TaskOptions,
+        input: Encoded,
+        batch: &mut Vec<Submission>,
+    ) -> Self {
         let mut task = Self { shared: Arc::clone(shared), state: State::Over, value: PhantomData };
         task.state = match check(shared, &options, input) {
             Err(error) => State::Failed(error),
@@ -90,7 +104,7 @@ impl<T> Task<T> {
                 let room = Box::pin(Arc::clone(&shared.room).acquire_owned());
                 let waiting = Waiting { n, function, options, build, input, room };
                 match Arc::clone(&shared.room).try_acquire_owned() {
-                    Ok(permit) => task.send(waiting, permit),
+                    Ok(permit) => task.send(waiting, permit, batch),
                     Err(_) => State::Waiting(Box::new(waiting)),
                 }
             }
@@ -98,15 +112,19 @@ impl<T> Task<T> {
         task
     }
 
-    fn send(&self, waiting: Waiting, permit: OwnedSemaphorePermit) -> State {
+    fn send(
+        &self,
+        waiting: Waiting,
+        permit: OwnedSemaphorePermit,
+        batch: &mut Vec<Submission>,
+    ) -> State {
         if self.shared.closed.load(Ordering::Relaxed) {
             return State::Failed(aiopool::TaskError::PoolClosed { reason: None }.into());
         }
         let (to, outcome) = oneshot::channel();
         let Waiting { n, function, options, build, input, .. } = waiting;
         let n = n.unwrap_or_else(|| self.shared.next.fetch_add(1, Ordering::Relaxed));
-        let submission = Submission { n, function, build, input, options, to };
-        self.shared.command(Command::Submit(Box::new(submission)));
+        batch.push(Submission { n, function, build, input, options, to });
         State::Out { n, outcome, _permit: permit }
     }
 
@@ -206,7 +224,12 @@ impl<T> Task<T> {
             return Poll::Ready(());
         };
         self.state = match permit {
-            Ok(permit) => self.send(*waiting, permit),
+            Ok(permit) => {
+                let mut batch = Vec::new();
+                let state = self.send(*waiting, permit, &mut batch);
+                self.shared.submit(batch);
+                state
+            }
             Err(_) => State::Failed(aiopool::TaskError::PoolClosed { reason: None }.into()),
         };
         Poll::Ready(())
@@ -241,6 +264,12 @@ impl<T: Value> Future for Task<T> {
     type Output = Result<T, ClusterError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let (State::Out { .. } | State::Waiting(_), Err(error)) =
+            (&self.state, self.shared.check_process())
+        {
+            self.state = State::Over;
+            return Poll::Ready(Err(error.into()));
+        }
         if self.settle(context).is_pending() {
             return Poll::Pending;
         }

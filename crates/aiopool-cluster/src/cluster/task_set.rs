@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::Shared;
+use super::map::WINDOW;
 use super::submit::Submit;
 use super::task::{Task, block};
 use crate::error::ClusterError;
@@ -80,6 +81,11 @@ impl<T> TaskSet<T> {
         for member in &mut self.tasks {
             member.0.cancel();
         }
+    }
+
+    /// Returns how many tasks a map has out at once.
+    pub(super) fn window(&self) -> usize {
+        WINDOW.min(self.shared.capacity)
     }
 
     fn add(&mut self, begin: impl FnOnce(Submit<'_>) -> Task<T>) -> usize {

@@ -100,10 +100,11 @@ impl Keeper {
     pub(super) fn saw_space(&mut self, space: Option<Space>) {
         let Some(space) = space else { return };
         self.space = space;
-        if self.held_back.is_empty() {
-            return;
+        // Claims may be what there is no room for, and nobody tells the submitter of those.
+        if space.limit.is_some_and(|limit| space.used > limit / 4 * 3) || !self.held_back.is_empty()
+        {
+            self.squeeze();
         }
-        self.squeeze();
         for n in std::mem::take(&mut self.held_back) {
             if self.has_room(n) {
                 self.queue(n, 0);

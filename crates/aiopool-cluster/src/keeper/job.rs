@@ -36,6 +36,11 @@ impl Claim {
         Self { job, key, durable: false, revision: 0, purged, taken: 0, resumed: false }
     }
 
+    /// The job's name, as people have it.
+    pub(crate) fn name(&self) -> &str {
+        wire::name_of_key(&self.key)
+    }
+
     /// Whether an earlier holder may have sent tasks.
     pub(crate) fn is_resumed(&self) -> bool {
         self.resumed
@@ -67,7 +72,8 @@ impl Claim {
             let over = match seen {
                 _ if !found.held => true,
                 Some((before, _)) if before != stored.seq => {
-                    return Err(Error::JobHeld { job: name.to_owned(), holder: found.holder });
+                    let holder = wire::shown(&found.holder);
+                    return Err(Error::JobHeld { job: name.to_owned(), holder });
                 }
                 Some((_, since)) => {
                     // The holder counts its lease from its sending, an observer from its sight.
@@ -131,7 +137,7 @@ impl Keeper {
         let (link, job, events) = (self.link.clone(), self.claim.job, self.events.clone());
         let blobs = self.has_blobs;
         tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
+            link::pause(pause).await;
             let purged = link.purge_tasks(job, from, to, blobs).await;
             let _ = events.send(Event::Purged(from, to, purged));
         });
@@ -218,6 +224,7 @@ impl Keeper {
         let name = self.link.names.job_key(&self.claim.key);
         let value = wire::encode(&JobKey { held: false, ..self.value(key) });
         let mut expected = self.lease.revision();
+        let start = Instant::now();
         for _ in 0..5 {
             let swap =
                 self.link.swap_key(JOBS, &name, expected, value.clone(), link::PATIENCE).await;
@@ -241,10 +248,12 @@ impl Keeper {
                     expected = stored.seq;
                 }
                 Ok(None) => break,
+                // The server has gone: a janitor ends the job, or the next holder waits for it.
+                Err(()) if start.elapsed() > link::PATIENCE => break,
                 Err(()) => tokio::time::sleep(AGAIN).await,
             }
         }
-        let _ = self.link.client.flush().await;
+        self.link.flush().await;
     }
 
     /// Has the nodes that run tasks of the job look at their words now.

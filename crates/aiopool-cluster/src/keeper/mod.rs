@@ -4,6 +4,7 @@
 //! out nor holds up a retry.
 
 mod audit;
+mod groups;
 mod job;
 mod nodes;
 mod tasks;
@@ -15,16 +16,22 @@ use std::time::{Duration, Instant};
 use aiopool::{TaskOptions, remote};
 use async_nats::Subscriber;
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::unconstrained;
 
+use crate::asks::Asks;
 use crate::blob::Blob;
 use crate::error::{ClusterError, Error};
-use crate::link::{self, Link, Space, Stored, Swap, word_of};
-use crate::protocol::{Chunks, Kept, KeptAction, KeptEvent, Lease, LeaseEvent, LeaseTimes};
+use crate::link::{self, AGAIN, Link, Refusal, Space, Stored, Swap};
+use crate::protocol::{
+    Allowed, Chunks, Ending, Group, Kept, KeptAction, KeptEvent, Lease, LeaseEvent, LeaseTimes,
+};
+use crate::runs::Runs;
 use crate::taken::Taken;
 use crate::wire::{Function, JobKey, Queued, Tail};
 
+use groups::Item;
 pub(crate) use job::Claim;
 use nodes::Watched;
 
@@ -49,9 +56,13 @@ pub(crate) struct Submission {
 #[derive(Debug)]
 pub(crate) enum Command {
     Submit(Box<Submission>),
+    /// Several tasks of one function and the same options, in the order of their numbers.
+    Group(Vec<Submission>),
     Cancel(u64),
     /// Says when a node of this build can take tasks.
     Ready(String, oneshot::Sender<()>),
+    /// Says when so much time is over.
+    Wait(Duration, oneshot::Sender<()>),
     /// Takes no more; ends when everything is over.
     Close,
     /// Ends a durable job when everything is over.
@@ -66,6 +77,8 @@ pub(crate) enum Command {
 enum Event {
     Sent(u64, Swap),
     Word(u64, Result<Option<Stored>, ()>),
+    /// A message whose large part is there now, and whether it was read from the leader.
+    Looked(u64, Stored, bool),
     Pause(u64),
     Expire(u64),
     Uploaded(u64, Vec<KeptAction>, Result<Blob, String>),
@@ -94,7 +107,7 @@ impl Event {
             Self::Purged(_, _, purged) => *purged,
             Self::Space(space) => space.is_some(),
             Self::Collector(collector) => collector.is_some(),
-            Self::Uploaded(..) | Self::Fetched(..) => true,
+            Self::Uploaded(..) | Self::Fetched(..) | Self::Looked(..) => true,
             Self::Pause(_) | Self::Expire(_) | Self::Idle(..) => false,
         }
     }
@@ -106,7 +119,13 @@ struct Out {
     tail: Tail,
     queued: Queued,
     options: TaskOptions,
-    to: Option<oneshot::Sender<Outcome>>,
+    allowed: Allowed,
+    /// The one task, or the items of a group.
+    items: Vec<Item>,
+    /// Which of the items are open, where several are under the word.
+    group: Option<Group>,
+    /// The outcome whose list was taken, and the ending that stands for the group.
+    whole: Option<(u64, Ending)>,
     /// The newest message that the submitter has seen, with its bytes.
     newest: Option<Stored>,
     /// The outcome about which the caller's predicate was asked, and whether it wants another
@@ -145,6 +164,9 @@ enum Closing {
 
 pub(crate) struct Keeper {
     link: Link,
+    /// Swaps of words that are on their way, by task.
+    asks: Asks<u64>,
+    answers: Subscriber,
     /// The job, as its key was taken.
     claim: Claim,
     lease: Lease,
@@ -153,6 +175,8 @@ pub(crate) struct Keeper {
     events: mpsc::UnboundedSender<Event>,
     inbox: mpsc::UnboundedReceiver<Event>,
     out: HashMap<u64, Out>,
+    /// The first item of the group, by each of the others.
+    leaders: HashMap<u64, u64>,
     /// By node's name and life.
     watched: HashMap<(String, u128), Watched>,
     chunks: Chunks,
@@ -168,6 +192,8 @@ pub(crate) struct Keeper {
     taken: Arc<Mutex<Taken>>,
     /// How many outcomes came of each node.
     by_node: ByNode,
+    /// How long runs take.
+    runs: Arc<Runs>,
     /// The stream's limit, and about how much is in it.
     space: Space,
     /// Whether an input or a value was too large for the task's own messages.
@@ -194,8 +220,9 @@ async fn next(words: &mut Option<Subscriber>) -> Option<async_nats::Message> {
     }
 }
 
-/// The pause before something that nobody answered is asked again.
-const AGAIN: Duration = Duration::from_millis(200);
+/// Commands, events or words that are taken before the loop's own affairs: not all that there are,
+/// since they may come without end and the lease is to be renewed.
+const AT_ONCE: usize = 256;
 
 impl Keeper {
     /// Makes or takes the job's key; the first task comes after that.
@@ -209,8 +236,11 @@ impl Keeper {
         let (lease, actions) = Lease::begin(times, crate::random::bits(), claim.revision, now);
         let (events, inbox) = mpsc::unbounded_channel();
         let space = link.space().await.unwrap_or_default();
+        let (asks, answers) = Asks::listen(&link).await?;
         let mut keeper = Self {
             link,
+            asks,
+            answers,
             purged: claim.purged.clone(),
             taken: Arc::new(Mutex::new(Taken::from(claim.taken))),
             claim,
@@ -220,12 +250,14 @@ impl Keeper {
             events,
             inbox,
             out: HashMap::new(),
+            leaders: HashMap::new(),
             watched: HashMap::new(),
             chunks: Chunks::default(),
             ended: BTreeSet::new(),
             parked: Vec::new(),
             marks: Vec::new(),
             by_node: Arc::default(),
+            runs: Arc::default(),
             space,
             has_blobs: false,
             held_back: BTreeSet::new(),
@@ -237,38 +269,70 @@ impl Keeper {
             answered: Instant::now(),
         };
         keeper.obey(actions);
-        let started = Instant::now();
+        let (started, mut refused) = (Instant::now(), None);
         while !keeper.lease.holds(remote::boottime_ns()) {
             if keeper.lease.next().is_none() {
                 return Err(Error::JobHeld {
-                    job: keeper.claim.key.clone(),
+                    job: keeper.claim.name().to_owned(),
                     holder: "another process, which was quicker".to_owned(),
                 });
             }
             if started.elapsed() > Duration::from_secs(10) {
                 let missing = "it does not store this pool's keys in the bucket AIOPOOL_JOBS";
-                let text = keeper.link.complaint().unwrap_or_else(|| missing.to_owned());
+                let text = keeper.link.complaint().or(refused);
+                let text = text.unwrap_or_else(|| missing.to_owned());
                 return Err(Error::Server(text));
             }
             let wait = Duration::from_millis(50);
             if let Ok(Some(event)) = tokio::time::timeout(wait, keeper.inbox.recv()).await {
+                if let Event::Renewal(_, Swap::Full(reason) | Swap::Broken(reason)) = &event {
+                    refused = Some(format!("it does not store the job's key: {reason}"));
+                }
                 keeper.take(event);
             }
             keeper.tick();
         }
+        // The next ones are made whenever one is lost; what refuses this one would refuse them all.
+        let inbox = keeper.link.client.new_inbox();
+        let words = keeper.link.client.subscribe(inbox.clone()).await;
+        let words = words.map_err(|error| Error::Server(format!("subscribe: {error}")))?;
+        match keeper.first_collector(inbox).await {
+            Ok(()) => keeper.collector = Some(words),
+            // `run` asks again.
+            Err(refusal) if refusal.may_pass() && keeper.link.complaint().is_none() => {}
+            Err(refusal) => {
+                let error = keeper.link.server("the collector of outcomes", refusal);
+                keeper.end().await;
+                return Err(error);
+            }
+        }
         Ok(keeper)
     }
 
+    /// Has the first collector made, and renews the lease meanwhile.
+    async fn first_collector(&mut self, inbox: String) -> std::result::Result<(), Refusal> {
+        let (link, job) = (self.link.clone(), self.claim.job);
+        let mut made = std::pin::pin!(link.collect(job, 1, &inbox));
+        loop {
+            tokio::select! {
+                made = &mut made => return made,
+                Some(event) = self.inbox.recv() => self.take(event),
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
+            self.tick();
+        }
+    }
+
     /// Returns what the handle shares with this thread.
-    pub(crate) fn shared(&self) -> (Arc<Mutex<Taken>>, ByNode) {
-        (Arc::clone(&self.taken), Arc::clone(&self.by_node))
+    pub(crate) fn shared(&self) -> (Arc<Mutex<Taken>>, ByNode, Arc<Runs>) {
+        (Arc::clone(&self.taken), Arc::clone(&self.by_node), Arc::clone(&self.runs))
     }
 
     pub(crate) async fn run(mut self) {
         let mut connections = self.link.connections.clone();
         connections.mark_unchanged();
         // Each collector has an inbox of its own: what an earlier one still sends is not mixed in.
-        let mut words: Option<Subscriber> = None;
+        let mut words: Option<Subscriber> = self.collector.take();
         let (mut expected, mut heard) = (1_u64, Instant::now());
         let mut looked = Instant::now();
         loop {
@@ -280,36 +344,43 @@ impl Keeper {
             let pause = Duration::from_nanos(due.saturating_sub(now));
             tokio::select! {
                 command = self.commands.recv() => match command {
-                    Some(command) => self.command(command),
+                    Some(command) => {
+                        self.command(command);
+                        for _ in 0..AT_ONCE {
+                            let Ok(command) = self.commands.try_recv() else { break };
+                            self.command(command);
+                        }
+                    }
                     None => self.command(Command::Terminate),
                 },
                 Some(event) = self.inbox.recv() => {
                     self.take(event);
-                    // Whatever else has come, before the loop's own affairs.
-                    while let Ok(event) = self.inbox.try_recv() {
+                    for _ in 0..AT_ONCE {
+                        let Ok(event) = self.inbox.try_recv() else { break };
                         self.take(event);
                     }
                 }
+                Some(answer) = self.answers.next() => {
+                    self.answered = Instant::now();
+                    let mut came = Some(answer);
+                    for _ in 0..AT_ONCE {
+                        let Some(answer) = came else { break };
+                        let answer = self.asks.answer(&answer);
+                        self.swapped(answer);
+                        came = unconstrained(self.answers.next()).now_or_never().flatten();
+                    }
+                }
                 message = next(&mut words) => {
-                    let Some(message) = message else {
-                        words = None;
-                        continue;
-                    };
                     heard = Instant::now();
-                    match message.reply.as_ref().and_then(|reply| link::numbers(reply)) {
-                        Some((seq, number)) if number == expected => {
-                            expected += 1;
-                            self.collected = self.collected.max(seq);
-                            self.saw(Stored {
-                                seq,
-                                subject: message.subject.to_string(),
-                                payload: message.payload,
-                                time: 0,
-                            });
+                    let mut came = Some(message);
+                    let mut more = AT_ONCE;
+                    while let Some(message) = came {
+                        if !message.is_some_and(|message| self.collected(message, &mut expected)) {
+                            words = None;
                         }
-                        // A gap: begin again behind it.
-                        Some(_) => words = None,
-                        None => {}
+                        more -= 1;
+                        let next = unconstrained(next(&mut words));
+                        came = if more > 0 { next.now_or_never() } else { None };
                     }
                 }
                 _ = connections.changed() => words = None,
@@ -322,13 +393,19 @@ impl Keeper {
             if words.is_some() && heard.elapsed() > Duration::from_secs(7) {
                 words = None;
             }
+            for n in self.asks.silent() {
+                self.swapped(Some((n, Swap::Unknown)));
+            }
             self.tick();
+            // Outcomes of the last tasks may have been taken since these were heard.
+            if !self.parked.is_empty() {
+                self.unpark();
+            }
             if looked.elapsed() > Duration::from_millis(500) {
                 looked = Instant::now();
                 self.look_at_nodes();
                 self.audit();
                 self.look_at_space();
-                self.unpark();
             }
             let over = match self.closing {
                 Closing::No => false,
@@ -342,11 +419,34 @@ impl Keeper {
         self.end().await;
     }
 
+    /// Takes what the collector sent; false where something before it is missing, so that it is to begin
+    /// again behind what was there.
+    fn collected(&mut self, message: async_nats::Message, expected: &mut u64) -> bool {
+        let numbers = message.reply.as_ref().and_then(|reply| link::numbers(reply));
+        // A sign of life has none.
+        let Some((seq, number)) = numbers else { return true };
+        if number != *expected {
+            return false;
+        }
+        *expected += 1;
+        self.collected = self.collected.max(seq);
+        let (subject, payload) = (message.subject, message.payload);
+        self.saw(Stored { seq, subject, payload, time: 0 });
+        true
+    }
+
     fn command(&mut self, command: Command) {
         match command {
             Command::Submit(submission) => self.submit(*submission),
-            Command::Cancel(n) => self.tell(n, KeptEvent::Cancel),
+            Command::Group(submissions) => self.submit_group(submissions),
+            Command::Cancel(n) => self.cancel(n),
             Command::Ready(build, to) => self.await_node(build, to),
+            Command::Wait(limit, to) => {
+                tokio::spawn(async move {
+                    tokio::time::sleep(limit).await;
+                    let _ = to.send(());
+                });
+            }
             Command::Close if self.closing == Closing::No => self.closing = Closing::Close,
             Command::Close => {}
             Command::Finish => self.closing = Closing::Finish,
@@ -380,17 +480,8 @@ impl Keeper {
                 }
                 self.tell(n, KeptEvent::Unsure);
             }
-            Event::Word(n, Ok(stored)) => {
-                if !self.is_same_item(n, stored.as_ref()) {
-                    return self.deliver(n, Err(ClusterError::ItemsChanged { n }));
-                }
-                let Some(out) = self.out.get_mut(&n) else { return };
-                if let Some(stored) = &stored {
-                    out.see(stored);
-                }
-                let word = out.judged(word_of(stored));
-                self.tell(n, KeptEvent::Read(word));
-            }
+            Event::Word(n, Ok(stored)) => self.look(n, stored, true),
+            Event::Looked(n, stored, read) => self.look(n, Some(stored), read),
             Event::Word(n, Err(())) => self.read(n, AGAIN),
             Event::Pause(n) => self.tell(n, KeptEvent::PauseOver),
             Event::Expire(n) => self.tell(n, KeptEvent::Expire),
@@ -439,7 +530,7 @@ impl Keeper {
         tokio::spawn(async move {
             let inbox = link.client.new_inbox();
             let words = link.client.subscribe(inbox.clone()).await.ok();
-            let made = words.is_some() && link.collect(job, from, &inbox).await;
+            let made = words.is_some() && link.collect(job, from, &inbox).await.is_ok();
             if !made {
                 tokio::time::sleep(AGAIN).await;
             }
@@ -448,10 +539,6 @@ impl Keeper {
     }
 
     fn later(&self, pause: Duration, event: Event) {
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
-            let _ = events.send(event);
-        });
+        link::later(&self.events, pause, event);
     }
 }

@@ -89,7 +89,7 @@ impl Keeper {
             None => Sight::Absent,
             Some(stored) => match wire::decode::<NodeKey>(&stored.payload) {
                 Some(key) => Sight::Key(stored.seq, key.key),
-                None => Sight::Absent,
+                None => Sight::Garbage(stored.seq),
             },
         });
         let mut tombstone = None;

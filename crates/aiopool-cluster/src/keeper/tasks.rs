@@ -3,23 +3,43 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use aiopool::{TaskError, remote};
+use aiopool::{TaskError, TaskOptions, remote};
 use bytes::Bytes;
 
+use super::groups::Item;
 use super::{AGAIN, Event, Keeper, Out, Outcome, Submission};
 use crate::blob::{Blob, Side};
 use crate::crash::{self, Point};
 use crate::error::ClusterError;
-use crate::link::{Stored, Swap, word_of};
-use crate::protocol::{Allowed, Ending, Kept, KeptAction, KeptEvent, Word};
-use crate::wire::{self, Body, Hint, Queued, Tail, Written};
+use crate::link::{self, Stored, Swap};
+use crate::protocol::{Allowed, Ending, Group, Kept, KeptAction, KeptEvent, Word};
+use crate::wire::{self, Body, Function, Hint, Queued, Tail, Written};
 
 impl Keeper {
     pub(super) fn submit(&mut self, submission: Submission) {
         let Submission { n, function, build, input, options, to } = submission;
+        let items = vec![Item::new(n, input, to)];
+        self.begin_task(n, function, build, options, items, false);
+    }
+
+    /// Begins a word: of one task, or of the items of a group.
+    pub(super) fn begin_task(
+        &mut self,
+        n: u64,
+        function: Function,
+        build: String,
+        options: TaskOptions,
+        mut items: Vec<Item>,
+        group: bool,
+    ) {
         let limits = remote::limits(&options);
         let class = limits.priority.min(wire::CLASSES - 1);
         let tail = Tail { class, build, job: self.claim.job, n };
+        let input = match items.first_mut() {
+            // It goes with the message, which is kept.
+            Some(item) if !group => std::mem::take(&mut item.input),
+            _ => Bytes::new(),
+        };
         let item = if self.claim.durable { wire::item_of(&function, &input) } else { 0 };
         let large = input.len() > self.link.inline();
         self.has_blobs |= large;
@@ -35,17 +55,34 @@ impl Keeper {
             again_after_timeout: on_timeout && limits.attempts > 1,
             alone: limits.alone,
             item,
+            group,
             input: body,
         };
         let begin = if self.claim.is_resumed() { Kept::resume } else { Kept::submit };
         // Where a predicate decides, it is asked before the outcome is told: see `judged`.
         let on_error = limits.retry_on_error || judges;
-        let (kept, actions) = begin(Allowed { attempts: limits.attempts, on_error, on_timeout });
-        self.chunks.submitted(n);
-        let (to, since) = (Some(to), Instant::now());
-        let (newest, holder, verdict, quiet) = (None, None, None, false);
-        let out = Out { kept, tail, queued, options, to, newest, verdict, holder, since, quiet };
-        self.out.insert(n, out);
+        let allowed = Allowed { attempts: limits.attempts, on_error, on_timeout };
+        let (kept, actions) = begin(allowed);
+        items.iter().for_each(|item| self.chunks.submitted(item.n));
+        let group = group.then(|| Group::of(items.len() as u32));
+        self.out.insert(
+            n,
+            Out {
+                kept,
+                tail,
+                queued,
+                options,
+                allowed,
+                items,
+                group,
+                whole: None,
+                newest: None,
+                verdict: None,
+                holder: None,
+                since: Instant::now(),
+                quiet: false,
+            },
+        );
         if let Some(limit) = limits.queue_ttl {
             self.later(limit, Event::Expire(n));
         }
@@ -96,18 +133,22 @@ impl Keeper {
             let Some(out) = self.out.get_mut(&n) else { return };
             match action {
                 KeptAction::Submit => {
+                    out.renew_input();
                     if self.has_room(n) {
                         self.queue(n, 0);
                     }
                 }
                 KeptAction::Requeue { expected, attempt } => {
                     out.queued.attempt = attempt;
+                    out.renew_input();
                     self.queue(n, expected);
                 }
                 KeptAction::Decide { expected, attempt, ending } => {
                     let (node, nonce, result) = (String::new(), 0, Err(Bytes::new()));
                     let item = out.queued.item;
-                    let written = Written::Outcome { node, nonce, attempt, item, ending, result };
+                    let longest = 0;
+                    let written =
+                        Written::Outcome { node, nonce, attempt, item, ending, longest, result };
                     let subject = self.link.names.written(&out.tail);
                     self.send(n, None, subject, expected, wire::encode(&written));
                 }
@@ -124,46 +165,58 @@ impl Keeper {
         }
     }
 
-    pub(super) fn queue(&self, n: u64, expected: u64) {
+    pub(super) fn queue(&mut self, n: u64, expected: u64) {
         let Some(out) = self.out.get(&n) else { return };
         let point = if expected == 0 { Point::S1 } else { Point::S2 };
         let subject = self.link.names.queue(&out.tail);
         self.send(n, Some(point), subject, expected, wire::encode(&out.queued));
     }
 
-    fn send(&self, n: u64, point: Option<Point>, subject: String, expected: u64, payload: Bytes) {
+    fn send(
+        &mut self,
+        n: u64,
+        point: Option<Point>,
+        subject: String,
+        expected: u64,
+        payload: Bytes,
+    ) {
         let Some(out) = self.out.get(&n) else { return };
-        let (link, tail, events) = (self.link.clone(), out.tail.clone(), self.events.clone());
-        tokio::spawn(async move {
-            let swap = link.swap_word(subject, &tail, expected, payload);
-            let swap = match point {
-                Some(point) => crash::sent(point, &link.client, swap).await,
-                None => swap.await,
-            };
-            tokio::time::sleep(swap.pause()).await;
-            let _ = events.send(Event::Sent(n, swap));
-        });
+        let known = self.asks.swap(n, subject, &out.tail, expected, payload);
+        if let Some(point) = point {
+            crash::published(point, &self.link.client);
+        }
+        if let Some((n, swap)) = known {
+            self.later(swap.pause(), Event::Sent(n, swap));
+        }
+    }
+
+    /// Takes what became of a swap, at once or after a pause.
+    pub(super) fn swapped(&mut self, answer: Option<(u64, Swap)>) {
+        let Some((n, swap)) = answer else { return };
+        let pause = swap.pause();
+        if pause.is_zero() {
+            self.take(Event::Sent(n, swap));
+        } else {
+            self.later(pause, Event::Sent(n, swap));
+        }
     }
 
     pub(super) fn read(&self, n: u64, pause: Duration) {
         let Some(out) = self.out.get(&n) else { return };
         let (link, tail, events) = (self.link.clone(), out.tail.clone(), self.events.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
+            link::pause(pause).await;
             let _ = events.send(Event::Word(n, link.word(&tail).await));
         });
     }
 
     /// Takes what the collector brought.
     pub(super) fn saw(&mut self, stored: Stored) {
-        let Some(tail) = Tail::parse(&stored.subject) else { return };
-        if !self.is_same_item(tail.n, Some(&stored)) {
-            return self.deliver(tail.n, Err(ClusterError::ItemsChanged { n: tail.n }));
+        // The collector brings nothing but this job's.
+        let Some(n) = wire::number(&stored.subject) else { return };
+        if self.out.get(&n).is_some_and(|out| out.tail.is_of(&stored.subject)) {
+            self.look(n, Some(stored), false);
         }
-        let Some(out) = self.out.get_mut(&tail.n) else { return };
-        out.see(&stored);
-        let word = out.judged(word_of(Some(stored)));
-        self.tell(tail.n, KeptEvent::Saw(word));
     }
 
     /// Whether a word of a resumed job is of the item that the caller gave now.
@@ -178,16 +231,22 @@ impl Keeper {
         let Some(out) = self.out.get(&n) else { return };
         let newest = out.newest.as_ref();
         let written = newest.and_then(|stored| wire::decode::<Written>(&stored.payload));
-        let Some(Written::Outcome { node, attempt, ending, result, .. }) = written else {
+        let Some(Written::Outcome { node, attempt, ending, longest, result, .. }) = written else {
             let text = "an outcome that cannot be read".to_owned();
             return self.deliver(n, Err(TaskError::Corrupt(text).into()));
         };
-        if !node.is_empty()
-            && let Ok(mut by_node) = self.by_node.lock()
-        {
-            *by_node.entry(node.clone()).or_default() += 1;
+        self.learn(n, longest);
+        let node = if wire::is_token(&node) { node } else { String::new() };
+        let group = out.group.is_some();
+        if !group {
+            self.count(&node, 1);
         }
+        let Some(out) = self.out.get(&n) else { return };
         let bytes = match result {
+            // What is open after all was given back too often.
+            Ok(Body::Inline(_)) if group => {
+                return self.deliver(n, Err(ClusterError::NotStarted(node)));
+            }
             Ok(Body::Inline(bytes)) => return self.deliver(n, Ok(bytes)),
             Ok(Body::Blob(blob)) => {
                 self.fetch(n, blob);
@@ -205,7 +264,11 @@ impl Keeper {
                 let limit = remote::limits(&out.options).queue_ttl.unwrap_or_default();
                 TaskError::TimedOut { limit, started: false }.into()
             }
-            Ending::NotStarted => ClusterError::NotStarted(node),
+            Ending::NotStarted if bytes.is_empty() => ClusterError::NotStarted(node),
+            Ending::NotStarted => {
+                let reason = remote::error_from_bytes(&bytes);
+                ClusterError::NotStarted(format!("{node}: {reason}"))
+            }
             Ending::NodeLost => {
                 let silent = |held: &(String, u128)| {
                     self.watched.get(held).map_or(Duration::ZERO, |w| w.seen.elapsed())
@@ -214,16 +277,35 @@ impl Keeper {
                 let node = out.holder.as_ref().map_or(node, |held| held.0.clone());
                 ClusterError::NodeLost { node, attempt, silent_for }
             }
-            _ => match remote::error_from_bytes(&bytes) {
-                TaskError::WorkerLost(mut lost) => {
-                    // The node knows of its own attempt only.
-                    lost.attempts_allowed = remote::limits(&out.options).attempts;
-                    TaskError::WorkerLost(lost).into()
-                }
-                error => error.into(),
-            },
+            _ => self.error_of(n, &bytes),
         };
         self.deliver(n, Err(error));
+    }
+
+    /// The error that a node wrote.
+    pub(super) fn error_of(&self, n: u64, bytes: &[u8]) -> ClusterError {
+        match (remote::error_from_bytes(bytes), self.out.get(&n)) {
+            (TaskError::WorkerLost(mut lost), Some(out)) => {
+                // The node knows of its own attempt only.
+                lost.attempts_allowed = remote::limits(&out.options).attempts;
+                TaskError::WorkerLost(lost).into()
+            }
+            (error, _) => error.into(),
+        }
+    }
+
+    /// Counts outcomes of a node.
+    pub(super) fn count(&self, node: &str, outcomes: u64) {
+        // Any text may stand in an outcome, and these are shown.
+        if !wire::is_token(node) {
+            return;
+        }
+        if let Ok(mut by_node) = self.by_node.lock() {
+            match by_node.get_mut(node) {
+                Some(count) => *count += outcomes,
+                None => drop(by_node.insert(node.to_owned(), outcomes)),
+            }
+        }
     }
 
     /// Has the node that runs a cancelled task look at its word now; by itself it does so later.
@@ -245,25 +327,28 @@ impl Keeper {
     pub(super) fn deliver(&mut self, n: u64, outcome: Outcome) {
         let Some(mut out) = self.out.remove(&n) else { return };
         self.held_back.remove(&n);
-        if let Some(to) = out.to.take() {
-            let _ = to.send(outcome);
+        out.items.iter_mut().for_each(|item| item.tell(outcome.clone()));
+        let mut full = false;
+        for item in &out.items {
+            self.leaders.remove(&item.n);
+            self.ended.insert(item.n);
+            if let Some(chunk) = self.chunks.over(item.n) {
+                self.parked.push(chunk);
+                full = true;
+            }
         }
-        self.ended.insert(n);
-        if let Some(chunk) = self.chunks.over(n) {
-            self.parked.push(chunk);
+        if full {
             self.unpark();
         }
     }
 
     /// Ends every handle's wait.
     pub(super) fn deliver_all(&mut self, error: impl Fn() -> ClusterError) {
-        for out in self.out.values_mut() {
-            if let Some(to) = out.to.take() {
-                let _ = to.send(Err(error()));
-            }
-        }
+        let items = self.out.values_mut().flat_map(|out| &mut out.items);
+        items.for_each(|item| item.tell(Err(error())));
         // Whose nodes are to be told of the job's end is still known from `watched`.
         self.out.clear();
+        self.leaders.clear();
     }
 
     /// The tasks whose newest word is a claim, with who holds them.

@@ -1,20 +1,26 @@
 //! The agent's life: its lease, its pool, what it pulls.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aiopool::{Pool, remote};
-use futures_util::StreamExt;
+use aiopool::{Arrived, remote};
+use async_nats::Subscriber;
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
+use tokio::task::unconstrained;
 
 use super::hands::Held;
 use super::lock::Lock;
-use super::pulls::Pulls;
+use super::pulls::{ACKS_WAIT, Pulls};
+use super::work::{Run, Work, has_outcomes};
 use super::{Node, NodeReport, janitor};
+use crate::asks::Asks;
 use crate::error::{Error, Result};
 use crate::link::{self, Link, NODES, Stored, Swap};
-use crate::protocol::{Key, Lease, LeaseAction, LeaseEvent};
+use crate::protocol::{Ending, Key, LONGEST, Lease, LeaseAction, LeaseEvent, LeaseTimes};
 use crate::random;
 use crate::wire::{self, Body, JobKey, NodeKey};
 
@@ -23,12 +29,13 @@ use crate::wire::{self, Body, JobKey, NodeKey};
 pub(super) enum Event {
     Claim(u64, Swap),
     Word(u64, std::result::Result<Option<Stored>, ()>),
-    Job(String, std::result::Result<Option<JobKey>, ()>),
+    Job(String, std::result::Result<Option<KnownJob>, ()>),
     /// A large input, or what is wrong with it.
     Input(u64, std::result::Result<bytes::Bytes, String>),
-    Ended(u64, std::result::Result<bytes::Bytes, aiopool::TaskError>),
-    /// A value as it is to be reported.
-    Value(u64, std::result::Result<Body, String>),
+    /// A task or an item, by its place in a group, that the pool did not take.
+    Ended(u64, u32, aiopool::TaskError),
+    /// A large value or error as it is to be reported, and the ending.
+    Value(u64, Ending, std::result::Result<Body, String>),
     Outcome(u64, Swap),
     Renewal(u64, Swap),
     Key(std::result::Result<Option<Stored>, ()>),
@@ -48,6 +55,13 @@ impl Event {
     }
 }
 
+/// What a swap is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    Claim(u64),
+    Outcome(u64),
+}
+
 /// Deliveries that wait for one reading of a job's key.
 #[derive(Debug, Default)]
 pub(super) struct JobRead {
@@ -56,6 +70,9 @@ pub(super) struct JobRead {
     /// Those that came after it was asked for.
     pub(super) next: Vec<u64>,
 }
+
+/// A job's key, with the revision as which it was read.
+pub(super) type KnownJob = (u64, Arc<JobKey>);
 
 /// A node at work.
 pub(super) struct Agent {
@@ -66,9 +83,23 @@ pub(super) struct Agent {
     pub(super) life: Option<Life>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     inbox: mpsc::UnboundedReceiver<Event>,
+    pub(super) asks: Asks<Asked>,
+    /// Swaps that were sent when acknowledgements were last looked at.
+    pub(super) sent: u64,
+    /// Acknowledgements that go with what is sent next, and since when there are some.
+    pub(super) acks: Vec<String>,
+    pub(super) acks_since: Instant,
+    /// What the pool has, by the number that it was given.
+    pub(super) runs: HashMap<u64, Run>,
+    /// What the pool had no room for.
+    pub(super) backlog: VecDeque<(u64, u32, Bytes)>,
+    /// An empty list for what the pool has ended.
+    pub(super) came: Vec<Arrived>,
     pub(super) held: HashMap<u64, Held>,
     /// By the name of the job's key.
     pub(super) jobs: HashMap<String, JobRead>,
+    /// What was last read of jobs' keys; whether it still holds is asked for each delivery.
+    pub(super) known: HashMap<String, KnownJob>,
     pub(super) next: u64,
     pub(super) pulls: Pulls,
     draining: bool,
@@ -87,14 +118,23 @@ pub(super) struct Agent {
 pub(super) struct Life {
     pub(super) lease: Lease,
     /// None before the lease holds.
-    pub(super) pool: Option<Pool>,
+    pub(super) work: Option<Work>,
 }
+
+/// How often the agent looks whether the pool has room for what waits for it.
+const ROOM_LOOK: Duration = Duration::from_millis(10);
 
 /// How often the agent looks for code that has run for long.
 const LOOK: Duration = Duration::from_secs(2);
 
 impl Agent {
-    pub(super) fn new(node: Node, name: String, build: String, link: Link) -> Self {
+    pub(super) fn new(
+        node: Node,
+        name: String,
+        build: String,
+        link: Link,
+        asks: Asks<Asked>,
+    ) -> Self {
         let (events, inbox) = mpsc::unbounded_channel();
         Self {
             node,
@@ -104,8 +144,16 @@ impl Agent {
             life: None,
             events,
             inbox,
+            asks,
+            sent: 0,
+            acks: Vec::new(),
+            acks_since: Instant::now(),
+            runs: HashMap::new(),
+            backlog: VecDeque::new(),
+            came: Vec::new(),
             held: HashMap::new(),
             jobs: HashMap::new(),
+            known: HashMap::new(),
             next: 0,
             pulls: Pulls::default(),
             draining: false,
@@ -119,8 +167,7 @@ impl Agent {
 
     /// How many tasks fit in at once; none before the pool is there.
     pub(super) fn places(&self) -> usize {
-        let pool = self.life.as_ref().and_then(|life| life.pool.as_ref());
-        pool.map_or(0, Pool::processes) * self.node.child_concurrency
+        self.work().map_or(0, |work| work.pool.pool().processes()) * self.node.child_concurrency
     }
 
     /// Whether a delivery may be taken on now.
@@ -129,32 +176,44 @@ impl Agent {
             && self
                 .life
                 .as_ref()
-                .is_some_and(|life| life.pool.is_some() && life.lease.holds(remote::boottime_ns()))
+                .is_some_and(|life| life.work.is_some() && life.lease.holds(remote::boottime_ns()))
     }
 
-    pub(super) async fn serve(mut self, stop: impl Future<Output = ()>) -> Result<NodeReport> {
+    pub(super) async fn serve(
+        mut self,
+        mut answers: Subscriber,
+        mut hints: Subscriber,
+        stop: impl Future<Output = ()>,
+    ) -> Result<NodeReport> {
         let mut deliveries = self.make_queues().await?;
-        let subscribed = self.link.client.subscribe(self.link.names.hints(&self.name)).await;
-        let mut hints = subscribed.map_err(|error| Error::Server(format!("subscribe: {error}")))?;
-        let janitor = tokio::spawn(janitor::keep(self.link.clone(), self.node.lease));
+        if let Some(text) = self.link.complaint() {
+            // The refusal of a subscription is said beside the answers, perhaps after them.
+            return Err(Error::Server(text));
+        }
+        // Ends with this future, however that ends.
+        let mut janitor = tokio::task::JoinSet::new();
+        janitor.spawn(janitor::keep(self.link.clone(), self.node.lease));
         let mut looked = Instant::now();
         let mut connections = self.link.connections.clone();
         let mut stop = pin!(stop);
         tokio::select! {
             begun = self.begin_life() => begun?,
-            () = &mut stop => {
-                janitor.abort();
-                return Ok(self.report);
-            }
+            () = &mut stop => return Ok(self.report),
         }
         while !(self.draining && self.held.is_empty()) && self.failed.is_none() {
             self.pull().await;
             let now = remote::boottime_ns();
             let due = self.life.as_ref().map_or(now, |life| {
                 let next = life.lease.next().unwrap_or(now);
-                if life.pool.is_some() { next.min(life.lease.deadline()) } else { next }
+                if life.work.is_some() { next.min(life.lease.deadline()) } else { next }
             });
-            let pause = Duration::from_nanos(due.saturating_sub(now)).min(Duration::from_secs(1));
+            let longest = match (self.acks.is_empty(), self.backlog.is_empty()) {
+                (true, true) => self.pulls.rest(),
+                (false, true) => ACKS_WAIT,
+                // The pool may make room without an outcome.
+                (_, false) => ROOM_LOOK,
+            };
+            let pause = Duration::from_nanos(due.saturating_sub(now)).min(longest);
             tokio::select! {
                 () = &mut stop, if !self.draining => self.draining = true,
                 Some(event) = self.inbox.recv() => {
@@ -164,8 +223,24 @@ impl Agent {
                         self.take(event);
                     }
                 }
+                () = has_outcomes(self.life.as_ref()) => self.receive(),
+                Some(answer) = answers.next() => {
+                    self.answered = Instant::now();
+                    let mut came = Some(answer);
+                    while let Some(answer) = came {
+                        let answer = self.asks.answer(&answer);
+                        self.swapped(answer);
+                        came = unconstrained(answers.next()).now_or_never().flatten();
+                    }
+                }
                 message = deliveries.next() => match message {
-                    Some(message) => self.deliver(message),
+                    Some(message) => {
+                        self.deliver(message);
+                        let mut next = || unconstrained(deliveries.next()).now_or_never();
+                        while let Some(Some(message)) = next() {
+                            self.deliver(message);
+                        }
+                    }
                     None => return Err(Error::Server("the connection was closed".to_owned())),
                 },
                 Some(hint) = hints.next() => self.hinted(&hint.payload),
@@ -173,13 +248,26 @@ impl Agent {
                 _ = connections.changed() => self.pulls.forget(),
                 () = tokio::time::sleep(pause) => {}
             }
+            for asked in self.asks.silent() {
+                self.swapped(Some((asked, Swap::Unknown)));
+            }
+            self.send_due_acks();
+            if !self.backlog.is_empty() {
+                self.retry();
+            }
             if looked.elapsed() > LOOK {
                 looked = Instant::now();
                 self.look_at_long_ones();
             }
-            self.keep_alive().await?;
+            if !self.keep_alive()? {
+                // Nobody may answer for long.
+                tokio::select! {
+                    begun = self.begin_life() => begun?,
+                    () = &mut stop => self.draining = true,
+                }
+            }
         }
-        janitor.abort();
+        drop(janitor);
         self.leave().await;
         match self.failed {
             Some(reason) => Err(Error::Pool(reason)),
@@ -201,29 +289,33 @@ impl Agent {
             };
             let Some(stored) = stored else { break 0 };
             let revision = stored.seq;
-            let Some(held) = wire::decode::<NodeKey>(&stored.payload) else { break revision };
-            if self.lock.as_ref().is_some_and(|lock| lock.proves(held.lock)) {
-                // Whatever held it has ended, and its tasks are free.
-                break revision;
-            }
-            if !held.key.alive || self.own.contains(&held.key.incarnation.id) {
+            let held = wire::decode::<NodeKey>(&stored.payload);
+            if self.is_free(held.as_ref()) {
                 break revision;
             }
             // Another's, as long as its revision moves.
-            match seen {
-                Some((before, _)) if before != revision => {
-                    let (name, host, pid) = (self.name.clone(), held.host, held.pid);
-                    return Err(Error::NameTaken { name, revision, host, pid });
-                }
-                Some((_, since)) => {
-                    let wait = held.lease.saturating_add(held.lease / 100 + 1_000_000_000);
-                    if since.elapsed() >= Duration::from_nanos(wait) {
+            match (seen, held) {
+                (Some((before, since)), held) if before == revision => {
+                    // What cannot be read says of no lease.
+                    let lease = held.map_or(LONGEST, |held| held.lease);
+                    let times = LeaseTimes { lease, margin: 0 };
+                    if since.elapsed() >= Duration::from_nanos(times.wait()) {
                         break revision;
                     }
-                    tokio::time::sleep(Duration::from_millis(500)).await;
                 }
-                None => seen = Some((revision, Instant::now())),
+                (Some(_), Some(held)) => {
+                    let (name, host) = (self.name.clone(), wire::shown(&held.host));
+                    return Err(Error::NameTaken { name, revision, host, pid: held.pid });
+                }
+                (_, held) => {
+                    if held.is_none() {
+                        let node = &self.name;
+                        tracing::warn!(node, "waits: its key in {NODES} cannot be read");
+                    }
+                    seen = Some((revision, Instant::now()));
+                }
             }
+            tokio::time::sleep(Duration::from_millis(500)).await;
         };
         if let Some(lock) = &mut self.lock {
             lock.renew();
@@ -232,34 +324,46 @@ impl Agent {
         self.own.push(id);
         let now = remote::boottime_ns();
         let (lease, actions) = Lease::begin(self.node.times(), id, revision, now);
-        self.life = Some(Life { lease, pool: None });
+        self.life = Some(Life { lease, work: None });
         self.obey(actions);
         Ok(())
     }
 
-    /// Drives the lease; a life that is over makes way for the next.
-    async fn keep_alive(&mut self) -> Result<()> {
+    /// Whether no other node's code can run under a key; `None` is one that cannot be read.
+    fn is_free(&self, held: Option<&NodeKey>) -> bool {
+        let Some(held) = held else { return !self.own.is_empty() };
+        // With the lock, whatever held the key has ended, and its tasks are free.
+        self.lock.as_ref().is_some_and(|lock| lock.proves(held.lock))
+            || !held.key.alive
+            || self.own.contains(&held.key.incarnation.id)
+    }
+
+    /// Drives the lease; false where this life is over and another is to begin.
+    fn keep_alive(&mut self) -> Result<bool> {
         let now = remote::boottime_ns();
         self.lease_event(LeaseEvent::Tick, now);
-        let Some(life) = &mut self.life else { return Ok(()) };
-        let expired = life.pool.is_some() && now >= life.lease.deadline();
+        let Some(life) = &mut self.life else { return Ok(true) };
+        let expired = life.work.is_some() && now >= life.lease.deadline();
         if expired || life.lease.next().is_none() {
             tracing::warn!(node = self.name, "the lease is over: what runs here is killed");
             // Waits until nothing is left of the pool's processes.
             self.life = None;
             self.held.clear();
+            self.runs.clear();
+            self.backlog.clear();
             self.jobs.clear();
-            return if self.draining { Ok(()) } else { self.begin_life().await };
+            return Ok(self.draining);
         }
-        if life.pool.is_none() && life.lease.holds(now) {
+        if life.work.is_none() && life.lease.holds(now) {
             let mut builder = self.node.local().deadline(life.lease.deadline());
             if let Some(held) = self.lock.as_ref().and_then(Lock::held) {
                 builder = builder.hold(held);
             }
             let built = builder.build();
-            life.pool = Some(built.map_err(|error| Error::Pool(error.to_string()))?);
+            let pool = built.map_err(|error| Error::Pool(error.to_string()))?;
+            life.work = Some(Work::new(pool)?);
         }
-        Ok(())
+        Ok(true)
     }
 
     pub(super) fn lease_event(&mut self, event: LeaseEvent, now: u64) {
@@ -288,10 +392,9 @@ impl Agent {
                     });
                 }
                 LeaseAction::Deadline(at) => {
-                    let life = self.life.as_ref();
-                    if let Some(pool) = life.and_then(|life| life.pool.as_ref()) {
+                    if let Some(work) = self.work() {
                         // A zygote that has gone ends the pool by itself.
-                        let _ = pool.extend_deadline(at);
+                        let _ = work.pool.pool().extend_deadline(at);
                     }
                 }
                 // The server answers others: it is slow, and the connection is not the reason.
@@ -328,15 +431,17 @@ impl Agent {
 
     /// Writes "left" over the node's own key, when nothing of it runs any more.
     async fn leave(&mut self) {
+        self.send_acks();
         let Some(life) = self.life.take() else { return };
         let (mut expected, incarnation) = (life.lease.revision(), life.lease.incarnation());
-        drop(life.pool);
+        drop(life.work);
         let left = Key { incarnation, serial: u64::MAX, alive: false };
         let (key, value) = (self.link.names.node_key(&self.name), wire::encode(&self.value(left)));
+        let start = Instant::now();
         for _ in 0..3 {
             let patience = Duration::from_secs(2);
             let swap = self.link.swap_key(NODES, &key, expected, value.clone(), patience).await;
-            if matches!(swap, Swap::Won(_)) {
+            if matches!(swap, Swap::Won(_)) || start.elapsed() > link::PATIENCE {
                 break;
             }
             let Ok(stored) = self.link.key(NODES, &key).await else { continue };
@@ -351,6 +456,6 @@ impl Agent {
                 _ => break,
             }
         }
-        let _ = self.link.client.flush().await;
+        self.link.flush().await;
     }
 }

@@ -1,53 +1,81 @@
 //! What the agent does for each delivery: the actions of its [`Attempt`].
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aiopool::remote::{self, Place};
-use aiopool::{TaskError, TaskOptions};
+use aiopool::{TaskError, remote};
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
-use super::agent::{Agent, Event};
+use super::agent::{Agent, Asked, Event, KnownJob};
+use super::group::Running;
 use crate::blob::{self, Side};
 use crate::crash::{self, Point};
-use crate::link::{JOBS, Swap, word_of};
+use crate::link::{self, AGAIN, JOBS, Link, Swap, word_of};
 use crate::protocol::{Attempt, AttemptAction, AttemptEvent, Ending, LeaseEvent};
-use crate::random;
-use crate::wire::{self, Body, Function, JobKey, NodeKey, Queued, Tail, Written};
+use crate::wire::{self, Body, NodeKey, Queued, Tail, Written};
 
 /// A delivery that takes a place.
 #[derive(Debug)]
 pub(super) struct Held {
-    attempt: Attempt,
+    pub(super) attempt: Attempt,
     pub(super) tail: Tail,
-    queued: Queued,
+    pub(super) queued: Queued,
     reply: String,
     nonce: u64,
     /// A large input, once it is there.
     input: Option<Bytes>,
-    /// Calls the code off.
-    stop: Option<oneshot::Sender<()>>,
+    /// The items of a group, once they run.
+    pub(super) group: Option<Running>,
+    /// How long the longest run took.
+    pub(super) longest: Duration,
     /// When the code was started, or its word was last asked for.
     pub(super) checked: Instant,
     /// What the code ended with, until it is known to be stored.
-    outcome: Option<(Ending, Result<Body, Bytes>)>,
+    pub(super) outcome: Option<(Ending, Result<Body, Bytes>)>,
 }
 
-/// How long a question that nobody answered waits before it is asked again.
-const AGAIN: Duration = Duration::from_millis(200);
+/// Jobs of which a node keeps what it read last: of more than these it begins anew.
+const JOBS_KNOWN: usize = 256;
+
+/// Returns a job's key as the bucket's leader has it now. Where it was read before, the leader is only
+/// asked whether that is still the newest revision.
+async fn read_job(link: &Link, job: &str, known: Option<KnownJob>) -> Result<Option<KnownJob>, ()> {
+    let name = link.names.job_key(job);
+    if let Some(known) = known
+        && link.is_newest(JOBS, &name, known.0).await
+    {
+        return Ok(Some(known));
+    }
+    let stored = link.key(JOBS, &name).await?;
+    Ok(stored.and_then(|stored| Some((stored.seq, Arc::new(wire::decode(&stored.payload)?)))))
+}
 
 impl Agent {
     /// Takes a delivery on: it has a place from now on.
     pub(super) fn take_on(&mut self, seq: u64, tail: Tail, queued: Queued, reply: String) {
         let Some(life) = &self.life else { return };
-        let (id, nonce) = (self.next, random::bits() as u64);
+        let id = self.next;
         self.next += 1;
+        // No other claim of this process has it, and the life's own number is beside it.
+        let nonce = id;
         crash::here(Point::N1);
         let incarnation = life.lease.incarnation().id;
         let (attempt, actions) = Attempt::delivered(seq, queued.attempt, incarnation, nonce);
-        let (input, stop, outcome, checked) = (None, None, None, Instant::now());
-        let held = Held { attempt, tail, queued, reply, nonce, input, stop, checked, outcome };
-        self.held.insert(id, held);
+        self.held.insert(
+            id,
+            Held {
+                attempt,
+                tail,
+                queued,
+                reply,
+                nonce,
+                input: None,
+                group: None,
+                longest: Duration::ZERO,
+                checked: Instant::now(),
+                outcome: None,
+            },
+        );
         self.act(id, actions);
     }
 
@@ -74,15 +102,14 @@ impl Agent {
             }
             Event::Input(id, Err(reason)) => {
                 let text = format!("the task's input: {reason}");
-                self.ended(id, Err(TaskError::Corrupt(text)));
+                self.fail(id, TaskError::Corrupt(text));
             }
-            Event::Ended(id, result) => self.ended(id, result),
-            Event::Value(id, stored) => {
-                let result = stored.map_err(|reason| {
-                    let text = format!("the server does not take the value: {}", short(&reason));
-                    remote::error_to_bytes(&TaskError::OutputSpace(text)).into()
-                });
-                self.report(id, Ending::Final, result);
+            Event::Ended(id, at, error) => self.ended(id, at, Duration::ZERO, Err(error)),
+            Event::Value(id, ending, Ok(body)) => self.report(id, ending, Ok(body)),
+            Event::Value(id, _, Err(reason)) => {
+                let text = format!("the server does not take the value: {}", short(&reason));
+                let error = remote::error_to_bytes(&TaskError::OutputSpace(text));
+                self.report(id, Ending::Final, Err(error.into()));
             }
             Event::Outcome(id, Swap::Won(_)) => {
                 crash::here(Point::N6);
@@ -92,6 +119,9 @@ impl Agent {
             Event::Outcome(id, Swap::Broken(reason)) => self.refused_outcome(id, &reason),
             Event::Outcome(id, _) => self.tell(id, AttemptEvent::OutcomeUnsure),
             Event::Renewal(serial, swap) => {
+                if let Swap::Full(reason) | Swap::Broken(reason) = &swap {
+                    tracing::warn!(%reason, node = self.name, "the node's key is not stored");
+                }
                 let event = match swap {
                     Swap::Won(revision) => LeaseEvent::Won { serial, revision },
                     _ => LeaseEvent::Unsure { serial },
@@ -116,7 +146,7 @@ impl Agent {
         self.act(id, actions);
     }
 
-    fn act(&mut self, id: u64, actions: Vec<AttemptAction>) {
+    pub(super) fn act(&mut self, id: u64, actions: Vec<AttemptAction>) {
         for action in actions {
             let Some(held) = self.held.get_mut(&id) else { return };
             match action {
@@ -134,8 +164,8 @@ impl Agent {
                 }
                 AttemptAction::ReadWord => self.read_word(id, Duration::ZERO),
                 AttemptAction::Acknowledge => {
-                    let reply = held.reply.clone();
-                    self.say(reply, "+ACK");
+                    let reply = std::mem::take(&mut held.reply);
+                    self.acknowledge(reply);
                 }
                 AttemptAction::Purge => {
                     let (job, n) = (held.tail.job, held.tail.n);
@@ -145,13 +175,14 @@ impl Agent {
                 AttemptAction::Start { .. } => self.start(id),
                 AttemptAction::SendOutcome { expected } => self.send_outcome(id, expected),
                 AttemptAction::SendNotStarted { expected } => {
-                    held.outcome = Some((Ending::NotStarted, Err(Bytes::new())));
+                    held.outcome.get_or_insert((Ending::NotStarted, Err(Bytes::new())));
                     self.send_outcome(id, expected);
                 }
                 AttemptAction::Stop => {
-                    if let Some(stop) = held.stop.take() {
-                        let _ = stop.send(());
+                    if let Some(group) = &mut held.group {
+                        group.stop();
                     }
+                    self.call_off(id);
                 }
                 AttemptAction::Forget => {
                     self.held.remove(&id);
@@ -160,7 +191,7 @@ impl Agent {
         }
     }
 
-    fn claim(&self, id: u64, expected: u64) {
+    fn claim(&mut self, id: u64, expected: u64) {
         let (Some(held), Some(life)) = (self.held.get(&id), &self.life) else { return };
         let written = Written::Claim {
             node: self.name.clone(),
@@ -171,44 +202,58 @@ impl Agent {
             item: held.queued.item,
             room: Bytes::from_static(&[0; wire::ROOM]),
         };
-        let (link, tail, events) = (self.link.clone(), held.tail.clone(), self.events.clone());
-        tokio::spawn(async move {
-            let (subject, payload) = (link.names.written(&tail), wire::encode(&written));
-            let swap = link.swap_word(subject, &tail, expected, payload);
-            let swap = crash::sent(Point::N2, &link.client, swap).await;
-            match &swap {
-                Swap::Full(reason) | Swap::Broken(reason) => {
-                    tracing::warn!(%reason, "a claim was refused; it is sent again");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-                swap => tokio::time::sleep(swap.pause()).await,
+        let (subject, tail) = (self.link.names.written(&held.tail), &held.tail);
+        let known =
+            self.asks.swap(Asked::Claim(id), subject, tail, expected, wire::encode(&written));
+        crash::published(Point::N2, &self.link.client);
+        self.swapped(known);
+    }
+
+    /// Takes what became of a swap, at once or after a pause.
+    pub(super) fn swapped(&mut self, answer: Option<(Asked, Swap)>) {
+        let Some((asked, swap)) = answer else { return };
+        let (event, pause) = match (asked, &swap) {
+            (Asked::Claim(id), Swap::Full(reason) | Swap::Broken(reason)) => {
+                tracing::warn!(%reason, "a claim was refused; it is sent again");
+                (Event::Claim(id, swap), Duration::from_secs(1))
             }
-            let _ = events.send(Event::Claim(id, swap));
-        });
+            (Asked::Claim(id), _) => {
+                let pause = swap.pause();
+                (Event::Claim(id, swap), pause)
+            }
+            (Asked::Outcome(id), Swap::Unknown) => (Event::Outcome(id, swap), AGAIN),
+            (Asked::Outcome(id), _) => (Event::Outcome(id, swap), Duration::ZERO),
+        };
+        if pause.is_zero() {
+            self.take(event);
+        } else {
+            link::later(&self.events, pause, event);
+        }
     }
 
     fn read_word(&self, id: u64, pause: Duration) {
         let Some(held) = self.held.get(&id) else { return };
         let (link, tail, events) = (self.link.clone(), held.tail.clone(), self.events.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
+            link::pause(pause).await;
             let _ = events.send(Event::Word(id, link.word(&tail).await));
         });
     }
 
     fn ask_job(&self, job: String, pause: Duration) {
         let (link, events) = (self.link.clone(), self.events.clone());
+        let known = self.known.get(&job).cloned();
         tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
-            let stored = link.key(JOBS, &link.names.job_key(&job)).await;
-            let key = stored.map(|s| s.and_then(|s| wire::decode::<JobKey>(&s.payload)));
-            let _ = events.send(Event::Job(job, key));
+            link::pause(pause).await;
+            let answer = read_job(&link, &job, known).await;
+            let _ = events.send(Event::Job(job, answer));
         });
     }
 
-    fn answer(&mut self, job: String, answer: Result<Option<JobKey>, ()>) {
-        let Some(read) = self.jobs.get_mut(&job) else { return };
+    fn answer(&mut self, job: String, answer: Result<Option<KnownJob>, ()>) {
         let Ok(key) = answer else { return self.ask_job(job, AGAIN) };
+        self.keep_in_mind(&job, key.as_ref());
+        let Some(read) = self.jobs.get_mut(&job) else { return };
         let asked = std::mem::replace(&mut read.asked, std::mem::take(&mut read.next));
         if read.asked.is_empty() {
             self.jobs.remove(&job);
@@ -217,9 +262,18 @@ impl Agent {
         }
         for id in asked {
             let Some(held) = self.held.get(&id) else { continue };
-            let alive = key.as_ref().is_some_and(|key| key.wants(held.tail.job, held.tail.n));
+            let alive = key.as_ref().is_some_and(|(_, key)| key.wants(held.tail.job, held.tail.n));
             self.tell(id, AttemptEvent::Job { alive });
         }
+    }
+
+    /// Keeps what was read of a job's key for the deliveries that follow.
+    fn keep_in_mind(&mut self, job: &str, key: Option<&KnownJob>) {
+        let Some(key) = key else { return drop(self.known.remove(job)) };
+        if self.known.len() >= JOBS_KNOWN && !self.known.contains_key(job) {
+            self.known.clear();
+        }
+        self.known.insert(job.to_owned(), key.clone());
     }
 
     /// Asks whether a task is still wanted, if its code runs.
@@ -233,10 +287,10 @@ impl Agent {
     fn start(&mut self, id: u64) {
         let Some(held) = self.held.get_mut(&id) else { return };
         let life = self.life.as_ref().filter(|life| life.lease.holds(remote::boottime_ns()));
-        let Some(pool) = life.and_then(|life| life.pool.as_ref()) else {
+        if life.is_none_or(|life| life.work.is_none()) {
             let actions = held.attempt.not_started();
             return self.act(id, actions);
-        };
+        }
         let input = match (held.input.take(), &held.queued.input) {
             (Some(input), _) => input,
             (None, Body::Inline(input)) => input.clone(),
@@ -249,84 +303,46 @@ impl Agent {
                 return;
             }
         };
-        let Queued { attempt, alone, again_after_timeout, .. } = held.queued;
-        let options = TaskOptions::new().alone(alone).retry_on_timeout(again_after_timeout);
-        let mut options = remote::one_attempt(options, attempt);
-        if let Some(limit) = held.queued.timeout {
-            options = options.timeout(limit);
-        }
-        let mut task = match &held.queued.function {
-            Function::Place(bits) => match Place::from_bits(*bits) {
-                Some(place) => remote::call(pool.with(options), place, input),
+        if held.queued.group {
+            held.group = Running::read(&input);
+            match held.group {
+                Some(_) => self.go_on(id),
                 None => {
-                    let text = format!("there is no task function at {bits:#x} in this build");
-                    return self.ended(id, Err(TaskError::Refused(text)));
+                    let text = "a group whose items cannot be read".to_owned();
+                    self.fail(id, TaskError::Corrupt(text));
                 }
-            },
-            Function::Named(name) => pool.with(options).apply_named(name, input),
-        };
-        let (stop, stopped) = oneshot::channel();
-        (held.stop, held.checked) = (Some(stop), Instant::now());
-        crash::soon(Point::N4);
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            let called_off = tokio::select! {
-                biased;
-                result = &mut task => Err(result),
-                stopped = stopped => Ok(stopped.is_ok()),
-            };
-            let result = match called_off {
-                Err(result) => result,
-                Ok(called_off) => {
-                    if called_off {
-                        task.cancel();
-                    }
-                    task.await
-                }
-            };
-            let _ = events.send(Event::Ended(id, result));
-        });
-    }
-
-    fn ended(&mut self, id: u64, result: Result<Bytes, TaskError>) {
-        let Some(held) = self.held.get_mut(&id) else { return };
-        let ending = match &result {
-            Ok(_) => Ending::Final,
-            Err(TaskError::Failed(_) | TaskError::Panicked(_)) => Ending::Failed,
-            Err(TaskError::WorkerLost(_)) => Ending::WorkerLost,
-            Err(TaskError::TimedOut { .. }) if held.queued.again_after_timeout => Ending::TimedOut,
-            Err(TaskError::NotSubmitted(error)) => {
-                tracing::warn!(%error, "the local pool refused a task");
-                let actions = held.attempt.not_started();
-                return self.act(id, actions);
             }
-            Err(TaskError::PoolClosed { reason }) => {
-                // Its workers may still be ending. This life ends first; then the submitter
-                // learns of it by the node's key.
-                let reason = reason.as_ref().map(ToString::to_string);
-                self.failed = Some(reason.unwrap_or_else(|| "it ended".to_owned()));
-                return;
-            }
-            Err(_) => Ending::Final,
-        };
-        match &result {
-            Ok(_) => self.report.done += 1,
-            Err(error) => {
-                self.report.failed += 1;
-                self.report.lost += u64::from(error.worker_lost().is_some());
-            }
-        }
-        match result {
-            Ok(value) if value.len() > self.link.inline() => {
-                self.store(id, value);
-            }
-            Ok(value) => self.report(id, ending, Ok(Body::Inline(value))),
-            Err(error) => self.report(id, ending, Err(remote::error_to_bytes(&error).into())),
+        } else {
+            self.run(id, 0, input);
         }
     }
 
-    /// Stores a large value; its outcome follows.
-    fn store(&self, id: u64, value: Bytes) {
+    /// Reports an error in place of an outcome: no code ran.
+    fn fail(&mut self, id: u64, error: TaskError) {
+        self.report.failed += 1;
+        self.report(id, Ending::Final, Err(remote::error_to_bytes(&error).into()));
+    }
+
+    /// Reports a value, by way of the stream of large ones where it is large.
+    pub(super) fn report_value(&mut self, id: u64, value: Bytes) {
+        if value.len() > self.link.inline() {
+            self.store(id, Ending::Final, value);
+        } else {
+            self.report(id, Ending::Final, Ok(Body::Inline(value)));
+        }
+    }
+
+    /// Reports an error, in the same way: the ending says that the bytes are one.
+    pub(super) fn report_error(&mut self, id: u64, ending: Ending, error: Bytes) {
+        if error.len() > self.link.inline() && ending.allows_retry() {
+            self.store(id, ending, error);
+        } else {
+            self.report(id, ending, Err(error));
+        }
+    }
+
+    /// Stores a large value or error; its outcome follows.
+    fn store(&self, id: u64, ending: Ending, value: Bytes) {
         let Some(held) = self.held.get(&id) else { return };
         let Some(claim) = held.attempt.claim() else { return };
         let (link, events) = (self.link.clone(), self.events.clone());
@@ -337,12 +353,12 @@ impl Agent {
             } else {
                 link.store_blob(job, n, Side::Output(claim), &value).await
             };
-            let _ = events.send(Event::Value(id, stored.map(Body::Blob)));
+            let _ = events.send(Event::Value(id, ending, stored.map(Body::Blob)));
         });
     }
 
     /// Has the outcome sent.
-    fn report(&mut self, id: u64, ending: Ending, result: Result<Body, Bytes>) {
+    pub(super) fn report(&mut self, id: u64, ending: Ending, result: Result<Body, Bytes>) {
         let Some(held) = self.held.get_mut(&id) else { return };
         held.outcome = Some((ending, result));
         // Where one was refused already, this one takes its place.
@@ -357,27 +373,27 @@ impl Agent {
     /// of its own, and what speaks of it is smaller than the claim.
     fn full_outcome(&mut self, id: u64, reason: &str) {
         match self.held.get(&id).and_then(|held| held.outcome.as_ref()) {
-            Some((_, Ok(Body::Inline(value)))) => self.store(id, value.clone()),
+            Some((ending, Ok(Body::Inline(value)))) => self.store(id, *ending, value.clone()),
+            // What is smaller has room in place of the claim.
+            Some((ending, Err(error))) if ending.allows_retry() && error.len() > wire::ROOM => {
+                self.store(id, *ending, error.clone());
+            }
             _ => self.refused_outcome(id, reason),
         }
     }
 
-    fn send_outcome(&self, id: u64, expected: u64) {
+    fn send_outcome(&mut self, id: u64, expected: u64) {
         let Some(held) = self.held.get(&id) else { return };
         let Some((ending, result)) = held.outcome.clone() else { return };
         let (node, nonce, attempt) = (self.name.clone(), held.nonce, held.queued.attempt);
         let item = held.queued.item;
-        let written = Written::Outcome { node, nonce, attempt, item, ending, result };
-        let (link, tail, events) = (self.link.clone(), held.tail.clone(), self.events.clone());
-        tokio::spawn(async move {
-            let (subject, payload) = (link.names.written(&tail), wire::encode(&written));
-            let swap = link.swap_word(subject, &tail, expected, payload);
-            let swap = crash::sent(Point::N5, &link.client, swap).await;
-            if swap == Swap::Unknown {
-                tokio::time::sleep(swap.pause()).await;
-            }
-            let _ = events.send(Event::Outcome(id, swap));
-        });
+        let longest = u32::try_from(held.longest.as_micros()).unwrap_or(u32::MAX);
+        let written = Written::Outcome { node, nonce, attempt, item, ending, longest, result };
+        let (subject, tail) = (self.link.names.written(&held.tail), &held.tail);
+        let known =
+            self.asks.swap(Asked::Outcome(id), subject, tail, expected, wire::encode(&written));
+        crash::published(Point::N5, &self.link.client);
+        self.swapped(known);
     }
 
     /// The server will never take the outcome as it is: an error takes its place, which is small.

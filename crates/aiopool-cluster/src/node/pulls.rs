@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use async_nats::Subscriber;
+use async_nats::{HeaderMap, Subscriber};
 
 use super::agent::Agent;
 use crate::error::{Error, Result};
-use crate::link;
+use crate::link::{self, Refusal};
+use crate::streams::consumer_name;
 use crate::wire::{self, CLASSES, Hint, Queued, Tail};
 
 /// What was asked of the queues. There is one for each class; a request waits there, and its answers
@@ -26,14 +27,33 @@ struct Queue {
     heard: Instant,
     /// Tasks that were left in the queue when the last one came, and when that was.
     left: (usize, Instant),
+    /// How often in a row the server had no such queue, or nobody who leads it, and when it last said
+    /// so.
+    refused: (u32, Instant),
 }
 
 /// Silence after which what was asked for is taken to be forgotten: the server sends a sign of life
 /// every 10 s.
 const FORGOTTEN: Duration = Duration::from_secs(25);
 
+/// How long an acknowledgement waits for something to go out with: far less than the server waits
+/// for it.
+pub(super) const ACKS_WAIT: Duration = Duration::from_millis(100);
+
 /// How long what was left in a queue is believed: other nodes take from it, too.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// How long nothing is asked of a queue that is not there: the refusal comes at once.
+const REST: Duration = Duration::from_millis(250);
+
+/// The node makes a queue again at its second refusal in a row, and then at every eighth.
+const MAKE_EACH: u32 = 8;
+
+/// A request that waits on.
+const ALIVE: u16 = 100;
+
+/// A request that has waited for as long as it was to: the next one may follow at once.
+const EXPIRED: u16 = 408;
 
 /// Code that has run for so long has its word read, and again after as long: a hint may be lost.
 const LONG: Duration = Duration::from_secs(10);
@@ -44,16 +64,22 @@ impl Pulls {
         self.queues.iter_mut().for_each(|queue| queue.asked = 0);
     }
 
+    /// How long the loop may wait before it asks.
+    pub(super) fn rest(&self) -> Duration {
+        let refused = self.queues.iter().any(|queue| queue.refused.0 > 0);
+        if refused { REST } else { Duration::from_secs(1) }
+    }
+
     /// How long the server has said nothing of any request.
     pub(super) fn silence(&self) -> Duration {
         let silent = self.queues.iter().map(|queue| queue.heard.elapsed());
         silent.min().unwrap_or_default()
     }
 
-    /// The queue of whose inbox this is the subject.
-    fn of_inbox(&mut self, subject: &str) -> Option<&mut Queue> {
-        let class: usize = subject.strip_prefix(&self.inbox)?.strip_prefix('.')?.parse().ok()?;
-        self.queues.get_mut(class)
+    /// The class of whose inbox this is the subject, and its queue.
+    fn of_inbox(&mut self, subject: &str) -> Option<(u8, &mut Queue)> {
+        let class: u8 = subject.strip_prefix(&self.inbox)?.strip_prefix('.')?.parse().ok()?;
+        Some((class, self.queues.get_mut(usize::from(class))?))
     }
 
     /// The queue that a delivery came from, whatever the message is.
@@ -72,9 +98,16 @@ impl Agent {
             subscribed.map_err(|error| Error::Server(format!("subscribe: {error}")))?;
         self.pulls.inbox = inbox;
         for class in 0..CLASSES {
-            let consumer = self.link.consumer(class, &self.build).await?;
+            let make = || self.link.consumer(class, &self.build);
+            let may_pass = |made: &std::result::Result<_, Refusal>| {
+                made.as_ref().is_err_and(Refusal::may_pass)
+            };
+            let made = self.link.once_led(make, may_pass).await;
+            let of = || consumer_name(class, &self.build);
+            let consumer = made.map_err(|refusal| self.link.server(&of(), refusal))?;
             let now = Instant::now();
-            self.pulls.queues.push(Queue { consumer, asked: 0, heard: now, left: (0, now) });
+            let (left, refused) = ((0, now), (0, now));
+            self.pulls.queues.push(Queue { consumer, asked: 0, heard: now, left, refused });
         }
         Ok(deliveries)
     }
@@ -89,6 +122,9 @@ impl Agent {
         for (class, queue) in self.pulls.queues.iter_mut().enumerate() {
             if queue.asked > 0 && queue.heard.elapsed() > FORGOTTEN {
                 queue.asked = 0;
+            }
+            if queue.refused.0 > 0 && queue.refused.1.elapsed() < REST {
+                continue;
             }
             let left = if queue.left.1.elapsed() < FRESH { queue.left.0 } else { 0 };
             let want = left.min(free);
@@ -116,20 +152,14 @@ impl Agent {
         self.answered = now;
         let status = message.status.map(|status| status.as_u16());
         if let Some(status) = status {
-            let Some(queue) = self.pulls.of_inbox(&message.subject) else { return };
-            queue.heard = now;
-            if status != 100 {
-                let missing = message.headers.as_ref().and_then(|headers| {
-                    headers.get("Nats-Pending-Messages").and_then(|n| n.as_str().parse().ok())
-                });
-                queue.asked = queue.asked.saturating_sub(missing.unwrap_or(queue.asked));
-            }
-            return;
+            let headers = message.headers.as_ref();
+            return self.request_ended(&message.subject, status, headers);
         }
         let Some(reply) = message.reply else { return };
         let tail = Tail::parse(message.subject.as_str());
         if let Some(queue) = self.pulls.of_delivery(&reply) {
             queue.heard = now;
+            queue.refused.0 = 0;
             queue.asked = queue.asked.saturating_sub(1);
             queue.left = (link::left(&reply), now);
         }
@@ -148,12 +178,66 @@ impl Agent {
         }
     }
 
+    /// Takes what is said of a request: a sign of life, or its end.
+    fn request_ended(&mut self, inbox: &str, status: u16, headers: Option<&HeaderMap>) {
+        let Some((class, queue)) = self.pulls.of_inbox(inbox) else { return };
+        let now = Instant::now();
+        queue.heard = now;
+        if matches!(status, ALIVE | EXPIRED) {
+            queue.refused.0 = 0;
+        }
+        if status == ALIVE {
+            return;
+        }
+        let missing = headers.and_then(|headers| {
+            headers.get("Nats-Pending-Messages").and_then(|n| n.as_str().parse().ok())
+        });
+        queue.asked = queue.asked.saturating_sub(missing.unwrap_or(queue.asked));
+        if status == EXPIRED {
+            return;
+        }
+        queue.refused = (queue.refused.0 + 1, now);
+        if queue.refused.0 % MAKE_EACH != 2 {
+            return;
+        }
+        // A new leader would be there soon; else an operator removed the consumer.
+        let (link, build) = (self.link.clone(), self.build.clone());
+        tokio::spawn(async move {
+            if let Err(refusal) = link.consumer(class, &build).await {
+                let error = link.server(&consumer_name(class, &build), refusal);
+                tracing::warn!(%error, class, "a queue is not there");
+            }
+        });
+    }
+
     /// Answers a delivery, without an answer of its own.
     pub(super) fn say(&self, reply: String, what: &'static str) {
-        let client = self.link.client.clone();
-        tokio::spawn(async move {
-            let _ = client.publish(reply, what.into()).await;
-        });
+        self.link.say(reply, what.into());
+    }
+
+    /// Acknowledges a delivery, with what is sent next: by itself it would be a message of which the
+    /// server's processor has as much to do as of the task's own.
+    pub(super) fn acknowledge(&mut self, reply: String) {
+        if self.acks.is_empty() {
+            self.acks_since = Instant::now();
+        }
+        self.acks.push(reply);
+    }
+
+    /// Sends the acknowledgements that wait, if something else goes out or they have waited.
+    pub(super) fn send_due_acks(&mut self) {
+        let asked = self.asks.count();
+        let alone = std::mem::replace(&mut self.sent, asked) == asked;
+        if !alone || self.acks_since.elapsed() >= ACKS_WAIT {
+            self.send_acks();
+        }
+    }
+
+    /// Sends the acknowledgements that wait.
+    pub(super) fn send_acks(&mut self) {
+        for reply in std::mem::take(&mut self.acks) {
+            self.say(reply, "+ACK");
+        }
     }
 
     /// Has the words of tasks read that a message speaks of: the message itself proves nothing.

@@ -3,7 +3,7 @@
 use super::word::{Ending, Word};
 
 /// What the caller allows of attempts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Allowed {
     /// Attempts: one and the retries.
     pub attempts: u32,
@@ -11,6 +11,20 @@ pub struct Allowed {
     pub on_error: bool,
     /// Whether a time-out counts as an attempt.
     pub on_timeout: bool,
+}
+
+impl Allowed {
+    /// Whether another attempt may follow one that ended so.
+    #[must_use]
+    pub fn may_follow(&self, attempt: u32, ending: Ending) -> bool {
+        let kind = match ending {
+            Ending::WorkerLost | Ending::NodeLost => true,
+            Ending::Failed => self.on_error,
+            Ending::TimedOut => self.on_timeout,
+            _ => false,
+        };
+        kind && attempt < self.attempts
+    }
 }
 
 /// What a submitter keeps of a task that it has not delivered.
@@ -248,7 +262,7 @@ impl Kept {
                         None => self.requeue(seq, attempt),
                     };
                 }
-                if self.wish.is_none() && self.may_follow(attempt, ending) {
+                if self.wish.is_none() && self.allowed.may_follow(attempt, ending) {
                     if !self.backing_off {
                         self.backing_off = true;
                         return vec![Do::Pause { attempt: attempt + 1 }];
@@ -261,19 +275,9 @@ impl Kept {
         }
     }
 
-    fn may_follow(&self, attempt: u32, ending: Ending) -> bool {
-        let kind = match ending {
-            Ending::WorkerLost | Ending::NodeLost => true,
-            Ending::Failed => self.allowed.on_error,
-            Ending::TimedOut => self.allowed.on_timeout,
-            _ => false,
-        };
-        kind && attempt < self.allowed.attempts
-    }
-
     /// A dead node's attempt: the next one follows, or the task is over.
     fn end(&mut self, seq: u64, attempt: u32, ending: Ending) -> Vec<Do> {
-        if self.may_follow(attempt, ending) {
+        if self.allowed.may_follow(attempt, ending) {
             if self.backing_off {
                 return Vec::new();
             }

@@ -34,6 +34,12 @@ pub struct LeaseTimes {
     pub margin: u64,
 }
 
+/// The shortest lease, in nanoseconds: a renewal, its question and the margin have to fit.
+pub const SHORTEST: u64 = 4_000_000_000;
+
+/// The longest lease, in nanoseconds: an observer waits for one part in a hundred and a second more.
+pub const LONGEST: u64 = 150_000_000_000;
+
 impl LeaseTimes {
     /// The pause between two renewals.
     #[must_use]
@@ -50,8 +56,9 @@ impl LeaseTimes {
     /// How long an observer waits: the clocks' rates differ by one in a hundred, and a second more.
     #[must_use]
     pub fn wait(&self) -> u64 {
-        // Any number may stand in a key that another wrote.
-        self.lease.saturating_add(self.lease / 100 + 1_000_000_000)
+        // Any number may stand in a key that another wrote; of a job two leases are waited for.
+        let lease = self.lease.min(2 * LONGEST);
+        lease + lease / 100 + 1_000_000_000
     }
 }
 
@@ -279,6 +286,8 @@ pub enum Sight {
     Absent,
     /// The key with its revision.
     Key(u64, Key),
+    /// The revision of what stands in the key's place and is none.
+    Garbage(u64),
 }
 
 /// What may be said of a life.
@@ -321,6 +330,8 @@ impl Observer {
     pub fn saw(&mut self, now: u64, sight: Sight) {
         let revision = match sight {
             Sight::Absent => 0,
+            // It says nothing of any life; no renewal is stored after it, though.
+            Sight::Garbage(revision) => revision,
             Sight::Key(revision, key) => {
                 let created =
                     if key.incarnation.created == 0 { revision } else { key.incarnation.created };

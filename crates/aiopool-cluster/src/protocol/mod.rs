@@ -7,14 +7,17 @@
 
 mod attempt;
 mod chunks;
+mod group;
 mod kept;
 mod lease;
 mod word;
 
 pub use attempt::{Attempt, AttemptAction, AttemptEvent};
 pub use chunks::{CHUNK, Chunks};
+pub use group::Group;
 pub use kept::{Allowed, Kept, KeptAction, KeptEvent};
 pub use lease::{
-    Incarnation, Key, Lease, LeaseAction, LeaseEvent, LeaseTimes, Observer, Sight, Verdict,
+    Incarnation, Key, LONGEST, Lease, LeaseAction, LeaseEvent, LeaseTimes, Observer, SHORTEST,
+    Sight, Verdict,
 };
 pub use word::{Ending, Word};

@@ -17,12 +17,17 @@ use search::{Found, search};
 use world::{Config, Rule};
 
 fn one(faults: u8) -> Config {
-    let (tasks, attempts, durable, errors) = (1, 2, false, true);
-    Config { tasks, attempts, faults, durable, errors, broken: Vec::new() }
+    let (tasks, items, attempts, durable, errors) = (1, 1, 2, false, true);
+    Config { tasks, items, attempts, faults, durable, errors, broken: Vec::new() }
 }
 
 fn two(faults: u8) -> Config {
     Config { tasks: 2, attempts: 1, errors: false, ..one(faults) }
+}
+
+/// A group of two items.
+fn group(faults: u8) -> Config {
+    Config { items: 2, ..one(faults) }
 }
 
 fn durable(config: Config) -> Config {
@@ -57,6 +62,11 @@ fn broken_rules() -> Vec<(&'static str, Config)> {
         ("a stopped zygote without a kernel's timer", with(one(2), &[KernelTimer])),
         ("a hint is taken for a fact", with(one(2), &[StopAtAnotherWord])),
         ("a retry without a swap", with(durable(one(2)), &[RetryBySwap])),
+        ("a group is sent again with items that are over", with(group(1), &[SendOpenItemsOnly])),
+        ("a dead node's group has not begun", with(group(1), &[AllOfADeadGroupHaveBegun])),
+        ("a group is reported before its last item", with(group(1), &[ReportWhenAllHaveEnded])),
+        ("one item's end is the whole group's", with(group(1), &[EachItemEndsForItself])),
+        ("a group is over with its first item", with(group(1), &[AGroupIsOverWithItsLast])),
     ]
 }
 
@@ -74,6 +84,7 @@ fn holds(name: &str, config: &Config, limit: usize) {
 fn the_rules_hold_with_one_fault() {
     holds("one task, two attempts", &one(1), 2_000_000);
     holds("one task, durable", &durable(one(1)), 2_000_000);
+    holds("a group of two items", &group(1), 2_000_000);
 }
 
 #[test]
@@ -81,6 +92,7 @@ fn the_rules_hold_with_one_fault() {
 fn the_rules_hold_with_two_faults() {
     holds("one task, two attempts", &one(2), 20_000_000);
     holds("one task, durable", &durable(one(2)), 20_000_000);
+    holds("a group of two items", &group(2), 20_000_000);
     holds("two tasks", &two(1), 20_000_000);
     holds("two tasks, durable", &durable(two(1)), 20_000_000);
 }

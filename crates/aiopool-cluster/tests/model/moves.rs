@@ -1,6 +1,6 @@
 //! Everything that can happen next.
 
-use aiopool_cluster::protocol::{Allowed, Attempt, AttemptEvent, Ending, Kept, KeptEvent, Word};
+use aiopool_cluster::protocol::{Attempt, AttemptEvent, Ending, Group, Kept, KeptEvent, Word};
 
 use crate::world::{Config, Message, NODES, Question, Rule, Told, World, Zygote, node_of};
 
@@ -112,12 +112,13 @@ fn deliveries(steps: &mut Steps<'_>, config: &Config, n: usize) {
         return;
     }
     for task in 0..config.tasks {
-        let Some((seq, attempt)) = world.queue[task] else { continue };
+        let Some((seq, attempt, items)) = world.queue[task] else { continue };
         let deliver = |world: &mut World| {
             let life = world.nodes[n].life;
             // A nonce in the model is the number of the delivery.
             let (held, actions) = Attempt::delivered(seq, attempt, life, seq);
             world.nodes[n].held = Some((task, attempt, held));
+            world.nodes[n].items = items;
             world.obey(n, actions);
             if !config.keeps(Rule::AcknowledgeAfterClaim) {
                 world.acked[task] = true;
@@ -220,20 +221,27 @@ fn worker(steps: &mut Steps<'_>, config: &Config, n: usize) {
     let forks = node.zygote == Zygote::Serves
         || (node.zygote == Zygote::Over && !config.keeps(Rule::Latch));
     if let (true, Some((task, attempt, _)), None) =
-        (node.ready && !node.given && forks, &node.held, node.run)
+        (node.ready && node.left != 0 && forks, &node.held, node.run)
     {
-        let (task, attempt) = (*task, *attempt);
-        steps.free(format!("n{n} STARTS t{task}, attempt {attempt}"), |world| {
-            if world.running(task) > 0 {
+        let (task, attempt, item) = (*task, *attempt, node.left.trailing_zeros() as usize);
+        steps.free(format!("n{n} STARTS t{task}, item {item}, attempt {attempt}"), |world| {
+            if world.running(task, item) > 0 {
                 world.broken = Some(format!("t{task}: two attempts overlap"));
             }
-            let starts = &mut world.starts[task][attempt as usize];
+            // A task that was called off may have been claimed already.
+            let over = |told: Option<Told>| {
+                matches!(told, Some(Told::Ending(ending)) if ending != Ending::Cancelled)
+            };
+            if world.told.iter().any(|told| over(told[task][item])) {
+                world.broken = Some(format!("t{task}: item {item} starts after its outcome"));
+            }
+            let starts = &mut world.starts[task][attempt as usize][item];
             *starts += 1;
             if *starts > 1 {
                 world.broken = Some(format!("t{task}: attempt {attempt} starts twice"));
             }
-            world.nodes[n].run = Some((task, attempt));
-            world.nodes[n].given = true;
+            world.nodes[n].run = Some((task, attempt, item));
+            world.nodes[n].left &= !(1 << item);
         });
     }
     if node.run.is_some() && !node.grace && node.zygote != Zygote::Dead {
@@ -259,8 +267,11 @@ fn worker(steps: &mut Steps<'_>, config: &Config, n: usize) {
         || (node.zygote == Zygote::Dead
             && node.run.is_some()
             && !config.keeps(Rule::ZygoteLostAfterWorkers));
+    let some = node.list.iter().any(Option::is_some);
+    let early = early || (some && !config.keeps(Rule::ReportWhenAllHaveEnded));
     if !node.stopped
-        && node.given
+        && node.ready
+        && (node.left == 0 || (some && !config.keeps(Rule::ReportWhenAllHaveEnded)))
         && node.zygote != Zygote::Over
         && node.held.as_ref().is_some_and(|(_, _, held)| held.running().is_some())
         && (node.ended.is_some() || early)
@@ -274,10 +285,10 @@ fn worker(steps: &mut Steps<'_>, config: &Config, n: usize) {
 
 fn end(world: &mut World, n: usize, ending: Ending) {
     let node = &mut world.nodes[n];
-    node.run = None;
+    let run = node.run.take();
     node.grace = false;
-    if node.given && node.ended.is_none() {
-        node.ended = Some(ending);
+    if let (Some((_, _, item)), true) = (run, node.ready && node.ended.is_none()) {
+        node.item_ended(item, ending);
     }
 }
 
@@ -306,10 +317,11 @@ fn processes(steps: &mut Steps<'_>, config: &Config, n: usize) {
             steps.free(format!("n{n} has a new zygote"), |world| {
                 let node = &mut world.nodes[n];
                 node.zygote = Zygote::Serves;
-                if node.ready && !node.given {
+                if node.ready && node.left != 0 {
                     // It was in the pool that ended with its zygote: its fate is not known.
-                    node.given = true;
-                    node.ended = Some(Ending::WorkerLost);
+                    let item = node.left.trailing_zeros() as usize;
+                    node.left &= !(1 << item);
+                    node.item_ended(item, Ending::WorkerLost);
                 }
             });
         }
@@ -408,13 +420,11 @@ fn submitter(steps: &mut Steps<'_>, config: &Config, u: usize) {
             if !world.is_over(u, task) {
                 steps.free(format!("{name} submits t{task}"), |world| {
                     let begin = if u == 0 { Kept::submit } else { Kept::resume };
-                    let allowed = Allowed {
-                        attempts: config.attempts,
-                        on_error: config.errors,
-                        on_timeout: config.errors,
-                    };
-                    let (kept, actions) = begin(allowed);
+                    let (kept, actions) = begin(config.allowed());
                     world.submitters[u].kept[task] = Some(kept);
+                    if config.items > 1 {
+                        world.submitters[u].groups[task] = Some(Group::of(config.items as u32));
+                    }
                     world.act(u, task, actions);
                 });
             }
@@ -463,10 +473,20 @@ fn submitter(steps: &mut Steps<'_>, config: &Config, u: usize) {
             }
         }
         if !world.cancelled {
-            steps.fault(format!("{name} cancels t{task}"), |world| {
-                world.cancelled = true;
-                world.kept(u, task, KeptEvent::Cancel);
-            });
+            for item in world.open(u, task) {
+                steps.fault(format!("{name} cancels t{task}, item {item}"), |world| {
+                    world.cancelled = true;
+                    if let Some(group) = &mut world.submitters[u].groups[task] {
+                        group.give_up(item as u32);
+                        let open = !group.open().is_empty();
+                        world.tell(u, task, item, Told::Ending(Ending::Cancelled));
+                        if open {
+                            return;
+                        }
+                    }
+                    world.kept(u, task, KeptEvent::Cancel);
+                });
+            }
         }
         steps.fault(format!("{name} finds t{task} stuck"), |world| {
             world.kept(u, task, KeptEvent::Stuck);
@@ -541,7 +561,7 @@ fn takeover(steps: &mut Steps<'_>, config: &Config) {
         world.told[1] = Default::default();
         for task in 0..config.tasks {
             if world.purged && config.keeps(Rule::Watermark) {
-                world.told[1][task] = Some(Told::Known);
+                world.told[1][task][0] = Some(Told::Known);
             }
         }
     };

@@ -12,6 +12,7 @@ use crate::{LEASE, Test, in_time};
 pub const TESTS: &[Test] = &[
     ("the_listed_rights_are_enough", the_listed_rights_are_enough),
     ("a_missing_right_is_named", a_missing_right_is_named),
+    ("no_password_is_shown", no_password_is_shown),
     ("nkeys_and_tls", nkeys_and_tls),
 ];
 
@@ -66,20 +67,63 @@ async fn length(bytes: Vec<u8>) -> u64 {
     bytes.len() as u64
 }
 
+/// The rights of a role, each by itself: what stands in quotation marks.
+fn each_right(role: &str) -> Vec<String> {
+    rights(role).split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// One user for each right, with all the others.
 fn a_missing_right_is_named() {
-    let without = rights("node").replace("\"aiopool.t.w.>\",", "");
-    assert_ne!(without, rights("node"));
-    let server = Server::with(NEWEST, true, &users(&without));
+    let mut users = "{ user: admin, password: a },\n".to_owned();
+    let mut all = Vec::new();
+    for role in ["submitter", "node"] {
+        for (i, right) in each_right(role).into_iter().enumerate() {
+            let name = format!("{role}{i}");
+            let rest = rights(role).replace(&format!("\"{right}\""), "\"nothing.at.all\"");
+            users += &format!("{{ user: {name}, password: x, permissions: {{ {rest} }} }},\n");
+            all.push((role, name, right));
+        }
+    }
+    assert!(all.len() > 30, "{all:?}");
+    let server = Server::with(NEWEST, true, &format!("authorization {{ users = [\n{users}] }}\n"));
     in_time(async {
         observe(Connection::new(server.url()).user("admin", "a"), "t").await.unwrap();
-        let by = Connection::new(server.url()).user("node", "n").inbox_prefix("_INBOX_node");
-        let node = Node::builder(by).pool("t").processes(1).lease(LEASE);
-        let error = node.run_until(std::future::pending()).await.unwrap_err();
-        assert!(error.to_string().contains("aiopool.t.w."), "{error}");
+        let url = &server.url();
+        let tries = all.iter().map(|(role, name, right)| async move {
+            let by = Connection::new(url).user(name, "x");
+            let by = by.inbox_prefix(format!("_INBOX_{role}"));
+            let error = if *role == "node" {
+                let node = Node::builder(by).pool("t").processes(1).lease(LEASE);
+                let node = node.run_until(tokio::time::sleep(Duration::from_secs(20)));
+                node.await.err()
+            } else {
+                Cluster::builder(by).pool("t").lease(LEASE).connect().await.err()
+            };
+            let text = error.map_or_else(|| "nothing".to_owned(), |error| error.to_string());
+            let subject = right.trim_end_matches(['*', '>']);
+            (!text.contains(subject)).then(|| format!("{role} without {right}: {text}"))
+        });
+        let unnamed: Vec<String> =
+            futures_util::future::join_all(tries).await.into_iter().flatten().collect();
+        assert!(unnamed.is_empty(), "{unnamed:#?}");
         let wrong = Connection::new(server.url()).user("node", "wrong");
         let error = Cluster::builder(wrong).pool("t").connect().await.unwrap_err();
         assert!(error.to_string().contains("authorization"), "{error}");
     });
+}
+
+fn no_password_is_shown() {
+    let url = "nats://me:secret@127.0.0.1:1, tls://me:secret@127.0.0.1:2,me:secret@127.0.0.1:3";
+    let error = in_time(Cluster::connect(url)).unwrap_err();
+    for text in [
+        error.to_string(),
+        format!("{error:?}"),
+        format!("{:?}", Connection::new(url)),
+        format!("{:?}", Cluster::builder(url)),
+        format!("{:?}", Node::builder(url)),
+    ] {
+        assert!(text.contains("127.0.0.1:1") && !text.contains("secret"), "{text}");
+    }
 }
 
 fn nkeys_and_tls() {

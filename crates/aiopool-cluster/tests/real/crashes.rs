@@ -10,7 +10,7 @@ use aiopool_nats::Server;
 use crate::book::{Book, work};
 use crate::jobs::{self, resumed};
 use crate::verbs::double;
-use crate::{Process, Test, connect, in_time, until};
+use crate::{Process, Test, connect, in_time, nothing_is_left, until};
 
 pub const TESTS: &[Test] = &[
     ("a_node_dies_at_n1", || node_dies_at("N1")),
@@ -26,14 +26,10 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// A process that is to die at a point, and has to.
-fn dies(mut process: Process) {
+pub fn dies(mut process: Process) {
     use std::os::unix::process::ExitStatusExt;
-    let mut status = None;
-    until("it reaches the point", || {
-        status = process.0.try_wait().unwrap();
-        status.is_some()
-    });
-    assert_eq!(status.unwrap().signal(), Some(6), "it aborts there, and nowhere else");
+    let status = process.end("it reaches the point");
+    assert_eq!(status.signal(), Some(6), "it aborts there, and nowhere else");
 }
 
 fn node_dies_at(point: &str) {
@@ -77,14 +73,7 @@ fn node_dies_at(point: &str) {
     }
     in_time(async { assert_eq!(cluster.apply(double, 1).await.unwrap(), 2) });
     assert!(cluster.drain_blocking(Duration::from_secs(20)));
-    nothing_is_left(&server);
-}
-
-fn nothing_is_left(server: &Server) {
-    until("nothing is left on the server", || {
-        let left = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap();
-        left.jobs.is_empty() && left.messages == 0
-    });
+    nothing_is_left(&server, "nothing is left on the server");
 }
 
 /// A submitter of one task dies; the nodes end its job, and the task runs at most once an attempt.
@@ -106,7 +95,7 @@ fn submitter_dies_at(point: &str) {
         other = Some(Process::node(server.url()));
     }
     dies(submitter);
-    nothing_is_left(&server);
+    nothing_is_left(&server, "nothing is left on the server");
     let attempts = book.attempts();
     let starts = attempts.get(&1).map_or(0, Vec::len);
     // The attempt that it sent just before may still be claimed.

@@ -8,14 +8,19 @@ use std::time::Duration;
 
 use aiopool::TaskOptions;
 use aiopool_cluster::{Cluster, ClusterError, Error};
-use aiopool_nats::Server;
+use aiopool_nats::{BEFORE, NEWEST, OLDEST, Server};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
 
 use crate::book::{Book, note, size, ticks, work};
 use crate::verbs::double;
-use crate::{LEASE, Process, Test, connect, in_time, until};
+use crate::{LEASE, Process, Test, clocks, connect, in_time, nothing_is_left, until};
 
 pub const TESTS: &[Test] = &[
     ("a_killed_submitter_leaves_nothing", a_killed_submitter_leaves_nothing),
+    ("a_late_copy_of_a_known_job_starts_nothing", a_late_copy_of_a_known_job_starts_nothing),
+    ("a_known_job_is_not_read_again", a_known_job_is_not_read_again),
     ("a_durable_job_is_resumed", a_durable_job_is_resumed),
     ("a_durable_job_has_one_holder_and_its_items", a_durable_job_has_one_holder_and_its_items),
 ];
@@ -26,12 +31,21 @@ const ITEMS: u64 = 1500;
 /// The other process: it submits what its environment says, until it is killed.
 pub fn submitter(url: &str) -> ExitCode {
     let book = std::env::var("AIOPOOL_TEST_BOOK").unwrap();
-    let cluster = Cluster::builder(url).pool("t").lease(LEASE).connect_blocking().unwrap();
+    let lease = std::env::var("AIOPOOL_TEST_LEASE");
+    let lease = lease.map_or(LEASE, |text| Duration::from_secs(text.parse().unwrap()));
+    let cluster = Cluster::builder(url).pool("t").lease(lease).connect_blocking().unwrap();
     in_time(async {
         if let Ok(what) = std::env::var("AIOPOOL_TEST_ONE") {
             let options = TaskOptions::new().retries(1).retry_on_error(true);
             let _ = match what.as_str() {
                 "fails" => cluster.with(options).try_apply(starts_and_fails, book).await,
+                "maps" => {
+                    let items = (0..600).map(|n| (book.clone(), n, 50));
+                    let values = cluster.map(work, items).window(32).await.unwrap();
+                    assert!(values.into_iter().eq(0..600));
+                    return;
+                }
+                "clock" => return clocks::submits(cluster, book).await,
                 _ => cluster.with(options).apply(work, (book, 1, 60_000)).await,
             };
             return;
@@ -74,10 +88,7 @@ fn a_killed_submitter_leaves_nothing() {
     ]);
     until("it starts", || size(&book.0) > 0);
     other.signal("KILL");
-    until("its job is ended", || {
-        let left = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap();
-        left.jobs.is_empty() && left.messages == 0
-    });
+    nothing_is_left(&server, "its job is ended");
     let mut before = 0;
     until("its code is stopped", || {
         std::thread::sleep(Duration::from_millis(500));
@@ -86,6 +97,60 @@ fn a_killed_submitter_leaves_nothing() {
     drop(second);
     let cluster = connect(&server);
     in_time(async { assert_eq!(cluster.apply(double, 1).await.unwrap(), 2) });
+}
+
+/// Asks the server for something of JetStream's.
+pub async fn ask(client: &async_nats::Client, what: &str, payload: Value) -> Value {
+    let answer = client.request(format!("$JS.API.{what}"), payload.to_string().into()).await;
+    serde_json::from_slice(&answer.unwrap().payload).unwrap()
+}
+
+/// The node has read the job's key, and nobody tells it that the job has ended since.
+fn a_late_copy_of_a_known_job_starts_nothing() {
+    let server = Server::start();
+    let _node = Process::node(server.url());
+    let cluster = connect(&server);
+    let book = Book::new("late");
+    in_time(async {
+        for n in 0..3 {
+            assert_eq!(cluster.apply(work, (book.text(), n, 1)).await.unwrap(), n);
+        }
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let newest = json!({"last_by_subj": "aiopool.t.q.>"});
+        let sent = ask(&client, "STREAM.MSG.GET.AIOPOOL_t", newest).await;
+        assert!(cluster.drain(Duration::from_secs(20)).await);
+        let bytes = BASE64.decode(sent["message"]["data"].as_str().unwrap()).unwrap();
+        let subject = sent["message"]["subject"].as_str().unwrap().to_owned();
+        let stored = client.request(subject, bytes.into()).await.unwrap();
+        assert!(String::from_utf8_lossy(&stored.payload).contains("seq"), "{stored:?}");
+    });
+    nothing_is_left(&server, "the node purges what is not wanted any more");
+    assert_eq!(book.starts(), 3);
+}
+
+/// Servers of all versions say which revision of a key is the newest where they refuse to replace it.
+fn a_known_job_is_not_read_again() {
+    for version in [OLDEST, BEFORE, NEWEST] {
+        let server = Server::of(version);
+        let _node = Process::node(server.url());
+        let cluster = connect(&server);
+        in_time(async {
+            assert_eq!(cluster.apply(double, 1).await.unwrap(), 2);
+            let client = async_nats::connect(server.url()).await.unwrap();
+            let asked = async || {
+                let info = ask(&client, "INFO", json!({})).await;
+                info["api"]["total"].as_u64().unwrap()
+            };
+            let (before, begun) = (asked().await, std::time::Instant::now());
+            for n in 0..200 {
+                assert_eq!(cluster.apply(double, n).await.unwrap(), 2 * n);
+            }
+            let requests = asked().await - before;
+            // What nodes, keeper and janitor ask in each second, tasks or not.
+            let beside = 5 * (begun.elapsed().as_secs() + 1);
+            assert!(requests < 100 + beside, "{requests} requests for 200 tasks");
+        });
+    }
 }
 
 fn a_durable_job_is_resumed() {
@@ -137,10 +202,7 @@ pub fn resumed(server: &Server, book: &Book, list: &Book) {
     assert_eq!(attempts.len(), ITEMS as usize);
     assert!(attempts.values().all(|attempts| attempts.len() == 1), "something ran twice");
     drop(cluster);
-    until("nothing is left", || {
-        let left = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap();
-        left.jobs.is_empty() && left.messages == 0
-    });
+    nothing_is_left(server, "nothing is left");
 }
 
 fn a_durable_job_has_one_holder_and_its_items() {
@@ -156,6 +218,14 @@ fn a_durable_job_has_one_holder_and_its_items() {
         assert!(matches!(error, Error::JobHeld { .. }), "{error:?}");
         let error = aiopool_cluster::end_job(server.url(), "t", "once").await.unwrap_err();
         assert!(matches!(error, Error::JobHeld { .. }), "{error:?}");
+        let error = aiopool_cluster::end_job(server.url(), "t", "*").await.unwrap_err();
+        assert!(matches!(error, Error::InvalidOption { name: "job", .. }), "{error:?}");
+        // Of those that come at once one has it, and the others are told its name.
+        let all = futures_util::future::join_all((0..4).map(|_| cluster.job("many"))).await;
+        let held = |error: &Error| matches!(error, Error::JobHeld { job, .. } if job == "many");
+        assert_eq!(all.iter().filter(|job| job.is_ok()).count(), 1, "{all:?}");
+        assert_eq!(all.iter().filter_map(|job| job.as_ref().err()).filter(|e| held(e)).count(), 3);
+        drop(all);
         drop(job);
         // Left: its outcomes are there, and were not taken.
         let job = cluster.job("once").await.unwrap();

@@ -7,8 +7,8 @@ use aiopool_cluster::{ClusterError, Error, Node};
 use aiopool_nats::Server;
 
 use crate::book::{Book, work};
-use crate::verbs::double;
-use crate::{LEASE, Process, Test, connect, in_time, until};
+use crate::verbs::{double, holds};
+use crate::{LEASE, Process, Test, connect, in_time, nothing_is_left, until};
 
 pub const TESTS: &[Test] = &[
     ("a_killed_node_costs_what_ran_on_it", a_killed_node_costs_what_ran_on_it),
@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("a_killed_server_loses_and_doubles_nothing", a_killed_server_loses_and_doubles_nothing),
     ("a_restarted_node_frees_its_tasks_at_once", a_restarted_node_frees_its_tasks_at_once),
     ("a_name_is_taken_once", a_name_is_taken_once),
+    ("a_retry_on_another_node_has_a_greater_fence", a_retry_on_another_node_has_a_greater_fence),
 ];
 
 fn a_killed_node_costs_what_ran_on_it() {
@@ -109,14 +110,11 @@ fn a_stopped_submitter_loses_its_job() {
     ]);
     until("it runs", || book.starts() == 1);
     submitter.signal("STOP");
-    until("its job is ended", || {
-        let left = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap();
-        left.jobs.is_empty() && left.messages == 0
-    });
+    nothing_is_left(&server, "its job is ended");
     let mut submitter = submitter;
     submitter.signal("CONT");
     // Its task ends with an error, and so does it, long before the task would.
-    until("it learns of it", || submitter.0.try_wait().unwrap().is_some());
+    submitter.end("it learns of it");
     assert_eq!(book.starts(), 1);
     let cluster = connect(&server);
     in_time(async { assert_eq!(cluster.apply(double, 1).await.unwrap(), 2) });
@@ -241,4 +239,18 @@ fn a_restarted_node_frees_its_tasks_at_once() {
     let attempts = &book.attempts()[&1];
     assert_eq!(attempts.len(), 2);
     assert_eq!(attempts[0].1, None, "the first attempt ran on: {attempts:?}");
+}
+
+fn a_retry_on_another_node_has_a_greater_fence() {
+    let server = Server::start();
+    let first = Process::node(server.url());
+    let cluster = connect(&server);
+    let book = Book::new("fence");
+    let task = cluster.with(TaskOptions::new().retries(1)).apply(holds, (book.text(), 1));
+    until("it starts", || !book.notes().is_empty());
+    first.signal("KILL");
+    let _second = Process::node(server.url());
+    let fence = in_time(task).unwrap();
+    let before: u64 = book.notes()[0].strip_prefix("start ").unwrap().parse().unwrap();
+    assert!(fence > before, "{before}, then {fence}");
 }

@@ -8,7 +8,7 @@ use aiopool_nats::{Proxy, Server};
 
 use crate::book::{Book, work};
 use crate::verbs::double;
-use crate::{LEASE, Process, Test, connect, in_time, until};
+use crate::{LEASE, Process, Test, connect, in_time, nothing_is_left, until};
 
 pub const TESTS: &[Test] = &[
     ("a_node_cut_off_is_followed", || a_node_cut_off_is_followed(true, true)),
@@ -89,10 +89,7 @@ fn a_submitter_cut_off_loses_its_job() {
     proxy.cut(true, true);
     let error = in_time(task).unwrap_err();
     assert!(matches!(error, ClusterError::Ended(_)), "{error:?}");
-    until("the node ends the job", || {
-        let left = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap();
-        left.jobs.is_empty() && left.messages == 0
-    });
+    nothing_is_left(&server, "the node ends the job");
     proxy.heal();
     let late = in_time(cluster.apply(double, 1)).unwrap_err();
     assert!(late.to_string().len() > 10, "{late}");

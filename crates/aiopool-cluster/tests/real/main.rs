@@ -5,21 +5,28 @@
 
 mod access;
 mod book;
+mod builds;
+mod clocks;
 mod crashes;
+mod groups;
+mod hosts;
 mod jobs;
+mod jwt;
 mod kills;
+mod lies;
 mod links;
+mod network;
 mod payloads;
 mod servers;
 mod verbs;
 
 use std::io::Read;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aiopool_cluster::{Cluster, Node};
-use aiopool_nats::Server;
+use aiopool_nats::{Machine, Server};
 
 const LEASE: Duration = Duration::from_secs(6);
 
@@ -29,23 +36,39 @@ const AT_ONCE: usize = 4;
 type Test = (&'static str, fn());
 
 fn main() -> ExitCode {
+    if std::env::var_os("AIOPOOL_TEST_WORKER").is_some() {
+        return builds::worker();
+    }
+    if let Ok(url) = std::env::var("AIOPOOL_TEST_BUILD") {
+        return builds::submitter(&url);
+    }
     if let Ok(url) = std::env::var("AIOPOOL_TEST_NODE") {
         return node(&url);
     }
     if let Ok(url) = std::env::var("AIOPOOL_TEST_SUBMITTER") {
         return jobs::submitter(&url);
     }
+    if let Ok(name) = std::env::var("AIOPOOL_TEST_NETWORK") {
+        return network::run(&name);
+    }
     let only: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|only| name.contains(only));
     let all = [
         crashes::TESTS,
+        groups::TESTS,
+        hosts::TESTS,
+        lies::TESTS,
         verbs::TESTS,
         kills::TESTS,
         links::TESTS,
+        network::TESTS,
+        clocks::TESTS,
         payloads::TESTS,
         jobs::TESTS,
         servers::TESTS,
         access::TESTS,
+        builds::TESTS,
+        jwt::TESTS,
     ];
     let tests: Vec<Test> = all.concat().into_iter().filter(|(name, _)| wanted(name)).collect();
     let start = Instant::now();
@@ -55,6 +78,10 @@ fn main() -> ExitCode {
             scope.spawn(|| {
                 while let Some(&(name, test)) = tests.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let begun = Instant::now();
+                    let test = move || match network::is_one(name) {
+                        true => network::as_hub(name),
+                        false => test(),
+                    };
                     let ok = std::thread::spawn(test).join().is_ok();
                     failed.fetch_add(usize::from(!ok), Ordering::Relaxed);
                     let verdict = if ok { "ok" } else { "FAILED" };
@@ -86,6 +113,9 @@ fn node(url: &str) -> ExitCode {
     if let Ok(name) = std::env::var("AIOPOOL_TEST_NAME") {
         node = node.name(name);
     }
+    if let Ok(version) = std::env::var("AIOPOOL_TEST_VERSION") {
+        node = builds::by_name(node, version);
+    }
     let (gone, stop) = tokio::sync::oneshot::channel::<()>();
     std::thread::spawn(move || {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -116,9 +146,27 @@ impl Process {
     }
 
     fn start(environment: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        Self::spawn(Command::new(std::env::current_exe().unwrap()), environment)
+    }
+
+    /// On a machine with a network of its own.
+    fn on(machine: &Machine, environment: &[(&str, &str)]) -> Self {
+        Self::spawn(machine.command(std::env::current_exe().unwrap()), environment)
+    }
+
+    fn spawn(mut command: Command, environment: &[(&str, &str)]) -> Self {
         command.envs(environment.iter().copied()).stdin(Stdio::piped());
         Self(command.spawn().unwrap())
+    }
+
+    /// Waits until it has ended by itself, which `what` stands for.
+    fn end(&mut self, what: &str) -> ExitStatus {
+        let mut status = None;
+        until(what, || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
     }
 
     fn signal(&self, signal: &str) {
@@ -141,8 +189,26 @@ impl Drop for Process {
     }
 }
 
+/// Waits until the pool of these tests has neither jobs nor messages on the server, which `what`
+/// stands for.
+fn nothing_is_left(server: &Server, what: &str) {
+    until(what, || {
+        let left = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap();
+        left.jobs.is_empty() && left.messages == 0
+    });
+}
+
 fn kill(pid: &str, signal: &str) {
     let _ = Command::new("kill").arg(format!("-{signal}")).arg(pid).status();
+}
+
+/// Says loudly that something cannot be done here; on CI that is a failure.
+fn impossible(what: &str, why: &str) {
+    assert!(
+        std::env::var_os("AIOPOOL_CI").is_none(),
+        "{what} is not possible here, and on CI nothing may be skipped: {why}"
+    );
+    eprintln!("NOT TESTED: {what} is not possible here: {why}");
 }
 
 fn connect(server: &Server) -> Cluster {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aiopool::{TaskError, TaskOptions};
 use aiopool_cluster::{Cluster, ClusterError, Error};
 use aiopool_nats::{NEWEST, OLDEST, Server, Version};
 use serde_json::json;
@@ -11,6 +12,8 @@ use crate::{LEASE, Process, Test, connect, in_time};
 
 pub const TESTS: &[Test] = &[
     ("large_inputs_and_values_travel_whole", large_inputs_and_values_travel_whole),
+    ("large_errors_travel_whole", large_errors_travel_whole),
+    ("a_server_that_takes_little_takes_all_of_it", a_server_that_takes_little_takes_all_of_it),
     ("a_full_stream_is_no_deadlock", a_full_stream_is_no_deadlock),
 ];
 
@@ -65,6 +68,57 @@ fn large_inputs_and_values_travel_whole() {
     drop(cluster);
     let left = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap();
     assert_eq!((left.messages, left.pieces, left.jobs.len()), (0, 0, 0), "{left:?}");
+}
+
+async fn length(bytes: Vec<u8>) -> u64 {
+    bytes.len() as u64
+}
+
+/// Fails with a text of this length, which ends with the attempt.
+async fn explains(len: u64) -> Result<u64, String> {
+    let attempt = aiopool::TaskContext::current().map_or(0, |task| task.attempt());
+    Err(format!("{}{attempt}", "x".repeat(len as usize)))
+}
+
+/// The text counts, and the attempts that may follow it.
+fn large_errors_travel_whole() {
+    let server = Server::start();
+    let _node = Process::node(server.url());
+    let cluster = connect(&server);
+    let text = |error: ClusterError| match error {
+        ClusterError::Task(TaskError::Failed(failure)) => failure.message().to_owned(),
+        other => panic!("{:.300}", other.to_string()),
+    };
+    in_time(async {
+        for len in [70_000, 3_000_000] {
+            let again = TaskOptions::new().retries(1).retry_on_error(true);
+            let error = text(cluster.with(again).try_apply(explains, len).await.unwrap_err());
+            assert!(error.len() as u64 == len + 1 && error.ends_with("x2"), "{len}");
+            let asked = TaskOptions::new().retries(3);
+            let asked = asked.retry_if(|error| error.to_string().ends_with("x1"));
+            let error = text(cluster.with(asked).try_apply(explains, len).await.unwrap_err());
+            assert!(error.ends_with("x2"), "the predicate has seen the first one");
+        }
+    });
+    assert!(cluster.drain_blocking(Duration::from_secs(20)));
+    let left = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap();
+    assert_eq!((left.messages, left.pieces), (0, 0), "{left:?}");
+}
+
+/// Whatever goes into one message, the server takes it.
+fn a_server_that_takes_little_takes_all_of_it() {
+    let server = Server::with(NEWEST, true, "max_payload: 4KB\n");
+    let _node = Process::node(server.url());
+    let cluster = connect(&server);
+    in_time(async {
+        // Short runs, so that items would go together.
+        cluster.map(length, vec![vec![1; 10]; 300]).await.unwrap();
+        let lengths = cluster.map(length, vec![vec![1; 1000]; 300]).await.unwrap();
+        assert!(lengths.iter().all(|&length| length == 1000));
+        assert_eq!(cluster.apply(zeros, 100_000).await.unwrap().len(), 100_000);
+        let error = cluster.try_apply(explains, 30_000).await.unwrap_err();
+        assert!(error.to_string().contains("xx1"), "{error}");
+    });
 }
 
 /// A server whose stream of the pool `t` takes a megabyte.

@@ -5,14 +5,17 @@ use std::time::Duration;
 use aiopool::TaskOptions;
 use aiopool_cluster::{Cluster, Connection, Error, Node};
 use aiopool_nats::{BEFORE, NEWEST, OLDEST, Server, TOO_OLD, Three};
+use serde_json::{Value, json};
 
 use crate::book::{Book, work};
+use crate::jobs::ask;
 use crate::verbs::double;
 use crate::{Process, Test, connect, in_time, until};
 
 pub const TESTS: &[Test] = &[
     ("older_servers_that_can_be_used", older_servers_that_can_be_used),
     ("servers_that_cannot_be_used_say_why", servers_that_cannot_be_used_say_why),
+    ("a_queue_that_was_removed_is_made_again", a_queue_that_was_removed_is_made_again),
     ("twenty_kills_of_the_server", twenty_kills_of_the_server),
     ("three_servers_lose_one", three_servers_lose_one),
     ("three_servers_lose_two", three_servers_lose_two),
@@ -55,8 +58,50 @@ fn servers_that_cannot_be_used_say_why() {
     assert!(matches!(error, Error::InvalidOption { name: "pool", .. }), "{error:?}");
     let text = complaint(Connection::new(old.url()).replicas(2));
     assert!(text.contains("1, 3 or 5"), "{text}");
+    for prefix in ["", "a b", "*", "a.>", "a.", ".a", "x\r\n"] {
+        let text = complaint(Connection::new(old.url()).inbox_prefix(prefix));
+        assert!(text.contains("inbox_prefix"), "{prefix:?}: {text}");
+    }
+    for nothing in ["", " , "] {
+        let text = complaint(Connection::new(nothing));
+        assert!(text.contains("nats://host:port"), "{nothing:?}: {text}");
+    }
+    let text = complaint(Connection::new(format!("{},", gone.url())));
+    assert!(text.contains("refused"), "{text}");
+    let limits = "jetstream: { max_consumers: 2 }, users: [ { user: u, password: x } ]";
+    let limits = format!("accounts {{ A {{ {limits} }} }}\nno_auth_user: u\n");
+    let small = Server::with(NEWEST, true, &limits);
+    let node = Node::builder(small.url()).processes(1);
+    let error = in_time(node.run_until(std::future::pending())).unwrap_err();
+    assert!(error.to_string().contains("consumers limit"), "{error}");
+    let error = in_time(Cluster::connect(small.url())).unwrap_err();
+    assert!(error.to_string().contains("consumers limit"), "{error}");
     let text = complaint(Connection::new("no address at all"));
     assert!(text.contains("no address at all"), "{text}");
+}
+
+fn a_queue_that_was_removed_is_made_again() {
+    let server = Server::start();
+    let _node = Process::node(server.url());
+    let cluster = connect(&server);
+    in_time(async {
+        assert_eq!(cluster.apply(double, 1).await.unwrap(), 2);
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let names = ask(&client, "CONSUMER.NAMES.AIOPOOL_t", json!({})).await;
+        let names = names["consumers"].as_array().unwrap().iter();
+        let queues: Vec<&str> = names.filter_map(Value::as_str).filter(is_queue).collect();
+        assert_eq!(queues.len(), 4, "{queues:?}");
+        for queue in queues {
+            let what = format!("CONSUMER.DELETE.AIOPOOL_t.{queue}");
+            assert_eq!(ask(&client, &what, json!({})).await["success"], true);
+        }
+        assert_eq!(cluster.apply(double, 2).await.unwrap(), 4);
+    });
+}
+
+/// Whether a consumer is one from which nodes pull; the submitters' have names that the server made.
+fn is_queue(name: &&str) -> bool {
+    name.starts_with("v2-")
 }
 
 fn twenty_kills_of_the_server() {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use aiopool::{TaskError, TaskOptions};
+use aiopool::{Part, TaskError, TaskOptions};
 use aiopool_cluster::ClusterError;
 use aiopool_nats::Server;
 use futures_util::StreamExt;
@@ -40,6 +40,18 @@ pub async fn share(a: u64, b: u64) -> Result<u64, String> {
 
 pub async fn below(x: u64) -> Vec<u64> {
     (0..x).collect()
+}
+
+/// The numbers from `from` to 9, three at a time.
+pub async fn by_threes(from: u64) -> Part<u64, u64> {
+    let end = (from + 3).min(10);
+    let values = (from..end).collect();
+    if end == 10 { Part::last(values) } else { Part::more(values, end) }
+}
+
+/// Yields its number twice, if that is not odd.
+pub async fn even_parts(x: u64) -> Result<Part<u64, u64>, String> {
+    half(x).await.map(|_| Part::last(vec![x, x]))
 }
 
 pub async fn even_below(x: u64) -> Result<Vec<u64>, String> {
@@ -132,6 +144,20 @@ fn every_verb_gives_what_the_pool_gives() {
         assert_eq!(tried.next().await.unwrap().unwrap(), 1);
         assert!(tried.next().await.unwrap().is_err() && tried.next().await.unwrap().is_err());
         assert!(tried.next().await.is_none());
+        let mut parts: Vec<u64> =
+            cluster.map_parts(by_threes, [0, 5]).window(1).map(Result::unwrap).collect().await;
+        assert_eq!(parts[..10], (0..10).collect::<Vec<u64>>());
+        parts.drain(..10);
+        assert_eq!(parts, (5..10).collect::<Vec<u64>>());
+        let tried: Vec<_> = cluster.try_map_parts(even_parts, [2, 3]).collect().await;
+        assert_eq!(tried.iter().filter(|value| matches!(value, Ok(2))).count(), 2);
+        assert_eq!(tried.len(), 3);
+        let (says, heard) = std::sync::mpsc::channel();
+        let told = cluster.map(double, 0..100).progress(move |now| says.send(now).unwrap());
+        told.await.unwrap();
+        let heard: Vec<_> = heard.iter().map(|now| (now.done, now.total)).collect();
+        assert!(heard.is_sorted() && heard.iter().all(|now| now.1 == Some(100)), "{heard:?}");
+        assert_eq!(heard.last(), Some(&(100, Some(100))));
         let many = cluster.apply_many(double, [3, 4, 5]).join_all().await;
         assert_eq!(many.into_iter().map(Result::unwrap).collect::<Vec<u64>>(), [6, 8, 10]);
         let mut set = cluster.task_set();
@@ -231,6 +257,8 @@ fn errors_come_back_as_they_are() {
         let short = TaskOptions::new().timeout(Duration::from_millis(50));
         let error = task(cluster.with(short).apply(sleeps, 60_000).await.unwrap_err());
         assert!(matches!(error, TaskError::TimedOut { started: true, .. }), "{error:?}");
+        let error = cluster.apply_named("", "").await.unwrap_err();
+        assert!(error.to_string().contains("1 to 224 bytes"), "{error}");
         let flag = std::env::temp_dir().join(format!("aiopool-once-{}", std::process::id()));
         let again = TaskOptions::new().retries(1).retry_on_error(true);
         let path = flag.to_str().unwrap().to_owned();

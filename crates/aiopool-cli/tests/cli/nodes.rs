@@ -1,0 +1,101 @@
+//! `aiopool nodes`: what it says of tasks whose build no node has.
+
+use std::process::Stdio;
+
+use aiopool_cluster::{Cluster, Node};
+use aiopool_nats::Server;
+use serde_json::Value;
+
+use crate::rig::{aiopool, run, signal, wait, wait_until};
+
+async fn double(x: u64) -> u64 {
+    x * 2
+}
+
+fn said(server: &Server, options: &[&str]) -> String {
+    let said = run(aiopool(["nodes", "--nats", &server.url()]).args(options));
+    assert_eq!(said.code(), Some(0), "{}", said.stderr);
+    said.stdout
+}
+
+/// Waits for a line of the text.
+fn wait_for_line(server: &Server, is: impl Fn(&str) -> bool) {
+    let mut text = String::new();
+    wait_until("the queue is told", || {
+        text = said(server, &[]);
+        text.lines().any(&is)
+    });
+}
+
+#[test]
+fn nodes_says_which_build_no_node_has() {
+    let server = Server::start();
+    // A node of the command's build, and tasks of this program's, which is another one.
+    let mut command = aiopool(["node", "--nats", &server.url(), "--name", "old"]);
+    let mut old = command.args(["--processes", "1"]).stdout(Stdio::null()).spawn().unwrap();
+    let cluster = Cluster::builder(server.url()).connect_blocking().unwrap();
+    let tasks = [1, 2, 3].map(|x| cluster.apply(double, x));
+    let own: String = aiopool::remote::build().unwrap().chars().take(16).collect();
+    let head = format!("build {own}: 3 queued");
+    wait_for_line(&server, |line| {
+        line.starts_with(&head) && line.ends_with("; no node has this build")
+    });
+    wait_for_line(&server, |line| line.starts_with("build ") && line.ends_with(": 0 queued"));
+    let json = || -> Value { serde_json::from_str(&said(&server, &["--json"])).unwrap() };
+    let all = json();
+    let builds = all["builds"].as_array().unwrap();
+    let [ours] = &builds.iter().filter(|build| build["build"] == own).collect::<Vec<_>>()[..]
+    else {
+        panic!("{all}");
+    };
+    assert_eq!((&ours["queued"], &ours["nodes"]), (&3.into(), &0.into()), "{all}");
+    assert!(ours["oldest_seconds"].is_u64(), "{all}");
+    let theirs = builds.iter().find(|build| build["build"] == all["nodes"][0]["build"]).unwrap();
+    assert_eq!((&theirs["queued"], &theirs["nodes"]), (&0.into(), &1.into()), "{all}");
+    // A node that comes has the build, and the tasks are done; one that leaves takes it away.
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let node = Node::builder(server.url()).processes(1).name("new");
+    let node = std::thread::spawn(move || {
+        aiopool::block_on(node.run_until(async {
+            let _ = stopped.await;
+        }))
+    });
+    let values: Vec<u64> = tasks.into_iter().map(|task| aiopool::block_on(task).unwrap()).collect();
+    assert_eq!(values, [2, 4, 6]);
+    let alone = format!("build {own}: 0 queued");
+    wait_for_line(&server, |line| line == alone);
+    stop.send(()).unwrap();
+    node.join().unwrap().unwrap();
+    let waits = cluster.apply(double, 4);
+    let head = format!("build {own}: 1 queued");
+    wait_for_line(&server, |line| {
+        line.starts_with(&head) && line.ends_with("; no node has this build")
+    });
+    drop(waits);
+    signal("TERM", old.id());
+    wait(&mut old);
+}
+
+/// Anybody who may publish may write any name.
+#[test]
+fn nothing_that_a_terminal_acts_on_is_shown() {
+    use std::io::{Read, Write};
+    let server = Server::start();
+    said(&server, &[]);
+    let address = server.url().replace("nats://", "");
+    let mut connection = std::net::TcpStream::connect(address).unwrap();
+    let subject = "aiopool.default.q.0.b\x1b[2J\u{9b}2J.0123456789abcdef0123456789abcdef.0.1";
+    write!(connection, "CONNECT {{}}\r\nPUB {subject} 1\r\nx\r\nPING\r\n").unwrap();
+    let mut heard = Vec::new();
+    while !String::from_utf8_lossy(&heard).contains("PONG") {
+        let mut some = [0; 4096];
+        let length = connection.read(&mut some).unwrap();
+        assert!(length > 0, "the server has closed the connection");
+        heard.extend_from_slice(&some[..length]);
+    }
+    wait_for_line(&server, |line| line.contains("b\u{fffd}[2J\u{fffd}2J: 1 queued"));
+    for options in [&[][..], &["--json"]] {
+        let text = said(&server, options);
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    }
+}

@@ -1,0 +1,103 @@
+//! Swaps of words, many at a time: their answers come to one inbox, and the loop that asks takes
+//! them itself, without a future, a timer and a channel for each.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use async_nats::client::PublishErrorKind;
+use async_nats::{Message, StatusCode, Subscriber};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use tokio::task::unconstrained;
+
+use crate::error::{Error, Result};
+use crate::link::{Link, PATIENCE, Swap, expecting, judge};
+use crate::wire::Tail;
+
+/// The swaps that are on their way; `W` says what each is for.
+#[derive(Debug)]
+pub(crate) struct Asks<W> {
+    link: Link,
+    inbox: String,
+    next: u64,
+    open: HashMap<u64, (W, Instant)>,
+    looked: Instant,
+}
+
+/// How often swaps are looked for that nobody has answered.
+const LOOK: Duration = Duration::from_millis(500);
+
+impl<W> Asks<W> {
+    /// Listens for answers.
+    pub(crate) async fn listen(link: &Link) -> Result<(Self, Subscriber)> {
+        let inbox = link.client.new_inbox();
+        let subscribed = link.client.subscribe(format!("{inbox}.*")).await;
+        let answers = subscribed.map_err(|error| Error::Server(format!("subscribe: {error}")))?;
+        let (link, open, looked) = (link.clone(), HashMap::new(), Instant::now());
+        Ok((Self { link, inbox, next: 0, open, looked }, answers))
+    }
+
+    /// Publishes a word if the newest one is number `expected`. The answer comes by
+    /// [`answer`](Self::answer) or [`silent`](Self::silent), once; here what is known at once.
+    pub(crate) fn swap(
+        &mut self,
+        what: W,
+        subject: String,
+        tail: &Tail,
+        expected: u64,
+        payload: Bytes,
+    ) -> Option<(W, Swap)> {
+        if !self.link.stands() {
+            return Some((what, Swap::Unknown));
+        }
+        let number = self.next;
+        self.next += 1;
+        let headers = expecting(expected, self.link.names.swap(tail));
+        let (client, reply) = (self.link.client.clone(), format!("{}.{number}", self.inbox));
+        let publish = async move {
+            client.publish_with_reply_and_headers(subject, reply, headers, payload).await
+        };
+        let mut publish = Box::pin(unconstrained(publish));
+        match publish.as_mut().now_or_never() {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                let swap = match error.kind() {
+                    PublishErrorKind::InvalidSubject | PublishErrorKind::MaxPayloadExceeded => {
+                        Swap::Broken(error.to_string())
+                    }
+                    PublishErrorKind::Send => Swap::Unknown,
+                };
+                return Some((what, swap));
+            }
+            // The connection has more to send than it holds: this waits in line.
+            None => drop(tokio::spawn(publish)),
+        }
+        self.open.insert(number, (what, Instant::now()));
+        None
+    }
+
+    /// Returns how many swaps were sent.
+    pub(crate) fn count(&self) -> u64 {
+        self.next
+    }
+
+    /// Takes what came to the inbox.
+    pub(crate) fn answer(&mut self, message: &Message) -> Option<(W, Swap)> {
+        let number = message.subject.strip_prefix(&self.inbox)?.strip_prefix('.')?.parse().ok()?;
+        let (what, _) = self.open.remove(&number)?;
+        if message.status == Some(StatusCode::NO_RESPONDERS) {
+            return Some((what, Swap::Unknown));
+        }
+        Some((what, judge(&message.payload)))
+    }
+
+    /// Takes the swaps to which no answer is expected any more.
+    pub(crate) fn silent(&mut self) -> Vec<W> {
+        if self.looked.elapsed() < LOOK {
+            return Vec::new();
+        }
+        self.looked = Instant::now();
+        let silent = self.open.extract_if(|_, (_, since)| since.elapsed() > PATIENCE);
+        silent.map(|(_, (what, _))| what).collect()
+    }
+}

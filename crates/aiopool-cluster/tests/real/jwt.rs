@@ -1,0 +1,104 @@
+//! A server that knows nobody but an operator: accounts and users are claims that their issuers have
+//! signed, and a user logs in with a file of credentials.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aiopool_cluster::{Cluster, Connection, Node, observe};
+use aiopool_nats::{NEWEST, Server};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use nkeys::KeyPair;
+use serde_json::{Value, json};
+
+use crate::verbs::double;
+use crate::{LEASE, Test, in_time};
+
+pub const TESTS: &[Test] = &[("a_file_of_credentials_logs_in", a_file_of_credentials_logs_in)];
+
+/// What `issuer` says of `subject`, signed.
+fn signed(issuer: &KeyPair, subject: &KeyPair, name: &str, says: Value) -> String {
+    let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let head = part(json!({"typ": "JWT", "alg": "ed25519-nkey"}));
+    let claims = part(json!({
+        "jti": format!("{name}-1"), "iat": 1_700_000_000, "iss": issuer.public_key(),
+        "name": name, "sub": subject.public_key(), "nats": says,
+    }));
+    let text = format!("{head}.{claims}");
+    let signature = URL_SAFE_NO_PAD.encode(issuer.sign(text.as_bytes()).unwrap());
+    format!("{text}.{signature}")
+}
+
+/// An account's user, as the file that its holder is given.
+fn credentials(account: &KeyPair, name: &str, publish: Value, subscribe: Value) -> PathBuf {
+    let user = KeyPair::new_user();
+    let says = json!({
+        "pub": publish, "sub": subscribe, "subs": -1, "data": -1, "payload": -1,
+        "type": "user", "version": 2,
+    });
+    let jwt = signed(account, &user, name, says);
+    let text = format!(
+        "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+         -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+        user.seed().unwrap()
+    );
+    let path = std::env::temp_dir().join(format!("aiopool-{}-{name}.creds", std::process::id()));
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn a_file_of_credentials_logs_in() {
+    let operator = KeyPair::new_operator();
+    let [account, system, stranger] = [(); 3].map(|()| KeyPair::new_account());
+    let of_operator = json!({"type": "operator", "version": 2});
+    let mut limits = json!({
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1,
+        "wildcards": true, "conn": -1, "leaf": -1,
+    });
+    let of_system = json!({"limits": limits, "type": "account", "version": 2});
+    for name in ["mem_storage", "disk_storage", "streams", "consumer"] {
+        limits[name] = json!(-1);
+    }
+    let of_account = json!({"limits": limits, "type": "account", "version": 2});
+    let config = format!(
+        "operator: \"{}\"\nresolver: MEMORY\nsystem_account: {system_key}\n\
+         resolver_preload: {{ {}: \"{}\", {system_key}: \"{}\" }}\n",
+        signed(&operator, &operator, "operator", of_operator),
+        account.public_key(),
+        signed(&operator, &account, "account", of_account),
+        signed(&operator, &system, "system", of_system),
+        system_key = system.public_key(),
+    );
+    let server = Server::with(NEWEST, true, &config);
+    let all = credentials(&account, "all", json!({}), json!({}));
+    // What README.md says that an observer needs.
+    let buckets = ["AIOPOOL_t", "AIOPOOL_t_BLOBS", "KV_AIOPOOL_NODES", "KV_AIOPOOL_JOBS"];
+    let mut may: Vec<String> = vec!["$JS.API.CONSUMER.INFO.AIOPOOL_t.*".to_owned()];
+    may.extend(buckets.iter().map(|bucket| format!("$JS.API.STREAM.INFO.{bucket}")));
+    may.extend(buckets.iter().map(|bucket| format!("$JS.API.STREAM.MSG.GET.{bucket}")));
+    let inbox = json!({"allow": ["_INBOX.>"]});
+    let looks = credentials(&account, "looks", json!({"allow": may}), inbox);
+    let unknown = credentials(&stranger, "unknown", json!({}), json!({}));
+    let by = |file: &PathBuf| Connection::new(server.url()).credentials_file(file);
+    in_time(async {
+        let node = Node::builder(by(&all)).pool("t").processes(1).lease(LEASE);
+        let work = async {
+            let submitter = Cluster::builder(by(&all)).pool("t").lease(LEASE);
+            let cluster = submitter.connect().await.unwrap();
+            assert_eq!(cluster.map(double, 0..50).await.unwrap().len(), 50);
+            let seen = observe(by(&looks), "t").await.unwrap();
+            assert_eq!((seen.nodes.len(), seen.jobs.len()), (1, 1), "{seen:?}");
+            let error = Cluster::builder(by(&looks)).pool("t").connect().await.unwrap_err();
+            assert!(error.to_string().contains("aiopool.t."), "{error}");
+            let error = observe(by(&unknown), "t").await.unwrap_err();
+            assert!(error.to_string().contains("authorization"), "{error}");
+            assert!(cluster.drain(Duration::from_secs(20)).await);
+        };
+        tokio::select! {
+            () = work => {}
+            ended = node.run_until(std::future::pending()) => panic!("{ended:?}"),
+        }
+    });
+    [all, looks, unknown].iter().for_each(|file| fs::remove_file(file).unwrap());
+}

@@ -1,0 +1,197 @@
+//! Machines with a network of their own, whose cables break in both directions or in one: a node, the
+//! submitter, one server of three. The kernel's own TCP is on both sides, and tells nobody.
+//!
+//! Each test runs in a process of its own, whose network is the hub.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use aiopool::{TaskContext, TaskOptions};
+use aiopool_cluster::{Cluster, Connection};
+use aiopool_nats::{Machine, Server, Three, in_a_network};
+
+use crate::book::{Book, note, work};
+use crate::verbs::double;
+use crate::{Process, Test, connect, impossible, in_time, nothing_is_left, until};
+
+pub const TESTS: &[Test] = &[
+    // The longest comes first.
+    ("one_server_of_three_is_cut_off", one_server_of_three_is_cut_off),
+    ("a_node_without_network_is_followed", || node_without_network(true, true)),
+    ("a_node_that_cannot_send_is_followed", || node_without_network(true, false)),
+    ("a_node_that_cannot_receive_is_followed", || node_without_network(false, true)),
+    ("a_submitter_without_network_loses_its_job", || submitter_without_network(true, true)),
+    ("a_submitter_that_cannot_send_loses_its_job", || submitter_without_network(true, false)),
+    ("a_submitter_that_cannot_receive_loses_its_job", || submitter_without_network(false, true)),
+    ("a_network_that_is_soon_healed_costs_nothing", soon_healed),
+];
+
+/// Whether a test is to run as the hub of a network.
+pub fn is_one(name: &str) -> bool {
+    TESTS.iter().any(|test| test.0 == name)
+}
+
+/// The other process of a test: the hub.
+pub fn run(name: &str) -> ExitCode {
+    let test = TESTS.iter().find(|test| test.0 == name).unwrap();
+    test.1();
+    ExitCode::SUCCESS
+}
+
+/// Runs a test in a process of its own, as the hub of a network.
+pub fn as_hub(name: &str) {
+    let mut hub = match in_a_network(std::env::current_exe().unwrap()) {
+        Ok(command) => command,
+        Err(why) => return impossible(&format!("{name}: a network namespace"), &why),
+    };
+    let status = hub.env("AIOPOOL_TEST_NETWORK", name).status().unwrap();
+    assert!(status.success(), "{name}: {status}");
+}
+
+/// All three ways in which a cable breaks: whether what is sent is lost, and what is to be received.
+const WAYS: [(bool, bool); 3] = [(true, true), (true, false), (false, true)];
+
+/// Takes long in its first attempt only.
+async fn long_at_first((book, ms): (String, u64)) -> u64 {
+    let attempt = TaskContext::current().unwrap().attempt();
+    let id = format!("{}-{}", std::process::id(), aiopool::remote::boottime_ns());
+    note(&book, 1, "start", &id);
+    if attempt == 1 {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+    note(&book, 1, "end", &id);
+    u64::from(attempt)
+}
+
+/// For longer than its lease: its task is done elsewhere, never twice at once. It serves again when the
+/// network is back.
+fn node_without_network(from_it: bool, to_it: bool) {
+    let (centre, far) = (Machine::plugged(), Machine::plugged());
+    let server = Server::on(&centre);
+    let first = Process::on(&far, &[("AIOPOOL_TEST_NODE", server.url().as_str())]);
+    let cluster = connect(&server);
+    let book = Book::new(&format!("far-node-{from_it}-{to_it}"));
+    let options = TaskOptions::new().retries(1);
+    let task = cluster.with(options).apply(long_at_first, (book.text(), 60_000));
+    until("it starts", || book.starts() == 1);
+    far.cut(from_it, to_it);
+    let second = Process::node(server.url());
+    assert_eq!(in_time(task).unwrap(), 2);
+    let attempts = book.attempts()[&1].clone();
+    assert_eq!(attempts.len(), 2, "{attempts:?}");
+    assert_eq!(attempts[0].1, None, "the first attempt ran on: {attempts:?}");
+    far.heal();
+    drop(second);
+    assert_eq!(in_time(cluster.apply(double, 1)).unwrap(), 2);
+    assert_eq!(book.starts(), 2, "what was lost on its way starts nothing");
+    drop(first);
+}
+
+/// For longer than its job's lease: it learns that, and a node ends the job and its code.
+fn submitter_without_network(from_it: bool, to_it: bool) {
+    let (centre, far) = (Machine::plugged(), Machine::plugged());
+    let server = Server::on(&centre);
+    let _node = Process::node(server.url());
+    let book = Book::new(&format!("far-submitter-{from_it}-{to_it}"));
+    let (url, path) = (server.url(), book.text());
+    let mut submitter = Process::on(
+        &far,
+        &[
+            ("AIOPOOL_TEST_SUBMITTER", url.as_str()),
+            ("AIOPOOL_TEST_BOOK", path.as_str()),
+            ("AIOPOOL_TEST_ONE", "works"),
+        ],
+    );
+    until("it runs", || book.starts() == 1);
+    far.cut(from_it, to_it);
+    // Its task ends with an error, and so does it, long before the task would.
+    submitter.end("it learns of it");
+    nothing_is_left(&server, "the node ends the job");
+    far.heal();
+    let attempts = book.attempts()[&1].clone();
+    assert_eq!((attempts.len(), attempts[0].1), (1, None), "its code is ended: {attempts:?}");
+    let cluster = connect(&server);
+    assert_eq!(in_time(cluster.apply(double, 1)).unwrap(), 2);
+}
+
+/// Within the lease: what was on its way is sent again by TCP, or by the protocol on another
+/// connection; nothing is lost, and nothing runs twice.
+fn soon_healed() {
+    let machines = [(); 3].map(|()| Machine::plugged());
+    let [centre, node, submitter] = &machines;
+    let server = Server::on(centre);
+    let (book, url) = (Book::new("soon-healed"), server.url());
+    let path = book.text();
+    let lease = ("AIOPOOL_TEST_LEASE", "30");
+    let _node = Process::on(node, &[("AIOPOOL_TEST_NODE", url.as_str()), lease]);
+    let mut other = Process::on(
+        submitter,
+        &[
+            ("AIOPOOL_TEST_SUBMITTER", url.as_str()),
+            ("AIOPOOL_TEST_BOOK", path.as_str()),
+            ("AIOPOOL_TEST_ONE", "maps"),
+            lease,
+        ],
+    );
+    let cuts = [node, submitter].into_iter().flat_map(|machine| WAYS.map(|way| (machine, way)));
+    for (machine, (from_it, to_it)) in cuts {
+        let before = book.starts();
+        until("it goes on", || book.starts() > before + 20);
+        machine.cut(from_it, to_it);
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(book.starts() < 600, "there is something to cut");
+        machine.heal();
+    }
+    // It ends with success where each item has its own value.
+    assert!(other.end("all items are there").success());
+    let attempts = book.attempts();
+    assert_eq!(attempts.len(), 600);
+    assert!(attempts.values().all(|attempts| attempts.len() == 1), "{attempts:?}");
+}
+
+/// Each of them once, the leaders among them, and each in another way; healed late and early. The two
+/// others go on, and the processes that were connected to it go to them.
+fn one_server_of_three_is_cut_off() {
+    let machines = [(); 3].map(|()| Machine::plugged());
+    let three = Three::on(&machines);
+    let url = three.url();
+    let lease = Duration::from_secs(40);
+    let mut made = None;
+    // The three have a leader, and answer some time after that.
+    until("they answer", || {
+        let connection = Connection::new(url.clone()).replicas(3);
+        made = Cluster::builder(connection).pool("t").lease(lease).connect_blocking().ok();
+        made.is_some()
+    });
+    let made = made.unwrap();
+    let node =
+        || Process::start(&[("AIOPOOL_TEST_NODE", url.as_str()), ("AIOPOOL_TEST_LEASE", "40")]);
+    let _nodes = [node(), node()];
+    let book = Book::new("cut-server");
+    in_time(async {
+        let items = (0..800).map(|n| (book.text(), n, 400));
+        let run = made.map(work, items).window(32).results();
+        let cutter = async {
+            let times = [6_000, 3_000, 1_000].map(Duration::from_millis);
+            for ((machine, way), time) in machines.iter().zip(WAYS).zip(times) {
+                let before = book.starts();
+                while book.starts() < before + 40 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                machine.cut(way.0, way.1);
+                tokio::time::sleep(time).await;
+                assert!(book.starts() < 800, "there is something to cut");
+                machine.heal();
+                // It has what it missed before the next one is cut off.
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+        };
+        let (results, ()) = tokio::join!(run, cutter);
+        for (n, result) in results.iter().enumerate() {
+            assert_eq!(*result.as_ref().unwrap(), n as u64);
+        }
+    });
+    let attempts = book.attempts();
+    assert_eq!(attempts.len(), 800);
+    assert!(attempts.values().all(|attempts| attempts.len() == 1), "{attempts:?}");
+}

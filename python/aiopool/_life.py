@@ -1,0 +1,104 @@
+"""What a worker opens before its first task, and closes after its last."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from inspect import isawaitable
+from typing import Any, NamedTuple
+
+from . import _leaving, _wire
+
+_state: Any = None
+
+
+def worker_state() -> Any:
+    """Returns what the pool's `initializer` has returned in this worker, or what it has opened, if
+    that was a context manager; None in other processes."""
+    return _state
+
+
+#: Knows the number of the task that calls it, in a worker.
+number_of_task: Callable[[], int | None] = lambda: None
+
+
+def task_number() -> int | None:
+    """Returns the number in its pool of the task that calls this, which `Pool.printed` and
+    `WorkerLost.task` go by; None in other processes, and in other threads of a worker."""
+    return number_of_task()
+
+
+class Functions(NamedTuple):
+    """What workers call besides tasks."""
+
+    initializer: Callable[..., Any] | None = None
+    initargs: Sequence[Any] = ()
+    loop_initializer: Callable[[], asyncio.AbstractEventLoop] | None = None
+    exception_handler: Callable[[BaseException], Any] | None = None
+    exit_hook: Callable[[], Any] | None = None
+
+
+class Life:
+    """The initializer's and the exit hook's side of a worker."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, functions: Functions) -> None:
+        self._loop, self._exit_hook = loop, functions.exit_hook
+        # What keeps a context manager open: it is entered and left in one asyncio task, as those
+        # with task groups and cancel scopes have to be.
+        self._keeper: asyncio.Task[None] | None = None
+        self._leaving = asyncio.Event()
+        if functions.initializer is not None:
+            self._set(self._call(functions.initializer, *functions.initargs))
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        result = function(*arguments)
+        if not isawaitable(result):
+            return result
+
+        async def awaited() -> Any:
+            return await result
+
+        return self._loop.run_until_complete(awaited())
+
+    def _set(self, result: Any) -> None:
+        global _state
+        kind = type(result)
+        if not (hasattr(kind, "__aenter__") or hasattr(kind, "__enter__")):
+            _state = result
+            return
+        opened: asyncio.Future[Any] = self._loop.create_future()
+        self._keeper = self._loop.create_task(self._keep(result, opened))
+        _state = self._loop.run_until_complete(opened)
+
+    async def _keep(self, manager: Any, opened: asyncio.Future[Any]) -> None:
+        try:
+            async with AsyncExitStack() as stack:
+                if hasattr(type(manager), "__aenter__"):
+                    opened.set_result(await stack.enter_async_context(manager))
+                else:
+                    opened.set_result(stack.enter_context(manager))
+                while not self._leaving.is_set():
+                    try:
+                        await self._leaving.wait()
+                    except asyncio.CancelledError:
+                        # A task that cancels all others does not close what the next one needs.
+                        pass
+        except BaseException as error:
+            if opened.done():
+                raise
+            opened.set_exception(error)
+
+    def leave(self) -> None:
+        """Runs the exit hook, and closes what was opened; an error goes to the standard error."""
+        try:
+            if self._exit_hook is not None:
+                self._call(self._exit_hook)
+        except BaseException as error:
+            _leaving.say(_wire.error_text(error))
+        self._leaving.set()
+        if self._keeper is not None:
+            try:
+                self._loop.run_until_complete(self._keeper)
+            except BaseException as error:
+                _leaving.say(_wire.error_text(error))

@@ -1,0 +1,57 @@
+"""What a caller asks for tasks besides their calls."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from ._native import Options
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """What a caller asks for tasks besides their calls."""
+
+    timeout: float | None = None
+    """Seconds that one attempt may run: then it is cancelled, and its worker killed if that is no
+    use, which ends a plain function, too."""
+    queue_ttl: float | None = None
+    """Seconds that the task may wait for a worker."""
+    retries: int = 0
+    """Further attempts when a worker dies with the task."""
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = ()
+    """Exceptions of the function for which there are further attempts, too."""
+    retry_on_timeout: bool = False
+    """Whether there are further attempts for one that took longer than its timeout, too."""
+    backoff: float = 0.0
+    """Seconds before the second attempt, doubled for each one after."""
+    longest_backoff: float = 60.0
+    """Seconds between two attempts, at most."""
+    jitter: bool = False
+    """Whether each of these pauses is shortened by chance, down to half of it."""
+    priority: int = 0
+    """The priority class, 0 the most urgent, below the pool's `priorities`."""
+    alone: bool = False
+    """Whether no other task runs beside it in its worker, so that its crash costs no other."""
+    key: Hashable = None
+    """Tasks with the same key go to the same queue: in a pool with as many queues as processes to
+    the same worker, which may have kept what they need."""
+
+    def _native(self) -> Options:
+        return Options(
+            timeout=self.timeout,
+            queue_ttl=self.queue_ttl,
+            retries=self.retries,
+            retry_on_timeout=self.retry_on_timeout,
+            backoff=self.backoff,
+            longest_backoff=self.longest_backoff,
+            jitter=self.jitter,
+            priority=self.priority,
+            alone=self.alone,
+        )
+
+    def _pause(self, attempt: int) -> float:
+        """Seconds to wait after attempt `attempt`, which is counted from 1."""
+        pause = min(self.backoff * 2.0 ** min(attempt - 1, 31), max(self.longest_backoff, self.backoff))
+        return pause * random.uniform(0.5, 1) if self.jitter else pause

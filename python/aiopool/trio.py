@@ -1,0 +1,46 @@
+"""An executor's tasks, awaited in trio.
+
+>>> import math, aiopool, aiopool.trio, trio
+>>> async def main():
+...     with aiopool.ProcessPoolExecutor(2) as executor:
+...         return await aiopool.trio.run(executor, math.sqrt, 9)
+>>> trio.run(main)
+3.0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import trio  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+from .executor import ProcessPoolExecutor
+
+T = TypeVar("T")
+
+
+async def run(
+    executor: ProcessPoolExecutor, function: Callable[..., T], *args: Any, **kwargs: Any
+) -> T:
+    """Runs `function(*args, **kwargs)` in a worker and gives its result; a coroutine function is
+    awaited there. Cancelling the call cancels the task."""
+    token = trio.lowlevel.current_trio_token()
+    over = trio.Event()
+
+    def tell(_: Future[T]) -> None:
+        try:
+            token.run_sync_soon(over.set)
+        except trio.RunFinishedError:
+            # Nobody waits any more.
+            pass
+
+    future = executor.submit(function, *args, **kwargs)
+    future.add_done_callback(tell)
+    try:
+        await over.wait()
+    except BaseException:
+        future.cancel()
+        raise
+    return future.result()

@@ -1,0 +1,220 @@
+"""How pools end: in any thread, dropped, and what is left of them."""
+
+import asyncio
+import gc
+import gzip
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from aiopool import Pool, PoolClosed, ProcessPoolExecutor
+
+WATCHDOG = 60
+
+
+def is_gone(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+LEAVES = """\
+import atexit, ctypes, gzip, io, os, sys, tempfile, threading, time
+
+class Noted:
+    def __init__(self, name):
+        self.name = name
+
+    def __del__(self):
+        with open(FILE, "a") as file:
+            file.write(f"{self.name}\\n")
+
+FILE = os.path.join(sys.path[0], "noted")
+of_preload = None
+if "aiopool._worker" in sys.modules:
+    # Not in the host.
+    of_preload = Noted("the preload's")
+early = open(os.path.join(sys.path[0], "early"), "w")
+if of_preload:
+    early.write("once, ")
+kept = []
+
+class Answers(type):
+    def __getattr__(cls, name):
+        raise KeyError(name)
+
+class Answered(metaclass=Answers):
+    def __init__(self):
+        self.itself = self
+
+def suspended():
+    try:
+        yield
+    finally:
+        Noted("a generator's")
+
+def begin():
+    late = io.TextIOWrapper(io.BufferedWriter(io.FileIO(os.path.join(sys.path[0], "late"), "w")))
+    late.write("written")
+    early.write("written")
+    temporary = tempfile.NamedTemporaryFile()
+    raw = open(os.path.join(sys.path[0], "zipped"), "wb")
+    zipped = gzip.GzipFile(fileobj=raw, mode="wb")
+    zipped.write(b"written")
+    goes_on = suspended()
+    next(goes_on)
+    kept.extend([late, temporary, Noted("a task's"), raw, zipped, goes_on, Answered()])
+    atexit.register(Noted("a handler's").__del__)
+    threading.Thread(target=wait).start()
+    ctypes.CDLL(None).printf(b"C's output")
+    sys.stdout.write("Python's output")
+    return temporary.name
+
+def wait():
+    time.sleep(0.1)
+    Noted("a thread's")
+"""
+
+MAIN = """
+import asyncio, aiopool, leaves
+
+async def main():
+    async with aiopool.Pool(2, preload=["leaves"]) as pool:
+        return await pool.apply(leaves.begin)
+
+if __name__ == "__main__":
+    print(asyncio.run(main()), end="")
+"""
+
+
+def test_a_preloaded_worker_that_leaves_ends_what_its_tasks_have_begun(tmp_path):
+    (tmp_path / "leaves.py").write_text(LEAVES)
+    (tmp_path / "main.py").write_text(MAIN)
+    words = [sys.executable, "main.py"]
+    options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": WATCHDOG}
+    ended = subprocess.run(words, check=True, **options)
+    assert ended.stderr == ""
+    temporary = ended.stdout.rpartition("output")[2]
+    assert "C's output" in ended.stdout and "Python's output" in ended.stdout
+    assert temporary and not os.path.exists(temporary)
+    assert (tmp_path / "late").read_text() == "written"
+    # What was in its buffer before is not written by each copy, and is written before what they write.
+    assert (tmp_path / "early").read_text() == "once, written"
+    assert gzip.decompress((tmp_path / "zipped").read_bytes()) == b"written"
+    noted = (tmp_path / "noted").read_text().splitlines()
+    assert {"a task's", "a handler's", "a thread's", "a generator's"} <= set(noted)
+    # It is every copy's, and so none's.
+    assert "the preload's" not in noted
+
+
+def test_terminate_from_another_thread_while_join_waits():
+    async def main():
+        pool = Pool(2)
+        waits = [asyncio.ensure_future(pool.apply(asyncio.sleep, (3600,))) for _ in range(4)]
+        await asyncio.sleep(0)
+        await pool.apply(abs, (1,))
+        pids = pool.processes
+        pool.close()
+        joined = asyncio.ensure_future(pool.join())
+        done, _ = await asyncio.wait([joined], timeout=0.2)
+        assert not done
+        thread = threading.Thread(target=pool.terminate)
+        thread.start()
+        await asyncio.wait_for(joined, WATCHDOG)
+        for wait in waits:
+            with pytest.raises(PoolClosed):
+                await wait
+        thread.join()
+        assert all(map(is_gone, pids))
+
+    for _ in range(5):
+        asyncio.run(main())
+
+
+def test_several_join_and_terminate():
+    async def main():
+        pool = Pool(1)
+        await pool.apply(abs, (1,))
+        pool.close()
+        threads = [threading.Thread(target=pool.terminate) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        await asyncio.wait_for(asyncio.gather(*(pool.join() for _ in range(8))), WATCHDOG)
+        pool.terminate()
+        await pool.join()
+        for thread in threads:
+            thread.join()
+
+    asyncio.run(main())
+
+
+def drop_pools(count):
+    """Returns the workers that dropped pools had."""
+    pids = []
+
+    async def main():
+        for _ in range(count):
+            pool = Pool(2)
+            pids.extend(await pool.map(pid_of_worker, range(4)))
+            pids.extend(pool.processes)
+            del pool
+        gc.collect()
+
+    with pytest.warns(ResourceWarning, match="unclosed <aiopool.Pool"):
+        asyncio.run(main())
+    return set(pids)
+
+
+async def pid_of_worker(_):
+    return os.getpid()
+
+
+def test_dropped_pools_leave_no_worker_and_no_descriptor():
+    drop_pools(1)
+    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    pids = drop_pools(4)
+    assert len(pids) == 8
+    assert all(map(is_gone, pids))
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+
+
+def test_a_dropped_executor_finishes_and_goes():
+    executor = ProcessPoolExecutor(1)
+    pid = executor.submit(os.getpid).result(WATCHDOG)
+    last = executor.submit(abs, -5)
+    receiver = executor._receiver
+    with pytest.warns(ResourceWarning, match="unclosed <aiopool"):
+        del executor
+        gc.collect()
+    assert last.result(WATCHDOG) == 5
+    receiver.join(WATCHDOG)
+    assert is_gone(pid)
+
+
+LEFT = """
+import asyncio, warnings
+import aiopool
+warnings.simplefilter("error", ResourceWarning)
+
+async def main():
+    global pool
+    pool = aiopool.Pool(2)
+    print(*await pool.map(abs, [-1, -2]), *pool.processes)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_a_script_that_never_closes_its_pool_ends_with_it(tmp_path):
+    script = tmp_path / "left.py"
+    script.write_text(LEFT)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=WATCHDOG)
+    assert done.returncode == 0
+    one, two, *pids = done.stdout.split()
+    assert (one, two) == ("1", "2")
+    assert all(map(is_gone, pids))
