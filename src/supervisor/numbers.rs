@@ -30,12 +30,7 @@ impl Shared {
     /// Returns what the pool has counted, without the functions.
     fn totals(&self) -> Stats {
         let counters = &self.common.counters;
-        let (pending, queued) = (self.pending() as u64, self.queued());
-        Stats {
-            submitted: self.queues.iter().map(|queue| queue.submitted()).sum(),
-            pending,
-            queued,
-            running: pending.saturating_sub(queued),
+        let mut all = Stats {
             ok: counters.ok.get(),
             failed: counters.failed.get(),
             panicked: counters.panicked.get(),
@@ -56,8 +51,15 @@ impl Shared {
             host_cpu: Duration::from_nanos(cpu_ns_of(self.pid).unwrap_or(0)),
             input_bytes: self.common.inputs.used() as u64,
             free_records: self.queues.iter().map(|queue| queue.free_records() as u64).sum(),
-            functions: Vec::new(),
-        }
+            ..Stats::default()
+        };
+        // After the outcomes: a task that ends between the two looks is pending.
+        all.submitted = self.queues.iter().map(|queue| queue.submitted()).sum();
+        // Not what the queues hold: a task leaves its queue before its outcome is counted.
+        all.pending = all.submitted.saturating_sub(all.outcomes());
+        all.queued = self.queued().min(all.pending);
+        all.running = all.pending - all.queued;
+        all
     }
 
     /// Returns what the pool has counted.

@@ -66,6 +66,26 @@ pub struct Stats {
     pub functions: Vec<FunctionStats>,
 }
 
+impl Stats {
+    /// Returns how many outcomes there were, of every kind. With the tasks that are
+    /// [`pending`](Self::pending) these are all that were [`submitted`](Self::submitted).
+    #[must_use]
+    pub fn outcomes(&self) -> u64 {
+        [
+            self.ok,
+            self.failed,
+            self.panicked,
+            self.cancelled,
+            self.timed_out,
+            self.worker_lost,
+            self.pool_closed,
+            self.other,
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+    }
+}
+
 /// How the tasks of one function ended, and how long they took.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -190,14 +190,7 @@ pub fn settles(pool: &Pool) {
         stats.pending == 0 && stats.free_records == CAPACITY
     });
     let stats = pool.stats();
-    let outcomes = stats.ok
-        + stats.failed
-        + stats.panicked
-        + stats.cancelled
-        + stats.timed_out
-        + stats.worker_lost
-        + stats.pool_closed
-        + stats.other;
+    let outcomes = stats.outcomes();
     assert_eq!(stats.submitted, outcomes, "{stats:?}");
 }
 

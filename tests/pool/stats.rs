@@ -224,3 +224,26 @@ async fn a_death_is_counted_before_anybody_learns_of_its_tasks() {
         assert_eq!(pool.stats().deaths, deaths);
     }
 }
+
+#[test]
+fn a_task_is_pending_until_its_outcome_is_counted() {
+    let pool = Pool::builder().processes(2).build().unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for x in 0..20_000 {
+                    assert_eq!(pool.apply(double, x).wait().unwrap(), 2 * x);
+                }
+                is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+        }
+        while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+            let stats = pool.stats();
+            assert_eq!(stats.submitted, stats.pending + stats.outcomes(), "{stats:?}");
+            assert_eq!(stats.pending, stats.queued + stats.running, "{stats:?}");
+        }
+    });
+    let stats = pool.stats();
+    assert_eq!((stats.submitted, stats.pending, stats.outcomes()), (40_000, 0, 40_000));
+}

@@ -119,14 +119,7 @@ fn settle(pool: &Pool, figures: &mut Figures, counts: &Counts) {
         let stats = pool.stats();
         let back = stats.pending == 0 && stats.free_records == full && stats.input_bytes == 0;
         if back || Instant::now() > end {
-            let outcomes = stats.ok
-                + stats.failed
-                + stats.panicked
-                + stats.cancelled
-                + stats.timed_out
-                + stats.worker_lost
-                + stats.pool_closed
-                + stats.other;
+            let outcomes = stats.outcomes();
             figures.lost += stats.submitted.saturating_sub(outcomes);
             figures.doubled += outcomes.saturating_sub(stats.submitted);
             figures.leaked += full.abs_diff(stats.free_records) + stats.input_bytes;

@@ -212,14 +212,7 @@ fn settled_fds<T: PartialEq>(count: impl Fn() -> T, before: &T) -> T {
 }
 
 fn audit(figures: &mut Figures, stats: &Stats, handles: u64) {
-    let outcomes = stats.ok
-        + stats.failed
-        + stats.panicked
-        + stats.cancelled
-        + stats.timed_out
-        + stats.worker_lost
-        + stats.pool_closed
-        + stats.other;
+    let outcomes = stats.outcomes();
     if stats.submitted > outcomes {
         figures.lost += stats.submitted - outcomes;
     }
