@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use super::contract::{AWAITED, DECIDED, IGNORED};
 use super::rig::{FIRST, Rig, spec};
-use crate::launch::{PoolSpec, StartMethod};
+use crate::launch::{PoolSpec, StartMethod, ZygoteReport};
 use crate::table::WorkerId;
 use crate::task::WorkerExit;
 
@@ -118,6 +118,23 @@ fn a_program_that_does_not_attach_is_said_not_to() {
     rig.start(FIRST);
     let reason = not_started(rig.death(FIRST));
     assert!(reason.contains("exited with status 3 before it attached"), "{reason}");
+}
+
+#[test]
+fn a_program_that_attaches_and_ends_at_once_has_attached() {
+    let exe = std::env::current_exe().unwrap();
+    let words = ["env", "LAUNCH_TEST_ROLE=attach", exe.to_str().unwrap()];
+    let rig = Rig::open(&PoolSpec { start: command(&words).start, ..spec("exit 7") }).unwrap();
+    // Many at once: each death wakes the zygote, which may find the next one dead too.
+    let ids: Vec<_> = (0..40).map(|incarnation| WorkerId { incarnation, ..FIRST }).collect();
+    ids.iter().for_each(|&id| rig.order(id));
+    let mut deaths = 0;
+    while deaths < ids.len() {
+        if let ZygoteReport::Died { exit, .. } = rig.report() {
+            assert_eq!(exit, WorkerExit::Exited(7));
+            deaths += 1;
+        }
+    }
 }
 
 #[test]

@@ -27,12 +27,13 @@ impl Zygote {
 
     /// Reaps a dead worker: reads its status, kills what is left of its group, reaps, reports.
     pub(super) fn reap(&mut self, index: usize) {
-        let worker = self.workers.remove(index);
-        let ended = wait::look(worker.pidfd.as_fd());
+        let ended = wait::look(self.workers[index].pidfd.as_fd());
         if let Ok(None) = ended {
-            self.workers.insert(index, worker);
             return;
         }
+        // What it said of its start came before its death, but maybe after the last look.
+        self.hear_started();
+        let worker = self.workers.remove(index);
         // Z6: while it is a zombie its number names no other group. Afterwards it might.
         if ended.is_ok() {
             let _ = process::signal_group(worker.pid, libc::SIGKILL);
