@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aiopool::view::{Address, Kind, State, pools};
 use aiopool::{Pool, Snapshot, TaskOptions};
-use aiopool_testing::{in_time, until};
+use aiopool_testing::{Folder, in_time, until};
 
 async fn double(x: u64) -> u64 {
     x * 2
@@ -21,6 +21,13 @@ async fn sleep_for_ever(_: u64) -> u64 {
 async fn block(ms: u64) -> u64 {
     std::thread::sleep(Duration::from_millis(ms));
     ms
+}
+
+/// Holds up its worker until there is a file at `end`.
+async fn block_until(end: String) {
+    while !std::fs::exists(&end).unwrap() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 async fn fail(_: u64) -> Result<u64, String> {
@@ -253,15 +260,18 @@ async fn a_poll_that_lasts_too_long_is_an_event_once() {
     let after = Duration::from_millis(200);
     let pool = Pool::builder().name("blocked").processes(1).blocked_after(after).build().unwrap();
     in_time(pool.map(double, 0..100)).await.unwrap();
-    let blocked = pool.apply(block, 1000);
+    let folder = Folder::new("blocked");
+    let end = folder.path().join("end");
+    let blocked = pool.apply(block_until, end.to_str().unwrap().to_owned());
     let told = |snapshot: Snapshot| {
         // A machine that has much to do may hold up any poll.
         let is_it = |event: &aiopool::view::EventView| {
-            event.kind == Kind::Blocked && event.text.contains("::block)")
+            event.kind == Kind::Blocked && event.text.contains("::block_until)")
         };
         snapshot.events.into_iter().filter(is_it).collect::<Vec<_>>()
     };
     until(|| !told(pool.snapshot()).is_empty()).await;
+    std::fs::write(end, "").unwrap();
     in_time(blocked).await.unwrap();
     in_time(pool.apply(block, 1)).await.unwrap();
     let events = told(pool.snapshot());

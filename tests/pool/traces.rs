@@ -12,16 +12,19 @@ async fn double(x: u64) -> u64 {
     x * 2
 }
 
-async fn nap(ms: u64) -> u64 {
+async fn yield_twice(x: u64) -> u64 {
     for _ in 0..2 {
-        tokio::time::sleep(Duration::from_millis(ms)).await;
+        tokio::task::yield_now().await;
     }
-    ms
+    x
 }
 
-async fn block(ms: u64) -> u64 {
-    std::thread::sleep(Duration::from_millis(ms));
-    ms
+/// Holds up its worker, once `began` exists, until `end` does.
+async fn block((began, end): (String, String)) {
+    std::fs::write(began, "").unwrap();
+    while !std::fs::exists(&end).unwrap() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 async fn fail(_: u64) -> Result<u64, String> {
@@ -69,7 +72,7 @@ async fn every_poll_of_every_task_is_in_the_file() {
     let path = file(&folder, "trace.json");
     let trace = pool.trace(&path).unwrap();
     in_time(pool.map(double, 0..500)).await.unwrap();
-    in_time(pool.map(nap, [5; 4])).await.unwrap();
+    in_time(pool.map(yield_twice, 0..4)).await.unwrap();
     in_time(pool.try_apply(fail, 1)).await.unwrap_err();
     assert!(!path.exists(), "a reader would find a part of it");
     trace.finish().unwrap();
@@ -84,14 +87,15 @@ async fn every_poll_of_every_task_is_in_the_file() {
     let mut pids = pool.worker_pids();
     pids.sort_unstable();
     assert_eq!(timeline.workers(), pids);
-    // A first poll, and one after each of two sleeps.
-    let naps = timeline.slices("nap");
-    let pending = naps.iter().filter(|slice| slice.args["how"] == "pending").count();
-    assert_eq!((naps.len(), pending), (12, 8), "{naps:?}");
-    assert_eq!(timeline.spans("waiting", "nap").len(), 8);
-    assert!(timeline.spans("waiting", "nap").iter().all(|span| span.dur > 3000.0));
+    // A first poll, and one more after each time that a task gave way.
+    let polls = timeline.slices("yield_twice");
+    let pending = polls.iter().filter(|slice| slice.args["how"] == "pending").count();
+    assert_eq!((polls.len(), pending), (12, 8), "{polls:?}");
+    let waits = timeline.spans("waiting", "yield_twice");
+    assert_eq!(waits.len(), 8);
+    assert!(waits.iter().all(|span| span.dur >= 0.0), "{waits:?}");
     assert_eq!(timeline.spans("queued", "double").len(), 500);
-    assert_eq!(timeline.spans("queued", "nap").len(), 4, "once a task");
+    assert_eq!(timeline.spans("queued", "yield_twice").len(), 4, "once a task");
     assert_eq!(timeline.slices("fail")[0].args["how"], "failed");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a part is left behind");
 }
@@ -118,8 +122,8 @@ async fn what_a_killed_worker_was_doing_is_in_the_file() {
     assert_eq!((stuck.pid, stuck.args["how"].as_str()), (pid, Some("lost")));
     let [death] = &timeline.marks("death")[..] else { panic!("{:?}", timeline.marks("death")) };
     assert_eq!(death.pid, pid);
-    // Until it died, give or take the time that the host needed to learn of it.
-    assert!((stuck.ts + stuck.dur - death.ts).abs() < 1e6, "{stuck:?} {death:?}");
+    // Until it died; the host learns of that by two ways, one of which may be late.
+    assert!((stuck.ts + stuck.dur - death.ts).abs() < 60e6, "{stuck:?} {death:?}");
     let next = &timeline.slices("double")[0];
     assert_ne!(next.pid, pid);
     assert!(next.ts >= stuck.ts + stuck.dur);
@@ -175,12 +179,15 @@ async fn a_sampled_trace_has_each_nth_task_and_others_beside_it_have_theirs() {
 async fn a_poll_that_began_before_the_trace_is_in_it() {
     let folder = Folder::new("trace-before");
     let pool = Pool::builder().processes(1).build().unwrap();
-    let blocked = pool.apply(block, 400);
-    until(|| pool.stats().running == 1).await;
+    let [began, end] = ["began", "end"].map(|name| file(&folder, name));
+    let names = [&began, &end].map(|path| path.to_str().unwrap().to_owned());
+    let blocked = pool.apply(block, names.into());
+    until(|| began.exists()).await;
     let path = file(&folder, "trace.json");
     pool.trace(&path).unwrap().finish().unwrap();
     let timeline = read(&path);
     assert_eq!(timeline.slices("block")[0].how(), "goes on", "{timeline:?}");
+    std::fs::write(end, "").unwrap();
     in_time(blocked).await.unwrap();
 }
 

@@ -1,5 +1,6 @@
 """Coverage, IPython, pytest, and web servers with a pool in them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -131,9 +132,13 @@ async def answer(x: int):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    # Below those that the kernel gives to connections, one of which could have it a moment later.
+    for number in range(1000):
+        port = 10_000 + (os.getpid() * 7919 + number) % 20_000
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def ask(port, x, until):

@@ -50,6 +50,14 @@ static int readable(int timeout) {
     return ready == 1 && watched.revents == POLLIN;
 }
 
+/* Repeats a call that is refused until the descriptor stays silent: it may be readable once more
+ * than there is room, as by a worker that rings for what the host has taken already. */
+#define SILENT_AFTER(refused)                                   \
+    do {                                                        \
+        int tries = 0;                                          \
+        do CHECK((refused) && ++tries < 1000); while (readable(20)); \
+    } while (0)
+
 static uint64_t received, sum;
 
 /* Receives what there is; waits for the first at most `timeout` milliseconds. */
@@ -83,7 +91,7 @@ static void fill(uint64_t *tickets) {
         CHECK(try_submit(slow_function, 0, &tickets[i]) == AIOPOOL_OK);
     }
     CHECK(readable(0));
-    CHECK(try_submit(slow_function, 0, NULL) == AIOPOOL_ERR_FULL && !readable(20));
+    SILENT_AFTER(try_submit(slow_function, 0, NULL) == AIOPOOL_ERR_FULL);
 }
 
 static void of_records(void) {
@@ -98,7 +106,7 @@ static void of_records(void) {
     while (try_submit(slow_function, 0, &ticket) != AIOPOOL_OK) CHECK(readable(LONG));
     /* A submission that waits in vain empties it, too. */
     call.function = slow_function;
-    CHECK(aiopool_pool_submit(pool, &call, 5, NULL) != AIOPOOL_OK && !readable(20));
+    SILENT_AFTER(aiopool_pool_submit(pool, &call, 5, NULL) != AIOPOOL_OK);
     /* So does one of several. */
     CHECK(aiopool_pool_cancel(pool, tickets[1]) == AIOPOOL_OK && readable(LONG));
     receive(AIOPOOL_NO_WAIT);
@@ -106,8 +114,8 @@ static void of_records(void) {
     {
         aiopool_call calls[2] = {call, call};
         size_t submitted;
-        CHECK(aiopool_pool_submit_many(pool, calls, 2, 0, NULL, &submitted) != AIOPOOL_OK);
-        CHECK(submitted == 0 && !readable(20));
+        SILENT_AFTER(aiopool_pool_submit_many(pool, calls, 2, 0, NULL, &submitted) != AIOPOOL_OK &&
+                     submitted == 0);
     }
     /* The end is told, too. */
     CHECK(aiopool_pool_close(pool) == AIOPOOL_OK && readable(LONG));
@@ -123,7 +131,8 @@ static void of_outcomes(void) {
         while (try_submit(echo_function, 1, NULL) == AIOPOOL_OK) {
             CHECK(aiopool_pool_wait_idle(pool, AIOPOOL_FOREVER) == AIOPOOL_OK);
         }
-        CHECK(strstr(aiopool_last_error(), "wait to be received") != NULL && !readable(20));
+        SILENT_AFTER(try_submit(echo_function, 1, NULL) != AIOPOOL_OK &&
+                     strstr(aiopool_last_error(), "wait to be received") != NULL);
         if (by_close) {
             CHECK(aiopool_pool_close(pool) == AIOPOOL_OK && readable(LONG));
             CHECK(try_submit(echo_function, 1, NULL) == AIOPOOL_ERR_CLOSED);
@@ -143,10 +152,11 @@ static void of_memory(void) {
     int count = 0;
     start(1);
     while (aiopool_pool_loan(pool, LENT, &data, &loans[count]) == AIOPOOL_OK) count++;
-    CHECK(count > 2 && count < 64 && !readable(20));
+    CHECK(count > 2 && count < 64);
+    SILENT_AFTER(aiopool_pool_loan(pool, LENT, &data, &loans[count]) == AIOPOOL_ERR_FULL);
     CHECK(aiopool_loan_return(loans[--count]) == AIOPOOL_OK && readable(0));
     CHECK(aiopool_pool_loan(pool, LENT, &data, &loan) == AIOPOOL_OK);
-    CHECK(aiopool_pool_loan(pool, LENT, &data, &loans[count]) == AIOPOOL_ERR_FULL && !readable(20));
+    SILENT_AFTER(aiopool_pool_loan(pool, LENT, &data, &loans[count]) == AIOPOOL_ERR_FULL);
     CHECK(aiopool_loan_return(loan) == AIOPOOL_OK && readable(0));
     /* Of an input that is copied, too; the last memory is taken by a task, and then by loans. */
     {
@@ -157,7 +167,7 @@ static void of_memory(void) {
         call.input = large;
         call.input_len = sizeof large;
         CHECK(aiopool_pool_try_submit(pool, &call, &ticket) == AIOPOOL_OK);
-        CHECK(aiopool_pool_try_submit(pool, &call, NULL) == AIOPOOL_ERR_FULL && !readable(20));
+        SILENT_AFTER(aiopool_pool_try_submit(pool, &call, NULL) == AIOPOOL_ERR_FULL);
         CHECK(aiopool_pool_cancel(pool, ticket) == AIOPOOL_OK && readable(LONG));
         while (aiopool_pool_try_submit(pool, &call, &ticket) != AIOPOOL_OK) CHECK(readable(LONG));
         receive(LONG);
@@ -181,10 +191,8 @@ static void of_queues(void) {
         }
     }
     for (uint32_t queue = 0; queue < 2; queue++) {
-        for (call.queue = 0; call.queue < 2; call.queue++) {
-            CHECK(aiopool_pool_try_submit(pool, &call, NULL) == AIOPOOL_ERR_FULL);
-        }
-        CHECK(!readable(20));
+        SILENT_AFTER((call.queue = 0, aiopool_pool_try_submit(pool, &call, NULL)) == AIOPOOL_ERR_FULL &&
+                     (call.queue = 1, aiopool_pool_try_submit(pool, &call, NULL)) == AIOPOOL_ERR_FULL);
         CHECK(aiopool_pool_cancel(pool, tickets[queue][0]) == AIOPOOL_OK && readable(LONG));
         call.queue = queue;
         while (aiopool_pool_try_submit(pool, &call, NULL) != AIOPOOL_OK) CHECK(readable(LONG));

@@ -121,7 +121,7 @@ fn machines_that_started_on_other_days() {
     // Longer than a lease, in one attempt.
     let long = 1_000 + LEASE.as_millis() as u64;
     assert_eq!(in_time(cluster.apply(work, (book.text(), 1, long))).unwrap(), 1);
-    let again = cluster.with(TaskOptions::new().retries(1)).apply(work, (book.text(), 2, 3_000));
+    let again = cluster.with(TaskOptions::new().retries(1)).apply(work, (book.text(), 2, 8_000));
     until("it starts", || book.starts() == 2);
     first.signal("KILL");
     let _second = Process::node(server.url());

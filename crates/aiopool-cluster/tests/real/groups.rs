@@ -150,7 +150,7 @@ fn items_of_a_group_end_each_for_itself() {
     in_time(async {
         learn(&server, 64, async || drop(cluster.try_map(ends_somehow, 0..64).results().await))
             .await;
-        let options = TaskOptions::new().timeout(Duration::from_millis(700)).priority(0);
+        let options = TaskOptions::new().timeout(Duration::from_secs(5)).priority(0);
         let results = cluster.with(options).try_map(ends_somehow, 1_001..1_033).results().await;
         for (n, result) in (1_001..).zip(results) {
             match (n % 16, result) {
