@@ -17,7 +17,7 @@ use super::map::Encoded;
 use super::submit::check;
 use super::{Error, Shared};
 use crate::error::ClusterError;
-use crate::keeper::{Command, Outcome, Submission};
+use crate::keeper::{Command, Outcome, Recipient, Submission};
 use crate::wire::Function;
 
 /// A submitted task; awaiting it gives its value or its [`ClusterError`].
@@ -40,7 +40,6 @@ enum State {
     Out {
         n: u64,
         outcome: oneshot::Receiver<Outcome>,
-        _permit: OwnedSemaphorePermit,
     },
     Failed(ClusterError),
     Over,
@@ -115,17 +114,18 @@ impl<T> Task<T> {
     fn send(
         &self,
         waiting: Waiting,
-        permit: OwnedSemaphorePermit,
+        room: OwnedSemaphorePermit,
         batch: &mut Vec<Submission>,
     ) -> State {
         if self.shared.closed.load(Ordering::Relaxed) {
             return State::Failed(aiopool::TaskError::PoolClosed { reason: None }.into());
         }
-        let (to, outcome) = oneshot::channel();
+        let (handle, outcome) = oneshot::channel();
+        let to = Recipient { handle, _room: room };
         let Waiting { n, function, options, build, input, .. } = waiting;
         let n = n.unwrap_or_else(|| self.shared.next.fetch_add(1, Ordering::Relaxed));
         batch.push(Submission { n, function, build, input, options, to });
-        State::Out { n, outcome, _permit: permit }
+        State::Out { n, outcome }
     }
 
     /// Returns the task's number in its job, or `None` if it is not submitted or is over.

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use aiopool::{TaskError, remote};
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
-use super::{Event, Keeper, Out, Outcome, Submission};
+use super::{Event, Keeper, Out, Outcome, Recipient, Submission};
 use crate::error::ClusterError;
 use crate::link::{Stored, word_of};
 use crate::protocol::{Ending, KeptEvent, Word};
@@ -20,18 +19,18 @@ pub(super) struct Item {
     /// What is sent again in another attempt of a group.
     pub(super) input: Bytes,
     /// None once the handle has its outcome.
-    to: Option<oneshot::Sender<Outcome>>,
+    to: Option<Recipient>,
 }
 
 impl Item {
-    pub(super) fn new(n: u64, input: Bytes, to: oneshot::Sender<Outcome>) -> Self {
+    pub(super) fn new(n: u64, input: Bytes, to: Recipient) -> Self {
         Self { n, input, to: Some(to) }
     }
 
     /// Gives the handle its outcome, once.
     pub(super) fn tell(&mut self, outcome: Outcome) {
         if let Some(to) = self.to.take() {
-            let _ = to.send(outcome);
+            let _ = to.handle.send(outcome);
         }
     }
 }
@@ -109,6 +108,10 @@ impl Keeper {
             if !group.open().is_empty() {
                 return;
             }
+        }
+        if self.held_back.contains(&leader) {
+            // No message of it was sent: nobody else knows of it.
+            return self.deliver(leader, Err(TaskError::Cancelled.into()));
         }
         self.tell(leader, KeptEvent::Cancel);
     }

@@ -17,7 +17,7 @@ use aiopool::{TaskOptions, remote};
 use async_nats::Subscriber;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::unconstrained;
 
 use crate::asks::Asks;
@@ -49,7 +49,16 @@ pub(crate) struct Submission {
     pub(crate) build: String,
     pub(crate) input: Bytes,
     pub(crate) options: TaskOptions,
-    pub(crate) to: oneshot::Sender<Outcome>,
+    pub(crate) to: Recipient,
+}
+
+/// Who gets the outcome of a task.
+#[derive(Debug)]
+pub(crate) struct Recipient {
+    pub(crate) handle: oneshot::Sender<Outcome>,
+    /// The task's place among those that may be out. It is free when the task has its outcome,
+    /// whether or not anybody waits for that.
+    pub(crate) _room: OwnedSemaphorePermit,
 }
 
 /// What a handle asks of the thread.
@@ -133,6 +142,8 @@ struct Out {
     verdict: Option<(u64, bool)>,
     /// The node and the life that claimed it last.
     holder: Option<(String, u128)>,
+    /// Whether its first message was ever sent: then it may be stored, whatever the answer.
+    sent: bool,
     /// Since when the word is what it is.
     since: Instant,
     /// Whether it has been that for long, and was looked at.
@@ -484,6 +495,9 @@ impl Keeper {
             Event::Looked(n, stored, read) => self.look(n, Some(stored), read),
             Event::Word(n, Err(())) => self.read(n, AGAIN),
             Event::Pause(n) => self.tell(n, KeptEvent::PauseOver),
+            Event::Expire(n) if self.held_back.contains(&n) => {
+                self.deliver(n, Err(self.expired(n)));
+            }
             Event::Expire(n) => self.tell(n, KeptEvent::Expire),
             Event::Uploaded(n, actions, blob) => self.uploaded(n, actions, blob),
             Event::Fetched(n, outcome) => self.deliver(n, outcome),

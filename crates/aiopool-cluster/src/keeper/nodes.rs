@@ -98,7 +98,9 @@ impl Keeper {
             let Ok(sight) = sight else { continue };
             let before = watched.observer.clone();
             watched.observer.saw(now, sight);
-            if watched.observer != before {
+            // A successor's key, or a tombstone, is no sign of this life.
+            let is_its_own = matches!(sight, Sight::Key(_, key) if key.incarnation == watched.of);
+            if is_its_own && watched.observer != before {
                 watched.seen = Instant::now();
             }
             if let Some(expected) = watched.observer.tombstone(now) {

@@ -79,6 +79,7 @@ impl Keeper {
                 newest: None,
                 verdict: None,
                 holder: None,
+                sent: false,
                 since: Instant::now(),
                 quiet: false,
             },
@@ -134,7 +135,7 @@ impl Keeper {
             match action {
                 KeptAction::Submit => {
                     out.renew_input();
-                    if self.has_room(n) {
+                    if out.sent || self.has_room(n) {
                         self.queue(n, 0);
                     }
                 }
@@ -166,10 +167,12 @@ impl Keeper {
     }
 
     pub(super) fn queue(&mut self, n: u64, expected: u64) {
-        let Some(out) = self.out.get(&n) else { return };
+        let Some(out) = self.out.get_mut(&n) else { return };
+        out.sent = true;
         let point = if expected == 0 { Point::S1 } else { Point::S2 };
         let subject = self.link.names.queue(&out.tail);
-        self.send(n, Some(point), subject, expected, wire::encode(&out.queued));
+        let payload = wire::encode(&out.queued);
+        self.send(n, Some(point), subject, expected, payload);
     }
 
     fn send(
@@ -260,10 +263,7 @@ impl Keeper {
                 self.hint(n);
                 TaskError::Cancelled.into()
             }
-            Ending::Expired => {
-                let limit = remote::limits(&out.options).queue_ttl.unwrap_or_default();
-                TaskError::TimedOut { limit, started: false }.into()
-            }
+            Ending::Expired => self.expired(n),
             Ending::NotStarted if bytes.is_empty() => ClusterError::NotStarted(node),
             Ending::NotStarted => {
                 let reason = remote::error_from_bytes(&bytes);
@@ -280,6 +280,13 @@ impl Keeper {
             _ => self.error_of(n, &bytes),
         };
         self.deliver(n, Err(error));
+    }
+
+    /// The error of a task that has waited for a node too long.
+    pub(super) fn expired(&self, n: u64) -> ClusterError {
+        let limits = self.out.get(&n).map(|out| remote::limits(&out.options));
+        let limit = limits.and_then(|limits| limits.queue_ttl).unwrap_or_default();
+        TaskError::TimedOut { limit, started: false }.into()
     }
 
     /// The error that a node wrote.

@@ -1,5 +1,6 @@
 //! What the node's pool runs: tasks and items go in with a number, and come out several at a time.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -101,8 +102,15 @@ impl Agent {
         let _ = self.events.send(Event::Ended(id, at, error));
     }
 
-    /// Calls the code of a task, or of all items of a group, off.
-    pub(super) fn call_off(&self, id: u64) {
+    /// Calls the code of a task, or of all items of a group, off: what the pool has not taken yet
+    /// does not begin any more.
+    pub(super) fn call_off(&mut self, id: u64) {
+        let (off, backlog): (VecDeque<_>, _) =
+            std::mem::take(&mut self.backlog).into_iter().partition(|&(of, ..)| of == id);
+        self.backlog = backlog;
+        for (_, at, _) in off {
+            self.ended_later(id, at, TaskError::Cancelled);
+        }
         let Some(work) = self.work() else { return };
         for run in self.runs.values().filter(|run| run.id == id) {
             work.pool.cancel(run.task);

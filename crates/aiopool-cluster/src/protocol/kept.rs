@@ -198,7 +198,9 @@ impl Kept {
                 self.act()
             }
             (_, Event::Expire) => {
-                if self.wish.is_none() && !matches!(self.word, Word::Claimed { .. }) {
+                // Between two attempts it does not wait for a node: the limit was for the first.
+                let waits = !self.backing_off && !matches!(self.word, Word::Claimed { .. });
+                if self.wish.is_none() && waits {
                     self.wish = Some(Ending::Expired);
                 }
                 self.act()
@@ -295,5 +297,31 @@ impl Kept {
     fn decide(&mut self, expected: u64, attempt: u32, ending: Ending) -> Vec<Do> {
         self.stage = Stage::Deciding;
         vec![Do::Decide { expected, attempt, ending }]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_waits_for_its_next_attempt_does_not_wait_for_a_node() {
+        let allowed = Allowed { attempts: 2, on_error: true, on_timeout: false };
+        let (mut kept, _) = Kept::submit(allowed);
+        kept.step(Event::Won(1));
+        let failed = Word::Done { seq: 3, attempt: 1, ending: Ending::Failed };
+        assert_eq!(kept.step(Event::Saw(failed)), [Do::Pause { attempt: 2 }]);
+        assert_eq!(kept.step(Event::Expire), []);
+        let again = [Do::Requeue { expected: 3, attempt: 2 }];
+        assert_eq!(kept.step(Event::PauseOver), again, "the limit of its queue took its retry");
+    }
+
+    #[test]
+    fn a_task_that_no_node_took_in_time_is_decided_on() {
+        let allowed = Allowed { attempts: 2, on_error: true, on_timeout: false };
+        let (mut kept, _) = Kept::submit(allowed);
+        kept.step(Event::Won(1));
+        let decide = Do::Decide { expected: 1, attempt: 1, ending: Ending::Expired };
+        assert_eq!(kept.step(Event::Expire), [decide]);
     }
 }

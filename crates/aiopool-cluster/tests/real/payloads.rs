@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
     ("large_errors_travel_whole", large_errors_travel_whole),
     ("a_server_that_takes_little_takes_all_of_it", a_server_that_takes_little_takes_all_of_it),
     ("a_full_stream_is_no_deadlock", a_full_stream_is_no_deadlock),
+    ("what_waits_for_a_full_stream_ends_in_time", what_waits_for_a_full_stream_ends_in_time),
 ];
 
 /// Turns bytes round.
@@ -154,4 +155,28 @@ fn a_full_stream_is_no_deadlock() {
             assert_eq!(cluster.apply(double, 4).await.unwrap(), 8);
         });
     }
+}
+
+/// No node makes room here.
+fn what_waits_for_a_full_stream_ends_in_time() {
+    let server = small(NEWEST);
+    let cluster = connect(&server);
+    let first: Vec<_> = (0..40).map(|i: u8| cluster.apply(reversed, vec![i; 40_000])).collect();
+    in_time(async {
+        let soon = TaskOptions::new().queue_ttl(Duration::from_millis(300));
+        let late = cluster.with(soon).apply(reversed, vec![1; 40_000]).await.unwrap_err();
+        let is_late =
+            matches!(late, ClusterError::Task(TaskError::TimedOut { started: false, .. }));
+        assert!(is_late, "{late:?}");
+        let mut off = cluster.apply(reversed, vec![2; 40_000]);
+        off.cancel();
+        let error = off.await.unwrap_err();
+        assert!(matches!(error, ClusterError::Task(TaskError::Cancelled)), "{error:?}");
+    });
+    let _node = Process::node(server.url());
+    in_time(async {
+        for (i, task) in first.into_iter().enumerate() {
+            assert_eq!(task.await.unwrap(), vec![i as u8; 40_000]);
+        }
+    });
 }

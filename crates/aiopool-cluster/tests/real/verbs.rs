@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use aiopool::{Part, TaskError, TaskOptions};
-use aiopool_cluster::ClusterError;
+use aiopool_cluster::{Cluster, ClusterError};
 use aiopool_nats::Server;
 use futures_util::StreamExt;
 
 use crate::book::{Book, note, size, ticks, work};
-use crate::{Process, Test, connect, in_time, until};
+use crate::{LEASE, Process, Test, connect, in_time, until};
 
 pub const TESTS: &[Test] = &[
     ("every_verb_gives_what_the_pool_gives", every_verb_gives_what_the_pool_gives),
@@ -18,6 +18,10 @@ pub const TESTS: &[Test] = &[
     ("errors_come_back_as_they_are", errors_come_back_as_they_are),
     ("a_dropped_task_ends_and_nothing_is_left", a_dropped_task_ends_and_nothing_is_left),
     ("a_cancelled_task_is_stopped_on_its_node", a_cancelled_task_is_stopped_on_its_node),
+    (
+        "a_detached_task_has_its_place_until_it_is_over",
+        a_detached_task_has_its_place_until_it_is_over,
+    ),
     ("urgent_tasks_go_first", urgent_tasks_go_first),
     ("garbage_harms_nobody", garbage_harms_nobody),
 ];
@@ -313,6 +317,22 @@ fn a_cancelled_task_is_stopped_on_its_node() {
         });
     }
     in_time(async { assert_eq!(cluster.apply(double, 1).await.unwrap(), 2) });
+}
+
+fn a_detached_task_has_its_place_until_it_is_over() {
+    let server = Server::start();
+    let cluster = Cluster::builder(server.url()).pool("t").lease(LEASE).capacity(4);
+    let cluster = cluster.connect_blocking().unwrap();
+    for x in 0..4 {
+        cluster.submit_now(double, &x).unwrap().detach().unwrap();
+    }
+    assert_eq!(cluster.stats().outstanding, 4);
+    // No node is there, so that none of them can be over.
+    let full = cluster.submit_now(double, &4).unwrap_err();
+    assert!(full.to_string().contains("full"), "{full}");
+    let _node = Process::node(server.url());
+    assert_eq!(in_time(cluster.apply(double, 4)).unwrap(), 8);
+    until("all are over", || cluster.stats().outstanding == 0);
 }
 
 fn urgent_tasks_go_first() {
