@@ -4,25 +4,25 @@ use std::collections::VecDeque;
 
 use super::boundary::Failure;
 use super::by_task::ByTask;
-use super::outcome::{Arrived, CompleteFn};
+use super::outcome::CompleteFn;
 use super::receivers::Receivers;
 use super::status::AIOPOOL_ERR_CLOSED;
+use crate::queue::Delivery;
 use crate::supervisor::Shared;
-use crate::task::Outcome;
 
 /// What has arrived in an inbox.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
     /// Outcomes for any thread that receives.
-    pub(super) ready: VecDeque<Arrived>,
+    pub(super) ready: VecDeque<Delivery>,
+    /// Outcomes that are to be handed to the functions of their calls, before any other is received.
+    pub(super) called: VecDeque<(CompleteFn, Delivery)>,
     /// Tasks that were asked for by ticket, and their outcomes once those have come.
-    pub(super) kept: ByTask<Option<Arrived>>,
+    pub(super) kept: ByTask<Option<Delivery>>,
     /// Those of `kept` that have come.
     pub(super) kept_arrived: usize,
     /// What the outcomes of tasks are to be handed to, until they have come.
     pub(super) calls: ByTask<CompleteFn>,
-    /// Those of `ready` that are handed to a function.
-    pub(super) called: usize,
     /// A submitter was refused since there were too many, and an event loop is to be told when some
     /// were received.
     pub(super) wants_room: bool,
@@ -33,13 +33,13 @@ pub(super) struct Arrivals {
 impl Arrivals {
     /// Returns how many outcomes wait to be received.
     pub(super) fn unreceived(&self) -> usize {
-        self.ready.len() + self.kept_arrived
+        self.ready.len() + self.called.len() + self.kept_arrived
     }
 
     /// Moves the outcome of `task` to those that are kept. False if it has not come, or goes to a
     /// function.
     pub(super) fn move_to_kept(&mut self, task: u64) -> bool {
-        let is_it = |arrived: &Arrived| arrived.task == task && arrived.complete.is_none();
+        let is_it = |arrived: &Delivery| arrived.task == task;
         let Some(at) = self.ready.iter().position(is_it) else {
             return false;
         };
@@ -49,27 +49,38 @@ impl Arrivals {
         true
     }
 
-    /// Returns whether no outcome goes elsewhere than to whatever thread receives next.
-    #[inline]
-    pub(super) fn are_for_any(&self) -> bool {
-        self.calls.is_empty() && self.kept.is_empty()
+    /// Returns whether there is an outcome for the next thread that receives, or for a function.
+    pub(super) fn has_any(&self) -> bool {
+        !self.ready.is_empty() || !self.called.is_empty()
     }
 
-    /// Takes in the outcome of `task`. Returns whether it is for any caller.
-    #[inline(always)] // once a task: as a call, `outcome` is moved through memory
-    pub(super) fn arrive(&mut self, task: u64, user_data: u64, outcome: Outcome) -> bool {
-        let complete = if self.calls.is_empty() { None } else { self.calls.remove(&task) };
-        let arrived = Arrived { outcome, task, user_data, complete };
-        if !self.kept.is_empty()
-            && let Some(place) = self.kept.get_mut(&task)
-        {
+    /// Takes in outcomes, and leaves `all` empty. Returns whether one is for any caller.
+    pub(super) fn arrive(&mut self, all: &mut Vec<Delivery>) -> bool {
+        if self.calls.is_empty() && self.kept.is_empty() {
+            if self.ready.is_empty() {
+                // Nothing is moved: each of the two gets the other's memory.
+                let empty = std::mem::take(&mut self.ready);
+                self.ready = std::mem::replace(all, empty.into()).into();
+            } else {
+                self.ready.extend(all.drain(..));
+            }
+            return true;
+        }
+        let before = self.kept_arrived;
+        let count = all.len();
+        all.drain(..).for_each(|arrived| self.arrive_by_task(arrived));
+        self.kept_arrived - before < count
+    }
+
+    fn arrive_by_task(&mut self, arrived: Delivery) {
+        if let Some(function) = self.calls.remove(&arrived.task) {
+            self.called.push_back((function, arrived));
+        } else if let Some(place) = self.kept.get_mut(&arrived.task) {
             *place = Some(arrived);
             self.kept_arrived += 1;
-            return false;
+        } else {
+            self.ready.push_back(arrived);
         }
-        self.called += usize::from(complete.is_some());
-        self.ready.push_back(arrived);
-        true
     }
 }
 

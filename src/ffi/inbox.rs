@@ -7,18 +7,17 @@
 //! to others they ring for.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::arrivals::{Arrivals, is_delivering, is_idle, no_more};
 use super::boundary::Failure;
-use super::outcome::{Arrived, CompleteFn};
+use super::outcome::{CompleteFn, lend};
 use super::room::RoomBell;
 use super::status::*;
 use super::turns::{self, deadline};
-use crate::queue::{Common, Receiver};
+use crate::queue::{Common, Delivery, Receiver};
 use crate::supervisor::{Shared, Stage};
 use crate::sync::lock;
 use crate::sys::clock::monotonic_ns;
@@ -50,6 +49,21 @@ pub(super) enum Goes {
     ByTicket,
     /// To a function.
     To(CompleteFn),
+}
+
+/// What a thread that receives has found.
+enum Next {
+    /// An outcome, for its caller.
+    Outcome(Delivery),
+    /// One that it is to hand to this function.
+    Call(CompleteFn, Delivery),
+}
+
+/// Hands an outcome to the function of its call.
+fn call(function: CompleteFn, arrived: Delivery) {
+    let user_data = arrived.token;
+    // SAFETY: the call named a function of this type for its outcome; nothing is locked.
+    turns::aside(|| unsafe { function(lend(arrived), user_data) });
 }
 
 /// How long an outcome can be on its way from a worker's word to this inbox: a few instructions of
@@ -249,56 +263,37 @@ impl Inbox {
         }
     }
 
-    fn pop(&self) -> Option<Arrived> {
+    fn pop(&self) -> Option<Next> {
         let mut state = self.lock();
-        let arrived = state.ready.pop_front();
+        let next = match state.called.pop_front() {
+            Some((function, arrived)) => Some(Next::Call(function, arrived)),
+            None => state.ready.pop_front().map(Next::Outcome),
+        };
         self.note_received(&mut state);
-        arrived
+        next
     }
 
-    /// Hands the outcome to its call's function, if that named one; else returns it.
+    /// Returns the outcome, unless it goes to its call's function, which gets it then.
     #[inline]
-    fn unless_called(&self, arrived: Arrived) -> Option<Arrived> {
-        let Some(function) = arrived.complete else { return Some(arrived) };
-        self.call(function, arrived);
-        None
-    }
-
-    fn call(&self, function: CompleteFn, arrived: Arrived) {
-        self.lock().called -= 1;
-        let user_data = arrived.user_data;
-        // SAFETY: the call named a function of this type for its outcome; nothing is locked.
-        turns::aside(|| unsafe { function(arrived.lend(), user_data) });
+    fn unless_called(next: Next) -> Option<Delivery> {
+        match next {
+            Next::Outcome(arrived) => Some(arrived),
+            Next::Call(function, arrived) => {
+                call(function, arrived);
+                None
+            }
+        }
     }
 
     /// Hands those outcomes that have come to the functions of their calls. False if there is none.
     pub(super) fn call_functions(&self) -> bool {
         let mut state = self.lock();
-        if state.called == 0 {
-            return false;
-        }
-        let (mut called, mut others) = (Vec::new(), VecDeque::new());
-        for arrived in state.ready.drain(..) {
-            match arrived.complete {
-                Some(_) => called.push(arrived),
-                None => others.push_back(arrived),
-            }
-        }
-        state.ready = others;
+        let called = std::mem::take(&mut state.called);
         self.note_received(&mut state);
         drop(state);
-        called.into_iter().for_each(|arrived| drop(self.unless_called(arrived)));
-        true
-    }
-
-    /// Takes up to `room` outcomes more.
-    pub(super) fn pop_many(&self, room: usize) -> Vec<Arrived> {
-        let mut state = self.lock();
-        let count = room.min(state.ready.len());
-        let taken: Vec<_> = state.ready.drain(..count).collect();
-        self.note_received(&mut state);
-        drop(state);
-        taken.into_iter().filter_map(|arrived| self.unless_called(arrived)).collect()
+        let any = !called.is_empty();
+        called.into_iter().for_each(|(function, arrived)| call(function, arrived));
+        any
     }
 
     /// The pool's descriptor is given out: from here on it has to tell the truth.
@@ -327,7 +322,7 @@ impl Inbox {
         let before = LOOKING.replace(what);
         let result = look();
         LOOKING.set(before);
-        let more = !self.lock().ready.is_empty();
+        let more = self.lock().has_any();
         if self.polled.load(Ordering::SeqCst) || more && self.waiting.load(Ordering::SeqCst) > 0 {
             self.ring();
         }
@@ -336,20 +331,20 @@ impl Inbox {
 
     /// Takes an outcome without waiting; hands others to the functions of their calls.
     #[inline]
-    pub(super) fn try_wait(&self, shared: &Arc<Shared>) -> Option<Arrived> {
+    pub(super) fn try_wait(&self, shared: &Arc<Shared>) -> Option<Delivery> {
         loop {
-            let arrived = match self.pop() {
-                Some(arrived) => arrived,
+            let next = match self.pop() {
+                Some(next) => next,
                 None => self.look(shared)?,
             };
-            if let Some(arrived) = self.unless_called(arrived) {
+            if let Some(arrived) = Self::unless_called(next) {
                 return Some(arrived);
             }
         }
     }
 
     /// Takes an outcome that is still in the lanes.
-    fn look(&self, shared: &Arc<Shared>) -> Option<Arrived> {
+    fn look(&self, shared: &Arc<Shared>) -> Option<Next> {
         self.note_receiver(&mut self.lock());
         let before = LOOKING.replace(Looking::ForAny);
         let arrived = self.peek_lanes(shared);
@@ -360,7 +355,7 @@ impl Inbox {
         arrived
     }
 
-    fn peek_lanes(&self, shared: &Arc<Shared>) -> Option<Arrived> {
+    fn peek_lanes(&self, shared: &Arc<Shared>) -> Option<Next> {
         shared.drain();
         let found = self.pop();
         if found.is_some() || !self.polled.load(Ordering::SeqCst) {
@@ -381,13 +376,13 @@ impl Inbox {
     }
 
     /// Waits for an outcome that `take` takes, at most until `deadline`.
-    fn wait_for(
+    fn wait_for<T>(
         &self,
         shared: &Arc<Shared>,
         what: Looking,
         deadline: Option<Instant>,
-        mut take: impl FnMut(&Self) -> Option<Result<Arrived, Failure>>,
-    ) -> Result<Arrived, Failure> {
+        mut take: impl FnMut(&Self) -> Option<Result<T, Failure>>,
+    ) -> Result<T, Failure> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let found = self.looking_for(what, || {
             let found = shared.block(deadline, || take(self));
@@ -401,7 +396,7 @@ impl Inbox {
 
     /// Waits for any outcome that was not asked for by ticket and goes to no function.
     #[inline]
-    pub(super) fn wait(&self, shared: &Arc<Shared>, timeout_ms: u64) -> Result<Arrived, Failure> {
+    pub(super) fn wait(&self, shared: &Arc<Shared>, timeout_ms: u64) -> Result<Delivery, Failure> {
         match self.try_wait(shared) {
             Some(arrived) => Ok(arrived),
             None => self.wait_until(shared, deadline(timeout_ms)),
@@ -412,18 +407,18 @@ impl Inbox {
         &self,
         shared: &Arc<Shared>,
         deadline: Option<Instant>,
-    ) -> Result<Arrived, Failure> {
+    ) -> Result<Delivery, Failure> {
         loop {
             let found = self.wait_for(shared, Looking::ForAny, deadline, |inbox| {
-                if let Some(arrived) = inbox.pop() {
-                    return Some(Ok(arrived));
+                if let Some(next) = inbox.pop() {
+                    return Some(Ok(next));
                 }
                 let over = shared.stage() != Stage::Open && is_idle(shared);
                 over.then(|| inbox.pop().ok_or_else(no_more))
             });
             match found {
-                Ok(arrived) => {
-                    if let Some(arrived) = self.unless_called(arrived) {
+                Ok(next) => {
+                    if let Some(arrived) = Self::unless_called(next) {
                         return Ok(arrived);
                     }
                 }
@@ -439,7 +434,7 @@ impl Inbox {
         shared: &Arc<Shared>,
         task: u64,
         timeout_ms: u64,
-    ) -> Result<Arrived, Failure> {
+    ) -> Result<Delivery, Failure> {
         if !self.keep(shared, task) {
             let text = format!("no task has the ticket {task}, or its outcome was received");
             return Err(Failure::new(AIOPOOL_ERR_UNKNOWN, text));
@@ -465,27 +460,14 @@ impl Inbox {
 }
 
 impl Receiver for Inbox {
-    fn deliver(&self, user_data: u64, outcome: Outcome) -> bool {
+    fn deliver(&self, token: u64, outcome: Outcome) -> bool {
         // Tasks have numbers from 1 on; the engine delivers with them.
-        self.deliver_all(&[0], &mut vec![(user_data, outcome)]) > 0
+        self.deliver_all(&mut vec![Delivery { outcome, task: 0, token }]) > 0
     }
 
-    fn deliver_all(&self, tasks: &[u64], outcomes: &mut Vec<(u64, Outcome)>) -> usize {
+    fn deliver_all(&self, all: &mut Vec<Delivery>) -> usize {
         let mut state = self.lock();
-        let arriving = tasks.iter().zip(outcomes.drain(..));
-        let mut for_any = state.are_for_any();
-        if for_any {
-            state.ready.extend(arriving.map(|(&task, (user_data, outcome))| Arrived {
-                outcome,
-                task,
-                user_data,
-                complete: None,
-            }));
-        } else {
-            for (&task, (user_data, outcome)) in arriving {
-                for_any |= state.arrive(task, user_data, outcome);
-            }
-        }
+        let for_any = state.arrive(all);
         self.unreceived.store(state.unreceived(), Ordering::Relaxed);
         drop(state);
         let others = match LOOKING.get() {

@@ -17,8 +17,9 @@ use super::aligned::{ALIGNMENT, Aligned, Few};
 use super::boundary::{Failure, end_in_c};
 use super::handle::{Cells, QUARANTINE, check_process, of_handle};
 use super::status::*;
+use crate::queue::Delivery;
 use crate::sys::forked;
-use crate::task::{Outcome, Payload, TaskError};
+use crate::task::{Payload, TaskError};
 
 c_enum! {
     /// How a task ended.
@@ -86,9 +87,7 @@ impl Default for aiopool_outcome {
 struct Content {
     /// Few bytes, where C may cast them to any type: what a payload has in itself moves with it.
     few: Few,
-    outcome: Outcome,
-    task: u64,
-    user_data: u64,
+    arrived: Delivery,
     /// The process that has it, by `forked::generation`.
     generation: u32,
     /// Where the payload is, when it is lent.
@@ -101,44 +100,31 @@ struct Content {
     text: Option<CString>,
 }
 
-/// An outcome that has come and waits to be received.
-#[derive(Debug)]
-pub(super) struct Arrived {
-    pub(super) outcome: Outcome,
-    pub(super) task: u64,
-    pub(super) user_data: u64,
-    /// The function that its call named.
-    pub(super) complete: Option<CompleteFn>,
-}
-
-impl Arrived {
-    /// Lends it to the caller.
-    #[inline(always)] // once a task: as a call, it is moved through memory
-    pub(super) fn lend(self) -> *mut aiopool_outcome {
-        let Self { outcome, task, user_data, .. } = self;
-        let cell = empty_cell();
-        let (few, generation) = (Few([0; Few::MOST]), forked::generation());
-        let (data, len, copy, text) = (std::ptr::null(), 0, None, None);
-        let content = Content { few, outcome, task, user_data, generation, data, len, copy, text };
-        // SAFETY: the cell is empty and this thread's alone.
-        let content = unsafe { (*cell.content.get()).write(content) };
-        if let Ok(Payload::Word { len, bytes }) = &content.outcome.result {
-            content.few.0[..size_of_val(&bytes.0)].copy_from_slice(&bytes.0);
-            (content.data, content.len) = (content.few.0.as_ptr(), usize::from(*len));
-        } else {
-            content.prepare();
-        }
-        // Release: pairs with the Acquire of `get`, where C hands the handle to another thread.
-        cell.state.store(LENT, Ordering::Release);
-        std::ptr::from_ref(cell).cast_mut()
+/// Lends an outcome that has come to the caller.
+#[inline(always)] // once a task: as a call, it is moved through memory
+pub(super) fn lend(arrived: Delivery) -> *mut aiopool_outcome {
+    let cell = empty_cell();
+    let (few, generation) = (Few([0; Few::MOST]), forked::generation());
+    let (data, len, copy, text) = (std::ptr::null(), 0, None, None);
+    let content = Content { few, arrived, generation, data, len, copy, text };
+    // SAFETY: the cell is empty and this thread's alone.
+    let content = unsafe { (*cell.content.get()).write(content) };
+    if let Ok(Payload::Word { len, bytes }) = &content.arrived.outcome.result {
+        content.few.0[..size_of_val(&bytes.0)].copy_from_slice(&bytes.0);
+        (content.data, content.len) = (content.few.0.as_ptr(), usize::from(*len));
+    } else {
+        content.prepare();
     }
+    // Release: pairs with the Acquire of `get`, where C hands the handle to another thread.
+    cell.state.store(LENT, Ordering::Release);
+    std::ptr::from_ref(cell).cast_mut()
 }
 
 impl Content {
     /// Puts the payload where C reads it, or the text of the error.
     #[cold]
     fn prepare(&mut self) {
-        match &self.outcome.result {
+        match &self.arrived.outcome.result {
             Ok(payload) => {
                 let (data, len) = payload.address();
                 (self.data, self.len) = (data, len);
@@ -225,7 +211,10 @@ fn empty(cell: &'static aiopool_outcome) {
     // SAFETY: the caller says so; the handle is dead from here on.
     let content = unsafe { &mut *cell.content.get() };
     // SAFETY: likewise.
-    if !matches!(unsafe { content.assume_init_ref() }.outcome.result, Ok(Payload::Word { .. })) {
+    if !matches!(
+        unsafe { content.assume_init_ref() }.arrived.outcome.result,
+        Ok(Payload::Word { .. })
+    ) {
         // A word has nothing to drop, and nothing beside it, which the compiler does not know.
         // SAFETY: likewise.
         unsafe { content.assume_init_drop() };
@@ -261,7 +250,7 @@ fn get(outcome: Option<&aiopool_outcome>) -> Option<&Content> {
 impl Content {
     #[inline]
     fn kind(&self) -> aiopool_kind {
-        self.outcome.result.as_ref().err().map_or(AIOPOOL_OUTCOME_OK, kind)
+        self.arrived.outcome.result.as_ref().err().map_or(AIOPOOL_OUTCOME_OK, kind)
     }
 }
 
@@ -294,7 +283,7 @@ ffi_fn! {
 ffi_fn! {
     /// Returns the number that a C task function returned; 0 if it succeeded, or if there is none.
     fn aiopool_outcome_code(outcome: Option<&aiopool_outcome>) -> i32 = 0 => {
-        match get(outcome).map(|lent| &lent.outcome.result) {
+        match get(outcome).map(|lent| &lent.arrived.outcome.result) {
             Some(Err(TaskError::Failed(failure))) => failure.code().unwrap_or(0),
             _ => 0,
         }
@@ -307,7 +296,7 @@ ffi_fn! {
     /// `AIOPOOL_ERR_OUTPUT_SPACE`, `AIOPOOL_ERR_CORRUPT` or `AIOPOOL_ERR_INVALID` (a value that
     /// cannot be encoded or decoded); else `AIOPOOL_OK`, and `AIOPOOL_ERR_HANDLE` for no outcome.
     fn aiopool_outcome_error(outcome: Option<&aiopool_outcome>) -> aiopool_status = AIOPOOL_ERR_PANIC => {
-        get(outcome).map_or(AIOPOOL_ERR_HANDLE, |lent| match &lent.outcome.result {
+        get(outcome).map_or(AIOPOOL_ERR_HANDLE, |lent| match &lent.arrived.outcome.result {
             Err(TaskError::Failed(_)) => AIOPOOL_ERR_TASK,
             Err(TaskError::Refused(_)) => AIOPOOL_ERR_UNKNOWN,
             Err(TaskError::OutputSpace(_)) => AIOPOOL_ERR_OUTPUT_SPACE,
@@ -344,21 +333,21 @@ ffi_fn! {
 ffi_fn! {
     /// Returns the ticket of the task; 0 for no outcome.
     fn aiopool_outcome_ticket(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {
-        get(outcome).map_or(0, |lent| lent.task)
+        get(outcome).map_or(0, |lent| lent.arrived.task)
     }
 }
 
 ffi_fn! {
     /// Returns the `user_data` of the call; 0 for no outcome.
     fn aiopool_outcome_user_data(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {
-        get(outcome).map_or(0, |lent| lent.user_data)
+        get(outcome).map_or(0, |lent| lent.arrived.token)
     }
 }
 
 ffi_fn! {
     /// Returns the number of attempts made; 0 for no outcome.
     fn aiopool_outcome_attempts(outcome: Option<&aiopool_outcome>) -> u32 = 0 => {
-        get(outcome).map_or(0, |lent| lent.outcome.attempts)
+        get(outcome).map_or(0, |lent| lent.arrived.outcome.attempts)
     }
 }
 
@@ -366,14 +355,14 @@ ffi_fn! {
     /// Returns the nanoseconds from the submission to the start of the last attempt; 0 if that
     /// attempt did not end.
     fn aiopool_outcome_waited_ns(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {
-        get(outcome).map_or(0, |lent| lent.outcome.waited_ns)
+        get(outcome).map_or(0, |lent| lent.arrived.outcome.waited_ns)
     }
 }
 
 ffi_fn! {
     /// Returns the nanoseconds that the last attempt ran; 0 if it did not end.
     fn aiopool_outcome_ran_ns(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {
-        get(outcome).map_or(0, |lent| lent.outcome.ran_ns)
+        get(outcome).map_or(0, |lent| lent.arrived.outcome.ran_ns)
     }
 }
 
@@ -387,7 +376,7 @@ ffi_fn! {
         let cell = of_handle(outcome)?;
         let content = get(Some(cell))?;
         // Memory that was lent may be given back to the system here.
-        if matches!(content.outcome.result, Ok(Payload::Lent(_)))
+        if matches!(content.arrived.outcome.result, Ok(Payload::Lent(_)))
             || content.generation != forked::generation()
         {
             return None;

@@ -19,7 +19,7 @@ use super::call::{AIOPOOL_CALL_BY_TICKET, aiopool_call};
 use super::handle::of_handle;
 use super::init;
 use super::options::aiopool_pool_options;
-use super::outcome::aiopool_outcome;
+use super::outcome::{aiopool_outcome, lend};
 use super::pointer::{out, sized, text};
 use super::pool::{HostPool, options_or_defaults};
 use super::status::*;
@@ -130,7 +130,7 @@ ffi_fn! {
                 _ => failure,
             }
         })?;
-        outcome_out.write(arrived.lend());
+        outcome_out.write(lend(arrived));
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use super::boundary::Failure;
-use super::outcome::aiopool_outcome;
+use super::outcome::{aiopool_outcome, lend};
 use super::pointer::out;
 use super::pool::{aiopool_pool, pool_at_once, pool_of};
 use super::status::*;
@@ -37,7 +37,7 @@ fn take_now(
     let outcome_out = out("outcome_out", outcome_out)?;
     let pool = pool_of(pool)?;
     let arrived = pool.inbox.try_wait(pool.shared()).ok_or_else(none_now)?;
-    outcome_out.write(arrived.lend());
+    outcome_out.write(lend(arrived));
     Ok(())
 }
 
@@ -90,7 +90,7 @@ ffi_fn! {
         let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
         let pool = pool_of(pool)?;
         let arrived = pool.inbox.wait(pool.shared(), timeout_ms)?;
-        outcome_out.write(arrived.lend());
+        outcome_out.write(lend(arrived));
         Ok(())
     }
 }
@@ -112,8 +112,8 @@ ffi_fn! {
         let pool = pool_at_once(pool)?;
         let (outcomes_out, count_out) = (NonNull::new(outcomes_out)?, count_out?);
         // SAFETY: the caller gives room for `max` handles, and `at` is less.
-        let lend = |at, lent| unsafe { outcomes_out.add(at).write(lent) };
-        let count = pool.inbox.lend_many(max, lend);
+        let place = |at, lent| unsafe { outcomes_out.add(at).write(lent) };
+        let count = pool.inbox.lend_many(max, place);
         if count == 0 {
             return None;
         }
@@ -129,16 +129,10 @@ ffi_fn! {
         }
         let pool = pool_of(pool)?;
         // SAFETY: the caller gives room for `max` handles, and `at` is less.
-        let lend = |at, lent| unsafe { outcomes_out.add(at).write(lent) };
-        lend(0, pool.inbox.wait(pool.shared(), timeout_ms)?.lend());
-        let mut count = 1 + pool.inbox.lend_many(max - 1, |at, lent| lend(1 + at, lent));
-        if count == 1 {
-            // Perhaps there are some, and functions to be called before.
-            for arrived in pool.inbox.pop_many(max - 1) {
-                lend(count, arrived.lend());
-                count += 1;
-            }
-        }
+        let place = |at, lent| unsafe { outcomes_out.add(at).write(lent) };
+        place(0, lend(pool.inbox.wait(pool.shared(), timeout_ms)?));
+        pool.inbox.call_functions();
+        let count = 1 + pool.inbox.lend_many(max - 1, |at, lent| place(1 + at, lent));
         count_out.write(count);
         Ok(())
     }
@@ -162,7 +156,7 @@ ffi_fn! {
         let outcome_out: &mut _ = out("outcome_out", outcome_out)?;
         let pool = pool_of(pool)?;
         let arrived = pool.inbox.wait_task(pool.shared(), ticket, timeout_ms)?;
-        outcome_out.write(arrived.lend());
+        outcome_out.write(lend(arrived));
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard};
 use std::task::Waker;
 
-use crate::queue::Receiver;
+use crate::queue::{Delivery, Receiver};
 use crate::sync::lock;
 use crate::task::Outcome;
 
@@ -15,7 +15,7 @@ pub(super) struct Arrivals(Mutex<Arrived>);
 
 #[derive(Debug, Default)]
 struct Arrived {
-    outcomes: Vec<(u64, Outcome)>,
+    outcomes: Vec<Delivery>,
     waker: Option<Waker>,
 }
 
@@ -35,22 +35,22 @@ impl Arrivals {
     }
 
     /// Changes what arrived for `empty`, a list without anything in it.
-    pub(super) fn take(&self, empty: &mut Vec<(u64, Outcome)>) {
+    pub(super) fn take(&self, empty: &mut Vec<Delivery>) {
         std::mem::swap(empty, &mut self.lock().outcomes);
     }
 }
 
 impl Receiver for Arrivals {
     fn deliver(&self, token: u64, outcome: Outcome) -> bool {
-        self.deliver_all(&[0], &mut vec![(token, outcome)]) > 0
+        self.deliver_all(&mut vec![Delivery { outcome, task: 0, token }]) > 0
     }
 
-    fn deliver_all(&self, _: &[u64], outcomes: &mut Vec<(u64, Outcome)>) -> usize {
+    fn deliver_all(&self, all: &mut Vec<Delivery>) -> usize {
         let mut arrived = self.lock();
         if arrived.outcomes.is_empty() {
-            std::mem::swap(&mut arrived.outcomes, outcomes);
+            std::mem::swap(&mut arrived.outcomes, all);
         } else {
-            arrived.outcomes.append(outcomes);
+            arrived.outcomes.append(all);
         }
         let waker = arrived.waker.take();
         drop(arrived);

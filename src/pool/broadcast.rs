@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use serde::de::DeserializeOwned;
 
 use crate::error::Result;
-use crate::queue::Receiver;
+use crate::queue::{Delivery, Receiver};
 use crate::supervisor::{Assignment, CALLER_SPIN_NS, Shared};
 use crate::sync::SpinPolicy;
 use crate::task::{Argument, Outcome, TaskError, TaskFn, TryTaskFn, entry};
@@ -126,7 +126,7 @@ impl<T: DeserializeOwned + 'static> Broadcast<T> {
     fn take(&mut self) -> Option<Vec<std::result::Result<T, TaskError>>> {
         let mut taken = Vec::new();
         self.arrivals.take(&mut taken);
-        for (seat, outcome) in taken {
+        for Delivery { token: seat, outcome, .. } in taken {
             self.results[seat as usize] = Some(outcome.decode());
             self.left -= 1;
         }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use slab::Slab;
 
 use crate::error::{Error, Result};
-use crate::queue::{For, Receiver, RoomWait, Submission, Ticket};
+use crate::queue::{Delivery, For, Receiver, RoomWait, Submission, Ticket};
 use crate::supervisor::{CALLER_SPIN_NS, Shared};
 use crate::sync::SpinPolicy;
 use crate::task::{Argument, Outcome, TaskError, TaskFn, TaskOptions, TryTaskFn, entry};
@@ -72,7 +72,7 @@ pub struct TaskSet<T> {
     /// Results to be given next.
     results: VecDeque<(usize, Outcome)>,
     /// What arrives; keeps its memory.
-    taken: Vec<(u64, Outcome)>,
+    taken: Vec<Delivery>,
     /// Tasks that were added so far.
     added: usize,
     since: Option<u64>,
@@ -276,7 +276,9 @@ impl<T> TaskSet<T> {
         if self.results.is_empty() {
             let mut taken = std::mem::take(&mut self.taken);
             self.arrivals.take(&mut taken);
-            taken.drain(..).for_each(|(token, outcome)| self.settle(token, outcome));
+            for Delivery { token, outcome, .. } in taken.drain(..) {
+                self.settle(token, outcome);
+            }
             self.taken = taken;
         }
         let next = self.results.pop_front();

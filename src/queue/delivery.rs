@@ -12,7 +12,7 @@ use slab::Slab;
 
 use crate::task::{Outcome, Predicate, TaskError};
 
-use super::entry::{Pending, Receiver, Ticket};
+use super::entry::{Delivery, Pending, Receiver, Ticket};
 use super::times::AllTimes;
 
 /// The receiver of a submission's outcome.
@@ -88,15 +88,13 @@ impl Receivers {
 /// Outcomes that were decided under the queue's mutex, to be handed over without it.
 #[derive(Default)]
 pub(super) struct Deliveries {
-    outcomes: Vec<(u64, Outcome)>,
+    outcomes: Vec<Delivery>,
     /// How many of them are no values.
     errors: usize,
-    /// The task number of each outcome.
-    tasks: Vec<u64>,
     /// The receivers in order, each with how many of the outcomes are its own.
     runs: Vec<(Arc<dyn Receiver>, usize)>,
     /// The outcomes of one receiver; kept for its memory.
-    batch: Vec<(u64, Outcome)>,
+    batch: Vec<Delivery>,
     /// Ends of attempts that callers' predicates are to be asked about.
     questions: Vec<Question>,
 }
@@ -164,8 +162,8 @@ impl Deliveries {
             _ => self.push_run(receivers.leave(pending.receiver, 1)),
         }
         self.errors += usize::from(outcome.result.is_err());
-        self.tasks.push(pending.task);
-        self.outcomes.push((pending.token, outcome));
+        let Pending { task, token, .. } = *pending;
+        self.outcomes.push(Delivery { outcome, task, token });
     }
 
     /// Notes that the next outcome goes to `receiver`.
@@ -214,27 +212,24 @@ impl Deliveries {
 
     /// Returns the outcomes, each with the number of its task.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Outcome)> + Clone {
-        self.tasks.iter().copied().zip(self.outcomes.iter().map(|(_, outcome)| outcome))
+        self.outcomes.iter().map(|Delivery { task, outcome, .. }| (*task, outcome))
     }
 
     /// Hands the outcomes to their receivers; the caller holds no lock. Returns how many receivers
     /// it woke that [`Common::park`](super::Common::park) had counted.
     pub(super) fn hand_over(&mut self) -> usize {
-        let Self { outcomes, tasks, runs, batch, .. } = self;
+        let Self { outcomes, runs, batch, .. } = self;
         let mut woken = 0;
         if let [(receiver, _)] = &runs[..] {
-            woken = receiver.deliver_all(tasks, outcomes);
+            woken = receiver.deliver_all(outcomes);
             runs.clear();
         } else {
-            let (mut left, mut numbers) = (outcomes.drain(..), &tasks[..]);
+            let mut left = outcomes.drain(..);
             for (receiver, count) in runs.drain(..) {
                 batch.extend(left.by_ref().take(count));
-                let (own, rest) = numbers.split_at(count);
-                numbers = rest;
-                woken += receiver.deliver_all(own, batch);
+                woken += receiver.deliver_all(batch);
             }
         }
-        tasks.clear();
         self.errors = 0;
         woken
     }

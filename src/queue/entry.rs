@@ -13,12 +13,23 @@ pub trait Receiver: Send + Sync {
     /// woke a receiver counted in [`Common::park`](super::Common::park).
     fn deliver(&self, token: u64, outcome: Outcome) -> bool;
 
-    /// Receives the outcomes of several `tasks` at once and returns how many counted receivers it
-    /// woke. Leaves `outcomes` empty.
-    fn deliver_all(&self, tasks: &[u64], outcomes: &mut Vec<(u64, Outcome)>) -> usize {
-        debug_assert_eq!(tasks.len(), outcomes.len());
-        outcomes.drain(..).map(|(token, outcome)| usize::from(self.deliver(token, outcome))).sum()
+    /// Receives several outcomes at once and returns how many counted receivers it woke. Leaves
+    /// `all` empty; it may be another list then, for its memory.
+    fn deliver_all(&self, all: &mut Vec<Delivery>) -> usize {
+        let deliver = |Delivery { token, outcome, .. }| usize::from(self.deliver(token, outcome));
+        all.drain(..).map(deliver).sum()
     }
+}
+
+/// An outcome on its way to its receiver, and there until that takes it.
+#[derive(Debug)]
+pub struct Delivery {
+    /// What the task ended with.
+    pub(crate) outcome: Outcome,
+    /// The task's number in its pool.
+    pub(crate) task: u64,
+    /// What the task was submitted with.
+    pub(crate) token: u64,
 }
 
 /// A task whose outcome is not delivered yet.

@@ -48,7 +48,7 @@ use crate::task::TaskError;
 
 pub(crate) use cancel::Reason;
 pub use delivery::For;
-pub use entry::{Receiver, Ticket};
+pub use entry::{Delivery, Receiver, Ticket};
 pub use inputs::Inputs;
 pub(crate) use look::Taken;
 pub(crate) use recover::{DeadWorker, Held};

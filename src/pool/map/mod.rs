@@ -17,7 +17,7 @@ use futures_core::Stream;
 use serde::de::DeserializeOwned;
 
 use crate::error::Result;
-use crate::queue::Receiver;
+use crate::queue::{Delivery, Receiver};
 use crate::supervisor::{CALLER_SPIN_NS, Shared};
 use crate::sync::{SpinPolicy, spin_hint};
 use crate::sys::clock::monotonic_ns;
@@ -51,7 +51,7 @@ pub struct Map<S: Source, T> {
     arrivals: Arc<Arrivals>,
     /// What arrived and is being sorted in; changes places with the list in `arrivals`, so that
     /// neither is ever allocated anew.
-    taken: Vec<(u64, Outcome)>,
+    taken: Vec<Delivery>,
     /// How many items may be taken whose results were not given yet.
     window: usize,
     since: Option<u64>,
@@ -289,7 +289,7 @@ impl<S: Source, T: DeserializeOwned + 'static> Map<S, T> {
         if !taken.is_empty() {
             self.few = taken.len() < FEW;
         }
-        for (token, outcome) in taken.drain(..) {
+        for Delivery { token, outcome, .. } in taken.drain(..) {
             self.results.settle(token, outcome);
         }
         self.taken = taken;
