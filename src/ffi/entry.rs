@@ -74,7 +74,7 @@ impl CTask {
         // given, in a process that this one was forked from; or it is this process's own.
         let function = unsafe { registry::function_at(target) };
         let function = function.ok_or("the function is NULL")?;
-        let task = aiopool_task::begin(Work::default());
+        let task = aiopool_task::begin(None);
         // One that does not stay is kept with the task, for a function that returns `PENDING`.
         let stays = input.stays && input.bytes.as_ptr().addr().is_multiple_of(ALIGNMENT);
         let data = if stays { input.bytes.as_ptr() } else { task.keep(input.bytes) };
@@ -149,7 +149,7 @@ unsafe fn start_hook(place: *mut u8, _: Target, argument: Input<'_>) -> Result<(
         exception::set_handler(handler);
     }
     if target == Target::default() {
-        let task = aiopool_task::begin(Work { ended: Some(0), ..Work::default() });
+        let task = aiopool_task::begin(Some(0));
         // SAFETY: the caller gives memory of a `CTask` that holds nothing.
         unsafe { place.cast::<CTask>().write(CTask { task: Some(task), target, result: PENDING }) };
         return Ok(());

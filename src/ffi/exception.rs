@@ -11,7 +11,6 @@ use std::ffi::{CString, c_char, c_void};
 
 use super::registry;
 use super::task::aiopool_task;
-use super::work::Work;
 use crate::task::TaskFailure;
 use crate::task::entry::Target;
 use crate::task::exception::LiveError;
@@ -57,7 +56,7 @@ pub(super) fn tell(error: &LiveError<'_>) {
         text: said.as_ptr(),
         reserved: [0; 4],
     };
-    let task = aiopool_task::begin(Work::default());
+    let task = aiopool_task::begin(None);
     let (task_pointer, output) = (std::ptr::from_ref(task).cast_mut(), task.output());
     let input = std::ptr::from_ref(&exception).cast::<c_void>();
     let (len, user) = (size_of::<aiopool_exception>(), target.user as *mut c_void);

@@ -231,10 +231,10 @@ impl<T> Drop for Use<T> {
     }
 }
 
-/// Makes the type of a handle, `pub struct aiopool_thing(Object)`, and, with `in CELLS`, the cells
-/// of all handles of that type and what a call answers to one whose object is gone.
+/// Makes the type of a handle, `pub struct aiopool_thing(Object)`, the cells of all handles of that
+/// type, and what a call answers to one whose object is gone.
 macro_rules! handle {
-    ($(#[$meta:meta])* pub struct $name:ident($object:ty);) => {
+    ($(#[$meta:meta])* pub struct $name:ident($object:ty) in $cells:ident, gone: $gone:literal;) => {
         $(#[$meta])*
         #[derive(Debug)]
         pub struct $name($crate::ffi::handle::Cell<$object>);
@@ -251,12 +251,6 @@ macro_rules! handle {
             fn deref(&self) -> &Self::Target {
                 &self.0
             }
-        }
-    };
-    ($(#[$meta:meta])* pub struct $name:ident($object:ty) in $cells:ident, gone: $gone:literal;) => {
-        handle! {
-            $(#[$meta])*
-            pub struct $name($object);
         }
 
         static $cells: $crate::ffi::handle::Cells<$name> = $crate::ffi::handle::Cells::new();

@@ -29,6 +29,7 @@ mod library;
 mod pointer;
 mod registry;
 mod room;
+mod task_cell;
 mod work;
 
 mod version;

@@ -17,10 +17,10 @@ use std::ptr::NonNull;
 
 use super::aligned::{ALIGNMENT, Aligned};
 use super::boundary::Failure;
-use super::handle::of_handle;
-use super::handle::{Cell, Cells, rested};
+use super::handle::{Cells, of_handle, rested};
 use super::pointer::{Out, bytes, out, text};
 use super::status::*;
+use super::task_cell::{TaskCell, over};
 use super::work::{PENDING, Work};
 use crate::arena::AllocError;
 use crate::sys::forked;
@@ -49,15 +49,14 @@ impl Default for SmallInput {
     }
 }
 
-handle! {
-    /// Where a task function writes its output.
-    pub struct aiopool_output(Work<aiopool_task>);
-}
+/// Where a task function writes its output.
+#[derive(Debug, Default)]
+pub struct aiopool_output(TaskCell<aiopool_task>);
 
 impl Deref for aiopool_task {
-    type Target = Cell<Work<aiopool_task>>;
+    type Target = TaskCell<aiopool_task>;
 
-    fn deref(&self) -> &Cell<Work<aiopool_task>> {
+    fn deref(&self) -> &TaskCell<aiopool_task> {
         &self.output.0
     }
 }
@@ -92,21 +91,26 @@ thread_local! {
 }
 
 impl aiopool_task {
-    /// Returns the handle of a task that begins.
+    /// Returns the handle of a task that begins, and has `ended` if that says so.
     #[inline]
-    pub(super) fn begin(mut work: Work<aiopool_task>) -> &'static Self {
-        let cell = OVER.with_borrow_mut(|over| {
+    pub(super) fn begin(ended: Option<i32>) -> &'static Self {
+        OVER.with_borrow_mut(|over| {
             let generation = forked::generation();
             if over.generation != generation {
                 over.generation = generation;
                 over.cells.clear();
                 TASKS.take_all(&mut over.cells);
             }
-            work.bytes = std::mem::take(&mut over.bytes);
-            rested(&mut over.cells)
-        });
-        cell.fill(work);
-        cell
+            let cell = rested(&mut over.cells);
+            let prepare = |work: &mut Work<Self>| {
+                work.bytes = std::mem::take(&mut over.bytes);
+                work.ended = ended;
+            };
+            // SAFETY: a new one, or one that `is_over` had from the call that ended its task, and
+            // that was taken out of the only list of it.
+            unsafe { cell.begin(prepare) };
+            cell
+        })
     }
 
     /// Copies the input of a task that begins, and returns where the copy is until the task's end.
@@ -137,16 +141,15 @@ impl aiopool_task {
     /// Ends a task whose function returned `result`, if that is a value in bytes, which `output`
     /// gets. False, and nothing is done, for any other.
     pub(super) fn end_at_once(&'static self, result: i32, output: &mut Output) -> bool {
-        let Ok(mut cell) = self.enter() else { return false };
-        let Some(work) = &mut *cell else { return false };
+        let Ok(mut work) = self.enter() else { return false };
         if work.ended.unwrap_or(result) != 0 || work.loan.is_some() {
             return false;
         }
         output.clear();
         std::mem::swap(&mut output.bytes, &mut work.bytes);
         let bytes = std::mem::take(&mut work.bytes);
-        *cell = None;
-        drop(cell);
+        work.clear();
+        work.end();
         self.is_over(bytes);
         true
     }
@@ -159,7 +162,7 @@ impl aiopool_task {
         });
     }
 
-    /// The cell is empty; `bytes`, which are, too, are kept for their memory.
+    /// The cell is over; `bytes`, which are empty, are kept for their memory.
     fn is_over(&'static self, bytes: Vec<u8>) {
         OVER.with_borrow_mut(|over| {
             over.cells.push_back(self);
@@ -169,9 +172,11 @@ impl aiopool_task {
 
     /// The task is over: the handle is dead from here on.
     pub(super) fn end(&'static self) -> Option<Work<aiopool_task>> {
-        let work = self.enter().ok()?.take();
+        let mut entered = self.enter().ok()?;
+        let work = std::mem::take(&mut *entered);
+        entered.end();
         self.is_over(Vec::new());
-        work
+        Some(work)
     }
 
     pub(super) fn output(&self) -> &aiopool_output {
@@ -179,17 +184,16 @@ impl aiopool_task {
     }
 }
 
-fn dead() -> Failure {
-    Failure::new(AIOPOOL_ERR_HANDLE, "the task of this handle is over")
-}
-
 /// Does something with a task that is not over.
 pub(super) fn with_work<T>(
-    cell: &Cell<Work<aiopool_task>>,
+    cell: &TaskCell<aiopool_task>,
     f: impl FnOnce(&mut Work<aiopool_task>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut work = cell.enter()?;
-    f(work.as_mut().filter(|work| work.ended.is_none()).ok_or_else(dead)?)
+    if work.ended.is_some() {
+        return Err(over());
+    }
+    f(&mut work)
 }
 
 /// Returns the output, with room for `len` more bytes.
@@ -439,7 +443,7 @@ mod tests {
     /// Begins and ends tasks one after another, and returns where their handles were.
     fn handles(tasks: usize) -> HashSet<usize> {
         let one = |_| {
-            let task = aiopool_task::begin(Work { ended: Some(0), ..Work::default() });
+            let task = aiopool_task::begin(Some(0));
             assert!(task.end_at_once(0, &mut Output::default()));
             std::ptr::from_ref(task) as usize
         };

@@ -67,7 +67,6 @@ fn poll_event(event: &mut Event, context: &mut Context<'_>) -> Poll<u32> {
 pub(super) fn poll(task: &'static aiopool_task, context: &mut Context<'_>) -> Option<i32> {
     let mut waits = {
         let mut work = task.enter().ok()?;
-        let work = work.as_mut()?;
         if work.ended.is_some() {
             return work.ended;
         }
@@ -82,20 +81,18 @@ pub(super) fn poll(task: &'static aiopool_task, context: &mut Context<'_>) -> Op
             false
         }
     });
-    if let Some(work) = &mut *task.enter().ok()? {
-        waits.append(&mut work.waits);
-        work.waits = waits;
-    }
+    let mut work = task.enter().ok()?;
+    waits.append(&mut work.waits);
+    work.waits = waits;
+    drop(work);
     let again = !happened.is_empty();
     for (notify, events) in happened {
-        let over = task.enter().ok()?.as_ref().is_none_or(|work| work.ended.is_some());
-        if over {
+        if task.enter().ok()?.ended.is_some() {
             break;
         }
         notify.call(task, events);
     }
     let mut work = task.enter().ok()?;
-    let work = work.as_mut()?;
     if work.ended.is_none() {
         work.waker = Some(context.waker().clone());
         if again {
@@ -109,7 +106,6 @@ pub(super) fn poll(task: &'static aiopool_task, context: &mut Context<'_>) -> Op
 /// Calls a task's cancel function, once: the task is cancelled, or its worker leaves.
 pub(super) fn cancelled(task: &'static aiopool_task) {
     let on_cancel = task.enter().ok().and_then(|mut work| {
-        let work = work.as_mut()?;
         work.waits.clear();
         if work.ended.is_some() { None } else { work.on_cancel.take() }
     });

@@ -48,6 +48,17 @@ impl<H> Default for Work<H> {
     }
 }
 
+impl<H> Work<H> {
+    /// Makes it blank, but for its bytes and the memory of its lists.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        let Self { input, bytes: _, loan, error, ended, waker, waits, on_cancel } = self;
+        (*loan, *error, *ended, *waker, *on_cancel) = (None, None, None, None, None);
+        *input = Aligned::default();
+        waits.clear();
+    }
+}
+
 /// Whom to call with an event of a task.
 #[derive(Debug)]
 pub struct Notify<H> {
