@@ -15,7 +15,7 @@ use crate::supervisor::Shared;
 pub(super) struct Arrivals {
     /// Outcomes for any thread that receives.
     pub(super) ready: VecDeque<Delivery>,
-    /// Outcomes that are to be handed to the functions of their calls, before any other is received.
+    /// Outcomes to be handed to the functions of their calls, before any other is received.
     pub(super) called: VecDeque<(CompleteFn, Delivery)>,
     /// Tasks that were asked for by ticket, and their outcomes once those have come.
     pub(super) kept: ByTask<Option<Delivery>>,
