@@ -1,9 +1,10 @@
 //! How a server is reached: the options that clusters, nodes and observers have in common.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use async_nats::ConnectOptions;
+use async_nats::{Auth, AuthError, ConnectOptions};
+use nkeys::KeyPair;
 
 use crate::error::{Error, Result};
 
@@ -45,7 +46,9 @@ impl<U: Into<String>> From<U> for Connection {
 }
 
 impl Connection {
-    /// Names the servers, with commas between them: `nats://host:port` or `tls://host:port`.
+    /// Names the servers, with commas between them: `nats://host:port` or `tls://host:port`. A user and
+    /// a password may stand before the host, `nats://user:password@host:port`, the same in each; what
+    /// is no letter or digit in them is percent-encoded.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
@@ -83,7 +86,8 @@ impl Connection {
         self
     }
 
-    /// Names a `.creds` file: a user's JWT and the seed of its nkey. It is read at the connect.
+    /// Names a `.creds` file: a user's JWT and the seed of its nkey. It is read at each connection, so
+    /// that it can be replaced before its JWT runs out.
     #[must_use]
     pub fn credentials_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.credentials = Some(path.into());
@@ -132,23 +136,59 @@ impl Connection {
         self
     }
 
-    /// Returns the addresses.
-    pub(crate) fn servers(&self) -> Vec<String> {
-        let all = self.url.split(',').map(str::trim).filter(|server| !server.is_empty());
-        all.map(str::to_owned).collect()
+    /// Returns the addresses as they were given.
+    fn given(&self) -> impl Iterator<Item = &str> {
+        self.url.split(',').map(str::trim).filter(|server| !server.is_empty())
     }
 
-    /// Returns the addresses as they may be shown: without who connects, which may stand in them.
-    pub(crate) fn shown(&self) -> String {
-        let shown = |server: String| match server.rsplit_once('@') {
-            None => server,
-            Some((before, host)) => {
-                let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
-                let slashes = if scheme.is_empty() { "" } else { "://" };
-                format!("{scheme}{slashes}...@{host}")
-            }
+    /// Returns the addresses, without who connects: the client hears of that by its options.
+    pub(crate) fn servers(&self) -> Vec<String> {
+        let server = |given| {
+            let (scheme, _, host) = parts(given);
+            format!("{scheme}{host}")
         };
-        self.servers().into_iter().map(shown).collect::<Vec<_>>().join(",")
+        self.given().map(server).collect()
+    }
+
+    /// Returns the addresses as they may be shown: without who connects, which may stand in them,
+    /// whatever it is made of. Only a scheme is sure to begin an address: where there is none before an
+    /// `@`, what stands before it may be the first part of a password that has a comma.
+    pub(crate) fn shown(&self) -> String {
+        let mut shown: Vec<String> = Vec::new();
+        // Of the last address with a scheme: the scheme, and how many came before it.
+        let mut last = ("", 0);
+        for given in self.given() {
+            let (scheme, who, host) = parts(given);
+            if !scheme.is_empty() {
+                last = (scheme, shown.len());
+            }
+            match (who, host.rsplit_once(':')) {
+                (Some(_), _) => {
+                    shown.truncate(last.1);
+                    shown.push(format!("{}...@{host}", last.0));
+                }
+                // No port, but what it may be instead.
+                (None, Some((before, port))) if !is_port(port) && !host.ends_with(']') => {
+                    shown.push(format!("{scheme}{before}:..."));
+                }
+                (None, _) => shown.push(format!("{scheme}{host}")),
+            }
+        }
+        shown.join(",")
+    }
+
+    /// Returns who connects, by the addresses: one for all of them, since any of them may be the next.
+    fn named(&self) -> Result<Option<&str>> {
+        let mut all = self.given().filter_map(|given| parts(given).1);
+        let first = all.next();
+        if all.any(|other| Some(other) != first) {
+            return Err(self.refused("addresses with one user and password"));
+        }
+        Ok(first)
+    }
+
+    fn refused(&self, allowed: &str) -> Error {
+        Error::InvalidOption { name: "server", value: self.shown(), allowed: allowed.to_owned() }
     }
 
     /// Returns the client's options.
@@ -160,12 +200,21 @@ impl Connection {
                 allowed: "1, 3 or 5".to_owned(),
             });
         }
-        if self.servers().is_empty() {
-            return Err(Error::InvalidOption {
-                name: "server",
-                value: self.url.clone(),
-                allowed: "nats://host:port or tls://host:port, with commas between them".to_owned(),
-            });
+        if self.given().next().is_none() {
+            return Err(
+                self.refused("nats://host:port or tls://host:port, with commas between them")
+            );
+        }
+        let is_bad = |given| {
+            let port = parts(given).2.rsplit_once(':').filter(|_| !given.ends_with(']'));
+            port.is_some_and(|(_, port)| !is_port(port))
+        };
+        if self.given().any(is_bad) {
+            return Err(self.refused(
+                "nats://host:port or tls://host:port, with commas between them; in a user or a \
+                 password a comma is %2C, a slash %2F and an @ %40, or they are given beside the \
+                 address",
+            ));
         }
         if let Some(prefix) = self.inbox.as_ref().filter(|prefix| !is_subject(prefix)) {
             return Err(Error::InvalidOption {
@@ -174,7 +223,11 @@ impl Connection {
                 allowed: "parts of a subject with dots between them, without wildcards".to_owned(),
             });
         }
-        let mut options = ConnectOptions::new()
+        let options = match &self.credentials {
+            Some(path) => by_credentials(path)?,
+            None => ConnectOptions::new(),
+        };
+        let mut options = options
             .name(name)
             .ping_interval(Duration::from_secs(5))
             .connection_timeout(patience)
@@ -183,23 +236,22 @@ impl Connection {
                 0 | 1 => Duration::ZERO,
                 _ => Duration::from_millis(100),
             });
+        let named = self.named()?;
         if let Some((user, password)) = &self.user {
             options = options.user_and_password(user.clone(), password.clone());
+        } else if let Some(who) = named {
+            options = match who.split_once(':') {
+                Some((user, password)) => {
+                    options.user_and_password(decoded(user), decoded(password))
+                }
+                None => options.token(decoded(who)),
+            };
         }
         if let Some(token) = &self.token {
             options = options.token(token.clone());
         }
         if let Some(seed) = &self.nkey {
             options = options.nkey(seed.clone());
-        }
-        if let Some(path) = &self.credentials {
-            let unreadable = |error: std::io::Error| Error::InvalidOption {
-                name: "credentials_file",
-                value: path.display().to_string(),
-                allowed: format!("a .creds file with a JWT and a seed: {error}"),
-            };
-            let text = std::fs::read_to_string(path).map_err(unreadable)?;
-            options = options.credentials(&text).map_err(unreadable)?;
         }
         for path in &self.roots {
             options = options.add_root_certificates(path.clone());
@@ -214,8 +266,129 @@ impl Connection {
     }
 }
 
+/// The schemes of addresses.
+const SCHEMES: [&str; 4] = ["nats://", "tls://", "ws://", "wss://"];
+
+/// Takes an address apart: its scheme, who connects, and the rest.
+fn parts(given: &str) -> (&str, Option<&str>, &str) {
+    let length = SCHEMES.iter().find(|scheme| given.starts_with(*scheme)).map_or(0, |s| s.len());
+    let (scheme, rest) = given.split_at(length);
+    match rest.rsplit_once('@') {
+        Some((who, host)) => (scheme, Some(who), host),
+        None => (scheme, None, rest),
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok()
+}
+
+/// Returns a text of an address with what `%` and two digits stand for.
+fn decoded(text: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        let byte = digits.filter(|_| first == b'%').and_then(|d| u8::from_str_radix(d, 16).ok());
+        bytes.push(byte.unwrap_or(first));
+        rest = if byte.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Returns options that log in with a `.creds` file. It is read at each connection: a user's claims may
+/// run out, and the file has new ones then.
+fn by_credentials(path: &Path) -> Result<ConnectOptions> {
+    read_credentials(path).map_err(|reason| Error::InvalidOption {
+        name: "credentials_file",
+        value: path.display().to_string(),
+        allowed: format!("a .creds file with a JWT and a seed: {reason}"),
+    })?;
+    let path = path.to_owned();
+    Ok(ConnectOptions::with_auth_callback(move |nonce| {
+        let signed = read_credentials(&path).and_then(|(jwt, key)| {
+            let signature = key.sign(&nonce).map_err(|error| error.to_string())?;
+            let mut auth = Auth::new();
+            (auth.jwt, auth.signature) = (Some(jwt), Some(signature));
+            Ok(auth)
+        });
+        async move { signed.map_err(AuthError::new) }
+    }))
+}
+
+/// Reads a user's claims and key.
+fn read_credentials(path: &Path) -> std::result::Result<(String, KeyPair), String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let after = |head: &str| {
+        let mut lines = text.lines().map(str::trim).skip_while(|line| !line.contains(head));
+        lines.nth(1).filter(|line| !line.is_empty()).map(str::to_owned)
+    };
+    let jwt = after("BEGIN NATS USER JWT").ok_or("it has no JWT")?;
+    let seed = after("BEGIN USER NKEY SEED").ok_or("it has no seed")?;
+    Ok((jwt, KeyPair::from_seed(&seed).map_err(|error| error.to_string())?))
+}
+
 /// Whether subjects may begin with this.
 fn is_subject(text: &str) -> bool {
     let is_bad = |c: char| c.is_whitespace() || c.is_control() || c == '*' || c == '>';
     text.split('.').all(|part| !part.is_empty() && !part.contains(is_bad))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_a_password_is_shown() {
+        let shown = |url: &str| Connection::new(url).shown();
+        assert_eq!(
+            shown("nats://a:1, b:2,tls://[::1]:3,[::1]"),
+            "nats://a:1,b:2,tls://[::1]:3,[::1]"
+        );
+        assert_eq!(shown("nats://u:x@a:1,tls://u:x@b:2"), "nats://...@a:1,tls://...@b:2");
+        for password in [
+            "SECRET",
+            "1,SECRET",
+            "SECRET,2",
+            "SEC,RET,SECRET",
+            "SE@CRET",
+            "SECRET@1,SECRET",
+            "SECRET,SECRET@SECRET",
+            "SECRET/SECRET",
+            "SECRET:SECRET",
+            "SECRET:1,SECRET",
+            "SECRET#?,",
+            "SECRET,http://SECRET",
+            "12345,678",
+        ] {
+            for url in [
+                format!("nats://me:{password}@host:1"),
+                format!("me:{password}@host:1"),
+                format!("nats://a:1,nats://me:{password}@host:1,tls://me:{password}@host:1"),
+                format!("nats://me:{password}@a:2,me:{password}@host:1"),
+            ] {
+                let all = shown(&url);
+                assert!(all.ends_with("...@host:1"), "{url}: {all}");
+                for part in ["SEC", "CRET", "12345", "678"] {
+                    assert!(!all.contains(part), "{url}: {all}");
+                }
+            }
+        }
+        // The host was forgotten.
+        assert_eq!(shown("nats://me:SECRET"), "nats://me:...");
+        let error =
+            Connection::new("nats://me:SEC,RET@h").options("n", Duration::ZERO).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("%2C") && !text.contains("SEC"), "{text}");
+    }
+
+    #[test]
+    fn who_connects_is_read_from_the_addresses_and_not_given_on_with_them() {
+        let connection = Connection::new("nats://me:p%40s%2Cs%@a:1,tls://me:p%40s%2Cs%@b:2,c");
+        assert_eq!(connection.servers(), ["nats://a:1", "tls://b:2", "c"]);
+        assert_eq!(connection.named().unwrap(), Some("me:p%40s%2Cs%"));
+        assert_eq!(decoded("p%40s%2Cs%"), "p@s,s%");
+        assert_eq!(decoded("%zz%4"), "%zz%4");
+        let error = Connection::new("nats://me:SECRET@a,nats://you:SECRET@b").named().unwrap_err();
+        assert!(error.to_string().contains("one user") && !error.to_string().contains("SECRET"));
+    }
 }
