@@ -276,6 +276,35 @@ fn an_older_life_and_a_missing_key_say_nothing() {
     assert_eq!(observer.verdict(), Verdict::Dead, "a tombstone");
 }
 
+/// A claim may name a life that never was, under the name of a node that lives.
+#[test]
+fn a_life_that_never_was_is_known_by_the_one_that_is() {
+    let key = |serial| Key { incarnation: Incarnation { id: 8, created: 30 }, serial, alive: true };
+    let mut observer = Observer::of(TIMES, Incarnation { id: 9, created: 40 });
+    observer.saw(0, Sight::Key(39, key(5)));
+    assert_eq!(observer.verdict(), Verdict::Unknown, "it may be the life before");
+    observer.saw(0, Sight::Key(41, key(6)));
+    assert_eq!(observer.verdict(), Verdict::Dead, "what was renewed after revision 40");
+    let mut observer = Observer::of(TIMES, Incarnation { id: 9, created: u64::MAX });
+    let mut now = 0;
+    for revision in 50.. {
+        observer.saw(now, Sight::Key(revision, key(revision)));
+        let over = now >= TIMES.wait();
+        assert_eq!(observer.tombstone(now), None, "a node that lives is killed");
+        assert_eq!(observer.verdict() == Verdict::Dead, over, "after {now} ns");
+        if over {
+            break;
+        }
+        now += TIMES.period();
+    }
+    // Without a renewal nothing is known before a tombstone is stored.
+    let mut observer = Observer::of(TIMES, Incarnation { id: 9, created: u64::MAX });
+    observer.saw(0, Sight::Key(50, key(1)));
+    observer.saw(2 * TIMES.wait(), Sight::Key(50, key(1)));
+    assert_eq!(observer.verdict(), Verdict::Unknown);
+    assert_eq!(observer.tombstone(2 * TIMES.wait()), Some(50));
+}
+
 #[test]
 fn a_renewal_that_was_stored_without_an_answer_counts_from_its_own_sending() {
     let (mut lease, _) = Lease::begin(TIMES, 7, 0, 1_000 * MS);

@@ -306,6 +306,9 @@ pub struct Observer {
     of: Incarnation,
     /// The revision that was seen last (0: absent), and when it was first seen.
     since: Option<(u64, u64)>,
+    /// The first revision of a life that began before this one, and when it was seen; none where
+    /// something else has stood there since.
+    older: Option<(u64, u64)>,
     verdict: Verdict,
 }
 
@@ -313,7 +316,7 @@ impl Observer {
     /// Observes a life that a claim named.
     #[must_use]
     pub fn of(times: LeaseTimes, of: Incarnation) -> Self {
-        Self { times, of, since: None, verdict: Verdict::Unknown }
+        Self { times, of, since: None, older: None, verdict: Verdict::Unknown }
     }
 
     /// Returns what may be said.
@@ -326,7 +329,9 @@ impl Observer {
     ///
     /// Dead is only what a tombstone says, or a life that was created later under the same key:
     /// a node begins one only when the one before has ended. Another life alone says nothing: it
-    /// may be the one before, read from a replica that lags behind.
+    /// may be the one before, read from a replica that lags behind. Where that one is renewed later
+    /// than this life began, or for as long as a silent holder is waited for, there was no such life:
+    /// the claim that named it is nobody's.
     pub fn saw(&mut self, now: u64, sight: Sight) {
         let revision = match sight {
             Sight::Absent => 0,
@@ -336,12 +341,23 @@ impl Observer {
                 let created =
                     if key.incarnation.created == 0 { revision } else { key.incarnation.created };
                 let same = key.incarnation.id == self.of.id;
-                if (same && !key.alive) || (!same && created > self.of.created) {
+                let later = created.max(revision) > self.of.created;
+                if (same && !key.alive) || (!same && later) {
                     self.verdict = Verdict::Dead;
                 }
                 revision
             }
         };
+        match sight {
+            Sight::Key(revision, key) if key.alive && key.incarnation.id != self.of.id => {
+                let (first, since) = *self.older.get_or_insert((revision, now));
+                let waited = now.saturating_sub(since) >= self.times.wait();
+                if waited && revision > first {
+                    self.verdict = Verdict::Dead;
+                }
+            }
+            _ => self.older = None,
+        }
         // A lower one comes of a replica that lags behind.
         let moved = |(seen, _)| revision > seen || (revision == 0 && seen != 0);
         if self.since.is_none_or(moved) {

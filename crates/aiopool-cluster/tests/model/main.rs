@@ -18,7 +18,8 @@ use world::{Config, Rule};
 
 fn one(faults: u8) -> Config {
     let (tasks, items, attempts, durable, errors) = (1, 1, 2, false, true);
-    Config { tasks, items, attempts, faults, durable, errors, broken: Vec::new() }
+    let (lies, broken) = (false, Vec::new());
+    Config { tasks, items, attempts, faults, durable, errors, lies, broken }
 }
 
 fn two(faults: u8) -> Config {
@@ -32,6 +33,11 @@ fn group(faults: u8) -> Config {
 
 fn durable(config: Config) -> Config {
     Config { durable: true, ..config }
+}
+
+/// Somebody with the rights of a node writes what is not true.
+fn lied_to(config: Config) -> Config {
+    Config { lies: true, ..config }
 }
 
 /// The broken rules: each with its name, what breaks it, and the search that notices it.
@@ -67,6 +73,8 @@ fn broken_rules() -> Vec<(&'static str, Config)> {
         ("a group is reported before its last item", with(group(1), &[ReportWhenAllHaveEnded])),
         ("one item's end is the whole group's", with(group(1), &[EachItemEndsForItself])),
         ("a group is over with its first item", with(group(1), &[AGroupIsOverWithItsLast])),
+        ("a node disowns what it holds", with(one(1), &[DisownNothingHeld])),
+        ("a claim of nobody stays", with(lied_to(one(1)), &[DisownClaimsOfNobody])),
     ]
 }
 
@@ -85,6 +93,7 @@ fn the_rules_hold_with_one_fault() {
     holds("one task, two attempts", &one(1), 2_000_000);
     holds("one task, durable", &durable(one(1)), 2_000_000);
     holds("a group of two items", &group(1), 2_000_000);
+    holds("a lying claim", &lied_to(one(1)), 2_000_000);
 }
 
 #[test]
@@ -93,6 +102,7 @@ fn the_rules_hold_with_two_faults() {
     holds("one task, two attempts", &one(2), 20_000_000);
     holds("one task, durable", &durable(one(2)), 20_000_000);
     holds("a group of two items", &group(2), 20_000_000);
+    holds("lying claims", &lied_to(one(2)), 20_000_000);
     holds("two tasks", &two(1), 20_000_000);
     holds("two tasks, durable", &durable(two(1)), 20_000_000);
 }

@@ -39,6 +39,7 @@ pub fn steps(world: &World, config: &Config) -> Vec<Step> {
     for n in 0..NODES {
         deliveries(&mut steps, config, n);
         agent(&mut steps, config, n);
+        asked(&mut steps, config, n);
         worker(&mut steps, config, n);
         processes(&mut steps, config, n);
     }
@@ -210,6 +211,37 @@ fn agent(steps: &mut Steps<'_>, config: &Config, n: usize) {
     steps.fault(format!("n{n} gives its claim back"), |world| {
         world.attempt(n, AttemptEvent::GiveBack);
     });
+}
+
+/// A submitter asks a node for a task that it has claimed.
+fn asked(steps: &mut Steps<'_>, config: &Config, n: usize) {
+    let world = steps.from;
+    let node = &world.nodes[n];
+    for task in 0..config.tasks {
+        if config.lies && node.life != 0 && matches!(world.word[task], Word::Queued { .. }) {
+            let label = format!("somebody claims t{task} in n{n}'s name");
+            steps.fault(label, |world| world.lie(n, task));
+        }
+        let Word::Claimed { seq, attempt, incarnation: life, nonce } = world.word[task] else {
+            continue;
+        };
+        if !node.up || node.stopped || node.life != life || node.life == 0 {
+            continue;
+        }
+        let is_held = node
+            .held
+            .as_ref()
+            .is_some_and(|(held, _, attempt)| *held == task && attempt.queued() == nonce);
+        if is_held && config.keeps(Rule::DisownNothingHeld)
+            || !is_held && !config.keeps(Rule::DisownClaimsOfNobody)
+        {
+            continue;
+        }
+        let (ending, list) = (Ending::NotStarted, None);
+        let outcome =
+            Message::Outcome { task, expected: seq, attempt, node: n, life, ending, list };
+        steps.free(format!("n{n} has no t{task} {seq}, and says so"), |world| world.send(outcome));
+    }
 }
 
 fn worker(steps: &mut Steps<'_>, config: &Config, n: usize) {

@@ -205,6 +205,8 @@ pub enum Rule {
     ReportWhenAllHaveEnded,
     EachItemEndsForItself,
     AGroupIsOverWithItsLast,
+    DisownNothingHeld,
+    DisownClaimsOfNobody,
 }
 
 #[derive(Clone, Debug)]
@@ -216,6 +218,8 @@ pub struct Config {
     pub faults: u8,
     pub durable: bool,
     pub errors: bool,
+    /// Somebody writes claims in the name of nodes that live.
+    pub lies: bool,
     pub broken: Vec<Rule>,
 }
 
@@ -407,6 +411,17 @@ impl World {
                 AttemptAction::Forget => self.drop_held(n),
             }
         }
+    }
+
+    /// Writes a claim that the node in it never made.
+    pub fn lie(&mut self, n: usize, task: usize) {
+        let Word::Queued { attempt, .. } = self.word[task] else { return };
+        self.seq += 1;
+        let (seq, incarnation) = (self.seq, self.nodes[n].life);
+        // No delivery has this number.
+        self.word[task] = Word::Claimed { seq, attempt, incarnation, nonce: 0 };
+        self.claimer[task] = n;
+        self.touched[task] = true;
     }
 
     fn report(&mut self, n: usize, outcome: Message) {
