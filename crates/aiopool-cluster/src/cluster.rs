@@ -117,7 +117,7 @@ pub struct ClusterStats {
 }
 
 impl ClusterBuilder {
-    /// Sets the pool: 1 to 32 letters, digits, `-` and `_`.
+    /// Sets the pool: 1 to 32 letters, digits, `-` and `_`, without `_BLOBS` at the end.
     #[must_use]
     pub fn pool(mut self, name: impl Into<String>) -> Self {
         self.pool = name.into();
@@ -418,6 +418,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        self.shared.leave_behind();
         self.begin_to_end();
         task::block(self.shared.wait_ended(), Some(Duration::from_secs(5)));
     }
@@ -465,6 +466,14 @@ impl Shared {
         }
         let forked = aiopool::Error::Forked { owner: self.owner, here: std::process::id() };
         Err(TaskError::NotSubmitted(Arc::new(forked)))
+    }
+
+    /// Has a forked process, if this is one, never drop its copy: what is in it may be locked by a
+    /// thread that only the first process has.
+    fn leave_behind(self: &Arc<Self>) {
+        if self.check_process().is_err() {
+            std::mem::forget(Arc::clone(self));
+        }
     }
 
     async fn wait_ended(&self) {

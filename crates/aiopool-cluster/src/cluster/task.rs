@@ -214,6 +214,12 @@ impl<T> Task<T> {
         }
     }
 
+    /// Gives up a forked process's copy without dropping it, as [`Shared::leave_behind`].
+    fn leave_behind(&mut self) {
+        self.shared.leave_behind();
+        std::mem::forget(std::mem::replace(&mut self.state, State::Over));
+    }
+
     /// Submits what waits for room, if there is some.
     fn settle(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let State::Waiting(waiting) = &mut self.state else { return Poll::Ready(()) };
@@ -267,7 +273,7 @@ impl<T: Value> Future for Task<T> {
         if let (State::Out { .. } | State::Waiting(_), Err(error)) =
             (&self.state, self.shared.check_process())
         {
-            self.state = State::Over;
+            self.leave_behind();
             return Poll::Ready(Err(error.into()));
         }
         if self.settle(context).is_pending() {
@@ -297,6 +303,9 @@ impl<T: Value> Future for Task<T> {
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
+        if self.shared.check_process().is_err() {
+            return self.leave_behind();
+        }
         if let State::Out { n, .. } = &self.state
             && !self.shared.durable
         {
