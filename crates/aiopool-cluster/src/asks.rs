@@ -86,6 +86,7 @@ impl<W> Asks<W> {
         let number = message.subject.strip_prefix(&self.inbox)?.strip_prefix('.')?.parse().ok()?;
         let (what, _) = self.open.remove(&number)?;
         if message.status == Some(StatusCode::NO_RESPONDERS) {
+            self.link.mend();
             return Some((what, Swap::Unknown));
         }
         Some((what, judge(&message.payload)))

@@ -1,7 +1,7 @@
 //! The one place that names the client of the server: requests, swaps, reads, subscriptions.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::client::RequestErrorKind;
 use async_nats::connection::State;
@@ -101,6 +101,11 @@ pub(crate) struct Link {
     pub(crate) connections: watch::Receiver<u64>,
     /// What the server last complained of: a missing right is said so, and not in an answer.
     complaint: Arc<Mutex<String>>,
+    /// Why there is no connection, as the client says it; empty while there is one.
+    away: Arc<Mutex<String>>,
+    /// How many servers keep what this process makes, and when it last made what was missing.
+    pub(crate) replicas: usize,
+    pub(crate) mended: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Refusal {
@@ -113,26 +118,29 @@ impl Refusal {
 impl Link {
     /// Connects, checks the server and makes what is missing of stream and buckets.
     pub(crate) async fn connect(access: &Connection, pool: &str, name: &str) -> Result<Self> {
-        if !wire::is_token(pool) {
-            return Err(Error::InvalidOption {
-                name: "pool",
-                value: pool.to_owned(),
-                allowed: "1 to 32 letters, digits, '-' and '_'".to_owned(),
-            });
-        }
+        let names = Arc::new(Names::of(pool)?);
         let (count, connections) = watch::channel(0_u64);
         let count = Arc::new(count);
         let complaint = Arc::new(Mutex::new(String::new()));
-        let heard = Arc::clone(&complaint);
+        let away = Arc::new(Mutex::new(String::new()));
+        let (heard, why) = (Arc::clone(&complaint), Arc::clone(&away));
         let options = access.options(name, PATIENCE)?.event_callback(move |event| {
-            let (count, heard) = (Arc::clone(&count), Arc::clone(&heard));
+            let (count, heard, why) = (Arc::clone(&count), Arc::clone(&heard), Arc::clone(&why));
             async move {
                 match event {
-                    Event::Connected => count.send_modify(|count| *count += 1),
+                    Event::Connected => {
+                        replace(&why, String::new());
+                        count.send_modify(|count| *count += 1);
+                    }
                     Event::ServerError(error) => {
                         tracing::warn!(%error, "the server complains");
-                        if let Ok(mut heard) = heard.lock() {
-                            *heard = error.to_string();
+                        replace(&heard, error.to_string());
+                    }
+                    // It tries for ever, ten times a second: each reason is said once.
+                    Event::ClientError(error) => {
+                        let reason = error.to_string();
+                        if replace(&why, reason.clone()) {
+                            tracing::warn!(%reason, "there is no connection to the server");
                         }
                     }
                     _ => {}
@@ -151,9 +159,9 @@ impl Link {
                 info.version
             )));
         }
-        let names = Arc::new(Names { pool: pool.to_owned() });
-        let link = Self { client, names, connections, complaint };
-        link.make_streams(access.replicas).await?;
+        let (replicas, mended) = (access.replicas, Arc::default());
+        let link = Self { client, names, connections, complaint, away, replicas, mended };
+        link.make_streams().await?;
         Ok(link)
     }
 
@@ -174,6 +182,12 @@ impl Link {
     pub(crate) fn complaint(&self) -> Option<String> {
         let heard = self.complaint.lock().ok()?;
         heard.to_lowercase().contains("permissions").then(|| heard.clone())
+    }
+
+    /// Why there is no connection, if there is none and the client says why.
+    pub(crate) fn away(&self) -> Option<String> {
+        let why = self.away.lock().ok()?;
+        (!self.stands() && !why.is_empty()).then(|| why.clone())
     }
 
     /// Whether the connection stands; nothing is to be sent while it does not.
@@ -197,13 +211,14 @@ impl Link {
         let answer = self.client.send_request(format!("$JS.API.{what}"), request).await;
         let answer = answer.map_err(|_| Refusal::Silent)?;
         let value: Value = serde_json::from_slice(&answer.payload).map_err(|_| Refusal::Silent)?;
-        match value.get("error") {
-            Some(error) => Err(Refusal::Code(
-                error["err_code"].as_u64().unwrap_or_default(),
-                error["description"].as_str().unwrap_or_default().to_owned(),
-            )),
-            None => Ok(value),
+        let Some(error) = value.get("error") else { return Ok(value) };
+        let code = error["err_code"].as_u64().unwrap_or_default();
+        // Who asks for the stream itself makes it.
+        if code == NO_STREAM && !what.starts_with("STREAM.INFO.") {
+            self.mend();
         }
+        let text = error["description"].as_str().unwrap_or_default().to_owned();
+        Err(Refusal::Code(code, text))
     }
 
     /// Whether what is published to `subject` is answered, if only by the news that nobody listens
@@ -241,6 +256,10 @@ impl Link {
             Err(error) => match error.kind() {
                 RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
                     Swap::Broken(error.to_string())
+                }
+                RequestErrorKind::NoResponders => {
+                    self.mend();
+                    Swap::Unknown
                 }
                 _ => Swap::Unknown,
             },
@@ -325,6 +344,14 @@ impl Link {
         let all = self.subjects(&format!("KV_{bucket}"), &format!("{prefix}>")).await?;
         Ok(all.iter().filter_map(|key| key.strip_prefix(&prefix)).map(str::to_owned).collect())
     }
+}
+
+/// Replaces what is kept for other threads; true if it was another.
+fn replace(kept: &Mutex<String>, text: String) -> bool {
+    let Ok(mut kept) = kept.lock() else { return false };
+    let changed = *kept != text;
+    *kept = text;
+    changed
 }
 
 /// What a message says to the server of the word that it is to replace.

@@ -66,7 +66,8 @@ impl Node {
         }
     }
 
-    /// Sets the pool that the node serves: 1 to 32 letters, digits, `-` and `_`.
+    /// Sets the pool that the node serves: 1 to 32 letters, digits, `-` and `_`, without `_BLOBS` at the
+    /// end.
     #[must_use]
     pub fn pool(mut self, name: impl Into<String>) -> Self {
         self.pool = name.into();
@@ -145,7 +146,7 @@ impl Node {
                 return Err(Error::InvalidOption {
                     name: "name",
                     value: name.clone(),
-                    allowed: "1 to 32 letters, digits, '-' and '_'".to_owned(),
+                    allowed: wire::TOKEN.to_owned(),
                 });
             }
             Some(name) => name.clone(),
@@ -193,7 +194,7 @@ pub(crate) fn build_of(version: Option<&str>) -> Result<String> {
         Some(version) => Err(Error::InvalidOption {
             name: "version",
             value: version.to_owned(),
-            allowed: "1 to 32 letters, digits, '-' and '_'".to_owned(),
+            allowed: wire::TOKEN.to_owned(),
         }),
         None => {
             let build = remote::build().map_err(|error| Error::Pool(error.to_string()))?;

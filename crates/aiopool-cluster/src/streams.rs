@@ -1,7 +1,9 @@
 //! What the server is asked to make, to purge and to send: streams, consumers, deliveries.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use async_nats::Subscriber;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -22,6 +24,9 @@ const TRY: Duration = Duration::from_secs(2);
 /// seconds on a busy machine.
 const ELECTION: Duration = Duration::from_secs(30);
 
+/// The pause between two tries to make what is missing of streams and buckets.
+const MEND: Duration = Duration::from_secs(3);
+
 /// What is said of a subject that nobody answers on.
 const SILENT: &str = "nobody answers what is published to it";
 
@@ -37,44 +42,147 @@ pub(crate) fn consumer_name(class: u8, build: &str) -> String {
     format!("v2-{class}-{build}")
 }
 
-impl Link {
-    pub(crate) async fn make_streams(&self, replicas: usize) -> Result<()> {
-        let pool = &self.names.pool;
-        let common = json!({
-            "retention": "limits", "storage": "file", "num_replicas": replicas,
-            "discard": "new", "max_msgs_per_subject": 1, "max_age": 0,
-        });
-        let with = |more: Value| {
-            let mut all = common.clone();
-            if let (Some(all), Value::Object(more)) = (all.as_object_mut(), more) {
-                all.extend(more);
-            }
-            all
+/// What a setting of a stream has to be.
+#[derive(Clone, Copy, Debug)]
+enum Need {
+    Is(&'static str),
+    One,
+    /// No number at all, or one that stands for none.
+    Unlimited,
+    /// Not there, or what the server has in its place.
+    Nothing,
+}
+
+/// The settings that the protocol needs, in the order in which they are looked at: what each has to be,
+/// what would go wrong, and whether the server changes it where a stream is there. All others may be as
+/// an operator has them, such as replicas, `max_bytes` and `compression`.
+const SETTINGS: [(&str, Need, &str, bool); 16] = [
+    ("sealed", Need::Nothing, "nothing could be stored", false),
+    ("mirror", Need::Nothing, "nothing could be stored", false),
+    ("sources", Need::Nothing, "messages of others would come in", true),
+    ("subject_transform", Need::Nothing, "messages would be stored as those of others", true),
+    ("storage", Need::Is("file"), "a restart of the server would lose tasks", false),
+    ("persist_mode", Need::Nothing, "a killed server would lose tasks", false),
+    ("allow_msg_counter", Need::Nothing, "nothing but counters could be stored", false),
+    ("retention", Need::Is("limits"), "tasks would be removed when they are claimed", false),
+    ("discard", Need::Is("new"), "a full stream would drop tasks", true),
+    ("discard_new_per_subject", Need::Nothing, "a word could not be replaced", true),
+    ("max_age", Need::Nothing, "tasks would be dropped that wait for long", true),
+    ("max_msgs", Need::Unlimited, "only a limit of bytes is reckoned with", true),
+    ("max_msgs_per_subject", Need::One, "words that were replaced would fill the stream", true),
+    ("max_msg_size", Need::Unlimited, "large messages could not be stored", true),
+    ("no_ack", Need::Nothing, "nobody would know what is stored", true),
+    ("deny_purge", Need::Nothing, "what is over could not be removed", false),
+];
+
+impl Need {
+    fn is_met(self, value: &Value) -> bool {
+        match self {
+            Self::Is(text) => value == text,
+            Self::One => value == 1,
+            Self::Unlimited => value.as_i64().is_none_or(|most| most <= 0),
+            Self::Nothing => match value {
+                Value::Null | Value::Bool(false) => true,
+                Value::Number(number) => number.as_i64() == Some(0),
+                Value::String(text) => text.is_empty() || text == "default",
+                Value::Array(list) => list.is_empty(),
+                _ => false,
+            },
+        }
+    }
+}
+
+impl std::fmt::Display for Need {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Is(text) => write!(f, "has to be \"{text}\""),
+            Self::One => write!(f, "has to be 1"),
+            Self::Unlimited => write!(f, "has to be -1"),
+            Self::Nothing => write!(f, "is not to be set"),
+        }
+    }
+}
+
+/// Checks a stream that is there, whoever has made it.
+fn check(name: &str, subjects: &[String], config: &Value) -> Result<()> {
+    let change = format!("change it with `nats stream edit {name}`");
+    let wrong = |setting: &str, need: String, why: &str, what: String| {
+        let value = &config[setting];
+        let text = format!("{name}: {setting} is {value} and {need}, or {why}: {what}");
+        Err(Error::Server(text))
+    };
+    for (setting, need, why, can_change) in SETTINGS {
+        if need.is_met(&config[setting]) {
+            continue;
+        }
+        let what = if can_change {
+            change
+        } else {
+            format!(
+                "remove the stream with what is in it (`nats stream rm {name}`), and the next \
+                 connection makes it as it is to be"
+            )
         };
-        let stream = self.names.stream();
-        let subjects = [format!("aiopool.{pool}.q.>"), format!("aiopool.{pool}.w.>")];
-        self.make(with(json!({"name": stream, "subjects": subjects}))).await?;
-        let (blobs, subject) = (self.names.blobs(), format!("aiopool.{pool}.b.>"));
-        self.make(with(json!({"name": blobs, "subjects": [subject]}))).await?;
+        return wrong(setting, need.to_string(), why, what);
+    }
+    let there = config["subjects"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let there: BTreeSet<&str> = there.collect();
+    if there != subjects.iter().map(String::as_str).collect() {
+        let need = format!("has to be {}", json!(subjects));
+        return wrong("subjects", need, "messages would be missing or in excess", change);
+    }
+    Ok(())
+}
+
+impl Link {
+    /// Makes what is missing of the pool's streams and of the buckets, and checks what is there.
+    pub(crate) async fn make_streams(&self) -> Result<()> {
+        let pool = &self.names.pool;
+        let words = vec![format!("aiopool.{pool}.q.>"), format!("aiopool.{pool}.w.>")];
+        self.make(self.names.stream(), words).await?;
+        self.make(self.names.blobs(), vec![format!("aiopool.{pool}.b.>")]).await?;
         for bucket in [NODES, JOBS] {
-            let name = format!("KV_{bucket}");
-            let subjects = [format!("$KV.{bucket}.>")];
-            self.make(with(json!({"name": name, "subjects": subjects}))).await?;
+            self.make(format!("KV_{bucket}"), vec![format!("$KV.{bucket}.>")]).await?;
         }
         Ok(())
     }
 
-    async fn make(&self, config: Value) -> Result<()> {
-        let name = config["name"].as_str().unwrap_or_default().to_owned();
-        match self.api(&format!("STREAM.INFO.{name}"), &Value::Null).await {
-            Ok(_) => return Ok(()),
-            Err(Refusal::Code(NO_STREAM, _)) => {}
-            Err(refusal) => return Err(self.server(&name, refusal)),
+    async fn make(&self, name: String, subjects: Vec<String>) -> Result<()> {
+        let config = json!({
+            "name": name, "subjects": subjects, "num_replicas": self.replicas,
+            "retention": "limits", "storage": "file", "discard": "new",
+            "max_msgs_per_subject": 1, "max_age": 0,
+        });
+        for _ in 0..2 {
+            match self.api(&format!("STREAM.INFO.{name}"), &Value::Null).await {
+                Ok(info) => return check(&name, &subjects, &info["config"]),
+                Err(Refusal::Code(NO_STREAM, _)) => {}
+                Err(refusal) => return Err(self.server(&name, refusal)),
+            }
+            match self.api(&format!("STREAM.CREATE.{name}"), &config).await {
+                Ok(_) => return Ok(()),
+                // Another has made it meanwhile, in another way.
+                Err(Refusal::Code(STREAM_EXISTS, _)) => {}
+                Err(refusal) => return Err(self.server(&name, refusal)),
+            }
         }
-        match self.api(&format!("STREAM.CREATE.{name}"), &config).await {
-            Ok(_) | Err(Refusal::Code(STREAM_EXISTS, _)) => Ok(()),
-            Err(refusal) => Err(self.server(&name, refusal)),
+        Ok(())
+    }
+
+    /// Makes what is missing again, where a stream or a bucket was deleted under a pool that runs: once
+    /// at a time, and not at once again. Who missed it goes on asking meanwhile.
+    pub(crate) fn mend(&self) {
+        let Ok(mut last) = self.mended.lock() else { return };
+        if last.is_some_and(|last| last.elapsed() < MEND) {
+            return;
         }
+        *last = Some(Instant::now());
+        let link = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = link.make_streams().await {
+                tracing::warn!(%error, "a stream or a bucket of the pool is missing");
+            }
+        });
     }
 
     /// Removes a key for good, as it was in `revision`: what was written over it since stays.
@@ -295,24 +403,31 @@ impl Link {
         self.client.publish_with_reply(subject, inbox.to_owned(), payload).await.is_ok()
     }
 
-    /// Has everything that is written of a job sent to `inbox`, from message `from` on.
+    /// Has everything that is written of a job sent here, from message `from` on, or from the first
+    /// where the stream has not come so far: then it is another than it was. Returns where it begins.
     ///
     /// # Errors
     ///
     /// Why not.
-    pub(crate) async fn collect(
+    pub(crate) async fn collector(
         &self,
         job: u128,
         from: u64,
-        inbox: &str,
-    ) -> std::result::Result<(), Refusal> {
+    ) -> std::result::Result<(Subscriber, u64), Refusal> {
         let (stream, filter) = (self.names.stream(), self.names.written_of_job(job));
+        let info = self.api(&format!("STREAM.INFO.{stream}"), &Value::Null).await?;
+        let last = info["state"]["last_seq"].as_u64().unwrap_or_default();
+        let from = if from > last + 1 { 1 } else { from };
+        // Each has an inbox of its own: what an earlier one still sends is not mixed in.
+        let inbox = self.client.new_inbox();
+        let words = self.client.subscribe(inbox.clone()).await.map_err(|_| Refusal::Silent)?;
         let asked = json!({"stream_name": stream, "config": {
             "deliver_subject": inbox, "filter_subject": filter, "ack_policy": "none",
-            "deliver_policy": "by_start_sequence", "opt_start_seq": from.max(1),
+            "deliver_policy": "by_start_sequence", "opt_start_seq": from,
             "replay_policy": "instant", "idle_heartbeat": 2_000_000_000_u64,
             "inactive_threshold": 60_000_000_000_u64, "mem_storage": true, "num_replicas": 1,
         }});
-        self.api(&format!("CONSUMER.CREATE.{stream}"), &asked).await.map(drop)
+        self.api(&format!("CONSUMER.CREATE.{stream}"), &asked).await?;
+        Ok((words, from))
     }
 }

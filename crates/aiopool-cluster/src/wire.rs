@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::blob::{Blob, Side};
+use crate::error::Error;
 use crate::protocol::{Chunks, Ending, Incarnation, Key, LONGEST, SHORTEST, Word};
 
 /// How a function is named.
@@ -112,6 +113,14 @@ pub(crate) struct JobKey {
 }
 
 impl JobKey {
+    /// What is taken for the key of a job whose key cannot be read.
+    pub(crate) fn unread(job: u128) -> Self {
+        let key = Key { incarnation: Incarnation { id: 0, created: 0 }, serial: 0, alive: true };
+        let (durable, held, taken, purged) = (false, false, 0, Vec::new());
+        let holder = String::new();
+        Self { key, job, durable, held, taken, purged, lease: LONGEST, holder }
+    }
+
     /// Whether task `n` of job `job` is still wanted.
     pub(crate) fn wants(&self, job: u128, n: u64) -> bool {
         let over = |&(from, to): &(u64, u64)| (from..to).contains(&n);
@@ -207,6 +216,12 @@ pub(crate) fn durable_key(name: &str) -> String {
     format!("d-{name}")
 }
 
+/// Reads the number of a job that is not durable in its key's name, which is also how subjects have it.
+pub(crate) fn number_of_key(key: &str) -> Option<u128> {
+    let job = u128::from_str_radix(key, 16).ok()?;
+    (key == format!("{job:032x}")).then_some(job)
+}
+
 /// Returns a durable job's name, or the number of another, by its key's name.
 pub(crate) fn name_of_key(key: &str) -> &str {
     key.strip_prefix("d-").unwrap_or(key)
@@ -258,7 +273,29 @@ pub(crate) struct Names {
     pub(crate) pool: String,
 }
 
+/// What the stream of large inputs and values is named, after the pool's own.
+const BLOBS: &str = "_BLOBS";
+
+/// What may be a pool's, a node's or a version's name.
+pub(crate) const TOKEN: &str = "1 to 32 letters, digits, '-' and '_'";
+
 impl Names {
+    /// Takes the name of a pool.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`] for what can be no pool's.
+    pub(crate) fn of(pool: &str) -> Result<Self, Error> {
+        let allowed = if !is_token(pool) {
+            TOKEN.to_owned()
+        } else if let Some(other) = pool.strip_suffix(BLOBS) {
+            format!("it may not end with {BLOBS}: a stream of the pool {other} has that name")
+        } else {
+            return Ok(Self { pool: pool.to_owned() });
+        };
+        Err(Error::InvalidOption { name: "pool", value: pool.to_owned(), allowed })
+    }
+
     pub(crate) fn stream(&self) -> String {
         format!("AIOPOOL_{}", self.pool)
     }
@@ -288,6 +325,10 @@ impl Names {
         format!("aiopool.{}.w.*.*.{job:032x}.>", self.pool)
     }
 
+    pub(crate) fn queued_of_job(&self, job: u128) -> String {
+        format!("aiopool.{}.q.*.*.{job:032x}.>", self.pool)
+    }
+
     pub(crate) fn of_task(&self, job: u128, n: u64) -> String {
         format!("aiopool.{}.*.*.*.{job:032x}.{}.{n}", self.pool, Chunks::of(n))
     }
@@ -298,7 +339,7 @@ impl Names {
 
     /// The stream of large inputs and values.
     pub(crate) fn blobs(&self) -> String {
-        format!("AIOPOOL_{}_BLOBS", self.pool)
+        format!("AIOPOOL_{}{BLOBS}", self.pool)
     }
 
     pub(crate) fn blob(&self, job: u128, n: u64, side: Side, piece: u32) -> String {
@@ -385,6 +426,34 @@ mod tests {
         }
         assert_eq!(word(1, &names.queue(&tail), b"\xff\xff\xff\xff\xff\xff"), None);
         assert_eq!(word(1, "x", b""), None);
+    }
+
+    #[test]
+    fn a_jobs_number_is_read_as_it_is_written() {
+        let number = 0xff_u128;
+        assert_eq!(number_of_key(&format!("{number:032x}")), Some(number));
+        let plus = format!("+{:031x}", 1);
+        for wrong in ["ff", "", "d-ff", &plus, &"F".repeat(32)] {
+            assert_eq!(number_of_key(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn two_pools_have_no_stream_in_common() {
+        for pool in ["x_BLOBS", "_BLOBS", "x_BLOBS_BLOBS"] {
+            let text = Names::of(pool).unwrap_err().to_string();
+            assert!(text.contains(pool) && text.contains("_BLOBS"), "{text}");
+        }
+        for pool in ["x", "x_blobs", "BLOBS", "x-BLOBS", "_BLOBS_", "NODES", "JOBS"] {
+            let names = Names::of(pool).unwrap();
+            let own = [names.stream(), names.blobs()];
+            for other in ["x", "NODES", "KV_AIOPOOL_NODES", "BLOBS"].map(|o| Names::of(o).unwrap())
+            {
+                let theirs = [other.stream(), other.blobs(), "KV_AIOPOOL_JOBS".to_owned()];
+                let same = own.iter().any(|own| theirs.contains(own));
+                assert_eq!(same, pool == other.pool, "{pool} and {}", other.pool);
+            }
+        }
     }
 
     #[test]

@@ -36,8 +36,13 @@ impl Keeper {
         for n in quiet {
             self.read(n, Duration::ZERO);
             let Some(out) = self.out.get(&n) else { continue };
-            if matches!(out.kept.word(), Word::Queued { .. }) {
-                queues.insert((out.tail.class, out.tail.build.clone()));
+            match out.kept.word() {
+                Word::Queued { .. } => {
+                    queues.insert((out.tail.class, out.tail.build.clone()));
+                }
+                // The node is to look, too: it may never have made the claim.
+                Word::Claimed { .. } => self.hint(n),
+                Word::Absent | Word::Done { .. } => {}
             }
         }
         for (class, build) in queues {

@@ -62,9 +62,16 @@ impl Claim {
                 continue;
             };
             let Some(stored) = stored else { return Ok(fresh(0)) };
+            // Deleted by hand, as `nats kv del` does it.
+            if stored.payload.is_empty() {
+                return Ok(fresh(stored.seq));
+            }
             let Some(found) = wire::decode::<JobKey>(&stored.payload) else {
-                let text = format!("the key of the job {name} is of another version of aiopool");
-                return Err(Error::Server(text));
+                let key = link.names.job_key(&key);
+                return Err(Error::Server(format!(
+                    "the key of the job {name} cannot be read: another version of aiopool has \
+                     written it, or a stranger; `nats kv del {JOBS} {key}` removes the job"
+                )));
             };
             if !found.key.alive {
                 return Ok(fresh(stored.seq));
@@ -147,7 +154,11 @@ impl Keeper {
         self.lease_event(LeaseEvent::Tick);
         let over = self.lease.deadline() != 0 && remote::boottime_ns() >= self.lease.deadline();
         if over {
-            self.lose("its lease ran out: the server did not answer for that long".to_owned());
+            let mut text = "its lease ran out: the server did not answer for that long".to_owned();
+            if let Some(why) = self.link.away() {
+                text += &format!(" ({why})");
+            }
+            self.lose(text);
         } else if self.lease.next().is_none() && self.lease.deadline() != 0 {
             self.lose("another process took it, or a node ended it".to_owned());
         }

@@ -98,8 +98,8 @@ enum Event {
     Tombstone(String, Swap),
     /// These tasks, from the first to before the second, are purged, if the server said so.
     Purged(u64, u64, bool),
-    /// A new collector, unless the server did not make it.
-    Collector(Option<Subscriber>),
+    /// A new collector, which sends what is stored from this message on, or why there is none.
+    Collector(Result<(Subscriber, u64), Refusal>),
     Space(Option<Space>),
     /// Whether nothing waits in or was given out of the queue of a class and build.
     Idle(u8, String, bool),
@@ -115,7 +115,7 @@ impl Event {
             Self::Word(_, read) | Self::Key(read) | Self::Node(_, read) => read.is_ok(),
             Self::Purged(_, _, purged) => *purged,
             Self::Space(space) => space.is_some(),
-            Self::Collector(collector) => collector.is_some(),
+            Self::Collector(made) => made.is_ok(),
             Self::Uploaded(..) | Self::Fetched(..) | Self::Looked(..) => true,
             Self::Pause(_) | Self::Expire(_) | Self::Idle(..) => false,
         }
@@ -304,34 +304,22 @@ impl Keeper {
             keeper.tick();
         }
         // The next ones are made whenever one is lost; what refuses this one would refuse them all.
-        let inbox = keeper.link.client.new_inbox();
-        let words = keeper.link.client.subscribe(inbox.clone()).await;
-        let words = words.map_err(|error| Error::Server(format!("subscribe: {error}")))?;
-        match keeper.first_collector(inbox).await {
-            Ok(()) => keeper.collector = Some(words),
-            // `run` asks again.
-            Err(refusal) if refusal.may_pass() && keeper.link.complaint().is_none() => {}
-            Err(refusal) => {
-                let error = keeper.link.server("the collector of outcomes", refusal);
-                keeper.end().await;
-                return Err(error);
+        keeper.collect();
+        while keeper.collecting {
+            let wait = Duration::from_millis(50);
+            if let Ok(Some(event)) = tokio::time::timeout(wait, keeper.inbox.recv()).await {
+                if let Event::Collector(Err(refusal)) = &event
+                    && !(refusal.may_pass() && keeper.link.complaint().is_none())
+                {
+                    let error = keeper.link.server("the collector of outcomes", refusal.clone());
+                    keeper.end().await;
+                    return Err(error);
+                }
+                keeper.take(event);
             }
+            keeper.tick();
         }
         Ok(keeper)
-    }
-
-    /// Has the first collector made, and renews the lease meanwhile.
-    async fn first_collector(&mut self, inbox: String) -> std::result::Result<(), Refusal> {
-        let (link, job) = (self.link.clone(), self.claim.job);
-        let mut made = std::pin::pin!(link.collect(job, 1, &inbox));
-        loop {
-            tokio::select! {
-                made = &mut made => return made,
-                Some(event) = self.inbox.recv() => self.take(event),
-                () = tokio::time::sleep(Duration::from_millis(50)) => {}
-            }
-            self.tick();
-        }
     }
 
     /// Returns what the handle shares with this thread.
@@ -527,9 +515,11 @@ impl Keeper {
                 self.marks.retain(|mark| (mark.0, mark.1) != (from, to));
             }
             Event::Purged(from, to, false) => self.purge(from, to, AGAIN),
-            Event::Collector(collector) => {
+            Event::Collector(made) => {
                 self.collecting = false;
-                self.collector = collector;
+                // Another stream may have taken the place of the one before.
+                self.collected = made.as_ref().map_or(self.collected, |(_, from)| from - 1);
+                self.collector = made.ok().map(|(words, _)| words);
             }
             Event::Space(space) => self.saw_space(space),
             Event::Idle(class, build, idle) => self.saw_idle(class, &build, idle),
@@ -542,13 +532,11 @@ impl Keeper {
         let (link, events) = (self.link.clone(), self.events.clone());
         let (job, from) = (self.claim.job, self.collected + 1);
         tokio::spawn(async move {
-            let inbox = link.client.new_inbox();
-            let words = link.client.subscribe(inbox.clone()).await.ok();
-            let made = words.is_some() && link.collect(job, from, &inbox).await.is_ok();
-            if !made {
+            let made = link.collector(job, from).await;
+            if made.is_err() {
                 tokio::time::sleep(AGAIN).await;
             }
-            let _ = events.send(Event::Collector(words.filter(|_| made)));
+            let _ = events.send(Event::Collector(made));
         });
     }
 

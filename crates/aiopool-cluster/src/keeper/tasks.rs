@@ -315,8 +315,8 @@ impl Keeper {
         }
     }
 
-    /// Has the node that runs a cancelled task look at its word now; by itself it does so later.
-    fn hint(&self, n: u64) {
+    /// Has the node that holds a task look at its word now; by itself it does so later.
+    pub(super) fn hint(&self, n: u64) {
         let Some(out) = self.out.get(&n) else { return };
         if let Some((node, _)) = &out.holder {
             self.link.hint(node, Hint::Task { job: self.claim.job, n });

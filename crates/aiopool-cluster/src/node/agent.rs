@@ -37,6 +37,8 @@ pub(super) enum Event {
     /// A large value or error as it is to be reported, and the ending.
     Value(u64, Ending, std::result::Result<Body, String>),
     Outcome(u64, Swap),
+    /// The word of a task that the node was asked for and does not hold.
+    Strange(Stored),
     Renewal(u64, Swap),
     Key(std::result::Result<Option<Stored>, ()>),
 }
@@ -50,6 +52,7 @@ impl Event {
             }
             Self::Word(_, read) | Self::Key(read) => read.is_ok(),
             Self::Job(_, read) => read.is_ok(),
+            Self::Strange(_) => true,
             Self::Input(..) | Self::Ended(..) | Self::Value(..) => false,
         }
     }
@@ -352,6 +355,8 @@ impl Agent {
             self.runs.clear();
             self.backlog.clear();
             self.jobs.clear();
+            // The bucket may be another by now, with the same numbers.
+            self.known.clear();
             return Ok(self.draining);
         }
         if life.work.is_none() && life.lease.holds(now) {

@@ -10,7 +10,7 @@ use super::agent::{Agent, Asked, Event, KnownJob};
 use super::group::Running;
 use crate::blob::{self, Side};
 use crate::crash::{self, Point};
-use crate::link::{self, AGAIN, JOBS, Link, Swap, word_of};
+use crate::link::{self, AGAIN, JOBS, Link, Stored, Swap, word_of};
 use crate::protocol::{Attempt, AttemptAction, AttemptEvent, Ending, LeaseEvent};
 use crate::wire::{self, Body, NodeKey, Queued, Tail, Written};
 
@@ -118,6 +118,7 @@ impl Agent {
             Event::Outcome(id, Swap::Full(reason)) => self.full_outcome(id, &reason),
             Event::Outcome(id, Swap::Broken(reason)) => self.refused_outcome(id, &reason),
             Event::Outcome(id, _) => self.tell(id, AttemptEvent::OutcomeUnsure),
+            Event::Strange(stored) => self.disown(&stored),
             Event::Renewal(serial, swap) => {
                 if let Swap::Full(reason) | Swap::Broken(reason) = &swap {
                     tracing::warn!(%reason, node = self.name, "the node's key is not stored");
@@ -281,6 +282,46 @@ impl Agent {
         let Some(held) = self.held.get_mut(&id) else { return };
         held.checked = Instant::now();
         self.tell(id, AttemptEvent::Check);
+    }
+
+    /// Reads the word of a task that a hint speaks of and that the node does not hold.
+    pub(super) fn look_at(&self, job: u128, n: u64) {
+        let (link, events) = (self.link.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let word = link.newest(&link.names.stream(), &link.names.of_task(job, n)).await;
+            if let Ok(Some(stored)) = word {
+                let _ = events.send(Event::Strange(stored));
+            }
+        });
+    }
+
+    /// Gives a claim back that names this very life, and that the node does not hold: it never made
+    /// it. All claims of a life are held until their words are others.
+    fn disown(&self, stored: &Stored) {
+        let Some(life) = &self.life else { return };
+        let written = wire::decode::<Written>(&stored.payload);
+        let (Some(tail), Some(Written::Claim { node, life: of, nonce, attempt, item, .. })) =
+            (Tail::parse(&stored.subject), written)
+        else {
+            return;
+        };
+        let is_held = |held: &Held| (held.tail == tail) && held.nonce == nonce;
+        if of.id != life.lease.incarnation().id
+            || node != self.name
+            || self.held.values().any(is_held)
+        {
+            return;
+        }
+        tracing::warn!(subject = %stored.subject, "a claim that this node never made is given back");
+        let (ending, longest, result) = (Ending::NotStarted, 0, Err(Bytes::new()));
+        let outcome = Written::Outcome { node, nonce, attempt, item, ending, longest, result };
+        let (link, expected) = (self.link.clone(), stored.seq);
+        tokio::spawn(async move {
+            let (subject, decided_by) = (link.names.written(&tail), link.names.swap(&tail));
+            // Where it is lost, the next hint has it sent again.
+            let value = wire::encode(&outcome);
+            link.swap(subject, &decided_by, expected, value, link::PATIENCE).await
+        });
     }
 
     /// Hands the task to the local pool. It gets no retries there: the submitter decides.

@@ -1,7 +1,7 @@
 //! What every node does for the pool besides its tasks: it ends jobs whose submitter has died, and
 //! purges what belongs to no job.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use aiopool::remote;
@@ -9,7 +9,7 @@ use aiopool::remote;
 use crate::link::{self, JOBS, Link, Swap};
 use crate::protocol::{Key, LeaseTimes, Observer, Sight, Verdict};
 use crate::random;
-use crate::wire::{self, JobKey};
+use crate::wire::{self, JobKey, Queued};
 
 /// Rounds between two searches for messages of no job: they are rare, and the search reads every
 /// subject.
@@ -17,7 +17,7 @@ const SEARCH: u32 = 20;
 
 /// Keeps the pool clean, for ever.
 pub(super) async fn keep(link: Link, lease: Duration) {
-    let mut observers = HashMap::new();
+    let (mut observers, mut told) = (HashMap::new(), BTreeMap::new());
     for round in 1_u32.. {
         // Nodes that were started together do not all come together.
         let jitter = Duration::from_millis(random::bits() as u64 % 2000);
@@ -28,7 +28,7 @@ pub(super) async fn keep(link: Link, lease: Duration) {
         // Where the server does not answer, the next round is as good.
         let _ = look_at_jobs(&link, &mut observers).await;
         if round % SEARCH == 0 {
-            let _ = search(&link).await;
+            let _ = search(&link, &mut told).await;
         }
     }
 }
@@ -40,7 +40,24 @@ async fn look_at_jobs(link: &Link, observers: &mut HashMap<String, Observer>) ->
     for name in keys {
         let subject = link.names.job_key(&name);
         let Some(stored) = link.key(JOBS, &subject).await? else { continue };
-        let Some(found) = wire::decode::<JobKey>(&stored.payload) else { continue };
+        let found = wire::decode::<JobKey>(&stored.payload);
+        if found.is_none() && stored.payload.is_empty() {
+            // Deleted by hand, as `nats kv del` does it: what the job had goes with it.
+            if let Some(job) = wire::number_of_key(&name) {
+                clear(link, &subject, job, stored.seq).await;
+            } else {
+                link.forget_key(JOBS, &subject, stored.seq).await;
+            }
+            continue;
+        }
+        let sight = match &found {
+            Some(found) => Sight::Key(stored.seq, found.key),
+            None => Sight::Garbage(stored.seq),
+        };
+        // What cannot be read says neither whose it is nor for how long: the key's name says which job
+        // it is of, unless that is durable, and the job of another version may well live.
+        let unread = || Some(JobKey::unread(wire::number_of_key(&name)?));
+        let Some(found) = found.or_else(unread) else { continue };
         if !found.key.alive {
             clear(link, &subject, found.job, stored.seq).await;
             continue;
@@ -52,7 +69,7 @@ async fn look_at_jobs(link: &Link, observers: &mut HashMap<String, Observer>) ->
         let of = found.key.incarnation;
         let observer = observers.entry(name).or_insert_with(|| Observer::of(times, of));
         let now = remote::monotonic_ns();
-        observer.saw(now, Sight::Key(stored.seq, found.key));
+        observer.saw(now, sight);
         if observer.verdict() == Verdict::Dead {
             // Another holder than the one that was looked at.
             *observer = Observer::of(times, of);
@@ -80,29 +97,49 @@ async fn clear(link: &Link, subject: &str, job: u128, revision: u64) {
 }
 
 /// Purges messages whose job has no key: a job's key is made before its first message.
-async fn search(link: &Link) -> Result<(), ()> {
+///
+/// A key that cannot be read keeps its own job's messages, and no other's.
+async fn search(link: &Link, told: &mut BTreeMap<String, u64>) -> Result<(), ()> {
     let mut there: BTreeSet<u128> = BTreeSet::new();
     let pool = &link.names.pool;
     let words = link.subjects(&link.names.stream(), &format!("aiopool.{pool}.>")).await?;
     let blobs = link.subjects(&link.names.blobs(), &format!("aiopool.{pool}.b.>")).await?;
     for (subjects, at) in [(words, 5), (blobs, 3)] {
-        let job = |s: &String| u128::from_str_radix(s.split('.').nth(at)?, 16).ok();
-        there.extend(subjects.iter().filter_map(job));
+        there.extend(subjects.iter().filter_map(|s| wire::number_of_key(s.split('.').nth(at)?)));
     }
     if there.is_empty() {
         return Ok(());
     }
+    let mut unread = BTreeMap::new();
     // After the messages were listed: a job that began since has none among them.
     for name in link.keys(JOBS).await? {
         let Some(stored) = link.key(JOBS, &link.names.job_key(&name)).await? else { continue };
-        match wire::decode::<JobKey>(&stored.payload) {
-            Some(found) => drop(there.remove(&found.job)),
-            // Another version's: its job is not known.
-            None => return Ok(()),
+        let said = wire::decode::<JobKey>(&stored.payload).map(|found| found.job);
+        let own = [said, wire::number_of_key(&name)];
+        if own == [None, None] && !stored.payload.is_empty() {
+            unread.insert(name, stored.seq);
+        }
+        there.retain(|&job| !own.contains(&Some(job)));
+    }
+    for (name, revision) in &unread {
+        if told.get(name) != Some(revision) {
+            tracing::warn!(key = name, bucket = JOBS, "a job's key cannot be read: its job stays");
         }
     }
-    for job in there {
-        link.purge_job(job).await;
+    for &job in &there {
+        // Which key the number belongs to stands in each of the job's tasks.
+        if unread.is_empty() || !may_be_of(link, job, &unread).await? {
+            link.purge_job(job).await;
+        }
     }
+    *told = unread;
     Ok(())
+}
+
+/// Whether a job's tasks name one of these keys, or cannot be read either; a job that has no tasks, only
+/// pieces of large ones, may be of any.
+async fn may_be_of(link: &Link, job: u128, keys: &BTreeMap<String, u64>) -> Result<bool, ()> {
+    let queued = link.newest(&link.names.stream(), &link.names.queued_of_job(job)).await?;
+    let queued = queued.and_then(|stored| wire::decode::<Queued>(&stored.payload));
+    Ok(queued.is_none_or(|queued| keys.contains_key(&queued.job)))
 }

@@ -252,6 +252,9 @@ impl Agent {
             })
             .map(|(&id, _)| id)
             .collect();
+        if let (Hint::Task { job, n }, true) = (hint, meant.is_empty()) {
+            self.look_at(job, n);
+        }
         meant.into_iter().for_each(|id| self.check(id));
     }
 

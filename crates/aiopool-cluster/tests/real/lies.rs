@@ -6,15 +6,21 @@ use std::time::Duration;
 use aiopool::TaskOptions;
 use aiopool_cluster::{ClusterError, observe};
 use aiopool_nats::Server;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::book::{Book, size, ticks};
+use crate::jobs::ask;
 use crate::verbs::double;
-use crate::{Process, Test, connect, in_time, kill, until};
+use crate::{LEASE, Process, Test, connect, in_time, kill, until};
 
 pub const TESTS: &[Test] = &[
     ("a_claim_of_no_node_ends_its_task", a_claim_of_no_node_ends_its_task),
+    ("a_claim_that_a_live_node_never_made", a_claim_that_a_live_node_never_made),
+    ("an_unreadable_job_key_costs_its_own_job", an_unreadable_job_key_costs_its_own_job),
     ("a_dead_nodes_key_may_be_written_over", a_dead_nodes_key_may_be_written_over),
     ("numbers_at_their_limits_are_shown", numbers_at_their_limits_are_shown),
     ("more_words_than_one_answer_lists_are_counted", more_words_than_one_answer_lists_are_counted),
@@ -104,6 +110,134 @@ fn a_claim_of_no_node_ends_its_task() {
             let error = task.await.unwrap_err();
             assert!(error.to_string().contains("cannot be read"), "{lie:?}: {error}");
         }
+    });
+}
+
+/// A submitter waits for nodes that live, too: a node that is asked gives back what it never claimed, and
+/// a life that is none of its own was never there, or is over.
+fn a_claim_that_a_live_node_never_made() {
+    let server = Server::start();
+    // Of another build: it takes none of the tasks by itself.
+    let _other = Process::start(&[
+        ("AIOPOOL_TEST_NODE", server.url().as_str()),
+        ("AIOPOOL_TEST_NAME", "n"),
+        ("AIOPOOL_TEST_VERSION", "other"),
+    ]);
+    let cluster = connect(&server);
+    let submit = cluster.with(TaskOptions::new().retries(1));
+    let mut tasks: Vec<_> = (0..4).map(|n| submit.apply(double, n)).collect();
+    let mut key = Bytes::new();
+    until("all are there", || {
+        let seen = in_time(observe(server.url(), "t")).unwrap();
+        seen.messages == 4 && seen.nodes.iter().any(|node| node.alive && node.places > 0)
+    });
+    in_time(async {
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let asked = json!({"last_by_subj": "$KV.AIOPOOL_NODES.t.n"});
+        let stored = ask(&client, "STREAM.MSG.GET.KV_AIOPOOL_NODES", asked).await;
+        key = BASE64.decode(stored["message"]["data"].as_str().unwrap()).unwrap().into();
+    });
+    let (((id, created), _, _), _): (((u128, u64), u64, bool), _) =
+        postcard::take_from_bytes(&key).unwrap();
+    assert!(created > 0, "the first renewal says it");
+    let job = in_time(observe(server.url(), "t")).unwrap().jobs.remove(0).job;
+    let build: String = aiopool::remote::build().unwrap().chars().take(16).collect();
+    let class = aiopool::remote::limits(&TaskOptions::new()).priority;
+    let lives = [(id, created), (7, created - 1), (7, created), (7, u64::MAX)];
+    let lies = lives.into_iter().enumerate().map(|(n, (id, created))| {
+        let life = Life { id, created };
+        let (node, lease) = ("n", LEASE.as_nanos() as u64);
+        let (nonce, attempt, item, room) = (1 << 40, 1, 0, &[0; 512][..]);
+        let claim = Written::Claim { node, life, lease, nonce, attempt, item, room };
+        (format!("aiopool.t.w.{class}.{build}.{job}.0.{n}"), encoded(&claim))
+    });
+    in_time(publish(&server, lies));
+    let _node = Process::node(server.url());
+    in_time(async {
+        for (n, task) in tasks.drain(..).enumerate() {
+            assert_eq!(task.await.unwrap(), 2 * n as u64);
+        }
+        let seen = observe(server.url(), "t").await.unwrap();
+        let n = seen.nodes.iter().find(|node| node.name == "n").unwrap();
+        assert!(n.alive, "nobody called the node dead: {n:?}");
+    });
+}
+
+/// Nodes clean up for ever: what is of no job goes, whatever stands in the keys of others, and what may
+/// be of the job of an unreadable key stays.
+fn an_unreadable_job_key_costs_its_own_job() {
+    #[derive(Serialize)]
+    struct Queued<'t> {
+        attempt: u32,
+        job: &'t str,
+        function: (u8, u64),
+        timeout: Option<Duration>,
+        again_after_timeout: bool,
+        alone: bool,
+        item: u128,
+        group: bool,
+        input: (u8, &'t [u8]),
+    }
+    let server = Server::start();
+    let _node =
+        Process::start(&[("AIOPOOL_TEST_NODE", &server.url()), ("AIOPOOL_TEST_LEASE", "4")]);
+    let queued = |job: u128, key: &str| {
+        let job_is = format!("{job:032x}");
+        let named = if key.is_empty() { &job_is } else { key };
+        let (function, input) = ((0, 1), (0, &[][..]));
+        let payload = encoded(&Queued {
+            attempt: 1,
+            job: named,
+            function,
+            timeout: None,
+            again_after_timeout: false,
+            alone: false,
+            item: 0,
+            group: false,
+            input,
+        });
+        // No node has this build.
+        (format!("aiopool.t.q.1.nobodys.{job_is}.0.0"), payload)
+    };
+    let key = |name: &str, bytes: &'static [u8]| {
+        (format!("$KV.AIOPOOL_JOBS.t.{name}"), Bytes::from_static(bytes))
+    };
+    in_time(async {
+        observe(server.url(), "t").await.unwrap();
+        let numbered = format!("{:032x}", 2);
+        let all = [
+            key("d-durable", b"\xff"),
+            key("d-deleted", b""),
+            key(&numbered, b"garbage"),
+            key("no.key.at.all", b"\xff\xff"),
+            queued(1, "d-durable"),
+            queued(2, ""),
+            queued(3, ""),
+            queued(4, "d-deleted"),
+        ];
+        publish(&server, all).await;
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let words = |job: u128| {
+            let subject = format!("aiopool.t.q.1.nobodys.{job:032x}.0.0");
+            let asked = json!({"last_by_subj": subject});
+            let client = client.clone();
+            async move {
+                let stored = ask(&client, "STREAM.MSG.GET.AIOPOOL_t", asked).await;
+                stored["error"].is_null()
+            }
+        };
+        while words(3).await || words(4).await {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        assert!(words(1).await && words(2).await, "the jobs of unreadable keys stay");
+        // What the error says of the key has the job begin anew.
+        let cluster = connect(&server);
+        let error = cluster.job("durable").await.unwrap_err().to_string();
+        assert!(error.contains("nats kv del AIOPOOL_JOBS t.d-durable"), "{error}");
+        publish(&server, [key("d-durable", b"")]).await;
+        let job = cluster.job("durable").await.unwrap();
+        assert_eq!(job.apply(double, 4).await.unwrap(), 8);
+        job.finish().await;
     });
 }
 

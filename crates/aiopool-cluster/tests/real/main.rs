@@ -8,6 +8,7 @@ mod book;
 mod builds;
 mod clocks;
 mod crashes;
+mod faults;
 mod groups;
 mod hosts;
 mod jobs;
@@ -18,6 +19,7 @@ mod links;
 mod network;
 mod payloads;
 mod servers;
+mod settings;
 mod verbs;
 
 use std::io::Read;
@@ -66,6 +68,8 @@ fn main() -> ExitCode {
         payloads::TESTS,
         jobs::TESTS,
         servers::TESTS,
+        settings::TESTS,
+        faults::TESTS,
         access::TESTS,
         builds::TESTS,
         jwt::TESTS,
