@@ -34,28 +34,22 @@ pub struct JobArgs {
     nats: String,
     #[command(flatten)]
     server: Server,
-    /// JSON instead of a table
+    /// JSON instead of a table: one list a line
     #[arg(long)]
     json: bool,
+    /// Show them again every second, until the reader has seen enough
+    #[arg(long, conflicts_with = "end")]
+    watch: bool,
     /// End this durable job, if no process holds it: its tasks are called off, its outcomes are gone
     #[arg(long, value_name = "NAME")]
     end: Option<String>,
 }
 
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let connection = args.server.connection(&args.nats)?;
-    loop {
-        let overview = look(&connection, &args.server.pool)?;
-        if args.json {
-            output::say(format_args!("{}", plain_json(&overview)?))?;
-        } else {
-            output::say(format_args!("{}", nodes(&overview).trim_end()))?;
-        }
-        if !args.watch {
-            return Ok(ExitCode::SUCCESS);
-        }
-        std::thread::sleep(Duration::from_secs(1));
-    }
+    let text = |overview: &Overview| -> anyhow::Result<String> {
+        Ok(if args.json { plain_json(overview)? } else { nodes(overview) })
+    };
+    show(&args.server.connection(&args.nats)?, &args.server.pool, args.watch, text)
 }
 
 pub fn run_jobs(args: JobArgs) -> anyhow::Result<ExitCode> {
@@ -67,17 +61,27 @@ pub fn run_jobs(args: JobArgs) -> anyhow::Result<ExitCode> {
         }
         return Ok(if found { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let overview = look(&connection, &args.server.pool)?;
-    if args.json {
-        output::say(format_args!("{}", plain_json(&overview.jobs)?))?;
-    } else {
-        output::say(format_args!("{}", jobs(&overview).trim_end()))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    let text = |overview: &Overview| -> anyhow::Result<String> {
+        Ok(if args.json { plain_json(&overview.jobs)? } else { jobs(overview) })
+    };
+    show(&connection, &args.server.pool, args.watch, text)
 }
 
-fn look(connection: &Connection, pool: &str) -> anyhow::Result<Overview> {
-    Ok(aiopool::block_on(observe(connection.clone(), pool))?)
+/// Shows a pool once, or every second.
+fn show(
+    connection: &Connection,
+    pool: &str,
+    again: bool,
+    text: impl Fn(&Overview) -> anyhow::Result<String>,
+) -> anyhow::Result<ExitCode> {
+    loop {
+        let overview = aiopool::block_on(observe(connection.clone(), pool))?;
+        output::say(format_args!("{}", text(&overview)?.trim_end()))?;
+        if !again {
+            return Ok(ExitCode::SUCCESS);
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
 }
 
 fn nodes(overview: &Overview) -> String {

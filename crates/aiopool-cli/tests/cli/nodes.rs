@@ -1,5 +1,6 @@
-//! `aiopool nodes`: what it says of tasks whose build no node has.
+//! `aiopool nodes` and `aiopool jobs`: what they say of tasks whose build no node has, and of jobs.
 
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use aiopool_cluster::{Cluster, Node};
@@ -74,6 +75,26 @@ fn nodes_says_which_build_no_node_has() {
     drop(waits);
     signal("TERM", old.id());
     wait(&mut old);
+}
+
+#[test]
+fn jobs_are_watched() {
+    let server = Server::start();
+    let mut watch = aiopool(["jobs", "--nats", &server.url(), "--json", "--watch"]);
+    let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    assert_eq!(next(), Value::Array(Vec::new()));
+    let cluster = Cluster::builder(server.url()).connect_blocking().unwrap();
+    let task = cluster.apply(double, 1);
+    while next()[0]["queued"] != 1 {}
+    drop(task);
+    drop(cluster);
+    while next() != Value::Array(Vec::new()) {}
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    let both = run(aiopool(["jobs", "--nats", &server.url(), "--watch", "--end", "nightly"]));
+    assert_eq!(both.code(), Some(2), "{}", both.stderr);
 }
 
 /// Anybody who may publish may write any name.
