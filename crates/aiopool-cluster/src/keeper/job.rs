@@ -154,10 +154,12 @@ impl Keeper {
         self.lease_event(LeaseEvent::Tick);
         let over = self.lease.deadline() != 0 && remote::boottime_ns() >= self.lease.deadline();
         if over {
-            let mut text = "its lease ran out: the server did not answer for that long".to_owned();
-            if let Some(why) = self.link.away() {
-                text += &format!(" ({why})");
-            }
+            let text = match (self.refused.take(), self.link.away()) {
+                (Some(why), _) => format!("the server did not store its renewals: {why}"),
+                (None, Some(why)) => format!("the server did not answer for that long ({why})"),
+                (None, None) => "the server did not answer for that long".to_owned(),
+            };
+            let text = format!("its lease ran out: {text}");
             self.lose(text);
         } else if self.lease.next().is_none() && self.lease.deadline() != 0 {
             self.lose("another process took it, or a node ended it".to_owned());

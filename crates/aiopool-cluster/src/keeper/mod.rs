@@ -219,6 +219,8 @@ pub(crate) struct Keeper {
     collector: Option<Subscriber>,
     closing: Closing,
     lost: Option<String>,
+    /// Why the server did not store the last renewal, where it said so.
+    refused: Option<String>,
     /// When the server last answered anything.
     answered: Instant,
 }
@@ -277,10 +279,11 @@ impl Keeper {
             collector: None,
             closing: Closing::No,
             lost: None,
+            refused: None,
             answered: Instant::now(),
         };
         keeper.obey(actions);
-        let (started, mut refused) = (Instant::now(), None);
+        let started = Instant::now();
         while !keeper.lease.holds(remote::boottime_ns()) {
             if keeper.lease.next().is_none() {
                 return Err(Error::JobHeld {
@@ -290,15 +293,14 @@ impl Keeper {
             }
             if started.elapsed() > Duration::from_secs(10) {
                 let missing = "it does not store this pool's keys in the bucket AIOPOOL_JOBS";
+                let refused = keeper.refused.take();
+                let refused = refused.map(|why| format!("it does not store the job's key: {why}"));
                 let text = keeper.link.complaint().or(refused);
                 let text = text.unwrap_or_else(|| missing.to_owned());
                 return Err(Error::Server(text));
             }
             let wait = Duration::from_millis(50);
             if let Ok(Some(event)) = tokio::time::timeout(wait, keeper.inbox.recv()).await {
-                if let Event::Renewal(_, Swap::Full(reason) | Swap::Broken(reason)) = &event {
-                    refused = Some(format!("it does not store the job's key: {reason}"));
-                }
                 keeper.take(event);
             }
             keeper.tick();
@@ -490,13 +492,18 @@ impl Keeper {
             Event::Uploaded(n, actions, blob) => self.uploaded(n, actions, blob),
             Event::Fetched(n, outcome) => self.deliver(n, outcome),
             Event::Renewal(serial, swap) => {
-                let event = match swap {
-                    Swap::Won(revision) => LeaseEvent::Won { serial, revision },
+                let event = match &swap {
+                    &Swap::Won(revision) => LeaseEvent::Won { serial, revision },
                     _ => LeaseEvent::Unsure { serial },
                 };
                 self.lease_event(event);
-                if matches!(swap, Swap::Won(_)) {
-                    self.purge_marked(serial);
+                match swap {
+                    Swap::Won(_) => {
+                        self.refused = None;
+                        self.purge_marked(serial);
+                    }
+                    Swap::Full(reason) | Swap::Broken(reason) => self.refused = Some(reason),
+                    Swap::Refused | Swap::Unknown => {}
                 }
             }
             Event::Key(Ok(stored)) => {
