@@ -1,20 +1,21 @@
-//! Swaps of words, many at a time: their answers come to one inbox, and the loop that asks takes
-//! them itself, without a future, a timer and a channel for each.
+//! Swaps, many at a time: their answers come to one inbox, and the loop that asks takes them itself,
+//! without a future, a timer and a channel for each.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use async_nats::client::PublishErrorKind;
-use async_nats::{Message, StatusCode, Subscriber};
+use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::task::unconstrained;
 
 use crate::error::{Error, Result};
-use crate::link::{Link, PATIENCE, Swap, expecting, judge};
+use crate::link::{Link, NO_SEQ, PATIENCE, Swap, expecting, judge};
 use crate::wire::Tail;
 
-/// The swaps that are on their way; `W` says what each is for.
+/// The swaps that are on their way; `W` says what each is for, and the time is when its answer is
+/// expected no more.
 #[derive(Debug)]
 pub(crate) struct Asks<W> {
     link: Link,
@@ -26,6 +27,9 @@ pub(crate) struct Asks<W> {
 
 /// How often swaps are looked for that nobody has answered.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// How long the answer to a question is waited for that can be put in another way.
+const SHORT: Duration = Duration::from_secs(1);
 
 impl<W> Asks<W> {
     /// Listens for answers.
@@ -47,12 +51,32 @@ impl<W> Asks<W> {
         expected: u64,
         payload: Bytes,
     ) -> Option<(W, Swap)> {
+        let headers = expecting(expected, self.link.names.swap(tail));
+        self.send(what, subject, headers, payload, PATIENCE)
+    }
+
+    /// Asks which revision of a key is the newest that the bucket's leader has, by a swap that cannot
+    /// succeed: its refusal names it, and takes the server a fraction of what a reading takes. The
+    /// answer comes as that of [`swap`](Self::swap).
+    pub(crate) fn newest(&mut self, what: W, bucket: &str, key: &str) -> Option<(W, Swap)> {
+        let subject = format!("$KV.{bucket}.{key}");
+        let headers = expecting(NO_SEQ, subject.clone());
+        self.send(what, subject, headers, Bytes::new(), SHORT)
+    }
+
+    fn send(
+        &mut self,
+        what: W,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+        patience: Duration,
+    ) -> Option<(W, Swap)> {
         if !self.link.stands() {
             return Some((what, Swap::Unknown));
         }
         let number = self.next;
         self.next += 1;
-        let headers = expecting(expected, self.link.names.swap(tail));
         let (client, reply) = (self.link.client.clone(), format!("{}.{number}", self.inbox));
         let publish = async move {
             client.publish_with_reply_and_headers(subject, reply, headers, payload).await
@@ -72,13 +96,8 @@ impl<W> Asks<W> {
             // The connection has more to send than it holds: this waits in line.
             None => drop(tokio::spawn(publish)),
         }
-        self.open.insert(number, (what, Instant::now()));
+        self.open.insert(number, (what, Instant::now() + patience));
         None
-    }
-
-    /// Returns how many swaps were sent.
-    pub(crate) fn count(&self) -> u64 {
-        self.next
     }
 
     /// Takes what came to the inbox.
@@ -98,7 +117,8 @@ impl<W> Asks<W> {
             return Vec::new();
         }
         self.looked = Instant::now();
-        let silent = self.open.extract_if(|_, (_, since)| since.elapsed() > PATIENCE);
+        let now = Instant::now();
+        let silent = self.open.extract_if(|_, (_, until)| *until < now);
         silent.map(|(_, (what, _))| what).collect()
     }
 }

@@ -84,7 +84,7 @@ impl Link {
                 let swap = self.swap(subject.clone(), &subject, 0, piece.clone(), PATIENCE).await;
                 match swap {
                     // Refused: an earlier sending of these very bytes is there, or on its way.
-                    Swap::Won(_) | Swap::Refused => return Ok(()),
+                    Swap::Won(_) | Swap::Refused(_) => return Ok(()),
                     Swap::Unknown => tokio::time::sleep(swap.pause()).await,
                     Swap::Full(reason) | Swap::Broken(reason) => return Err(reason),
                 }

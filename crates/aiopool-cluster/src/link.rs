@@ -24,8 +24,9 @@ use crate::wire::{self, Names, Tail};
 pub(crate) enum Swap {
     /// Stored under this number.
     Won(u64),
-    /// Refused: another message is there, or on its way. It may be one's own.
-    Refused,
+    /// Refused: another message is there, or on its way. It may be one's own. The newest one's
+    /// number, where the refusal names it.
+    Refused(Option<u64>),
     /// No answer, or one that says nothing.
     Unknown,
     /// Refused for want of room: in the stream, the account or the disk.
@@ -69,9 +70,6 @@ pub(crate) const AGAIN: Duration = Duration::from_millis(200);
 
 /// A number that no message has: a swap that expects it is refused, whatever is there.
 pub(crate) const NO_SEQ: u64 = u64::MAX >> 1;
-
-/// How long the answer to a question is waited for that can be put in another way.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// The buckets of all pools.
 pub(crate) const NODES: &str = "AIOPOOL_NODES";
@@ -322,22 +320,6 @@ impl Link {
         self.newest(&format!("KV_{bucket}"), &format!("$KV.{bucket}.{key}")).await
     }
 
-    /// Whether a key's newest message is still number `revision`, as the bucket's leader has it; false
-    /// also where that is not known, and then the key is to be read.
-    ///
-    /// It is asked by a swap that cannot succeed: its refusal names the newest message, and takes the
-    /// server a fraction of what a reading takes.
-    pub(crate) async fn is_newest(&self, bucket: &str, key: &str, revision: u64) -> bool {
-        if !self.stands() {
-            return false;
-        }
-        let subject = format!("$KV.{bucket}.{key}");
-        let headers = expecting(NO_SEQ, subject.clone());
-        let request = Request::new().headers(headers).timeout(Some(LOOK));
-        let answer = self.client.send_request(subject, request).await;
-        answer.is_ok_and(|answer| newest_by(&answer.payload) == Some(revision))
-    }
-
     /// Lists the keys of this pool in a bucket.
     pub(crate) async fn keys(&self, bucket: &str) -> std::result::Result<Vec<String>, ()> {
         let prefix = format!("$KV.{bucket}.{}.", self.names.pool);
@@ -381,7 +363,8 @@ pub(crate) fn judge(answer: &[u8]) -> Swap {
     let Ok(Stores { seq, error }) = serde_json::from_slice(answer) else { return Swap::Unknown };
     match (seq, error) {
         (_, Some(Complaint { err_code, description })) => match err_code {
-            Some(WRONG_LAST | WRONG_LAST_IN_FLIGHT) => Swap::Refused,
+            Some(WRONG_LAST) => Swap::Refused(newest_by(&description)),
+            Some(WRONG_LAST_IN_FLIGHT) => Swap::Refused(None),
             Some(TOO_MANY) => Swap::Unknown,
             Some(code) => {
                 let text = format!("{description} (code {code})");
@@ -394,12 +377,9 @@ pub(crate) fn judge(answer: &[u8]) -> Swap {
     }
 }
 
-/// The number of the newest message, where an answer refuses a swap because of it and names it.
-fn newest_by(refusal: &[u8]) -> Option<u64> {
-    let Stores { error, .. } = serde_json::from_slice(refusal).ok()?;
-    let Complaint { err_code, description } = error?;
-    let number = description.strip_prefix("wrong last sequence: ")?;
-    number.parse().ok().filter(|_| err_code == Some(WRONG_LAST))
+/// The number of the newest message, where the text of a refusal names it.
+fn newest_by(refusal: &str) -> Option<u64> {
+    refusal.strip_prefix("wrong last sequence: ")?.parse().ok()
 }
 
 /// Has `event` come to a loop after a pause.
@@ -497,8 +477,8 @@ mod tests {
         assert_eq!(judge(br#"{"stream":"S","seq":7}"#), Swap::Won(7));
         assert_eq!(judge(br#"{"stream":"S","seq":0}"#), Swap::Unknown);
         let refused = |code| format!(r#"{{"error":{{"code":400,"err_code":{code}}},"seq":0}}"#);
-        assert_eq!(judge(refused(10071).as_bytes()), Swap::Refused);
-        assert_eq!(judge(refused(10164).as_bytes()), Swap::Refused);
+        assert_eq!(judge(refused(10071).as_bytes()), Swap::Refused(None));
+        assert_eq!(judge(refused(10164).as_bytes()), Swap::Refused(None));
         assert_eq!(judge(refused(10167).as_bytes()), Swap::Unknown);
         assert!(matches!(judge(refused(10077).as_bytes()), Swap::Full(_)));
         assert!(matches!(judge(refused(10059).as_bytes()), Swap::Broken(_)));
@@ -508,18 +488,15 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_newest_message_or_says_nothing() {
-        use super::newest_by;
+        use super::{Swap, judge};
         let refusal = |code, text| {
             let error = format!(r#"{{"code":400,"err_code":{code},"description":"{text}"}}"#);
-            format!(r#"{{"error":{error},"stream":"S","seq":0}}"#)
+            judge(format!(r#"{{"error":{error},"stream":"S","seq":0}}"#).as_bytes())
         };
-        let newest = |code, text| newest_by(refusal(code, text).as_bytes());
-        assert_eq!(newest(10071, "wrong last sequence: 42"), Some(42));
-        assert_eq!(newest(10164, "wrong last sequence: 42"), None);
-        assert_eq!(newest(10071, "wrong last sequence"), None);
-        assert_eq!(newest(10071, "wrong last sequence: 42 or so"), None);
-        assert_eq!(newest_by(br#"{"stream":"S","seq":42}"#), None);
-        assert_eq!(newest_by(b""), None);
+        assert_eq!(refusal(10071, "wrong last sequence: 42"), Swap::Refused(Some(42)));
+        assert_eq!(refusal(10164, "wrong last sequence: 42"), Swap::Refused(None));
+        assert_eq!(refusal(10071, "wrong last sequence"), Swap::Refused(None));
+        assert_eq!(refusal(10071, "wrong last sequence: 42 or so"), Swap::Refused(None));
     }
 
     #[test]

@@ -299,7 +299,7 @@ impl Link {
         let swaps = words.chain(keys).map(|subject| async move {
             let swap = || self.swap(subject.clone(), &subject, NO_SEQ, Bytes::new(), TRY);
             let said = match self.once_led(swap, |swap| *swap == Swap::Unknown).await {
-                Swap::Refused | Swap::Won(_) => return None,
+                Swap::Refused(_) | Swap::Won(_) => return None,
                 Swap::Full(text) | Swap::Broken(text) => text,
                 Swap::Unknown => SILENT.to_owned(),
             };

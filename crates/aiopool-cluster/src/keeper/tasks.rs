@@ -401,7 +401,7 @@ impl Swap {
         match self {
             Self::Unknown => AGAIN,
             Self::Full(_) => Duration::from_secs(1),
-            Self::Won(_) | Self::Refused | Self::Broken(_) => Duration::ZERO,
+            Self::Won(_) | Self::Refused(_) | Self::Broken(_) => Duration::ZERO,
         }
     }
 }

@@ -59,10 +59,12 @@ impl Event {
 }
 
 /// What a swap is for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Asked {
     Claim(u64),
     Outcome(u64),
+    /// Whether what was last read of a job's key is still the newest.
+    Job(String),
 }
 
 /// Deliveries that wait for one reading of a job's key.
@@ -87,9 +89,7 @@ pub(super) struct Agent {
     pub(super) events: mpsc::UnboundedSender<Event>,
     inbox: mpsc::UnboundedReceiver<Event>,
     pub(super) asks: Asks<Asked>,
-    /// Swaps that were sent when acknowledgements were last looked at.
-    pub(super) sent: u64,
-    /// Acknowledgements that go with what is sent next, and since when there are some.
+    /// Acknowledgements that go out together, and since when there are some.
     pub(super) acks: Vec<String>,
     pub(super) acks_since: Instant,
     /// What the pool has, by the number that it was given.
@@ -148,7 +148,6 @@ impl Agent {
             events,
             inbox,
             asks,
-            sent: 0,
             acks: Vec::new(),
             acks_since: Instant::now(),
             runs: HashMap::new(),

@@ -37,16 +37,9 @@ pub(super) struct Held {
 /// Jobs of which a node keeps what it read last: of more than these it begins anew.
 const JOBS_KNOWN: usize = 256;
 
-/// Returns a job's key as the bucket's leader has it now. Where it was read before, the leader is only
-/// asked whether that is still the newest revision.
-async fn read_job(link: &Link, job: &str, known: Option<KnownJob>) -> Result<Option<KnownJob>, ()> {
-    let name = link.names.job_key(job);
-    if let Some(known) = known
-        && link.is_newest(JOBS, &name, known.0).await
-    {
-        return Ok(Some(known));
-    }
-    let stored = link.key(JOBS, &name).await?;
+/// Reads a job's key as the bucket's leader has it now.
+async fn read_job(link: &Link, job: &str) -> Result<Option<KnownJob>, ()> {
+    let stored = link.key(JOBS, &link.names.job_key(job)).await?;
     Ok(stored.and_then(|stored| Some((stored.seq, Arc::new(wire::decode(&stored.payload)?)))))
 }
 
@@ -157,7 +150,7 @@ impl Agent {
                     let read = self.jobs.entry(job.clone()).or_default();
                     if read.asked.is_empty() {
                         read.asked.push(id);
-                        self.ask_job(job, Duration::ZERO);
+                        self.ask_job(job);
                     } else {
                         // The answer that is on its way may be older than this delivery.
                         read.next.push(id);
@@ -214,6 +207,7 @@ impl Agent {
     pub(super) fn swapped(&mut self, answer: Option<(Asked, Swap)>) {
         let Some((asked, swap)) = answer else { return };
         let (event, pause) = match (asked, &swap) {
+            (Asked::Job(job), _) => return self.compare_job(job, &swap),
             (Asked::Claim(id), Swap::Full(reason) | Swap::Broken(reason)) => {
                 tracing::warn!(%reason, "a claim was refused; it is sent again");
                 (Event::Claim(id, swap), Duration::from_secs(1))
@@ -241,25 +235,45 @@ impl Agent {
         });
     }
 
-    fn ask_job(&self, job: String, pause: Duration) {
+    /// Asks the bucket's leader for a job's key. Where it was read before, the leader is only asked
+    /// whether that is still the newest revision: beside the claim, so that both go out together.
+    fn ask_job(&mut self, job: String) {
+        if self.known.contains_key(&job) {
+            let key = self.link.names.job_key(&job);
+            let known = self.asks.newest(Asked::Job(job), JOBS, &key);
+            return self.swapped(known);
+        }
+        self.read_job(job, Duration::ZERO);
+    }
+
+    fn read_job(&self, job: String, pause: Duration) {
         let (link, events) = (self.link.clone(), self.events.clone());
-        let known = self.known.get(&job).cloned();
         tokio::spawn(async move {
             link::pause(pause).await;
-            let answer = read_job(&link, &job, known).await;
+            let answer = read_job(&link, &job).await;
             let _ = events.send(Event::Job(job, answer));
         });
     }
 
+    /// Takes the number of a job's newest key: another one than that of the known key, or none, and
+    /// the key is read.
+    fn compare_job(&mut self, job: String, swap: &Swap) {
+        let known = self.known.get(&job).filter(|known| *swap == Swap::Refused(Some(known.0)));
+        match known.cloned() {
+            Some(known) => self.answer(job, Ok(Some(known))),
+            None => self.read_job(job, Duration::ZERO),
+        }
+    }
+
     fn answer(&mut self, job: String, answer: Result<Option<KnownJob>, ()>) {
-        let Ok(key) = answer else { return self.ask_job(job, AGAIN) };
+        let Ok(key) = answer else { return self.read_job(job, AGAIN) };
         self.keep_in_mind(&job, key.as_ref());
         let Some(read) = self.jobs.get_mut(&job) else { return };
         let asked = std::mem::replace(&mut read.asked, std::mem::take(&mut read.next));
         if read.asked.is_empty() {
             self.jobs.remove(&job);
         } else {
-            self.ask_job(job, Duration::ZERO);
+            self.ask_job(job);
         }
         for id in asked {
             let Some(held) = self.held.get(&id) else { continue };

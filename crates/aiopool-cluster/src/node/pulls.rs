@@ -36,9 +36,11 @@ struct Queue {
 /// every 10 s.
 const FORGOTTEN: Duration = Duration::from_secs(25);
 
-/// How long an acknowledgement waits for something to go out with: far less than the server waits
-/// for it.
+/// How long an acknowledgement waits for others to go out with: far less than the server waits for it.
 pub(super) const ACKS_WAIT: Duration = Duration::from_millis(100);
+
+/// Acknowledgements that go out together at most.
+const ACKS_TOGETHER: usize = 256;
 
 /// How long what was left in a queue is believed: other nodes take from it, too.
 const FRESH: Duration = Duration::from_secs(1);
@@ -215,8 +217,8 @@ impl Agent {
         self.link.say(reply, what.into());
     }
 
-    /// Acknowledges a delivery, with what is sent next: by itself it would be a message of which the
-    /// server's processor has as much to do as of the task's own.
+    /// Acknowledges a delivery, soon: by itself an acknowledgement would be a message of which the
+    /// server's processor has as much to do as of the task's own, just when the outcome is to be stored.
     pub(super) fn acknowledge(&mut self, reply: String) {
         if self.acks.is_empty() {
             self.acks_since = Instant::now();
@@ -224,11 +226,9 @@ impl Agent {
         self.acks.push(reply);
     }
 
-    /// Sends the acknowledgements that wait, if something else goes out or they have waited.
+    /// Sends the acknowledgements that wait, if they are many or have waited.
     pub(super) fn send_due_acks(&mut self) {
-        let asked = self.asks.count();
-        let alone = std::mem::replace(&mut self.sent, asked) == asked;
-        if !alone || self.acks_since.elapsed() >= ACKS_WAIT {
+        if self.acks.len() >= ACKS_TOGETHER || self.acks_since.elapsed() >= ACKS_WAIT {
             self.send_acks();
         }
     }
