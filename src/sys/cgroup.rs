@@ -41,9 +41,18 @@ impl Group {
 
 /// Returns this process's groups in the trees that have `controller`.
 pub(crate) fn of(controller: &str) -> io::Result<Vec<Group>> {
-    let groups = std::fs::read_to_string("/proc/self/cgroup")?;
+    among(&lines()?, controller)
+}
+
+/// Returns what the kernel says of this process's groups, a line a tree.
+pub(crate) fn lines() -> io::Result<String> {
+    std::fs::read_to_string("/proc/self/cgroup")
+}
+
+/// Returns those of the groups in `lines` whose trees have `controller`.
+pub(crate) fn among(lines: &str, controller: &str) -> io::Result<Vec<Group>> {
     let mounts = std::fs::read("/proc/self/mountinfo")?;
-    Ok(locate(&groups, &mounts, controller))
+    Ok(locate(lines, &mounts, controller))
 }
 
 fn locate(groups: &str, mounts: &[u8], controller: &str) -> Vec<Group> {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::path::{Path, PathBuf};
 
 use super::cgroup::{self, Version};
 
@@ -21,18 +22,44 @@ pub(crate) fn be_chosen_before(other: i32) -> io::Result<()> {
     std::fs::write("/proc/self/oom_score_adj", own.to_string())
 }
 
-/// Returns how many processes of this process's control group were ever killed for want of memory;
-/// where there is no such group, of the machine. `None` where the kernel does not count.
-pub(crate) fn kill_count() -> Option<u64> {
-    let groups = cgroup::of("memory").unwrap_or_default();
-    let of_group = groups.iter().find_map(|group| {
-        let file = match group.version {
-            Version::V1 => "memory.oom_control",
-            Version::V2 => "memory.events",
-        };
-        parse_count(&std::fs::read_to_string(group.directory().join(file)).ok()?)
-    });
-    of_group.or_else(|| parse_count(&std::fs::read_to_string("/proc/vmstat").ok()?))
+/// How many processes of this process's control group were ever killed for want of memory; where
+/// there is no such group, of the machine.
+#[derive(Debug, Default)]
+pub(crate) struct KillCount {
+    /// What the kernel said of this process's groups when `file` was found.
+    groups: String,
+    file: Option<PathBuf>,
+}
+
+impl KillCount {
+    /// Returns the count; `None` where the kernel does not count.
+    ///
+    /// The file is looked for anew, among all mounts, only when this process is in other groups
+    /// than before, or the file is gone.
+    pub(crate) fn read(&mut self) -> Option<u64> {
+        let groups = cgroup::lines().unwrap_or_default();
+        if let Some(file) = self.file.as_ref().filter(|_| groups == self.groups)
+            && let Some(count) = read_count(file)
+        {
+            return Some(count);
+        }
+        let files = cgroup::among(&groups, "memory").unwrap_or_default();
+        let files = files.iter().map(|group| {
+            group.directory().join(match group.version {
+                Version::V1 => "memory.oom_control",
+                Version::V2 => "memory.events",
+            })
+        });
+        let (file, count) = files
+            .chain([PathBuf::from("/proc/vmstat")])
+            .find_map(|file| read_count(&file).map(|count| (file, count)))?;
+        (self.groups, self.file) = (groups, Some(file));
+        Some(count)
+    }
+}
+
+fn read_count(file: &Path) -> Option<u64> {
+    parse_count(&std::fs::read_to_string(file).ok()?)
 }
 
 fn parse_count(text: &str) -> Option<u64> {
@@ -53,7 +80,16 @@ mod tests {
 
     #[test]
     fn this_machine_counts() {
-        assert!(kill_count().is_some());
+        let mut count = KillCount::default();
+        let first = count.read();
+        assert!(first.is_some());
+        // Neither a group that it has left nor a file that is gone is believed.
+        count.groups.push_str("another");
+        count.file = Some(PathBuf::from("/proc/self/stat"));
+        assert!(count.read() >= first);
+        count.file = Some(PathBuf::from("/proc/self/none"));
+        assert!(count.read() >= first);
+        assert_eq!(count.groups, cgroup::lines().unwrap());
         assert!((-1000..=MOST).contains(&score_adjustment().unwrap()));
     }
 }

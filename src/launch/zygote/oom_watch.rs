@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::sys::oom;
+use crate::sys::oom::KillCount;
 
 /// How long a counted kill may be ahead of the death it caused.
 const KEPT: Duration = Duration::from_secs(5);
@@ -13,6 +13,7 @@ const KEPT: Duration = Duration::from_secs(5);
 /// taken for a worker's only when a worker dies of `SIGKILL` soon after the look that saw it.
 #[derive(Debug)]
 pub(super) struct OomWatch {
+    count: KillCount,
     seen: Option<u64>,
     /// Kills that no death was found for yet, and when the last of them was first seen.
     unassigned: u64,
@@ -21,12 +22,14 @@ pub(super) struct OomWatch {
 
 impl OomWatch {
     pub(super) fn new() -> Self {
-        Self { seen: oom::kill_count(), unassigned: 0, since: Instant::now() }
+        let mut count = KillCount::default();
+        Self { seen: count.read(), count, unassigned: 0, since: Instant::now() }
     }
 
     /// Dates what was counted so far: done before a worker starts, so that an old kill is old.
     pub(super) fn look(&mut self) {
-        self.update(oom::kill_count(), Instant::now());
+        let count = self.count.read();
+        self.update(count, Instant::now());
     }
 
     /// Returns whether a death by `SIGKILL` that the pool did not order was the kernel's doing.
@@ -59,10 +62,14 @@ impl OomWatch {
 mod tests {
     use super::*;
 
+    fn seen(count: u64, since: Instant) -> OomWatch {
+        OomWatch { count: KillCount::default(), seen: Some(count), unassigned: 0, since }
+    }
+
     #[test]
     fn each_counted_kill_explains_one_death() {
         let now = Instant::now();
-        let mut watch = OomWatch { seen: Some(3), unassigned: 0, since: now };
+        let mut watch = seen(3, now);
         watch.update(Some(3), now);
         assert!(!watch.assign());
         watch.update(Some(5), now);
@@ -72,7 +79,7 @@ mod tests {
     #[test]
     fn an_old_kill_and_a_lost_count_explain_nothing() {
         let now = Instant::now();
-        let mut watch = OomWatch { seen: Some(0), unassigned: 0, since: now };
+        let mut watch = seen(0, now);
         watch.update(Some(2), now);
         watch.update(None, now + KEPT + Duration::from_secs(1));
         assert!(!watch.assign());
