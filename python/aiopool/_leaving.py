@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import atexit
 import gc
+import logging
+import multiprocessing.util
 import sys
 import threading
 import weakref
@@ -35,12 +37,7 @@ def die(error: BaseException) -> None:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
     else:
         say(_wire.error_text(error))
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BaseException:
-            # A task has closed or replaced it.
-            pass
+    flush((sys.stdout, sys.stderr))
     _exit(status & 0xFF)
 
 
@@ -67,6 +64,19 @@ def within(seconds: float) -> None:
 def open_files() -> list[weakref.ref[Any]]:
     """The files that this process has open, for `of_copy`: its copies do not see them."""
     return [weakref.ref(thing) for thing in gc.get_objects() if issubclass(type(thing), _IOBase)]
+
+
+def forget_handlers() -> None:
+    """Has copies of this process run no exit handler of what it has imported, as multiprocessing's
+    fork server does: a directory that one of these removes is every copy's."""
+    atexit._clear()
+    # Those of Python's libraries are for what tasks make, too.
+    atexit.register(logging.shutdown)
+    for finalizer in list(weakref.finalize._registry):
+        finalizer.atexit = False
+    # It registers itself with the next finalizer.
+    weakref.finalize._registered_with_atexit = False
+    atexit.register(multiprocessing.util._exit_function)
 
 
 def of_copy(shared: Iterable[weakref.ref[Any]], end: Callable[[int], None] | None) -> None:

@@ -62,6 +62,7 @@ def main(
                 "copies of a process do not have; leave it out of preload"
             )
     _rehearse()
+    _leaving.forget_handlers()
     files, end = _leaving.open_files(), _leaving.exit_of_c()
     # What is in a buffer now would be written by every copy.
     _leaving.flush(file() for file in files)

@@ -3,7 +3,7 @@
 //! Python does the rest, in `aiopool._worker.Served`.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aiopool::{AttachedWorker, Completion, EventInPlace};
 use pyo3::prelude::*;
@@ -28,6 +28,18 @@ type Function = (Py<PyAny>, bool);
 /// The functions that calls have named; None for those whose calls are Python's.
 #[derive(Debug, Default)]
 pub(crate) struct Functions(Mutex<Known>);
+
+impl Functions {
+    /// Forgets all, without the lock: that may run code.
+    pub(crate) fn forget(&self) {
+        let forgotten = std::mem::take(&mut *self.lock());
+        drop(forgotten);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 type Known = HashMap<Box<[u8]>, Option<Function>>;
 
@@ -141,18 +153,17 @@ fn head_of(call: &[u8]) -> Option<&[u8]> {
 /// Returns the function that `head` names, or None if its calls are Python's, errors among them.
 fn function(worker: &Worker, served: &Bound<'_, PyAny>, head: &[u8]) -> PyResult<Option<Function>> {
     let py = served.py();
-    let lock = || worker.functions.0.lock().unwrap_or_else(PoisonError::into_inner);
     let copy = |known: &Option<Function>| {
         known.as_ref().map(|(function, is_async)| (function.clone_ref(py), *is_async))
     };
-    if let Some(known) = lock().get(head) {
+    if let Some(known) = worker.functions.lock().get(head) {
         return Ok(copy(known));
     }
     let found = served.call_method1("function_of", (PyBytes::new(py, head),))?;
     let function: Option<Function> = found.extract()?;
     let known = copy(&function);
     let forgotten = {
-        let mut functions = lock();
+        let mut functions = worker.functions.lock();
         let full = functions.len() >= KNOWN;
         let forgotten = if full { std::mem::take(&mut *functions) } else { Known::new() };
         functions.insert(head.into(), known);

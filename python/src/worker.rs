@@ -230,6 +230,9 @@ impl Worker {
 
     /// Leaves the pool in order. The process ends after this.
     fn leave(&self) {
+        // What a function still refers to, such as the open files of its module, would not end with
+        // the interpreter.
+        self.functions.forget();
         if let Some(worker) = self.take() {
             worker.leave();
         }

@@ -111,6 +111,138 @@ def test_a_preloaded_worker_that_leaves_ends_what_its_tasks_have_begun(tmp_path)
     assert "the preload's" not in noted
 
 
+OF_MAIN = """
+import asyncio, sys, aiopool, text
+
+kept = None
+
+def begin(name):
+    global kept
+    kept = open(name, "w")
+    kept.write("written")
+
+async def begin_async(name):
+    begin(name)
+
+async def main():
+    async with aiopool.Pool(1, preload=sys.argv[1:]) as pool:
+        await pool.apply(text.begin, ("plain of a module",))
+        await pool.apply(begin, ("plain",))
+    async with aiopool.Pool(1, preload=sys.argv[1:]) as pool:
+        await pool.apply(begin_async, ("async",))
+        await asyncio.gather(pool.apply(begin_async, ("in a chunk",)))
+    async with aiopool.Pool(1, preload=sys.argv[1:]) as pool:
+        await pool.map(begin, ["of a map"])
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+TEXT = """
+kept = None
+
+def begin(name):
+    global kept
+    kept = open(name, "w")
+    kept.write("written")
+"""
+
+
+@pytest.mark.parametrize("preload", [(), ("text",), ("text", "__main__")])
+def test_files_that_tasks_leave_open_are_written_at_a_workers_end(tmp_path, preload):
+    (tmp_path / "main.py").write_text(OF_MAIN)
+    (tmp_path / "text.py").write_text(TEXT)
+    words = [sys.executable, "main.py", *preload]
+    subprocess.run(words, cwd=tmp_path, check=True, timeout=WATCHDOG)
+    for name in ("plain of a module", "plain", "async", "in a chunk", "of a map"):
+        assert (tmp_path / name).read_text() == "written", name
+
+
+HANDLERS = """
+import atexit, os, sys, tempfile, weakref
+
+def note(text):
+    with open(os.path.join(sys.path[0], "noted"), "a") as file:
+        file.write(text + "\\n")
+
+class Thing:
+    pass
+
+in_worker = "aiopool._worker" in sys.modules
+if in_worker:
+    shared = tempfile.TemporaryDirectory(dir=sys.path[0])
+    thing = Thing()
+    weakref.finalize(thing, note, "a finalizer of the preload's")
+    atexit.register(note, "a handler of the preload's")
+kept = []
+
+def begin():
+    own = tempfile.TemporaryDirectory(dir=sys.path[0])
+    kept.extend([own, Thing()])
+    weakref.finalize(kept[-1], note, "a finalizer of a task's")
+    atexit.register(note, "a handler of a task's")
+    assert os.path.isdir(shared.name)
+    return shared.name, own.name
+"""
+
+
+TWICE = """
+import asyncio, aiopool, leaves
+
+async def main():
+    async with aiopool.Pool(1, preload=["leaves"], maxtasksperchild=1) as pool:
+        for _ in range(2):
+            print(*await pool.apply(leaves.begin), sep="\\n")
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_copies_run_no_exit_handlers_of_what_was_preloaded(tmp_path):
+    (tmp_path / "leaves.py").write_text(HANDLERS)
+    (tmp_path / "main.py").write_text(TWICE)
+    words = [sys.executable, "main.py"]
+    ended = subprocess.run(
+        words, cwd=tmp_path, check=True, timeout=WATCHDOG, capture_output=True, text=True
+    )
+    assert ended.stderr == ""
+    shared, first, again, second = ended.stdout.splitlines()
+    assert shared == again and os.path.isdir(shared)
+    assert not os.path.exists(first) and not os.path.exists(second)
+    noted = sorted((tmp_path / "noted").read_text().splitlines())
+    assert noted == ["a finalizer of a task's"] * 2 + ["a handler of a task's"] * 2
+
+
+FULL = """
+import asyncio, sys, aiopool
+
+async def print_and_die():
+    sys.stdout = open("/dev/full", "w")
+    sys.stdout.write("cannot be written")
+    asyncio.get_running_loop().call_soon(sys.exit, 3)
+    await asyncio.sleep(3600)
+
+async def main():
+    async with aiopool.Pool(1) as pool:
+        try:
+            await pool.apply(print_and_die)
+        except aiopool.WorkerLost as error:
+            print(error)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_a_worker_that_dies_says_what_it_cannot_write(tmp_path):
+    (tmp_path / "main.py").write_text(FULL)
+    ended = subprocess.run(
+        [sys.executable, "main.py"], cwd=tmp_path, timeout=WATCHDOG, capture_output=True, text=True
+    )
+    assert "3" in ended.stdout
+    assert "No space left on device" in ended.stderr
+
+
 def test_terminate_from_another_thread_while_join_waits():
     async def main():
         pool = Pool(2)
