@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,9 +28,15 @@ class Threads:
     ) -> None:
         """Begins a task."""
         loop = self._served.loop
-        future = self._pool.submit(function, *arguments, **keywords)
+        # The task's own: what it calls there knows whose it is.
+        context = copy_context()
+        future = self._pool.submit(context.run, function, *arguments, **keywords)
         self._futures[number] = future
-        future.add_done_callback(lambda over: loop.call_soon_threadsafe(self._over, number, over))
+
+        def over(future: Future[Any]) -> None:
+            loop.call_soon_threadsafe(self._over, number, future, context=context)
+
+        future.add_done_callback(over)
 
     def _over(self, number: int, future: Future[Any]) -> None:
         if self._futures.pop(number, None) is None:

@@ -25,7 +25,9 @@ number_of_task: Callable[[], int | None] = lambda: None
 
 def task_number() -> int | None:
     """Returns the number in its pool of the task that calls this, which `Pool.printed` and
-    `WorkerLost.task` go by; None in other processes, and in other threads of a worker."""
+    `WorkerLost.task` go by, also in asyncio tasks and threads that have its context
+    (`asyncio.create_task`, `asyncio.to_thread`); None in other processes, in other threads, and once
+    the task is over."""
     return number_of_task()
 
 

@@ -12,12 +12,8 @@ import logging
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING
 
 from ._native import Records, Worker
-
-if TYPE_CHECKING:
-    from ._worker import Served
 
 # Loggers of workers that the host makes, at most: workers may invent names.
 _MOST_NAMES = 1000
@@ -42,8 +38,6 @@ class ToHost(logging.Handler):
     def __init__(self, worker: Worker) -> None:
         super().__init__()
         self.worker = worker
-        #: What knows which task runs, once it does.
-        self.served: Served | None = None
         self.formatter = logging.Formatter()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -69,13 +63,9 @@ class ToHost(logging.Handler):
                 text, about, name = (
                     word.encode(errors="replace").decode() for word in (text, about, name)
                 )
-            self.worker.log(record.levelno, name, text, about, self.task())
+            self.worker.log(record.levelno, name, text, about)
         except Exception:
             self.handleError(record)
-
-    def task(self) -> int | None:
-        """The task that logs, if it is known."""
-        return None if self.served is None else self.served.running()
 
 
 def install(worker: Worker, levels: dict[str, int] | None) -> ToHost | None:

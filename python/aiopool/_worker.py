@@ -18,7 +18,6 @@ from inspect import CO_COROUTINE, isawaitable, iscoroutine
 from io import TextIOWrapper
 from multiprocessing import spawn
 from pickle import loads
-from threading import get_ident
 from types import CoroutineType, FunctionType
 from typing import Any
 
@@ -64,23 +63,6 @@ class Served:
         self.called_off: set[int] = set()
         self.scheduled = False
         self.leaving = False
-        self.thread = get_ident()
-
-    def running(self) -> int | None:
-        """The task whose code asks, if that is known: not in another thread than the loop's."""
-        if get_ident() != self.thread:
-            return None
-        current = self.worker.current()
-        if current is not None:
-            # It makes its first step, or is a plain function.
-            return current
-        running = asyncio.current_task(self.loop)
-        return next((number for number, task in self.tasks.items() if task is running), None)
-
-    def number(self) -> int | None:
-        """The number that the pool has for the task whose code asks."""
-        task = self.running()
-        return None if task is None else self.worker.host_number(task)
 
     def look(self) -> None:
         """Takes tasks one by one, each begun before the next is taken."""
@@ -291,7 +273,7 @@ def serve(worker: Worker) -> None:
     # Before the user's modules take what it replaces.
     _steps.install()
     try:
-        life, loop, exception_handler, settings, handler = prepare(worker)
+        life, loop, exception_handler, settings = prepare(worker)
     except _main.Unguarded as error:
         # One line says it all: where that is in the script, its author knows.
         worker.fail(str(error))
@@ -300,9 +282,7 @@ def serve(worker: Worker) -> None:
         worker.fail(_wire.error_text(error))
         sys.exit(1)
     served = Served(worker, loop, exception_handler, settings["threads"])
-    _life.number_of_task = served.number
-    if handler is not None:
-        handler.served = served
+    _life.number_of_task = worker.task_number
     descriptor = worker.fileno()
     loop.add_reader(descriptor, served.look)
     if loop.get_debug():
@@ -354,7 +334,7 @@ def serve(worker: Worker) -> None:
 
 def prepare(
     worker: Worker,
-) -> tuple[Life, AbstractEventLoop, ExceptionHandler | None, dict[str, Any], _logs.ToHost | None]:
+) -> tuple[Life, AbstractEventLoop, ExceptionHandler | None, dict[str, Any]]:
     """Makes this process what the host's is: modules, directory, environment; initializes."""
     preparation, settings, pickled = loads(worker.setup())
     environment = settings["environment"]
@@ -389,7 +369,7 @@ def prepare(
         life = Life(loop, functions)
     _loops.forget()
     _logs.keep(handler)
-    return life, loop, functions.exception_handler, settings, handler
+    return life, loop, functions.exception_handler, settings
 
 
 def _unbuffered(stream: Any) -> Any:

@@ -77,15 +77,14 @@ pub(crate) fn serve(
                 continue;
             }
             Next::Small(task, call) => {
-                worker.current.is(Some(task));
+                worker.runs(py, task)?;
                 run(worker, served, task, &call)?
             }
             Next::Large(task, data) => {
-                worker.current.is(Some(task));
+                worker.runs(py, task)?;
                 served.call_method1("run", (task, data))?.is_truthy()?
             }
         };
-        worker.current.is(None);
         if !begun {
             // Its first step is due before the next look: a task that computes must not have others
             // behind it that a sibling could run. `Served.called` has the loop say when it was made.

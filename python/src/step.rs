@@ -1,11 +1,12 @@
 //! The first step of a coroutine, in a context of its own and without an asyncio task.
 //!
-//! Contexts are not in CPython's stable ABI; the three functions are there, with these arguments, in
-//! all versions from 3.7 on, so they are declared here.
+//! Contexts are not in CPython's stable ABI; these functions are there, with these arguments, in all
+//! versions from 3.7.1 on, so they are declared here.
 
 #![allow(unsafe_code)] // An island: calls that CPython exports and pyo3 does not offer for this ABI.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_char, c_int};
+use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyRuntimeError;
@@ -16,6 +17,50 @@ unsafe extern "C" {
     fn PyContext_CopyCurrent() -> *mut PyObject;
     fn PyContext_Enter(context: *mut PyObject) -> c_int;
     fn PyContext_Exit(context: *mut PyObject) -> c_int;
+    fn PyContextVar_New(name: *const c_char, default: *mut PyObject) -> *mut PyObject;
+    fn PyContextVar_Get(
+        variable: *mut PyObject,
+        default: *mut PyObject,
+        value: *mut *mut PyObject,
+    ) -> c_int;
+    fn PyContextVar_Set(variable: *mut PyObject, value: *mut PyObject) -> *mut PyObject;
+}
+
+/// A variable of the current context (`contextvars.ContextVar`).
+#[derive(Debug)]
+pub(crate) struct Variable(Py<PyAny>);
+
+impl Variable {
+    pub(crate) fn new(py: Python<'_>, name: &CStr) -> PyResult<Self> {
+        // SAFETY: the name is a string that ends; it gives a reference of our own, or NULL with an
+        // error.
+        let made = unsafe {
+            Bound::from_owned_ptr_or_err(py, PyContextVar_New(name.as_ptr(), ptr::null_mut()))
+        };
+        Ok(Self(made?.unbind()))
+    }
+
+    /// Returns the value that the current context has, if it has one.
+    pub(crate) fn get<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let mut value = ptr::null_mut();
+        // SAFETY: the variable is alive, and the value is written.
+        if unsafe { PyContextVar_Get(self.0.as_ptr(), ptr::null_mut(), &raw mut value) } != 0 {
+            return Err(PyErr::fetch(py));
+        }
+        // SAFETY: a reference of our own, or NULL where there is no value.
+        Ok(unsafe { Bound::from_owned_ptr_or_opt(py, value) })
+    }
+
+    /// Gives the variable a value in the current context, and in those that are copied from it.
+    pub(crate) fn set(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = value.py();
+        // SAFETY: both are alive; it gives a reference of our own, which nobody needs, or NULL with
+        // an error.
+        let token = unsafe {
+            Bound::from_owned_ptr_or_err(py, PyContextVar_Set(self.0.as_ptr(), value.as_ptr()))
+        };
+        token.map(drop)
+    }
 }
 
 /// Returns a copy of the current context.
@@ -55,7 +100,7 @@ pub(crate) enum Stepped<'py> {
 
 fn send<'py>(coroutine: &Bound<'py, PyAny>) -> Stepped<'py> {
     let py = coroutine.py();
-    let mut result = std::ptr::null_mut();
+    let mut result = ptr::null_mut();
     // SAFETY: a coroutine and None are alive; the result is a reference of our own.
     let status = unsafe { ffi::PyIter_Send(coroutine.as_ptr(), ffi::Py_None(), &raw mut result) };
     let result = match status {

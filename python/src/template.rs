@@ -37,7 +37,7 @@ impl Template {
     }
 
     /// Serves until the pool has ended, which ends this process; returns in each worker.
-    fn serve(&self) -> PyResult<Worker> {
+    fn serve(&self, py: Python<'_>) -> PyResult<Worker> {
         let template = self.take()?;
         // SAFETY: this thread is attached to the interpreter, here and in the copy. What the
         // process that serves does after this is no Python.
@@ -45,6 +45,6 @@ impl Template {
         let worker = template.serve();
         // SAFETY: the one thread of the copy is attached, and has called `PyOS_BeforeFork`.
         unsafe { ffi::PyOS_AfterFork_Child() };
-        Ok(Worker::of(worker.map_err(|error| raised(&error))?))
+        Worker::of(py, worker.map_err(|error| raised(&error))?)
     }
 }

@@ -1,7 +1,6 @@
 //! The worker's side: this process serves a pool's tasks in an event loop of Python.
 
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use tracing::Level;
 use crate::buffer::Buffer;
 use crate::errors::raised;
 use crate::serve::{self, Functions};
+use crate::step::Variable;
 
 /// How long a chunk may go on with its next item: ten times what it is made for.
 const LONGEST: Duration = Duration::from_millis(20);
@@ -26,38 +26,18 @@ pub struct Worker {
     pub(crate) functions: Functions,
     /// Not behind the lock: what is freed while a task is taken may have something to say.
     log: Option<LogSender>,
-    /// The task whose first step is being made, for what it logs.
-    pub(crate) current: Current,
-}
-
-/// The task whose first step is being made, or none: a number that no task has.
-#[derive(Debug)]
-pub(crate) struct Current(AtomicU64);
-
-impl Default for Current {
-    fn default() -> Self {
-        Self(AtomicU64::new(u64::MAX))
-    }
-}
-
-impl Current {
-    pub(crate) fn is(&self, task: Option<u64>) {
-        self.0.store(task.unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    fn get(&self) -> Option<u64> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|&task| task != u64::MAX)
-    }
+    /// The task whose code runs in a context.
+    current: Variable,
 }
 
 impl Worker {
-    pub(crate) fn of(worker: AttachedWorker) -> Self {
-        Self {
+    pub(crate) fn of(py: Python<'_>, worker: AttachedWorker) -> PyResult<Self> {
+        Ok(Self {
             log: worker.log_sender(),
             worker: Mutex::new(Some(worker)),
             functions: Functions::default(),
-            current: Current::default(),
-        }
+            current: Variable::new(py, c"aiopool.task")?,
+        })
     }
 
     pub(crate) fn with<T>(
@@ -77,8 +57,8 @@ impl Worker {
 #[pymethods]
 impl Worker {
     #[new]
-    fn new() -> PyResult<Self> {
-        Ok(Self::of(AttachedWorker::attach().map_err(|error| raised(&error))?))
+    fn new(py: Python<'_>) -> PyResult<Self> {
+        Self::of(py, AttachedWorker::attach().map_err(|error| raised(&error))?)
     }
 
     /// The bytes that the pool was given for its workers.
@@ -136,25 +116,26 @@ impl Worker {
         });
     }
 
-    /// The task whose first step is being made, if one is.
-    fn current(&self) -> Option<u64> {
-        self.current.get()
-    }
-
-    /// The number that the host knows a task by that was begun here and is not over.
-    fn host_number(&self, task: u64) -> PyResult<Option<u32>> {
-        self.with(|worker| Ok(worker.host_number(task)))
+    /// The number that the host knows the task by whose code asks, also in asyncio tasks that it has
+    /// started; None outside of tasks, and of one that is over.
+    fn task_number(&self, py: Python<'_>) -> PyResult<Option<u32>> {
+        let task = self.current(py)?;
+        // The lock is held by this very thread where that fails.
+        let worker = self.worker.try_lock().ok();
+        Ok(task.zip(worker).and_then(|(task, worker)| worker.as_ref()?.host_number(task)))
     }
 
     /// Sends a log record to the host; False if the host takes none.
-    #[pyo3(signature = (level, logger, text, place, task=None))]
-    fn log(&self, level: i64, logger: &str, text: &str, place: &str, task: Option<u64>) -> bool {
-        let Some(log) = &self.log else { return false };
-        // The lock is held by this very thread where that fails.
-        let number = task.and_then(|task| {
-            let worker = self.worker.try_lock().ok()?;
-            worker.as_ref()?.host_number(task)
-        });
+    fn log(
+        &self,
+        py: Python<'_>,
+        level: i64,
+        logger: &str,
+        text: &str,
+        place: &str,
+    ) -> PyResult<bool> {
+        let Some(log) = &self.log else { return Ok(false) };
+        let number = self.task_number(py)?;
         let level = match level {
             40.. => Level::ERROR,
             30.. => Level::WARN,
@@ -163,7 +144,7 @@ impl Worker {
             _ => Level::TRACE,
         };
         log.send(level, logger, text, place, number);
-        true
+        Ok(true)
     }
 
     /// Calls `function` with the items that have no result yet, in their order, and adds the results.
@@ -240,6 +221,16 @@ impl Worker {
 }
 
 impl Worker {
+    /// Says whose code runs from now on, in the current context and in those that are copied from it.
+    pub(crate) fn runs(&self, py: Python<'_>, task: u64) -> PyResult<()> {
+        self.current.set(task.into_pyobject(py)?.as_any())
+    }
+
+    /// The task whose code runs in the current context, if it is a task's; it may be over.
+    fn current(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+        self.current.get(py)?.map(|task| task.extract()).transpose()
+    }
+
     fn complete(&self, task: u64, completion: Completion<'_>) -> PyResult<()> {
         self.with(|worker| worker.complete(task, completion).map_err(|error| raised(&error)))
     }

@@ -295,6 +295,78 @@ async def say_later(word):
     return number
 
 
+async def children():
+    async def number(wait):
+        await asyncio.sleep(wait)
+        return aiopool.task_number()
+
+    kept.append(asyncio.create_task(number(0.05)))
+    child = asyncio.create_task(number(0))
+    try:
+        # An asyncio task of its own, before 3.12.
+        numbers = [await asyncio.wait_for(number(0), WATCHDOG)]
+    finally:
+        numbers += [await child, *await asyncio.gather(number(0), number(0.01))]
+    numbers.append(await asyncio.to_thread(aiopool.task_number))
+    return aiopool.task_number(), numbers
+
+
+async def is_left():
+    return await kept.pop()
+
+
+def in_a_loop_of_its_own():
+    async def main():
+        return await asyncio.gather(asyncio.to_thread(aiopool.task_number), inner())
+
+    async def inner():
+        await asyncio.sleep(0)
+        return aiopool.task_number()
+
+    return aiopool.task_number(), asyncio.run(main())
+
+
+kept = []
+
+
+def test_what_a_task_starts_knows_the_task():
+    async def main(pool):
+        many = [pool.apply(children) for _ in range(5)] + [pool.apply(in_a_loop_of_its_own)]
+        found = await asyncio.gather(*many)
+        assert len({number for number, _ in found}) == len(found)
+        for number, numbers in found:
+            assert number is not None and set(numbers) == {number}
+        # The task that started it is over.
+        assert await pool.apply(is_left) is None
+
+    run(main, 1)
+
+
+async def number_later():
+    await asyncio.sleep(0)
+    return aiopool.task_number()
+
+
+def number_and_later():
+    """A plain function whose result is awaited."""
+    number = aiopool.task_number()
+
+    async def later():
+        return number, await number_later()
+
+    return later()
+
+
+def test_plain_functions_in_threads_know_their_task():
+    async def main(pool):
+        plain = await asyncio.gather(*(pool.apply(aiopool.task_number) for _ in range(4)))
+        assert None not in plain and len(set(plain)) == 4
+        first, later = await pool.apply(number_and_later)
+        assert first is not None and first == later
+
+    run(main, 1, threads=4)
+
+
 def say_and_abort():
     print("nothing is flushed here", end="")
     os.abort()
