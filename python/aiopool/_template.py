@@ -14,15 +14,34 @@ import os
 import pkgutil  # noqa: F401  and this
 import signal
 import sys
+import types
 from collections.abc import Sequence
 from multiprocessing import spawn
 from typing import Any
 
 from . import _leaving, _manners, _state, _steps, _threads, _wire, _worker
-from ._native import Template
+from ._native import Template, keep_shared
 
 # The state of the generator behind `numpy.random`, and its position when all are used up.
 _MT19937_WORDS = 624
+# What copies never let go of, so that they share it: what code consists of, …
+_OWNERS = (
+    types.FunctionType,
+    types.ModuleType,
+    types.BuiltinFunctionType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+    types.ClassMethodDescriptorType,
+    property,
+    classmethod,
+    staticmethod,
+)
+# … what belongs to that, …
+_PARTS = (types.CodeType, tuple, dict, types.CellType, types.MappingProxyType)
+# … and what this has in it.
+_LEAVES = (str, int, float, bytes)
 
 
 def main(
@@ -66,7 +85,8 @@ def main(
     files, end = _leaving.open_files(), _leaving.exit_of_c()
     # What is in a buffer now would be written by every copy.
     _leaving.flush(file() for file in files)
-    # Objects that a collection touches are copied; these are left alone.
+    # Objects that are counted or that a collection touches are copied; these are left alone.
+    keep_shared(gc.get_objects(), _OWNERS, _PARTS, _LEAVES)
     gc.freeze()
     worker = template.serve()
     if collects:

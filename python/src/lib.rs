@@ -16,6 +16,7 @@ mod options;
 mod plain;
 mod pool;
 mod serve;
+mod shared;
 mod step;
 mod template;
 mod trace;
@@ -44,6 +45,8 @@ mod _native {
     use super::options::Options;
     #[pymodule_export]
     use super::pool::{Pool, Ticket};
+    #[pymodule_export]
+    use super::shared::keep_shared;
     #[pymodule_export]
     use super::step::current_step;
     #[pymodule_export]

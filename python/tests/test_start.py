@@ -234,6 +234,50 @@ def is_zombie(pid):
         return True
 
 
+KEPT = """
+import sys
+
+class Thing:
+    def __init__(self):
+        self.names = ["a list"]
+
+    def __del__(self):
+        ended.append(self.names)
+
+def made():
+    def inner(word="text", /, *, number=12345.5):
+        return thing, word, number
+    return inner
+
+ended, thing, inner = [], Thing(), made()
+
+def counts():
+    used = [made, made.__code__, inner, Thing, Thing.__init__, sys.modules[__name__], globals()]
+    return [sys.getrefcount(one) for one in used], [sys.getrefcount(one) for one in (thing, ended)]
+
+def drop():
+    global thing
+    thing = None
+    return ended
+"""
+
+
+def test_what_calls_use_is_counted_in_no_copy_and_all_else_ends_as_ever(tmp_path, monkeypatch):
+    (tmp_path / "kept_by_copies.py").write_text(KEPT)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import kept_by_copies
+
+    async def main(pool):
+        used, others = await pool.apply(kept_by_copies.counts)
+        has_immortal = (3, 12) <= sys.version_info < (3, 14)
+        assert [count > 1 << 31 for count in used] == [has_immortal] * len(used)
+        assert max(others) < 100
+        assert await pool.apply(kept_by_copies.drop) == [["a list"]]
+
+    run(main, 1, preload=["kept_by_copies"])
+    assert max(kept_by_copies.counts()[0]) < 10_000
+
+
 def test_what_cannot_be_preloaded_says_why(tmp_path, monkeypatch):
     (tmp_path / "starts_a_thread.py").write_text(
         "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
