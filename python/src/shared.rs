@@ -5,12 +5,16 @@
 //! before the fork we make immortal what calls use: functions, classes, modules and descriptors, with
 //! the dictionaries, tuples, cells, code, texts and numbers that belong to these. All other objects
 //! end when nothing refers to them any more, as ever.
+//!
+//! What a copy allocates is best not scattered over the pages that it shares, either: before the
+//! fork we take what is free between other blocks of C's heap.
 
 #![allow(unsafe_code)] // An island: CPython has no call for this, only a number in each object.
 
 use std::ffi::{c_int, c_void};
 
 use pyo3::ffi::{self, PyObject, PyTypeObject};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
@@ -22,6 +26,8 @@ type Traverse = unsafe extern "C" fn(*mut PyObject, ffi::visitproc, *mut c_void)
 
 struct Marks {
     code: *mut PyTypeObject,
+    /// The name of what a code has its constants in.
+    constants: *mut PyObject,
     /// Types of what belongs to something, and is looked into.
     parts: Vec<*mut PyTypeObject>,
     /// Types of what refers to nothing.
@@ -64,7 +70,7 @@ impl Marks {
         unsafe {
             let kind = ffi::Py_TYPE(object);
             if kind == self.code {
-                let constants = ffi::PyObject_GetAttrString(object, c"co_consts".as_ptr());
+                let constants = ffi::PyObject_GetAttr(object, self.constants);
                 if constants.is_null() {
                     ffi::PyErr_Clear();
                 } else {
@@ -115,7 +121,9 @@ pub(crate) fn keep_shared<'py>(
     if unsafe { *ffi::Py_Ellipsis().cast::<u32>() } != IMMORTAL {
         return 0;
     }
-    let mut marks = Marks { code, parts, leaves, found: Vec::new(), is_owner: true, count: 0 };
+    let constants = intern!(objects.py(), "co_consts").as_ptr();
+    let mut marks =
+        Marks { code, constants, parts, leaves, found: Vec::new(), is_owner: true, count: 0 };
     for object in objects.iter() {
         let object = object.as_ptr();
         // SAFETY: the list has a reference to the object; what it looks like was seen above.
@@ -136,4 +144,32 @@ pub(crate) fn keep_shared<'py>(
         }
     }
     marks.count
+}
+
+/// The largest of the holes in the heap that are filled; `MAPPED` is more than what C's heap has.
+const LARGEST_HOLE: usize = 64 << 10;
+const MAPPED: usize = 1 << 40;
+/// Bytes that are filled, at most: a heap may be another one than the C library's.
+const MOST_FILLED: usize = 8 << 20;
+
+/// Takes what is free in C's heap between other blocks, and keeps it: what copies allocate comes from
+/// the heap's end then, from pages that lie together.
+pub(crate) fn fill_holes() {
+    // SAFETY: what is allocated is never used, but to know where it is.
+    let allocated = |size| unsafe { libc::malloc(size) } as usize;
+    // More than any hole has, and less than what has a mapping of its own.
+    let end = allocated(LARGEST_HOLE + (32 << 10));
+    let (mut size, mut filled) = (LARGEST_HOLE, 0);
+    while size >= 24 && filled < MOST_FILLED {
+        let at = allocated(size);
+        if at < end && end - at < MAPPED {
+            filled += size;
+        } else {
+            // SAFETY: allocated just now, or null.
+            unsafe { libc::free(at as *mut c_void) };
+            size -= if size > 1024 { size / 8 } else { 8 };
+        }
+    }
+    // SAFETY: allocated above, or null.
+    unsafe { libc::free(end as *mut c_void) };
 }

@@ -9,6 +9,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use crate::errors::raised;
+use crate::shared;
 use crate::worker::Worker;
 
 /// This process as the one that workers are forked from.
@@ -39,6 +40,7 @@ impl Template {
     /// Serves until the pool has ended, which ends this process; returns in each worker.
     fn serve(&self, py: Python<'_>) -> PyResult<Worker> {
         let template = self.take()?;
+        shared::fill_holes();
         // SAFETY: this thread is attached to the interpreter, here and in the copy. What the
         // process that serves does after this is no Python.
         unsafe { ffi::PyOS_BeforeFork() };
