@@ -72,11 +72,13 @@ def forget_handlers() -> None:
     atexit._clear()
     # Those of Python's libraries are for what tasks make, too.
     atexit.register(logging.shutdown)
-    for finalizer in list(weakref.finalize._registry):
+    finalize: Any = weakref.finalize
+    for finalizer in list(finalize._registry):
         finalizer.atexit = False
     # It registers itself with the next finalizer.
-    weakref.finalize._registered_with_atexit = False
-    atexit.register(multiprocessing.util._exit_function)
+    finalize._registered_with_atexit = False
+    util: Any = multiprocessing.util
+    atexit.register(util._exit_function)
 
 
 def of_copy(shared: Iterable[weakref.ref[Any]], end: Callable[[int], None] | None) -> None:
