@@ -503,7 +503,7 @@ impl Keeper {
                         self.purge_marked(serial);
                     }
                     Swap::Full(reason) | Swap::Broken(reason) => self.refused = Some(reason),
-                    Swap::Refused | Swap::Unknown => {}
+                    Swap::Refused(_) | Swap::Unknown => {}
                 }
             }
             Event::Key(Ok(stored)) => {
