@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::queue::Ticket;
 use crate::supervisor::Shared;
 use crate::sync::lock;
+use crate::sys::forked;
 
 /// Cancels a task; see [`Task::abort_handle`](crate::Task::abort_handle).
 ///
@@ -27,12 +28,18 @@ enum Target {
 }
 
 /// A task that waits for room in a full pool.
-#[derive(Debug, Default)]
-pub(super) struct Waiting(Mutex<Place>);
+#[derive(Debug)]
+pub(super) struct Waiting {
+    place: Mutex<Place>,
+    /// The process that waits, by `forked::generation`.
+    generation: u32,
+}
 
 #[derive(Debug, Default)]
 struct Place {
     aborted: bool,
+    /// Nobody waits any more.
+    over: bool,
     ticket: Option<Ticket>,
     /// Of the task that polls the handle.
     waker: Option<Waker>,
@@ -77,24 +84,32 @@ impl AbortHandle {
     /// Returns whether the task has its outcome, or never can have one.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        match &self.target {
-            Target::Nothing => true,
-            Target::Waiting(waiting) if waiting.lock().ticket.is_none() => waiting.lock().aborted,
-            _ => self.ticket().is_none_or(|ticket| !self.shared.is_pending(ticket)),
+        if let Target::Waiting(waiting) = &self.target
+            && self.shared.is_owner()
+        {
+            let place = waiting.lock();
+            if place.ticket.is_none() {
+                return place.aborted || place.over;
+            }
         }
+        self.ticket().is_none_or(|ticket| !self.shared.is_pending(ticket))
     }
 
     fn ticket(&self) -> Option<Ticket> {
         match &self.target {
             Target::Nothing => None,
             Target::Ticket(ticket) => Some(*ticket),
+            // A forked child takes no lock: a thread that it has not may hold it.
+            Target::Waiting(_) if !self.shared.is_owner() => None,
             Target::Waiting(waiting) => waiting.lock().ticket,
         }
     }
 
     /// Notes that the task is cancelled; where it is, if it is in its queue.
     fn aborted(&self) -> Option<Ticket> {
-        if let Target::Waiting(waiting) = &self.target {
+        if let Target::Waiting(waiting) = &self.target
+            && self.shared.is_owner()
+        {
             let mut place = waiting.lock();
             place.aborted = true;
             let woken = place.waker.take();
@@ -105,9 +120,22 @@ impl AbortHandle {
     }
 }
 
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { place: Mutex::default(), generation: forked::generation() }
+    }
+}
+
 impl Waiting {
     fn lock(&self) -> MutexGuard<'_, Place> {
-        lock(&self.0)
+        lock(&self.place)
+    }
+
+    /// The task waits no longer: it is in its queue, or never will be.
+    pub(super) fn end(&self) {
+        if self.generation == forked::generation() {
+            self.lock().over = true;
+        }
     }
 
     /// Returns whether the task was cancelled; else `waker` is woken when it is.

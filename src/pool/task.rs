@@ -57,6 +57,12 @@ struct Unsubmitted {
     abort: Option<Arc<Waiting>>,
 }
 
+impl Drop for Unsubmitted {
+    fn drop(&mut self) {
+        self.abort.iter().for_each(|abort| abort.end());
+    }
+}
+
 impl<T> std::fmt::Debug for Task<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = match &self.state {

@@ -140,3 +140,34 @@ async fn an_abort_handle_calls_a_task_off_wherever_it_is() {
         assert_eq!(matches!(result, Err(TaskError::Cancelled)), n == 0, "{n}: {result:?}");
     }
 }
+
+#[tokio::test]
+async fn an_abort_handle_says_that_a_task_which_never_found_room_is_over() {
+    let pool = Pool::builder().processes(1).child_concurrency(1).capacity(16).build().unwrap();
+    let busy: Vec<_> =
+        (0..16).map(|n| pool.apply(|_: u64| std::future::pending::<u32>(), n)).collect();
+    let waits = || {
+        let mut task = pool.apply(pid, 0);
+        assert!(!task.is_submitted());
+        let abort = task.abort_handle();
+        assert!(!abort.is_finished());
+        (task, abort)
+    };
+    let (mut cancelled, abort) = waits();
+    cancelled.cancel();
+    assert!(abort.is_finished(), "cancelled by its own handle");
+    let (dropped, abort) = waits();
+    drop(dropped);
+    assert!(abort.is_finished(), "dropped");
+    let (detached, abort) = waits();
+    detached.detach().unwrap_err();
+    assert!(abort.is_finished(), "given up");
+    let (now, abort) = waits();
+    now.submitted_now().unwrap_err();
+    assert!(abort.is_finished(), "refused for want of room");
+    let (refused, abort) = waits();
+    pool.terminate();
+    assert!(matches!(in_time(refused).await, Err(TaskError::PoolClosed { .. })));
+    assert!(abort.is_finished(), "refused");
+    drop(busy);
+}
