@@ -124,6 +124,12 @@ impl<T> Broadcast<T> {
 impl<T: DeserializeOwned + 'static> Broadcast<T> {
     /// Returns all results, if they are there.
     fn take(&mut self) -> Option<Vec<std::result::Result<T, TaskError>>> {
+        if let Err(error) = self.shared.check_process() {
+            // A forked child's copy: nothing in it is the child's, and no lock may be taken.
+            let forked = TaskError::not_submitted(error);
+            let results = self.results.drain(..);
+            return Some(results.map(|known| known.unwrap_or(Err(forked.clone()))).collect());
+        }
         let mut taken = Vec::new();
         self.arrivals.take(&mut taken);
         for Delivery { token: seat, outcome, .. } in taken {
@@ -167,7 +173,8 @@ impl<T: DeserializeOwned + 'static> Future for Broadcast<T> {
 
 impl<T> Drop for Broadcast<T> {
     fn drop(&mut self) {
-        if self.arrivals.clear_waker() {
+        // A forked child takes no lock: a thread that it has not may hold it.
+        if self.shared.is_owner() && self.arrivals.clear_waker() {
             self.shared.common.unpark(1);
         }
     }

@@ -273,7 +273,8 @@ impl<T> TaskSet<T> {
 
     /// Returns the next result, if it is there; `Some(None)` at the end.
     fn take(&mut self) -> Option<Option<(usize, Outcome)>> {
-        if self.results.is_empty() {
+        // A forked child takes no lock: a thread that it has not may hold it.
+        if self.results.is_empty() && self.shared.is_owner() {
             let mut taken = std::mem::take(&mut self.taken);
             self.arrivals.take(&mut taken);
             for Delivery { token, outcome, .. } in taken.drain(..) {
@@ -412,7 +413,7 @@ impl<T: DeserializeOwned + 'static> Stream for TaskSet<T> {
 impl<T> Drop for TaskSet<T> {
     fn drop(&mut self) {
         self.abort_all();
-        if self.arrivals.clear_waker() {
+        if self.shared.is_owner() && self.arrivals.clear_waker() {
             self.shared.common.unpark(1);
         }
     }

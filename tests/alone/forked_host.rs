@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use aiopool::{Error, NamedFunction, PolledPool, Pool, Process, Task, TaskError};
+use aiopool::{
+    AbortHandle, Broadcast, Error, NamedFunction, PolledPool, Pool, Process, Task, TaskError,
+    TaskSet,
+};
 
 /// Far above what any of this takes.
 const WATCHDOG: Duration = Duration::from_secs(60);
@@ -136,6 +139,7 @@ fn an_executed_child_has_no_descriptor_of_the_pool() {
 }
 
 /// What a child calls, none of which may wait for a lock that a thread of its parent holds.
+#[allow(clippy::too_many_arguments, reason = "one of each handle")]
 fn call_everything(
     pool: &Pool,
     (polled, function): (&PolledPool, NamedFunction),
@@ -143,6 +147,9 @@ fn call_everything(
     waits: Task<u64>,
     kept: Task<u64>,
     map: aiopool::Map<impl aiopool::Source<Item = u64>, u64>,
+    (mut set, unread): (TaskSet<u64>, TaskSet<u64>),
+    (broadcast, silent): (Broadcast<u64>, Broadcast<u64>),
+    abort: &AbortHandle,
 ) -> Result<(), &'static str> {
     let check = |what, right| if right { Ok(()) } else { Err(what) };
     fn forked<T>(refused: &Result<T, TaskError>) -> bool {
@@ -155,6 +162,18 @@ fn call_everything(
     check("the end of a map", results.next().is_none())?;
     drop(results);
     drop(waits);
+    let told = set.join_next_blocking();
+    check("task_set", told.is_some_and(|(_, result)| forked(&result)))?;
+    check("the end of a task_set", set.join_next_blocking().is_none())?;
+    set.abort_all();
+    drop((set, unread));
+    let told = broadcast.wait();
+    check("broadcast", told.len() == 1 && told.iter().all(forked))?;
+    drop(silent);
+    check("a broadcast of the child's", pool.broadcast(double, 1).wait().iter().all(forked))?;
+    abort.abort();
+    abort.abort_within(Duration::ZERO);
+    check("is_finished", abort.is_finished())?;
     check("stats", pool.stats() == aiopool::Stats::default())?;
     check("worker_pids", pool.worker_pids().is_empty())?;
     check("drain", !pool.drain_blocking(Duration::MAX))?;
@@ -190,7 +209,8 @@ fn a_forked_child_waits_for_no_lock_that_another_thread_holds() {
     process.start().unwrap();
     let over = AtomicBool::new(false);
     let (pool, polled, process) = (&pool, &polled, &process);
-    let holds: [&(dyn Fn() + Sync); 5] = [
+    let holds: [&(dyn Fn() + Sync); 6] = [
+        &|| assert_eq!(pool.broadcast(double, 1).wait().len(), 1),
         &|| drop(pool.apply(double, 1).wait()),
         &|| drop((pool.stats(), pool.worker_pids(), process.pid())),
         // Fills the pool, so that submitters wait for room.
@@ -211,18 +231,24 @@ fn a_forked_child_waits_for_no_lock_that_another_thread_holds() {
             });
         }
         for _ in 0..200 {
-            let (waits, kept) = (pool.apply(nap, 1000), pool.apply(nap, 1000));
+            let (mut waits, kept) = (pool.apply(nap, 1000), pool.apply(nap, 1000));
+            let abort = waits.abort_handle();
             let mut map = pool.map(nap, [1000, 1]);
             let _ = aiopool::block_on(async {
                 tokio::select! { biased; one = map.next() => one, () = std::future::ready(()) => None }
             });
+            let sets = (pool.apply_many(nap, [1000, 1]), pool.apply_many(nap, [1000, 1]));
+            let broadcasts = (pool.broadcast(nap, 1000), pool.broadcast(nap, 1000));
             // SAFETY: the child waits for no lock of another thread, which is what is tested, and
             // leaves by `_exit`.
             let child = unsafe { libc::fork() };
             if child == 0 {
                 // SAFETY: takes a number. Far longer than this takes on a loaded machine.
                 unsafe { libc::alarm(60) };
-                let called = call_everything(pool, (polled, function), process, waits, kept, map);
+                let named = (polled, function);
+                let called = call_everything(
+                    pool, named, process, waits, kept, map, sets, broadcasts, &abort,
+                );
                 if let Err(what) = &called {
                     eprintln!("{what} is wrong in a child");
                 }
