@@ -20,17 +20,18 @@ use super::timers::Attempt;
 use super::{HostQueue, QueueState};
 
 impl HostQueue {
-    /// Gives a task to the worker `to`, which is not recovered.
+    /// Gives a task to the worker `to`, which is not recovered. The task was accepted before: that
+    /// the queue was closed meanwhile is no matter.
     ///
     /// # Errors
     ///
-    /// As [`try_submit`](Self::try_submit).
+    /// As [`try_submit`](Self::try_submit), except [`Error::Closed`](crate::Error::Closed).
     pub(crate) fn try_assign(&self, submission: Submission<'_>, to: WorkerId) -> Result<()> {
         let Submission { task, function, input, options, receiver, token } = submission;
         let (desc, block) = self.place_input(input)?;
         let now = monotonic_ns();
         let mut state = self.lock();
-        let index = match state.take_free() {
+        let index = match state.take_accepted() {
             Ok(index) => index as usize,
             Err(error) => {
                 drop(state);

@@ -389,11 +389,17 @@ impl QueueState {
     /// Returns a free record that is not known as one yet.
     #[cold]
     fn find_free(&mut self) -> Result<u32> {
+        // What ended the queue says more than that it takes no more tasks.
+        if self.orphaned.is_none() && self.room.is_closed() {
+            return Err(Error::Closed);
+        }
+        self.take_accepted()
+    }
+
+    /// Returns a free record for a task that was accepted before its queue was closed.
+    pub(super) fn take_accepted(&mut self) -> Result<u32> {
         if let Some(reason) = &self.orphaned {
             return Err(Error::NoWorkers(reason.clone()));
-        }
-        if self.room.is_closed() {
-            return Err(Error::Closed);
         }
         if self.make_room() {
             return Err(Error::Full);

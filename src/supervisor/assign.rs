@@ -27,8 +27,13 @@ impl Shared {
         if self.stage() != Stage::Open {
             return Err(Error::Closed);
         }
-        // After the end of the supervisor the list is gone.
-        lock(&self.assignments).as_mut().ok_or(Error::Closed)?.push(assignment);
+        {
+            let mut all = lock(&self.assignments);
+            // After the end of the supervisor the list is gone.
+            let all = all.as_mut().ok_or(Error::Closed)?;
+            self.unassigned.fetch_add(assignment.seats.len(), Ordering::Relaxed);
+            all.push(assignment);
+        }
         self.common.call_supervisor();
         Ok(())
     }
@@ -38,14 +43,20 @@ impl Supervisor {
     /// Gives seats their tasks, as far as they have workers and the queues have room.
     pub(super) fn assign(&mut self) {
         self.reassign();
-        let open = self.shared.stage() == Stage::Open && self.launcher.is_some();
+        // A closed pool finishes what it has accepted, until its workers are told to leave.
+        let works = self.shared.stage() < Stage::Terminating && self.kill_at.is_none();
+        let works = works && self.launcher.is_some();
         let Some(all) = lock(&self.shared.assignments).as_mut().map(std::mem::take) else { return };
         let mut left = Vec::new();
         for mut assignment in all {
-            if open {
+            if works {
                 let mut seats = std::mem::take(&mut assignment.seats);
+                let before = seats.len();
                 seats.retain(|&seat| !self.assign_to(seat, &assignment));
+                let assigned = before - seats.len();
                 assignment.seats = seats;
+                // Release: pairs with the Acquire in `Shared::pending`.
+                self.shared.unassigned.fetch_sub(assigned, Ordering::Release);
                 if !assignment.seats.is_empty() {
                     left.push(assignment);
                 }
@@ -70,6 +81,7 @@ impl Supervisor {
             let woke = assignment.receiver.deliver(seat.into(), Outcome::error(error, 0));
             self.shared.common.unpark(usize::from(woke));
         }
+        self.shared.unassigned.fetch_sub(assignment.seats.len(), Ordering::Release);
     }
 
     /// Returns the worker on a seat that can begin a task.

@@ -73,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) listen: AtomicBool,
     /// Tasks for one seat each, for the supervisor to assign; `None` after its end.
     pub(super) assignments: Mutex<Option<Vec<Assignment>>>,
+    /// How many tasks these are: accepted, and in no queue yet.
+    pub(super) unassigned: AtomicUsize,
     /// Workers that can take tasks.
     pub(super) ready: AtomicUsize,
     /// What waits for outcomes.
@@ -182,6 +184,7 @@ impl Shared {
             next_task: AtomicUsize::new(1),
             listen: AtomicBool::new(false),
             assignments: Mutex::new(Some(Vec::new())),
+            unassigned: AtomicUsize::new(0),
             ready: AtomicUsize::new(0),
             waiters: Waiters::default(),
             thread: Mutex::new(None),
@@ -372,7 +375,10 @@ impl Shared {
 
     /// Returns the number of tasks without an outcome.
     pub(crate) fn pending(&self) -> usize {
-        self.queues.iter().map(|queue| queue.pending()).sum()
+        // In this order: a task is in its queue before it is no longer one of these. Acquire: pairs
+        // with the Release in `Supervisor::assign`.
+        let unassigned = self.unassigned.load(Ordering::Acquire);
+        unassigned + self.queues.iter().map(|queue| queue.pending()).sum::<usize>()
     }
 
     /// Drains all lanes. Returns the number of outcomes delivered.

@@ -152,6 +152,37 @@ async fn broadcasts_come_as_often_as_they_are_sent_and_keep_no_records() {
 }
 
 #[tokio::test]
+async fn a_broadcast_that_was_accepted_before_the_pool_was_closed_is_finished() {
+    let build = || Pool::builder().processes(2).queues(2).child_concurrency(1).capacity(16);
+    for round in 0..20 {
+        // At once, when no worker is there yet, or with every record taken.
+        let pool = build().build().unwrap();
+        let tasks = if round % 2 == 0 { 0 } else { 32 };
+        let busy = pool.apply_many(double, 0..tasks);
+        let broadcast = pool.broadcast(seat, round);
+        pool.close();
+        let seats = in_time(broadcast).await;
+        assert!(seats.iter().all(Result::is_ok), "{round}: {seats:?}");
+        assert!(in_time(busy.join_all()).await.iter().all(Result::is_ok));
+        in_time(pool.join()).await.unwrap();
+    }
+    let pool = build().build().unwrap();
+    let broadcast = pool.broadcast(seat, 0);
+    assert!(in_time(pool.drain(Duration::MAX)).await);
+    assert!(in_time(broadcast).await.iter().all(Result::is_ok));
+    // What is terminated ends it, whether a worker has it or not.
+    let pool = build().build().unwrap();
+    let busy: Vec<_> = (0..2).map(|n| pool.apply(wait_for_ever, n)).collect();
+    let broadcast = pool.broadcast(seat, 0);
+    pool.close();
+    pool.terminate();
+    let ended = in_time(broadcast).await;
+    assert_eq!(ended.len(), 2);
+    in_time(pool.join()).await.unwrap();
+    drop(busy);
+}
+
+#[tokio::test]
 async fn a_broadcast_that_kills_workers_says_so_and_is_not_run_twice() {
     async fn die(_: u64) -> u64 {
         std::process::abort()
