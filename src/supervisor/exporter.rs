@@ -52,7 +52,8 @@ impl Exporter {
                 recorded.record(&shared.snapshot().metrics());
                 let told = running.asleep(|| stopped.recv_timeout(INTERVAL));
                 if told == Err(RecvTimeoutError::Disconnected) {
-                    return recorded.record(&shared.snapshot().metrics());
+                    recorded.record(&shared.snapshot().metrics());
+                    return recorded.end();
                 }
             }
         })?;
@@ -79,6 +80,13 @@ struct Recorded {
 }
 
 impl Recorded {
+    /// Sets every gauge to 0: of a pool that has ended nothing is in use. What was counted stays.
+    fn end(&mut self) {
+        for (name, labels) in self.gauges.keys() {
+            gauge!(*name, labels.iter()).set(0.0);
+        }
+    }
+
     fn record(&mut self, all: &[Metric]) {
         self.gauges.values_mut().for_each(|is_there| *is_there = false);
         for metric in all {
