@@ -3,19 +3,20 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use aiopool::view::{Metric, MetricValue};
+use aiopool::view::{Address, Metric, MetricValue};
 use aiopool::{Histogram, Snapshot};
 
 use crate::pools::{Asked, plain};
 
 /// Returns the metrics of every pool of this user that answers.
 pub fn of_all_pools() -> String {
-    let mut snapshots = Vec::new();
-    for address in aiopool::view::pools() {
-        if let Ok(sample) = Asked::new(&address).and_then(|mut asked| asked.ask()) {
-            snapshots.push(sample.snapshot);
-        }
-    }
+    let ask = |address: &Address| Some(Asked::new(address).ok()?.ask().ok()?.snapshot);
+    let addresses = aiopool::view::pools();
+    // At once: each whose host is stopped takes two seconds, and Prometheus waits for ten.
+    let snapshots: Vec<Snapshot> = std::thread::scope(|scope| {
+        let asked: Vec<_> = addresses.iter().map(|one| scope.spawn(move || ask(one))).collect();
+        asked.into_iter().filter_map(|answer| answer.join().ok()?).collect()
+    });
     text(&snapshots)
 }
 

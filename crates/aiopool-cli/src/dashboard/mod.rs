@@ -119,8 +119,7 @@ async fn page() -> Response {
 
 /// One answer of all pools, for scripts.
 async fn pools(watch: Watch) -> Response {
-    let text = watch.receiver().borrow_and_update().clone();
-    let text = if text.is_empty() { watch.next().await } else { text };
+    let text = watch.next().await;
     ([(header::CONTENT_TYPE, "application/json")], text.to_string()).into_response()
 }
 

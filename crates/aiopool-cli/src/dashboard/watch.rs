@@ -1,9 +1,12 @@
 //! Asks all pools, and the server of a cluster, again and again while a browser looks.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Builder;
 use std::time::Duration;
 
+use aiopool::view::Address;
 use aiopool_cluster::{Connection, observe};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -45,18 +48,18 @@ impl Watch {
         // The threads' own handles, besides those of the ones that look.
         let own = 1 + usize::from(nodes.is_some());
         std::thread::spawn(move || {
-            let mut known = HashMap::new();
+            let mut pools = Pools::new();
             // Its other holders are the handlers; the last one is gone with the program.
             while Arc::strong_count(&send) > own {
                 if send.receiver_count() > 0 {
-                    let mut all = ask_all(&mut known);
+                    let mut all = pools.ask();
                     if let Some(nodes) = &nodes {
                         all["cluster"] =
                             nodes.lock().unwrap_or_else(PoisonError::into_inner).clone();
                     }
                     send.send_replace(all.to_string().into());
                 } else {
-                    known.clear();
+                    pools = Pools::new();
                 }
                 std::thread::sleep(INTERVAL);
             }
@@ -68,7 +71,8 @@ impl Watch {
         self.send.subscribe()
     }
 
-    /// Returns the next answer.
+    /// Returns the next answer: what was answered before may be of a time at which somebody looked
+    /// last.
     pub async fn next(&self) -> Arc<str> {
         let mut receiver = self.receiver();
         // The sender is this watch's own.
@@ -87,36 +91,119 @@ fn nodes_of(connection: &Connection, pool: &str) -> Value {
     }
 }
 
-/// A pool that answered.
-struct Known {
-    asked: Asked,
-    last: Sample,
+/// The pools of this user, each of which is asked by a thread of its own: one whose host is stopped
+/// holds up no other.
+struct Pools {
+    known: BTreeMap<Key, Known>,
+    answers: Receiver<(Key, Answer)>,
+    /// Goes with each question.
+    answer: Sender<(Key, Answer)>,
 }
 
-fn ask_all(known: &mut HashMap<(u32, u64), Known>) -> Value {
-    let mut pools = Vec::new();
-    let mut there = Vec::new();
-    for address in aiopool::view::pools() {
-        let key = (address.host_pid(), address.number());
-        let answer = match known.remove(&key) {
-            Some(mut pool) => pool.asked.ask().map(|now| {
-                let before = std::mem::replace(&mut pool.last, now);
-                (pool, before)
-            }),
-            None => Asked::new(&address).and_then(|mut asked| {
-                let last = asked.ask()?;
-                let before = last.clone();
-                Ok((Known { asked, last }, before))
-            }),
-        };
-        let Ok((pool, before)) = answer else { continue };
-        if let Ok(mut value) = in_json(&before, &pool.last) {
-            value["key"] = json!(format!("{}.{}", key.0, key.1));
-            pools.push(value);
-        }
-        there.push(key);
-        known.insert(key, pool);
+/// A pool's host and its number there.
+type Key = (u32, u64);
+
+/// `None` if no pool listens there any more.
+type Answer = Option<anyhow::Result<(Asked, Sample)>>;
+
+struct Known {
+    name: String,
+    /// Its connection, while no question is out.
+    asked: Option<Asked>,
+    /// Whether a question is out.
+    is_asked: bool,
+    last: Option<Sample>,
+    /// What is shown of it.
+    shown: Value,
+    /// Why it did not answer the last question.
+    silent: Option<String>,
+}
+
+impl Pools {
+    fn new() -> Self {
+        let (answer, answers) = channel();
+        Self { known: BTreeMap::new(), answers, answer }
     }
-    known.retain(|key, _| there.contains(key));
-    json!({ "pools": pools })
+
+    /// Asks all pools, and returns what they answer. Those that did not answer the last question
+    /// are shown as they were before it, and are not waited for.
+    fn ask(&mut self) -> Value {
+        let addresses = aiopool::view::pools();
+        let keys: Vec<Key> = addresses.iter().map(key_of).collect();
+        self.known.retain(|key, _| keys.contains(key));
+        for address in addresses {
+            self.ask_one(address);
+        }
+        // The sender of this struct's own keeps the channel open.
+        while self.known.values().any(|pool| pool.is_asked && pool.silent.is_none()) {
+            let Ok((key, answer)) = self.answers.recv() else { break };
+            self.take(key, answer);
+        }
+        while let Ok((key, answer)) = self.answers.try_recv() {
+            self.take(key, answer);
+        }
+        let pools =
+            self.known.iter().filter(|(_, pool)| pool.silent.is_some() || pool.last.is_some());
+        let pools: Vec<Value> = pools.map(|(key, pool)| pool.show(*key)).collect();
+        json!({ "pools": pools })
+    }
+
+    fn ask_one(&mut self, address: Address) {
+        let key = key_of(&address);
+        let pool = self.known.entry(key).or_insert_with(|| Known {
+            name: address.name().to_owned(),
+            asked: None,
+            is_asked: false,
+            last: None,
+            shown: Value::Null,
+            silent: None,
+        });
+        if pool.is_asked {
+            return;
+        }
+        let (asked, answer) = (pool.asked.take(), self.answer.clone());
+        let ask = move || {
+            let connected = asked.map_or_else(|| Asked::new(&address).ok(), Some);
+            let told = connected.map(|mut asked| asked.ask().map(|now| (asked, now)));
+            // The watch may have ended.
+            let _ = answer.send((key, told));
+        };
+        // A thread that is not to be had: the next round asks again.
+        pool.is_asked = Builder::new().name("ask".to_owned()).spawn(ask).is_ok();
+    }
+
+    fn take(&mut self, key: Key, answer: Answer) {
+        // Its pool may be gone, and its number have come again.
+        let Some(pool) = self.known.get_mut(&key) else { return };
+        pool.is_asked = false;
+        match answer {
+            None => {
+                self.known.remove(&key);
+            }
+            Some(Err(error)) => pool.silent = Some(format!("{error:#}")),
+            Some(Ok((asked, now))) => {
+                let before = pool.last.as_ref().unwrap_or(&now);
+                pool.shown = in_json(before, &now).unwrap_or_default();
+                (pool.asked, pool.last, pool.silent) = (Some(asked), Some(now), None);
+            }
+        }
+    }
+}
+
+impl Known {
+    fn show(&self, (host_pid, number): Key) -> Value {
+        let mut value = self.shown.clone();
+        value["key"] = json!(format!("{host_pid}.{number}"));
+        if let Some(why) = &self.silent {
+            value["no_answer"] = json!(why);
+            value["pool"]["name"] = json!(self.name);
+            value["pool"]["host_pid"] = json!(host_pid);
+            value["pool"]["number"] = json!(number);
+        }
+        value
+    }
+}
+
+fn key_of(address: &Address) -> Key {
+    (address.host_pid(), address.number())
 }

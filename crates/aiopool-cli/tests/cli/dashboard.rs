@@ -191,7 +191,81 @@ fn pools_are_there_for_scripts() {
     let all: Value = serde_json::from_str(&body).unwrap();
     let ours = all["pools"].as_array().unwrap().iter().find(|p| p["pool"]["name"] == "cli-script");
     assert_eq!(ours.unwrap()["pool"]["ok"], 10, "{body}");
+    // Nobody has looked meanwhile; the next answer is of now all the same.
+    for round in 2..5 {
+        assert_eq!(pool.map(double, 0..10).into_blocking_iter().count(), 10);
+        let body = dashboard.get("/pools").1;
+        let all: Value = serde_json::from_str(&body).unwrap();
+        let ours = all["pools"].as_array().unwrap().iter();
+        let ours = ours.filter(|p| p["pool"]["name"] == "cli-script").next_back();
+        assert_eq!(ours.unwrap()["pool"]["ok"], 10 * round, "{body}");
+    }
     drop(pool);
+}
+
+/// A program whose pool waits for ever, until it is killed.
+struct Stopped(Child);
+
+impl Stopped {
+    fn start(name: &str) -> Self {
+        let mut command = aiopool(["scrape", "--engine", "pool", "--pages", "50", "--out"]);
+        command.arg(scratch(name)).args(["--processes", "1", "--latency-ms", "600000"]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let host = Self(child);
+        wait_until("the pool listens", || {
+            aiopool::view::pools().iter().any(|address| address.host_pid() == host.0.id())
+        });
+        host
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        signal("KILL", self.0.id());
+        wait(&mut self.0);
+    }
+}
+
+#[test]
+fn a_stopped_host_is_shown_as_one_that_does_not_answer_and_holds_up_no_other() {
+    let pool = Pool::builder().name("cli-beside").processes(1).build().unwrap();
+    let hosts: Vec<Stopped> = (0..5).map(|n| Stopped::start(&format!("stopped-{n}.csv"))).collect();
+    let dashboard = Dashboard::start(&["--metrics"]);
+    let rounds = || -> Value { serde_json::from_str(&dashboard.get("/pools").1).unwrap() };
+    let of = |all: &Value, pid: u32| -> Option<Value> {
+        let mut pools = all["pools"].as_array().unwrap().iter();
+        pools.find(|p| p["pool"]["host_pid"] == pid).cloned()
+    };
+    let pids: Vec<u32> = hosts.iter().map(|host| host.0.id()).collect();
+    wait_until("all are shown", || {
+        let all = rounds();
+        pids.iter().all(|&pid| of(&all, pid).is_some_and(|p| p["no_answer"].is_null()))
+    });
+    assert!(pids.iter().all(|&pid| signal("STOP", pid)));
+    // The rest is answered without them, whether a browser looks or a script asks.
+    wait_until("the stopped ones are told apart", || {
+        let all = rounds();
+        pids.iter().all(|&pid| {
+            let shown = of(&all, pid).expect("it vanished");
+            shown["no_answer"].is_string()
+        })
+    });
+    assert_eq!(pool.map(double, 0..77).into_blocking_iter().count(), 77);
+    let all = rounds();
+    let own = all["pools"].as_array().unwrap().iter().find(|p| p["pool"]["name"] == "cli-beside");
+    assert_eq!(own.unwrap()["pool"]["ok"], 77);
+    let asked = std::time::Instant::now();
+    let text = dashboard.get("/metrics").1;
+    assert!(text.contains("pool=\"cli-beside\""), "{text}");
+    // A Prometheus gives up after ten seconds: five hosts one after the other take as long.
+    eprintln!("/metrics beside five stopped hosts: {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(9), "one host after the other is waited for");
+    assert!(pids.iter().all(|&pid| signal("CONT", pid)));
+    wait_until("they answer again", || {
+        let all = rounds();
+        pids.iter().all(|&pid| of(&all, pid).is_some_and(|p| p["no_answer"].is_null()))
+    });
+    drop(hosts);
 }
 
 #[test]
