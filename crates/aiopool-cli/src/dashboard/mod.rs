@@ -35,7 +35,8 @@ pub struct Args {
     /// The address to listen on; port 0 for any that is free
     #[arg(long, default_value = "127.0.0.1:8787")]
     listen: SocketAddr,
-    /// What a browser has to give as `?token=…`; needed for an address that others can reach
+    /// What a browser has to give as `?token=…`; needed for an address that others can reach:
+    /// letters, digits and `._~-`
     #[arg(long)]
     token: Option<String>,
     /// Answer `/metrics` for Prometheus, too
@@ -57,6 +58,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     if args.token.as_ref().is_some_and(|token| token.len() < 8) {
         bail!("the token is shorter than 8 characters, which can be guessed");
+    }
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._~-".contains(c);
+    if let Some(other) = args.token.iter().flat_map(|token| token.chars()).find(|&c| !is_plain(c)) {
+        bail!(
+            "the token has a {other:?}, which means something else in an address: use letters A-Z \
+             and a-z, digits, '.', '_', '~' and '-'"
+        );
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -176,6 +176,13 @@ fn only_this_machine_or_the_token_reads_it() {
     assert_eq!(locked.get("/").0, 403);
     assert_eq!(locked.get("/?token=correct-hors").0, 403);
     assert_eq!(locked.get("/?token=correct-horse").0, 200);
+    let every = Dashboard::start(&["--token", "Aa0._~-9"]);
+    assert_eq!(every.get("/?token=Aa0._~-9").0, 200);
+    for token in ["fragment#", "a&b&c&d&e", "per%20cent", "with space", "gr\u{fc}n-gr\u{fc}n"] {
+        let refused = run(&mut aiopool(["dashboard", "--token", token]));
+        assert_eq!(refused.code(), Some(1), "{token}");
+        assert!(refused.stderr.contains("A-Z"), "{}", refused.stderr);
+    }
     let refused = run(&mut aiopool(["dashboard", "--listen", "0.0.0.0:0"]));
     assert_eq!(refused.code(), Some(1));
     assert!(refused.stderr.contains("--token"), "{}", refused.stderr);
