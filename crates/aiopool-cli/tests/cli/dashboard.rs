@@ -116,6 +116,24 @@ fn the_page_shows_a_known_load_and_a_killed_worker() {
         browser.colours("dark");
         browser.wait_for("matchMedia('(prefers-color-scheme: dark)').matches");
     }
+    // A lane tells what ran at the place that is pointed at: now, and before the page was opened.
+    let pointed = |browser: &mut Browser, at: &str| {
+        let told = browser.value(&format!(
+            "{{ const c = document.querySelector('canvas.lane'), r = c.getBoundingClientRect(); \
+             c.dispatchEvent(new PointerEvent('pointermove', {{ bubbles: true, clientX: {at}, \
+             clientY: r.top + 5 }})); $('lane-text').textContent }}"
+        ));
+        told.as_str().unwrap().to_owned()
+    };
+    let now = pointed(&mut browser, "r.right - 1");
+    assert!(now.starts_with("seat 0, ") && now.contains(" s ago: pid "), "{now}");
+    assert_eq!(pointed(&mut browser, "r.left + 1"), "seat 0: not seen then");
+    browser.wait_for("$('workers').innerText.includes('sleep_for_ever')");
+    let lanes = "[...document.querySelectorAll('canvas.lane')]";
+    assert_eq!(
+        browser.value(&format!("{lanes}.some(c => c.samples.some(s => s.what.includes('sleep')))")),
+        true
+    );
     // On a phone nothing is wider than the screen; tables scroll by themselves.
     browser.size(390, 800);
     browser.wait_for("innerWidth === 390 && document.documentElement.scrollWidth <= 390");
