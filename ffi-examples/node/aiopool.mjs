@@ -85,6 +85,15 @@ export class TaskError extends Error {
   }
 }
 
+/** The bytes of an input, where they are. */
+function bytesOf(input) {
+  if (input instanceof Uint8Array) return input;
+  if (ArrayBuffer.isView(input)) return new Uint8Array(input.buffer, input.byteOffset, input.byteLength);
+  if (input instanceof ArrayBuffer) return new Uint8Array(input);
+  const is = input === null ? 'null' : typeof input;
+  throw new TypeError(`the input is of type ${is}: give a Buffer, another typed array or an ArrayBuffer`);
+}
+
 function check(result) {
   if (result !== OK) throw new PoolError(lastError(), result);
 }
@@ -196,7 +205,8 @@ export class Pool {
   }
 
   /**
-   * Runs a worker's function on a Buffer; a promise of its output, copied.
+   * Runs a worker's function on the bytes of a Buffer, of another typed array or of an ArrayBuffer,
+   * which may change when this has returned; a promise of its output, copied.
    *
    * A call that the pool refuses rejects its promise with a `PoolError`, and concerns no other call.
    * A call that finds the pool full waits in this process, in order. `signal`, an AbortSignal,
@@ -211,8 +221,9 @@ export class Pool {
    * `progress()`, how far the task says it is: a BigInt, or undefined where it has said nothing.
    */
   submit(name, input, { signal, timeoutMs = 0, retries = 0 } = {}) {
+    const bytes = bytesOf(input);
     const call = {
-      function: this.#number(name), input, input_len: input.length, run_limit_ms: timeoutMs, retries,
+      function: this.#number(name), input: bytes, input_len: bytes.length, run_limit_ms: timeoutMs, retries,
     };
     const key = this.#next;
     const output = this.#submit(call, signal, (outcome) => {
@@ -291,7 +302,11 @@ export class Pool {
       }
       this.#tasks.set(key, task);
       this.#poll.ref();
-      if (this.#full.length > 0 || !this.#push(key)) this.#full.push(key);
+      if (this.#full.length > 0 || !this.#push(key)) {
+        // The library copies an input when it takes the call; until then the caller may change it.
+        if (call.input) task.call.input = Uint8Array.from(call.input);
+        this.#full.push(key);
+      }
       this.#watch();
     });
   }

@@ -13,6 +13,16 @@ const refusedInTheQueue = tooLarge();
 const aborted = [0, 1].map((i) => end(pool.apply('slow_double', number(i), { signal: controller.signal })));
 controller.abort(new Error('no longer wanted'));
 const last = pool.apply('square', number(3));
+// What a call was given is the caller's again when it returns, also where the call waits for room.
+const reused = number(5);
+const early = pool.apply('square', reused);
+reused.fill(0xff);
+// Its length is in bytes, whatever it is an array of.
+const wide = pool.apply('square', BigUint64Array.of(7n));
+for (const input of ['text', [1, 2], 8, null, undefined, { length: 8 }]) {
+  const { error } = await end(pool.apply('square', input));
+  if (!(error instanceof TypeError) || !error.message.includes('Buffer')) throw new Error(`not refused: ${error}`);
+}
 
 for (const refused of [refusedAtOnce, refusedInTheQueue]) {
   const { error } = await refused;
@@ -25,6 +35,8 @@ for (const promise of aborted) {
 const values = await Promise.all(tasks);
 if (values.some((value, i) => value.readBigUInt64LE() !== 2n * BigInt(i))) throw new Error('wrong value');
 if ((await last).readBigUInt64LE() !== 9n) throw new Error('wrong square');
+if ((await early).readBigUInt64LE() !== 25n) throw new Error('the input changed after its call');
+if ((await wide).readBigUInt64LE() !== 49n) throw new Error('wrong square of a wide array');
 // A running task that is aborted ends, too, and its worker goes on.
 const running = new AbortController();
 const task = pool.apply('slow_double', number(1), { signal: running.signal });
