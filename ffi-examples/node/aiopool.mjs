@@ -225,8 +225,7 @@ export class Pool {
     const call = {
       function: this.#number(name), input: bytes, input_len: bytes.length, run_limit_ms: timeoutMs, retries,
     };
-    const key = this.#next;
-    const output = this.#submit(call, signal, (outcome) => {
+    const { key, output } = this.#submit(call, signal, (outcome) => {
       try {
         return Buffer.from(new Uint8Array(koffi.view(data(outcome), Number(length(outcome)))));
       } finally {
@@ -276,7 +275,7 @@ export class Pool {
       throw error;
     }
     const call = { function: number, loan: loan[0], flags: BORROW_OUTPUT };
-    return this.#submit(call, signal, (outcome) => new Borrowed(outcome));
+    return this.#submit(call, signal, (outcome) => new Borrowed(outcome)).output;
   }
 
   #number(name) {
@@ -288,12 +287,16 @@ export class Pool {
     return this.#functions.get(name);
   }
 
-  /** Submits `call`; `take` makes the value of its outcome. */
+  /**
+   * Submits `call`; `take` makes the value of its outcome. The promise of that, and the task's key:
+   * undefined where there is no task.
+   */
   #submit(call, signal, take) {
-    return new Promise((resolve, reject) => {
+    let key;
+    const output = new Promise((resolve, reject) => {
       if (this.#ended) throw new PoolError('the pool is closed', CLOSED);
       signal?.throwIfAborted();
-      const key = this.#next++;
+      key = this.#next++;
       const task = { call: { ...this.#call, ...call, user_data: key }, take, resolve, reject };
       if (signal) {
         const abort = () => this.#abort(key, signal.reason);
@@ -309,6 +312,7 @@ export class Pool {
       }
       this.#watch();
     });
+    return { key, output };
   }
 
   /** Submits a task, or rejects it if it is refused; false if the pool is full. */

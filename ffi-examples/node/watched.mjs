@@ -20,8 +20,12 @@ const path = join(tmpdir(), `aiopool-node-${process.pid}.json`);
 pool.trace(path);
 refused('recorded twice', () => pool.trace(path));
 const controller = new AbortController();
+// A call that was never submitted is nowhere, whichever comes after it.
+const never = pool.submit('never_done', Buffer.alloc(0), { signal: AbortSignal.abort() });
+await never.output.catch(() => {});
 const task = pool.submit('never_done', Buffer.alloc(0), { signal: controller.signal });
 while (task.progress() !== 42n) await sleep(1);
+if (never.progress() !== undefined) throw new Error('a refused call has the progress of the next');
 controller.abort();
 const error = await task.output.catch((error) => error);
 if (error.name !== 'AbortError') throw error;
