@@ -26,9 +26,10 @@ func main() {
 	examples := map[string]func(){
 		"map": squares, "loop": loop, "async": async, "zero-copy": zeroCopy, "crash": crash,
 		"confined": confined, "many": many, "surroundings": surroundings, "watched": watched,
+		"leftovers": leftovers,
 	}
 	if len(os.Args) != 2 || examples[os.Args[1]] == nil {
-		log.Fatal("usage: examples map|loop|async|zero-copy|crash|confined|many|surroundings|watched")
+		log.Fatal("usage: examples map|loop|async|zero-copy|crash|confined|many|surroundings|watched|leftovers")
 	}
 	examples[os.Args[1]]()
 }
@@ -328,4 +329,117 @@ func watched() {
 	}
 	end(again)
 	fmt.Println("watched: 42 steps far, cancelled; a timeline; ended and begun again")
+}
+
+// leftovers gives up tasks, and pools that cannot start: nothing stays of either.
+func leftovers() {
+	pool := start(aiopool.Options{Processes: 2})
+	const count, size = 300, 1 << 20
+	for i := 0; i < count; i++ {
+		pool.Submit("invert", make([]byte, size))
+	}
+	task := pool.Submit("square", aiopool.Number(3))
+	for i := 0; i < 2; i++ {
+		output, err := task.Wait(context.Background())
+		if err != nil || binary.LittleEndian.Uint64(output) != 9 {
+			log.Fatal("waited again: ", output, err)
+		}
+	}
+	end(pool)
+	if err := pool.Close(); err != aiopool.ErrClosed {
+		log.Fatal("closed again: ", err)
+	}
+	debug.FreeOSMemory()
+	if resident := resident(); resident > count*size/2 {
+		log.Fatalf("%d MiB are left of outputs that nobody waited for", resident>>20)
+	}
+
+	// Starts with fewer descriptors than a pool needs, each time with one more.
+	if err := aiopool.Shutdown(); err != nil {
+		log.Fatal(err)
+	}
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+		log.Fatal(err)
+	}
+	open, failed := descriptors(), 0
+	for limit := uint64(open); ; limit++ {
+		limited(syscall.Rlimit{Cur: limit, Max: before.Max})
+		pool, err := aiopool.Start(aiopool.Worker(), aiopool.Options{Processes: 1})
+		limited(before)
+		if err == nil {
+			// Its worker has the limit, too, and may not have come to its first task.
+			pool.Close()
+			break
+		}
+		failed++
+		if pool != nil {
+			log.Fatal("a pool and an error: ", err)
+		}
+		if children := children(); children != "" {
+			log.Fatalf("limit %d: processes %sare left after: %v", limit, children, err)
+		}
+		if now := descriptors(); now > open {
+			log.Fatalf("limit %d: %d descriptors are left after: %v", limit, now-open, err)
+		}
+	}
+	if failed < 3 {
+		log.Fatalf("only %d starts failed", failed)
+	}
+
+	// A pool that fails says why, as often as it is asked.
+	broken, err := aiopool.Start([]string{"/bin/sh", "-c", "exit 3"}, aiopool.Options{Processes: 1})
+	causes := []error{err}
+	if err == nil {
+		_, first := broken.Apply("square", aiopool.Number(1))
+		_, second := broken.Apply("square", aiopool.Number(1))
+		causes = []error{first, second, broken.Close()}
+	}
+	for _, cause := range causes {
+		if cause == nil || !strings.Contains(cause.Error(), "/bin/sh") {
+			log.Fatal("no cause: ", cause)
+		}
+	}
+	fmt.Println("leftovers: none of tasks given up, none of pools that did not start")
+}
+
+func limited(limit syscall.Rlimit) {
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func descriptors() int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		log.Fatal(err)
+	}
+	return len(entries)
+}
+
+// children are the numbers of this process's children.
+func children() (numbers string) {
+	paths, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil || len(paths) == 0 {
+		log.Fatal("no /proc: ", err)
+	}
+	for _, path := range paths {
+		// A thread may have ended.
+		text, _ := os.ReadFile(path)
+		numbers += string(text)
+	}
+	return numbers
+}
+
+// resident is how many bytes of memory this process has.
+func resident() uint64 {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		log.Fatal(err)
+	}
+	pages, err := strconv.ParseUint(strings.Fields(string(text))[1], 10, 64)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return pages * uint64(os.Getpagesize())
 }

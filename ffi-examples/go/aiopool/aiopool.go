@@ -90,9 +90,11 @@ func (b *Borrowed) Release() {
 	C.aiopool_outcome_release(b.outcome)
 }
 
+// end is what a task came to: an output, copied or in its worker's memory, or an error.
 type end struct {
-	output Borrowed
-	err    error
+	output   []byte
+	borrowed *Borrowed
+	err      error
 }
 
 // Task is a call on its way; its fields are its pool's lock's.
@@ -106,7 +108,15 @@ type Task struct {
 	ticket C.uint64_t
 	// The pool has it.
 	submitted bool
-	ended     chan end
+	// What it came to, from when done is closed on.
+	end  end
+	done chan struct{}
+}
+
+// finish ends a task, once.
+func (t *Task) finish(result end) {
+	t.end = result
+	close(t.done)
 }
 
 // Pool is a pool of worker processes. All goroutines may use it.
@@ -120,7 +130,8 @@ type Pool struct {
 	next  uint64
 	tasks map[uint64]*Task
 	// The tasks that found no room, the oldest first.
-	full []*Task
+	full   []*Task
+	closed bool
 	// Why there will be no more outcomes.
 	broken error
 }
@@ -130,9 +141,14 @@ func call(f func() C.aiopool_status) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if status := f(); status != C.AIOPOOL_OK {
-		return &PoolError{int32(status), C.GoString(C.aiopool_last_error())}
+		return refusal(status)
 	}
 	return nil
+}
+
+// refusal is the error of this thread's last call, which failed.
+func refusal(status C.aiopool_status) error {
+	return &PoolError{int32(status), C.GoString(C.aiopool_last_error())}
 }
 
 // Options of a pool. What is 0, false or nil is as without it.
@@ -274,20 +290,23 @@ func Start(command []string, o Options) (*Pool, error) {
 		}
 		return C.aiopool_pool_fd(p.pool, &fd)
 	})
+	if err == nil {
+		p.room, err = duplicate(roomFd)
+	}
+	if err == nil {
+		p.file, err = duplicate(fd)
+	}
 	if err != nil {
+		p.free()
 		return nil, err
 	}
-	if p.room, err = watch(roomFd, p.pump, func(error) {}); err != nil {
-		return nil, err
-	}
-	p.file, err = watch(fd, p.receive, p.fail)
-	return p, err
+	watch(p.room, p.pump, func(error) {})
+	watch(p.file, p.receive, p.fail)
+	return p, nil
 }
 
-// watch has Go's poller call a function whenever a descriptor of a pool's becomes readable, until that
-// says that there will be no more.
-func watch(fd C.int32_t, readable func() bool, failed func(error)) (*os.File, error) {
-	// A duplicate, which Go closes; the pool's own stays the pool's.
+// duplicate makes a descriptor of a pool's one that Go closes; the pool's own stays the pool's.
+func duplicate(fd C.int32_t) (*os.File, error) {
 	own, err := syscall.Dup(int(fd))
 	if err != nil {
 		return nil, err
@@ -295,19 +314,32 @@ func watch(fd C.int32_t, readable func() bool, failed func(error)) (*os.File, er
 	syscall.CloseOnExec(own)
 	// Go's poller takes those that do not block; there is nothing to be read from either.
 	if err := syscall.SetNonblock(own, true); err != nil {
+		syscall.Close(own)
 		return nil, err
 	}
-	file := os.NewFile(uintptr(own), "pool")
-	watched, err := file.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
+	return os.NewFile(uintptr(own), "pool"), nil
+}
+
+// watch has Go's poller call a function whenever a descriptor becomes readable, until that says that
+// there will be no more.
+func watch(file *os.File, readable func() bool, failed func(error)) {
 	go func() {
-		if err := watched.Read(func(uintptr) bool { return readable() }); err != nil {
+		watched, err := file.SyscallConn()
+		if err == nil {
+			err = watched.Read(func(uintptr) bool { return readable() })
+		}
+		if err != nil {
 			failed(err)
 		}
 	}()
-	return file, nil
+}
+
+// free ends the watches, and frees the pool with all that is left of it.
+func (p *Pool) free() error {
+	// A file that was not made is nil, which Close knows.
+	p.file.Close()
+	p.room.Close()
+	return call(func() C.aiopool_status { return C.aiopool_pool_free(p.pool) })
 }
 
 // Apply runs a worker's function on input, and waits for its output.
@@ -333,16 +365,11 @@ func (p *Pool) Submit(function string, input []byte) *Task {
 	return p.submit(context.Background(), function, bytesAt(input), len(input), nil)
 }
 
-// Wait waits for the task's output, once, for as long as ctx lasts: at its end the task is cancelled,
-// and the error is the context's.
+// Wait waits for the task's output for as long as ctx lasts: at its end the task is cancelled, and the
+// error is the context's. Waiting again gives the same, and a task need not be waited for.
 func (t *Task) Wait(ctx context.Context) ([]byte, error) {
 	result := t.wait(ctx)
-	if result.err != nil {
-		return nil, result.err
-	}
-	output := append([]byte(nil), result.output.Bytes...)
-	result.output.Release()
-	return output, nil
+	return result.output, result.err
 }
 
 // Progress is how far the task says it is; false where it has said nothing, or is over.
@@ -393,13 +420,13 @@ func (p *Pool) ApplyInPlace(function string, size int, fill func([]byte)) (*Borr
 	if result.err != nil {
 		return nil, result.err
 	}
-	return &result.output, nil
+	return result.borrowed, nil
 }
 
 func (p *Pool) submit(ctx context.Context, function string, data unsafe.Pointer, size int, loan *C.aiopool_loan) *Task {
 	name := C.CString(function)
 	defer C.free(unsafe.Pointer(name))
-	t := &Task{pool: p, data: data, size: size, loan: loan, ended: make(chan end, 1)}
+	t := &Task{pool: p, data: data, size: size, loan: loan, done: make(chan struct{})}
 	err := call(func() C.aiopool_status { return C.aiopool_function_declare(name, &t.number) })
 	if err == nil {
 		err = ctx.Err()
@@ -411,7 +438,7 @@ func (p *Pool) submit(ctx context.Context, function string, data unsafe.Pointer,
 	}
 	if err != nil {
 		C.aiopool_loan_return(loan)
-		t.ended <- end{err: err}
+		t.finish(end{err: err})
 		return t
 	}
 	p.next++
@@ -426,8 +453,8 @@ func (p *Pool) submit(ctx context.Context, function string, data unsafe.Pointer,
 func (t *Task) wait(ctx context.Context) end {
 	p := t.pool
 	select {
-	case result := <-t.ended:
-		return result
+	case <-t.done:
+		return t.end
 	case <-ctx.Done():
 	}
 	p.lock.Lock()
@@ -438,7 +465,8 @@ func (t *Task) wait(ctx context.Context) end {
 		C.aiopool_pool_cancel(p.pool, t.ticket)
 	}
 	p.lock.Unlock()
-	result := <-t.ended
+	<-t.done
+	result := t.end
 	if failed, ok := result.err.(*TaskError); ok && failed.Status == int32(C.AIOPOOL_OUTCOME_CANCELLED) {
 		result.err = ctx.Err()
 	}
@@ -474,7 +502,7 @@ func (p *Pool) refuse(t *Task, err error) {
 	}
 	delete(p.tasks, t.key)
 	C.aiopool_loan_return(t.loan)
-	t.ended <- end{err: err}
+	t.finish(end{err: err})
 }
 
 // pump tries the calls that found no room, the oldest first; called by Go's poller whenever there may
@@ -502,7 +530,7 @@ func (p *Pool) fail(err error) {
 		if !t.submitted {
 			C.aiopool_loan_return(t.loan)
 		}
-		t.ended <- end{err: err}
+		t.finish(end{err: err})
 	}
 	p.done <- err
 }
@@ -510,6 +538,9 @@ func (p *Pool) fail(err error) {
 // receive gives each outcome to the goroutine it is for; called by Go's poller whenever there may
 // be some. True when the pool has ended, and there will be no more.
 func (p *Pool) receive() bool {
+	// The text of an error is its thread's.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	for {
 		var outcome *C.aiopool_outcome
 		var taken C.taken
@@ -519,22 +550,29 @@ func (p *Pool) receive() bool {
 			break
 		}
 		if status != C.AIOPOOL_OK {
-			p.fail(&PoolError{int32(status), C.GoString(C.aiopool_status_str(status))})
+			p.fail(refusal(status))
 			return true
-		}
-		result := end{}
-		if taken.status == C.AIOPOOL_OUTCOME_OK {
-			bytes := unsafe.Slice((*byte)(taken.data), int(taken.len))
-			result.output = Borrowed{bytes, outcome}
-		} else {
-			result.err = &TaskError{int32(taken.status), C.GoString(taken.text)}
-			C.aiopool_outcome_release(outcome)
 		}
 		p.lock.Lock()
 		t := p.tasks[uint64(taken.key)]
 		delete(p.tasks, uint64(taken.key))
 		p.lock.Unlock()
-		t.ended <- result
+		result := end{}
+		if taken.status == C.AIOPOOL_OUTCOME_OK {
+			bytes := unsafe.Slice((*byte)(taken.data), int(taken.len))
+			if t.loan != nil {
+				result.borrowed = &Borrowed{bytes, outcome}
+			} else {
+				// Nobody need wait for a task, so nobody else is sure to release it.
+				result.output = append([]byte{}, bytes...)
+			}
+		} else {
+			result.err = &TaskError{int32(taken.status), C.GoString(taken.text)}
+		}
+		if result.borrowed == nil {
+			C.aiopool_outcome_release(outcome)
+		}
+		t.finish(result)
 	}
 	switch status := C.aiopool_pool_join(p.pool, 0); status {
 	case C.AIOPOOL_ERR_MISUSE, C.AIOPOOL_ERR_TIMEOUT:
@@ -546,20 +584,25 @@ func (p *Pool) receive() bool {
 		p.lock.Unlock()
 		p.done <- nil
 	default:
-		p.fail(&PoolError{int32(status), C.GoString(C.aiopool_status_str(status))})
+		p.fail(refusal(status))
 	}
 	return true
 }
 
-// Close ends the workers, once every Apply has come back.
+// Close ends the workers, once every task is over. The error of a pool that failed is why it did.
 func (p *Pool) Close() error {
-	if err := call(func() C.aiopool_status { return C.aiopool_pool_close(p.pool) }); err != nil {
-		return err
+	p.lock.Lock()
+	again := p.closed
+	p.closed = true
+	p.lock.Unlock()
+	if again {
+		return ErrClosed
 	}
-	err := <-p.done
-	p.file.Close()
-	p.room.Close()
-	if freed := call(func() C.aiopool_status { return C.aiopool_pool_free(p.pool) }); err == nil {
+	err := call(func() C.aiopool_status { return C.aiopool_pool_close(p.pool) })
+	if err == nil {
+		err = <-p.done
+	}
+	if freed := p.free(); err == nil {
 		err = freed
 	}
 	return err
