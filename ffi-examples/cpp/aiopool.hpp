@@ -7,7 +7,9 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <optional>
 #include <stdexcept>
@@ -276,6 +278,118 @@ private:
     std::size_t length;
 };
 
+namespace detail {
+
+class line;
+
+/// A task that a coroutine awaits. Its own memory: the coroutine may be destroyed before it is over.
+struct awaited {
+    explicit awaited(std::shared_ptr<detail::line> line) : line(std::move(line)) {}
+
+    /// Has the coroutine go on, if there still is one.
+    void go_on() {
+        if (void *frame = std::exchange(coroutine, nullptr)) resume(frame);
+    }
+
+    std::shared_ptr<detail::line> line;
+    /// Its input is in the coroutine.
+    aiopool_call call = AIOPOOL_CALL_INIT;
+    /// No pointer once the coroutine goes on, or is destroyed.
+    void *coroutine = nullptr;
+    void (*resume)(void *) = nullptr;
+    outcome got;
+    std::optional<error> refused;
+};
+
+/// The tasks of coroutines that found their pool full, the oldest first. Each outcome that arrives
+/// has them tried again.
+class line {
+public:
+    explicit line(aiopool_pool *pool) noexcept : pool(pool) {}
+
+    /// Submits a task, now or when there is room; throws what it is refused with now.
+    void join(const std::shared_ptr<awaited> &task) {
+        const std::lock_guard<std::mutex> guard(lock);
+        if (!waiting.empty() || !submit(task)) waiting.push_back(task);
+        if (!task->refused) return;
+        task->coroutine = nullptr;
+        throw *task->refused;
+    }
+
+    /// Submits what there is room for. False if nothing could be done for those that still wait.
+    bool pump() {
+        std::unique_lock<std::mutex> guard(lock);
+        again = true;
+        if (pumping) return true;
+        bool advanced = false;
+        pumping = true;
+        while (!waiting.empty() && (again || advanced)) {
+            again = false;
+            const std::shared_ptr<awaited> first = waiting.front();
+            advanced = first->coroutine == nullptr || submit(first);
+            if (!advanced) continue;
+            some = true;
+            waiting.pop_front();
+            if (!first->refused) continue;
+            guard.unlock();
+            first->go_on();
+            guard.lock();
+        }
+        pumping = false;
+        return std::exchange(some, false) || waiting.empty();
+    }
+
+    bool empty() {
+        const std::lock_guard<std::mutex> guard(lock);
+        return waiting.empty();
+    }
+
+    /// The pool takes nothing more: the coroutines that wait for room go on with an exception.
+    void end() {
+        {
+            const std::lock_guard<std::mutex> guard(lock);
+            pool = nullptr;
+        }
+        pump();
+    }
+
+private:
+    /// False if the pool is full. With the lock.
+    bool submit(const std::shared_ptr<awaited> &task) {
+        auto owner = std::make_unique<std::shared_ptr<awaited>>(task);
+        task->call.on_complete = arrived;
+        task->call.user_data = reinterpret_cast<std::uintptr_t>(owner.get());
+        std::uint64_t ticket = 0;
+        aiopool_status status = AIOPOOL_ERR_CLOSED;
+        if (pool != nullptr) status = aiopool_pool_try_submit(pool, &task->call, &ticket);
+        if (status == AIOPOOL_ERR_FULL) return false;
+        if (status == AIOPOOL_OK)
+            static_cast<void>(owner.release());
+        else
+            task->refused = error(status, pool ? aiopool_last_error() : "the pool has ended");
+        return true;
+    }
+
+    static void arrived(aiopool_outcome *outcome, std::uint64_t owner) noexcept {
+        const std::unique_ptr<std::shared_ptr<awaited>> task(
+            reinterpret_cast<std::shared_ptr<awaited> *>(static_cast<std::uintptr_t>(owner)));
+        (*task)->got = aiopool::outcome(outcome);
+        (*task)->go_on();
+        (*task)->line->pump();
+    }
+
+    std::mutex lock;
+    aiopool_pool *pool;
+    std::deque<std::shared_ptr<awaited>> waiting;
+    bool pumping = false;
+    /// There may be more room than when `pump` looked.
+    bool again = false;
+    /// `pump` has done something.
+    bool some = false;
+};
+
+} // namespace detail
+
 #ifdef AIOPOOL_HAS_COROUTINES
 template <typename R, typename T> class awaitable;
 #endif
@@ -288,6 +402,7 @@ public:
         aiopool_pool *started = nullptr;
         check(aiopool_pool_start(&options, &started));
         handle.reset(started);
+        handle.get_deleter().line = std::make_shared<detail::line>(started);
     }
 
     /// Submits a call; throws what it is refused with.
@@ -342,7 +457,10 @@ public:
     std::optional<outcome> try_wait() {
         aiopool_outcome *lent = nullptr;
         const aiopool_status status = aiopool_pool_try_wait(handle.get(), &lent);
-        if (status == AIOPOOL_ERR_EMPTY) return std::nullopt;
+        if (status == AIOPOOL_ERR_EMPTY) {
+            line().pump();
+            return std::nullopt;
+        }
         check(status);
         return outcome(lent);
     }
@@ -355,6 +473,7 @@ public:
     }
 
     outcome wait(std::uint64_t timeout_ms = AIOPOOL_FOREVER) {
+        line().pump();
         aiopool_outcome *lent = nullptr;
         check(aiopool_pool_wait(handle.get(), timeout_ms, &lent));
         return outcome(lent);
@@ -362,6 +481,7 @@ public:
 
     /// As `wait`, without an exception.
     result<outcome> wait_for(std::uint64_t timeout_ms) {
+        line().pump();
         aiopool_outcome *lent = nullptr;
         const aiopool_status status = aiopool_pool_wait(handle.get(), timeout_ms, &lent);
         if (status != AIOPOOL_OK) return error(status, aiopool_last_error());
@@ -405,8 +525,17 @@ public:
         return text;
     }
 
-    /// Waits until every task is over; coroutines that await tasks go on inside of this.
-    void run() { check(aiopool_pool_wait_idle(handle.get(), AIOPOOL_FOREVER)); }
+    /// Waits until every task is over; coroutines that await tasks go on inside of this. Throws
+    /// `AIOPOOL_ERR_FULL` where some want room and the outcomes that take it are for others.
+    void run() {
+        for (;;) {
+            check(aiopool_pool_wait_idle(handle.get(), AIOPOOL_FOREVER));
+            if (!line().pump())
+                throw error(AIOPOOL_ERR_FULL, "coroutines wait for room in the pool, which outcomes "
+                                              "fill that nobody has received: receive them first");
+            if (line().empty()) return;
+        }
+    }
 
     void close() { check(aiopool_pool_close(handle.get())); }
     void join() { check(aiopool_pool_join(handle.get(), AIOPOOL_FOREVER)); }
@@ -417,9 +546,11 @@ public:
 #ifdef AIOPOOL_HAS_COROUTINES
     /// A task to be awaited, for its value of type `R`: `co_await pool.async<R>(function, input)`.
     /// The coroutine goes on in the thread that receives: inside of `run`, `wait` or `try_wait`.
+    /// Where the pool is full it waits, and no thread does. A coroutine may be destroyed while it
+    /// waits, by the thread that receives: what was submitted runs, and its outcome is dropped.
     template <typename R, typename T>
     awaitable<R, T> async(std::uint32_t function, const T &input) {
-        return awaitable<R, T>(*this, function, input);
+        return awaitable<R, T>(handle.get_deleter().line, function, input);
     }
 #endif
 
@@ -429,13 +560,18 @@ private:
         return status == AIOPOOL_OK;
     }
 
+    detail::line &line() noexcept { return *handle.get_deleter().line; }
+
     struct free {
         void operator()(aiopool_pool *handle) const noexcept {
             aiopool_pool_terminate(handle);
             // The coroutines that wait: each task has its outcome now.
             static_cast<void>(aiopool_pool_wait_idle(handle, 1000) == AIOPOOL_OK);
+            if (line) line->end();
             aiopool_pool_free(handle);
         }
+
+        std::shared_ptr<detail::line> line;
     };
     std::unique_ptr<aiopool_pool, free> handle;
 };
@@ -444,35 +580,33 @@ private:
 /// See `pool::async`. It stays where it is while its coroutine waits.
 template <typename R, typename T> class awaitable {
 public:
-    awaitable(pool &owner, std::uint32_t function, const T &input)
-        : owner(owner), function(function), input(input) {}
+    awaitable(std::shared_ptr<detail::line> line, std::uint32_t function, const T &input)
+        : input(input), task(std::make_shared<detail::awaited>(std::move(line))) {
+        task->call = aiopool::call(function, this->input);
+    }
     awaitable(const awaitable &) = delete;
     awaitable &operator=(const awaitable &) = delete;
+    /// The task goes on without a coroutine.
+    ~awaitable() { task->coroutine = nullptr; }
 
     bool await_ready() const noexcept { return false; }
 
     void await_suspend(std::coroutine_handle<> coroutine) {
-        waiting = coroutine;
-        aiopool::call call(function, input);
-        call.on_complete = arrived;
-        call.user_data = reinterpret_cast<std::uintptr_t>(this);
-        owner.submit(call);
+        // The coroutine, and this with it, may be gone when it is submitted.
+        const std::shared_ptr<detail::awaited> kept = task;
+        kept->coroutine = coroutine.address();
+        kept->resume = [](void *frame) { std::coroutine_handle<>::from_address(frame).resume(); };
+        kept->line->join(kept);
     }
 
-    R await_resume() const { return got.template as<R>(); }
+    R await_resume() const {
+        if (task->refused) throw *task->refused;
+        return task->got.template as<R>();
+    }
 
 private:
-    static void arrived(aiopool_outcome *outcome, std::uint64_t self) noexcept {
-        auto *waits = reinterpret_cast<awaitable *>(static_cast<std::uintptr_t>(self));
-        waits->got = aiopool::outcome(outcome);
-        waits->waiting.resume();
-    }
-
-    pool &owner;
-    std::uint32_t function;
     T input;
-    std::coroutine_handle<> waiting;
-    outcome got;
+    std::shared_ptr<detail::awaited> task;
 };
 #endif
 
