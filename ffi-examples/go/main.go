@@ -10,6 +10,8 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -114,6 +116,7 @@ func many() {
 	var poolError *aiopool.PoolError
 	if _, err := pool.Apply("square", make([]byte, 65<<20)); errors.As(err, &poolError) {
 		refused.Add(1)
+		remedy(poolError)
 	}
 	group.Wait()
 	end(pool)
@@ -121,6 +124,42 @@ func many() {
 		log.Fatalf("a closed pool: %v", err)
 	}
 	fmt.Printf("many: %d failed, %d refused, cancelled some: %t\n", failed.Load(), refused.Load(), cancelled.Load() > 0)
+}
+
+// remedy does what the refusal of a large input says.
+func remedy(refusal error) {
+	option := regexp.MustCompile(`raise (\w+)`).FindStringSubmatch(refusal.Error())
+	options := aiopool.Options{Processes: 1}
+	field := reflect.ValueOf(&options).Elem().FieldByName(append(option, "", "")[1])
+	if !field.IsValid() {
+		log.Fatal("no option is named: ", refusal)
+	}
+	field.SetUint(65 << 20)
+	pool := start(options)
+	_, err := pool.Apply("square", make([]byte, 65<<20))
+	var task *aiopool.TaskError
+	if !errors.As(err, &task) {
+		log.Fatal("refused: ", err)
+	}
+	end(pool)
+
+	if _, err := aiopool.Start(aiopool.Worker(), aiopool.Options{InputArena: 1}); err == nil ||
+		!strings.Contains(err.Error(), "InputArena") {
+		log.Fatal("taken: ", err)
+	}
+	if _, err := aiopool.Start(aiopool.Worker(), aiopool.Options{Grace: -1}); err == nil {
+		log.Fatal("a time below 0 was taken")
+	}
+	silent, err := aiopool.Start([]string{"/bin/sleep", "60"}, aiopool.Options{
+		Processes: 1, StartTimeout: 200 * time.Millisecond,
+	})
+	if err == nil {
+		_, err = silent.Apply("square", nil)
+		silent.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "sleep") || !strings.Contains(err.Error(), "StartTimeout") {
+		log.Fatal("started: ", err)
+	}
 }
 
 // loop keeps 256 tasks in flight, each in a goroutine that submits the next when one is over.

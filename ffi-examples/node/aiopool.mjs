@@ -65,6 +65,7 @@ const START_COMMAND = 2;
 const [NO_NEW_PRIVS, NO_NETWORK, NO_SIGNALS, BEST_EFFORT] = [2, 4, 16, 32];
 const [CLEAR_ENVIRONMENT, UMASK, USER, GROUP] = [1, 2, 4, 8];
 const BORROW_OUTPUT = 4;
+const FAILED = 1; // Its text is the function's own.
 export const WORKER_LOST = 5;
 
 /** A call that the library refused; `status` is AIOPOOL_ERR_*. */
@@ -94,8 +95,45 @@ function bytesOf(input) {
   throw new TypeError(`the input is of type ${is}: give a Buffer, another typed array or an ArrayBuffer`);
 }
 
+/** The options of a pool that are numbers, with their names in the library. */
+const NUMBERS = {
+  processes: 'processes', childConcurrency: 'child_concurrency', priorities: 'priorities',
+  maxTasksPerChild: 'max_tasks_per_child', capacity: 'capacity', maxPayload: 'max_payload',
+  inputArena: 'input_arena', outputArena: 'output_arena', graceMs: 'grace_ms',
+  startTimeoutMs: 'start_timeout_ms', blockedAfterMs: 'blocked_after_ms',
+};
+const HERE = new Map(Object.entries(NUMBERS).map(([here, there]) => [there, here]));
+HERE.set('start_timeout', 'startTimeoutMs');
+
+/** A text of the library's, with the names that options have here. */
+function inOurNames(text) {
+  return text.replace(/\b[a-z]+_[a-z_]+\b/g, (word) => HERE.get(word) ?? word);
+}
+
+/** The error of the last call. */
+function refusal(result) {
+  return new PoolError(inOurNames(lastError()), result);
+}
+
 function check(result) {
-  if (result !== OK) throw new PoolError(lastError(), result);
+  if (result !== OK) throw refusal(result);
+}
+
+/** A number that the library takes; a part of a millisecond is a whole one. */
+function whole(name, value) {
+  if (typeof value !== 'number' || !(value >= 0 && value <= Number.MAX_SAFE_INTEGER)) {
+    throw new RangeError(`${name} = ${value}: a number from 0 on is possible`);
+  }
+  return Math.ceil(value);
+}
+
+/** The options that are numbers; what is not given is as the library has it. */
+function numbers(given) {
+  const options = {};
+  for (const [here, there] of Object.entries(NUMBERS)) {
+    if (given[here] !== undefined) options[there] = whole(here, given[here]);
+  }
+  return options;
 }
 
 /** An output where its worker has put it: `bytes` are valid until `release`. */
@@ -179,17 +217,19 @@ export class Pool {
    * `nice`, `user` and `group` (as root) and `outputTo`, a directory for what workers print. `name`
    * is for `aiopool top` and others. A task that holds up its worker for longer than
    * `blockedAfterMs` becomes an event of the pool.
+   *
+   * `processes` (2), `childConcurrency`, `priorities`, `maxTasksPerChild`, `capacity`, `maxPayload`,
+   * `inputArena`, `outputArena` (bytes), `graceMs` and `startTimeoutMs` are as in
+   * `aiopool_pool_options`, also where they are not given.
    */
-  constructor(command, {
-    processes = 2, childConcurrency = 16, limits = {}, sandbox = {}, surroundings: of = {},
-    name = null, blockedAfterMs = 0,
-  } = {}) {
+  constructor(command, given = {}) {
+    only(given, ...Object.keys(NUMBERS), 'limits', 'sandbox', 'surroundings', 'name');
+    const { limits = {}, sandbox = {}, surroundings: of = {}, name = null } = given;
     const options = {};
     check(initOptions(options));
     Object.assign(options, {
-      processes, child_concurrency: childConcurrency, start_method: START_COMMAND,
-      command: [...command, null], name, blocked_after_ms: blockedAfterMs,
-      surroundings: surroundings(of), ...confined(limits, sandbox),
+      start_method: START_COMMAND, command: [...command, null], name, surroundings: surroundings(of),
+      ...confined(limits, sandbox), ...numbers({ processes: 2, ...given }),
     });
     const out = [null];
     check(start(options, out));
@@ -326,7 +366,7 @@ export class Pool {
       task.ticket = ticket[0];
       task.call = undefined;
     } else {
-      this.#refuse(key, new PoolError(lastError(), result));
+      this.#refuse(key, refusal(result));
     }
     return true;
   }
@@ -372,7 +412,7 @@ export class Pool {
     const out = [null];
     let result;
     while ((result = peek(this.#pool, out)) === OK) this.#settle(out[0]);
-    if (result !== EMPTY) return this.#fail(new PoolError(lastError(), result));
+    if (result !== EMPTY) return this.#fail(refusal(result));
     this.#rest();
   }
 
@@ -398,7 +438,8 @@ export class Pool {
         resolve(take(outcome));
         return;
       }
-      const error = aborted?.reason ?? new TaskError(text(outcome), how);
+      const error = aborted?.reason
+        ?? new TaskError(how === FAILED ? text(outcome) : inOurNames(text(outcome)), how);
       check(release(outcome));
       reject(error);
     } catch (error) {
@@ -430,9 +471,9 @@ export class Pool {
 
   #end(result) {
     const { resolve, reject } = this.#ended;
-    const error = result === OK ? undefined : new PoolError(lastError(), result);
+    const error = result === OK ? undefined : refusal(result);
     const freed = this.#release();
-    if (error ?? freed !== OK) reject(error ?? new PoolError(lastError(), freed));
+    if (error ?? freed !== OK) reject(error ?? refusal(freed));
     else resolve();
   }
 

@@ -1,6 +1,6 @@
 // More calls than the pool has room for, among them one that it refuses and some that are aborted:
 // each promise settles, whatever happens to the others.
-import { Pool, PoolError, number, worker } from './aiopool.mjs';
+import { Pool, PoolError, TaskError, number, worker } from './aiopool.mjs';
 
 const pool = new Pool(worker(), { processes: 2, childConcurrency: 64 });
 // How a promise ends; without this a rejection that comes early would be one that nothing handles.
@@ -27,6 +27,12 @@ for (const input of ['text', [1, 2], 8, null, undefined, { length: 8 }]) {
 for (const refused of [refusedAtOnce, refusedInTheQueue]) {
   const { error } = await refused;
   if (!(error instanceof PoolError)) throw new Error(`not refused: ${error}`);
+  // What it names as the remedy is one.
+  const [, option] = error.message.match(/raise (\w+)/);
+  const larger = new Pool(worker(), { processes: 1, [option]: 65 << 20 });
+  const { error: taken } = await end(larger.apply('square', Buffer.alloc(65 << 20)));
+  if (!(taken instanceof TaskError)) throw new Error(`refused with ${option}: ${taken}`);
+  await larger.close();
 }
 for (const promise of aborted) {
   const { error } = await promise;
@@ -47,4 +53,17 @@ await task.catch((error) => {
 await pool.close();
 const closed = await pool.apply('square', number(3)).catch((error) => error);
 if (!(closed instanceof PoolError)) throw new Error('a closed pool took a call');
+// A number that is not possible is named as the option is.
+for (const [option, value] of Object.entries({ maxTasksPerChild: -1, inputArena: 1, graceMs: NaN, priorities: 9 })) {
+  try {
+    new Pool(worker(), { [option]: value });
+  } catch (error) {
+    if (error.message.includes(option)) continue;
+    throw error;
+  }
+  throw new Error(`${option} was taken`);
+}
+const silent = new Pool(['/bin/sleep', '60'], { processes: 1, startTimeoutMs: 200 });
+const { error: late } = await end(silent.apply('square', number(3)));
+if (!late?.message.includes('sleep') || !late.message.includes('startTimeoutMs')) throw new Error(`started: ${late}`);
 console.log(`${values.length} done, 2 refused, 2 aborted`);

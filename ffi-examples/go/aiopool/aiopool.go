@@ -48,8 +48,12 @@ import "C"
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
+	"math"
 	"os"
+	"regexp"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -148,12 +152,51 @@ func call(f func() C.aiopool_status) error {
 
 // refusal is the error of this thread's last call, which failed.
 func refusal(status C.aiopool_status) error {
-	return &PoolError{int32(status), C.GoString(C.aiopool_last_error())}
+	return &PoolError{int32(status), ourNames(C.aiopool_last_error())}
+}
+
+// The names that options have here, for texts that name them as the library does.
+var names = map[string]string{
+	"child_concurrency": "ChildConcurrency", "max_tasks_per_child": "MaxTasksPerChild",
+	"capacity": "Capacity", "priorities": "Priorities", "processes": "Processes",
+	"max_payload": "MaxPayload", "input_arena": "InputArena", "output_arena": "OutputArena",
+	"grace_ms": "Grace", "start_timeout_ms": "StartTimeout", "start_timeout": "StartTimeout",
+	"blocked_after_ms": "BlockedAfter", "limit_address_space": "AddressSpace",
+	"limit_cpu_seconds": "CPUSeconds", "limit_open_files": "OpenFiles", "denied_calls": "DeniedCalls",
+	"read_only": "ReadOnly", "read_write": "ReadWrite",
+}
+
+var name = regexp.MustCompile(`\b[a-z]+_[a-z_]+\b|^[a-z]+ =`)
+
+// ourNames is a text of the library's, with the names that options have here.
+func ourNames(text *C.char) string {
+	return name.ReplaceAllStringFunc(C.GoString(text), func(word string) string {
+		there := strings.TrimSuffix(word, " =")
+		if here, known := names[there]; known {
+			return here + word[len(there):]
+		}
+		return word
+	})
+}
+
+// milliseconds is a time as the library has it: a part of a millisecond is a whole one.
+func milliseconds(name string, d time.Duration) (C.uint64_t, error) {
+	if d < 0 {
+		text := fmt.Sprintf("%s = %v: a time from 0 on is possible", name, d)
+		return 0, &PoolError{int32(C.AIOPOOL_ERR_INVALID), text}
+	}
+	return C.uint64_t((d + time.Millisecond - 1) / time.Millisecond), nil
 }
 
 // Options of a pool. What is 0, false or nil is as without it.
 type Options struct {
-	Processes, ChildConcurrency uint32
+	Processes, ChildConcurrency, Priorities uint32
+	// Tasks that a worker runs before it is replaced; tasks that a queue holds, a power of two.
+	MaxTasksPerChild, Capacity uint64
+	// Bytes of the largest input, and of the memory for inputs and for each worker's outputs.
+	MaxPayload, InputArena, OutputArena uint64
+	// How long a worker has to obey a deadline or the pool's end, and until it can take tasks.
+	Grace, StartTimeout time.Duration
 	// Limits of each worker: bytes of address space, seconds of processor time, descriptors.
 	AddressSpace, CPUSeconds, OpenFiles uint64
 	// The only paths that workers can open; ReadOnly can also be executed.
@@ -262,7 +305,22 @@ func Start(command []string, o Options) (*Pool, error) {
 	defer free()
 	p := &Pool{tasks: map[uint64]*Task{}, done: make(chan error, 1)}
 	var fd, roomFd C.int32_t
-	err := call(func() C.aiopool_status {
+	blockedAfter, err := milliseconds("BlockedAfter", o.BlockedAfter)
+	if err != nil {
+		return nil, err
+	}
+	grace, err := milliseconds("Grace", o.Grace)
+	if err != nil {
+		return nil, err
+	}
+	startTimeout, err := milliseconds("StartTimeout", o.StartTimeout)
+	if err != nil {
+		return nil, err
+	}
+	if startTimeout > math.MaxUint32 {
+		startTimeout = math.MaxUint32
+	}
+	err = call(func() C.aiopool_status {
 		var options C.aiopool_pool_options
 		if status := C.aiopool_pool_options_init(&options); status != C.AIOPOOL_OK {
 			return status
@@ -271,6 +329,21 @@ func Start(command []string, o Options) (*Pool, error) {
 		if o.ChildConcurrency != 0 {
 			options.child_concurrency = C.uint32_t(o.ChildConcurrency)
 		}
+		if o.Priorities != 0 {
+			options.priorities = C.uint32_t(o.Priorities)
+		}
+		options.max_tasks_per_child = C.uint64_t(o.MaxTasksPerChild)
+		if o.Capacity != 0 {
+			options.capacity = C.uint64_t(o.Capacity)
+		}
+		if o.MaxPayload != 0 {
+			options.max_payload = C.uint64_t(o.MaxPayload)
+		}
+		options.input_arena, options.output_arena = C.uint64_t(o.InputArena), C.uint64_t(o.OutputArena)
+		if grace != 0 {
+			options.grace_ms = grace
+		}
+		options.start_timeout_ms = C.uint32_t(startTimeout)
 		options.start_method = C.AIOPOOL_START_COMMAND
 		options.command = program
 		options.flags = o.flags()
@@ -281,7 +354,7 @@ func Start(command []string, o Options) (*Pool, error) {
 		options.denied_calls = (*C.int64_t)(denied)
 		options.denied_calls_len = C.size_t(len(o.DeniedCalls))
 		options.name, options.surroundings = name, surroundings
-		options.blocked_after_ms = C.uint64_t(o.BlockedAfter.Milliseconds())
+		options.blocked_after_ms = blockedAfter
 		if status := C.aiopool_pool_start(&options, &p.pool); status != C.AIOPOOL_OK {
 			return status
 		}
@@ -567,7 +640,12 @@ func (p *Pool) receive() bool {
 				result.output = append([]byte{}, bytes...)
 			}
 		} else {
-			result.err = &TaskError{int32(taken.status), C.GoString(taken.text)}
+			text := C.GoString(taken.text)
+			if taken.status != C.AIOPOOL_OUTCOME_ERR {
+				// It is not the function's own.
+				text = ourNames(taken.text)
+			}
+			result.err = &TaskError{int32(taken.status), text}
 		}
 		if result.borrowed == nil {
 			C.aiopool_outcome_release(outcome)
