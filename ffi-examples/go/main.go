@@ -231,7 +231,51 @@ func zeroCopy() {
 		sum += <-sums
 	}
 	end(pool)
+	crowded()
 	fmt.Printf("zero-copy: %d inputs and outputs of %d MiB, sum %d\n", count, size>>20, sum)
+}
+
+// crowded calls in place from more goroutines than there is memory for: those that find none wait.
+func crowded() {
+	const count, size = 40, 1 << 20
+	pool := start(aiopool.Options{Processes: 2, MaxPayload: size, InputArena: 4 * size, OutputArena: 96 * size})
+	var group sync.WaitGroup
+	for i := 0; i < count; i++ {
+		group.Add(1)
+		go func(i int) {
+			defer group.Done()
+			defer func() {
+				if reason := recover(); (reason == "not written") != (i == 20) {
+					log.Fatal("panic: ", reason)
+				}
+			}()
+			output, err := pool.ApplyInPlace("invert", size, func(bytes []byte) {
+				if i == 20 {
+					panic("not written")
+				}
+				bytes[size-1] = byte(i)
+			})
+			if err != nil {
+				log.Fatal(err)
+			}
+			if output.Bytes[size-1] != byte(255-i) {
+				log.Fatalf("task %d gave %d", i, output.Bytes[size-1])
+			}
+			output.Release()
+		}(i)
+	}
+	group.Wait()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := pool.ApplyInPlaceContext(ctx, "invert", size, func([]byte) {}); err != context.Canceled {
+		log.Fatal("not cancelled: ", err)
+	}
+	if err := pool.Close(); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := pool.ApplyInPlace("invert", size, func([]byte) {}); err != aiopool.ErrClosed {
+		log.Fatal("a closed pool: ", err)
+	}
 }
 
 func crash() {

@@ -302,20 +302,12 @@ export class Pool {
 
   /**
    * Runs a worker's function on `size` bytes that `fill` writes where the workers read them; a
-   * promise of its output where the worker has written it.
+   * promise of its output where the worker has written it. Where the pool's memory is taken, or the
+   * pool is full, the call waits in this process, as others do, and `fill` is called later.
    */
   async applyInPlace(name, size, fill, { signal } = {}) {
-    const number = this.#number(name);
-    const [memory, loan] = [[null], [null]];
-    check(borrow(this.#pool, size, memory, loan));
-    try {
-      fill(new Uint8Array(koffi.view(memory[0], size)));
-    } catch (error) {
-      check(giveBack(loan[0]));
-      throw error;
-    }
-    const call = { function: number, loan: loan[0], flags: BORROW_OUTPUT };
-    return this.#submit(call, signal, (outcome) => new Borrowed(outcome)).output;
+    const call = { function: this.#number(name), flags: BORROW_OUTPUT };
+    return this.#submit(call, signal, (outcome) => new Borrowed(outcome), { size, fill }).output;
   }
 
   #number(name) {
@@ -328,16 +320,17 @@ export class Pool {
   }
 
   /**
-   * Submits `call`; `take` makes the value of its outcome. The promise of that, and the task's key:
-   * undefined where there is no task.
+   * Submits `call`; `take` makes the value of its outcome, and `inPlace` says what is to be written
+   * for it into the pool's memory. The promise of the value, and the task's key: undefined where
+   * there is no task.
    */
-  #submit(call, signal, take) {
+  #submit(call, signal, take, inPlace) {
     let key;
     const output = new Promise((resolve, reject) => {
       if (this.#ended) throw new PoolError('the pool is closed', CLOSED);
       signal?.throwIfAborted();
       key = this.#next++;
-      const task = { call: { ...this.#call, ...call, user_data: key }, take, resolve, reject };
+      const task = { call: { ...this.#call, ...call, user_data: key }, take, inPlace, resolve, reject };
       if (signal) {
         const abort = () => this.#abort(key, signal.reason);
         signal.addEventListener('abort', abort, { once: true });
@@ -359,12 +352,34 @@ export class Pool {
   #push(key) {
     const task = this.#tasks.get(key);
     if (!task) return true; // It was aborted while it waited.
+    if (task.inPlace && !this.#lend(key, task)) return false;
+    if (!this.#tasks.has(key)) return true; // It was refused, or aborted by what wrote its input.
     const ticket = [0n];
     const result = trySubmit(this.#pool, task.call, ticket);
     if (result === FULL) return false;
     if (result === OK) {
       task.ticket = ticket[0];
       task.call = undefined;
+    } else {
+      this.#refuse(key, refusal(result));
+    }
+    return true;
+  }
+
+  /** Has a task's input written into memory of the pool's, once; false if that is taken. */
+  #lend(key, task) {
+    const [memory, loan] = [[null], [null]];
+    const { size, fill } = task.inPlace;
+    const result = borrow(this.#pool, size, memory, loan);
+    if (result === FULL) return false;
+    if (result === OK) {
+      task.inPlace = undefined;
+      task.call.loan = loan[0];
+      try {
+        fill(new Uint8Array(koffi.view(memory[0], size)));
+      } catch (error) {
+        if (this.#tasks.has(key)) this.#refuse(key, error);
+      }
     } else {
       this.#refuse(key, refusal(result));
     }

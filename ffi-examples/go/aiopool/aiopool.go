@@ -48,6 +48,7 @@ import "C"
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -108,8 +109,14 @@ type Task struct {
 	number C.uint32_t
 	data   unsafe.Pointer
 	size   int
-	loan   *C.aiopool_loan
-	ticket C.uint64_t
+	// Whether the input is written into the pool's memory; then the memory, once there is some.
+	inPlace bool
+	loan    *C.aiopool_loan
+	memory  unsafe.Pointer
+	// Closed when there is memory. From then until the input is written the loan is the writer's.
+	lent    chan struct{}
+	writing bool
+	ticket  C.uint64_t
 	// The pool has it.
 	submitted bool
 	// What it came to, from when done is closed on.
@@ -423,7 +430,7 @@ func (p *Pool) Apply(function string, input []byte) ([]byte, error) {
 // ApplyContext is Apply for as long as ctx lasts: at its end the task is cancelled, and the error is
 // the context's.
 func (p *Pool) ApplyContext(ctx context.Context, function string, input []byte) ([]byte, error) {
-	return p.submit(ctx, function, bytesAt(input), len(input), nil).Wait(ctx)
+	return p.submit(ctx, function, &Task{data: bytesAt(input), size: len(input)}).Wait(ctx)
 }
 
 func bytesAt(input []byte) unsafe.Pointer {
@@ -435,7 +442,7 @@ func bytesAt(input []byte) unsafe.Pointer {
 
 // Submit has a worker's function run on input, which must stay as it is until Wait returns.
 func (p *Pool) Submit(function string, input []byte) *Task {
-	return p.submit(context.Background(), function, bytesAt(input), len(input), nil)
+	return p.submit(context.Background(), function, &Task{data: bytesAt(input), size: len(input)})
 }
 
 // Wait waits for the task's output for as long as ctx lasts: at its end the task is cancelled, and the
@@ -477,30 +484,63 @@ func Shutdown() error {
 }
 
 // ApplyInPlace runs a worker's function on size bytes that fill writes where the workers read them,
-// and waits for its output where the worker has written it.
+// and waits for its output where the worker has written it. Where the pool's memory is taken it waits
+// for some, as other calls wait for room.
 func (p *Pool) ApplyInPlace(function string, size int, fill func([]byte)) (*Borrowed, error) {
-	var data unsafe.Pointer
-	var loan *C.aiopool_loan
-	err := call(func() C.aiopool_status {
-		return C.aiopool_pool_loan(p.pool, C.size_t(size), &data, &loan)
-	})
-	if err != nil {
-		return nil, err
-	}
-	fill(unsafe.Slice((*byte)(data), size))
-	ctx := context.Background()
-	result := p.submit(ctx, function, nil, 0, loan).wait(ctx)
-	if result.err != nil {
-		return nil, result.err
-	}
-	return result.borrowed, nil
+	return p.ApplyInPlaceContext(context.Background(), function, size, fill)
 }
 
-func (p *Pool) submit(ctx context.Context, function string, data unsafe.Pointer, size int, loan *C.aiopool_loan) *Task {
+// ApplyInPlaceContext is ApplyInPlace for as long as ctx lasts.
+func (p *Pool) ApplyInPlaceContext(ctx context.Context, function string, size int, fill func([]byte)) (*Borrowed, error) {
+	t := &Task{size: size, inPlace: true, lent: make(chan struct{})}
+	p.submit(ctx, function, t)
+	select {
+	case <-t.lent:
+	case <-t.done:
+	case <-ctx.Done():
+	}
+	p.lock.Lock()
+	lent := t.writing
+	p.lock.Unlock()
+	if lent {
+		t.write(fill)
+	}
+	result := t.wait(ctx)
+	return result.borrowed, result.err
+}
+
+// write has the caller write a task's input, and submits it.
+func (t *Task) write(fill func([]byte)) {
+	p, written := t.pool, false
+	// Also if it panics.
+	defer func() {
+		p.lock.Lock()
+		defer p.lock.Unlock()
+		t.writing = false
+		if p.tasks[t.key] != t {
+			// The pool has ended meanwhile.
+			C.aiopool_loan_return(t.loan)
+		} else if !written {
+			p.refuse(t, errors.New("the input was not written"))
+		} else if !p.push(t) {
+			// Before those that wait for memory: they may wait for what this one has.
+			p.full = append([]*Task{t}, p.full...)
+		}
+	}()
+	fill(unsafe.Slice((*byte)(t.memory), t.size))
+	written = true
+}
+
+// submit gives a task a function, and to the pool.
+func (p *Pool) submit(ctx context.Context, function string, t *Task) *Task {
 	name := C.CString(function)
 	defer C.free(unsafe.Pointer(name))
-	t := &Task{pool: p, data: data, size: size, loan: loan, done: make(chan struct{})}
+	t.pool, t.done = p, make(chan struct{})
 	err := call(func() C.aiopool_status { return C.aiopool_function_declare(name, &t.number) })
+	if err == nil && t.size < 0 {
+		text := fmt.Sprintf("%d bytes: a number from 1 on is possible", t.size)
+		err = &PoolError{int32(C.AIOPOOL_ERR_INVALID), text}
+	}
 	if err == nil {
 		err = ctx.Err()
 	}
@@ -510,17 +550,21 @@ func (p *Pool) submit(ctx context.Context, function string, data unsafe.Pointer,
 		err = p.broken
 	}
 	if err != nil {
-		C.aiopool_loan_return(loan)
 		t.finish(end{err: err})
 		return t
 	}
 	p.next++
 	t.key = p.next
 	p.tasks[t.key] = t
+	p.enqueue(t)
+	return t
+}
+
+// enqueue submits a task, or has it wait for room behind those that do. With the lock.
+func (p *Pool) enqueue(t *Task) {
 	if len(p.full) > 0 || !p.push(t) {
 		p.full = append(p.full, t)
 	}
-	return t
 }
 
 func (t *Task) wait(ctx context.Context) end {
@@ -552,8 +596,30 @@ func (p *Pool) push(t *Task) bool {
 		return true // Its context ended while it waited.
 	}
 	full := false
+	if t.inPlace && t.loan == nil {
+		err := call(func() C.aiopool_status {
+			status := C.aiopool_pool_loan(p.pool, C.size_t(t.size), &t.memory, &t.loan)
+			full = status == C.AIOPOOL_ERR_FULL
+			return status
+		})
+		if full {
+			return false
+		}
+		if err != nil {
+			p.refuse(t, err)
+		} else {
+			// The goroutine that waits for it writes the input.
+			t.writing = true
+			close(t.lent)
+		}
+		return true
+	}
+	size := t.size
+	if t.inPlace {
+		size = 0 // All that was lent.
+	}
 	err := call(func() C.aiopool_status {
-		status := C.submit(p.pool, t.number, t.data, C.size_t(t.size), t.loan, C.uint64_t(t.key), &t.ticket)
+		status := C.submit(p.pool, t.number, t.data, C.size_t(size), t.loan, C.uint64_t(t.key), &t.ticket)
 		full = status == C.AIOPOOL_ERR_FULL
 		return status
 	})
@@ -574,7 +640,9 @@ func (p *Pool) refuse(t *Task, err error) {
 		return
 	}
 	delete(p.tasks, t.key)
-	C.aiopool_loan_return(t.loan)
+	if !t.writing {
+		C.aiopool_loan_return(t.loan)
+	}
 	t.finish(end{err: err})
 }
 
@@ -594,18 +662,22 @@ func (p *Pool) pump() bool {
 
 // fail ends every task with the reason why there will be no more outcomes.
 func (p *Pool) fail(err error) {
+	p.end(err)
+	p.done <- err
+}
+
+// end ends every task that is left: the pool has none of them any more.
+func (p *Pool) end(err error) {
 	p.lock.Lock()
 	defer p.lock.Unlock()
 	p.broken = err
 	p.full = nil
-	for key, t := range p.tasks {
-		delete(p.tasks, key)
-		if !t.submitted {
-			C.aiopool_loan_return(t.loan)
+	for _, t := range p.tasks {
+		if t.submitted {
+			t.loan = nil
 		}
-		t.finish(end{err: err})
+		p.refuse(t, err)
 	}
-	p.done <- err
 }
 
 // receive gives each outcome to the goroutine it is for; called by Go's poller whenever there may
@@ -633,7 +705,7 @@ func (p *Pool) receive() bool {
 		result := end{}
 		if taken.status == C.AIOPOOL_OUTCOME_OK {
 			bytes := unsafe.Slice((*byte)(taken.data), int(taken.len))
-			if t.loan != nil {
+			if t.inPlace {
 				result.borrowed = &Borrowed{bytes, outcome}
 			} else {
 				// Nobody need wait for a task, so nobody else is sure to release it.
@@ -657,9 +729,7 @@ func (p *Pool) receive() bool {
 		// It is open, or on its way to its end, which makes the descriptor readable.
 		return false
 	case C.AIOPOOL_OK:
-		p.lock.Lock()
-		p.broken = ErrClosed
-		p.lock.Unlock()
+		p.end(ErrClosed)
 		p.done <- nil
 	default:
 		p.fail(refusal(status))
