@@ -50,6 +50,7 @@ const borrow = lib.func('int aiopool_pool_loan(void *pool, size_t len, _Out_ voi
 const giveBack = lib.func('int aiopool_loan_return(void *loan)');
 const peek = lib.func('int aiopool_pool_try_wait(void *pool, _Out_ void **outcome)');
 const cancel = lib.func('int aiopool_pool_cancel(void *pool, uint64_t ticket)');
+const cancelWithin = lib.func('int aiopool_pool_cancel_within(void *pool, uint64_t ticket, uint64_t grace_ms)');
 const close = lib.func('int aiopool_pool_close(void *pool)');
 const join = lib.func('int aiopool_pool_join(void *pool, uint64_t timeout_ms)');
 const free = lib.func('int aiopool_pool_free(void *pool)');
@@ -58,13 +59,15 @@ const data = lib.func('void *aiopool_outcome_data(void *outcome)');
 const length = lib.func('size_t aiopool_outcome_len(void *outcome)');
 const text = lib.func('const char *aiopool_outcome_text(void *outcome)');
 const userData = lib.func('uint64_t aiopool_outcome_user_data(void *outcome)');
+const code = lib.func('int32_t aiopool_outcome_code(void *outcome)');
+const attempts = lib.func('uint32_t aiopool_outcome_attempts(void *outcome)');
 const release = lib.func('int aiopool_outcome_release(void *outcome)');
 
 const [OK, TIMEOUT, EMPTY, FULL, CLOSED, MISUSE] = [0, -6, -7, -8, -9, -20];
 const START_COMMAND = 2;
 const [NO_NEW_PRIVS, NO_NETWORK, NO_SIGNALS, BEST_EFFORT] = [2, 4, 16, 32];
 const [CLEAR_ENVIRONMENT, UMASK, USER, GROUP] = [1, 2, 4, 8];
-const BORROW_OUTPUT = 4;
+const [RETRY_ON_ERROR, BORROW_OUTPUT] = [2, 4];
 const FAILED = 1; // Its text is the function's own.
 export const WORKER_LOST = 5;
 
@@ -77,12 +80,15 @@ export class PoolError extends Error {
   }
 }
 
-/** A task that ended without a value; `status` is AIOPOOL_OUTCOME_*. */
+/**
+ * A task that ended without a value; `status` is AIOPOOL_OUTCOME_*, `code` the number that its
+ * function returned, `attempts` how often it was begun.
+ */
 export class TaskError extends Error {
-  constructor(message, status) {
+  constructor(message, status, code = 0, attempts = 0) {
     super(message);
     this.name = 'TaskError';
-    this.status = status;
+    Object.assign(this, { status, code, attempts });
   }
 }
 
@@ -134,6 +140,20 @@ function numbers(given) {
     if (given[here] !== undefined) options[there] = whole(here, given[here]);
   }
   return options;
+}
+
+/** The options of a call that the library has a field for. */
+function calls(given) {
+  only(
+    given, 'signal', 'killAfterMs', 'timeoutMs', 'waitLimitMs', 'retries', 'retryOnError', 'backoffMs', 'priority',
+  );
+  const { timeoutMs = 0, waitLimitMs = 0, retries = 0, backoffMs = 0, priority = 0 } = given;
+  whole('killAfterMs', given.killAfterMs ?? 0);
+  return {
+    run_limit_ms: whole('timeoutMs', timeoutMs), wait_limit_ms: whole('waitLimitMs', waitLimitMs),
+    retries: whole('retries', retries), backoff_ms: whole('backoffMs', backoffMs),
+    priority: whole('priority', priority), flags: given.retryOnError ? RETRY_ON_ERROR : 0,
+  };
 }
 
 /** An output where its worker has put it: `bytes` are valid until `release`. */
@@ -250,7 +270,13 @@ export class Pool {
    *
    * A call that the pool refuses rejects its promise with a `PoolError`, and concerns no other call.
    * A call that finds the pool full waits in this process, in order. `signal`, an AbortSignal,
-   * cancels the task and rejects with the signal's reason. `timeoutMs`: how long the task may run.
+   * cancels the task and rejects with the signal's reason; a function that has not obeyed within
+   * `killAfterMs` of that is killed with its worker, and never where that is not given.
+   *
+   * `timeoutMs`: how long an attempt may run, `waitLimitMs` how long the task may wait for a worker;
+   * 0, the default, for as long as it takes. `retries`: further attempts when its worker dies, and
+   * with `retryOnError` when its function returns an error; `backoffMs` before the second one,
+   * doubled for each one after. `priority`: 0, the most urgent, to the pool's `priorities` - 1.
    */
   async apply(name, input, options = {}) {
     return this.submit(name, input, options).output;
@@ -260,12 +286,10 @@ export class Pool {
    * As `apply`, with what there is of the call until it is over: `output`, the promise, and
    * `progress()`, how far the task says it is: a BigInt, or undefined where it has said nothing.
    */
-  submit(name, input, { signal, timeoutMs = 0, retries = 0 } = {}) {
+  submit(name, input, options = {}) {
     const bytes = bytesOf(input);
-    const call = {
-      function: this.#number(name), input: bytes, input_len: bytes.length, run_limit_ms: timeoutMs, retries,
-    };
-    const { key, output } = this.#submit(call, signal, (outcome) => {
+    const call = { ...calls(options), function: this.#number(name), input: bytes, input_len: bytes.length };
+    const { key, output } = this.#submit(call, options, (outcome) => {
       try {
         return Buffer.from(new Uint8Array(koffi.view(data(outcome), Number(length(outcome)))));
       } finally {
@@ -305,9 +329,10 @@ export class Pool {
    * promise of its output where the worker has written it. Where the pool's memory is taken, or the
    * pool is full, the call waits in this process, as others do, and `fill` is called later.
    */
-  async applyInPlace(name, size, fill, { signal } = {}) {
-    const call = { function: this.#number(name), flags: BORROW_OUTPUT };
-    return this.#submit(call, signal, (outcome) => new Borrowed(outcome), { size, fill }).output;
+  async applyInPlace(name, size, fill, options = {}) {
+    const call = { ...calls(options), function: this.#number(name) };
+    call.flags |= BORROW_OUTPUT;
+    return this.#submit(call, options, (outcome) => new Borrowed(outcome), { size, fill }).output;
   }
 
   #number(name) {
@@ -324,13 +349,13 @@ export class Pool {
    * for it into the pool's memory. The promise of the value, and the task's key: undefined where
    * there is no task.
    */
-  #submit(call, signal, take, inPlace) {
+  #submit(call, { signal, killAfterMs }, take, inPlace) {
     let key;
     const output = new Promise((resolve, reject) => {
       if (this.#ended) throw new PoolError('the pool is closed', CLOSED);
       signal?.throwIfAborted();
       key = this.#next++;
-      const task = { call: { ...this.#call, ...call, user_data: key }, take, inPlace, resolve, reject };
+      const task = { call: { ...this.#call, ...call, user_data: key }, take, inPlace, killAfterMs, resolve, reject };
       if (signal) {
         const abort = () => this.#abort(key, signal.reason);
         signal.addEventListener('abort', abort, { once: true });
@@ -402,7 +427,8 @@ export class Pool {
     if (task.ticket === undefined) return this.#refuse(key, reason);
     task.aborted = { reason };
     // A task that is over has its outcome on the way.
-    cancel(this.#pool, task.ticket);
+    if (task.killAfterMs === undefined) cancel(this.#pool, task.ticket);
+    else cancelWithin(this.#pool, task.ticket, Math.ceil(task.killAfterMs));
   }
 
   /** Tries the calls that found no room, the oldest first. */
@@ -454,7 +480,9 @@ export class Pool {
         return;
       }
       const error = aborted?.reason
-        ?? new TaskError(how === FAILED ? text(outcome) : inOurNames(text(outcome)), how);
+        ?? new TaskError(
+          how === FAILED ? text(outcome) : inOurNames(text(outcome)), how, code(outcome), attempts(outcome),
+        );
       check(release(outcome));
       reject(error);
     } catch (error) {

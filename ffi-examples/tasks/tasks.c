@@ -134,6 +134,25 @@ static int32_t never_done(aiopool_task *task, const void *input, size_t len,
     return aiopool_task_progress(task, 42) == AIOPOOL_OK ? AIOPOOL_PENDING : -1;
 }
 
+/* Computes for ever: obeys nobody. */
+static int32_t spin(aiopool_task *task, const void *input, size_t len, aiopool_output *output,
+                    void *user) {
+    volatile uint64_t turns = 0;
+    (void)input, (void)len, (void)output, (void)user;
+    if (aiopool_task_progress(task, 1) != AIOPOOL_OK) return -1;
+    for (;;) turns++;
+}
+
+/* An error with the number that is its input. */
+static int32_t fail(aiopool_task *task, const void *input, size_t len, aiopool_output *output,
+                    void *user) {
+    uint64_t x;
+    (void)output, (void)user;
+    if (read_number(task, input, len, &x) != 0) return -1;
+    aiopool_task_set_error(task, "it was to fail");
+    return (int32_t)x;
+}
+
 int aiopool_register_tasks(void) {
     uint32_t function;
     aiopool_status status = aiopool_function_register("square", square, NULL, &function);
@@ -155,5 +174,7 @@ int aiopool_register_tasks(void) {
     if (status == AIOPOOL_OK) {
         status = aiopool_function_register("never_done", never_done, NULL, &function);
     }
+    if (status == AIOPOOL_OK) status = aiopool_function_register("spin", spin, NULL, &function);
+    if (status == AIOPOOL_OK) status = aiopool_function_register("fail", fail, NULL, &function);
     return status;
 }

@@ -15,7 +15,15 @@ typedef struct {
 	const void *data;
 	size_t len;
 	const char *text;
+	int32_t code;
+	uint32_t attempts;
 } taken;
+
+// The options of a call, as Go has them.
+typedef struct {
+	uint64_t run_limit_ms, wait_limit_ms, backoff_ms, kill_after_ms;
+	uint32_t retries, priority, flags;
+} options_of_call;
 
 static aiopool_status take(aiopool_pool *pool, aiopool_outcome **outcome, taken *out) {
 	aiopool_status status = aiopool_pool_try_wait(pool, outcome);
@@ -25,12 +33,15 @@ static aiopool_status take(aiopool_pool *pool, aiopool_outcome **outcome, taken 
 	out->data = aiopool_outcome_data(*outcome);
 	out->len = aiopool_outcome_len(*outcome);
 	out->text = aiopool_outcome_text(*outcome);
+	out->code = aiopool_outcome_code(*outcome);
+	out->attempts = aiopool_outcome_attempts(*outcome);
 	return status;
 }
 
 // The input is Go's memory, which a struct of C's must not point to across calls.
 static aiopool_status submit(aiopool_pool *pool, uint32_t function, const void *input, size_t len,
-                             aiopool_loan *loan, uint64_t key, uint64_t *ticket) {
+                             aiopool_loan *loan, options_of_call options, uint64_t key,
+                             uint64_t *ticket) {
 	aiopool_call call;
 	aiopool_status status = aiopool_call_init(&call);
 	if (status != AIOPOOL_OK) return status;
@@ -38,7 +49,12 @@ static aiopool_status submit(aiopool_pool *pool, uint32_t function, const void *
 	call.input = input;
 	call.input_len = len;
 	call.loan = loan;
-	call.flags = loan == NULL ? 0 : AIOPOOL_CALL_BORROW_OUTPUT;
+	call.flags = options.flags | (loan == NULL ? 0 : AIOPOOL_CALL_BORROW_OUTPUT);
+	call.run_limit_ms = options.run_limit_ms;
+	call.wait_limit_ms = options.wait_limit_ms;
+	call.backoff_ms = options.backoff_ms;
+	call.retries = options.retries;
+	call.priority = options.priority;
 	call.user_data = key;
 	return aiopool_pool_try_submit(pool, &call, ticket);
 }
@@ -75,10 +91,13 @@ func (e *PoolError) Error() string { return e.Text }
 // ErrClosed is the error of a call to a pool that was closed.
 var ErrClosed = &PoolError{int32(C.AIOPOOL_ERR_CLOSED), "the pool is closed"}
 
-// TaskError is what a task ended with that has no value.
+// TaskError is what a task ended with that has no value: Code is the number that its function
+// returned, Attempts how often it was begun.
 type TaskError struct {
-	Status int32
-	Text   string
+	Status   int32
+	Text     string
+	Code     int32
+	Attempts uint32
 }
 
 func (e *TaskError) Error() string { return e.Text }
@@ -102,6 +121,44 @@ type end struct {
 	err      error
 }
 
+// CallOptions are those of one call. What is 0 or false is as without it.
+type CallOptions struct {
+	// How long an attempt may run, and how long the task may wait for a worker.
+	RunLimit, WaitLimit time.Duration
+	// Further attempts when its worker dies; with RetryOnError also when its function returns an
+	// error. Backoff passes before the second attempt, doubled for each one after.
+	Retries      uint32
+	RetryOnError bool
+	Backoff      time.Duration
+	// From 0, the most urgent, to the pool's Priorities - 1.
+	Priority uint32
+	// A function that has not obeyed this long after its cancellation is killed with its worker;
+	// 0 for never.
+	KillAfter time.Duration
+}
+
+func (o *CallOptions) ofCall() (options C.options_of_call, err error) {
+	for _, time := range []struct {
+		name string
+		d    time.Duration
+		to   *C.uint64_t
+	}{
+		{"RunLimit", o.RunLimit, &options.run_limit_ms},
+		{"WaitLimit", o.WaitLimit, &options.wait_limit_ms},
+		{"Backoff", o.Backoff, &options.backoff_ms},
+		{"KillAfter", o.KillAfter, &options.kill_after_ms},
+	} {
+		if *time.to, err = milliseconds(time.name, time.d); err != nil {
+			return options, err
+		}
+	}
+	options.retries, options.priority = C.uint32_t(o.Retries), C.uint32_t(o.Priority)
+	if o.RetryOnError {
+		options.flags = C.AIOPOOL_CALL_RETRY_ON_ERROR
+	}
+	return options, nil
+}
+
 // Task is a call on its way; its fields are its pool's lock's.
 type Task struct {
 	pool   *Pool
@@ -117,6 +174,8 @@ type Task struct {
 	lent    chan struct{}
 	writing bool
 	ticket  C.uint64_t
+	with    CallOptions
+	options C.options_of_call
 	// The pool has it.
 	submitted bool
 	// What it came to, from when done is closed on.
@@ -430,7 +489,12 @@ func (p *Pool) Apply(function string, input []byte) ([]byte, error) {
 // ApplyContext is Apply for as long as ctx lasts: at its end the task is cancelled, and the error is
 // the context's.
 func (p *Pool) ApplyContext(ctx context.Context, function string, input []byte) ([]byte, error) {
-	return p.submit(ctx, function, &Task{data: bytesAt(input), size: len(input)}).Wait(ctx)
+	return p.ApplyWith(ctx, function, input, CallOptions{})
+}
+
+// ApplyWith is ApplyContext with options of the call's own.
+func (p *Pool) ApplyWith(ctx context.Context, function string, input []byte, o CallOptions) ([]byte, error) {
+	return p.submit(ctx, function, &Task{data: bytesAt(input), size: len(input), with: o}).Wait(ctx)
 }
 
 func bytesAt(input []byte) unsafe.Pointer {
@@ -442,7 +506,12 @@ func bytesAt(input []byte) unsafe.Pointer {
 
 // Submit has a worker's function run on input, which must stay as it is until Wait returns.
 func (p *Pool) Submit(function string, input []byte) *Task {
-	return p.submit(context.Background(), function, &Task{data: bytesAt(input), size: len(input)})
+	return p.SubmitWith(function, input, CallOptions{})
+}
+
+// SubmitWith is Submit with options of the call's own.
+func (p *Pool) SubmitWith(function string, input []byte, o CallOptions) *Task {
+	return p.submit(context.Background(), function, &Task{data: bytesAt(input), size: len(input), with: o})
 }
 
 // Wait waits for the task's output for as long as ctx lasts: at its end the task is cancelled, and the
@@ -537,6 +606,9 @@ func (p *Pool) submit(ctx context.Context, function string, t *Task) *Task {
 	defer C.free(unsafe.Pointer(name))
 	t.pool, t.done = p, make(chan struct{})
 	err := call(func() C.aiopool_status { return C.aiopool_function_declare(name, &t.number) })
+	if err == nil {
+		t.options, err = t.with.ofCall()
+	}
 	if err == nil && t.size < 0 {
 		text := fmt.Sprintf("%d bytes: a number from 1 on is possible", t.size)
 		err = &PoolError{int32(C.AIOPOOL_ERR_INVALID), text}
@@ -579,7 +651,11 @@ func (t *Task) wait(ctx context.Context) end {
 		p.refuse(t, ctx.Err())
 	} else if p.tasks[t.key] == t {
 		// A task that is over has its outcome on the way.
-		C.aiopool_pool_cancel(p.pool, t.ticket)
+		if t.options.kill_after_ms == 0 {
+			C.aiopool_pool_cancel(p.pool, t.ticket)
+		} else {
+			C.aiopool_pool_cancel_within(p.pool, t.ticket, t.options.kill_after_ms)
+		}
 	}
 	p.lock.Unlock()
 	<-t.done
@@ -619,7 +695,7 @@ func (p *Pool) push(t *Task) bool {
 		size = 0 // All that was lent.
 	}
 	err := call(func() C.aiopool_status {
-		status := C.submit(p.pool, t.number, t.data, C.size_t(size), t.loan, C.uint64_t(t.key), &t.ticket)
+		status := C.submit(p.pool, t.number, t.data, C.size_t(size), t.loan, t.options, C.uint64_t(t.key), &t.ticket)
 		full = status == C.AIOPOOL_ERR_FULL
 		return status
 	})
@@ -655,6 +731,7 @@ func (p *Pool) pump() bool {
 		return true
 	}
 	for len(p.full) > 0 && p.push(p.full[0]) {
+		p.full[0] = nil // The slice goes on to have it.
 		p.full = p.full[1:]
 	}
 	return false
@@ -717,7 +794,7 @@ func (p *Pool) receive() bool {
 				// It is not the function's own.
 				text = ourNames(taken.text)
 			}
-			result.err = &TaskError{int32(taken.status), text}
+			result.err = &TaskError{int32(taken.status), text, int32(taken.code), uint32(taken.attempts)}
 		}
 		if result.borrowed == nil {
 			C.aiopool_outcome_release(outcome)
