@@ -353,6 +353,14 @@ bool aiopool_task_is_cancelled(struct aiopool_task *task)
     AIOPOOL_NONNULL((1));
 
 /**
+ * Returns the number of this attempt of the task that calls, from 1; above 65,536 it stays.
+ *
+ * 0 for NULL, for a task that is over, and on other threads than the worker's event loop.
+ */
+uint32_t aiopool_task_attempt(struct aiopool_task *task)
+    AIOPOOL_NONNULL((1));
+
+/**
  * Says how far the task is, in a unit of its own: for `aiopool_pool_progress` in the host.
  *
  * Costs one store. The host reads the last number, and nothing of those before.
@@ -1617,6 +1625,12 @@ uint64_t aiopool_outcome_user_data(const struct aiopool_outcome *outcome);
 uint32_t aiopool_outcome_attempts(const struct aiopool_outcome *outcome);
 
 /**
+ * Returns whether another task is what ended this one: it held their worker, or was running
+ * when that died. False for no outcome.
+ */
+bool aiopool_outcome_is_bystander(const struct aiopool_outcome *outcome);
+
+/**
  * Returns the nanoseconds from the submission to the start of the last attempt; 0 if that
  * attempt did not end.
  */
@@ -1666,6 +1680,23 @@ aiopool_status aiopool_outcome_release(struct aiopool_outcome *outcome);
  * The task goes to the queue numbered `queue`, whatever the pool's scheduler would choose.
  */
 #define AIOPOOL_CALL_ON_QUEUE 8
+
+/**
+ * Retries also apply to a run limit that the task itself used up.
+ */
+#define AIOPOOL_CALL_RETRY_ON_TIMEOUT 16
+
+/**
+ * Each pause before a further attempt is shortened by chance, down to half of it: tasks that failed
+ * together do not come back together.
+ */
+#define AIOPOOL_CALL_JITTER 32
+
+/**
+ * The task runs with no other beside it in its worker, so that its crash costs no other. It waits
+ * until a worker has nothing else, and other tasks wait for it.
+ */
+#define AIOPOOL_CALL_ALONE 64
 
 /**
  * A part of an input; laid out as the system's `struct iovec`.

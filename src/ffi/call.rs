@@ -24,11 +24,23 @@ pub const AIOPOOL_CALL_BORROW_OUTPUT: u32 = 4;
 /// The task goes to the queue numbered `queue`, whatever the pool's scheduler would choose.
 pub const AIOPOOL_CALL_ON_QUEUE: u32 = 8;
 
+/// Retries also apply to a run limit that the task itself used up.
+pub const AIOPOOL_CALL_RETRY_ON_TIMEOUT: u32 = 16;
+/// Each pause before a further attempt is shortened by chance, down to half of it: tasks that failed
+/// together do not come back together.
+pub const AIOPOOL_CALL_JITTER: u32 = 32;
+/// The task runs with no other beside it in its worker, so that its crash costs no other. It waits
+/// until a worker has nothing else, and other tasks wait for it.
+pub const AIOPOOL_CALL_ALONE: u32 = 64;
+
 /// What `flags` can have.
 pub(super) const FLAGS: u32 = AIOPOOL_CALL_BY_TICKET
     | AIOPOOL_CALL_RETRY_ON_ERROR
     | AIOPOOL_CALL_BORROW_OUTPUT
-    | AIOPOOL_CALL_ON_QUEUE;
+    | AIOPOOL_CALL_ON_QUEUE
+    | AIOPOOL_CALL_RETRY_ON_TIMEOUT
+    | AIOPOOL_CALL_JITTER
+    | AIOPOOL_CALL_ALONE;
 
 /// A part of an input; laid out as the system's `struct iovec`.
 #[repr(C)]

@@ -352,6 +352,15 @@ ffi_fn! {
 }
 
 ffi_fn! {
+    /// Returns whether another task is what ended this one: it held their worker, or was running
+    /// when that died. False for no outcome.
+    fn aiopool_outcome_is_bystander(outcome: Option<&aiopool_outcome>) -> bool = false => {
+        let error = get(outcome).and_then(|lent| lent.outcome.result.as_ref().err());
+        error.is_some_and(TaskError::is_bystander)
+    }
+}
+
+ffi_fn! {
     /// Returns the nanoseconds from the submission to the start of the last attempt; 0 if that
     /// attempt did not end.
     fn aiopool_outcome_waited_ns(outcome: Option<&aiopool_outcome>) -> u64 = 0 => {

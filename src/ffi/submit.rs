@@ -10,8 +10,9 @@ use std::time::Instant;
 
 use super::boundary::{Failure, in_c};
 use super::call::{
-    AIOPOOL_CALL_BORROW_OUTPUT, AIOPOOL_CALL_BY_TICKET, AIOPOOL_CALL_ON_QUEUE,
-    AIOPOOL_CALL_RETRY_ON_ERROR, FLAGS, aiopool_call,
+    AIOPOOL_CALL_ALONE, AIOPOOL_CALL_BORROW_OUTPUT, AIOPOOL_CALL_BY_TICKET, AIOPOOL_CALL_JITTER,
+    AIOPOOL_CALL_ON_QUEUE, AIOPOOL_CALL_RETRY_ON_ERROR, AIOPOOL_CALL_RETRY_ON_TIMEOUT, FLAGS,
+    aiopool_call,
 };
 use super::inbox::Goes;
 use super::loan::aiopool_loan;
@@ -165,6 +166,9 @@ unsafe fn submit(
     if call.flags != 0 {
         options = options
             .retry_on_error(call.flags & AIOPOOL_CALL_RETRY_ON_ERROR != 0)
+            .retry_on_timeout(call.flags & AIOPOOL_CALL_RETRY_ON_TIMEOUT != 0)
+            .jitter(call.flags & AIOPOOL_CALL_JITTER != 0)
+            .alone(call.flags & AIOPOOL_CALL_ALONE != 0)
             .lend_output(call.flags & AIOPOOL_CALL_BORROW_OUTPUT != 0);
     }
     if !inbox.has_room() {

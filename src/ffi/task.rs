@@ -26,7 +26,7 @@ use crate::arena::AllocError;
 use crate::sys::forked;
 use crate::table::INLINE_INPUT;
 use crate::task::entry::Output;
-use crate::worker::{self, LoanError};
+use crate::worker::{self, LoanError, TaskContext};
 
 /// A task, as its function gets it.
 #[derive(Debug, Default)]
@@ -413,6 +413,17 @@ ffi_fn! {
     fn aiopool_task_is_cancelled(task: Option<NonNull<aiopool_task>>) -> bool = false => {
         let is_running = of_handle(task).is_some_and(|task| with_work(task, |_| Ok(())).is_ok());
         is_running && worker::is_cancelled()
+    }
+}
+
+ffi_fn! {
+    /// Returns the number of this attempt of the task that calls, from 1; above 65,536 it stays.
+    ///
+    /// 0 for NULL, for a task that is over, and on other threads than the worker's event loop.
+    fn aiopool_task_attempt(task: Option<NonNull<aiopool_task>>) -> u32 = 0 => {
+        let is_running = of_handle(task).is_some_and(|task| with_work(task, |_| Ok(())).is_ok());
+        let context = if is_running { TaskContext::current() } else { None };
+        context.map_or(0, |context| context.attempt())
     }
 }
 

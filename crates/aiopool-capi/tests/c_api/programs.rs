@@ -212,6 +212,12 @@ fn calls_that_go_together_are_each_as_if_alone() {
 }
 
 #[test]
+fn a_task_is_tried_again_and_told_from_its_neighbour() {
+    let Some(said) = program("retries", &[]) else { return };
+    assert!(said.ends_with("checks of further attempts\n"), "{said}");
+}
+
+#[test]
 fn a_worker_of_another_program_lends_its_outputs() {
     let Some(said) = program("worker", &[]) else { return };
     assert!(said.ends_with("checks of a worker's loans\n"), "{said}");
