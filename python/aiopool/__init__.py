@@ -15,10 +15,13 @@ from ._frozen import freeze_support
 from ._life import task_number, worker_state
 from ._native import VERSION as __version__
 from .errors import (
+    ClusterError,
     InitializerFailed,
+    NodeLost,
     PoolClosed,
     ProxyException,
     RemoteTraceback,
+    ServerError,
     TaskTimeout,
     TooLarge,
     WorkerLost,
@@ -26,17 +29,24 @@ from .errors import (
 
 if TYPE_CHECKING:
     from ._results import PoolResult
+    from .cluster import Cluster
     from .core import Process, Worker, set_context, set_start_method
     from .executor import ProcessPoolExecutor
     from .isolation import Limits, Sandbox
+    from .node import Node, NodeReport
     from .options import TaskOptions
     from .pool import Pool
     from .scheduler import RoundRobin, Scheduler
     from .types import QueueID, TaskID
 
 __all__ = [
+    "Cluster",
+    "ClusterError",
     "InitializerFailed",
     "Limits",
+    "Node",
+    "NodeLost",
+    "NodeReport",
     "Pool",
     "PoolClosed",
     "PoolResult",
@@ -48,6 +58,7 @@ __all__ = [
     "RoundRobin",
     "Sandbox",
     "Scheduler",
+    "ServerError",
     "TaskID",
     "TaskOptions",
     "TaskTimeout",
@@ -65,7 +76,10 @@ __all__ = [
 # What only a host needs, by the module that has it: a worker, which imports this package with each
 # start, takes a quarter less time without.
 _LATER = {
+    "Cluster": "cluster",
     "Limits": "isolation",
+    "Node": "node",
+    "NodeReport": "node",
     "Pool": "pool",
     "PoolResult": "_results",
     "Process": "core",

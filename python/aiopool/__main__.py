@@ -9,6 +9,7 @@ from . import _scrape, doctor, observed
 _USAGE = """usage: python -m aiopool doctor   # what this machine allows, and what to change
        python -m aiopool ps       # the pools of this user
        python -m aiopool top      # these and their workers, each second until Ctrl-C
+       python -m aiopool node     # a node of a cluster over NATS; --help says more
        python -m aiopool scrape   # the reference workload; --help says more"""
 
 
@@ -22,6 +23,10 @@ def main(words: list[str]) -> int:
         return observed.top()
     if words[:1] == ["scrape"]:
         return _scrape.main(words[1:])
+    if words[:1] == ["node"]:
+        from . import node
+
+        return node.main(words[1:])
     print(_USAGE, file=sys.stderr)
     return 2
 

@@ -113,9 +113,11 @@ def value(done: Done) -> _wire.Parts:
         return _wire.value(tuple(done))
 
 
-def call(start: bytes, star: bool, stop: bool, items: list[Any]) -> _wire.Parts:
+def call(
+    start: bytes, star: bool, stop: bool, items: list[Any], elsewhere: bool = False
+) -> _wire.Parts:
     """The bytes of the call of a chunk, of a function whose head is `start`."""
-    return _wire.call(_HEAD, (bytes(start), star, stop, items), {})
+    return _wire.call(_HEAD, (bytes(start), star, stop, items), {}, elsewhere)
 
 
 _HEAD = _wire.head(run)

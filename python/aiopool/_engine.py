@@ -15,14 +15,15 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing import process, spawn
 from typing import Any, NamedTuple, Protocol
 
 from . import _logs, _loops, _main, _manners, _state, _threads, _wire
 from ._life import Functions
-from ._native import Awakened, Call, Items, Options, Pool, Ticket, Trace, own_results
+from ._native import Awakened, Call, Cluster, Items, Options, Pool, Ticket, Trace, own_results
 from .errors import OF_KIND, InitializerFailed, PoolClosed, ProxyException
 from .isolation import Limits, Sandbox
 
@@ -82,12 +83,18 @@ class Feeding(Protocol):
 
 
 class Engine:
-    """One pool of worker processes."""
+    """One pool of worker processes, or of nodes."""
 
     def __init__(
-        self, native: Pool, functions: Functions, on_over: Callable[[int], None] | None = None
+        self,
+        native: Pool | Cluster,
+        functions: Functions,
+        busy: int,
+        on_over: Callable[[int], None] | None = None,
     ) -> None:
-        self._native: Pool | None = native
+        self._native: Pool | Cluster | None = native
+        #: The pool, if it is one of this machine.
+        self.local: Pool | None = native if isinstance(native, Pool) else None
         #: A lock among the arguments of the initializer goes with the last who has it.
         self._functions = functions
         self._descriptor = native.fileno()
@@ -101,7 +108,7 @@ class Engine:
         self._number = 0
         # Large tasks that are in the pool, and their bytes.
         self._large_tasks = self._large_bytes = 0
-        self._busy = native.processes() + 1
+        self._busy = busy + 1
         self._loops: dict[asyncio.AbstractEventLoop, int] = {}
         # The descriptors by which they wait, where that is known; and whether one is about to look.
         self._selectors: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, int]
@@ -183,7 +190,7 @@ class Engine:
 
     def feed(self, results: Any, items: Items, what: Direct, iterator: Any, room: int) -> Any:
         """Submits up to `room` items of a map; see `Pool.feed`. None if they have to wait."""
-        native = self._native
+        native = self.local
         if native is None or self._waiting:
             return None
         start, star, options = what
@@ -191,7 +198,7 @@ class Engine:
 
     def cancel_items(self, items: Items) -> None:
         """Calls off the items of a map that are on their way."""
-        native = self._native
+        native = self.local
         if native is not None:
             native.cancel_items(items)
 
@@ -259,7 +266,7 @@ class Engine:
     def _look(self, loop: Any) -> None:
         self._looks = False
         self._in_a_row = 0
-        native = self._native
+        native = self.local
         if native is None:
             return
         found = None
@@ -344,8 +351,7 @@ class Engine:
 
     def workers(self) -> list[int]:
         """The process ids of the workers that are alive."""
-        native = self._native
-        return [] if native is None else native.workers()
+        return [] if self.local is None else self.local.workers()
 
     def snapshot(self) -> str:
         """The pool as it is now, as JSON; an empty object after its end."""
@@ -354,17 +360,15 @@ class Engine:
 
     def trace(self, path: str | os.PathLike[str], every: int) -> Trace:
         """Begins a timeline; not after the pool's end."""
-        native = self._native
-        if native is None:
+        if self.local is None:
             raise RuntimeError("pool is closed")
-        return native.trace(path, every)
+        return self.local.trace(path, every)
 
     def printed(self, task: int) -> tuple[bytes, bytes]:
         """What a task has printed; not after the pool's end."""
-        native = self._native
-        if native is None:
+        if self.local is None:
             raise RuntimeError("pool is closed: what its tasks have printed is in its output_to")
-        return native.printed(task)
+        return self.local.printed(task)
 
     def close(self) -> None:
         """Takes no more tasks."""
@@ -417,6 +421,7 @@ class Engine:
         """Kills what is left of the pool, and tells everybody."""
         with self._lock:
             native, self._native = self._native, None
+            local, self.local = self.local, None
             enders, self._enders = self._enders, []
         if native is None:
             return
@@ -434,7 +439,7 @@ class Engine:
         self._waiting.clear()
         for task in left:
             self._over(task, None, PoolClosed(_ENDED))
-        for whose in native.abandoned():
+        for whose in [] if local is None else local.abandoned():
             self._direct_over(whose, "pool_closed", {"text": _ENDED})
         for ender in enders:
             ender()
@@ -611,37 +616,21 @@ def check_types(kind: type, **options: Any) -> None:
 _TYPES: dict[type, str] = {int: "an integer", Limits: "aiopool.Limits", Sandbox: "aiopool.Sandbox"}
 
 
-def start(
+def prepared(
     functions: Functions,
     *,
-    limits: Limits | None,
-    sandbox: Sandbox | None,
     preload: Sequence[str],
-    threads: int = 0,
-    profile: str | None = None,
-    names: dict[str, str],
+    threads: int,
+    profile: str | None,
     options: dict[str, Any],
-) -> Pool:
-    """Starts the workers. `options` go to the engine; those that are None are its own choice; `names`
-    are what the caller calls some of them."""
-    check_types(Limits, limits=limits)
-    check_types(Sandbox, sandbox=sandbox)
+) -> tuple[list[str], bytes]:
+    """The program of the workers, and what it is given: a pool's of this machine, or a node's."""
     if _state.importing_main:
         raise _main.Unguarded(
             f"a worker that imports the main module must not build a pool: {_main.HINT}"
         )
     if isinstance(preload, str) or not all(isinstance(name, str) for name in preload):
         raise TypeError(f"preload={preload!r} is not possible: a list of the names of modules")
-    limits = limits or Limits()
-    if not limits.address_space and _address_space_is_free():
-        # Memory is taken as it is used; what an arena may have is no more than a number.
-        if options.get("max_payload") is None:
-            options["max_payload"] = MAX_PAYLOAD
-        for name in ("input_arena", "output_arena"):
-            if options.get(name) is None:
-                options[name] = 4 * max(1 << 20, options["max_payload"])
-    if sandbox is not None:
-        options["sandbox"] = _confined(sandbox)
     grace, logs = options.get("grace"), options.pop("logs", True)
     settings = {
         "environment": _environment(options),
@@ -658,12 +647,49 @@ def start(
     preparation = _preparation(settings)
     # Functions are unpickled in the worker after its preparation, which finds their modules.
     setup = pickle.dumps((preparation, settings, bytes(_wire.pickled(functions, by_all=True))))
+    return command(preload, preparation), setup
+
+
+def start(
+    functions: Functions,
+    *,
+    limits: Limits | None,
+    sandbox: Sandbox | None,
+    preload: Sequence[str],
+    threads: int = 0,
+    profile: str | None = None,
+    names: dict[str, str],
+    options: dict[str, Any],
+) -> Pool:
+    """Starts the workers. `options` go to the engine; those that are None are its own choice; `names`
+    are what the caller calls some of them."""
+    check_types(Limits, limits=limits)
+    check_types(Sandbox, sandbox=sandbox)
+    limits = limits or Limits()
+    if not limits.address_space and _address_space_is_free():
+        # Memory is taken as it is used; what an arena may have is no more than a number.
+        if options.get("max_payload") is None:
+            options["max_payload"] = MAX_PAYLOAD
+        for name in ("input_arena", "output_arena"):
+            if options.get(name) is None:
+                options[name] = 4 * max(1 << 20, options["max_payload"])
+    if sandbox is not None:
+        options["sandbox"] = _confined(sandbox)
+    logs = options.get("logs", True)
+    program, setup = prepared(
+        functions, preload=preload, threads=threads, profile=profile, options=options
+    )
     options |= {"capacity": CAPACITY, "limits": asdict(limits)}
-    program = command(preload, preparation)
-    try:
+    with named(names):
         return Pool(program, setup, options, preloaded=bool(preload), logs=logs)
+
+
+@contextmanager
+def named(names: dict[str, str]) -> Iterator[None]:
+    """Has the engine's errors, which begin with its names of options, begin with the caller's."""
+    try:
+        yield
     except (TypeError, ValueError) as error:
-        # The engine's errors begin with its own names.
         name, mark, rest = str(error).partition("=")
         if not mark or name.strip() not in names:
             raise

@@ -14,7 +14,7 @@ from ._native import Items, Options
 from .errors import WorkerLost
 
 if TYPE_CHECKING:
-    from .pool import Pool
+    from .pool import AnyPool
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class PoolResult(Generic[T]):
 
     def __init__(
         self,
-        pool: Pool,
+        pool: AnyPool,
         submit: Callable[[PoolResult[T], int, Any], _Item],
         items: Iterable[Any] | AsyncIterable[Any],
         *,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing.context as context
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import reduction, resource_sharer
@@ -62,8 +63,52 @@ class _ForAll(_ForOne):
     DupFd = _Kept
 
 
+#: What another machine cannot have: the objects of these modules.
+_LOCAL = (
+    "multiprocessing.connection",
+    "multiprocessing.heap",
+    "multiprocessing.queues",
+    "multiprocessing.shared_memory",
+    "multiprocessing.sharedctypes",
+    "multiprocessing.synchronize",
+    "socket",
+)
+_here_only = threading.local()
+
+
+@contextmanager
+def on_this_machine_only() -> Iterator[None]:
+    """Within this, what only this machine has is refused."""
+    before = getattr(_here_only, "refused", False)
+    _here_only.refused = True
+    try:
+        yield
+    finally:
+        _here_only.refused = before
+
+
+def _check_elsewhere(value: Any) -> None:
+    kind = type(value)
+    where = kind.__module__
+    if where in _LOCAL:
+        raise TypeError(
+            f"a {where}.{kind.__qualname__} is of this machine alone and cannot be sent to a node "
+            "of a cluster: send what is in it, or use aiopool.Pool"
+        )
+    if where == "multiprocessing.managers":
+        address = getattr(getattr(value, "_token", None), "address", None)
+        if isinstance(address, (str, bytes)):
+            raise TypeError(
+                f"a {where}.{kind.__qualname__} of a manager with the address {address!r} is of this "
+                "machine alone: have the manager listen at (host, port)"
+            )
+
+
 def check(value: Any) -> None:
-    """Refuses what only a forked child can have."""
+    """Refuses what only a forked child can have, and for a cluster what only this machine has."""
+    if getattr(_here_only, "refused", False):
+        _check_elsewhere(value)
+        return
     module: Any = sys.modules.get("multiprocessing.synchronize")
     if module is None or not isinstance(value, module.SemLock):
         return

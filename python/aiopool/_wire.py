@@ -24,6 +24,10 @@ from typing import Any
 from . import _main, _pickling, _sharing, _state
 from .errors import ProxyException, RemoteTraceback
 
+#: What nodes and submitters of a cluster have in common: to be counted up where bytes that one of them
+#: makes are not what the other reads, here or in `_chunks`.
+FORMAT = 1
+
 _BY_NAME, _BY_VALUE, _WITH_BUFFERS = b"R", b"P", b"B"
 _LENGTH = Struct("<I")
 # Smaller buffers are not worth a part of their own, in bytes.
@@ -58,8 +62,8 @@ def main_is_importable() -> bool:
     return os.path.isfile(path)
 
 
-def _of_main(data: Any) -> bool:
-    return b"__main__" in data and not main_is_importable()
+def _of_main(data: Any, elsewhere: bool = False) -> bool:
+    return b"__main__" in data and (elsewhere or not main_is_importable())
 
 
 class NotPicklable(TypeError):
@@ -86,12 +90,20 @@ def _by_value(
     return _pickling.dumps_by_value(value, callback, back)
 
 
-def pickled(value: Any, buffers: list[memoryview] | None = None, by_all: bool = False) -> bytes:
-    """The pickle of what is sent to a worker, or `by_all` to every worker.
+def pickled(
+    value: Any,
+    buffers: list[memoryview] | None = None,
+    by_all: bool = False,
+    elsewhere: bool = False,
+) -> bytes:
+    """The pickle of what is sent to a worker, or `by_all` to every worker, or `elsewhere`: to a worker
+    of another machine.
 
     Large buffers go to `buffers` instead, if it is given.
     """
     callback = None if buffers is None else _collector(buffers)
+    if elsewhere:
+        return _for_elsewhere(value, buffers, callback)
     refused: BaseException | None = None
     data, shares = b"", False
     try:
@@ -122,6 +134,24 @@ def pickled(value: Any, buffers: list[memoryview] | None = None, by_all: bool = 
         return _Kept.of(_anew(_by_value, value, buffers, refused, callback), value)
 
 
+def _for_elsewhere(value: Any, buffers: list[memoryview] | None, callback: Any) -> bytes:
+    refused: BaseException | None = None
+    data = b""
+    try:
+        data = _by_reference(value, callback)
+    except (PicklingError, AttributeError, TypeError, RuntimeError) as error:
+        refused = error
+    if refused is None and b"multiprocessing" not in data and not _of_main(data, True):
+        return data
+    with _sharing.on_this_machine_only():
+        if b"multiprocessing" in data or isinstance(refused, RuntimeError):
+            # Refuses by its name what only this machine has.
+            data = _anew(_pickling.dumps, value, buffers, callback)
+            if not _of_main(data, True):
+                return data
+        return _anew(_by_value, value, buffers, refused, callback)
+
+
 def _anew(pickle: Callable[..., bytes], value: Any, buffers: list[memoryview] | None, *more: Any) -> bytes:
     """Pickles without the buffers of an attempt before."""
     if buffers:
@@ -146,25 +176,25 @@ def kept(parts: Parts) -> Any:
     return [part.value for part in parts if type(part) is _Kept] or None
 
 
-def head_by_name(function: Any) -> bytes | None:
+def head_by_name(function: Any, elsewhere: bool = False) -> bytes | None:
     """What a call of `function` begins with, if it goes by its name."""
-    return _head_by_name(function) if _is_by_name(function) else None
+    return _head_by_name(function, elsewhere) if _is_by_name(function) else None
 
 
 @lru_cache(maxsize=1024)
-def _head_by_name(function: Any) -> bytes | None:
+def _head_by_name(function: Any, elsewhere: bool) -> bytes | None:
     try:
         data = dumps(function, 5)
     except (PicklingError, AttributeError, TypeError):
         return None
-    if _of_main(data):
+    if _of_main(data, elsewhere):
         return None
     return _BY_NAME + _LENGTH.pack(len(data)) + data
 
 
-def head(function: Callable[..., Any]) -> bytes:
+def head(function: Callable[..., Any], elsewhere: bool = False) -> bytes:
     """What a call of `function` begins with."""
-    known = head_by_name(function)
+    known = head_by_name(function, elsewhere)
     if known is not None:
         return known
     if not callable(function):
@@ -172,7 +202,7 @@ def head(function: Callable[..., Any]) -> bytes:
         if iscoroutine(function):
             function.close()
         raise TypeError(f"{function!r:.100} is nothing that a worker can call: {text}")
-    data = pickled(function)
+    data = pickled(function, elsewhere=elsewhere)
     start = _BY_VALUE + _LENGTH.pack(len(data)) + data
     return _Kept.of(start, function) if type(data) is _Kept else start
 
@@ -193,10 +223,12 @@ def keywords(kwds: Any) -> dict[str, Any]:
         raise TypeError(f"kwds must be a dictionary of arguments, and is {kwds!r:.100}") from None
 
 
-def call(start: bytes, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Parts:
+def call(
+    start: bytes, arguments: tuple[Any, ...], keywords: dict[str, Any], elsewhere: bool = False
+) -> Parts:
     """The bytes of a call whose head is `start`."""
     buffers: list[memoryview] = []
-    data = pickled((arguments, keywords), buffers)
+    data = pickled((arguments, keywords), buffers, elsewhere=elsewhere)
     if not buffers:
         return [start, data]
     parts = _with_buffers(start + data, buffers)

@@ -76,6 +76,27 @@ class TooLarge(ProxyException, ValueError):
     """The arguments or the result are larger than the pool takes: see `max_payload`."""
 
 
+class ClusterError(ProxyException):
+    """A cluster cannot do what was asked of it, or not any more."""
+
+
+class ServerError(ClusterError, ConnectionError):
+    """No server could be reached, or none that can be used: the text says which."""
+
+
+class NodeLost(ClusterError):
+    """The node that had the task died, or was cut off. Whether its code had started is not known."""
+
+    #: Name of the function that the task called.
+    function: str = ""
+    #: The node's name.
+    node: str = ""
+    #: Attempts made, this one included.
+    attempt: int = 1
+    #: Seconds for which nothing had been heard of the node.
+    silent_for: float = 0.0
+
+
 class RemoteTraceback(Exception):
     """The traceback in the worker, as the cause of an error that was raised there."""
 
@@ -85,6 +106,8 @@ class RemoteTraceback(Exception):
 
 #: The classes for what the engine says.
 OF_KIND: dict[str, type[ProxyException]] = {
+    "cluster": ClusterError,
+    "node_lost": NodeLost,
     "timed_out": TaskTimeout,
     "worker_lost": WorkerLost,
     "pool_closed": PoolClosed,

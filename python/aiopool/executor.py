@@ -131,7 +131,7 @@ class ProcessPoolExecutor(Executor):
             names={"processes": "max_workers"},
             options=options,
         )
-        self._engine = Engine(native, functions)
+        self._engine = Engine(native, functions, native.processes())
         if self._engine.listener is not None:
             self._engine.listener.start_thread()
         self._shutdown_lock = threading.Lock()

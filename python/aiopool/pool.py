@@ -73,7 +73,7 @@ class Verbs:
     """What tasks are submitted by; see `Pool` and `Pool.with_options`."""
 
     @property
-    def _pool(self) -> Pool:
+    def _pool(self) -> AnyPool:
         raise NotImplementedError
 
     _options: TaskOptions
@@ -111,14 +111,14 @@ class Verbs:
         if not kwds and pool.queue_count == 1 and not self._options.retry_on:
             engine, loop = pool._engine, asyncio.get_running_loop()
             engine.attach(loop)
-            native = engine._native
+            native = engine.local
             if native is not None and not engine._waiting:
                 call = native.call(func, args or (), loop, self._native_options)
                 if call is not None:
                     engine.look_now(loop, native)
                     return await self._direct(native, call)
         arguments, keywords = _wire.arguments(args), _wire.keywords(kwds)
-        start = _wire.head(func)
+        start = _wire.head(func, pool._elsewhere)
         attempt = 1
         while True:
             try:
@@ -155,7 +155,7 @@ class Verbs:
         pool, loop = self._pool, asyncio.get_running_loop()
         engine = pool._engine
         engine.attach(loop)
-        parts = _wire.call(start, arguments, keywords)
+        parts = _wire.call(start, arguments, keywords, pool._elsewhere)
         task = _Awaited(name_of(func), parts, self._native_options, None)
         task.future, task.loop = loop.create_future(), loop
         pool._choose(task, self._options.key, func, arguments, keywords)
@@ -241,12 +241,13 @@ class Verbs:
         if self._options.retry_on:
             raise ValueError("retry_on is for apply(): map() retries only what a worker's death ended")
         pool._engine.attach(asyncio.get_running_loop())
-        start, name, options = _wire.head(func), name_of(func), self._native_options
+        elsewhere = pool._elsewhere
+        start, name, options = _wire.head(func, elsewhere), name_of(func), self._native_options
         call, choose, key = _wire.call, pool._choose, self._options.key
 
         def submit(results: PoolResult[Any], index: int, item: Any) -> _Item:
             arguments = arguments_of(item)
-            task = _Item(results, index, name, call(start, arguments, {}), options, None)
+            task = _Item(results, index, name, call(start, arguments, {}, elsewhere), options, None)
             choose(task, key, func, arguments, {})
             return task
 
@@ -258,11 +259,12 @@ class Verbs:
             def chunk(results: PoolResult[Any], index: int, items: list[Any]) -> _Item:
                 if star:
                     items = list(map(tuple, items))
-                parts = _chunks.call(start, star, not return_exceptions, items)
+                parts = _chunks.call(start, star, not return_exceptions, items, elsewhere)
                 return _Item(results, index, name, parts, options, None)
 
             chunker = chunk
-        by_name = None if chunker or pool.queue_count > 1 else _wire.head_by_name(func)
+        usual = not chunker and pool.queue_count == 1 and not elsewhere
+        by_name = _wire.head_by_name(func) if usual else None
         direct = by_name and Direct(by_name, arguments_of is tuple, options)
         return pool._keep(
             PoolResult(
@@ -288,19 +290,20 @@ class Verbs:
 class WithOptions(Verbs):
     """A pool's verbs, with options for the tasks that they submit."""
 
-    def __init__(self, pool: Pool, options: TaskOptions) -> None:
+    def __init__(self, pool: AnyPool, options: TaskOptions) -> None:
         if options.priority >= pool._priorities:
             raise ValueError(
-                f"priority={options.priority} is not possible: the pool has "
+                f"priority={options.priority} is not possible: the {pool._kind} has "
                 f"priorities={pool._priorities}, numbered from 0"
             )
         if options.key is not None and pool.queue_count == 1:
-            raise ValueError(f"key={options.key!r} is not possible: the pool has one queue, see queuecount")
+            why = "nodes take what comes" if pool._elsewhere else "the pool has one queue, see queuecount"
+            raise ValueError(f"key={options.key!r} is not possible: {why}")
         self._its_pool, self._options = pool, options
         self._native_options = options._native()
 
     @property
-    def _pool(self) -> Pool:
+    def _pool(self) -> AnyPool:
         return self._its_pool
 
 
@@ -313,7 +316,115 @@ class Printed(NamedTuple):
     stderr: bytes
 
 
-class Pool(Verbs):
+class AnyPool(Verbs):
+    """What `Pool` and `Cluster` have in common: tasks are submitted until it is closed."""
+
+    running: bool
+    process_count: int
+    queue_count = 1
+    _engine: Engine
+    _concurrency: int
+    _priorities: int
+    _recycles = _in_threads = False
+    #: What messages call it.
+    _kind = "pool"
+    #: Whether workers are on other machines.
+    _elsewhere = False
+    @property
+    def _pool(self) -> AnyPool:
+        return self
+
+    #: Whether errors come as `ProxyException`, as aiomultiprocess has them.
+    _proxies = False
+
+    def with_options(self, **options: Any) -> WithOptions:
+        """The pool's verbs with `TaskOptions`: `pool.with_options(timeout=3).apply(...)`."""
+        return WithOptions(self, replace(self._options, **options))
+
+    def _check_open(self) -> None:
+        if not self.running:
+            raise RuntimeError(f"{self._kind} is closed")
+
+    def _keep(self, results: PoolResult[Any]) -> PoolResult[Any]:
+        maps = self._engine.maps
+        # Other threads may have maps of their own.
+        with self._engine._lock:
+            maps.difference_update([known for known in maps if known.is_fed])
+            if not results.is_fed:
+                maps.add(results)
+        return results
+
+    def _choose(
+        self,
+        task: _engine.Task,
+        key: Hashable,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Asks the key or the scheduler for the task's queue, if there is more than one."""
+        if key is not None:
+            task.queue = hash(key) % self.queue_count
+        elif self.queue_count > 1:
+            with self._engine._lock:
+                # The number that `submit` is about to give.
+                number = TaskID(self._engine._number + 1)
+                task.queue = self._scheduled(number, func, args, kwargs)
+
+    def _scheduled(
+        self, number: TaskID, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> int:
+        """The queue that the scheduler chooses."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Takes no more tasks; those that were asked for are finished."""
+        self.running = False
+        for results in list(self._engine.maps):
+            if isinstance(results, PoolResult):
+                in_thread_of(results.loop, results.unbound)
+        self._engine.close()
+
+    def terminate(self) -> None:
+        """Ends every task that is not over, and has the workers leave; from any thread."""
+        self.running = False
+        self._engine.terminate()
+
+    async def join(self) -> None:
+        """Waits until a closed pool's processes are gone.
+
+        Raises what ended the pool, if that was not its owner.
+        """
+        if self.running:
+            raise RuntimeError(f"{self._kind} is still open")
+        loop = asyncio.get_running_loop()
+        engine = self._engine
+        over = loop.create_future()
+        engine.attach(loop)
+        engine.when_over(lambda: in_thread_of(loop, _settle, over))
+        await over
+        if engine.error is not None:
+            raise engine.error
+
+    async def __aexit__(self, kind: Any, error: Any, story: Any) -> None:
+        self.terminate()
+        try:
+            await self.join()
+        except RuntimeError:
+            # What the block raised says more.
+            if error is None:
+                raise
+
+    def __del__(self) -> None:
+        engine: Engine | None = getattr(self, "_engine", None)
+        if engine is None or engine.is_over:
+            return
+        if self.running:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        engine.free()
+
+
+class Pool(AnyPool):
     """A pool of worker processes that run coroutine functions and plain functions.
 
     A worker that dies ends the tasks that it ran, with `WorkerLost`, and is replaced.
@@ -482,22 +593,9 @@ class Pool(Verbs):
         # The engine does not know the pool: a pool that is dropped goes at once.
         complete = self.scheduler.complete_task
         over = (lambda number: complete(TaskID(number))) if self.queue_count > 1 else None
-        self._engine = Engine(native, functions, over)
+        self._engine = Engine(native, functions, self.process_count, over)
         if insights:
             self._engine.at_the_end = _say_insights
-
-    @property
-    def _pool(self) -> Pool:
-        return self
-
-    #: Whether errors come as `ProxyException`, as aiomultiprocess has them.
-    _proxies = False
-    #: Whether an initializer may be a coroutine function.
-    _async_initializer = True
-
-    def with_options(self, **options: Any) -> WithOptions:
-        """The pool's verbs with `TaskOptions`: `pool.with_options(timeout=3).apply(...)`."""
-        return WithOptions(self, replace(self._options, **options))
 
     @property
     def processes(self) -> list[int]:
@@ -540,84 +638,16 @@ class Pool(Verbs):
         end."""
         return Printed(*self._engine.printed(task))
 
-    def _check_open(self) -> None:
-        if not self.running:
-            raise RuntimeError("pool is closed")
+    #: Whether an initializer may be a coroutine function.
+    _async_initializer = True
 
-    def _keep(self, results: PoolResult[Any]) -> PoolResult[Any]:
-        maps = self._engine.maps
-        # Other threads may have maps of their own.
-        with self._engine._lock:
-            maps.difference_update([known for known in maps if known.is_fed])
-            if not results.is_fed:
-                maps.add(results)
-        return results
-
-    def _choose(
-        self,
-        task: _engine.Task,
-        key: Hashable,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
-        """Asks the key or the scheduler for the task's queue, if there is more than one."""
-        if key is not None:
-            task.queue = hash(key) % self.queue_count
-        elif self.queue_count > 1:
-            with self._engine._lock:
-                # The number that `submit` is about to give.
-                number = TaskID(self._engine._number + 1)
-                task.queue = self._queues[self.scheduler.schedule_task(number, func, args, kwargs)]
-
-    def close(self) -> None:
-        """Takes no more tasks; those that were asked for are finished."""
-        self.running = False
-        for results in list(self._engine.maps):
-            if isinstance(results, PoolResult):
-                in_thread_of(results.loop, results.unbound)
-        self._engine.close()
-
-    def terminate(self) -> None:
-        """Ends every task that is not over, and has the workers leave; from any thread."""
-        self.running = False
-        self._engine.terminate()
-
-    async def join(self) -> None:
-        """Waits until a closed pool's processes are gone.
-
-        Raises what ended the pool, if that was not its owner.
-        """
-        if self.running:
-            raise RuntimeError("pool is still open")
-        loop = asyncio.get_running_loop()
-        engine = self._engine
-        over = loop.create_future()
-        engine.attach(loop)
-        engine.when_over(lambda: in_thread_of(loop, _settle, over))
-        await over
-        if engine.error is not None:
-            raise engine.error
+    def _scheduled(
+        self, number: TaskID, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> int:
+        return self._queues[self.scheduler.schedule_task(number, func, args, kwargs)]
 
     async def __aenter__(self) -> Pool:
         return self
-
-    async def __aexit__(self, kind: Any, error: Any, story: Any) -> None:
-        self.terminate()
-        try:
-            await self.join()
-        except RuntimeError:
-            # What the block raised says more.
-            if error is None:
-                raise
-
-    def __del__(self) -> None:
-        engine: Engine | None = getattr(self, "_engine", None)
-        if engine is None or engine.is_over:
-            return
-        if self.running:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-        engine.free()
 
     def __repr__(self) -> str:
         state = "open" if self.running else "over" if self._engine.is_over else "closing"

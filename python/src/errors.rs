@@ -1,6 +1,7 @@
 //! How the engine's errors reach Python.
 
 use aiopool::{Error, TaskError, WorkerExit};
+use aiopool_cluster::ClusterError;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -72,5 +73,29 @@ pub(crate) fn described<'py>(
         }
         _ => "other",
     };
+    Ok((kind, details))
+}
+
+/// [`described`] for a task of a cluster.
+pub(crate) fn described_there<'py>(
+    py: Python<'py>,
+    error: &ClusterError,
+) -> PyResult<(&'static str, Bound<'py, PyDict>)> {
+    use aiopool_cluster::Error::{InvalidOption, NameTaken};
+    let kind = match error {
+        ClusterError::Task(error) => return described(py, error),
+        ClusterError::NodeLost { .. } => "node_lost",
+        ClusterError::Ended(InvalidOption { name: "input", .. }) => "too_large",
+        ClusterError::Ended(InvalidOption { .. } | NameTaken { .. }) => "cluster",
+        ClusterError::Ended(_) => "pool_closed",
+        _ => "cluster",
+    };
+    let details = PyDict::new(py);
+    details.set_item("text", error.to_string())?;
+    if let ClusterError::NodeLost { node, attempt, silent_for } = error {
+        details.set_item("node", node)?;
+        details.set_item("attempt", attempt)?;
+        details.set_item("silent_for", silent_for.as_secs_f64())?;
+    }
     Ok((kind, details))
 }

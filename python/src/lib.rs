@@ -5,11 +5,14 @@
 mod buffer;
 mod builder;
 mod call;
+mod cluster;
+mod connection;
 mod direct;
 mod errors;
 mod in_place;
 mod leaving;
 mod logs;
+mod node;
 mod observed;
 mod on_the_way;
 mod options;
@@ -32,6 +35,8 @@ mod _native {
     #[pymodule_export]
     use super::call::{Awakened, Call};
     #[pymodule_export]
+    use super::cluster::{Cluster, nodes};
+    #[pymodule_export]
     use super::direct::Items;
     #[pymodule_export]
     use super::in_place::own_results;
@@ -39,6 +44,8 @@ mod _native {
     use super::leaving::end_within;
     #[pymodule_export]
     use super::logs::Records;
+    #[pymodule_export]
+    use super::node::Node;
     #[pymodule_export]
     use super::observed::observed_pools;
     #[pymodule_export]

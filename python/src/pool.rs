@@ -21,12 +21,21 @@ use crate::trace::Trace;
 
 /// The name of functions that have none of their own in the pool. Which function is called is in the
 /// input; names are for the pool's numbers and messages.
-const CALL: &str = "aiopool.call";
+pub(crate) const CALL: &str = "aiopool.call";
 
 /// Names a submitted task.
 #[pyclass(frozen, module = "aiopool._native")]
 #[derive(Debug)]
-pub struct Ticket(PolledTask);
+pub struct Ticket(pub(crate) Which);
+
+/// Where the task is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Which {
+    /// In a pool of this machine.
+    Here(PolledTask),
+    /// In a cluster, by its token.
+    There(u64),
+}
 
 /// A pool of worker processes.
 #[pyclass(frozen, module = "aiopool._native")]
@@ -41,7 +50,7 @@ pub struct Pool {
 }
 
 /// Inputs larger than this are copied without holding the interpreter up, in bytes.
-const LARGE: usize = 256 << 10;
+pub(crate) const LARGE: usize = 256 << 10;
 /// Bytes that the pool keeps of a function's name.
 const LONGEST_NAME: usize = 224;
 
@@ -136,7 +145,7 @@ impl Pool {
         let push = || pool.submit(call, &bytes, options, queue, token);
         let large = bytes.iter().map(|part| part.len()).sum::<usize>() > LARGE;
         match if large { py.detach(push) } else { push() } {
-            Ok(task) => Ok(Bound::new(py, Ticket(task))?.into_any()),
+            Ok(task) => Ok(Bound::new(py, Ticket(Which::Here(task)))?.into_any()),
             Err(error) if error.is_full() => Ok(py.None().into_bound(py)),
             Err(error) => Ok(described(py, &error)?.into_pyobject(py)?.into_any()),
         }
@@ -231,7 +240,8 @@ impl Pool {
 
     /// Calls a task off. False if it was over.
     fn cancel(&self, task: &Bound<'_, Ticket>) -> bool {
-        self.get().is_ok_and(|pool| pool.cancel(task.get().0))
+        let Which::Here(task) = task.get().0 else { return false };
+        self.get().is_ok_and(|pool| pool.cancel(task))
     }
 
     /// Takes no more tasks.

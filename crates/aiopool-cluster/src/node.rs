@@ -8,6 +8,7 @@ mod lock;
 mod pulls;
 mod work;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aiopool::remote;
@@ -33,6 +34,17 @@ pub struct Node {
     pub(crate) processes: Option<usize>,
     pub(crate) child_concurrency: usize,
     pub(crate) start: StartMethod,
+    options: PoolOptions,
+}
+
+/// Makes the options that the pool of each life begins with.
+#[derive(Clone)]
+struct PoolOptions(Arc<dyn Fn() -> PoolBuilder + Send + Sync>);
+
+impl std::fmt::Debug for PoolOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PoolOptions").finish_non_exhaustive()
+    }
 }
 
 /// What a node did, when it has ended in order.
@@ -63,6 +75,7 @@ impl Node {
             processes: None,
             child_concurrency: 16,
             start: StartMethod::default(),
+            options: PoolOptions(Arc::new(aiopool::Pool::builder)),
         }
     }
 
@@ -122,6 +135,23 @@ impl Node {
         self
     }
 
+    /// Sets what makes the other options of the local pool, such as what its workers are given at
+    /// their start. It is called for each life of the node, in the thread that runs the node; what
+    /// this type has methods for is set on the result.
+    ///
+    /// ```no_run
+    /// use aiopool_cluster::Node;
+    ///
+    /// let options = || aiopool::Pool::builder().max_tasks_per_child(1000);
+    /// Node::builder("nats://127.0.0.1:4222").pool_options(options).run()?;
+    /// # Ok::<(), aiopool_cluster::Error>(())
+    /// ```
+    #[must_use]
+    pub fn pool_options(mut self, make: impl Fn() -> PoolBuilder + Send + Sync + 'static) -> Self {
+        self.options = PoolOptions(Arc::new(make));
+        self
+    }
+
     /// Runs the node until it is killed, on this thread.
     ///
     /// # Errors
@@ -162,7 +192,7 @@ impl Node {
     }
 
     fn local(&self) -> PoolBuilder {
-        let mut builder = aiopool::Pool::builder()
+        let mut builder = (self.options.0)()
             .child_concurrency(self.child_concurrency)
             .start_method(self.start.clone());
         if let Some(processes) = self.processes {

@@ -1,0 +1,182 @@
+"""`Cluster`: coroutines and plain functions in the workers of other machines, over NATS JetStream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from os import PathLike
+from typing import Any
+
+from . import _engine, _native, _wire
+from ._engine import Engine
+from ._life import Functions
+from .options import TaskOptions
+from .pool import AnyPool
+
+# Nodes come and go: as many tasks as these would have are on their way before the first result of a
+# map has come, and with large results.
+_PROCESSES, _CONCURRENCY = 16, 16
+
+
+def version_of(version: str | None) -> str:
+    """What nodes and submitters must have in common: the Python, the package's bytes, the user's word."""
+    mine = f"py{sys.version_info[0]}{sys.version_info[1]}-{_wire.FORMAT}"
+    if version is None:
+        return mine
+    if not isinstance(version, str):
+        raise TypeError(f"version must be a string, and is {version!r:.100}")
+    if not 1 <= len(version) <= 31 - len(mine) or not version.isascii():
+        raise ValueError(
+            f"version={version!r} is not possible: 1 to {31 - len(mine)} letters, digits, '-' and '_'"
+        )
+    return f"{mine}-{version}"
+
+
+def connection(
+    user: str | None = None,
+    password: str | None = None,
+    token: str | None = None,
+    nkey_seed: str | None = None,
+    credentials_file: str | PathLike[str] | None = None,
+    tls: bool = False,
+    root_certificates: str | PathLike[str] | None = None,
+    client_certificate: tuple[str | PathLike[str], str | PathLike[str]] | None = None,
+    inbox_prefix: str | None = None,
+    replicas: int = 1,
+) -> dict[str, Any]:
+    """The options of a connection, as the native module has them."""
+    if (user is None) != (password is None):
+        raise ValueError("user and password go together: give both, or none")
+    return {
+        "user": None if user is None else (user, password),
+        "token": token,
+        "nkey_seed": nkey_seed,
+        "credentials_file": credentials_file,
+        "tls": tls or None,
+        "root_certificates": root_certificates,
+        "client_certificate": client_certificate,
+        "inbox_prefix": inbox_prefix,
+        "replicas": replicas,
+    }
+
+
+class Cluster(AnyPool):
+    """A pool whose workers are those of nodes on other machines, with the verbs of `Pool`:
+
+        async with aiopool.Cluster("nats://a:4222,nats://b:4222", pool="books") as cluster:
+            pages = await cluster.map(fetch, urls)
+
+    `python -m aiopool node --nats URL --pool books` makes a machine a node. Functions go by their
+    names, which a node imports; those of `__main__` and of notebooks go by cloudpickle. A node that
+    dies ends what it ran with `NodeLost`, or it is tried again: see `TaskOptions.retries`.
+
+    `url`: the servers, with commas between them.
+    `pool`: the pool, 1 to 32 letters, digits, `-` and `_`.
+    `version`: tasks run on nodes with the same one, so that two versions of a program can run side by
+    side. The Python's and this package's are part of it.
+    `lease`: seconds, 4 to 150: a submitter that does not reach the server for that long has lost its
+    job, whose tasks are then called off.
+    `capacity`: tasks that are out at once, at most; further ones wait here.
+    `user` and `password`, `token`, `nkey_seed`, `credentials_file`: who connects.
+    `tls`: refuses a server without TLS; `root_certificates`: a PEM file of the authorities to trust;
+    `client_certificate`: the PEM files of the certificate to show, and of its key.
+    `inbox_prefix`: what the subjects of answers begin with.
+    `replicas`: servers that keep the pool's streams, where they are made now: 1, 3 or 5.
+    """
+
+    _kind = "cluster"
+    _elsewhere = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool: str = "default",
+        version: str | None = None,
+        lease: float = 30.0,
+        capacity: int = 4096,
+        user: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+        nkey_seed: str | None = None,
+        credentials_file: str | PathLike[str] | None = None,
+        tls: bool = False,
+        root_certificates: str | PathLike[str] | None = None,
+        client_certificate: tuple[str | PathLike[str], str | PathLike[str]] | None = None,
+        inbox_prefix: str | None = None,
+        replicas: int = 1,
+    ) -> None:
+        if not isinstance(url, str):
+            raise TypeError(f"url must be a string, and is {url!r:.100}")
+        _engine.check_types(int, capacity=capacity, replicas=replicas)
+        self._url, self._name = url, pool
+        self._access = connection(
+            user,
+            password,
+            token,
+            nkey_seed,
+            credentials_file,
+            tls,
+            root_certificates,
+            client_certificate,
+            inbox_prefix,
+            replicas,
+        )
+        self._said = {
+            "pool": pool,
+            "version": version_of(version),
+            "lease": lease,
+            "capacity": capacity,
+        }
+        self.running = False
+        self.process_count, self._concurrency = _PROCESSES, _CONCURRENCY
+        self._priorities = 4
+        self._options, self._native_options = TaskOptions(), None
+
+    @classmethod
+    async def connect(cls, url: str, **options: Any) -> Cluster:
+        """Connects: `async with await Cluster.connect(url) as cluster:`. The options are those of the
+        class."""
+        cluster = cls(url, **options)
+        await cluster._connect()
+        return cluster
+
+    async def _connect(self) -> None:
+        if hasattr(self, "_engine"):
+            raise RuntimeError("the cluster was connected already: make another one")
+        native = await asyncio.to_thread(_native.Cluster, self._url, self._access, self._said)
+        self._engine = Engine(native, Functions(), _PROCESSES)
+        self.running = True
+
+    async def nodes(self) -> list[dict[str, Any]]:
+        """The nodes of the pool, as `aiopool nodes --json` has them: each a dictionary of `name`,
+        `alive`, `host`, `processes`, `places`, `taken`, `done`, `failed`, `lost` and others."""
+        seen: dict[str, Any] = json.loads(
+            await asyncio.to_thread(_native.nodes, self._url, self._access, self._name)
+        )
+        nodes: list[dict[str, Any]] = seen["nodes"]
+        return nodes
+
+    def stats(self) -> dict[str, Any]:
+        """The job as it is now: tasks `submitted` and `outstanding`, the `capacity`, and by `nodes` how
+        many outcomes came of each; empty after the job's end."""
+        found: dict[str, Any] = json.loads(self._engine.snapshot())
+        return found
+
+    def _check_open(self) -> None:
+        if not hasattr(self, "_engine"):
+            raise RuntimeError("the cluster is not connected: `async with` it, or `await Cluster.connect()`")
+        super()._check_open()
+
+    async def __aenter__(self) -> Cluster:
+        if not hasattr(self, "_engine"):
+            await self._connect()
+        return self
+
+    def __repr__(self) -> str:
+        state = "not connected"
+        if hasattr(self, "_engine"):
+            state = "open" if self.running else "over" if self._engine.is_over else "closing"
+        # The URL may have a password.
+        return f"<aiopool.Cluster of pool {self._name!r}, {state}>"
