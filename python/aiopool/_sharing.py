@@ -71,7 +71,6 @@ _LOCAL = (
     "multiprocessing.shared_memory",
     "multiprocessing.sharedctypes",
     "multiprocessing.synchronize",
-    "socket",
 )
 _here_only = threading.local()
 
@@ -90,7 +89,8 @@ def on_this_machine_only() -> Iterator[None]:
 def _check_elsewhere(value: Any) -> None:
     kind = type(value)
     where = kind.__module__
-    if where in _LOCAL:
+    bases = [(base.__module__, base.__qualname__) for base in kind.__mro__]
+    if ("socket", "socket") in bases or any(module in _LOCAL for module, _ in bases):
         raise TypeError(
             f"a {where}.{kind.__qualname__} is of this machine alone and cannot be sent to a node "
             "of a cluster: send what is in it, or use aiopool.Pool"

@@ -161,13 +161,32 @@ class Cluster(AnyPool):
     def stats(self) -> dict[str, Any]:
         """The job as it is now: tasks `submitted` and `outstanding`, the `capacity`, and by `nodes` how
         many outcomes came of each; empty after the job's end."""
+        self._check_connected()
         found: dict[str, Any] = json.loads(self._engine.snapshot())
         return found
 
-    def _check_open(self) -> None:
+    def _check_connected(self) -> None:
         if not hasattr(self, "_engine"):
             raise RuntimeError("the cluster is not connected: `async with` it, or `await Cluster.connect()`")
+
+    def _check_open(self) -> None:
+        self._check_connected()
         super()._check_open()
+
+    def close(self) -> None:
+        """Takes no more tasks; those that were asked for are finished."""
+        self._check_connected()
+        super().close()
+
+    def terminate(self) -> None:
+        """Calls off every task that is not over, on its node, too, and ends the job; from any thread."""
+        self._check_connected()
+        super().terminate()
+
+    async def join(self) -> None:
+        """Waits until a closed cluster's tasks are over, and the job with them."""
+        self._check_connected()
+        await super().join()
 
     async def __aenter__(self) -> Cluster:
         if not hasattr(self, "_engine"):

@@ -139,10 +139,10 @@ class Node:
             if self._stopped:
                 native.stop()
         with _signals(self.stop) as woken:
-            while native.fileno() not in (readable := select.select([native.fileno(), woken], [], [])[0]):
-                if woken in readable:
-                    # The interpreter runs the signal's handler now.
-                    woken.recv(64)
+            over, signalled = native.fileno(), woken.fileno()
+            while over not in select.select([over, signalled], [], [])[0]:
+                # The interpreter runs the signal's handler now.
+                woken.recv(64)
         return NodeReport(*native.report())
 
     def stop(self) -> None:
@@ -184,8 +184,8 @@ def _signals(stop: Callable[[], None]) -> Iterator[socket.socket]:
                     before[number] = signal.signal(number, handle)
             yield woken
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            for kept, handler in before.items():
+                signal.signal(kept, handler if handler is not None else signal.SIG_DFL)
             signal.set_wakeup_fd(earlier)
 
 
@@ -256,11 +256,11 @@ def main(words: list[str]) -> int:
     add_access(parser)
     said = parser.parse_args(words)
     preload = [name for name in said.preload.split(",") if name]
-    try:
-        for name in said.imported:
+    for name in said.imported:
+        try:
             import_module(name)
-    except ImportError as error:
-        parser.error(f"--import {name}: {error}")
+        except ImportError as error:
+            parser.error(f"--import {name}: {error}")
     try:
         node = Node(
             said.nats,

@@ -21,7 +21,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from . import _chunks, _engine, _wire
-from ._engine import Direct, Engine, in_thread_of, name_of
+from ._engine import Direct, Engine, Task, in_thread_of, name_of
 from ._life import Functions
 from ._native import Call, Options
 from ._native import Pool as Native
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class _Awaited(_engine.Task):
+class _Awaited(Task):
     """A task whose outcome an asyncio future is set to."""
 
     __slots__ = ("future", "loop")
@@ -356,7 +356,7 @@ class AnyPool(Verbs):
 
     def _choose(
         self,
-        task: _engine.Task,
+        task: Task,
         key: Hashable,
         func: Callable[..., Any],
         args: tuple[Any, ...],

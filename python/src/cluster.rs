@@ -115,6 +115,15 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // It may wait for the server: not with the interpreter held up.
+        if let Some(handle) = lock(&self.handle).take() {
+            Python::try_attach(|py| py.detach(|| drop(handle)));
+        }
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

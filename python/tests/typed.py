@@ -21,3 +21,13 @@ async def main() -> None:
         async for page in pool.starmap(fetch, [("x",)]).as_completed():
             assert_type(page, bytes)
         assert_type(await pool.with_options(timeout=1.5).apply(fetch, ("x",)), bytes)
+
+
+async def over_nodes() -> None:
+    async with aiopool.Cluster("nats://127.0.0.1:4222", pool="books") as cluster:
+        assert_type(cluster, aiopool.Cluster)
+        assert_type(await cluster.apply(fetch, ("x",)), bytes)
+        assert_type(await cluster.map(math.sqrt, [1, 4]), list[float])
+    async with await aiopool.Cluster.connect("nats://127.0.0.1:4222") as cluster:
+        assert_type(await cluster.with_options(retries=2).apply(fetch, ("x",)), bytes)
+    assert_type(aiopool.Node("nats://127.0.0.1:4222").run(), aiopool.NodeReport)
