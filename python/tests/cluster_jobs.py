@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pathlib
+import threading
 import time
 
 
@@ -64,7 +65,7 @@ def die_once(path):
 
 
 def unpicklable():
-    return open(os.devnull)
+    return threading.Lock()
 
 
 def fail_until(path, times):
