@@ -224,7 +224,7 @@ class Engine:
         outcomes, count, awakened = native.receive(_PER_TURN, loop)
         self._take(outcomes)
         if count < _PER_TURN:
-            self._look_for_end()
+            self.look_for_end()
         if awakened is not None:
             assert loop is not None
             self._go_on(loop, awakened)
@@ -403,7 +403,8 @@ class Engine:
                 return
         ender()
 
-    def _look_for_end(self) -> None:
+    def look_for_end(self) -> None:
+        """Frees a closed pool that has ended."""
         native = self._native
         if not self.closing or native is None:
             return

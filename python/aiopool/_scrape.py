@@ -13,7 +13,7 @@ import sys
 import time
 from html.parser import HTMLParser
 from http.client import HTTPException
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.error import URLError
 from urllib.parse import urljoin
 from urllib.request import Request, urlopen
@@ -150,18 +150,26 @@ def fetch_detail(url: str) -> Book:
     return book
 
 
-async def _books(base: str, pages: int, processes: int) -> list[Book]:
+async def _books(
+    base: str, pages: int, processes: int, nats: str | None, access: dict[str, Any]
+) -> tuple[list[Book], dict[str, int]]:
     # A worker that imports this module needs no pool.
+    from .cluster import Cluster
     from .pool import Pool
 
     lists = [urljoin(base, f"catalogue/page-{page}.html") for page in range(1, pages + 1)]
-    async with Pool(processes, threads=_THREADS) as pool:
+    workers = Pool(processes, threads=_THREADS) if nats is None else Cluster(nats, **access)
+    async with workers as pool:
         found = await pool.map(fetch_list, lists)
-        return await pool.map(fetch_detail, [url for urls in found for url in urls])
+        books = await pool.map(fetch_detail, [url for urls in found for url in urls])
+        return books, pool.stats()["nodes"] if isinstance(pool, Cluster) else {}
 
 
 def main(words: list[str]) -> int:
     """Scrapes as `words` say."""
+    # Not what a worker needs.
+    from .node import access, add_access
+
     parser = argparse.ArgumentParser(
         prog="python -m aiopool scrape",
         description="Scrapes a book shop into a CSV file.",
@@ -173,12 +181,16 @@ def main(words: list[str]) -> int:
     parser.add_argument(
         "--processes", type=int, default=len(os.sched_getaffinity(0)), help="workers (one a processor)"
     )
+    parser.add_argument("--nats", metavar="URL", help="the servers of the nodes that scrape, instead of workers here")
+    add_access(parser)
     options = parser.parse_args(words)
     if options.pages < 1 or options.processes < 1:
         parser.error("--pages and --processes are at least 1")
     begun = time.perf_counter()
     try:
-        books = asyncio.run(_books(options.base_url, options.pages, options.processes))
+        reached = {} if options.nats is None else access(parser, options)
+        scraping = _books(options.base_url, options.pages, options.processes, options.nats, reached)
+        books, nodes = asyncio.run(scraping)
         with open(options.out, "w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(Book._fields)
@@ -187,5 +199,8 @@ def main(words: list[str]) -> int:
         print(f"scrape: {error}", file=sys.stderr)
         return 1
     seconds, pages = time.perf_counter() - begun, options.pages + len(books)
-    print(f"{len(books)} books from {pages} pages in {seconds:.3f} s with {options.processes} workers")
+    with_what = f"{options.processes} workers" if options.nats is None else f"{len(nodes)} nodes"
+    print(f"{len(books)} books from {pages} pages in {seconds:.3f} s with {with_what}")
+    for name, count in nodes.items():
+        print(f"{name}: {count} tasks")
     return 0

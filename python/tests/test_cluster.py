@@ -452,6 +452,23 @@ asyncio.run(main())
         assert script.returncode == 0
 
 
+def test_a_lost_job_is_said_and_ends():
+    async def main():
+        with nats.Server() as server:
+            cluster = await aiopool.Cluster.connect(server.url, lease=4)
+            call = asyncio.ensure_future(cluster.apply(jobs.square, (1,)))
+            await asyncio.sleep(0.1)
+            server.kill()
+            with pytest.raises(aiopool.PoolClosed, match="the job is lost: its lease ran out"):
+                await call
+            with pytest.raises(aiopool.PoolClosed, match="the job is lost"):
+                await cluster.apply(jobs.square, (1,))
+            cluster.terminate()
+            await cluster.join()
+
+    asyncio.run(asyncio.wait_for(main(), nats.WATCHDOG))
+
+
 def test_a_fork_is_told_to_connect_itself(two):
     async def main(cluster):
         loop = asyncio.get_running_loop()

@@ -6,6 +6,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import nats
 import pytest
 from pools import WATCHDOG
 
@@ -61,6 +62,16 @@ def test_books_in_the_order_of_the_list(shop, tmp_path):
             ["A & B", "£5", 'Two\nlines, "quoted"'],
             ["Die Brücke", "£6", ""],
         ]
+
+
+def test_over_nodes_the_same_books(shop, tmp_path):
+    here, there = tmp_path / "here.csv", tmp_path / "there.csv"
+    assert scrape("--base-url", shop, "--pages", 1, "--out", here).returncode == 0
+    with nats.Server() as server, nats.Node(server.url, "books", "--name", "n", "--threads", "2"):
+        words = ["--base-url", shop, "--pages", 1, "--out", there, "--pool", "books"]
+        done = scrape(*words, "--nats", server.url)
+    assert done.returncode == 0 and "with 1 nodes\nn: 3 tasks\n" in done.stdout, done
+    assert there.read_bytes() == here.read_bytes()
 
 
 @pytest.mark.parametrize(
