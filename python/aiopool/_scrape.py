@@ -181,7 +181,9 @@ def main(words: list[str]) -> int:
     parser.add_argument(
         "--processes", type=int, default=len(os.sched_getaffinity(0)), help="workers (one a processor)"
     )
-    parser.add_argument("--nats", metavar="URL", help="the servers of the nodes that scrape, instead of workers here")
+    parser.add_argument(
+        "--nats", metavar="URL", help="the servers of the nodes that scrape, instead of workers here"
+    )
     add_access(parser)
     options = parser.parse_args(words)
     if options.pages < 1 or options.processes < 1:
