@@ -77,7 +77,7 @@ class Server:
 class Node:
     """`python -m aiopool node`, which finds the modules of the tests."""
 
-    def __init__(self, url, pool, *words, processes=2, lease=4):
+    def __init__(self, url, pool, *words, processes=2, lease=20):
         command = [sys.executable, "-m", "aiopool", "node", "--nats", url, "--pool", pool]
         command += ["--processes", str(processes), "--lease", str(lease), *words]
         path = os.pathsep.join([TESTS, *filter(None, [os.environ.get("PYTHONPATH")])])

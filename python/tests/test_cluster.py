@@ -35,7 +35,7 @@ def run(main, url, pool="two", watchdog=nats.WATCHDOG, **options):
     """Runs `main(cluster)`."""
 
     async def with_cluster():
-        async with aiopool.Cluster(url, pool=pool, lease=options.pop("lease", 10), **options) as cluster:
+        async with aiopool.Cluster(url, pool=pool, lease=options.pop("lease", 30), **options) as cluster:
             await asyncio.wait_for(main(cluster), watchdog)
 
     asyncio.run(with_cluster())
@@ -80,7 +80,7 @@ def test_an_async_iterable_is_taken_as_there_is_room(two):
 
 def test_connect_is_awaited_too_and_close_finishes_what_was_asked_for(two):
     async def main():
-        cluster = await aiopool.Cluster.connect(two.url, pool="two", lease=10)
+        cluster = await aiopool.Cluster.connect(two.url, pool="two", lease=30)
         results = cluster.map(jobs.slow_square, range(3000))
         calls = [asyncio.ensure_future(cluster.apply(jobs.square, (x,))) for x in range(5000)]
         await asyncio.sleep(0)
@@ -179,7 +179,7 @@ def test_cancelled_calls_end_on_their_nodes(two, tmp_path):
 
 def test_terminate_from_another_thread_ends_calls_and_join(two):
     async def main():
-        cluster = await aiopool.Cluster.connect(two.url, pool="two", lease=10)
+        cluster = await aiopool.Cluster.connect(two.url, pool="two", lease=30)
         calls = [asyncio.ensure_future(cluster.apply(asyncio.sleep, (3600,))) for _ in range(100)]
         await asyncio.sleep(0.5)
         thread = threading.Thread(target=cluster.terminate)
@@ -254,7 +254,7 @@ def moved(point):
     return Point(point.x + 1)
 
 async def main():
-    async with aiopool.Cluster({two.url!r}, pool="two", lease=10) as cluster:
+    async with aiopool.Cluster({two.url!r}, pool="two", lease=30) as cluster:
         print([type(p) is Point and p.x for p in await cluster.map(moved, [Point(1), Point(2)])])
         print(await cluster.apply(lambda: 42))
 
@@ -285,7 +285,7 @@ def test_a_killed_worker_costs_what_ran_in_it(two, tmp_path):
 
 def test_a_killed_node_is_said_by_its_name_and_tasks_are_tried_elsewhere(server, tmp_path):
     async def main(cluster):
-        with nats.Node(server.url, "dying", "--name", "first") as first:
+        with nats.Node(server.url, "dying", "--name", "first", lease=6) as first:
             lost = asyncio.ensure_future(cluster.apply(jobs.note, (str(tmp_path), "lost", 3600)))
             kept = [
                 asyncio.ensure_future(
@@ -341,8 +341,8 @@ asyncio.run(main())
 def test_versions_run_side_by_side(server):
     async def main():
         async with (
-            aiopool.Cluster(server.url, pool="deploy", version="1", lease=10) as old,
-            aiopool.Cluster(server.url, pool="deploy", version="2", lease=10) as new,
+            aiopool.Cluster(server.url, pool="deploy", version="1", lease=30) as old,
+            aiopool.Cluster(server.url, pool="deploy", version="2", lease=30) as new,
         ):
             await asyncio.wait_for(old.map(jobs.square, range(20)), nats.WATCHDOG)
             await asyncio.wait_for(new.map(jobs.square, range(20)), nats.WATCHDOG)
@@ -368,7 +368,7 @@ def test_a_node_drains_at_sigterm(server, tmp_path):
 
 
 def test_a_node_in_this_process_preloads_and_stops(server):
-    node = aiopool.Node(server.url, pool="own", processes=1, lease=10, preload=["cluster_jobs"])
+    node = aiopool.Node(server.url, pool="own", processes=1, lease=30, preload=["cluster_jobs"])
     reports = []
     thread = threading.Thread(target=lambda: reports.append(node.run()))
     thread.start()
@@ -425,8 +425,8 @@ def test_a_server_that_is_away_for_a_while_costs_nothing(tmp_path):
         server.start()
         assert await asyncio.gather(*calls) == list(range(300))
 
-    with nats.Server() as server, nats.Node(server.url, "away", lease=20):
-        run(main, server.url, pool="away", lease=20)
+    with nats.Server() as server, nats.Node(server.url, "away"):
+        run(main, server.url, pool="away")
     runs = collections.Counter(path.name.partition(".")[0] for path in tmp_path.iterdir())
     assert set(runs.values()) == {1} and len(runs) == 300
 
