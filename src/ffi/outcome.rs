@@ -355,7 +355,7 @@ ffi_fn! {
     /// Returns whether another task is what ended this one: it held their worker, or was running
     /// when that died. False for no outcome.
     fn aiopool_outcome_is_bystander(outcome: Option<&aiopool_outcome>) -> bool = false => {
-        let error = get(outcome).and_then(|lent| lent.outcome.result.as_ref().err());
+        let error = get(outcome).and_then(|lent| lent.arrived.outcome.result.as_ref().err());
         error.is_some_and(TaskError::is_bystander)
     }
 }
