@@ -104,6 +104,11 @@ class Engine:
         self._on_over = on_over
         self._tasks: dict[int, Task] = {}
         self._waiting: deque[Task] = deque()
+        # Whether one of them is being submitted, and is not among them meanwhile.
+        self._flushing = False
+        # Tasks that are over before a worker has had them, and what ended them: they hear of it
+        # without the lock, since their callbacks may submit others.
+        self._refused: deque[tuple[Task, BaseException]] = deque()
         self._lock = threading.RLock()
         self._number = 0
         # Large tasks that are in the pool, and their bytes.
@@ -140,18 +145,32 @@ class Engine:
 
     def submit(self, task: Task) -> None:
         """Submits a task; its outcome goes to `task.finish`, perhaps before this returns."""
+        self.put(task)
+        self.tell_refused()
+
+    def put(self, task: Task) -> None:
+        """Submits a task. Whoever holds a lock meanwhile calls `tell_refused` without it."""
         with self._lock:
             self._number += 1
             task.number = self._number
         if self._waiting or not self._push(task):
             self._waiting.append(task)
-            self.flush()
+            self._push_waiting()
+
+    def tell_refused(self) -> None:
+        """Ends the tasks that were refused; their callbacks run here."""
+        while True:
+            try:
+                task, error = self._refused.popleft()
+            except IndexError:
+                return
+            self._over(task, None, error)
 
     def _push(self, task: Task) -> bool:
-        """Submits a task; False if the pool is full."""
+        """Submits or refuses a task; False if the pool is full."""
         native = self._native
         if native is None:
-            self._over(task, None, self._closed_error())
+            self._refused.append((task, self._closed_error()))
             return True
         if task.large:
             if (
@@ -162,7 +181,12 @@ class Engine:
             self._large_tasks += 1
             self._large_bytes += task.large
         self._tasks[task.number] = task
-        answer = native.submit(task.parts, task.number, task.name or "?", task.options, task.queue)
+        name = task.name or "?"
+        try:
+            answer = native.submit(task.parts, task.number, name, task.options, task.queue)
+        except BaseException as failed:
+            # For want of memory, or since the pool has just gone: the task's own failure.
+            answer = ("here", failed)
         if isinstance(answer, Ticket):
             task.ticket = answer
             task.parts = []
@@ -171,7 +195,7 @@ class Engine:
         self._large_is_out(task)
         if answer is None:
             return False
-        self._over(task, None, _error(task.name, *answer))
+        self._refused.append((task, _error(task.name, *answer)))
         return True
 
     def _large_is_out(self, task: Task) -> None:
@@ -182,11 +206,22 @@ class Engine:
 
     def flush(self) -> None:
         """Submits what waits for room, as far as there is room."""
+        self._push_waiting()
+        self.tell_refused()
+
+    def _push_waiting(self) -> None:
         while self._waiting:
             with self._lock:
-                if not self._waiting or not self._push(self._waiting[0]):
+                # A finalizer may run in the midst of this, in this thread, and submit another.
+                if self._flushing or not self._waiting:
                     return
-                self._waiting.popleft()
+                task = self._waiting.popleft()
+                self._flushing = True
+                pushed = self._push(task)
+                self._flushing = False
+                if not pushed:
+                    self._waiting.appendleft(task)
+                    return
 
     def feed(self, results: Any, items: Items, what: Direct, iterator: Any, room: int) -> Any:
         """Submits up to `room` items of a map; see `Pool.feed`. None if they have to wait."""
@@ -210,8 +245,10 @@ class Engine:
                     self._waiting.remove(task)
                 except ValueError:
                     return False
-                self._over(task, None, asyncio.CancelledError())
-                return True
+                self._refused.append((task, asyncio.CancelledError()))
+        if task.ticket is None:
+            self.tell_refused()
+            return True
         native = self._native
         return native is not None and native.cancel(task.ticket)
 
@@ -380,9 +417,11 @@ class Engine:
         native = self._native
         if not self.closing or self._closed_below or native is None:
             return
-        if not self._waiting and not any(not one.is_fed for one in list(self.maps)):
+        with self._lock:
+            if self._waiting or self._flushing or any(not one.is_fed for one in list(self.maps)):
+                return
             self._closed_below = True
-            native.close()
+        native.close()
 
     def terminate(self) -> None:
         """Ends every task that is not over; from any thread."""
@@ -435,9 +474,10 @@ class Engine:
         if self.listener is not None:
             # Who has waited for the pool's end has all that it logged.
             self.listener.give()
-        left = [*self._tasks.values(), *self._waiting]
-        self._tasks.clear()
-        self._waiting.clear()
+        with self._lock:
+            left = [*self._tasks.values(), *self._waiting]
+            self._tasks.clear()
+            self._waiting.clear()
         for task in left:
             self._over(task, None, PoolClosed(_ENDED))
         for whose in [] if local is None else local.abandoned():
@@ -530,8 +570,12 @@ def name_of(function: Callable[..., Any]) -> str:
     return str(name) if name is not None else f"{type(function).__qualname__} object"
 
 
-def _error(name: str, kind: str, details: dict[str, Any]) -> BaseException:
+def _error(name: str, kind: str, details: Any) -> BaseException:
     """The exception for what the engine says of a task."""
+    if kind == "here":
+        # This process could not take the outcome, for want of memory.
+        assert isinstance(details, BaseException)
+        return details
     text = details.pop("text")
     if kind == "cancelled":
         return asyncio.CancelledError()

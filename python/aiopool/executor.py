@@ -163,7 +163,9 @@ class ProcessPoolExecutor(Executor):
         future.task = _Submitted(future, name_of(fn), parts, self._options)
         with self._shutdown_lock:
             self._check_open()
-            self._engine.submit(future.task)
+            self._engine.put(future.task)
+        # Callbacks of futures run there: they may submit, too.
+        self._engine.tell_refused()
         return future
 
     def _check_open(self) -> None:

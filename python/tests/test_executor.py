@@ -11,7 +11,7 @@ import time
 
 import jobs
 import pytest
-from aiopool import InitializerFailed, ProcessPoolExecutor, TaskTimeout, WorkerLost
+from aiopool import InitializerFailed, ProcessPoolExecutor, TaskTimeout, TooLarge, WorkerLost
 
 WATCHDOG = 60
 
@@ -86,6 +86,19 @@ def test_shutdown_cancels_what_waits():
     assert any(future.cancelled() for future in futures)
     with pytest.raises(RuntimeError, match="after shutdown"):
         executor.submit(abs, 1)
+
+
+def test_a_callback_of_a_refused_task_may_submit():
+    with ProcessPoolExecutor(1, max_payload=4 << 20) as executor:
+        large, added = bytes(2 << 20), []
+        # So many of them that those behind the first wait as the objects that they are.
+        futures = [executor.submit(len, large) for _ in range(30)]
+        refused = executor.submit(len, bytes(5 << 20))
+        refused.add_done_callback(lambda _: added.append(executor.submit(abs, -7)))
+        futures += [executor.submit(len, large) for _ in range(3)]
+        assert [future.result(WATCHDOG) for future in futures] == [2 << 20] * 33
+        assert isinstance(refused.exception(WATCHDOG), TooLarge)
+        assert [future.result(WATCHDOG) for future in added] == [7]
 
 
 def test_initializer_and_recycling():
