@@ -511,6 +511,8 @@ class Engine:
         self._forget_logs(loop)
         with self._lock:
             copy = self._loops.pop(loop, None)
+            # If it was about to look, it is not any more; another that is does so twice.
+            self._looks, self._in_a_row = False, 0
         if copy is not None:
             self._drop(loop, copy)
 

@@ -270,3 +270,26 @@ def test_calls_in_a_row_give_way_to_all_that_the_loop_waits_for():
         there.close()
 
     run(main, 1)
+
+
+def test_a_loop_that_ended_in_the_midst_of_a_call_leaves_the_next_one_nothing():
+    loop = asyncio.new_event_loop()
+
+    async def begin():
+        pool = Pool(1)
+        assert await pool.apply(same, (1,)) == 1
+        asyncio.ensure_future(pool.apply(same, (2,)))
+        return pool
+
+    async def go_on():
+        # Each of them a second, if the pool believed that the old loop is about to look.
+        for number in range(300):
+            assert await pool.apply(same, (number,)) == number
+        pool.close()
+        await pool.join()
+
+    pool = loop.run_until_complete(begin())
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False
+    loop.close()
+    asyncio.run(asyncio.wait_for(go_on(), WATCHDOG))
