@@ -48,11 +48,13 @@ MAX_PAYLOAD = 1 << 30
 class Task:
     """A task on its way; subclasses say where its outcome goes."""
 
-    __slots__ = ("kept", "large", "name", "number", "options", "parts", "queue", "size", "ticket")
+    __slots__ = ("attempts", "kept", "large", "name", "number", "options", "parts", "queue", "size", "ticket")
 
     def __init__(self, name: str, parts: _wire.Parts, options: Options | None, queue: int | None):
         self.name, self.parts, self.options, self.queue = name, parts, options, queue
         self.number = 0
+        #: How many times a worker began it, once it is over with an error.
+        self.attempts = 1
         #: Bytes of its result.
         self.size = 0
         #: Bytes of its arguments, where they are many.
@@ -80,6 +82,12 @@ class Feeding(Protocol):
     def is_fed(self) -> bool:
         """Whether all were submitted, or never will be."""
         ...
+
+
+class Unfinished:
+    """A call that may be submitted again."""
+
+    is_fed = False
 
 
 class Engine:
@@ -129,7 +137,8 @@ class Engine:
         self.error: BaseException | None = None
         #: Why there will never be a worker.
         self.broken: InitializerFailed | None = None
-        #: Maps that have not submitted all of their items: the close waits for them.
+        #: Maps that have not submitted all of their items, and calls that may be submitted again: the
+        #: close waits for them.
         self.maps: set[Feeding] = set()
         _living.add(self)
 
@@ -343,6 +352,7 @@ class Engine:
                 task.size = len(data)
                 value, error = _opened(data)
             else:
+                task.attempts = 1 if kind == "here" else data.get("attempts", 1)
                 error = _error(task.name, kind, data)
             self._over(task, value, error)
         self.flush()

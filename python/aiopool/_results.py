@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from . import _chunks, _wire
 from ._engine import Direct, Task, in_thread_of
 from ._native import Items, Options
-from .errors import WorkerLost
+from .errors import WorkerLost, count_attempts
 
 if TYPE_CHECKING:
+    from .options import TaskOptions
     from .pool import AnyPool
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ _SMALL = 4096
 class _Item(Task):
     """One item's task."""
 
-    __slots__ = ("before", "index", "items", "results")
+    __slots__ = ("before", "index", "item", "items", "made", "results")
 
     def __init__(
         self,
@@ -45,6 +46,9 @@ class _Item(Task):
         #: The items of a chunk, and what came of those of the chunk that are not among them.
         self.items: list[Any] = []
         self.before: list[Any] = []
+        #: Where it may be submitted again: the item, and how many attempts were made before.
+        self.item: Any = None
+        self.made = 0
 
     def finish(self, value: Any, error: BaseException | None) -> None:
         results = self.results
@@ -70,7 +74,7 @@ class PoolResult(Generic[T]):
     def __init__(
         self,
         pool: AnyPool,
-        submit: Callable[[PoolResult[T], int, Any], _Item],
+        submit: Callable[..., _Item],
         items: Iterable[Any] | AsyncIterable[Any],
         *,
         limit: int,
@@ -78,8 +82,11 @@ class PoolResult(Generic[T]):
         name: str,
         chunker: Chunker | None = None,
         direct: Direct | None = None,
+        again: TaskOptions | None = None,
     ) -> None:
         self.pool, self._submit, self.name = pool, submit, name
+        # Says which items are submitted again after an error.
+        self._again = again
         # With a chunker every task is a chunk, and `_ready` has lists.
         self._chunker = chunker
         self._size = 1
@@ -141,7 +148,14 @@ class PoolResult(Generic[T]):
 
     @property
     def is_fed(self) -> bool:
-        """Whether every item was submitted, or never will be."""
+        """Whether every item was submitted for the last time, or never will be."""
+        if self._again is not None and self._flying and self._failed is None:
+            return False
+        return self._is_read
+
+    @property
+    def _is_read(self) -> bool:
+        """Whether no item will be taken any more."""
         return self._exhausted or self._failed is not None
 
     def unbound(self) -> None:
@@ -195,7 +209,7 @@ class PoolResult(Generic[T]):
             return
         self._pumping = True
         try:
-            while not self.is_fed and self._has_room():
+            while not self._is_read and self._has_room():
                 if self._chunker is not None:
                     size = self._next_size()
                     items = list(islice(self._items, size))
@@ -282,6 +296,12 @@ class PoolResult(Generic[T]):
 
     def arrived(self, task: _Item, value: Any, error: BaseException | None) -> None:
         """One task is over; in the thread of the loop."""
+        if self._again is not None and self._failed is None:
+            if error is not None and self._is_tried_again(self._again, task, error):
+                return
+            # Before the others: the pool may have been closed.
+            self._flying.discard(task)
+            self.pool._engine.close_below()
         self._flying.discard(task)
         self._items_flying -= len(task.items)
         if self._failed is not None:
@@ -290,6 +310,31 @@ class PoolResult(Generic[T]):
             self._chunk_arrived(task, value, error)
             return
         self.item_arrived(task.index, value, error, task.size)
+
+    def _is_tried_again(self, options: TaskOptions, task: _Item, error: BaseException) -> bool:
+        """Has a task submitted again, if its error is one for that; until then it counts as on its
+        way."""
+        made = task.made + task.attempts
+        if not options._is_retried(error, made):
+            count_attempts(error, task.made)
+            return False
+        pause = options._pause(made)
+        if pause > 0:
+            self.loop.call_later(pause, self._try_again, task, made)
+        else:
+            self._try_again(task, made)
+        return True
+
+    def _try_again(self, task: _Item, made: int) -> None:
+        if self._failed is None:
+            try:
+                again = self._submit(self, task.index, task.item, made)
+                self._flying.add(again)
+                self.pool._engine.submit(again)
+            except BaseException as failed:
+                self._fail(failed)
+        # Not before: a pool that is closed waits while there are some.
+        self._flying.discard(task)
 
     def item_arrived(self, index: int, value: Any, error: BaseException | None, size: int) -> None:
         """An item is over that had no task of Python's; in the thread of the loop."""

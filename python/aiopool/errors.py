@@ -55,6 +55,13 @@ class WorkerLost(ProxyException):
     stderr: str = ""
 
 
+def count_attempts(error: BaseException, before: int) -> None:
+    """Adds the attempts that were made before those that `error` knows of."""
+    for name in ("attempt", "attempts"):
+        if before and isinstance(error, ProxyException) and name in error.__dict__:
+            error.__dict__[name] += before
+
+
 class TaskTimeout(ProxyException, builtins.TimeoutError):
     """The task did not end, or did not start, in the time it was given."""
 

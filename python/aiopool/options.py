@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from asyncio import CancelledError
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ._native import Options
+from .errors import PoolClosed, TaskTimeout, TooLarge
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class TaskOptions:
     retries: int = 0
     """Further attempts when a worker dies with the task."""
     retry_on: type[BaseException] | tuple[type[BaseException], ...] = ()
-    """Exceptions of the function for which there are further attempts, too."""
+    """Exceptions of the function for which there are further attempts, too: `retries` is how many
+    there are in all, for these and for deaths of workers."""
     retry_on_timeout: bool = False
     """Whether there are further attempts for one that took longer than its timeout, too."""
     backoff: float = 0.0
@@ -51,7 +54,26 @@ class TaskOptions:
             alone=self.alone,
         )
 
+    def _is_retried(self, error: BaseException, made: int) -> bool:
+        """Whether there is a further attempt after `made` of them, the last of which ended so."""
+        if made > self.retries or not isinstance(error, self.retry_on):
+            return False
+        if isinstance(error, TaskTimeout):
+            # Its time in the queue is of the first attempt only.
+            return error.started
+        return not isinstance(error, (PoolClosed, TooLarge, CancelledError))
+
+    def _rest(self, made: int) -> Options:
+        """What the engine is told after `made` attempts: it has those that are left."""
+        backoff = self._longest_pause(made + 1)
+        rest = replace(self, retries=self.retries - made, backoff=backoff, queue_ttl=None)
+        return rest._native()
+
+    def _longest_pause(self, attempt: int) -> float:
+        """Seconds to wait after attempt `attempt`, if chance does not shorten them."""
+        return min(self.backoff * 2.0 ** min(attempt - 1, 31), max(self.longest_backoff, self.backoff))
+
     def _pause(self, attempt: int) -> float:
         """Seconds to wait after attempt `attempt`, which is counted from 1."""
-        pause = min(self.backoff * 2.0 ** min(attempt - 1, 31), max(self.longest_backoff, self.backoff))
+        pause = self._longest_pause(attempt)
         return pause * random.uniform(0.5, 1) if self.jitter else pause

@@ -28,7 +28,7 @@ from ._native import Pool as Native
 from ._native import Trace
 from ._results import Chunker, PoolResult, _Item
 from .core import check_callable, check_sync
-from .errors import ProxyException, RemoteTraceback
+from .errors import ProxyException, RemoteTraceback, count_attempts
 from .insights import table as insights_table
 from .isolation import Limits, Sandbox
 from .options import TaskOptions
@@ -119,16 +119,47 @@ class Verbs:
                     return await self._direct(native, call)
         arguments, keywords = _wire.arguments(args), _wire.keywords(kwds)
         start = _wire.head(func, pool._elsewhere)
-        attempt = 1
-        while True:
-            try:
-                return await self._once(func, start, arguments, keywords)
-            except BaseException as error:
-                options = self._options
-                if attempt > options.retries or not isinstance(error, options.retry_on):
-                    raise
-            await asyncio.sleep(options._pause(attempt))
-            attempt += 1
+        try:
+            if self._options.retry_on:
+                return await self._until_done(func, start, arguments, keywords)
+            native_options = self._native_options
+            return await self._once(self._task(func, start, arguments, keywords, native_options))
+        except BaseException as error:
+            if pool._proxies and not isinstance(error, (ProxyException, asyncio.CancelledError)):
+                raise proxy_of(error) from error
+            raise
+
+    async def _until_done(
+        self,
+        func: Callable[..., Any],
+        start: bytes,
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+    ) -> Any:
+        """Submits a call again for the errors that `retry_on` names."""
+        options, engine = self._options, self._pool._engine
+        native, made, unfinished = self._native_options, 0, _engine.Unfinished()
+        with engine._lock:
+            engine.maps.add(unfinished)
+        try:
+            while True:
+                task = self._task(func, start, arguments, keywords, native)
+                try:
+                    return await self._once(task)
+                except BaseException as error:
+                    before, made = made, made + task.attempts
+                    if not options._is_retried(error, made):
+                        count_attempts(error, before)
+                        raise
+                finally:
+                    del task
+                await asyncio.sleep(options._pause(made))
+                native = options._rest(made)
+        finally:
+            unfinished.is_fed = True
+            with engine._lock:
+                engine.maps.discard(unfinished)
+            engine.close_below()
 
     async def _direct(self, native: Native, call: Call) -> Any:
         try:
@@ -145,29 +176,31 @@ class Verbs:
             # An exception has this frame, and this frame must not have the exception.
             del call
 
-    async def _once(
+    def _task(
         self,
         func: Callable[..., Any],
         start: bytes,
         arguments: tuple[Any, ...],
         keywords: dict[str, Any],
-    ) -> Any:
+        options: Options | None,
+    ) -> _Awaited:
+        """Submits a call."""
         pool, loop = self._pool, asyncio.get_running_loop()
         engine = pool._engine
         engine.attach(loop)
         parts = _wire.call(start, arguments, keywords, pool._elsewhere)
-        task = _Awaited(name_of(func), parts, self._native_options, None)
+        task = _Awaited(name_of(func), parts, options, None)
         task.future, task.loop = loop.create_future(), loop
         pool._choose(task, self._options.key, func, arguments, keywords)
         engine.submit(task)
+        return task
+
+    async def _once(self, task: _Awaited) -> Any:
+        """Waits for a task, and calls it off if it is called off itself."""
         try:
             return await task.future
         except asyncio.CancelledError:
-            engine.cancel(task)
-            raise
-        except BaseException as error:
-            if pool._proxies and not isinstance(error, ProxyException):
-                raise proxy_of(error) from error
+            self._pool._engine.cancel(task)
             raise
         finally:
             # An exception has this frame, and this frame must not have the exception.
@@ -238,16 +271,19 @@ class Verbs:
     ) -> PoolResult[Any]:
         pool = self._pool
         pool._check_open()
-        if self._options.retry_on:
-            raise ValueError("retry_on is for apply(): map() retries only what a worker's death ended")
         pool._engine.attach(asyncio.get_running_loop())
         elsewhere = pool._elsewhere
         start, name, options = _wire.head(func, elsewhere), name_of(func), self._native_options
         call, choose, key = _wire.call, pool._choose, self._options.key
 
-        def submit(results: PoolResult[Any], index: int, item: Any) -> _Item:
+        again = self._options if self._options.retry_on else None
+
+        def submit(results: PoolResult[Any], index: int, item: Any, made: int = 0) -> _Item:
             arguments = arguments_of(item)
-            task = _Item(results, index, name, call(start, arguments, {}, elsewhere), options, None)
+            native = again._rest(made) if again is not None and made else options
+            task = _Item(results, index, name, call(start, arguments, {}, elsewhere), native, None)
+            if again is not None:
+                task.item, task.made = item, made
             choose(task, key, func, arguments, {})
             return task
 
@@ -263,7 +299,7 @@ class Verbs:
                 return _Item(results, index, name, parts, options, None)
 
             chunker = chunk
-        usual = not chunker and pool.queue_count == 1 and not elsewhere
+        usual = not chunker and pool.queue_count == 1 and not elsewhere and again is None
         by_name = _wire.head_by_name(func) if usual else None
         direct = by_name and Direct(by_name, arguments_of is tuple, options)
         return pool._keep(
@@ -276,6 +312,7 @@ class Verbs:
                 name=name,
                 chunker=chunker,
                 direct=direct or None,
+                again=again,
             )
         )
 
@@ -284,7 +321,7 @@ class Verbs:
         options, pool = self._options, self._pool
         of_each = options.timeout, options.queue_ttl, options.retries or None, options.alone or None
         alike = pool.queue_count == 1 and not pool._recycles and not pool._in_threads
-        return alike and of_each == (None,) * 4 and _chunks.is_plain(func)
+        return alike and of_each == (None,) * 4 and not options.retry_on and _chunks.is_plain(func)
 
 
 class WithOptions(Verbs):

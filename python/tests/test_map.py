@@ -9,7 +9,7 @@ import time
 import jobs
 import pools
 import pytest
-from aiopool import Pool
+from aiopool import Pool, PoolClosed, WorkerLost, aiomultiprocess
 
 WATCHDOG = 120
 
@@ -168,6 +168,106 @@ def fails_until(path, attempts):
     if made < attempts:
         raise LookupError(made)
     return made
+
+
+def note(path):
+    """Returns how many times it was called with the file at `path`."""
+    with open(path, "a+") as file:
+        file.write("x")
+        file.seek(0)
+        return len(file.read())
+
+
+def dies(path):
+    note(path)
+    os._exit(1)
+
+
+def dies_and_fails(path):
+    if note(path) % 2:
+        os._exit(1)
+    raise LookupError
+
+
+def test_attempts_are_counted_whatever_ended_them(tmp_path):
+    async def main(pool):
+        careful = pool.with_options(retries=3, retry_on=Exception)
+        for function in (dies, dies_and_fails):
+            for number, verb in enumerate((careful.apply, careful.map)):
+                path = tmp_path / f"{function.__name__}{number}"
+                with pytest.raises((WorkerLost, LookupError)) as caught:
+                    await verb(function, (str(path),))
+                assert path.read_text() == "xxxx"
+                if function is dies:
+                    assert caught.value.attempt == caught.value.attempts == 4
+
+    run(main, 1)
+
+
+def test_the_end_of_the_pool_is_nothing_to_retry():
+    async def main():
+        async with Pool(1) as pool:
+            careful = pool.with_options(retries=3, retry_on=BaseException, backoff=3600)
+            calls = [careful.apply(time.sleep, (3600,)), careful.map(time.sleep, [3600])]
+            calls = [asyncio.ensure_future(call) for call in calls]
+            cancelled = asyncio.ensure_future(careful.apply(time.sleep, (3600,)))
+            await asyncio.sleep(0.1)
+            cancelled.cancel()
+            pool.terminate()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(cancelled, WATCHDOG)
+            for call in calls:
+                with pytest.raises(PoolClosed):
+                    await asyncio.wait_for(call, WATCHDOG)
+
+    asyncio.run(main())
+
+
+def test_the_door_of_aiomultiprocess_retries_by_the_error_itself(tmp_path):
+    async def main():
+        async with aiomultiprocess.Pool(1) as pool:
+            careful = pool.with_options(retries=3, retry_on=LookupError)
+            call = careful.apply(fails_until, (str(tmp_path / "errors"), 3))
+            assert await asyncio.wait_for(call, WATCHDOG) == 3
+
+    asyncio.run(main())
+
+
+async def fails_until_later(path, attempts):
+    return fails_until(path, attempts)
+
+
+@pytest.mark.parametrize("backoff", [0, 0.01])
+@pytest.mark.parametrize("function", [fails_until, fails_until_later])
+def test_items_are_retried_on_errors(tmp_path, function, backoff):
+    async def main(pool):
+        careful = pool.with_options(retries=2, retry_on=LookupError, backoff=backoff)
+        items = [(str(tmp_path / str(number)), number % 3 + 1) for number in range(30)]
+        seen = []
+        results = careful.starmap(function, items).progress(lambda done, _: seen.append(done))
+        assert await results == [attempts for _, attempts in items]
+        assert seen == sorted(seen) and seen[-1] == 30
+        found = await careful.starmap(
+            function, [(str(tmp_path / "never"), 4), (str(tmp_path / "at once"), 1)], return_exceptions=True
+        )
+        assert [type(one) for one in found] == [LookupError, int] and found[0].args == (3,)
+
+    run(main, 2)
+
+
+@pytest.mark.parametrize("backoff", [0, 0.05])
+def test_close_waits_for_what_is_tried_again(tmp_path, backoff):
+    async def main():
+        pool = Pool(1)
+        careful = pool.with_options(retries=2, retry_on=LookupError, backoff=backoff)
+        call = asyncio.ensure_future(careful.apply(fails_until, (str(tmp_path / "call"), 3)))
+        results = careful.starmap(fails_until, [(str(tmp_path / "item"), 3)])
+        await asyncio.sleep(0)
+        pool.close()
+        await asyncio.wait_for(pool.join(), WATCHDOG)
+        assert (await call, await results) == (3, [3])
+
+    asyncio.run(main())
 
 
 def dies_once(path):
