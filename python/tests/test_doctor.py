@@ -17,6 +17,8 @@ def test_the_doctor_finds_that_pools_work_here():
     assert done.returncode == 0, done.stdout + done.stderr
     assert "first result after" in done.stdout
     assert "FAIL" not in done.stdout
+    for what in ("seccomp", "landlock", "processes", "address space", "preload"):
+        assert f"ok   {what} " in done.stdout
 
 
 def test_what_is_wrong_is_said_with_what_to_do(monkeypatch):
@@ -32,6 +34,35 @@ def test_what_is_wrong_is_said_with_what_to_do(monkeypatch):
     assert "FAIL kernel" in text and "5.9 or newer" in text
     assert "FAIL memfd" in text and "not permitted" in text
     assert "ok   pidfd_open" in text
+
+
+def test_limits_are_those_of_the_own_control_group(monkeypatch, tmp_path):
+    real, root = open, tmp_path
+    (root / "a" / "b").mkdir(parents=True)
+    (root / "own").write_text("0::/a/b\n")
+    (root / "a" / "memory.max").write_text(f"{128 << 20}\n")
+    (root / "a" / "b" / "memory.max").write_text("max\n")
+    (root / "a" / "b" / "pids.max").write_text("7\n")
+    (root / "a" / "b" / "cpu.max").write_text("50000 100000\n")
+
+    def redirected(path, *rest):
+        path = "/own" if path == "/proc/self/cgroup" else path
+        path = str(path).replace("/sys/fs/cgroup", str(root))
+        return real(str(root) + path if path == "/own" else path, *rest)
+
+    monkeypatch.setattr(doctor, "open", redirected, raising=False)
+    memory, processes, processors = doctor._memory(), doctor._processes(), doctor._processors()
+    assert not memory.is_fine and memory.found.endswith("limit is 128 MiB")
+    assert not processes.is_fine and "control group 7" in processes.found and "wants about" in processes.advice
+    assert processors.found.endswith("the time of 0.5") and "processes=1" in processors.advice
+
+
+def test_advice_is_said_in_full(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    lines = []
+    assert doctor.main(lines.append) == 0
+    assert any(line.endswith("pip install 'libaiopool[cloudpickle]'") for line in lines)
+    assert not any("ulimit" in line for line in lines)
 
 
 def test_other_words_are_answered_with_the_usage():
