@@ -22,8 +22,9 @@ const KNOWN: usize = 1024;
 /// Results up to this many bytes are nothing to take note of: `_results._SMALL`.
 const SMALL: usize = 4096;
 
-/// The heads of functions by their addresses. Those are kept, so that no other is there later.
-type Heads = HashMap<usize, (Py<PyAny>, Option<Head>)>;
+/// The heads of functions by their addresses. Those are kept, so that no other is there later. What
+/// does not go by its name is not among them: it may have much, and be one of many.
+type Heads = HashMap<usize, (Py<PyAny>, Head)>;
 
 /// What calls of a function begin with, and the function's name.
 type Head = (Arc<[u8]>, NamedFunction);
@@ -70,17 +71,13 @@ impl Direct {
         let lock = || self.heads.lock().unwrap_or_else(PoisonError::into_inner);
         let address = function.as_ptr() as usize;
         if let Some((_, head)) = lock().get(&address) {
-            return Ok(head.clone());
+            return Ok(Some(head.clone()));
         }
         let wire = function.py().import("aiopool._wire")?;
         let found = wire.call_method1("head_by_name", (function,))?;
-        let head: Option<Head> = match found.cast::<PyBytes>() {
-            Ok(bytes) => {
-                let name: String = function.getattr("__qualname__")?.extract()?;
-                Some((Arc::from(bytes.as_bytes()), pool.named(engine, &name)))
-            }
-            Err(_) => None,
-        };
+        let Ok(bytes) = found.cast::<PyBytes>() else { return Ok(None) };
+        let name: String = function.getattr("__qualname__")?.extract()?;
+        let head: Head = (Arc::from(bytes.as_bytes()), pool.named(engine, &name));
         let known = (function.clone().unbind(), head.clone());
         let forgotten = {
             let mut heads = lock();
@@ -91,7 +88,7 @@ impl Direct {
         };
         // Without the lock: that may run code.
         drop(forgotten);
-        Ok(head)
+        Ok(Some(head))
     }
 }
 

@@ -293,3 +293,20 @@ def test_a_loop_that_ended_in_the_midst_of_a_call_leaves_the_next_one_nothing():
         task._log_destroy_pending = False
     loop.close()
     asyncio.run(asyncio.wait_for(go_on(), WATCHDOG))
+
+
+class Gives(Held):
+    def give(self):
+        return 1
+
+
+def test_a_callable_is_not_kept_after_its_call():
+    async def main(pool):
+        gives = Gives()
+        found = weakref.ref(gives)
+        assert await pool.apply(gives.give) == 1
+        del gives
+        gc.collect()
+        assert found() is None
+
+    run(main, 1)
