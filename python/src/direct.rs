@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aiopool::{Arrived, NamedFunction, PolledPool, TaskOptions};
+use aiopool::{Arrived, NamedFunction, Output, PolledPool, TaskError, TaskOptions};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
@@ -19,6 +19,8 @@ use crate::pool::Pool;
 
 /// Functions whose heads are known, at most.
 const KNOWN: usize = 1024;
+/// The kind of an error that happened here; an exception belongs to it.
+const HERE: &str = "here";
 /// Results up to this many bytes are nothing to take note of: `_results._SMALL`.
 const SMALL: usize = 4096;
 
@@ -257,6 +259,45 @@ pub(crate) fn search<'py>(
     taken(pool, arrived, event_loop).map(Some)
 }
 
+/// Returns an outcome as Python sees it: a kind of error or None, and what belongs to it.
+fn seen(
+    py: Python<'_>,
+    result: Result<Output, TaskError>,
+    attempts: u32,
+) -> PyResult<(Option<&'static str>, Bound<'_, PyAny>)> {
+    match result {
+        Ok(bytes) => Ok((None, output(py, bytes)?)),
+        Err(error) => {
+            let (kind, details) = described(py, &error)?;
+            details.set_item("attempts", attempts)?;
+            Ok((Some(kind), details.into_any()))
+        }
+    }
+}
+
+/// Adds an outcome to `list`. One that cannot be had here, for want of memory, is an error of its own
+/// task: those behind it in the pool's hands are told in any case.
+fn told(
+    list: &Bound<'_, PyList>,
+    whose: Option<For>,
+    token: u64,
+    outcome: PyResult<(Option<&'static str>, Bound<'_, PyAny>)>,
+) {
+    let py = list.py();
+    let (kind, data) = outcome.unwrap_or_else(|error| {
+        let error = error.into_value(py).into_bound(py).into_any();
+        (Some(HERE), error)
+    });
+    let whose = match whose {
+        Some(whose) => named(py, whose),
+        None => token.into_bound_py_any(py),
+    };
+    let added = whose.and_then(|whose| list.append((whose, kind, data)));
+    if let Err(error) = added {
+        error.write_unraisable(py, None);
+    }
+}
+
 /// Puts outcomes where they are awaited, and gives Python what it has to see to.
 fn taken<'py>(
     pool: &Pool,
@@ -286,25 +327,18 @@ fn taken<'py>(
                 }
             }
             (Some(For::Item(items, results, index)), Some((value, size))) => {
-                items.lands();
-                items.arrive(index, &value)?;
-                touched.note(results, size);
-            }
-            (whose, _) => {
-                let whose = match whose {
-                    Some(whose) => named(py, whose)?,
-                    None => token.into_bound_py_any(py)?,
-                };
-                let tuple = match result {
-                    Ok(bytes) => (whose, py.None(), output(py, bytes)?).into_pyobject(py)?,
-                    Err(error) => {
-                        let (kind, details) = described(py, &error)?;
-                        details.set_item("attempts", attempts)?;
-                        (whose, kind, details).into_pyobject(py)?
+                match items.arrive(index, &value) {
+                    Ok(()) => {
+                        items.lands();
+                        touched.note(results, size);
                     }
-                };
-                list.append(tuple)?;
+                    Err(error) => {
+                        let whose = For::Item(items, results, index);
+                        told(&list, Some(whose), token, Err(error));
+                    }
+                }
             }
+            (whose, _) => told(&list, whose, token, seen(py, result, attempts)),
         }
     }
     for (results, size) in touched.0 {

@@ -10,7 +10,7 @@ import weakref
 
 import pools
 import pytest
-from aiopool import Pool, PoolClosed, WorkerLost
+from aiopool import Pool, PoolClosed, WorkerLost, _results
 
 WATCHDOG = 60
 
@@ -268,6 +268,30 @@ def test_calls_in_a_row_give_way_to_all_that_the_loop_waits_for():
             assert await pool.apply(same, (1,)) == 1
         here.close()
         there.close()
+
+    run(main, 1)
+
+
+def test_a_result_that_finds_no_memory_costs_no_other(monkeypatch):
+    real, failures = _results.Items, [MemoryError("no room for it")]
+
+    def items(ready, append):
+        def note(index):
+            if failures:
+                raise failures.pop()
+            append(index)
+
+        return real(ready, note)
+
+    async def main(pool):
+        monkeypatch.setattr(_results, "Items", items)
+        found = pool.map(same, range(100), return_exceptions=True)
+        calls = [pool.apply(same, (n,)) for n in range(100)]
+        found, *rest = await asyncio.gather(found, *calls)
+        assert rest == list(range(100))
+        (error,) = [one for one in found if isinstance(one, Exception)]
+        assert isinstance(error, MemoryError) and str(error) == "no room for it"
+        assert sum(a == b for a, b in zip(found, range(100), strict=True)) == 99
 
     run(main, 1)
 
