@@ -246,8 +246,8 @@ class Engine:
         if native is not None:
             native.cancel_items(items)
 
-    def cancel(self, task: Task) -> bool:
-        """Calls a task off. False if it is over."""
+    def cancel(self, task: Task, *, queued: bool = False) -> bool:
+        """Calls a task off. False if it is over; with `queued`, also if a worker has it."""
         with self._lock:
             if task.ticket is None:
                 try:
@@ -259,7 +259,9 @@ class Engine:
             self.tell_refused()
             return True
         native = self._native
-        return native is not None and native.cancel(task.ticket)
+        if native is None:
+            return False
+        return native.cancel_queued(task.ticket) if queued else native.cancel(task.ticket)
 
     def receive(self) -> bool:
         """Takes outcomes. True if there may be more."""

@@ -79,6 +79,14 @@ class _Future(Future[T]):
             self._engine.cancel(task)
         return True
 
+    def cancel_queued(self) -> None:
+        """Cancels the task if no worker has it."""
+        with self._turn:
+            task = self.task
+            if task is None or self.done() or not self._engine.cancel(task, queued=True):
+                return
+            super().cancel()
+            self.set_running_or_notify_cancel()
 
 class ProcessPoolExecutor(Executor):
     """Runs plain functions and coroutine functions in worker processes.
@@ -184,8 +192,7 @@ class ProcessPoolExecutor(Executor):
     ) -> Iterator[T]:
         """Gives `fn(*items)` for the items of the iterables, in their order.
 
-        With `chunksize`, so many calls are one task. With `buffersize`, at most so many tasks wait
-        or run, and the iterables are read as results are taken.
+        `cancel_futures` cancels those that no worker has begun; `terminate` ends all.
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
@@ -213,7 +220,7 @@ class ProcessPoolExecutor(Executor):
         if cancel_futures:
             for task in [*self._engine.pending()]:
                 if isinstance(task, _Submitted):
-                    task.future.cancel()
+                    task.future.cancel_queued()
         self._engine.close()
         if wait and threading.current_thread() is not self._receiver:
             self._receiver.join()

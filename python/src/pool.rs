@@ -244,6 +244,11 @@ impl Pool {
         self.get().is_ok_and(|pool| pool.cancel(task))
     }
 
+    /// Calls a task off that no worker has. False if one has it, or if it was over.
+    fn cancel_queued(&self, task: &Bound<'_, Ticket>) -> bool {
+        self.get().is_ok_and(|pool| pool.cancel_queued(task.get().0))
+    }
+
     /// Takes no more tasks.
     fn close(&self, py: Python<'_>) {
         if let Ok(pool) = self.get() {

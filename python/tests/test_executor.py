@@ -78,6 +78,28 @@ def test_timeouts(executor):
         next(executor.map(time.sleep, [0.09], timeout=0.01))
 
 
+def test_shutdown_does_not_cancel_what_runs(tmp_path):
+    begun, may_end = tmp_path / "begun", tmp_path / "may end"
+    executor = ProcessPoolExecutor(1)
+    running = executor.submit(runs_until, str(begun), str(may_end))
+    waiting = [executor.submit(abs, -1) for _ in range(5000)]
+    end = time.monotonic() + WATCHDOG
+    while not begun.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    executor.shutdown(wait=False, cancel_futures=True)
+    assert not running.done() and all(future.cancelled() for future in waiting)
+    may_end.touch()
+    assert running.result(WATCHDOG) == "done"
+    executor.shutdown()
+
+
+def runs_until(begun, may_end):
+    open(begun, "w").close()
+    while not os.path.exists(may_end):
+        time.sleep(0.01)
+    return "done"
+
+
 def test_shutdown_cancels_what_waits():
     executor = ProcessPoolExecutor(1)
     futures = [executor.submit(time.sleep, 0.2) for _ in range(50)]

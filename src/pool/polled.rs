@@ -289,6 +289,12 @@ impl PolledPool {
         self.pool.shared.cancel(task.0)
     }
 
+    /// Cancels a task that no worker has; its outcome comes all the same. False if a worker has it,
+    /// which then goes on with it, or if it was over.
+    pub fn cancel_queued(&self, task: PolledTask) -> bool {
+        self.pool.shared.cancel_queued(task.0)
+    }
+
     /// Cancels a task, and has its worker killed that has not dropped it within `grace`, as
     /// [`Task::cancel_within`](crate::Task::cancel_within) does. False if it was over.
     pub fn cancel_within(&self, task: PolledTask, grace: Duration) -> bool {

@@ -20,7 +20,9 @@ use super::{HostQueue, QueueState};
 pub(crate) enum Reason {
     /// Its owner no longer wants it.
     Cancel,
-    /// The same, and a worker that has not dropped it after that many nanoseconds is killed.
+    /// The same, but a task that a worker has goes on.
+    CancelQueued,
+    /// The same as `Cancel`, and a worker that has not dropped it after that many nanoseconds is killed.
     CancelWithin(u64),
     /// Its time is up.
     Deadline,
@@ -268,10 +270,16 @@ impl HostQueue {
             deliveries.push_error(&mut state.receivers, &pending, TaskError::Cancelled);
             return Some(None);
         }
-        let owner = match state.control.records()[index].cancel(generation) {
+        let record = &state.control.records()[index];
+        let cancelled = match reason {
+            Reason::CancelQueued => record.cancel_queued(generation),
+            _ => record.cancel(generation),
+        };
+        let owner = match cancelled {
             CancelResult::BeforeClaim => None,
             CancelResult::WhileOwned(owner) => Some(owner),
-            // DONE: the real outcome is on its way, or damage that the audit will find.
+            // DONE: the real outcome is on its way, or damage that the audit will find. Or a worker
+            // has what only the queue was to lose.
             CancelResult::TooLate(_) => return None,
         };
         if owner.is_some()
@@ -305,7 +313,7 @@ impl HostQueue {
     /// Returns how long a worker may take to drop a task that is cancelled, before it is killed.
     fn grace_of(&self, reason: Reason) -> Option<u64> {
         match reason {
-            Reason::Cancel => None,
+            Reason::Cancel | Reason::CancelQueued => None,
             Reason::CancelWithin(grace_ns) => Some(grace_ns),
             Reason::Deadline | Reason::Blocked(_) => Some(self.common.grace_ns),
         }
@@ -321,7 +329,7 @@ impl HostQueue {
         let limit = if started { options.run_limit() } else { options.wait_limit() };
         let limit = limit.unwrap_or_default();
         match reason {
-            Reason::Cancel | Reason::CancelWithin(_) => TaskError::Cancelled,
+            Reason::Cancel | Reason::CancelQueued | Reason::CancelWithin(_) => TaskError::Cancelled,
             Reason::Deadline => TaskError::TimedOut { limit, started },
             Reason::Blocked(other) => {
                 // Its own outcome may be delivered; the record still says what it is.
@@ -338,7 +346,7 @@ impl HostQueue {
 impl Reason {
     /// Returns whether the task's owner wants it no more.
     fn is_cancel(self) -> bool {
-        matches!(self, Self::Cancel | Self::CancelWithin(_))
+        matches!(self, Self::Cancel | Self::CancelQueued | Self::CancelWithin(_))
     }
 }
 

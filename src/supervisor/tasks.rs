@@ -20,6 +20,11 @@ impl Shared {
         self.cancel_for(ticket, Reason::CancelWithin(grace_ns))
     }
 
+    /// Cancels a task that no worker has. False if one has it, or if it was over.
+    pub(crate) fn cancel_queued(&self, ticket: Ticket) -> bool {
+        self.cancel_for(ticket, Reason::CancelQueued)
+    }
+
     fn cancel_for(&self, ticket: Ticket, reason: Reason) -> bool {
         self.is_owner() && self.queues[usize::from(ticket.queue)].cancel(ticket, reason)
     }

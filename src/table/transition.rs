@@ -112,6 +112,16 @@ impl Record {
         CancelResult::TooLate(seen)
     }
 
+    /// QUEUED → CANCELLED, of this `generation` only: a task that a worker has goes on.
+    pub(crate) fn cancel_queued(&self, generation: u32) -> CancelResult {
+        let seen = self.state();
+        let queued = seen.generation() == generation && seen.state() == Some(State::Queued);
+        if queued && self.swap(seen, seen.with(Owner::NOBODY, State::Cancelled)).is_ok() {
+            return CancelResult::BeforeClaim;
+        }
+        CancelResult::TooLate(seen)
+    }
+
     /// DONE, or a dead worker's word → HELD: the task waits for a retry, by the host alone.
     pub(crate) fn hold(&self, generation: u32) {
         let word = StateWord::new(generation, Owner::NOBODY, State::Held);

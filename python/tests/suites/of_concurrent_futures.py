@@ -46,7 +46,7 @@ LEFT_OUT = {
     "test_error_during_result_pickle_on_worker": "a result that cannot be pickled: ProxyException here",
     "test_shutdown_deadlock_pickle": THREADS,
     "test_gh105829_should_not_deadlock_if_wakeup_pipe_full": THREADS,
-    "test_cancel_futures": "expects tasks that run to go on: cancelling ends those, too, here",
+    "test_cancel_futures": "expects some of 50 tasks to have begun as the last one is submitted",
     "test_processes_terminate": WORKERS,
     "test_context_manager_shutdown": WORKERS,
     "test_del_shutdown": THREADS,
