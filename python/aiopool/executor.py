@@ -13,6 +13,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from . import _engine, _wire
@@ -88,7 +89,111 @@ class _Future(Future[T]):
             super().cancel()
             self.set_running_or_notify_cancel()
 
-class ProcessPoolExecutor(Executor):
+
+class _Verbs(Executor):
+    """What tasks are submitted by; see `ProcessPoolExecutor` and its `with_options`."""
+
+    #: For all tasks that are submitted by this.
+    _said = TaskOptions()
+    _options: Options | None = None
+
+    @property
+    def _executor(self) -> ProcessPoolExecutor:
+        raise NotImplementedError
+
+    def with_options(self, **options: Any) -> WithOptions:
+        """The executor's verbs with `TaskOptions`: `executor.with_options(timeout=3).submit(...)`."""
+        return WithOptions(self._executor, replace(self._said, **options))
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Submits `fn(*args, **kwargs)`. A coroutine function's result is what it returns."""
+        executor = self._executor
+        engine = executor._engine
+        future: _Future[T] = _Future(engine)
+        try:
+            parts = _wire.call(_wire.head(fn), args, kwargs)
+        except Exception as error:
+            # As in concurrent.futures: what cannot be sent is the task's failure.
+            executor._check_open()
+            future.set_exception(error)
+            return future
+        future.task = _Submitted(future, name_of(fn), parts, self._options)
+        with executor._shutdown_lock:
+            executor._check_open()
+            engine.put(future.task)
+        # Callbacks of futures run there: they may submit, too.
+        engine.tell_refused()
+        return future
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Gives `fn(*items)` for the items of the iterables, in their order.
+
+        With `chunksize`, so many calls are one task. With `buffersize`, at most so many tasks wait
+        or run, and the iterables are read as results are taken.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        end = None if timeout is None else time.monotonic() + timeout
+        items = zip(*iterables)
+        chunked = chunksize > 1
+        calls: Iterator[Future[Any]]
+        if chunked:
+            chunks = iter(lambda: list(itertools.islice(items, chunksize)), [])
+            calls = (self.submit(_chunk, fn, chunk) for chunk in chunks)
+        else:
+            calls = (self.submit(fn, *one) for one in items)
+        first = deque(itertools.islice(calls, buffersize))
+        results = _results(first, calls if buffersize is not None else None, end)
+        return itertools.chain.from_iterable(results) if chunked else results
+
+
+class WithOptions(_Verbs):
+    """An executor's verbs, with options for the tasks that they submit; its end is the executor's."""
+
+    def __init__(self, executor: ProcessPoolExecutor, options: TaskOptions) -> None:
+        if options.retry_on:
+            raise ValueError(
+                f"retry_on={options.retry_on!r} is not possible with an executor: a Pool has it; "
+                "retries are for what a worker's death has ended"
+            )
+        if options.key is not None:
+            raise ValueError(
+                f"key={options.key!r} is not possible with an executor, which has one queue: see "
+                "Pool's queuecount"
+            )
+        self._its_executor, self._said = executor, options
+        self._options = options._native()
+
+    @property
+    def _executor(self) -> ProcessPoolExecutor:
+        return self._its_executor
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As the executor's own."""
+        self._its_executor.shutdown(wait, cancel_futures=cancel_futures)
+
+    def terminate(self) -> None:
+        """As the executor's own."""
+        self._its_executor.terminate()
+
+    @property
+    def processes(self) -> list[int]:
+        """The process ids of the workers that are alive."""
+        return self._its_executor.processes
+
+
+class ProcessPoolExecutor(_Verbs):
     """Runs plain functions and coroutine functions in worker processes.
 
     As `concurrent.futures.ProcessPoolExecutor`, but for this: a worker that dies ends the task that
@@ -143,7 +248,6 @@ class ProcessPoolExecutor(Executor):
         if self._engine.listener is not None:
             self._engine.listener.start_thread()
         self._shutdown_lock = threading.Lock()
-        self._options: Options | None = None
         self._receiver = threading.Thread(
             target=_receive,
             args=(self._engine, os.dup(native.fileno()), _waker(self._engine)),
@@ -153,28 +257,9 @@ class ProcessPoolExecutor(Executor):
         _receivers[self._receiver] = self._engine
         self._receiver.start()
 
-    def with_options(self, **options: Any) -> ProcessPoolExecutor:
-        """This executor, with `TaskOptions` for the tasks that are submitted from now on."""
-        self._options = TaskOptions(**options)._native()
+    @property
+    def _executor(self) -> ProcessPoolExecutor:
         return self
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Submits `fn(*args, **kwargs)`. A coroutine function's result is what it returns."""
-        future: _Future[T] = _Future(self._engine)
-        try:
-            parts = _wire.call(_wire.head(fn), args, kwargs)
-        except Exception as error:
-            # As in concurrent.futures: what cannot be sent is the task's failure.
-            self._check_open()
-            future.set_exception(error)
-            return future
-        future.task = _Submitted(future, name_of(fn), parts, self._options)
-        with self._shutdown_lock:
-            self._check_open()
-            self._engine.put(future.task)
-        # Callbacks of futures run there: they may submit, too.
-        self._engine.tell_refused()
-        return future
 
     def _check_open(self) -> None:
         if self._shut:
@@ -182,39 +267,11 @@ class ProcessPoolExecutor(Executor):
         if self._engine.broken is not None:
             raise InitializerFailed(str(self._engine.broken))
 
-    def map(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int = 1,
-        buffersize: int | None = None,
-    ) -> Iterator[T]:
-        """Gives `fn(*items)` for the items of the iterables, in their order.
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Takes no more tasks; waits until all are over and the workers are gone, if asked to.
 
         `cancel_futures` cancels those that no worker has begun; `terminate` ends all.
         """
-        if chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
-        if buffersize is not None and not isinstance(buffersize, int):
-            raise TypeError("buffersize must be an integer or None")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError("buffersize must be None or > 0")
-        end = None if timeout is None else time.monotonic() + timeout
-        items = zip(*iterables)
-        chunked = chunksize > 1
-        calls: Iterator[Future[Any]]
-        if chunked:
-            chunks = iter(lambda: list(itertools.islice(items, chunksize)), [])
-            calls = (self.submit(_chunk, fn, chunk) for chunk in chunks)
-        else:
-            calls = (self.submit(fn, *one) for one in items)
-        first = deque(itertools.islice(calls, buffersize))
-        results = _results(first, calls if buffersize is not None else None, end)
-        return itertools.chain.from_iterable(results) if chunked else results
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Takes no more tasks; waits until all are over and the workers are gone, if asked to."""
         with self._shutdown_lock:
             self._shut = True
         if cancel_futures:

@@ -11,19 +11,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 
 import trio  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
-from .executor import ProcessPoolExecutor
-
 T = TypeVar("T")
 
 
-async def run(
-    executor: ProcessPoolExecutor, function: Callable[..., T], *args: Any, **kwargs: Any
-) -> T:
+async def run(executor: Executor, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Runs `function(*args, **kwargs)` in a worker and gives its result; a coroutine function is
     awaited there. Cancelling the call cancels the task."""
     token = trio.lowlevel.current_trio_token()

@@ -100,6 +100,26 @@ def runs_until(begun, may_end):
     return "done"
 
 
+def test_options_are_of_the_view_that_has_them(executor):
+    quick = executor.with_options(timeout=0.1)
+    slower = quick.with_options(timeout=3600, retries=1)
+    calls = [each.submit(time.sleep, 0.5) for each in (executor, slower)]
+    limited = quick.submit(time.sleep, 3600)
+    assert [call.result(WATCHDOG) for call in calls] == [None, None]
+    with pytest.raises(TaskTimeout):
+        limited.result(WATCHDOG)
+    with pytest.raises(TaskTimeout):
+        list(quick.map(time.sleep, [3600]))
+    assert isinstance(quick, concurrent.futures.Executor) and quick.processes == executor.processes
+    # Merged with what was said before, which is as it was.
+    assert (slower._said.timeout, slower._said.retries, quick._said.retries) == (3600, 1, 0)
+    assert list(slower.map(abs, range(-9, 0))) == list(range(9, 0, -1))
+    with slower:
+        pass
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(abs, 1)
+
+
 def test_shutdown_cancels_what_waits():
     executor = ProcessPoolExecutor(1)
     futures = [executor.submit(time.sleep, 0.2) for _ in range(50)]

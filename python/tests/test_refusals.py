@@ -74,6 +74,15 @@ def test_options_of_an_executor():
         with pytest.raises(TypeError, match="'abs' is nothing that a worker can call"):
             executor.submit("abs", 1).result(60)
         assert isinstance(executor, concurrent.futures.Executor)
+        for options, text in [
+            ({"retry_on": OSError}, "retry_on=<class 'OSError'> is not possible with an executor"),
+            ({"key": 3}, "key=3 is not possible with an executor, which has one queue"),
+            ({"timeout": -1}, "timeout=-1 is not possible"),
+        ]:
+            with pytest.raises(ValueError, match=text):
+                executor.with_options(**options)
+        with pytest.raises(TypeError, match="nonsense"):
+            executor.with_options(nonsense=3)
 
 
 def test_calls_that_cannot_be():
