@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import builtins
+import sys
 from concurrent.futures import BrokenExecutor
 from typing import Any
+
+if sys.version_info >= (3, 11):
+    _TimeoutError = builtins.TimeoutError
+else:
+    import asyncio
+    import concurrent.futures
+
+    class _TimeoutError(
+        builtins.TimeoutError, asyncio.TimeoutError, concurrent.futures.TimeoutError
+    ):
+        """The three classes that are one from Python 3.11 on."""
+
 
 
 class ProxyException(Exception):
@@ -62,7 +75,7 @@ def count_attempts(error: BaseException, before: int) -> None:
             error.__dict__[name] += before
 
 
-class TaskTimeout(ProxyException, builtins.TimeoutError):
+class TaskTimeout(ProxyException, _TimeoutError):
     """The task did not end, or did not start, in the time it was given."""
 
     #: Seconds that it was given.

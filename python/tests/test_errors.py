@@ -2,12 +2,14 @@
 asks for."""
 
 import asyncio
+import concurrent.futures
 import dataclasses
+import pickle
 import sys
 import threading
 
 import pytest
-from aiopool import Pool, ProcessPoolExecutor, ProxyException, RemoteTraceback
+from aiopool import Pool, ProcessPoolExecutor, ProxyException, RemoteTraceback, TaskTimeout
 from pools import WATCHDOG, run
 
 
@@ -219,6 +221,13 @@ def test_what_comes_as_a_text_says_why():
             await pool.apply(throw_kind, (Unknown,))
 
     run(main, 1)
+
+
+def test_a_timeout_is_what_programs_catch_as_one():
+    kinds = TimeoutError, asyncio.TimeoutError, concurrent.futures.TimeoutError
+    assert all(issubclass(TaskTimeout, kind) for kind in kinds)
+    error = pickle.loads(pickle.dumps(TaskTimeout("too long", limit=1.5)))
+    assert (type(error), str(error), error.limit) == (TaskTimeout, "too long", 1.5)
 
 
 def test_errors_of_classes_that_no_worker_imports():
