@@ -28,7 +28,9 @@ mod worker;
 use pyo3::prelude::*;
 
 /// The engine below the package `aiopool`.
-#[pymodule(gil_used = false)]
+// Said, since PyO3 takes the opposite for granted: the Python side of the package counts on the
+// interpreter's lock, and no test runs without one. A free-threaded interpreter takes it then.
+#[pymodule(gil_used = true)]
 mod _native {
     use pyo3::prelude::*;
 
