@@ -85,7 +85,8 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc,unus
             executor.shutdown(wait=False, cancel_futures=True)
             executor.terminate()
         if ensure_ready:
-            self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel)
+            said = getattr(self.parallel, "_backend_kwargs", {})
+            self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel, **said)
 
 
 register_parallel_backend("aiopool", Backend)

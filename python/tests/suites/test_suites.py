@@ -58,3 +58,29 @@ def test_joblib():
             joblib.Parallel()(joblib.delayed(die)(x) for x in range(9))
         generator = joblib.Parallel(return_as="generator")(joblib.delayed(abs)(-x) for x in range(99))
         assert list(generator) == list(range(99))
+
+
+def remember(value):
+    return value
+
+
+def remembered(fails):
+    import aiopool
+
+    if fails:
+        raise LookupError
+    return aiopool.worker_state()
+
+
+def test_joblib_keeps_its_options_after_an_error():
+    import joblib
+
+    import aiopool.joblib  # noqa: F401
+
+    options = {"initializer": remember, "initargs": ("state",)}
+    with joblib.Parallel(2, backend="aiopool", **options) as parallel:
+        call = joblib.delayed(remembered)
+        assert parallel(call(False) for _ in range(3)) == ["state"] * 3
+        with pytest.raises(LookupError):
+            parallel(call(True) for _ in range(3))
+        assert parallel(call(False) for _ in range(3)) == ["state"] * 3
