@@ -258,10 +258,9 @@ class Engine:
         if task.ticket is None:
             self.tell_refused()
             return True
-        native = self._native
-        if native is None:
-            return False
-        return native.cancel_queued(task.ticket) if queued else native.cancel(task.ticket)
+        if queued:
+            return self.local is not None and self.local.cancel_queued(task.ticket)
+        return self._native is not None and self._native.cancel(task.ticket)
 
     def receive(self) -> bool:
         """Takes outcomes. True if there may be more."""

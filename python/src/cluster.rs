@@ -21,6 +21,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::buffer::{Buffer, payload};
 use crate::connection::{connection, raised};
+use crate::direct::told;
 use crate::errors::described_there;
 use crate::options::{Options, named, seconds};
 use crate::pool::{CALL, LARGE, Ticket, Which};
@@ -85,7 +86,7 @@ impl Wake for Token {
 /// A task whose outcome was not given yet.
 enum Out {
     Waits(Task<Bytes>),
-    Over(Result<Bytes, ClusterError>),
+    Over(Result<Bytes, ClusterError>, u32),
 }
 
 type End = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -159,7 +160,7 @@ impl Handle {
             Poll::Pending => Out::Waits(task),
             Poll::Ready(outcome) => {
                 self.arrivals.push(token);
-                Out::Over(outcome)
+                Out::Over(outcome, task.attempts())
             }
         };
         tasks.insert(token, out);
@@ -167,14 +168,14 @@ impl Handle {
     }
 
     /// Takes the outcome that a token says has come.
-    fn outcome(&self, token: u64) -> Option<Result<Bytes, ClusterError>> {
+    fn outcome(&self, token: u64) -> Option<(Result<Bytes, ClusterError>, u32)> {
         let mut tasks = lock(&self.tasks);
         match tasks.remove(&token)? {
-            Out::Over(outcome) => Some(outcome),
+            Out::Over(outcome, attempts) => Some((outcome, attempts)),
             Out::Waits(mut task) => {
                 let waker = self.waker(token);
                 match pin!(&mut task).poll(&mut Context::from_waker(&waker)) {
-                    Poll::Ready(outcome) => Some(outcome),
+                    Poll::Ready(outcome) => Some((outcome, task.attempts())),
                     Poll::Pending => {
                         tasks.insert(token, Out::Waits(task));
                         None
@@ -196,6 +197,22 @@ impl Cluster {
             )));
         }
         lock(&self.handle).clone().ok_or_else(|| PyRuntimeError::new_err("the cluster is gone"))
+    }
+}
+
+/// Returns an outcome as Python sees it; see `direct::seen`.
+fn seen(
+    py: Python<'_>,
+    outcome: Result<Bytes, ClusterError>,
+    attempts: u32,
+) -> PyResult<(Option<&'static str>, Bound<'_, PyAny>)> {
+    match outcome {
+        Ok(bytes) => Ok((None, payload(py, &bytes))),
+        Err(error) => {
+            let (kind, details) = described_there(py, &error)?;
+            details.set_item("attempts", attempts)?;
+            Ok((Some(kind), details.into_any()))
+        }
     }
 }
 
@@ -309,10 +326,8 @@ impl Cluster {
             }
             match handle.outcome(token) {
                 None => {}
-                Some(Ok(bytes)) => list.append((token, py.None(), payload(py, &bytes)))?,
-                Some(Err(error)) => {
-                    let (kind, details) = described_there(py, &error)?;
-                    list.append((token, kind, details))?;
+                Some((outcome, attempts)) => {
+                    told(&list, None, token, seen(py, outcome, attempts));
                 }
             }
         }

@@ -277,7 +277,7 @@ fn seen(
 
 /// Adds an outcome to `list`. One that cannot be had here, for want of memory, is an error of its own
 /// task: those behind it in the pool's hands are told in any case.
-fn told(
+pub(crate) fn told(
     list: &Bound<'_, PyList>,
     whose: Option<For>,
     token: u64,

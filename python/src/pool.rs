@@ -246,7 +246,8 @@ impl Pool {
 
     /// Calls a task off that no worker has. False if one has it, or if it was over.
     fn cancel_queued(&self, task: &Bound<'_, Ticket>) -> bool {
-        self.get().is_ok_and(|pool| pool.cancel_queued(task.get().0))
+        let Which::Here(task) = task.get().0 else { return false };
+        self.get().is_ok_and(|pool| pool.cancel_queued(task))
     }
 
     /// Takes no more tasks.

@@ -211,10 +211,8 @@ fn empty(cell: &'static aiopool_outcome) {
     // SAFETY: the caller says so; the handle is dead from here on.
     let content = unsafe { &mut *cell.content.get() };
     // SAFETY: likewise.
-    if !matches!(
-        unsafe { content.assume_init_ref() }.arrived.outcome.result,
-        Ok(Payload::Word { .. })
-    ) {
+    let full = unsafe { content.assume_init_ref() };
+    if !matches!(full.arrived.outcome.result, Ok(Payload::Word { .. })) {
         // A word has nothing to drop, and nothing beside it, which the compiler does not know.
         // SAFETY: likewise.
         unsafe { content.assume_init_drop() };

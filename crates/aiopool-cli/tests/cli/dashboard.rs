@@ -221,8 +221,8 @@ fn pools_are_there_for_scripts() {
         assert_eq!(pool.map(double, 0..10).into_blocking_iter().count(), 10);
         let body = dashboard.get("/pools").1;
         let all: Value = serde_json::from_str(&body).unwrap();
-        let ours = all["pools"].as_array().unwrap().iter();
-        let ours = ours.filter(|p| p["pool"]["name"] == "cli-script").next_back();
+        let mut ours = all["pools"].as_array().unwrap().iter();
+        let ours = ours.rfind(|p| p["pool"]["name"] == "cli-script");
         assert_eq!(ours.unwrap()["pool"]["ok"], 10 * round, "{body}");
     }
     drop(pool);

@@ -93,7 +93,7 @@ fn jobs_are_watched() {
     while next() != Value::Array(Vec::new()) {}
     watch.kill().unwrap();
     watch.wait().unwrap();
-    let both = run(aiopool(["jobs", "--nats", &server.url(), "--watch", "--end", "nightly"]));
+    let both = run(&mut aiopool(["jobs", "--nats", &server.url(), "--watch", "--end", "nightly"]));
     assert_eq!(both.code(), Some(2), "{}", both.stderr);
 }
 

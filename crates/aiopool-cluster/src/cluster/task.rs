@@ -31,6 +31,7 @@ use crate::wire::Function;
 pub struct Task<T> {
     shared: Arc<Shared>,
     state: State,
+    attempts: u32,
     value: PhantomData<fn() -> T>,
 }
 
@@ -39,7 +40,7 @@ enum State {
     Waiting(Box<Waiting>),
     Out {
         n: u64,
-        outcome: oneshot::Receiver<Outcome>,
+        outcome: oneshot::Receiver<(Outcome, u32)>,
     },
     Failed(ClusterError),
     Over,
@@ -91,7 +92,12 @@ impl<T> Task<T> {
         input: Encoded,
         batch: &mut Vec<Submission>,
     ) -> Self {
-        let mut task = Self { shared: Arc::clone(shared), state: State::Over, value: PhantomData };
+        let mut task = Self {
+            shared: Arc::clone(shared),
+            state: State::Over,
+            attempts: 0,
+            value: PhantomData,
+        };
         task.state = match check(shared, &options, input) {
             Err(error) => State::Failed(error),
             Ok((build, input)) => {
@@ -141,6 +147,13 @@ impl<T> Task<T> {
     #[must_use]
     pub fn is_submitted(&self) -> bool {
         !matches!(self.state, State::Waiting(_))
+    }
+
+    /// Returns how many attempts were made, once the outcome was given; 0 before, and where no node
+    /// can have had the task.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.attempts
     }
 
     /// Calls the task off. A task that no node has claimed never runs; one that runs ends on its
@@ -294,7 +307,9 @@ impl<T: Value> Future for Task<T> {
         };
         self.state = State::Over;
         let gone = || Err(ClusterError::Ended(Error::JobLost("its handle has ended".to_owned())));
-        Poll::Ready(match outcome.unwrap_or_else(|_| gone()) {
+        let (outcome, attempts) = outcome.unwrap_or_else(|_| (gone(), 0));
+        self.attempts = attempts;
+        Poll::Ready(match outcome {
             Ok(bytes) => remote::decode(bytes.into()).map_err(ClusterError::from),
             Err(error) => Err(error),
         })

@@ -27,10 +27,10 @@ impl Item {
         Self { n, input, to: Some(to) }
     }
 
-    /// Gives the handle its outcome, once.
-    pub(super) fn tell(&mut self, outcome: Outcome) {
+    /// Gives the handle its outcome after so many attempts, once.
+    pub(super) fn tell(&mut self, outcome: Outcome, attempts: u32) {
         if let Some(to) = self.to.take() {
-            let _ = to.handle.send(outcome);
+            let _ = to.handle.send((outcome, attempts));
         }
     }
 }
@@ -104,7 +104,8 @@ impl Keeper {
         if let Some(group) = &mut out.group {
             let Ok(at) = out.items.binary_search_by_key(&n, |item| item.n) else { return };
             group.give_up(at as u32);
-            out.items[at].tell(Err(TaskError::Cancelled.into()));
+            let attempts = out.kept.word().attempt();
+            out.items[at].tell(Err(TaskError::Cancelled.into()), attempts);
             if !group.open().is_empty() {
                 return;
             }
@@ -223,7 +224,7 @@ impl Keeper {
         let count = results.len() as u64;
         for (at, result) in results {
             if let Some(item) = out.items.get_mut(at as usize) {
-                item.tell(result);
+                item.tell(result, attempt);
             }
         }
         self.count(node, count);

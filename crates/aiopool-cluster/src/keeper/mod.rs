@@ -55,7 +55,8 @@ pub(crate) struct Submission {
 /// Who gets the outcome of a task.
 #[derive(Debug)]
 pub(crate) struct Recipient {
-    pub(crate) handle: oneshot::Sender<Outcome>,
+    /// Gets the outcome, and how many attempts were made for it.
+    pub(crate) handle: oneshot::Sender<(Outcome, u32)>,
     /// The task's place among those that may be out. It is free when the task has its outcome,
     /// whether or not anybody waits for that.
     pub(crate) _room: OwnedSemaphorePermit,

@@ -334,7 +334,8 @@ impl Keeper {
     pub(super) fn deliver(&mut self, n: u64, outcome: Outcome) {
         let Some(mut out) = self.out.remove(&n) else { return };
         self.held_back.remove(&n);
-        out.items.iter_mut().for_each(|item| item.tell(outcome.clone()));
+        let attempts = out.kept.word().attempt();
+        out.items.iter_mut().for_each(|item| item.tell(outcome.clone(), attempts));
         let mut full = false;
         for item in &out.items {
             self.leaders.remove(&item.n);
@@ -351,8 +352,10 @@ impl Keeper {
 
     /// Ends every handle's wait.
     pub(super) fn deliver_all(&mut self, error: impl Fn() -> ClusterError) {
-        let items = self.out.values_mut().flat_map(|out| &mut out.items);
-        items.for_each(|item| item.tell(Err(error())));
+        for out in self.out.values_mut() {
+            let attempts = out.kept.word().attempt();
+            out.items.iter_mut().for_each(|item| item.tell(Err(error()), attempts));
+        }
         // Whose nodes are to be told of the job's end is still known from `watched`.
         self.out.clear();
         self.leaders.clear();

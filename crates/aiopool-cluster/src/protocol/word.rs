@@ -69,4 +69,15 @@ impl Word {
             Self::Queued { seq, .. } | Self::Claimed { seq, .. } | Self::Done { seq, .. } => seq,
         }
     }
+
+    /// Returns the attempt that it stands for; 0 where there is no message.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        match *self {
+            Self::Absent => 0,
+            Self::Queued { attempt, .. }
+            | Self::Claimed { attempt, .. }
+            | Self::Done { attempt, .. } => attempt,
+        }
+    }
 }
