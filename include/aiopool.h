@@ -1687,8 +1687,8 @@ aiopool_status aiopool_outcome_release(struct aiopool_outcome *outcome);
 #define AIOPOOL_CALL_RETRY_ON_TIMEOUT 16
 
 /**
- * Each pause before a further attempt is shortened by chance, down to half of it: tasks that failed
- * together do not come back together.
+ * Each pause before a further attempt is shortened by chance, down to half of it: tasks that
+ * failed together do not come back together.
  */
 #define AIOPOOL_CALL_JITTER 32
 

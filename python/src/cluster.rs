@@ -29,7 +29,7 @@ use crate::pool::{CALL, LARGE, Ticket, Which};
 /// Stands in the queue for the end of the cluster's job.
 const END: u64 = u64::MAX;
 
-/// What has come, for whoever watches the descriptor.
+/// What has come, for the loop that watches the descriptor.
 #[derive(Debug)]
 struct Arrivals {
     /// As long as something is in it, a byte is on its way from `bell` to `watched`.
@@ -144,7 +144,7 @@ impl Handle {
 
     /// Submits a task; false if there is no room.
     fn submit(&self, input: Bytes, options: TaskOptions, token: u64) -> Result<bool, ClusterError> {
-        // Whoever receives the outcome finds the task.
+        // The thread that receives the outcome finds the task.
         let mut tasks = lock(&self.tasks);
         let task = self.engine.with(options).apply_named(CALL, input).submitted_now();
         let mut task = match task {
@@ -189,7 +189,7 @@ impl Handle {
 impl Cluster {
     fn get(&self) -> PyResult<Arc<Handle>> {
         if remote::forks() != self.forks {
-            // Whoever had a lock when the process was forked is not here.
+            // A thread that had a lock when the process was forked is not here.
             return Err(PyRuntimeError::new_err(format!(
                 "process {} is a fork of process {}, which connected: connect again here",
                 std::process::id(),

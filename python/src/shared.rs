@@ -1,7 +1,7 @@
 //! What copies of an interpreter go on sharing: the objects that code consists of.
 //!
-//! A page that processes share is copied when one of them writes to it, and whoever uses an object
-//! counts a reference in it. CPython from 3.12 on counts none in an object that is *immortal*. So
+//! A page that processes share is copied when one of them writes to it, and code that uses an
+//! object counts a reference in it. CPython from 3.12 on counts none in an object that is *immortal*. So
 //! before the fork we make immortal what calls use: functions, classes, modules and descriptors, with
 //! the dictionaries, tuples, cells, code, texts and numbers that belong to these. All other objects
 //! end when nothing refers to them any more, as ever.

@@ -26,8 +26,8 @@ pub const AIOPOOL_CALL_ON_QUEUE: u32 = 8;
 
 /// Retries also apply to a run limit that the task itself used up.
 pub const AIOPOOL_CALL_RETRY_ON_TIMEOUT: u32 = 16;
-/// Each pause before a further attempt is shortened by chance, down to half of it: tasks that failed
-/// together do not come back together.
+/// Each pause before a further attempt is shortened by chance, down to half of it: tasks that
+/// failed together do not come back together.
 pub const AIOPOOL_CALL_JITTER: u32 = 32;
 /// The task runs with no other beside it in its worker, so that its crash costs no other. It waits
 /// until a worker has nothing else, and other tasks wait for it.

@@ -22,7 +22,7 @@ pub(crate) enum Reason {
     Cancel,
     /// The same, but a task that a worker has goes on.
     CancelQueued,
-    /// The same as `Cancel`, and a worker that has not dropped it after that many nanoseconds is killed.
+    /// As `Cancel`; a worker that has not dropped it after that many nanoseconds is killed.
     CancelWithin(u64),
     /// Its time is up.
     Deadline,

@@ -103,7 +103,7 @@ impl std::fmt::Display for Need {
     }
 }
 
-/// Checks a stream that is there, whoever has made it.
+/// Checks a stream that is there, made by this program or by hand.
 fn check(name: &str, subjects: &[String], config: &Value) -> Result<()> {
     let change = format!("change it with `nats stream edit {name}`");
     let wrong = |setting: &str, need: String, why: &str, what: String| {

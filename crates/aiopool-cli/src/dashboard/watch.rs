@@ -71,7 +71,7 @@ impl Watch {
         self.send.subscribe()
     }
 
-    /// Returns the next answer: what was answered before may be of a time at which somebody looked
+    /// Returns the next answer: what was answered before may be of a time at which a page looked
     /// last.
     pub async fn next(&self) -> Arc<str> {
         let mut receiver = self.receiver();

@@ -27,7 +27,7 @@ impl Item {
         Self { n, input, to: Some(to) }
     }
 
-    /// Gives the handle its outcome after so many attempts, once.
+    /// Gives the handle its outcome, once, and the number of attempts that were made.
     pub(super) fn tell(&mut self, outcome: Outcome, attempts: u32) {
         if let Some(to) = self.to.take() {
             let _ = to.handle.send((outcome, attempts));

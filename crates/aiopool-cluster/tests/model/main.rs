@@ -35,7 +35,7 @@ fn durable(config: Config) -> Config {
     Config { durable: true, ..config }
 }
 
-/// Somebody with the rights of a node writes what is not true.
+/// A client with the rights of a node writes what is not true.
 fn lied_to(config: Config) -> Config {
     Config { lies: true, ..config }
 }

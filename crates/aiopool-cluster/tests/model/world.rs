@@ -218,7 +218,7 @@ pub struct Config {
     pub faults: u8,
     pub durable: bool,
     pub errors: bool,
-    /// Somebody writes claims in the name of nodes that live.
+    /// Another client writes claims in the name of nodes that live.
     pub lies: bool,
     pub broken: Vec<Rule>,
 }

@@ -254,7 +254,7 @@ fn the_server_has_a_limit() {
         assert!(text.contains("(code 100"), "{text}");
     }
     drop(cluster);
-    // Who has the server makes room.
+    // The server's operator makes room.
     to_stream(&server, "PURGE.AIOPOOL_t_BLOBS");
     until("there is room", || {
         let cluster = Cluster::builder(server.url()).pool("t").lease(LEASE).connect_blocking();
