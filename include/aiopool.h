@@ -1396,7 +1396,7 @@ aiopool_status aiopool_pool_terminate(struct aiopool_pool *pool)
  * or closed.
  *
  * The outcomes can then be received without waiting; those of calls with `on_complete` were
- * handed to their functions.
+ * handed to their functions, of which another thread may still run one.
  *
  * Returns `AIOPOOL_OK` or `AIOPOOL_ERR_TIMEOUT`.
  */

@@ -287,13 +287,16 @@ impl Inbox {
 
     /// Hands those outcomes that have come to the functions of their calls. False if there is none.
     pub(super) fn call_functions(&self) -> bool {
-        let mut state = self.lock();
-        let called = std::mem::take(&mut state.called);
-        self.note_received(&mut state);
-        drop(state);
-        let any = !called.is_empty();
-        called.into_iter().for_each(|(function, arrived)| call(function, arrived));
-        any
+        let mut any = false;
+        loop {
+            let mut state = self.lock();
+            // One at a time: a function that waits for the pool hands over those behind it.
+            let Some((function, arrived)) = state.called.pop_front() else { return any };
+            self.note_received(&mut state);
+            drop(state);
+            call(function, arrived);
+            any = true;
+        }
     }
 
     /// The pool's descriptor is given out: from here on it has to tell the truth.

@@ -324,7 +324,7 @@ ffi_fn! {
     /// or closed.
     ///
     /// The outcomes can then be received without waiting; those of calls with `on_complete` were
-    /// handed to their functions.
+    /// handed to their functions, of which another thread may still run one.
     ///
     /// Returns `AIOPOOL_OK` or `AIOPOOL_ERR_TIMEOUT`.
     fn aiopool_pool_wait_idle(

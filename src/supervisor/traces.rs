@@ -44,6 +44,9 @@ impl Session {
     pub(crate) fn begin(shared: &Arc<Shared>, every: u32, most: usize) -> Result<Self> {
         shared.check_process()?;
         let every = every.max(1);
+        // Before the lock: it waits for the end of a fork, which waits for a supervisor that may want
+        // the lock.
+        let running = Running::begin();
         let mut inner = shared.traces.lock();
         let controls: Vec<_> = shared.queues.iter().map(|queue| queue.control()).collect();
         for control in &controls {
@@ -55,7 +58,6 @@ impl Session {
         let mut collector = Collector::new(shared, &controls, every, most);
         let stop = Arc::new(AtomicBool::new(false));
         let (of, stopped) = (Arc::clone(shared), Arc::clone(&stop));
-        let running = Running::begin();
         let thread =
             std::thread::Builder::new().name("aiopool-trace".to_owned()).spawn(move || {
                 while !stopped.load(Ordering::Relaxed) {

@@ -244,6 +244,9 @@ impl AttachedWorker {
             let can_take = self.can_take();
             if can_take {
                 self.engine.sleep();
+            } else {
+                // A search that found nothing would keep the host from ringing others.
+                self.engine.stop_search();
             }
             // The look after the fence in `sleep`.
             let asked = self.in_hand.must_retire();

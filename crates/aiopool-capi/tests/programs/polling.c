@@ -63,6 +63,11 @@ static void note(aiopool_outcome *outcome, uint64_t user_data) {
     completed++;
 }
 
+static void wait_and_note(aiopool_outcome *outcome, uint64_t user_data) {
+    CHECK(aiopool_pool_wait_idle(pool, LONG) == AIOPOOL_OK);
+    note(outcome, user_data);
+}
+
 static int readable(int timeout) {
     struct pollfd watched = {.fd = fd, .events = POLLIN};
     int ready = poll(&watched, 1, timeout);
@@ -340,6 +345,13 @@ int main(void) {
     CHECK(aiopool_pool_wait_ticket(pool, ticket, LONG, &outcome) == AIOPOOL_ERR_UNKNOWN);
     CHECK(aiopool_pool_wait_idle(pool, LONG) == AIOPOOL_OK);
     CHECK(completed == 1);
+    /* A function that waits for the pool hands over the outcomes behind its own. */
+    call.on_complete = wait_and_note;
+    for (int i = 0; i < 3; i++) {
+        CHECK(aiopool_pool_submit(pool, &call, AIOPOOL_FOREVER, NULL) == AIOPOOL_OK);
+    }
+    CHECK(aiopool_pool_wait_idle(pool, LONG) == AIOPOOL_OK);
+    CHECK(completed == 4);
 
     /* Two threads wait, one polls and this one submits: each outcome comes once. */
     for (int i = 0; i < 2; i++) CHECK(pthread_create(&threads[i], NULL, waiter, NULL) == 0);
