@@ -83,11 +83,31 @@ class Feeding(Protocol):
         """Whether all were submitted, or never will be."""
         ...
 
+    def pool_ended(self) -> None:
+        """Ends what waits for a further attempt; from any thread."""
+        ...
+
 
 class Unfinished:
     """A call that may be submitted again."""
 
     is_fed = False
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._ended = asyncio.Event()
+
+    async def pause(self, seconds: float) -> bool:
+        """Waits. True as soon as the pool has ended."""
+        try:
+            await asyncio.wait_for(self._ended.wait(), seconds)
+        except asyncio.TimeoutError:
+            return False
+        return True
+
+    def pool_ended(self) -> None:
+        """Ends the pause; from any thread."""
+        in_thread_of(self._loop, self._ended.set)
 
 
 class Engine:
@@ -215,8 +235,10 @@ class Engine:
 
     def flush(self) -> None:
         """Submits what waits for room, as far as there is room."""
-        self._push_waiting()
-        self.tell_refused()
+        try:
+            self._push_waiting()
+        finally:
+            self.tell_refused()
 
     def _push_waiting(self) -> None:
         while self._waiting:
@@ -224,13 +246,26 @@ class Engine:
                 # A finalizer may run in the midst of this, in this thread, and submit another.
                 if self._flushing or not self._waiting:
                     return
-                task = self._waiting.popleft()
                 self._flushing = True
-                pushed = self._push(task)
-                self._flushing = False
+                task = self._waiting[0]
+                try:
+                    pushed = self._push(task)
+                    if pushed:
+                        self._waits_no_more(task)
+                except BaseException as failed:
+                    # Ctrl-C: the pool may have it or not, and no task is submitted twice.
+                    self._waits_no_more(task)
+                    self._tasks.pop(task.number, None)
+                    self._refused.append((task, failed))
+                    raise
+                finally:
+                    self._flushing = False
                 if not pushed:
-                    self._waiting.appendleft(task)
                     return
+
+    def _waits_no_more(self, task: Task) -> None:
+        if self._waiting and self._waiting[0] is task:
+            self._waiting.popleft()
 
     def feed(self, results: Any, items: Items, what: Direct, iterator: Any, room: int) -> Any:
         """Submits up to `room` items of a map; see `Pool.feed`. None if they have to wait."""
@@ -353,7 +388,7 @@ class Engine:
                 task.size = len(data)
                 value, error = _opened(data)
             else:
-                task.attempts = 1 if kind == "here" else data.get("attempts", 1)
+                task.attempts = 1 if kind == "here" else max(1, data.get("attempts", 1))
                 error = _error(task.name, kind, data)
             self._over(task, value, error)
         self.flush()
@@ -444,6 +479,14 @@ class Engine:
         native = self._native
         if native is not None:
             native.terminate()
+        self._end_pauses()
+
+    def _end_pauses(self) -> None:
+        """Ends what waits for a further attempt, which there is none of any more."""
+        with self._lock:
+            unfinished = list(self.maps)
+        for one in unfinished:
+            one.pool_ended()
 
     def when_over(self, ender: Callable[[], None]) -> None:
         """Has `ender` called, in any thread, once no worker is left."""
@@ -493,6 +536,7 @@ class Engine:
             self._over(task, None, PoolClosed(_ENDED))
         for whose in [] if local is None else local.abandoned():
             self._direct_over(whose, "pool_closed", {"text": _ENDED})
+        self._end_pauses()
         for ender in enders:
             ender()
 

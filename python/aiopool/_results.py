@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from . import _chunks, _wire
 from ._engine import Direct, Task, in_thread_of
 from ._native import Items, Options
-from .errors import WorkerLost, count_attempts
+from .errors import PoolClosed, WorkerLost, count_attempts
 
 if TYPE_CHECKING:
     from .options import TaskOptions
@@ -30,7 +30,7 @@ _SMALL = 4096
 class _Item(Task):
     """One item's task."""
 
-    __slots__ = ("before", "index", "item", "items", "made", "results")
+    __slots__ = ("before", "first", "index", "items", "made", "results")
 
     def __init__(
         self,
@@ -46,9 +46,16 @@ class _Item(Task):
         #: The items of a chunk, and what came of those of the chunk that are not among them.
         self.items: list[Any] = []
         self.before: list[Any] = []
-        #: Where it may be submitted again: the item, and how many attempts were made before.
-        self.item: Any = None
+        #: Where it may be submitted again: its bytes, which are the same in each attempt, and how many
+        #: attempts were made before.
+        self.first: Any = None
         self.made = 0
+
+    def again(self, options: Options, made: int) -> _Item:
+        """The same task, for a further attempt."""
+        task = _Item(self.results, self.index, self.name, self.first, options, self.queue)
+        task.first, task.made = self.first, made
+        return task
 
     def finish(self, value: Any, error: BaseException | None) -> None:
         results = self.results
@@ -87,6 +94,7 @@ class PoolResult(Generic[T]):
         self.pool, self._submit, self.name = pool, submit, name
         # Says which items are submitted again after an error.
         self._again = again
+        self._pausing: dict[_Item, asyncio.TimerHandle] = {}
         # With a chunker every task is a chunk, and `_ready` has lists.
         self._chunker = chunker
         self._size = 1
@@ -149,9 +157,11 @@ class PoolResult(Generic[T]):
     @property
     def is_fed(self) -> bool:
         """Whether every item was submitted for the last time, or never will be."""
-        if self._again is not None and self._flying and self._failed is None:
+        # A loop that has ended submits nothing any more.
+        may_go_on = self._failed is None and not self.loop.is_closed()
+        if self._again is not None and self._flying and may_go_on:
             return False
-        return self._is_read
+        return self._is_read or self.loop.is_closed()
 
     @property
     def _is_read(self) -> bool:
@@ -320,15 +330,29 @@ class PoolResult(Generic[T]):
             return False
         pause = options._pause(made)
         if pause > 0:
-            self.loop.call_later(pause, self._try_again, task, made)
+            self._pausing[task] = self.loop.call_later(pause, self._try_again, options, task, made)
         else:
-            self._try_again(task, made)
+            self._try_again(options, task, made)
         return True
 
-    def _try_again(self, task: _Item, made: int) -> None:
+    def pool_ended(self) -> None:
+        """Ends the items that wait for a further attempt; from any thread."""
+        if self._again is not None:
+            in_thread_of(self.loop, self._end_pauses)
+
+    def _end_pauses(self) -> None:
+        pausing, self._pausing = self._pausing, {}
+        for task, timer in pausing.items():
+            timer.cancel()
+            self._flying.discard(task)
+            error = PoolClosed("the pool ended before the next attempt")
+            self.item_arrived(task.index, None, error, 0)
+
+    def _try_again(self, options: TaskOptions, task: _Item, made: int) -> None:
+        self._pausing.pop(task, None)
         if self._failed is None:
             try:
-                again = self._submit(self, task.index, task.item, made)
+                again = task.again(options._rest(made), made)
                 self._flying.add(again)
                 self.pool._engine.submit(again)
             except BaseException as failed:

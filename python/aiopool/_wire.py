@@ -62,8 +62,12 @@ def main_is_importable() -> bool:
     return os.path.isfile(path)
 
 
+# How the module's name stands in a pickle; texts that have it in them are none of its things.
+_MAIN = b"\x8c\x08__main__"
+
+
 def _of_main(data: Any, elsewhere: bool = False) -> bool:
-    return b"__main__" in data and (elsewhere or not main_is_importable())
+    return _MAIN in data and (elsewhere or not main_is_importable())
 
 
 class NotPicklable(TypeError):

@@ -74,7 +74,7 @@ class Cluster(AnyPool):
     `url`: the servers, with commas between them.
     `pool`: the pool, 1 to 32 letters, digits, `-` and `_`.
     `version`: tasks run on nodes with the same one, so that two versions of a program can run side by
-    side. The Python's and this package's are part of it.
+    side. The Python's, such as 3.13, and that of the bytes which this package sends are part of it.
     `lease`: seconds, 4 to 150: a submitter that does not reach the server for that long has lost its
     job, whose tasks are then called off.
     `capacity`: tasks that are out at once, at most; further ones wait here.

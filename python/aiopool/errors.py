@@ -128,6 +128,7 @@ class RemoteTraceback(Exception):
 OF_KIND: dict[str, type[ProxyException]] = {
     "cluster": ClusterError,
     "node_lost": NodeLost,
+    "server": ServerError,
     "timed_out": TaskTimeout,
     "worker_lost": WorkerLost,
     "pool_closed": PoolClosed,

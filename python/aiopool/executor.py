@@ -68,6 +68,9 @@ class _Future(Future[T]):
 
         A running function goes on in its worker, and nobody waits for it; a `timeout` ends one.
         """
+        # Before the lock: a callback of this future's, which runs below it, may come here.
+        if self.cancelled():
+            return True
         with self._turn:
             if self.cancelled():
                 return True

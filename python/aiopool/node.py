@@ -40,7 +40,8 @@ class Node:
     `name`: its name; two live nodes cannot have one. A node that is started again under its name frees
     at once what it had when it was killed.
     `processes`, `initializer`, `initargs`, `maxtasksperchild`, `childconcurrency`, `threads`,
-    `exit_hook`, `preload`, `grace`, `start_timeout`: as those of `Pool`.
+    `exit_hook`, `preload`, `grace`, `start_timeout`: as those of `Pool`, but that items of a `map` of a
+    plain function that share a task run one after the other in the loop's thread, and count as one.
     `lease`: seconds, 4 to 150: a node that does not reach the server for that long kills what it runs,
     and its tasks are lost or tried elsewhere. At least 20 with three servers.
     The others are those of `Cluster`.
@@ -125,7 +126,7 @@ class Node:
             preload=self._preload,
             threads=self._threads,
             profile=None,
-            options={"processes": self._options["processes"], "logs": False},
+            options={name: self._options[name] for name in ("processes", "grace")} | {"logs": False},
         )
         preloaded = bool(self._preload)
         with self._lock:

@@ -42,11 +42,13 @@ class TaskOptions:
     the same worker, which may have kept what they need."""
 
     def _native(self) -> Options:
+        # The engine waits until the worker has let go of such an attempt; here nobody can.
+        on_timeout = self.retry_on_timeout or issubclass(TaskTimeout, self.retry_on or ())
         return Options(
             timeout=self.timeout,
             queue_ttl=self.queue_ttl,
             retries=self.retries,
-            retry_on_timeout=self.retry_on_timeout,
+            retry_on_timeout=on_timeout,
             backoff=self.backoff,
             longest_backoff=self.longest_backoff,
             jitter=self.jitter,

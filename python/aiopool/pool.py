@@ -28,7 +28,7 @@ from ._native import Pool as Native
 from ._native import Trace
 from ._results import Chunker, PoolResult, _Item
 from .core import check_callable, check_sync
-from .errors import ProxyException, RemoteTraceback, count_attempts
+from .errors import PoolClosed, ProxyException, RemoteTraceback, count_attempts
 from .insights import table as insights_table
 from .isolation import Limits, Sandbox
 from .options import TaskOptions
@@ -123,7 +123,8 @@ class Verbs:
             if self._options.retry_on:
                 return await self._until_done(func, start, arguments, keywords)
             native_options = self._native_options
-            return await self._once(self._task(func, start, arguments, keywords, native_options))
+            parts = _wire.call(start, arguments, keywords, pool._elsewhere)
+            return await self._once(self._task(func, parts, arguments, keywords, native_options))
         except BaseException as error:
             if pool._proxies and not isinstance(error, (ProxyException, asyncio.CancelledError)):
                 raise proxy_of(error) from error
@@ -138,12 +139,15 @@ class Verbs:
     ) -> Any:
         """Submits a call again for the errors that `retry_on` names."""
         options, engine = self._options, self._pool._engine
-        native, made, unfinished = self._native_options, 0, _engine.Unfinished()
+        native, made = self._native_options, 0
+        unfinished = _engine.Unfinished(asyncio.get_running_loop())
+        # Of the first attempt: what the caller has changed meanwhile is not in the others.
+        parts = _wire.call(start, arguments, keywords, self._pool._elsewhere)
         with engine._lock:
             engine.maps.add(unfinished)
         try:
             while True:
-                task = self._task(func, start, arguments, keywords, native)
+                task = self._task(func, parts, arguments, keywords, native)
                 try:
                     return await self._once(task)
                 except BaseException as error:
@@ -153,7 +157,8 @@ class Verbs:
                         raise
                 finally:
                     del task
-                await asyncio.sleep(options._pause(made))
+                if await unfinished.pause(options._pause(made)):
+                    raise PoolClosed("the pool ended before the next attempt")
                 native = options._rest(made)
         finally:
             unfinished.is_fed = True
@@ -179,16 +184,15 @@ class Verbs:
     def _task(
         self,
         func: Callable[..., Any],
-        start: bytes,
+        parts: list[Any],
         arguments: tuple[Any, ...],
         keywords: dict[str, Any],
         options: Options | None,
     ) -> _Awaited:
-        """Submits a call."""
+        """Submits a call, whose bytes are `parts`."""
         pool, loop = self._pool, asyncio.get_running_loop()
         engine = pool._engine
         engine.attach(loop)
-        parts = _wire.call(start, arguments, keywords, pool._elsewhere)
         task = _Awaited(name_of(func), parts, options, None)
         task.future, task.loop = loop.create_future(), loop
         pool._choose(task, self._options.key, func, arguments, keywords)
@@ -278,13 +282,13 @@ class Verbs:
 
         again = self._options if self._options.retry_on else None
 
-        def submit(results: PoolResult[Any], index: int, item: Any, made: int = 0) -> _Item:
+        def submit(results: PoolResult[Any], index: int, item: Any) -> _Item:
             arguments = arguments_of(item)
-            native = again._rest(made) if again is not None and made else options
-            task = _Item(results, index, name, call(start, arguments, {}, elsewhere), native, None)
-            if again is not None:
-                task.item, task.made = item, made
+            parts = call(start, arguments, {}, elsewhere)
+            task = _Item(results, index, name, parts, options, None)
             choose(task, key, func, arguments, {})
+            if again is not None:
+                task.first = parts
             return task
 
         limit = pool.process_count * pool._concurrency

@@ -81,12 +81,13 @@ pub(crate) fn described_there<'py>(
     py: Python<'py>,
     error: &ClusterError,
 ) -> PyResult<(&'static str, Bound<'py, PyDict>)> {
-    use aiopool_cluster::Error::{InvalidOption, NameTaken};
+    use aiopool_cluster::Error::{Connect, InvalidOption, NameTaken, Server};
     let kind = match error {
         ClusterError::Task(error) => return described(py, error),
         ClusterError::NodeLost { .. } => "node_lost",
         ClusterError::Ended(InvalidOption { name: "input", .. }) => "too_large",
         ClusterError::Ended(InvalidOption { .. } | NameTaken { .. }) => "cluster",
+        ClusterError::Ended(Server(_) | Connect { .. }) => "server",
         ClusterError::Ended(_) => "pool_closed",
         _ => "cluster",
     };

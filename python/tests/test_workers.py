@@ -300,7 +300,12 @@ async def children():
         await asyncio.sleep(wait)
         return aiopool.task_number()
 
-    kept.append(asyncio.create_task(number(0.05)))
+    async def number_after_the_task():
+        await is_over.wait()
+        return aiopool.task_number()
+
+    is_over = asyncio.Event()
+    kept.append((is_over, asyncio.create_task(number_after_the_task())))
     child = asyncio.create_task(number(0))
     try:
         # An asyncio task of its own, before 3.12.
@@ -312,7 +317,9 @@ async def children():
 
 
 async def is_left():
-    return await kept.pop()
+    is_over, child = kept.pop()
+    is_over.set()
+    return await child
 
 
 def in_a_loop_of_its_own():

@@ -287,16 +287,17 @@ impl Inbox {
 
     /// Hands those outcomes that have come to the functions of their calls. False if there is none.
     pub(super) fn call_functions(&self) -> bool {
-        let mut any = false;
-        loop {
+        // No more than there are now: functions may submit others for ever.
+        let count = self.lock().called.len();
+        for _ in 0..count {
             let mut state = self.lock();
             // One at a time: a function that waits for the pool hands over those behind it.
-            let Some((function, arrived)) = state.called.pop_front() else { return any };
+            let Some((function, arrived)) = state.called.pop_front() else { break };
             self.note_received(&mut state);
             drop(state);
             call(function, arrived);
-            any = true;
         }
+        count > 0
     }
 
     /// The pool's descriptor is given out: from here on it has to tell the truth.

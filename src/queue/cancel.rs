@@ -258,7 +258,7 @@ impl HostQueue {
         let generation = entry.generation;
         if entry.is_called_off() {
             // Between two attempts, of which the last may still be its worker's.
-            if !reason.is_cancel() {
+            if !reason.is_cancel() || matches!(reason, Reason::CancelQueued) {
                 return None;
             }
             let held = entry.held;

@@ -128,6 +128,8 @@ impl Supervisor {
                 let error = self.shared.refusal(error);
                 let woke = receiver.deliver(seat.into(), Outcome::error(error, 0));
                 self.shared.common.unpark(usize::from(woke));
+                // A closed pool may have waited for nothing else.
+                self.shared.common.call_supervisor();
                 true
             }
         }

@@ -44,8 +44,8 @@ impl Session {
     pub(crate) fn begin(shared: &Arc<Shared>, every: u32, most: usize) -> Result<Self> {
         shared.check_process()?;
         let every = every.max(1);
-        // Before the lock: it waits for the end of a fork, which waits for a supervisor that may want
-        // the lock.
+        // Before the lock: it waits for the end of a fork, which waits for a supervisor that may
+        // want the lock.
         let running = Running::begin();
         let mut inner = shared.traces.lock();
         let controls: Vec<_> = shared.queues.iter().map(|queue| queue.control()).collect();

@@ -277,10 +277,8 @@ impl AttachedWorker {
             return false;
         }
         let Self { engine, spin, .. } = self;
-        if !engine.processor.may_host_run() || !spin.worth_it() {
-            return false;
-        }
-        if !engine.start_search(spin.searchers()) {
+        let worth_it = engine.processor.may_host_run() && spin.worth_it();
+        if !worth_it || !engine.start_search(spin.searchers()) {
             return false;
         }
         let is_readable = || poll::is_readable(others);

@@ -570,6 +570,10 @@ func (p *Pool) ApplyInPlaceContext(ctx context.Context, function string, size in
 	}
 	p.lock.Lock()
 	lent := t.writing
+	if !lent && !t.submitted && ctx.Err() != nil {
+		// Before it is lent memory that nobody would write.
+		p.refuse(t, ctx.Err())
+	}
 	p.lock.Unlock()
 	if lent {
 		t.write(fill)

@@ -87,6 +87,8 @@ int main(void) {
     CHECK(aiopool_outcome_kind(outcome) == AIOPOOL_OUTCOME_TIMED_OUT);
     CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
     call.flags = AIOPOOL_CALL_RETRY_ON_TIMEOUT;
+    /* Long enough for the attempt that is to succeed. */
+    call.run_limit_ms = 2000;
     outcome = outcome_of(pool, submit(pool, call));
     CHECK(aiopool_outcome_kind(outcome) == AIOPOOL_OUTCOME_OK);
     CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
