@@ -92,7 +92,7 @@ fn cpp_tasks_print_each_for_itself() {
 #[test]
 fn cpp_coroutines_await_tasks_and_get_their_exceptions() {
     let Some(said) = example("cpp", "coroutine.cpp", &[]) else { return };
-    assert_eq!(said, "coroutine: sum 230100, 100 exceptions, 1 ended with the pool\n");
+    assert_eq!(said, "coroutine: sum 230100, 100 exceptions, 5000 ended with the pool\n");
 }
 
 #[test]

@@ -44,6 +44,8 @@ static const struct expected EXPECTED[] = {
     /* Values. */
     {"aiopool_has_feature", 0},
     {"aiopool_task_is_cancelled", 0},
+    {"aiopool_task_attempt", 0},
+    {"aiopool_outcome_is_bystander", 0},
     {"aiopool_outcome_attempts", 0},
     {"aiopool_outcome_code", 0},
     {"aiopool_outcome_data", 0},
@@ -102,6 +104,7 @@ int main(int argc, char **argv) {
         /* A bool is a byte. */
         if (strcmp(name, "aiopool_has_feature") == 0) status &= 0xff;
         if (strcmp(name, "aiopool_task_is_cancelled") == 0) status &= 0xff;
+        if (strcmp(name, "aiopool_outcome_is_bystander") == 0) status &= 0xff;
         checks++;
         if (status != expected(name)) {
             fprintf(stderr, "%s of nothing is %d, not %d\n", name, status, expected(name));
