@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-use crate::link::{Link, PATIENCE, Swap};
+use crate::link::{AGAIN, Link, PATIENCE, Swap};
 
 /// Bytes that travel in the task's own messages: three quarters of a stream's limit are reckoned
 /// with so much of each task.
@@ -83,8 +83,16 @@ impl Link {
             loop {
                 let swap = self.swap(subject.clone(), &subject, 0, piece.clone(), PATIENCE).await;
                 match swap {
-                    // Refused: an earlier sending of these very bytes is there, or on its way.
-                    Swap::Won(_) | Swap::Refused(_) => return Ok(()),
+                    // Refused with a number: an earlier sending of these very bytes is there.
+                    Swap::Won(_) | Swap::Refused(Some(_)) => return Ok(()),
+                    // It is there, or on its way only, and a leader may yet lose it: read, and sent
+                    // again until the server says which.
+                    Swap::Refused(None) => {
+                        tokio::time::sleep(AGAIN).await;
+                        if let Ok(Some(_)) = self.newest(&self.names.blobs(), &subject).await {
+                            return Ok(());
+                        }
+                    }
                     Swap::Unknown => tokio::time::sleep(swap.pause()).await,
                     Swap::Full(reason) | Swap::Broken(reason) => return Err(reason),
                 }

@@ -338,15 +338,15 @@ impl Cluster {
         self.shared.command(Command::Close);
     }
 
-    /// Calls every task off and ends the job. Code that runs on a node ends there; its outcome
-    /// is not taken.
+    /// Ends every task with [`TaskError::PoolClosed`], and the job. Code that runs on a node ends
+    /// there; its outcome is not taken.
     pub fn terminate(&self) {
         self.shared.closed.store(true, Ordering::Relaxed);
         self.shared.command(Command::Terminate);
     }
 
-    /// Closes, and waits until every task is over, at most `limit`; what is left then is called
-    /// off. Returns whether all were over in time.
+    /// Closes, and waits until every task is over, at most `limit`; then it
+    /// [terminates](Self::terminate). Returns whether all were over in time.
     pub async fn drain(&self, limit: Duration) -> bool {
         self.close();
         // Whatever executor polls this: the handle's thread has the timer.
@@ -409,9 +409,12 @@ impl Cluster {
         }
     }
 
-    /// Returns how many outcomes came of each node.
+    /// Returns how many outcomes came of each node; of none in a forked process.
     #[must_use]
     pub fn outcomes_by_node(&self) -> BTreeMap<String, u64> {
+        if self.shared.check_process().is_err() {
+            return BTreeMap::new();
+        }
         self.shared.by_node.lock().map(|by_node| by_node.clone()).unwrap_or_default()
     }
 }
@@ -428,6 +431,10 @@ impl Shared {
     /// How many items of a function go into one message.
     fn fit(&self, function: &Function, options: &TaskOptions) -> usize {
         let limits = remote::limits(options);
+        // A forked process may find the keeper's lock taken for ever; nothing of it is submitted.
+        if self.check_process().is_err() {
+            return 1;
+        }
         if self.durable || limits.alone || limits.queue_ttl.is_some() {
             return 1;
         }
@@ -445,6 +452,10 @@ impl Shared {
 
     /// Takes note that the caller has the outcome of a task of a durable job.
     fn take(&self, n: u64) {
+        // As in `fit`: the outcome is the parent's to take.
+        if self.check_process().is_err() {
+            return;
+        }
         if let Ok(mut taken) = self.taken.lock() {
             taken.add(n);
         }

@@ -206,7 +206,8 @@ impl Connection {
             );
         }
         let is_bad = |given| {
-            let port = parts(given).2.rsplit_once(':').filter(|_| !given.ends_with(']'));
+            let host = parts(given).2;
+            let port = host.rsplit_once(':').filter(|_| !host.ends_with(']'));
             port.is_some_and(|(_, port)| !is_port(port))
         };
         if self.given().any(is_bad) {
@@ -269,14 +270,18 @@ impl Connection {
 /// The schemes of addresses.
 const SCHEMES: [&str; 4] = ["nats://", "tls://", "ws://", "wss://"];
 
-/// Takes an address apart: its scheme, who connects, and the rest.
+/// Takes an address apart: its scheme, who connects, and the rest without a slash at its end.
 fn parts(given: &str) -> (&str, Option<&str>, &str) {
-    let length = SCHEMES.iter().find(|scheme| given.starts_with(*scheme)).map_or(0, |s| s.len());
+    let is_of = |scheme: &&&str| {
+        given.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    let length = SCHEMES.iter().find(is_of).map_or(0, |scheme| scheme.len());
     let (scheme, rest) = given.split_at(length);
-    match rest.rsplit_once('@') {
-        Some((who, host)) => (scheme, Some(who), host),
-        None => (scheme, None, rest),
-    }
+    let (who, host) = match rest.rsplit_once('@') {
+        Some((who, host)) => (Some(who), host),
+        None => (None, rest),
+    };
+    (scheme, who, host.strip_suffix('/').unwrap_or(host))
 }
 
 fn is_port(text: &str) -> bool {
@@ -379,6 +384,21 @@ mod tests {
             Connection::new("nats://me:SEC,RET@h").options("n", Duration::ZERO).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("%2C") && !text.contains("SEC"), "{text}");
+    }
+
+    #[test]
+    fn an_address_may_end_with_a_slash_and_begin_with_any_case() {
+        let url = "nats://a:1/, NATS://me:SECRET@b:2/,Tls://[::1]/,c/";
+        let connection = Connection::new(url);
+        assert_eq!(connection.servers(), ["nats://a:1", "NATS://b:2", "Tls://[::1]", "c"]);
+        assert_eq!(connection.shown(), "nats://a:1,NATS://...@b:2,Tls://[::1],c");
+        assert_eq!(parts("NATS://me:SECRET@b:2/"), ("NATS://", Some("me:SECRET"), "b:2"));
+        for url in ["nats://localhost:4222/", "NATS://localhost:4222", "tls://[::1]/", "[::1]:4/"] {
+            assert!(Connection::new(url).options("n", Duration::ZERO).is_ok(), "{url}");
+        }
+        for url in ["nats://localhost:4222//", "nats://localhost:4222/x"] {
+            assert!(Connection::new(url).options("n", Duration::ZERO).is_err(), "{url}");
+        }
     }
 
     #[test]

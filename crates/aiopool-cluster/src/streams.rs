@@ -103,6 +103,20 @@ impl std::fmt::Display for Need {
     }
 }
 
+/// Why a stream or a bucket is not as it is to be.
+#[derive(Debug)]
+pub(crate) struct Unmade {
+    /// Whether it may be for want of a leader alone.
+    may_pass: bool,
+    error: Error,
+}
+
+impl From<Unmade> for Error {
+    fn from(unmade: Unmade) -> Self {
+        unmade.error
+    }
+}
+
 /// Checks a stream that is there, made by this program or by hand.
 fn check(name: &str, subjects: &[String], config: &Value) -> Result<()> {
     let change = format!("change it with `nats stream edit {name}`");
@@ -136,7 +150,7 @@ fn check(name: &str, subjects: &[String], config: &Value) -> Result<()> {
 
 impl Link {
     /// Makes what is missing of the pool's streams and of the buckets, and checks what is there.
-    pub(crate) async fn make_streams(&self) -> Result<()> {
+    pub(crate) async fn make_streams(&self) -> std::result::Result<(), Unmade> {
         let pool = &self.names.pool;
         let words = vec![format!("aiopool.{pool}.q.>"), format!("aiopool.{pool}.w.>")];
         self.make(self.names.stream(), words).await?;
@@ -147,7 +161,11 @@ impl Link {
         Ok(())
     }
 
-    async fn make(&self, name: String, subjects: Vec<String>) -> Result<()> {
+    async fn make(&self, name: String, subjects: Vec<String>) -> std::result::Result<(), Unmade> {
+        let unmade = |refusal: Refusal| {
+            let may_pass = refusal.may_pass() && self.complaint().is_none();
+            Unmade { may_pass, error: self.server(&name, refusal) }
+        };
         let config = json!({
             "name": name, "subjects": subjects, "num_replicas": self.replicas,
             "retention": "limits", "storage": "file", "discard": "new",
@@ -155,15 +173,18 @@ impl Link {
         });
         for _ in 0..2 {
             match self.api(&format!("STREAM.INFO.{name}"), &Value::Null).await {
-                Ok(info) => return check(&name, &subjects, &info["config"]),
+                Ok(info) => {
+                    let checked = check(&name, &subjects, &info["config"]);
+                    return checked.map_err(|error| Unmade { may_pass: false, error });
+                }
                 Err(Refusal::Code(NO_STREAM, _)) => {}
-                Err(refusal) => return Err(self.server(&name, refusal)),
+                Err(refusal) => return Err(unmade(refusal)),
             }
             match self.api(&format!("STREAM.CREATE.{name}"), &config).await {
                 Ok(_) => return Ok(()),
                 // Another has made it meanwhile, in another way.
                 Err(Refusal::Code(STREAM_EXISTS, _)) => {}
-                Err(refusal) => return Err(self.server(&name, refusal)),
+                Err(refusal) => return Err(unmade(refusal)),
             }
         }
         Ok(())
@@ -179,7 +200,8 @@ impl Link {
         *last = Some(Instant::now());
         let link = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = link.make_streams().await {
+            // A stream that elects a leader answers nothing either, and is not missing.
+            if let Err(Unmade { may_pass: false, error }) = link.make_streams().await {
                 tracing::warn!(%error, "a stream or a bucket of the pool is missing");
             }
         });

@@ -149,8 +149,9 @@ impl<T> Task<T> {
         !matches!(self.state, State::Waiting(_))
     }
 
-    /// Returns how many attempts were made, once the outcome was given; 0 before, and where no node
-    /// can have had the task.
+    /// Returns how many attempts were made, once the outcome was given; 0 before, and where nothing
+    /// of the task was stored. A task that ended while it waited for a node, called off or expired,
+    /// counts the attempt that it waited for.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.attempts

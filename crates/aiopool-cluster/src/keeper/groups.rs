@@ -29,8 +29,10 @@ impl Item {
 
     /// Gives the handle its outcome, once, and the number of attempts that were made.
     pub(super) fn tell(&mut self, outcome: Outcome, attempts: u32) {
-        if let Some(to) = self.to.take() {
-            let _ = to.handle.send((outcome, attempts));
+        if let Some(Recipient { handle, _room: room }) = self.to.take() {
+            // Who is woken by the outcome and submits the next task at once finds the place free.
+            drop(room);
+            let _ = handle.send((outcome, attempts));
         }
     }
 }

@@ -77,7 +77,7 @@ pub(crate) enum Command {
     Close,
     /// Ends a durable job when everything is over.
     Finish,
-    /// Cancels what is out, then ends.
+    /// Ends what is out as a closed pool does, then ends.
     Terminate,
     /// Leaves a durable job to the next holder: its tasks run on.
     Leave,
@@ -143,8 +143,9 @@ struct Out {
     verdict: Option<(u64, bool)>,
     /// The node and the life that claimed it last.
     holder: Option<(String, u128)>,
-    /// Whether its first message was ever sent: then it may be stored, whatever the answer.
-    sent: bool,
+    /// How many of its messages were sent that may be stored: all but those that the server
+    /// refused for want of room. Where there is none, the task can still be held back.
+    sent: u32,
     /// Since when the word is what it is.
     since: Instant,
     /// Whether it has been that for long, and was looked at.
@@ -455,7 +456,7 @@ impl Keeper {
             Command::Terminate => {
                 // The end of the job says it to the nodes, for all tasks at once.
                 self.closing = Closing::Terminate;
-                self.deliver_all(|| aiopool::TaskError::Cancelled.into());
+                self.deliver_all(|| aiopool::TaskError::PoolClosed { reason: None }.into());
             }
             Command::Leave => {
                 self.closing = Closing::Leave;
@@ -479,6 +480,9 @@ impl Keeper {
             Event::Sent(n, swap) => {
                 if matches!(swap, Swap::Full(_)) {
                     self.squeeze();
+                    if let Some(out) = self.out.get_mut(&n) {
+                        out.sent = out.sent.saturating_sub(1);
+                    }
                 }
                 self.tell(n, KeptEvent::Unsure);
             }
@@ -509,8 +513,11 @@ impl Keeper {
             }
             Event::Key(Ok(stored)) => {
                 let decode = |s: &Stored| crate::wire::decode::<JobKey>(&s.payload);
-                let key = stored.and_then(|s| Some((s.seq, decode(&s)?.key)));
-                self.lease_event(LeaseEvent::Read(key));
+                let key = stored.as_ref().and_then(|s| Some((s.seq, decode(s)?.key)));
+                self.lease_event(match (&stored, key) {
+                    (Some(stored), None) => LeaseEvent::Garbage(stored.seq),
+                    (_, key) => LeaseEvent::Read(key),
+                });
                 let own = self.lease.incarnation().id;
                 if let Some((_, key)) = key.filter(|k| k.1.incarnation.id == own && k.1.alive) {
                     self.purge_marked(key.serial);

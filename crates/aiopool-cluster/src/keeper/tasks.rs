@@ -79,7 +79,7 @@ impl Keeper {
                 newest: None,
                 verdict: None,
                 holder: None,
-                sent: false,
+                sent: 0,
                 since: Instant::now(),
                 quiet: false,
             },
@@ -133,12 +133,18 @@ impl Keeper {
         for action in actions {
             let Some(out) = self.out.get_mut(&n) else { return };
             match action {
-                KeptAction::Submit => {
-                    out.renew_input();
-                    if out.sent || self.has_room(n) {
-                        self.queue(n, 0);
+                KeptAction::Submit => match out.kept.wish().filter(|_| out.sent == 0) {
+                    // Called off or expired during the upload, the reading, or the pause after a
+                    // refusal. The server has nothing of it: nobody else knows of it.
+                    Some(Ending::Expired) => self.deliver(n, Err(self.expired(n))),
+                    Some(_) => self.deliver(n, Err(TaskError::Cancelled.into())),
+                    None => {
+                        out.renew_input();
+                        if out.sent > 0 || self.has_room(n) {
+                            self.queue(n, 0);
+                        }
                     }
-                }
+                },
                 KeptAction::Requeue { expected, attempt } => {
                     out.queued.attempt = attempt;
                     out.renew_input();
@@ -168,7 +174,7 @@ impl Keeper {
 
     pub(super) fn queue(&mut self, n: u64, expected: u64) {
         let Some(out) = self.out.get_mut(&n) else { return };
-        out.sent = true;
+        out.sent = out.sent.saturating_add(1);
         let point = if expected == 0 { Point::S1 } else { Point::S2 };
         let subject = self.link.names.queue(&out.tail);
         let payload = wire::encode(&out.queued);

@@ -123,11 +123,14 @@ impl Agent {
                 self.lease_event(event, remote::boottime_ns());
             }
             Event::Key(Ok(stored)) => {
-                let read = stored.and_then(|stored| {
-                    let key: NodeKey = wire::decode(&stored.payload)?;
-                    Some((stored.seq, key.key))
+                let event = stored.map_or(LeaseEvent::Read(None), |stored| {
+                    let key: Option<NodeKey> = wire::decode(&stored.payload);
+                    match key {
+                        Some(key) => LeaseEvent::Read(Some((stored.seq, key.key))),
+                        None => LeaseEvent::Garbage(stored.seq),
+                    }
                 });
-                self.lease_event(LeaseEvent::Read(read), remote::boottime_ns());
+                self.lease_event(event, remote::boottime_ns());
             }
             // The lease's own patience asks again.
             Event::Key(Err(())) => {}

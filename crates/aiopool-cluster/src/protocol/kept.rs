@@ -150,6 +150,12 @@ impl Kept {
         self.word
     }
 
+    /// Returns what the submitter wants the task to end with, if it does.
+    #[must_use]
+    pub fn wish(&self) -> Option<Ending> {
+        self.wish
+    }
+
     /// Whether a message of this task may still be on its way to the server.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -198,8 +204,13 @@ impl Kept {
                 self.act()
             }
             (_, Event::Expire) => {
-                // Between two attempts it does not wait for a node: the limit was for the first.
-                let waits = !self.backing_off && !matches!(self.word, Word::Claimed { .. });
+                // The limit is for the first attempt: a retry waits for a node as long as it takes.
+                let waits = matches!(
+                    self.word,
+                    Word::Absent
+                        | Word::Queued { attempt: 1, .. }
+                        | Word::Done { attempt: 1, ending: Ending::NotStarted, .. }
+                );
                 if self.wish.is_none() && waits {
                     self.wish = Some(Ending::Expired);
                 }
@@ -264,6 +275,10 @@ impl Kept {
                         None => self.requeue(seq, attempt),
                     };
                 }
+                if self.wish == Some(Ending::Expired) {
+                    // A node took it in time after all, and is through: a retry may follow.
+                    self.wish = None;
+                }
                 if self.wish.is_none() && self.allowed.may_follow(attempt, ending) {
                     if !self.backing_off {
                         self.backing_off = true;
@@ -314,6 +329,49 @@ mod tests {
         assert_eq!(kept.step(Event::Expire), []);
         let again = [Do::Requeue { expected: 3, attempt: 2 }];
         assert_eq!(kept.step(Event::PauseOver), again, "the limit of its queue took its retry");
+    }
+
+    #[test]
+    fn the_limit_of_the_queue_takes_no_retry() {
+        let allowed = Allowed { attempts: 2, on_error: true, on_timeout: false };
+        let failed = Word::Done { seq: 3, attempt: 1, ending: Ending::Failed };
+        let submitted = || {
+            let (mut kept, _) = Kept::submit(allowed);
+            kept.step(Event::Won(1));
+            kept
+        };
+        let again = || {
+            let mut kept = submitted();
+            kept.step(Event::Saw(failed));
+            kept.step(Event::PauseOver);
+            kept
+        };
+        let queued = Word::Queued { seq: 4, attempt: 2 };
+        // The retry is queued.
+        let mut kept = again();
+        kept.step(Event::Saw(queued));
+        assert_eq!((kept.step(Event::Expire), kept.wish()), (vec![], None));
+        // The retry is on its way to the queue.
+        let mut kept = again();
+        assert_eq!((kept.step(Event::Expire), kept.wish()), (vec![], None));
+        assert_eq!(kept.step(Event::Saw(queued)), []);
+        // A node was quicker than the submitter's word, and is through with the first attempt.
+        let mut kept = submitted();
+        let decide = Do::Decide { expected: 1, attempt: 1, ending: Ending::Expired };
+        assert_eq!(kept.step(Event::Expire), [decide]);
+        assert_eq!(kept.step(Event::Unsure), [Do::Read]);
+        assert_eq!(kept.step(Event::Read(failed)), [Do::Pause { attempt: 2 }]);
+    }
+
+    #[test]
+    fn a_task_that_a_node_gave_back_still_waits_for_one() {
+        let (mut kept, _) = Kept::submit(Allowed { attempts: 1, ..Allowed::default() });
+        kept.step(Event::Won(1));
+        let back = Word::Done { seq: 3, attempt: 1, ending: Ending::NotStarted };
+        assert_eq!(kept.step(Event::Saw(back)), [Do::Requeue { expected: 3, attempt: 1 }]);
+        assert_eq!((kept.step(Event::Expire), kept.wish()), (vec![], Some(Ending::Expired)));
+        let decide = Do::Decide { expected: 4, attempt: 1, ending: Ending::Expired };
+        assert_eq!(kept.step(Event::Read(Word::Queued { seq: 4, attempt: 1 })), [decide]);
     }
 
     #[test]

@@ -111,6 +111,8 @@ pub enum LeaseEvent {
     },
     /// The key as the bucket's leader has it: its revision and value; none where there is no key.
     Read(Option<(u64, Key)>),
+    /// What the bucket's leader has in the key's place is none: its revision.
+    Garbage(u64),
 }
 
 /// What a lease asks of its holder.
@@ -235,13 +237,22 @@ impl Lease {
                     self.send(now)
                 }
             }
-            // Deleted by hand. Nothing can be renewed; the lease runs out.
             (Stage::Reading(_), Event::Read(None)) => {
-                if self.revision == 0 {
+                if self.created == 0 {
+                    // Nothing of this life is stored, and what it was to replace is removed for
+                    // good by now: it begins where there is no key.
+                    self.revision = 0;
                     return self.send(now);
                 }
-                self.stage = Stage::Resting(now + self.times.period());
-                Vec::new()
+                // Deleted by hand. Nothing can be renewed; the lease runs out.
+                self.rest(now)
+            }
+            (Stage::Reading(_), Event::Garbage(revision)) => {
+                // It may be what this life is to replace, and nothing came of that yet.
+                if self.created == 0 && revision == self.revision {
+                    return self.send(now);
+                }
+                self.rest(now)
             }
             _ => Vec::new(),
         }
@@ -254,6 +265,11 @@ impl Lease {
         let incarnation = self.incarnation();
         let key = Key { incarnation, serial: self.serial, alive: true };
         vec![Do::Send { expected: self.revision, key }]
+    }
+
+    fn rest(&mut self, now: u64) -> Vec<Do> {
+        self.stage = Stage::Resting(now + self.times.period());
+        Vec::new()
     }
 
     fn read(&mut self, now: u64) -> Vec<Do> {
@@ -384,5 +400,46 @@ impl Observer {
             // The same revision after another wait, unless a newer one is seen.
             *since = now;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMES: LeaseTimes = LeaseTimes { lease: 12_000_000_000, margin: 2_000_000_000 };
+
+    /// Begins a life over revision 40, and has its first sending refused.
+    fn refused() -> Lease {
+        let (mut lease, actions) = Lease::begin(TIMES, 7, 40, 1);
+        assert!(matches!(actions[..], [Do::Send { expected: 40, .. }]));
+        assert_eq!(lease.step(2, Event::Unsure { serial: 1 }), [Do::Read]);
+        lease
+    }
+
+    #[test]
+    fn a_life_begins_where_what_it_was_to_replace_has_gone() {
+        let mut lease = refused();
+        let actions = lease.step(3, Event::Read(None));
+        assert!(matches!(actions[..], [Do::Send { expected: 0, .. }]), "{actions:?}");
+        lease.step(4, Event::Won { serial: 2, revision: 50 });
+        assert!(lease.holds(5));
+        assert_eq!(lease.incarnation().created, 50);
+        // Once it has begun, a key that has gone is not made again.
+        let at = 3 + TIMES.period();
+        assert!(matches!(lease.step(at, Event::Tick)[..], [Do::Send { expected: 50, .. }]));
+        lease.step(at, Event::Unsure { serial: 3 });
+        assert_eq!(lease.step(at, Event::Read(None)), []);
+        assert_eq!(lease.next(), Some(at + TIMES.period()));
+    }
+
+    #[test]
+    fn a_life_begins_over_what_is_no_key_and_not_over_another_such() {
+        let mut lease = refused();
+        let actions = lease.step(3, Event::Garbage(40));
+        assert!(matches!(actions[..], [Do::Send { expected: 40, .. }]), "{actions:?}");
+        let mut lease = refused();
+        assert_eq!(lease.step(3, Event::Garbage(41)), []);
+        assert_eq!(lease.next(), Some(3 + TIMES.period()));
     }
 }

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use aiopool::TaskError;
 use aiopool_cluster::{Cluster, ClusterError};
 use aiopool_nats::Server;
 
@@ -44,7 +45,8 @@ fn everything_ends_while_the_server_is_away() {
     in_time(terminated.join());
     let task = left.apply(double, 1);
     left.terminate();
-    assert!(in_time(task).is_err());
+    let closed = in_time(task).unwrap_err();
+    assert!(matches!(closed, ClusterError::Task(TaskError::PoolClosed { .. })), "{closed:?}");
     in_time(left.join());
     in_time(job.drain(Duration::from_millis(100)));
     drop(job);
@@ -83,7 +85,8 @@ fn a_handle_needs_no_runtime() {
     polled(job.finish());
     let slow = cluster.apply(sleeps, 60_000);
     assert!(!polled(cluster.drain(Duration::from_millis(300))), "one is not over");
-    assert!(polled(slow).is_err());
+    let closed = polled(slow).unwrap_err();
+    assert!(matches!(closed, ClusterError::Task(TaskError::PoolClosed { .. })), "{closed:?}");
     polled(cluster.join());
     let cluster = connect(&server);
     let short = cluster.apply(sleeps, 300);
@@ -112,6 +115,8 @@ fn a_forked_child_is_told_so() {
     let _node = Process::node(server.url());
     let cluster = connect(&server);
     cluster.ready_blocking().unwrap();
+    assert_eq!(cluster.apply(double, 3).wait().unwrap(), 6);
+    assert_eq!(cluster.outcomes_by_node().len(), 1);
     let theirs = cluster.apply(sleeps, 300);
     // SAFETY: the child uses its copy of the handle, and ends without unwinding.
     let child = unsafe { libc::fork() };
@@ -123,7 +128,9 @@ fn a_forked_child_is_told_so() {
         let limit = Duration::from_secs(20);
         let (mut theirs, mut own) = (theirs, cluster.apply(double, 1));
         let told = is_told(own.wait_timeout(limit)) && is_told(theirs.wait_timeout(limit));
+        let told = told && is_told(polled(cluster.map(double, [1]).next()));
         let told = told && cluster.ready_blocking().is_err();
+        let told = told && cluster.outcomes_by_node().is_empty();
         cluster.drain_blocking(limit);
         cluster.terminate();
         cluster.join_blocking();
