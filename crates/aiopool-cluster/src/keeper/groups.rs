@@ -30,7 +30,7 @@ impl Item {
     /// Gives the handle its outcome, once, and the number of attempts that were made.
     pub(super) fn tell(&mut self, outcome: Outcome, attempts: u32) {
         if let Some(Recipient { handle, _room: room }) = self.to.take() {
-            // A caller that the outcome wakes, and that submits the next task at once, finds the place free.
+            // First: a caller that the outcome wakes may submit the next task at once.
             drop(room);
             let _ = handle.send((outcome, attempts));
         }
