@@ -162,16 +162,13 @@ impl Connection {
             if !scheme.is_empty() {
                 last = (scheme, shown.len());
             }
-            match (who, host.rsplit_once(':')) {
+            match (who, before_no_port(host)) {
                 (Some(_), _) => {
                     shown.truncate(last.1);
                     shown.push(format!("{}...@{host}", last.0));
                 }
-                // No port, but what it may be instead.
-                (None, Some((before, port))) if !is_port(port) && !host.ends_with(']') => {
-                    shown.push(format!("{scheme}{before}:..."));
-                }
-                (None, _) => shown.push(format!("{scheme}{host}")),
+                (None, Some(before)) => shown.push(format!("{scheme}{before}:...")),
+                (None, None) => shown.push(format!("{scheme}{host}")),
             }
         }
         shown.join(",")
@@ -205,12 +202,7 @@ impl Connection {
                 self.refused("nats://host:port or tls://host:port, with commas between them")
             );
         }
-        let is_bad = |given| {
-            let host = parts(given).2;
-            let port = host.rsplit_once(':').filter(|_| !host.ends_with(']'));
-            port.is_some_and(|(_, port)| !is_port(port))
-        };
-        if self.given().any(is_bad) {
+        if self.given().any(|given| before_no_port(parts(given).2).is_some()) {
             return Err(self.refused(
                 "nats://host:port or tls://host:port, with commas between them; in a user or a \
                  password a comma is %2C, a slash %2F and an @ %40, or they are given beside the \
@@ -284,8 +276,11 @@ fn parts(given: &str) -> (&str, Option<&str>, &str) {
     (scheme, who, host.strip_suffix('/').unwrap_or(host))
 }
 
-fn is_port(text: &str) -> bool {
-    text.parse::<u16>().is_ok()
+/// Returns what stands before the last colon of a host, if no port follows it: that may be anything,
+/// a part of a password, too.
+fn before_no_port(host: &str) -> Option<&str> {
+    let (before, port) = host.rsplit_once(':').filter(|_| !host.ends_with(']'))?;
+    port.parse::<u16>().is_err().then_some(before)
 }
 
 /// Returns a text of an address with what `%` and two digits stand for.

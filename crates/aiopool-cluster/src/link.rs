@@ -211,7 +211,7 @@ impl Link {
         let value: Value = serde_json::from_slice(&answer.payload).map_err(|_| Refusal::Silent)?;
         let Some(error) = value.get("error") else { return Ok(value) };
         let code = error["err_code"].as_u64().unwrap_or_default();
-        // Who asks for the stream itself makes it.
+        // A caller that asks what a stream is like makes it by itself.
         if code == NO_STREAM && !what.starts_with("STREAM.INFO.") {
             self.mend();
         }

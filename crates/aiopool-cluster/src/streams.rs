@@ -191,7 +191,7 @@ impl Link {
     }
 
     /// Makes what is missing again, where a stream or a bucket was deleted under a pool that runs: once
-    /// at a time, and not at once again. Who missed it goes on asking meanwhile.
+    /// at a time, and not at once again. The caller that missed it goes on asking meanwhile.
     pub(crate) fn mend(&self) {
         let Ok(mut last) = self.mended.lock() else { return };
         if last.is_some_and(|last| last.elapsed() < MEND) {

@@ -112,10 +112,6 @@ impl Keeper {
                 return;
             }
         }
-        if self.held_back.contains(&leader) {
-            // No message of it was sent: nobody else knows of it.
-            return self.deliver(leader, Err(TaskError::Cancelled.into()));
-        }
         self.tell(leader, KeptEvent::Cancel);
     }
 

@@ -52,7 +52,7 @@ pub(crate) struct Submission {
     pub(crate) to: Recipient,
 }
 
-/// Who gets the outcome of a task.
+/// The handle that gets the outcome of a task.
 #[derive(Debug)]
 pub(crate) struct Recipient {
     /// Gets the outcome, and how many attempts were made for it.
@@ -490,9 +490,6 @@ impl Keeper {
             Event::Looked(n, stored, read) => self.look(n, Some(stored), read),
             Event::Word(n, Err(())) => self.read(n, AGAIN),
             Event::Pause(n) => self.tell(n, KeptEvent::PauseOver),
-            Event::Expire(n) if self.held_back.contains(&n) => {
-                self.deliver(n, Err(self.expired(n)));
-            }
             Event::Expire(n) => self.tell(n, KeptEvent::Expire),
             Event::Uploaded(n, actions, blob) => self.uploaded(n, actions, blob),
             Event::Fetched(n, outcome) => self.deliver(n, outcome),

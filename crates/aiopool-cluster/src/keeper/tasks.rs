@@ -126,25 +126,29 @@ impl Keeper {
         if out.kept.word().seq() != before {
             (out.since, out.quiet) = (Instant::now(), false);
         }
+        if self.held_back.contains(&n) && self.ends_here(n) {
+            return;
+        }
         self.act(n, actions);
+    }
+
+    /// Ends a task that is to end, if the server has nothing of it: nobody else knows of it then.
+    fn ends_here(&mut self, n: u64) -> bool {
+        let unsent = self.out.get(&n).filter(|out| out.sent == 0);
+        let error = match unsent.and_then(|out| out.kept.wish()) {
+            None => return false,
+            Some(Ending::Expired) => self.expired(n),
+            Some(_) => TaskError::Cancelled.into(),
+        };
+        self.deliver(n, Err(error));
+        true
     }
 
     pub(super) fn act(&mut self, n: u64, actions: Vec<KeptAction>) {
         for action in actions {
             let Some(out) = self.out.get_mut(&n) else { return };
             match action {
-                KeptAction::Submit => match out.kept.wish().filter(|_| out.sent == 0) {
-                    // Called off or expired during the upload, the reading, or the pause after a
-                    // refusal. The server has nothing of it: nobody else knows of it.
-                    Some(Ending::Expired) => self.deliver(n, Err(self.expired(n))),
-                    Some(_) => self.deliver(n, Err(TaskError::Cancelled.into())),
-                    None => {
-                        out.renew_input();
-                        if out.sent > 0 || self.has_room(n) {
-                            self.queue(n, 0);
-                        }
-                    }
-                },
+                KeptAction::Submit => self.send_first(n),
                 KeptAction::Requeue { expected, attempt } => {
                     out.queued.attempt = attempt;
                     out.renew_input();
@@ -169,6 +173,19 @@ impl Keeper {
                 KeptAction::Deliver { .. } => self.settle(n),
                 KeptAction::DeliverVanished => self.deliver(n, Err(ClusterError::Vanished)),
             }
+        }
+    }
+
+    /// Sends the first message of a word, unless there is no room or it is to end.
+    fn send_first(&mut self, n: u64) {
+        // It may be, since the upload, the reading, or the pause after a refusal.
+        if self.ends_here(n) {
+            return;
+        }
+        let Some(out) = self.out.get_mut(&n) else { return };
+        out.renew_input();
+        if out.sent > 0 || self.has_room(n) {
+            self.queue(n, 0);
         }
     }
 
@@ -289,7 +306,7 @@ impl Keeper {
     }
 
     /// The error of a task that has waited for a node too long.
-    pub(super) fn expired(&self, n: u64) -> ClusterError {
+    fn expired(&self, n: u64) -> ClusterError {
         let limits = self.out.get(&n).map(|out| remote::limits(&out.options));
         let limit = limits.and_then(|limits| limits.queue_ttl).unwrap_or_default();
         TaskError::TimedOut { limit, started: false }.into()
