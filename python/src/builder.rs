@@ -4,23 +4,21 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use aiopool::{Limits, PoolBuilder, Sandbox};
+use aiopool::{Limits, PoolBuilder, Sandbox, StartMethod};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::options::{named, seconds};
+use crate::options::{seconds, with_each};
 
 /// Returns `builder` with those of `options` that are not None.
-pub(crate) fn with(mut builder: PoolBuilder, options: &Bound<'_, PyDict>) -> PyResult<PoolBuilder> {
-    for (name, value) in options {
-        if !value.is_none() {
-            let name = name.extract::<String>()?;
-            builder =
-                with_one(builder, &name, &value).map_err(|error| named(error, &name, &value))?;
-        }
-    }
-    Ok(builder)
+pub(crate) fn with(builder: PoolBuilder, options: &Bound<'_, PyDict>) -> PyResult<PoolBuilder> {
+    with_each(builder, options, with_one)
+}
+
+/// Returns how `command` starts workers.
+pub(crate) fn start_method(command: Vec<OsString>, preloaded: bool) -> StartMethod {
+    if preloaded { StartMethod::Preloaded(command) } else { StartMethod::Command(command) }
 }
 
 fn with_one(builder: PoolBuilder, name: &str, value: &Bound<'_, PyAny>) -> PyResult<PoolBuilder> {

@@ -1,6 +1,6 @@
 //! The submitter's side of a cluster, as an event loop of Python sees a pool.
 //!
-//! A task's future is polled only here, by who submits and by who receives: what wakes it, the
+//! A task's future is polled only here, by calls that submit and calls that receive: what wakes it, the
 //! handle's thread, puts its token into a queue and rings. No thread of Rust's calls Python.
 
 use std::collections::{HashMap, VecDeque};
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use aiopool::{TaskError, TaskOptions, remote};
-use aiopool_cluster::{Cluster as Engine, ClusterError, Task, observe};
+use aiopool_cluster::{Cluster as Engine, ClusterBuilder, ClusterError, Task, observe};
 use bytes::Bytes;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
@@ -23,7 +23,7 @@ use crate::buffer::{Buffer, payload};
 use crate::connection::{connection, raised};
 use crate::direct::told;
 use crate::errors::described_there;
-use crate::options::{Options, named, seconds};
+use crate::options::{Options, seconds, with_each};
 use crate::pool::{CALL, LARGE, Ticket, Which};
 
 /// Stands in the queue for the end of the cluster's job.
@@ -200,6 +200,20 @@ impl Cluster {
     }
 }
 
+fn with_one(
+    builder: ClusterBuilder,
+    name: &str,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<ClusterBuilder> {
+    Ok(match name {
+        "pool" => builder.pool(value.extract::<String>()?),
+        "version" => builder.version(value.extract::<String>()?),
+        "lease" => builder.lease(seconds(name, value.extract()?)?),
+        "capacity" => builder.capacity(value.extract()?),
+        _ => return Err(PyTypeError::new_err(format!("{name} is no option of a cluster"))),
+    })
+}
+
 /// Returns an outcome as Python sees it; see `direct::seen`.
 fn seen(
     py: Python<'_>,
@@ -226,26 +240,7 @@ impl Cluster {
         connect: &Bound<'_, PyDict>,
         options: &Bound<'_, PyDict>,
     ) -> PyResult<Self> {
-        let mut builder = Engine::builder(connection(url, connect)?);
-        for (name, value) in options {
-            if value.is_none() {
-                continue;
-            }
-            let name = name.extract::<String>()?;
-            let said = || {
-                Ok(match name.as_str() {
-                    "pool" => builder.clone().pool(value.extract::<String>()?),
-                    "version" => builder.clone().version(value.extract::<String>()?),
-                    "lease" => builder.clone().lease(seconds("lease", value.extract()?)?),
-                    "capacity" => builder.clone().capacity(value.extract()?),
-                    _ => {
-                        let text = format!("{name} is no option of a cluster");
-                        return Err(PyTypeError::new_err(text));
-                    }
-                })
-            };
-            builder = said().map_err(|error| named(error, &name, &value))?;
-        }
+        let builder = with_each(Engine::builder(connection(url, connect)?), options, with_one)?;
         let arrivals = Arc::new(Arrivals::new()?);
         let engine = py.detach(|| builder.connect_blocking());
         let engine = Arc::new(engine.map_err(|error| raised(py, &error))?);

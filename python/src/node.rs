@@ -7,15 +7,15 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aiopool::StartMethod;
 use aiopool_cluster::{Error, Node as Engine, NodeReport};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tokio::sync::oneshot;
 
+use crate::builder::start_method;
 use crate::connection::{connection, raised};
-use crate::options::{named, seconds};
+use crate::options::{seconds, with_each};
 
 /// What the local pool of each life is made with besides what `aiopool_cluster::Node` sets.
 #[derive(Clone, Debug, Default)]
@@ -63,19 +63,11 @@ impl Node {
         options: &Bound<'_, PyDict>,
         preloaded: bool,
     ) -> PyResult<Self> {
-        let mut node = Engine::builder(connection(url, connect)?).start_method(if preloaded {
-            StartMethod::Preloaded(command)
-        } else {
-            StartMethod::Command(command)
-        });
+        let node = Engine::builder(connection(url, connect)?)
+            .start_method(start_method(command, preloaded));
         let mut local = Local { setup, ..Local::default() };
-        for (name, value) in options {
-            if !value.is_none() {
-                let name = name.extract::<String>()?;
-                node = with_one(node, &mut local, &name, &value)
-                    .map_err(|error| named(error, &name, &value))?;
-            }
-        }
+        let node =
+            with_each(node, options, |node, name, value| with_one(node, &mut local, name, value))?;
         let node = node.pool_options(move || local.builder());
         let (stop, stopped) = oneshot::channel();
         let (over, mut ended) = UnixStream::pair()?;

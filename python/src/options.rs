@@ -18,15 +18,11 @@ impl Options {
     #[new]
     #[pyo3(signature = (**said))]
     fn new(said: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let mut options = TaskOptions::new();
-        for (name, value) in said.into_iter().flatten() {
-            if !value.is_none() {
-                let name = name.extract::<String>()?;
-                options = with_one(options, &name, &value)
-                    .map_err(|error| named(error, &name, &value))?;
-            }
-        }
-        Ok(Self(options))
+        let options = TaskOptions::new();
+        Ok(Self(match said {
+            Some(said) => with_each(options, said, with_one)?,
+            None => options,
+        }))
     }
 }
 
@@ -43,6 +39,22 @@ fn with_one(options: TaskOptions, name: &str, value: &Bound<'_, PyAny>) -> PyRes
         "alone" => options.alone(value.extract()?),
         _ => return Err(PyTypeError::new_err(format!("{name} is no option of a task"))),
     })
+}
+
+/// Returns `start` with those of `options` that are not None, each added by `with_one`.
+pub(crate) fn with_each<T>(
+    start: T,
+    options: &Bound<'_, PyDict>,
+    mut with_one: impl FnMut(T, &str, &Bound<'_, PyAny>) -> PyResult<T>,
+) -> PyResult<T> {
+    let mut all = start;
+    for (name, value) in options {
+        if !value.is_none() {
+            let name = name.extract::<String>()?;
+            all = with_one(all, &name, &value).map_err(|error| named(error, &name, &value))?;
+        }
+    }
+    Ok(all)
 }
 
 /// Makes the error of a value that is of no use to the option `name` say so.

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aiopool::{NamedFunction, PolledPool, PolledTask, StartMethod, TaskOptions};
+use aiopool::{NamedFunction, PolledPool, PolledTask, TaskOptions};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
@@ -88,11 +88,7 @@ impl Pool {
         logs: bool,
     ) -> PyResult<Self> {
         let builder = aiopool::Pool::builder()
-            .start_method(if preloaded {
-                StartMethod::Preloaded(command)
-            } else {
-                StartMethod::Command(command)
-            })
+            .start_method(builder::start_method(command, preloaded))
             .initializer_bytes(setup);
         let mut builder = builder::with(builder, options)?;
         let mut records = None;
