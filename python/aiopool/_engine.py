@@ -178,7 +178,7 @@ class Engine:
         self.tell_refused()
 
     def put(self, task: Task) -> None:
-        """Submits a task. Whoever holds a lock meanwhile calls `tell_refused` without it."""
+        """Submits a task. A caller that holds a lock meanwhile calls `tell_refused` without it."""
         with self._lock:
             self._number += 1
             task.number = self._number

@@ -81,7 +81,7 @@ class PoolResult(Generic[T]):
     def __init__(
         self,
         pool: AnyPool,
-        submit: Callable[..., _Item],
+        submit: Callable[[PoolResult[T], int, Any], _Item],
         items: Iterable[Any] | AsyncIterable[Any],
         *,
         limit: int,

@@ -177,16 +177,13 @@ class Cluster(AnyPool):
         """Takes no more tasks; those that were asked for are finished."""
         self._check_connected()
         super().close()
-        self._look_for_end()
+        # Of a job that has ended by itself before, nothing more will come.
+        self._engine.look_for_end()
 
     def terminate(self) -> None:
         """Calls off every task that is not over, on its node, too, and ends the job; from any thread."""
         self._check_connected()
         super().terminate()
-        self._look_for_end()
-
-    def _look_for_end(self) -> None:
-        """Ends what is here of a job that has ended by itself before: nothing more will come of it."""
         self._engine.look_for_end()
 
     async def join(self) -> None:

@@ -371,12 +371,12 @@ class AnyPool(Verbs):
     _kind = "pool"
     #: Whether workers are on other machines.
     _elsewhere = False
+    #: Whether errors come as `ProxyException`, as aiomultiprocess has them.
+    _proxies = False
+
     @property
     def _pool(self) -> AnyPool:
         return self
-
-    #: Whether errors come as `ProxyException`, as aiomultiprocess has them.
-    _proxies = False
 
     def with_options(self, **options: Any) -> WithOptions:
         """The pool's verbs with `TaskOptions`: `pool.with_options(timeout=3).apply(...)`."""
