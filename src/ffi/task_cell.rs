@@ -3,7 +3,7 @@
 //!
 //! A worker begins and ends millions of tasks a second, each in a cell, so this is no mutex: a call
 //! that enters is one locked instruction instead of two, and beginning a task is none. Calls are
-//! short, so a thread that finds another one in a call yields until that has ended.
+//! short, so a thread that finds another one in a call sleeps for a moment, and looks again.
 
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
