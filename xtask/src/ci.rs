@@ -85,8 +85,8 @@ struct Printed {
     last: VecDeque<String>,
 }
 
-/// Lines of each kind that are said again of a step that failed.
-const AGAIN: usize = 60;
+/// Lines that are said again of a step that failed: with the table they fit onto a screen.
+const AGAIN: usize = 30;
 
 impl Printed {
     fn note(&mut self, line: &str) {
@@ -102,13 +102,17 @@ impl Printed {
                 lines.pop_front();
             }
         };
-        keep(&mut self.last);
-        // Less the frames of backtraces: their numbers, and "at" with a place.
+        // Less the frames of backtraces (their numbers, and "at" with a place), and what went well.
         let word = line.split_whitespace().next().unwrap_or_default();
-        let is_frame = word == "at" || word.trim_end_matches(':').parse::<u32>().is_ok();
-        if self.in_failures && !is_frame {
-            keep(&mut self.failures);
+        let is_frame = ["at", "note:", "stack"].contains(&word)
+            || word.trim_end_matches(':').parse::<u32>().is_ok();
+        if is_frame || word.is_empty() || line.contains(" ... ok") {
+            return;
         }
+        // pytest has no such section: what was not true, and the names at its end.
+        let of_pytest = line.starts_with("E   ") || line.starts_with("FAILED ");
+        let failures = self.in_failures || of_pytest;
+        keep(if failures { &mut self.failures } else { &mut self.last });
     }
 
     fn and(mut self, mut other: Self) -> Self {
@@ -129,7 +133,9 @@ pub fn run(parts: &[String]) -> ExitCode {
     // Once more at the end, since the beginning of a long output is what is cut.
     for Done { name, printed, .. } in done.iter().filter(|step| step.trouble.is_some()) {
         println!("\n=== what {name} said of it:");
-        printed.failures.iter().chain(&printed.last).for_each(|line| print!("{line}"));
+        let failures = &printed.failures;
+        let said = if failures.is_empty() { &printed.last } else { failures };
+        said.iter().for_each(|line| print!("{line}"));
     }
     println!("\n{:<40} {:>6} {:>7} {:>7}  result", "step", "s", "passed", "failed");
     for Done { name, seconds, printed: Printed { passed, failed, .. }, trouble } in &done {
@@ -226,11 +232,13 @@ mod tests {
         printed.note("thread 'a' panicked at b.rs:1:\n");
         printed.note("   3: core::panicking::panic\n");
         printed.note("             at ./b.rs:1:1\n");
+        printed.note("\n");
         printed.note("test result: FAILED. 0 passed; 1 failed;\n");
         (0..2 * AGAIN).for_each(|n| printed.note(&format!("line {n}\n")));
+        printed.note("test a ... ok\n");
         assert_eq!(printed.failures, ["failures:\n", "thread 'a' panicked at b.rs:1:\n"]);
         assert_eq!(printed.last.len(), AGAIN);
-        assert_eq!(printed.last.back().unwrap(), "line 119\n");
+        assert_eq!(printed.last.back().unwrap(), "line 59\n");
         assert_eq!(printed.failed, 1);
     }
 

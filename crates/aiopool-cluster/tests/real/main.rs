@@ -22,8 +22,10 @@ mod servers;
 mod settings;
 mod verbs;
 
+use std::any::Any;
 use std::io::Read;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -76,7 +78,7 @@ fn main() -> ExitCode {
     ];
     let tests: Vec<Test> = all.concat().into_iter().filter(|(name, _)| wanted(name)).collect();
     let start = Instant::now();
-    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
@@ -86,15 +88,24 @@ fn main() -> ExitCode {
                         true => network::as_hub(name),
                         false => test(),
                     };
-                    let ok = std::thread::spawn(test).join().is_ok();
-                    failed.fetch_add(usize::from(!ok), Ordering::Relaxed);
-                    let verdict = if ok { "ok" } else { "FAILED" };
+                    // By its name a panic says in which test it came.
+                    let thread = std::thread::Builder::new().name(name.into());
+                    let ended = thread.spawn(test).unwrap().join();
+                    let verdict = if ended.is_ok() { "ok" } else { "FAILED" };
                     println!("test {name} ... {verdict} ({:?})", begun.elapsed());
+                    if let Err(panic) = ended {
+                        failed.lock().unwrap().push((name, text_of(&*panic)));
+                    }
                 }
             });
         }
     });
-    let failed = failed.into_inner();
+    let failures = failed.into_inner().unwrap();
+    if !failures.is_empty() {
+        println!("\nfailures:");
+        failures.iter().for_each(|(name, text)| println!("{name}: {text}"));
+    }
+    let failed = failures.len();
     let passed = tests.len() - failed;
     let verdict = if failed == 0 { "ok" } else { "FAILED" };
     println!(
@@ -103,6 +114,12 @@ fn main() -> ExitCode {
         start.elapsed().as_secs_f32()
     );
     if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Reads what a panic was given, if that is text.
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref().cloned()).unwrap_or_default()
 }
 
 /// Serves until standard input ends.
