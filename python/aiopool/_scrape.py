@@ -11,17 +11,17 @@ import csv
 import os
 import sys
 import time
+from collections import Counter
 from html.parser import HTMLParser
-from http.client import HTTPException
 from typing import Any, NamedTuple
-from urllib.error import URLError
 from urllib.parse import urljoin
-from urllib.request import Request, urlopen
+
+from . import _web
 
 #: List pages that the built-in site of `aiopool site` has.
 LIST_PAGES = 50
-# Seconds that a server may be silent.
-_SILENCE = 30
+# Characters that the parser is given at a time, and the seconds of computing for one page.
+_PIECE, _LIMIT = 1024, 2
 # Pages in flight in each worker.
 _THREADS = 8
 # Elements without an end.
@@ -39,7 +39,12 @@ class Book(NamedTuple):
 class _Element(NamedTuple):
     tag: str
     id: str
-    classes: list[str]
+    #: Which of `_PLACES` begin at it.
+    begins: list[str]
+
+
+#: Places on a page by their class, and the place in which each has to be.
+_PLACES = {"product_pod": None, "image_container": "product_pod", "product_main": None}
 
 
 class _Page(HTMLParser):
@@ -51,11 +56,21 @@ class _Page(HTMLParser):
         self.links: list[str] = []
         self.texts: dict[str, list[str]] = {}
         self._open: list[_Element] = []
+        # Of the open elements: how many have a tag, and how many of each place there are. A page may be
+        # a hundred thousand elements deep.
+        self._tags: Counter[str] = Counter()
+        self._within: Counter[str] = Counter()
         # By depth, the last element there that has ended.
         self._before: list[_Element | None] = [None]
         # What is read, and the depth of its element.
         self._reads: tuple[str, int] | None = None
-        self.feed(text)
+        # Of this thread alone: other pages are read beside this one.
+        limit = time.thread_time() + _LIMIT
+        for start in range(0, len(text), _PIECE):
+            if time.thread_time() > limit:
+                read = f"{start} of its {len(text)} characters took {_LIMIT} s"
+                raise ValueError(f"the page takes too long to read: {read}, the limit for one page")
+            self.feed(text[start : start + _PIECE])
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -64,11 +79,16 @@ class _Page(HTMLParser):
             self._end()
         if tag == "base" and self.base is None:
             self.base = said.get("href")
-        if tag == "a" and said.get("href") and self._within("product_pod", "image_container"):
+        if tag == "a" and said.get("href") and self._within["image_container"]:
             self.links.append(said["href"] or "")
-        element = _Element(tag, said.get("id") or "", (said.get("class") or "").split())
-        what = self._what(element)
+        classes = (said.get("class") or "").split()
+        places = [name for name in classes if name in _PLACES]
+        begins = [name for name in places if (of := _PLACES[name]) is None or self._within[of]]
+        element = _Element(tag, said.get("id") or "", begins)
+        what = self._what(tag, classes)
         self._open.append(element)
+        self._tags[tag] += 1
+        self._within.update(begins)
         self._before.append(None)
         if what is not None and what not in self.texts:
             self.texts[what] = []
@@ -77,7 +97,7 @@ class _Page(HTMLParser):
             self._end()
 
     def handle_endtag(self, tag: str) -> None:
-        if any(element.tag == tag for element in self._open):
+        if self._tags[tag]:
             while self._end() != tag:
                 pass
 
@@ -89,23 +109,20 @@ class _Page(HTMLParser):
         """What the page says of its book."""
         return "".join(self.texts.get(what, [])).strip()
 
-    def _what(self, element: _Element) -> str | None:
+    def _what(self, tag: str, classes: list[str]) -> str | None:
         before = self._before[-1]
-        if element.tag == "p" and before is not None and before.id == "product_description":
+        if tag == "p" and before is not None and before.id == "product_description":
             return "description"
-        if not self._within("product_main"):
+        if not self._within["product_main"]:
             return None
-        if element.tag == "h1":
+        if tag == "h1":
             return "title"
-        return "price" if element.tag == "p" and "price_color" in element.classes else None
-
-    def _within(self, *classes: str) -> bool:
-        """Whether open elements have these classes, from the outermost on."""
-        elements = iter(self._open)
-        return all(any(name in element.classes for element in elements) for name in classes)
+        return "price" if tag == "p" and "price_color" in classes else None
 
     def _end(self) -> str:
         element = self._open.pop()
+        self._tags[element.tag] -= 1
+        self._within.subtract(element.begins)
         self._before.pop()
         self._before[-1] = element
         if self._reads is not None and len(self._open) < self._reads[1]:
@@ -115,28 +132,15 @@ class _Page(HTMLParser):
 
 def _fetched(url: str) -> tuple[str, _Page]:
     """The page, and the address that it came from in the end."""
-    if not url.startswith(("http://", "https://")):
-        # A page may name what is not on any server.
-        raise ValueError(f"{url}: only http and https are fetched")
-    request = Request(url, headers={"User-Agent": "aiopool"})
-    try:
-        with urlopen(request, timeout=_SILENCE) as response:
-            came_from, page = response.geturl(), response.read()
-            charset = response.headers.get_content_charset() or "utf-8"
-        return came_from, _Page(page.decode(charset))
-    except (URLError, HTTPException) as error:
-        # The first has the connection, which cannot be sent.
-        raise OSError(f"{url}: {error}") from None
-    except (UnicodeDecodeError, LookupError) as error:
-        # A row with characters that the page has not is worse than none.
-        raise ValueError(f"{url}: {error}") from None
+    came_from, text = _web.fetch(url)
+    return came_from, _Page(text)
 
 
 def fetch_list(url: str) -> list[str]:
     """Gives the addresses of the books on a list page."""
     came_from, page = _fetched(url)
     if not page.links:
-        raise ValueError(f"{url}: no book on the list page")
+        raise ValueError("no book on the list page")
     base = urljoin(came_from, page.base or "")
     return [urljoin(base, link) for link in page.links]
 
@@ -146,23 +150,51 @@ def fetch_detail(url: str) -> Book:
     _, page = _fetched(url)
     book = Book(*map(page.text, Book._fields))
     if not (book.title and book.price):
-        raise ValueError(f"{url}: no title or no price on the detail page")
+        raise ValueError("no title or no price on the detail page")
     return book
 
 
-async def _books(
+class _Harvest(NamedTuple):
+    """What a scrape came to."""
+
+    books: list[Book]
+    #: List pages that were read.
+    lists: list[str]
+    #: Pages of either kind that could not be had, and why.
+    failures: list[tuple[str, BaseException]]
+    #: Tasks that each node did.
+    nodes: dict[str, int]
+
+
+async def _harvest(
     base: str, pages: int, processes: int, nats: str | None, access: dict[str, Any]
-) -> tuple[list[Book], dict[str, int]]:
+) -> _Harvest:
     # A worker that imports this module needs no pool.
     from .cluster import Cluster
     from .pool import Pool
 
     lists = [urljoin(base, f"catalogue/page-{page}.html") for page in range(1, pages + 1)]
     workers = Pool(processes, threads=_THREADS) if nats is None else Cluster(nats, **access)
+    harvest = _Harvest([], [], [], {})
     async with workers as pool:
-        found = await pool.map(fetch_list, lists)
-        books = await pool.map(fetch_detail, [url for urls in found for url in urls])
-        return books, pool.stats()["nodes"] if isinstance(pool, Cluster) else {}
+        # A page that cannot be had costs its own row.
+        found = await pool.map(fetch_list, lists, return_exceptions=True)
+        details = []
+        for url, links in zip(lists, found, strict=True):
+            if isinstance(links, BaseException):
+                harvest.failures.append((url, links))
+            else:
+                harvest.lists.append(url)
+                details += links
+        books = await pool.map(fetch_detail, details, return_exceptions=True)
+        for url, book in zip(details, books, strict=True):
+            if isinstance(book, BaseException):
+                harvest.failures.append((url, book))
+            else:
+                harvest.books.append(book)
+        if isinstance(pool, Cluster):
+            harvest.nodes.update(pool.stats()["nodes"])
+    return harvest
 
 
 def main(words: list[str]) -> int:
@@ -191,8 +223,8 @@ def main(words: list[str]) -> int:
     begun = time.perf_counter()
     try:
         reached = {} if options.nats is None else access(parser, options)
-        scraping = _books(options.base_url, options.pages, options.processes, options.nats, reached)
-        books, nodes = asyncio.run(scraping)
+        scraping = _harvest(options.base_url, options.pages, options.processes, options.nats, reached)
+        books, read, failures, nodes = asyncio.run(scraping)
         with open(options.out, "w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(Book._fields)
@@ -200,9 +232,11 @@ def main(words: list[str]) -> int:
     except (OSError, ValueError) as error:
         print(f"scrape: {error}", file=sys.stderr)
         return 1
-    seconds, pages = time.perf_counter() - begun, options.pages + len(books)
+    for url, failure in failures:
+        print(f"failed: {url}: {failure}", file=sys.stderr)
+    seconds, pages = time.perf_counter() - begun, len(read) + len(books)
     with_what = f"{options.processes} workers" if options.nats is None else f"{len(nodes)} nodes"
     print(f"{len(books)} books from {pages} pages in {seconds:.3f} s with {with_what}")
     for name, count in nodes.items():
         print(f"{name}: {count} tasks")
-    return 0
+    return 1 if failures else 0
