@@ -1,4 +1,4 @@
-//! Whom a process acts as: users, groups, capabilities.
+//! Whom a process acts as, and what it may ask of the kernel: users, groups, capabilities, filters.
 #![allow(unsafe_code)] // calls into libc
 
 use std::fmt;
@@ -25,6 +25,9 @@ pub(crate) struct Credentials {
     ambient: u64,
     /// Whether executing a set-user-id program gives no new rights.
     no_new_privs: bool,
+    /// Seccomp filters that each system call passes: a process inherits them, and gets no others from
+    /// another process.
+    filters: u32,
 }
 
 impl Credentials {
@@ -66,6 +69,7 @@ impl Credentials {
             bounding: mask("CapBnd")?,
             ambient: mask("CapAmb").unwrap_or(0),
             no_new_privs: line("NoNewPrivs") == Some("1"),
+            filters: line("Seccomp_filters").and_then(|count| count.parse().ok()).unwrap_or(0),
         })
     }
 
@@ -77,6 +81,13 @@ impl Credentials {
         let before = own()?;
         if before == *self {
             return Ok(());
+        }
+        if before.filters != self.filters {
+            return Err(format!(
+                "have the {} seccomp filters of its host, having {}: set filters before \
+                 aiopool::init() or the first pool, or give the tasks a Sandbox",
+                self.filters, before.filters
+            ));
         }
         let refused = |error: io::Error| {
             format!(
@@ -149,7 +160,7 @@ impl fmt::Display for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (user, group, capabilities) = (self.uids[1], self.gids[1], self.capabilities[2]);
         write!(f, "user {user}, group {group}, groups {:?}", self.groups)?;
-        write!(f, ", capabilities {capabilities:x}")
+        write!(f, ", capabilities {capabilities:x}, {} seccomp filters", self.filters)
     }
 }
 

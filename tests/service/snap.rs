@@ -14,6 +14,7 @@ pub const TESTS: &[Named] = &[
     ("a_warm_generator_of_the_c_library_is_spoken_of", warmth),
     ("workers_are_in_the_namespaces_that_their_host_is_in_by_then", namespaces),
     ("workers_have_the_root_that_their_host_has_by_then", root),
+    ("workers_have_the_seccomp_filters_of_their_host_or_are_refused", filters),
 ];
 
 pub const ROLES: &[Named] = &[
@@ -34,6 +35,25 @@ pub const ROLES: &[Named] = &[
     ("other namespaces", || move_away(true, enter_namespaces)),
     ("other namespaces without init", || move_away(false, enter_namespaces)),
     ("another root", || move_away(true, change_root)),
+    ("filters before init", || {
+        add_filter();
+        aiopool::init().unwrap();
+        filtered();
+    }),
+    ("filters after init", || {
+        aiopool::init().unwrap();
+        add_filter();
+        filtered();
+    }),
+    ("filters without init", || {
+        add_filter();
+        filtered();
+    }),
+    ("filters after a pool", || {
+        drop(Pool::builder().processes(1).build().unwrap());
+        add_filter();
+        filtered();
+    }),
 ];
 
 static GENERATOR: AtomicU64 = AtomicU64::new(0);
@@ -203,5 +223,46 @@ fn namespaces() {
 fn root() {
     if may_move() {
         run("another root").wrote("right\n");
+    }
+}
+
+/// Has the kernel pass each system call of this process through a filter, which allows it.
+fn add_filter() {
+    let allow = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW };
+    let program = libc::sock_fprog { len: 1, filter: (&raw const allow).cast_mut() };
+    // SAFETY: takes numbers, or a program that lives until the call returns.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let set = libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program);
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
+/// Counts the filters of a worker, as the kernel lists them.
+async fn count_filters(_: ()) -> u32 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let count = status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"));
+    count.unwrap().trim().parse().unwrap()
+}
+
+/// Tells whether the workers of a new pool have the filters of this process, or why there are none.
+fn filtered() {
+    match Pool::builder().processes(1).build() {
+        Ok(pool) => {
+            let here = aiopool::block_on(count_filters(()));
+            assert_eq!(pool.apply(count_filters, ()).wait().unwrap(), here);
+            println!("the same");
+        }
+        Err(error) => println!("{error}"),
+    }
+}
+
+fn filters() {
+    run("filters before init").wrote("the same\n");
+    run("filters without init").wrote("the same\n");
+    for late in ["filters after init", "filters after a pool"] {
+        let said = run(late).stdout;
+        let why = "have the 1 seccomp filters of its host, having 0: set filters before";
+        assert!(said.contains(why), "{said}");
     }
 }
