@@ -136,7 +136,7 @@ fn stream(watch: &Watch) -> Sse<impl Stream<Item = Result<Event, Infallible>> + 
     let receiver = watch.receiver();
     let events = unfold(receiver, |mut receiver| async move {
         receiver.changed().await.ok()?;
-        let text = receiver.borrow_and_update().to_string();
+        let text = receiver.borrow_and_update().1.to_string();
         Some((Ok(Event::default().data(text)), receiver))
     });
     Sse::new(events).keep_alive(KeepAlive::default())

@@ -1,6 +1,7 @@
 //! Asks all pools, and the server of a cluster, again and again while a browser looks.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
@@ -22,15 +23,21 @@ const NODES_INTERVAL: Duration = Duration::from_secs(2);
 /// What the pools answered last, as JSON.
 #[derive(Clone)]
 pub struct Watch {
-    send: Arc<watch::Sender<Arc<str>>>,
+    send: Arc<watch::Sender<Round>>,
+    /// The number of the last round that has begun.
+    begun: Arc<AtomicU64>,
 }
+
+/// The answers to one question each, and the number of that round, from 1.
+type Round = (u64, Arc<str>);
 
 impl Watch {
     /// Starts the thread that asks, and one more where there is a cluster, its server and the name
     /// of its pool. They ask nothing while no receiver is there.
     pub fn start(cluster: Option<(Connection, String)>) -> Self {
-        let send = Arc::new(watch::Sender::new(Arc::from("")));
-        let watch = Self { send: Arc::clone(&send) };
+        let send = Arc::new(watch::Sender::new((0, Arc::from(""))));
+        let begun = Arc::new(AtomicU64::new(0));
+        let watch = Self { send: Arc::clone(&send), begun: Arc::clone(&begun) };
         let nodes = cluster.map(|(connection, pool)| {
             let (nodes, asks) = (Nodes::default(), Arc::clone(&send));
             let found = Arc::clone(&nodes);
@@ -52,12 +59,13 @@ impl Watch {
             // Its other holders are the handlers; the last one is gone with the program.
             while Arc::strong_count(&send) > own {
                 if send.receiver_count() > 0 {
+                    let round = begun.fetch_add(1, Ordering::SeqCst) + 1;
                     let mut all = pools.ask();
                     if let Some(nodes) = &nodes {
                         all["cluster"] =
                             nodes.lock().unwrap_or_else(PoisonError::into_inner).clone();
                     }
-                    send.send_replace(all.to_string().into());
+                    send.send_replace((round, all.to_string().into()));
                 } else {
                     pools = Pools::new();
                 }
@@ -67,17 +75,18 @@ impl Watch {
         watch
     }
 
-    pub fn receiver(&self) -> watch::Receiver<Arc<str>> {
+    pub fn receiver(&self) -> watch::Receiver<Round> {
         self.send.subscribe()
     }
 
-    /// Returns the next answer: what was answered before may be of a time at which a page looked
-    /// last.
+    /// Returns what the pools answer to a question that was asked after this call: what was answered
+    /// before may be of a time at which a page looked last.
     pub async fn next(&self) -> Arc<str> {
         let mut receiver = self.receiver();
+        let asked_before = self.begun.load(Ordering::SeqCst);
         // The sender is this watch's own.
-        let _ = receiver.changed().await;
-        receiver.borrow_and_update().clone()
+        while receiver.changed().await.is_ok() && receiver.borrow_and_update().0 <= asked_before {}
+        receiver.borrow().1.clone()
     }
 }
 

@@ -290,6 +290,25 @@ fn a_stopped_host_is_shown_as_one_that_does_not_answer_and_holds_up_no_other() {
 }
 
 #[test]
+fn an_answer_to_a_script_is_no_older_than_its_question() {
+    let pool = Pool::builder().name("cli-now").processes(1).build().unwrap();
+    let host = Stopped::start("cli-now.csv");
+    assert!(signal("STOP", host.0.id()));
+    let dashboard = Dashboard::start(&[]);
+    std::thread::scope(|scope| {
+        // As long as the stopped host is waited for, the answers of all others are kept.
+        scope.spawn(|| dashboard.get("/pools"));
+        // Time for this pool to answer before the next question.
+        std::thread::sleep(Duration::from_millis(800));
+        assert_eq!(pool.map(double, 0..10).into_blocking_iter().count(), 10);
+        let all: Value = serde_json::from_str(&dashboard.get("/pools").1).unwrap();
+        let ours = all["pools"].as_array().unwrap().iter().find(|p| p["pool"]["name"] == "cli-now");
+        assert_eq!(ours.unwrap()["pool"]["ok"], 10, "{all}");
+    });
+    drop((pool, host));
+}
+
+#[test]
 fn prometheus_scrapes_the_metrics() {
     let pool = Pool::builder().name("cli-prom").processes(2).build().unwrap();
     assert_eq!(pool.map(double, 0..321).into_blocking_iter().count(), 321);
