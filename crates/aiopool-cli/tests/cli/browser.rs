@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use aiopool_testing::missing;
 use serde_json::{Value, json};
 
-use crate::rig::{scratch, signal, wait};
+use crate::rig::{WATCHDOG, scratch, signal, wait};
 
 /// Chromium without a window, spoken to over a pair of pipes.
 pub struct Browser {
@@ -108,7 +108,7 @@ impl Browser {
     pub fn wait_for(&mut self, expression: &str) {
         let begun = Instant::now();
         while self.value(expression) != true {
-            if begun.elapsed() > Duration::from_secs(60) {
+            if begun.elapsed() > WATCHDOG {
                 let text = self.value("document.body.innerText");
                 panic!("{expression} does not become true on:\n{}", text.as_str().unwrap_or("?"));
             }

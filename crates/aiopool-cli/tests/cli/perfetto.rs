@@ -69,7 +69,8 @@ fn timeline_of_a_known_load(folder: &Folder) -> PathBuf {
     let trace = pool.trace(&path).unwrap();
     assert_eq!(pool.map(double, 0..300).into_blocking_iter().count(), 300);
     assert_eq!(pool.map(nap, [5; 4]).into_blocking_iter().count(), 4);
-    let limited = pool.with(TaskOptions::new().timeout(Duration::from_millis(50)));
+    // Long enough for it to be polled once, however busy the machine is.
+    let limited = pool.with(TaskOptions::new().timeout(Duration::from_secs(2)));
     limited.apply(sleep_for_ever, 1).wait().unwrap_err();
     let again = pool.with(TaskOptions::new().retries(2));
     let mark = file("mark").to_str().unwrap().to_owned();

@@ -3,10 +3,12 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const WATCHDOG: Duration = Duration::from_secs(120);
+/// The longest that a test waits: on a busy machine everything is done long before.
+pub const WATCHDOG: Duration = Duration::from_secs(120);
 
 /// What a command left behind.
 pub struct Run {
@@ -79,13 +81,21 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// A file name of its own for a test.
+/// A file name that no other call gets, whatever name it gives: tests run side by side.
 pub fn scratch(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", std::process::id()))
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{call}-{name}", std::process::id()))
 }
 
 /// Sends a signal by the shell's own `kill`; false if there is no such process.
 pub fn signal(name: &str, pid: u32) -> bool {
-    let kill = format!("kill -{name} {pid} 2>/dev/null");
+    signal_all(name, &[pid])
+}
+
+/// Sends a signal to each of these, one right after the other; false if one of them is not there.
+pub fn signal_all(name: &str, pids: &[u32]) -> bool {
+    let pids: Vec<_> = pids.iter().map(u32::to_string).collect();
+    let kill = format!("kill -{name} {} 2>/dev/null", pids.join(" "));
     Command::new("sh").arg("-c").arg(kill).status().unwrap().success()
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::family;
-use crate::rig::{aiopool, run, scratch, signal, wait, wait_until};
+use crate::rig::{Run, aiopool, run, scratch, signal, signal_all, wait, wait_until, watch};
 use aiopool_scrape::Book;
 use aiopool_scrape::site::Shop;
 
@@ -272,11 +272,12 @@ fn scrape_interrupted_by_a_signal_keeps_what_is_in() {
         let pid = scrape.id();
         wait_until("the scrape handles SIGINT", || handles_interrupts(pid));
         let family = family::descendants(pid);
-        if name != "INT" {
+        if name == "INT" {
+            assert!(signal(name, pid));
+        } else {
             // As a service manager does: to every process, the built-in site included.
-            assert!(family.iter().all(|&pid| signal(name, pid)));
+            assert!(signal_all(name, &[&family[..], &[pid]].concat()));
         }
-        assert!(signal(name, pid));
         let status = wait(&mut scrape);
         let output = scrape.wait_with_output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
@@ -295,6 +296,19 @@ fn scrape_interrupted_by_a_signal_keeps_what_is_in() {
 
 #[test]
 fn a_second_ctrl_c_ends_the_scrape_at_once() {
+    // Two seconds after the first one the scrape ends by itself: a slow machine gets another try.
+    wait_until("the second one is in time", || {
+        let run = interrupted_twice();
+        assert_eq!(run.code(), Some(1));
+        let on_the_spot = run.stdout.is_empty() && run.stderr.is_empty();
+        let by_itself = run.last_line().contains("books") && run.stderr.contains("interrupted by");
+        assert!(on_the_spot || by_itself, "{}\n{}", run.stdout, run.stderr);
+        on_the_spot
+    });
+}
+
+/// Interrupts a scrape, and once more where workers that hang keep it from its end.
+fn interrupted_twice() -> Run {
     let mut scrape = scrape("pool", "50", &scratch("twice.csv"))
         .args(["--processes", "2", "--latency-ms", "600000"])
         .stdout(Stdio::piped())
@@ -303,31 +317,25 @@ fn a_second_ctrl_c_ends_the_scrape_at_once() {
         .unwrap();
     let pid = scrape.id();
     wait_until("the scrape handles SIGINT", || handles_interrupts(pid));
-    // Workers that hang keep the first one from ending the pool, for two seconds of grace.
-    assert!(family::workers(pid).into_iter().all(|worker| signal("STOP", worker)));
+    // For two seconds of grace.
+    assert!(signal_all("STOP", &family::workers(pid)));
     let family = family::descendants(pid);
     assert_eq!(family.len(), 4, "site, zygote, workers");
     assert!(signal("INT", pid));
-    let names = || {
-        fs::read_dir(format!("/proc/{pid}/task"))
-            .unwrap()
-            .flatten()
-            .map(|task| fs::read_to_string(task.path().join("comm")).unwrap_or_default())
+    let heard = || {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let mut names = tasks.filter_map(|it| fs::read_to_string(it.path().join("comm")).ok());
+        names.any(|name| name.trim() == "ctrl-c")
     };
-    wait_until("the first one is heard", || names().any(|name| name.trim() == "ctrl-c"));
+    wait_until("the first one is heard", || heard() || scrape.try_wait().unwrap().is_some());
     // The thread blocks the default action as soon as there is one; it listens a little later.
-    let status = loop {
+    wait_until("it ends", || {
         signal("INT", pid);
-        if let Some(status) = scrape.try_wait().unwrap() {
-            break status;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    };
-    let output = scrape.wait_with_output().unwrap();
-    assert_eq!(status.code(), Some(1));
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "", "no summary: it ended on the spot");
-    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+        scrape.try_wait().unwrap().is_some()
+    });
+    let run = watch(scrape);
     wait_until("all processes are gone", || !family.iter().any(|&pid| family::runs(pid)));
+    run
 }
 
 fn handles_interrupts(pid: u32) -> bool {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aiopool::Pool;
+use aiopool::view::State;
 
 use crate::rig::{aiopool, run, wait_until};
 
@@ -40,7 +41,10 @@ fn a_stuck_worker_says_where_it_is_and_goes_on() {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let blocked = pool.apply(stuck, path("go"));
     let computes = pool.apply(computing, path("enough"));
-    wait_until("both run", || pool.stats().running == 2);
+    // For a tenth of a second, so that each is where it stays.
+    wait_until("both are in a poll", || {
+        pool.snapshot().workers.iter().all(|worker| worker.state == State::Blocked)
+    });
     let mut all = String::new();
     for seat in ["0", "1"] {
         // More than once: each time it goes on as if nothing had been.
@@ -67,9 +71,11 @@ fn a_stuck_worker_says_where_it_is_and_goes_on() {
     computes.wait().unwrap();
     assert_eq!(pool.stats().deaths, 0);
     // By its pid, too, and when it is idle.
-    let told = run(aiopool(["stack", "cli-stack"]).arg(pid.to_string()));
-    assert_eq!(told.code(), Some(0), "{}", told.stderr);
-    assert!(told.stdout.contains("epoll_wait"), "{}", told.stdout);
+    wait_until("it sleeps where it waits for tasks", || {
+        let told = run(aiopool(["stack", "cli-stack"]).arg(pid.to_string()));
+        assert_eq!(told.code(), Some(0), "{}", told.stderr);
+        told.stdout.contains("epoll_wait")
+    });
     assert_eq!(pool.apply(stuck, path("go")).wait().unwrap().cmp(&0), std::cmp::Ordering::Greater);
 }
 

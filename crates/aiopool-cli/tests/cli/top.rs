@@ -5,10 +5,11 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aiopool::view::State;
 use aiopool::{Pool, TaskOptions};
 use serde_json::Value;
 
-use crate::rig::{aiopool, run, signal, wait, wait_until};
+use crate::rig::{WATCHDOG, aiopool, run, signal, wait, wait_until};
 
 async fn double(x: u64) -> u64 {
     x * 2
@@ -63,6 +64,10 @@ fn one_object_has_everything_that_the_pool_shows() {
     let pool = busy_pool("cli-json");
     let held: Vec<_> = (0..3).map(|i| pool.apply(sleep_for_ever, i)).collect();
     wait_until("all run", || pool.stats().running == 3);
+    // Once its tasks have been polled, a worker goes to sleep.
+    wait_until("the workers wait", || {
+        pool.snapshot().workers.iter().all(|worker| worker.state == State::Waiting)
+    });
     let seen = run(&mut aiopool(["top", "cli-json", "--once", "--json"]));
     assert_eq!(seen.code(), Some(0), "{}", seen.stderr);
     let top = json(&seen.stdout);
@@ -168,7 +173,7 @@ impl Terminal {
         let started = std::time::Instant::now();
         while !self.text().contains(part) {
             assert!(
-                started.elapsed() < Duration::from_secs(60),
+                started.elapsed() < WATCHDOG,
                 "{part:?} is not on the screen:\n{}",
                 self.text()
             );
@@ -255,11 +260,11 @@ fn the_screen_shows_the_pool_and_obeys_its_keys() {
     top.wait_for("cli-screen");
     top.wait_for("1:workers (2)");
     top.wait_for("waiting");
-    let text = top.text();
+    // A screen comes in pieces, so that its upper part may be there alone.
     for part in ["100 ok", "1 failed", "1 deaths", "2 of 2 workers", "q quit"] {
-        assert!(text.contains(part), "{part}:\n{text}");
+        top.wait_for(part);
     }
-    assert!(text.lines().count() <= 24);
+    assert!(top.text().lines().count() <= 24);
     top.press("3");
     top.wait_for("3:functions (4)");
     top.press("/doub\r");

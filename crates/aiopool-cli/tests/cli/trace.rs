@@ -28,9 +28,10 @@ fn a_pool_that_runs_is_recorded_for_some_time() {
                 std::thread::sleep(Duration::from_millis(1));
             }
         });
-        let mut command = aiopool(["trace", "cli-trace", "--seconds", "0.3", "-o"]);
+        // A busy machine may do nothing of it for some tenths of a second.
+        let mut command = aiopool(["trace", "cli-trace", "--seconds", "2", "-o"]);
         let all = run(command.arg(&path));
-        let mut command = aiopool(["trace", "cli-trace", "--seconds", "0.2", "--every", "5"]);
+        let mut command = aiopool(["trace", "cli-trace", "--seconds", "2", "--every", "5"]);
         let sampled = run(command.args(["-o", "-"]));
         over.store(true, Ordering::Relaxed);
         (all, sampled)
