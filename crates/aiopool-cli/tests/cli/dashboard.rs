@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use aiopool_testing::missing;
 use serde_json::Value;
 
 use crate::browser::Browser;
-use crate::rig::{aiopool, run, scratch, signal, wait, wait_until};
+use crate::rig::{WATCHDOG, aiopool, run, scratch, signal, wait, wait_until};
 
 async fn double(x: u64) -> u64 {
     x * 2
@@ -327,56 +327,96 @@ fn prometheus_scrapes_the_metrics() {
     let said = checked.wait_with_output().unwrap();
     let complaints = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(said.status.success() && complaints.is_empty(), "{complaints}");
-    let folder = scratch("prometheus");
-    std::fs::create_dir_all(&folder).unwrap();
-    let target = dashboard.url.strip_prefix("http://").unwrap().trim_end_matches('/');
-    let config = folder.join("prometheus.yml");
-    let jobs = format!(
-        "scrape_configs:\n- job_name: aiopool\n  scrape_interval: 1s\n  static_configs:\n  \
-         - targets: ['{target}']\n"
-    );
-    std::fs::write(&config, jobs).unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut server = Command::new("prometheus")
-        .arg(format!("--config.file={}", config.display()))
-        .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let prometheus = Ask(port);
+    let prometheus = Prometheus::start(&dashboard);
     let own = format!("pool=\"cli-prom\",host_pid=\"{}\"", std::process::id());
-    wait_until("prometheus has scraped", || {
-        prometheus.value(&format!("aiopool_tasks_total{{{own},outcome=\"ok\"}}")) == Some(321.0)
-    });
-    let count = format!("aiopool_task_run_seconds_count{{{own},function=~\".*double\"}}");
-    assert_eq!(prometheus.value(&count), Some(321.0));
-    let quantile = format!(
-        "histogram_quantile(0.99, aiopool_task_run_seconds_bucket{{{own},function=~\".*double\"}})"
-    );
-    assert!(prometheus.value(&quantile) > Some(0.0));
-    assert_eq!(prometheus.value(&format!("sum(aiopool_workers{{{own}}})")), Some(2.0));
-    signal("TERM", server.id());
-    wait(&mut server);
-    std::fs::remove_dir_all(folder).unwrap();
-    drop(pool);
+    let of_double = format!("{own},function=~\".*double\"");
+    // Whatever became of the scrapes after it: one that takes too long ends all series.
+    let last = |name: &str, labels: &str| format!("last_over_time({name}{{{labels}}}[1h])");
+    let ok = last("aiopool_tasks_total", &format!("{own},outcome=\"ok\""));
+    prometheus.wait_for(&ok, |ok| ok == 321.0);
+    let count = last("aiopool_task_run_seconds_count", &of_double);
+    prometheus.wait_for(&count, |count| count == 321.0);
+    let buckets = last("aiopool_task_run_seconds_bucket", &of_double);
+    prometheus.wait_for(&format!("histogram_quantile(0.99, {buckets})"), |time| time > 0.0);
+    let workers = last("aiopool_workers", &own);
+    prometheus.wait_for(&format!("sum({workers})"), |workers| workers == 2.0);
+    drop((prometheus, pool));
 }
 
-/// A Prometheus that is asked, on that port.
-struct Ask(u16);
+/// A Prometheus that scrapes a dashboard.
+struct Prometheus {
+    server: Child,
+    port: u16,
+    folder: PathBuf,
+}
 
-impl Ask {
+impl Prometheus {
+    fn start(dashboard: &Dashboard) -> Self {
+        let folder = scratch("prometheus");
+        std::fs::create_dir_all(&folder).unwrap();
+        let target = dashboard.url.strip_prefix("http://").unwrap().trim_end_matches('/');
+        // A scrape may take as long as the interval: longer than a stopped host is waited for.
+        let jobs = format!(
+            "scrape_configs:\n- job_name: aiopool\n  scrape_interval: 5s\n  static_configs:\n  \
+             - targets: ['{target}']\n"
+        );
+        std::fs::write(folder.join("prometheus.yml"), jobs).unwrap();
+        let (server, port) = Self::spawn(&folder);
+        let mut prometheus = Self { server, port, folder };
+        wait_until("prometheus is ready", || {
+            // The port was free, and another process may have taken it since.
+            if prometheus.server.try_wait().unwrap().is_some() {
+                (prometheus.server, prometheus.port) = Self::spawn(&prometheus.folder);
+            }
+            prometheus.get("/-/ready").is_some_and(|text| text.contains("Prometheus"))
+        });
+        prometheus
+    }
+
+    /// Starts the server, on a port that is free now.
+    fn spawn(folder: &Path) -> (Child, u16) {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let log = std::fs::File::create(folder.join("log")).unwrap();
+        let server = Command::new("prometheus")
+            .arg(format!("--config.file={}", folder.join("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        (server.unwrap(), port)
+    }
+
+    /// Waits until a query has a value that is right.
+    fn wait_for(&self, query: &str, is_right: impl Fn(f64) -> bool) {
+        wait_until(query, || self.value(query).is_some_and(&is_right));
+    }
+
     fn value(&self, query: &str) -> Option<f64> {
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.0)).ok()?;
         let query: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let request =
-            format!("GET /api/v1/query?query={query} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
-        stream.write_all(request.as_bytes()).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
+        let answer = self.get(&format!("/api/v1/query?query={query}"))?;
         let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
         body["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+    }
+
+    fn get(&self, path: &str) -> Option<String> {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_read_timeout(Some(WATCHDOG)).ok()?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", std::fs::read_to_string(self.folder.join("log")).unwrap_or_default());
+        }
+        signal("TERM", self.server.id());
+        wait(&mut self.server);
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
