@@ -1,6 +1,7 @@
 //! What real programs do to a pool, and what must not come of it.
 
 mod codec;
+mod dead_man;
 mod end;
 mod env;
 mod errors;

@@ -3,7 +3,6 @@
 mod attached;
 mod basics;
 mod cancel;
-mod dead_man;
 mod deadlines;
 mod events;
 mod functions;

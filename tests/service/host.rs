@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 pub const ROLE: &str = "role";
 
 /// When a test gives up: far beyond what a loaded machine needs.
-pub const WATCHDOG: Duration = Duration::from_secs(60);
+pub const WATCHDOG: Duration = Duration::from_secs(120);
 
 /// The command that starts this binary in a role.
 pub fn command(role: &str) -> Command {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aiopool::{LossCause, Pool, PoolBuilder, Process, StartMethod, TaskError, TaskOptions};
+use aiopool_testing::Folder;
 
 use crate::Named;
 use crate::host::{End, WATCHDOG, run, until};
@@ -70,7 +71,7 @@ fn killed() {
         let other = other.unwrap();
         let running: Vec<_> = (0..2).map(|_| pool.apply(nap, 3_600_000)).collect();
         let again = TaskOptions::new().retries(3);
-        let retried = other.with(again).apply(nap, 1000);
+        let retried = other.with(again).apply(nap, 3000);
         until("the tasks to run", || (pool.stats().queued == 0).then_some(()));
         until("the task to run", || (other.stats().queued == 0).then_some(()));
         let queued: Vec<_> = (0..20).map(|_| pool.apply(nap, 0)).collect();
@@ -253,8 +254,8 @@ fn traced_at_a_build() {
     pool.with(patient()).apply(nap, 0).wait().unwrap();
 }
 
-/// Does what it can to be nobody's child and in nobody's group, and computes.
-async fn moves_away(_: ()) {
+/// Does what it can to be nobody's child and in nobody's group, says so, and computes.
+async fn moves_away(mark: String) {
     // SAFETY: takes numbers only.
     unsafe {
         libc::setpgid(0, libc::getppid());
@@ -263,30 +264,33 @@ async fn moves_away(_: ()) {
         libc::prctl(libc::PR_SET_PDEATHSIG, 0);
         libc::signal(libc::SIGTERM, libc::SIG_IGN);
     }
+    std::fs::write(mark, "").unwrap();
     loop {
         std::hint::spin_loop();
     }
 }
 
 fn moved() {
-    let limit = TaskOptions::new().timeout(Duration::from_millis(200));
+    let limit = TaskOptions::new().timeout(Duration::from_millis(500));
+    let folder = Folder::new("moves-away");
+    let mark = |name: &str| folder.path().join(name);
+    let text = |name: &str| mark(name).to_str().unwrap().to_owned();
     let pool = builder().grace(Duration::from_millis(100)).build().unwrap();
     let before = pool.worker_pids();
     // A deadline, the loss of the fork server and the end of the pool, each with such workers.
-    match pool.with(limit).apply(moves_away, ()).wait() {
+    match pool.with(limit).apply(moves_away, text("first")).wait() {
         Err(TaskError::TimedOut { .. }) => {}
         other => panic!("{other:?}"),
     }
     until("the worker to be killed", || before.iter().any(|&pid| !is_running(pid)).then_some(()));
-    let task = pool.apply(moves_away, ());
-    until("the task to run", || (pool.stats().running == 1).then_some(()));
-    std::thread::sleep(Duration::from_millis(20));
+    let task = pool.apply(moves_away, text("second"));
+    until("the worker to have moved", || mark("second").exists().then_some(()));
     let workers = pool.worker_pids();
     send(libc::SIGKILL, zygote_of(&pool));
     assert!(matches!(task.wait(), Err(TaskError::WorkerLost(_))));
     assert!(workers.iter().all(|&pid| !is_running(pid)), "{workers:?}");
-    let _task = pool.apply(moves_away, ());
-    until("the task to run", || (pool.stats().running == 1).then_some(()));
+    let _task = pool.apply(moves_away, text("third"));
+    until("the worker to have moved", || mark("third").exists().then_some(()));
     let workers = pool.worker_pids();
     drop(pool);
     assert!(workers.iter().all(|&pid| !is_running(pid)), "{workers:?}");
