@@ -192,7 +192,7 @@ async fn block_for_ever(_: u64) -> u64 {
 #[tokio::test]
 async fn a_task_that_ignores_its_deadline_is_killed_with_its_worker() {
     let pool = Pool::builder().processes(1).grace(Duration::from_millis(50)).build().unwrap();
-    let limited = pool.with(TaskOptions::new().timeout(Duration::from_millis(50)));
+    let limited = pool.with(TaskOptions::new().timeout(Duration::from_millis(500)));
     let error = limited.apply(block_for_ever, 1).await.unwrap_err();
     assert!(matches!(error, TaskError::TimedOut { started: true, .. }), "{error:?}");
     assert_eq!(pool.apply(double, 4).await.unwrap(), 8);

@@ -21,6 +21,7 @@ fn compute(path: String) -> u64 {
 async fn compute_elsewhere(path: String) -> u64 {
     let task = aiopool::TaskContext::current().unwrap();
     let work = move || {
+        std::fs::write(format!("{path}.began"), "").unwrap();
         while !task.is_cancelled() {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -32,6 +33,7 @@ async fn compute_elsewhere(path: String) -> u64 {
 
 /// Never asks.
 fn compute_for_ever(_: u64) -> u64 {
+    aiopool::progress(1);
     loop {
         std::thread::sleep(Duration::from_secs(1));
     }
@@ -55,7 +57,7 @@ async fn a_function_that_computes_is_told_of_a_cancel_and_of_its_deadline() {
     task.cancel();
     assert!(matches!(in_time(task).await, Err(TaskError::Cancelled)));
     until(|| folder.path().join("cancelled").exists()).await;
-    let limited = pool.with(TaskOptions::new().timeout(Duration::from_millis(30)));
+    let limited = pool.with(TaskOptions::new().timeout(Duration::from_millis(500)));
     let late = in_time(limited.apply(sync_fn(compute), path("late"))).await;
     assert!(matches!(late, Err(TaskError::TimedOut { started: true, .. })), "{late:?}");
     until(|| folder.path().join("late").exists()).await;
@@ -72,8 +74,7 @@ async fn a_thread_of_a_task_is_told_too() {
     let (folder, pool) = (Folder::new("thread"), one_worker());
     let path = folder.path().join("thread");
     let mut task = pool.apply(compute_elsewhere, path.to_str().unwrap().to_owned());
-    until(|| pool.stats().running == 1).await;
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    until(|| folder.path().join("thread.began").exists()).await;
     task.cancel();
     until(|| path.exists()).await;
 }
@@ -94,7 +95,7 @@ async fn a_cancel_within_a_time_ends_what_does_not_ask() {
     let pool = one_worker();
     let worker = in_time(pool.apply(pid, 0)).await.unwrap();
     let mut task = pool.apply(sync_fn(compute_for_ever), 0);
-    until(|| pool.stats().running == 1).await;
+    until(|| task.progress().is_some()).await;
     let start = Instant::now();
     task.cancel_within(Duration::from_millis(50));
     assert!(matches!(in_time(task).await, Err(TaskError::Cancelled)));
@@ -106,9 +107,9 @@ async fn a_cancel_within_a_time_ends_what_does_not_ask() {
     let worker = in_time(pool.apply(pid, 0)).await.unwrap();
     let mut task = pool.apply(|_: u64| std::future::pending::<()>(), 0);
     until(|| pool.stats().running == 1).await;
-    task.cancel_within(Duration::from_millis(50));
+    task.cancel_within(Duration::from_millis(500));
     assert!(matches!(in_time(task).await, Err(TaskError::Cancelled)));
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
     assert_eq!(in_time(pool.apply(pid, 0)).await.unwrap(), worker);
 }
 

@@ -86,7 +86,8 @@ async fn neighbours_of_a_task_that_ignores_its_deadline_keep_their_attempts() {
         retried.apply(wait_then_die, runs.call("twice")),
     );
     until(|| runs.of("once") == 1 && runs.of("twice") == 1).await;
-    let limited = pool.with(TaskOptions::new().timeout(Duration::from_millis(50)));
+    // Time enough to begin in, however busy the machine is.
+    let limited = pool.with(TaskOptions::new().timeout(Duration::from_millis(500)));
     let culprit = limited.apply(block, runs.call("culprit"));
     let queued: Vec<Task<usize>> =
         (0..3).map(|i| pool.apply(run_once, runs.call(&format!("queued-{i}")))).collect();
@@ -113,7 +114,7 @@ async fn a_task_that_obeys_its_deadline_costs_no_worker() {
     let runs = Runs::new("obeys");
     let pool = Pool::builder().processes(1).build().unwrap();
     let neighbour = pool.apply(wait_for_ever, runs.call("neighbour"));
-    let limited = pool.with(TaskOptions::new().timeout(Duration::from_millis(30)).retries(5));
+    let limited = pool.with(TaskOptions::new().timeout(Duration::from_millis(500)).retries(5));
     let error = in_time(limited.apply(nap, runs.call("nap"))).await.unwrap_err();
     assert!(matches!(error, TaskError::TimedOut { started: true, .. }), "{error:?}");
     // A deadline is no loss and no error of the function's: it is not tried again.
@@ -250,9 +251,9 @@ async fn compute_then_wait(ms: u64) -> u64 {
 fn the_time_that_a_neighbour_computed_is_not_a_tasks_own() {
     let pool = Pool::builder().processes(1).child_concurrency(2).build().unwrap();
     // Claimed when the first one has computed: its limit begins then, not before that.
-    let first = pool.apply(compute_then_wait, 400);
-    let options = TaskOptions::new().timeout(Duration::from_millis(600));
-    let second = pool.with(options).apply(compute_then_wait, 300);
-    assert_eq!(first.wait().unwrap(), 400);
-    assert_eq!(second.wait().unwrap(), 300);
+    let first = pool.apply(compute_then_wait, 2000);
+    let options = TaskOptions::new().timeout(Duration::from_millis(2500));
+    let second = pool.with(options).apply(compute_then_wait, 700);
+    assert_eq!(first.wait().unwrap(), 2000);
+    assert_eq!(second.wait().unwrap(), 700);
 }

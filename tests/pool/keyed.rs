@@ -43,7 +43,7 @@ async fn double_or_die(x: u64) -> u64 {
 #[tokio::test]
 async fn enumerate_numbers_the_items_whatever_comes_first() {
     let pool = pool();
-    let items = [200_u64, 101, 0, 1];
+    let items = [2_000_u64, 101, 0, 1];
     let mut results = pool.try_map(nap_unless_odd, items).as_completed().enumerate();
     let mut seen = Vec::new();
     while let Some((item, result)) = in_time(results.next()).await {
@@ -112,7 +112,7 @@ fn the_item_that_killed_its_worker_is_known() {
 fn map_keyed_gives_the_callers_key_back_with_each_result() {
     let pool = pool();
     // A key that neither travels nor is copied.
-    let items = || [(Rc::new("slow"), 100), (Rc::new("odd"), 1), (Rc::new("quick"), 0)];
+    let items = || [(Rc::new("slow"), 2_000), (Rc::new("odd"), 1), (Rc::new("quick"), 0)];
     let results = pool.try_map_keyed(nap_unless_odd, items()).into_blocking_iter();
     let keys: Vec<_> = results.map(|(key, result)| (*key, result.is_ok())).collect();
     assert_eq!(keys, [("slow", true), ("odd", false), ("quick", true)]);

@@ -6,7 +6,8 @@ use std::time::Duration;
 use aiopool::{LossCause, Pool, Task, TaskContext, TaskError, TaskOptions, typed};
 use aiopool_testing::in_time;
 
-const SHORT: Duration = Duration::from_millis(50);
+/// A limit within which an attempt that is to be quick is over, however busy the machine is.
+const SHORT: Duration = Duration::from_millis(500);
 
 /// The number of this attempt.
 fn attempt() -> u32 {
@@ -38,7 +39,7 @@ async fn doze(ms: u64) -> u32 {
 }
 
 async fn die(_: u64) -> u32 {
-    tokio::time::sleep(SHORT).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
     std::process::abort()
 }
 
@@ -50,6 +51,11 @@ async fn fail_at_first(failures: u32) -> Result<u32, String> {
 }
 
 fn one_worker() -> Pool {
+    Pool::builder().processes(1).grace(Duration::from_secs(60)).build().unwrap()
+}
+
+/// Whose tasks hold their worker until it is killed.
+fn one_worker_soon_killed() -> Pool {
     Pool::builder().processes(1).grace(Duration::from_millis(100)).build().unwrap()
 }
 
@@ -70,7 +76,7 @@ async fn a_time_out_is_tried_again_where_its_caller_wants_that() {
 
 #[tokio::test]
 async fn an_attempt_that_holds_its_worker_is_over_before_the_next_one_begins() {
-    let pool = one_worker();
+    let pool = one_worker_soon_killed();
     let options = TaskOptions::new().timeout(SHORT).retries(1).retry_on_timeout(true);
     assert_eq!(in_time(pool.with(options).apply(block_at_first, 1)).await.unwrap(), 2);
     assert_eq!(pool.stats().killed_for_deadline, 1);
@@ -78,7 +84,7 @@ async fn an_attempt_that_holds_its_worker_is_over_before_the_next_one_begins() {
 
 #[tokio::test]
 async fn a_task_that_waits_for_its_next_attempt_can_be_cancelled() {
-    let pool = one_worker();
+    let pool = one_worker_soon_killed();
     let options = TaskOptions::new().retries(1).retry_on_error(true);
     let paused = options.backoff(Duration::from_secs(3600));
     let mut task = pool.with(paused).try_apply(fail_at_first, 1);
@@ -99,11 +105,11 @@ async fn a_task_that_waits_for_its_next_attempt_can_be_cancelled() {
 async fn the_neighbours_of_a_task_that_blocks_are_not_charged() {
     let pool = Pool::builder().processes(1).grace(Duration::from_millis(300)).build().unwrap();
     // They are not over when the last one begins, and the second time well before their limit.
-    let limit = TaskOptions::new().timeout(Duration::from_secs(2));
-    let once: Vec<Task<u32>> = (0..3).map(|_| pool.with(limit).apply(doze, 700)).collect();
+    let limit = TaskOptions::new().timeout(Duration::from_secs(4));
+    let once: Vec<Task<u32>> = (0..3).map(|_| pool.with(limit).apply(doze, 1500)).collect();
     // One retry, and it is not used up: the second attempt is the one of two that counts.
     let again = limit.retries(1);
-    let spared: Vec<Task<u32>> = (0..3).map(|_| pool.with(again).apply(doze, 700)).collect();
+    let spared: Vec<Task<u32>> = (0..3).map(|_| pool.with(again).apply(doze, 1500)).collect();
     let culprit = pool.with(limit).apply(block_at_first, 1);
     let id = culprit.id().unwrap();
     assert!(matches!(in_time(culprit).await, Err(TaskError::TimedOut { started: true, .. })));
@@ -260,7 +266,7 @@ async fn bystanders_that_may_run_again_do_so_side_by_side() {
         ASKED.fetch_add(1, Relaxed);
         error.is_bystander()
     });
-    let neighbours: Vec<Task<u32>> = (0..5).map(|_| pool.with(again).apply(doze, 300)).collect();
+    let neighbours: Vec<Task<u32>> = (0..5).map(|_| pool.with(again).apply(doze, 2000)).collect();
     assert!(in_time(pool.apply(die, 0)).await.is_err());
     for task in neighbours {
         assert_eq!(in_time(task).await.unwrap(), 2);

@@ -47,7 +47,7 @@ async fn every_outcome_is_counted_as_what_it_is() {
     let mut called_off = pool.apply(sleep_for_ever, 1);
     called_off.cancel();
     in_time(called_off).await.unwrap_err();
-    let limited = pool.with(TaskOptions::new().timeout(Duration::from_millis(20)));
+    let limited = pool.with(TaskOptions::new().timeout(Duration::from_millis(500)));
     in_time(limited.apply(block_for_ever, 1)).await.unwrap_err();
     until(|| pool.stats().killed_for_deadline == 1).await;
     let held: Vec<_> = (0..5).map(|i| pool.apply(sleep_for_ever, i)).collect();

@@ -139,7 +139,8 @@ async fn a_retry_and_a_cancelled_task_are_told() {
     let again = pool.with(TaskOptions::new().retries(2));
     let mark = file(&folder, "mark").to_str().unwrap().to_owned();
     in_time(again.apply(die_at_first, mark)).await.unwrap();
-    let limited = pool.with(TaskOptions::new().timeout(Duration::from_millis(20)));
+    // Long enough for a first poll, however busy the machine is.
+    let limited = pool.with(TaskOptions::new().timeout(Duration::from_millis(500)));
     in_time(limited.apply(sleep_for_ever, 1)).await.unwrap_err();
     // The worker lets go of it before it takes the next one.
     in_time(pool.apply(double, 1)).await.unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aiopool::Pool;
 
-const WATCHDOG: Duration = Duration::from_secs(30);
+const WATCHDOG: Duration = Duration::from_secs(120);
 
 /// The least that a queue can hold.
 const CAPACITY: usize = 16;
