@@ -54,7 +54,7 @@ fn lives(pool: Pool) {
     for x in 0..20 {
         assert_eq!(pool.with(patient).apply(double, x).wait().unwrap(), 2 * x);
     }
-    let short = patient.retries(0).timeout(Duration::from_millis(100));
+    let short = patient.retries(0).timeout(Duration::from_millis(200));
     let late = pool.with(short).apply(block, 0).wait().unwrap_err();
     assert!(matches!(late, TaskError::TimedOut { .. }), "{late:?}");
     until("the worker to be killed", || pool.stats().killed_for_deadline == 1);

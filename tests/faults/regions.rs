@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::rig::{WATCHDOG, alone, length, pid, processes, works, zygotes};
+use crate::rig::{WATCHDOG, alone, length, own, pid, processes, until, works, zygotes};
 use aiopool::{Pool, StartMethod};
 
 /// What tells a file from every other: device and inode.
@@ -160,18 +160,22 @@ fn check(method: StartMethod) {
     let pool = pool.max_payload(4 << 20).build().unwrap();
     let other = Pool::builder().processes(1).max_payload(1 << 20).build().unwrap();
     assert_eq!(pool.apply(length, vec![1; 1 << 20]).wait().unwrap().len(), 1 << 20);
+    // Workers that start have not mapped everything.
+    pool.ready_blocking().unwrap();
     let zygote = zygotes();
     let stranger = other.apply(pid, 0).wait().unwrap();
     let mut child = Command::new("sleep").arg("3600").stdout(Stdio::null()).spawn().unwrap();
     let grandchild = pool.apply(start_child, 0).wait().unwrap();
     let children = [child.id(), grandchild];
+    // The kernel closes what is not for them before it gives them their name.
+    until("the children to be executed", || own("sleep").len() == 2);
     let host = std::process::id();
     let is_child = |pid| children.contains(&pid);
-    let workers: Vec<u32> = crate::rig::own("")
+    let workers: Vec<u32> = own("")
         .into_iter()
         .filter(|&pid| pid != host && pid != stranger && !zygote.contains(&pid) && !is_child(pid))
         .collect();
-    assert_eq!((zygote.len(), workers.len()), (1, 4), "{:?}", crate::rig::own(""));
+    assert_eq!((zygote.len(), workers.len()), (1, 4), "{:?}", own(""));
 
     // No name, and no way to make one larger or smaller or to seal it against others.
     let mut seen = 0;

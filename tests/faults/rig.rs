@@ -57,8 +57,7 @@ pub fn alone_as(test: &str, case: &str, body: impl FnOnce()) {
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    let left =
-        if status.is_some() { left_after(&mark, Duration::from_secs(20)) } else { Vec::new() };
+    let left = if status.is_some() { left_after(&mark, WATCHDOG) } else { Vec::new() };
     if status.is_none() || !left.is_empty() {
         marked(&mark).iter().for_each(|process| kill(process.pid, libc::SIGKILL));
     }
@@ -148,7 +147,7 @@ pub fn kill(pid: u32, signal: i32) {
 
 /// Waits for a condition of which there is no notification.
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(90);
     while !condition() {
         assert!(Instant::now() < end, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(2));
