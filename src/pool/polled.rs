@@ -509,8 +509,14 @@ mod tests {
         assert_eq!(seen, (0..200).collect::<Vec<u64>>());
         let mut none = Vec::new();
         pool.receive(1, &mut none);
-        assert!(none.is_empty());
-        assert!(!is_readable(&pool, Duration::ZERO));
+        // The worker may ring for what was taken before it came to that.
+        for looks in 0.. {
+            assert!(none.is_empty() && looks < 1000);
+            if !is_readable(&pool, Duration::from_millis(20)) {
+                break;
+            }
+            pool.receive(1, &mut none);
+        }
     }
 
     #[test]

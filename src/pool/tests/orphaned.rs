@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::{Pool, TaskError};
 
 /// Far above what any of this takes.
-const WATCHDOG: Duration = Duration::from_secs(30);
+const WATCHDOG: Duration = Duration::from_secs(120);
 
 async fn double(x: u64) -> u64 {
     2 * x
