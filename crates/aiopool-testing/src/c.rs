@@ -55,7 +55,7 @@ pub fn compile(source: &Path, name: &str) -> PathBuf {
 pub fn watched(binary: &Path, arguments: &[&str]) -> String {
     // Cargo's own value has a folder in it where an older library may lie.
     run(Command::new("timeout")
-        .args(["--kill-after=5", "120"])
+        .args(["--kill-after=5", "300"])
         .arg(binary)
         .args(arguments)
         .env("LD_LIBRARY_PATH", library().parent().expect("the library is in a folder")))

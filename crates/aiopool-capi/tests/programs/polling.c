@@ -91,6 +91,15 @@ static int drain(void) {
     return count;
 }
 
+/* Whether there is nothing and it stays so. It may be readable once more than there was something:
+ * by a worker that rings for what the host has taken already. */
+static int silent(void) {
+    for (int looks = 0; looks < 1000 && !peek(); looks++) {
+        if (!readable(20)) return 1;
+    }
+    return 0;
+}
+
 /* Waits until `pending` tasks are without an outcome in the pool itself. */
 static void until_pending(uint64_t pending) {
     aiopool_stats stats = {.struct_size = sizeof stats};
@@ -226,7 +235,7 @@ int main(void) {
     CHECK(epoll_ctl(loop, EPOLL_CTL_ADD, fd, &event) == 0);
     CHECK(epoll_ctl(edges, EPOLL_CTL_ADD, fd, &edge) == 0);
     epoll_wait(edges, &edge, 1, 0);
-    CHECK(!peek() && !readable(0) && epoll_wait(loop, &event, 1, 0) == 0);
+    CHECK(silent() && epoll_wait(loop, &event, 1, 0) == 0);
 
     /* Two outcomes: readable until a look has found none, also between the two. */
     submit(echo_function, 1, 0);
@@ -235,7 +244,7 @@ int main(void) {
     until_pending(0);
     CHECK(peek() && readable(0) && epoll_wait(loop, &event, 1, 0) == 1);
     CHECK(peek() && readable(0));
-    CHECK(!peek() && !readable(0) && epoll_wait(loop, &event, 1, 0) == 0);
+    CHECK(silent() && epoll_wait(loop, &event, 1, 0) == 0);
 
     /* An edge for each time that there is something after nothing. */
     while (epoll_wait(edges, &edge, 1, 0) == 1) {
@@ -261,7 +270,7 @@ int main(void) {
     CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
     submit(echo_function, 2, 0);
     for (count = 0; count == 0; count = drain()) CHECK(readable(LONG));
-    CHECK(count == 1 && !readable(0));
+    CHECK(count == 1 && silent());
     for (int ms = 0; ms < 2; ms++) {
         CHECK(aiopool_pool_wait(pool, (uint64_t)ms, &outcome) == AIOPOOL_ERR_TIMEOUT);
         CHECK(!readable(0));
@@ -275,11 +284,11 @@ int main(void) {
     }
     CHECK(aiopool_outcome_ticket(outcome) == ticket);
     CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
-    CHECK(!peek() && !readable(0));
+    CHECK(silent());
 
     /* A cancelled task's outcome comes the same way. */
     ticket = submit(slow_function, 1, 0);
-    CHECK(!peek() && !readable(20));
+    CHECK(silent());
     CHECK(aiopool_pool_cancel(pool, ticket) == AIOPOOL_OK);
     CHECK(readable(LONG) && drain() == 1);
 

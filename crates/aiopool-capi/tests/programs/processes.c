@@ -251,7 +251,7 @@ int main(void) {
 
     /* A deadline, limits. */
     call = call_of(nap_function, NULL, 0);
-    call.run_limit_ms = 20;
+    call.run_limit_ms = 500;
     CHECK(aiopool_pool_options_init(&options) == AIOPOOL_OK);
     options.grace_ms = 10;
     options.limit_open_files = 100;

@@ -223,7 +223,7 @@ int main(void) {
     options.queues = 2;
     options.priorities = 2;
     options.child_concurrency = 8;
-    options.grace_ms = 20;
+    options.grace_ms = 60000;
     CHECK(aiopool_pool_start(&options, &pool) == AIOPOOL_OK);
     submit(late_function, NULL, 0, 0);
     outcome = next(AIOPOOL_OUTCOME_ERR);
