@@ -274,10 +274,8 @@ pub fn run(ask: Ask) -> Figures {
     for (i, node) in victims.nodes.iter_mut().enumerate() {
         let pids: Vec<u32> = Family::of(&format!("n{i}")).all().collect();
         drop(node.stdin.take());
-        let ended = within(Duration::from_secs(30), || {
-            node.try_wait().is_ok_and(|status| status.is_some())
-        });
-        let gone = within(Duration::from_secs(5), || {
+        let ended = within(WATCHDOG, || node.try_wait().is_ok_and(|status| status.is_some()));
+        let gone = within(WATCHDOG, || {
             pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists())
         });
         if !ended || !gone {

@@ -14,7 +14,7 @@ use crate::{Ask, books, tasks};
 
 /// The promise: nothing is left a second after the host's end. What comes later is counted as
 /// late, what is still there after this as left behind.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs it.
 pub fn run(ask: Ask) -> Figures {
@@ -207,7 +207,7 @@ fn kill_zygote(figures: &mut Figures, n: u64) -> Duration {
     drop(handles);
     drop(pool);
     let me = std::process::id();
-    within(Duration::from_secs(5), || regions(me) == 0);
+    within(PATIENCE, || regions(me) == 0);
     let left = regions(me);
     if left > 0 {
         figures.leaked += left;

@@ -114,7 +114,7 @@ pub fn run(ask: Ask) -> Figures {
 fn settle(pool: &Pool, figures: &mut Figures, counts: &Counts) {
     counts.stop.store(true, Relaxed);
     let full = (QUEUES * CAPACITY) as u64;
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + WATCHDOG;
     loop {
         let stats = pool.stats();
         let back = stats.pending == 0 && stats.free_records == full && stats.input_bytes == 0;

@@ -157,7 +157,7 @@ pub fn run(ask: Ask) -> Figures {
     });
     drop(run.pool);
     let gone = || pids.iter().all(|&pid| Process::worker(pid).is_none()) && regions(me) == 0;
-    if !within(Duration::from_secs(5), gone) {
+    if !within(WATCHDOG, gone) {
         figures.leaked += 1;
         figures.complain("workers or regions are left after join");
     }

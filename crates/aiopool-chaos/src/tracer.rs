@@ -15,7 +15,7 @@ use std::ptr;
 use std::time::{Duration, Instant};
 
 /// After this nothing is waited for any longer.
-const WATCHDOG: Duration = Duration::from_secs(20);
+const WATCHDOG: Duration = Duration::from_secs(60);
 
 /// The word of the general registers that is the program counter.
 #[cfg(target_arch = "x86_64")]

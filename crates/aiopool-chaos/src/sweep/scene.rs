@@ -11,7 +11,7 @@ use crate::processes::{Process, parent_of, regions, within};
 use crate::tracer::{Tracee, waits_for_events};
 use crate::{books, tasks};
 
-pub const WATCHDOG: Duration = Duration::from_secs(20);
+pub const WATCHDOG: Duration = Duration::from_secs(60);
 pub const CAPACITY: usize = 16;
 /// More than a record has room for.
 const LARGE: usize = 1_500;
