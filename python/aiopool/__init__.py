@@ -17,11 +17,14 @@ from ._native import VERSION as __version__
 from .errors import (
     ClusterError,
     InitializerFailed,
+    ItemsChanged,
+    JobHeld,
     NodeLost,
     PoolClosed,
     ProxyException,
     RemoteTraceback,
     ServerError,
+    Taken,
     TaskTimeout,
     TooLarge,
     WorkerLost,
@@ -29,7 +32,7 @@ from .errors import (
 
 if TYPE_CHECKING:
     from ._results import PoolResult
-    from .cluster import Cluster
+    from .cluster import Cluster, Job
     from .core import Process, Worker, set_context, set_start_method
     from .executor import ProcessPoolExecutor
     from .isolation import Limits, Sandbox
@@ -43,6 +46,9 @@ __all__ = [
     "Cluster",
     "ClusterError",
     "InitializerFailed",
+    "ItemsChanged",
+    "Job",
+    "JobHeld",
     "Limits",
     "Node",
     "NodeLost",
@@ -59,6 +65,7 @@ __all__ = [
     "Sandbox",
     "Scheduler",
     "ServerError",
+    "Taken",
     "TaskID",
     "TaskOptions",
     "TaskTimeout",
@@ -77,6 +84,7 @@ __all__ = [
 # start, takes a quarter less time without.
 _LATER = {
     "Cluster": "cluster",
+    "Job": "cluster",
     "Limits": "isolation",
     "Node": "node",
     "NodeReport": "node",

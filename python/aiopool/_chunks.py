@@ -114,7 +114,7 @@ def value(done: Done) -> _wire.Parts:
 
 
 def call(
-    start: bytes, star: bool, stop: bool, items: list[Any], elsewhere: bool = False
+    start: bytes, star: bool, stop: bool, items: list[Any], elsewhere: int = _wire.HERE
 ) -> _wire.Parts:
     """The bytes of the call of a chunk, of a function whose head is `start`."""
     return _wire.call(_HEAD, (bytes(start), star, stop, items), {}, elsewhere)

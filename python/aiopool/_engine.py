@@ -154,6 +154,8 @@ class Engine:
         self.at_the_end: Callable[[str], None] | None = None
         self.closing = False
         self._closed_below = False
+        # Whether a durable job is to end with its tasks.
+        self._finishing = False
         self.error: BaseException | None = None
         #: Why there will never be a worker.
         self.broken: InitializerFailed | None = None
@@ -280,6 +282,12 @@ class Engine:
         native = self.local
         if native is not None:
             native.cancel_items(items)
+
+    def note_taken(self, number: int) -> None:
+        """Takes note that the caller has the outcome of this task of a durable job."""
+        native = self._native
+        if isinstance(native, Cluster):
+            native.note_taken(number)
 
     def cancel(self, task: Task, *, queued: bool = False) -> bool:
         """Calls a task off. False if it is over; with `queued`, also if a worker has it."""
@@ -467,7 +475,15 @@ class Engine:
             if self._waiting or self._flushing or any(not one.is_fed for one in list(self.maps)):
                 return
             self._closed_below = True
-        native.close()
+        if self._finishing and isinstance(native, Cluster):
+            native.finish()
+        else:
+            native.close()
+
+    def finish(self) -> None:
+        """Takes no more tasks, and ends a durable job when they are over."""
+        self._finishing, self._closed_below = True, False
+        self.close()
 
     def terminate(self) -> None:
         """Ends every task that is not over; from any thread."""

@@ -37,6 +37,10 @@ _ALIGNED = 64
 
 Parts = list[Any]
 
+#: Where what is pickled is read: by this machine's workers, by another machine's, or by these and in a
+#: durable job, where it is to be the same bytes when the job is resumed.
+HERE, ELSEWHERE, DURABLE = 0, 1, 2
+
 
 def _is_by_name(function: Any) -> bool:
     """Whether pickle stores nothing of the function but its name."""
@@ -66,8 +70,8 @@ def main_is_importable() -> bool:
 _MAIN = b"\x8c\x08__main__"
 
 
-def _of_main(data: Any, elsewhere: bool = False) -> bool:
-    return _MAIN in data and (elsewhere or not main_is_importable())
+def _of_main(data: Any, elsewhere: int = HERE) -> bool:
+    return _MAIN in data and (elsewhere != HERE or not main_is_importable())
 
 
 class NotPicklable(TypeError):
@@ -98,16 +102,15 @@ def pickled(
     value: Any,
     buffers: list[memoryview] | None = None,
     by_all: bool = False,
-    elsewhere: bool = False,
+    elsewhere: int = HERE,
 ) -> bytes:
-    """The pickle of what is sent to a worker, or `by_all` to every worker, or `elsewhere`: to a worker
-    of another machine.
+    """The pickle of what is sent to a worker, or `by_all` to every worker, or `elsewhere`.
 
     Large buffers go to `buffers` instead, if it is given.
     """
     callback = None if buffers is None else _collector(buffers)
     if elsewhere:
-        return _for_elsewhere(value, buffers, callback)
+        return _for_elsewhere(value, buffers, callback, elsewhere)
     refused: BaseException | None = None
     data, shares = b"", False
     try:
@@ -138,21 +141,28 @@ def pickled(
         return _Kept.of(_anew(_by_value, value, buffers, refused, callback), value)
 
 
-def _for_elsewhere(value: Any, buffers: list[memoryview] | None, callback: Any) -> bytes:
+def _for_elsewhere(
+    value: Any, buffers: list[memoryview] | None, callback: Any, elsewhere: int
+) -> bytes:
     refused: BaseException | None = None
     data = b""
     try:
         data = _by_reference(value, callback)
     except (PicklingError, AttributeError, TypeError, RuntimeError) as error:
         refused = error
-    if refused is None and b"multiprocessing" not in data and not _of_main(data, True):
+    if refused is None and b"multiprocessing" not in data and not _of_main(data, elsewhere):
         return data
     with _sharing.on_this_machine_only():
         if b"multiprocessing" in data or isinstance(refused, RuntimeError):
             # Refuses by its name what only this machine has.
             data = _anew(_pickling.dumps, value, buffers, callback)
-            if not _of_main(data, True):
+            if not _of_main(data, elsewhere):
                 return data
+        if elsewhere == DURABLE:
+            raise NotPicklable(
+                f"{value!r:.200} cannot be in a durable job: {refused or 'nodes cannot import __main__'}; "
+                "pickled by value it is not the same when the job is resumed: move it to a module"
+            ) from refused
         return _anew(_by_value, value, buffers, refused, callback)
 
 
@@ -180,13 +190,13 @@ def kept(parts: Parts) -> Any:
     return [part.value for part in parts if type(part) is _Kept] or None
 
 
-def head_by_name(function: Any, elsewhere: bool = False) -> bytes | None:
+def head_by_name(function: Any, elsewhere: int = HERE) -> bytes | None:
     """What a call of `function` begins with, if it goes by its name."""
     return _head_by_name(function, elsewhere) if _is_by_name(function) else None
 
 
 @lru_cache(maxsize=1024)
-def _head_by_name(function: Any, elsewhere: bool) -> bytes | None:
+def _head_by_name(function: Any, elsewhere: int) -> bytes | None:
     try:
         data = dumps(function, 5)
     except (PicklingError, AttributeError, TypeError):
@@ -196,7 +206,7 @@ def _head_by_name(function: Any, elsewhere: bool) -> bytes | None:
     return _BY_NAME + _LENGTH.pack(len(data)) + data
 
 
-def head(function: Callable[..., Any], elsewhere: bool = False) -> bytes:
+def head(function: Callable[..., Any], elsewhere: int = HERE) -> bytes:
     """What a call of `function` begins with."""
     known = head_by_name(function, elsewhere)
     if known is not None:
@@ -228,7 +238,7 @@ def keywords(kwds: Any) -> dict[str, Any]:
 
 
 def call(
-    start: bytes, arguments: tuple[Any, ...], keywords: dict[str, Any], elsewhere: bool = False
+    start: bytes, arguments: tuple[Any, ...], keywords: dict[str, Any], elsewhere: int = HERE
 ) -> Parts:
     """The bytes of a call whose head is `start`."""
     buffers: list[memoryview] = []

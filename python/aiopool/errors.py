@@ -117,6 +117,18 @@ class NodeLost(ClusterError):
     silent_for: float = 0.0
 
 
+class JobHeld(ClusterError):
+    """Another process holds the durable job: it is to leave it, or to be silent for its lease."""
+
+
+class ItemsChanged(ClusterError):
+    """A resumed job was given another item than it had there, or another function."""
+
+
+class Taken(ClusterError):
+    """The outcome was taken before the job was resumed, and is not given again."""
+
+
 class RemoteTraceback(Exception):
     """The traceback in the worker, as the cause of an error that was raised there."""
 
@@ -127,8 +139,10 @@ class RemoteTraceback(Exception):
 #: The classes for what the engine says.
 OF_KIND: dict[str, type[ProxyException]] = {
     "cluster": ClusterError,
+    "items_changed": ItemsChanged,
     "node_lost": NodeLost,
     "server": ServerError,
+    "taken": Taken,
     "timed_out": TaskTimeout,
     "worker_lost": WorkerLost,
     "pool_closed": PoolClosed,

@@ -307,7 +307,7 @@ class Verbs:
         by_name = _wire.head_by_name(func) if usual else None
         direct = by_name and Direct(by_name, arguments_of is tuple, options)
         return pool._keep(
-            PoolResult(
+            pool._results(
                 pool,
                 submit,
                 items,
@@ -325,6 +325,8 @@ class Verbs:
         options, pool = self._options, self._pool
         of_each = options.timeout, options.queue_ttl, options.retries or None, options.alone or None
         alike = pool.queue_count == 1 and not pool._recycles and not pool._in_threads
+        # How many share one depends on how long they take: the next holder's would be others.
+        alike = alike and pool._elsewhere != _wire.DURABLE
         return alike and of_each == (None,) * 4 and not options.retry_on and _chunks.is_plain(func)
 
 
@@ -340,6 +342,11 @@ class WithOptions(Verbs):
         if options.key is not None and pool.queue_count == 1:
             why = "nodes take what comes" if pool._elsewhere else "the pool has one queue, see queuecount"
             raise ValueError(f"key={options.key!r} is not possible: {why}")
+        if options.retry_on and pool._elsewhere == _wire.DURABLE:
+            raise ValueError(
+                f"retry_on={options.retry_on!r} is not possible in a durable job: this process sees to "
+                "such attempts, and may be gone; retries are for what a death has ended"
+            )
         self._its_pool, self._options = pool, options
         self._native_options = options._native()
 
@@ -369,8 +376,10 @@ class AnyPool(Verbs):
     _recycles = _in_threads = False
     #: What messages call it.
     _kind = "pool"
-    #: Whether workers are on other machines.
-    _elsewhere = False
+    #: Where its workers are.
+    _elsewhere = _wire.HERE
+    #: What gives the results of its maps.
+    _results: type[PoolResult[Any]] = PoolResult
     #: Whether errors come as `ProxyException`, as aiomultiprocess has them.
     _proxies = False
 
@@ -421,10 +430,14 @@ class AnyPool(Verbs):
     def close(self) -> None:
         """Takes no more tasks; those that were asked for are finished."""
         self.running = False
+        self._unbind_maps()
+        self._engine.close()
+
+    def _unbind_maps(self) -> None:
+        """Has maps take all of their items, whether or not their results are."""
         for results in list(self._engine.maps):
             if isinstance(results, PoolResult):
                 in_thread_of(results.loop, results.unbound)
-        self._engine.close()
 
     def terminate(self) -> None:
         """Ends every task that is not over, and has the workers leave; from any thread."""

@@ -1,19 +1,9 @@
-//! The submitter's side of a cluster, as an event loop of Python sees a pool.
-//!
-//! A task's future is polled only here, by calls that submit and calls that receive: what wakes it, the
-//! handle's thread, puts its token into a queue and rings. No thread of Rust's calls Python.
+//! The submitter's side of a cluster, or of a durable job, as an event loop of Python sees a pool.
 
-use std::collections::{HashMap, VecDeque};
-use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::{Arc, Mutex};
 
-use aiopool::{TaskError, TaskOptions, remote};
-use aiopool_cluster::{Cluster as Engine, ClusterBuilder, ClusterError, Task, observe};
+use aiopool::{TaskOptions, remote};
+use aiopool_cluster::{Cluster as Engine, ClusterBuilder, ClusterError, end_job as end, observe};
 use bytes::Bytes;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
@@ -23,85 +13,11 @@ use crate::buffer::{Buffer, payload};
 use crate::connection::{connection, raised};
 use crate::direct::told;
 use crate::errors::described_there;
+use crate::handle::{END, Handle, Submitter, lock};
 use crate::options::{Options, seconds, with_each};
-use crate::pool::{CALL, LARGE, Ticket, Which};
+use crate::pool::{LARGE, Ticket, Which};
 
-/// Stands in the queue for the end of the cluster's job.
-const END: u64 = u64::MAX;
-
-/// What has come, for the loop that watches the descriptor.
-#[derive(Debug)]
-struct Arrivals {
-    /// As long as something is in it, a byte is on its way from `bell` to `watched`.
-    queue: Mutex<VecDeque<u64>>,
-    bell: UnixStream,
-    watched: UnixStream,
-}
-
-impl Arrivals {
-    fn new() -> std::io::Result<Self> {
-        let (bell, watched) = UnixStream::pair()?;
-        bell.set_nonblocking(true)?;
-        watched.set_nonblocking(true)?;
-        Ok(Self { queue: Mutex::default(), bell, watched })
-    }
-
-    fn push(&self, token: u64) {
-        let mut queue = lock(&self.queue);
-        queue.push_back(token);
-        if queue.len() == 1 {
-            self.ring();
-        }
-    }
-
-    fn ring(&self) {
-        // There is room for it: no more than one byte is ever there.
-        let _ = (&self.bell).write(&[1]);
-    }
-
-    /// Takes up to `limit` tokens.
-    fn take(&self, limit: usize) -> Vec<u64> {
-        let mut queue = lock(&self.queue);
-        if queue.is_empty() {
-            return Vec::new();
-        }
-        let count = limit.min(queue.len());
-        let taken = queue.drain(..count).collect();
-        if queue.is_empty() {
-            let _ = (&self.watched).read(&mut [0]);
-        }
-        taken
-    }
-}
-
-/// Puts a token into the queue.
-struct Token(u64, Arc<Arrivals>);
-
-impl Wake for Token {
-    fn wake(self: Arc<Self>) {
-        self.1.push(self.0);
-    }
-}
-
-/// A task whose outcome was not given yet.
-enum Out {
-    Waits(Task<Bytes>),
-    Over(Result<Bytes, ClusterError>, u32),
-}
-
-type End = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// What there is while the job is not freed.
-struct Handle {
-    tasks: Mutex<HashMap<u64, Out>>,
-    end: Mutex<End>,
-    /// Whether the job's end was received: every outcome was before it.
-    ended: AtomicBool,
-    arrivals: Arc<Arrivals>,
-    engine: Arc<Engine>,
-}
-
-/// A handle of a pool of nodes.
+/// A handle of a pool of nodes, or of a durable job.
 #[pyclass(frozen, module = "aiopool._native")]
 pub struct Cluster {
     handle: Mutex<Option<Arc<Handle>>>,
@@ -125,68 +41,15 @@ impl Drop for Cluster {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Handle {
-    fn waker(&self, token: u64) -> Waker {
-        Waker::from(Arc::new(Token(token, Arc::clone(&self.arrivals))))
-    }
-
-    /// Looks whether the job has ended, and has its end wake us if not.
-    fn look_for_end(&self) {
-        let waker = self.waker(END);
-        if lock(&self.end).as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
-            self.ended.store(true, Ordering::Release);
-        }
-    }
-
-    /// Submits a task; false if there is no room.
-    fn submit(&self, input: Bytes, options: TaskOptions, token: u64) -> Result<bool, ClusterError> {
-        // The thread that receives the outcome finds the task.
-        let mut tasks = lock(&self.tasks);
-        let task = self.engine.with(options).apply_named(CALL, input).submitted_now();
-        let mut task = match task {
-            Err(ClusterError::Task(TaskError::NotSubmitted(error)))
-                if matches!(*error, aiopool::Error::Full) =>
-            {
-                return Ok(false);
-            }
-            task => task?,
-        };
-        let waker = self.waker(token);
-        let out = match pin!(&mut task).poll(&mut Context::from_waker(&waker)) {
-            Poll::Pending => Out::Waits(task),
-            Poll::Ready(outcome) => {
-                self.arrivals.push(token);
-                Out::Over(outcome, task.attempts())
-            }
-        };
-        tasks.insert(token, out);
-        Ok(true)
-    }
-
-    /// Takes the outcome that a token says has come.
-    fn outcome(&self, token: u64) -> Option<(Result<Bytes, ClusterError>, u32)> {
-        let mut tasks = lock(&self.tasks);
-        match tasks.remove(&token)? {
-            Out::Over(outcome, attempts) => Some((outcome, attempts)),
-            Out::Waits(mut task) => {
-                let waker = self.waker(token);
-                match pin!(&mut task).poll(&mut Context::from_waker(&waker)) {
-                    Poll::Ready(outcome) => Some((outcome, task.attempts())),
-                    Poll::Pending => {
-                        tasks.insert(token, Out::Waits(task));
-                        None
-                    }
-                }
-            }
-        }
-    }
-}
-
 impl Cluster {
+    fn of(engine: Submitter) -> PyResult<Self> {
+        Ok(Self {
+            handle: Mutex::new(Some(Arc::new(Handle::new(engine)?))),
+            owner: std::process::id(),
+            forks: remote::forks(),
+        })
+    }
+
     fn get(&self) -> PyResult<Arc<Handle>> {
         if remote::forks() != self.forks {
             // A thread that had a lock when the process was forked is not here.
@@ -241,23 +104,15 @@ impl Cluster {
         options: &Bound<'_, PyDict>,
     ) -> PyResult<Self> {
         let builder = with_each(Engine::builder(connection(url, connect)?), options, with_one)?;
-        let arrivals = Arc::new(Arrivals::new()?);
         let engine = py.detach(|| builder.connect_blocking());
-        let engine = Arc::new(engine.map_err(|error| raised(py, &error))?);
-        let ends = Arc::clone(&engine);
-        let handle = Handle {
-            tasks: Mutex::default(),
-            end: Mutex::new(Box::pin(async move { ends.join().await })),
-            ended: AtomicBool::new(false),
-            arrivals,
-            engine,
-        };
-        handle.look_for_end();
-        Ok(Self {
-            handle: Mutex::new(Some(Arc::new(handle))),
-            owner: std::process::id(),
-            forks: remote::forks(),
-        })
+        Self::of(Submitter::Cluster(engine.map_err(|error| raised(py, &error))?))
+    }
+
+    /// Begins or resumes the durable job `name`.
+    fn job(&self, py: Python<'_>, name: &str) -> PyResult<Self> {
+        let handle = self.get()?;
+        let job = py.detach(|| handle.engine.job_blocking(name));
+        Self::of(Submitter::Job(job.map_err(|error| raised(py, &error))?))
     }
 
     /// What nodes' workers log stays there.
@@ -268,7 +123,7 @@ impl Cluster {
 
     /// The descriptor to watch for reading.
     fn fileno(&self) -> PyResult<i32> {
-        Ok(self.get()?.arrivals.watched.as_raw_fd())
+        Ok(self.get()?.descriptor())
     }
 
     /// Submits a task whose input is in `parts`; see `Pool.submit`.
@@ -285,8 +140,7 @@ impl Cluster {
         // The name is the caller's, for messages; nodes have one queue.
         let _ = (name, queue);
         let handle = self.get()?;
-        let stats = handle.engine.stats();
-        if stats.outstanding >= stats.capacity {
+        if !handle.has_room() {
             return Ok(py.None().into_bound(py));
         }
         let options = options.map_or_else(TaskOptions::new, |options| options.get().0);
@@ -295,8 +149,8 @@ impl Cluster {
         let large = bytes.iter().map(|part| part.len()).sum::<usize>() > LARGE;
         let joined = if large { py.detach(|| bytes.concat()) } else { bytes.concat() };
         match handle.submit(joined.into(), options, token) {
-            Ok(true) => Ok(Bound::new(py, Ticket(Which::There(token)))?.into_any()),
-            Ok(false) => Ok(py.None().into_bound(py)),
+            Ok(Some(task)) => Ok(Bound::new(py, Ticket(task))?.into_any()),
+            Ok(None) => Ok(py.None().into_bound(py)),
             Err(error) => Ok(described_there(py, &error)?.into_pyobject(py)?.into_any()),
         }
     }
@@ -313,7 +167,7 @@ impl Cluster {
         let Ok(handle) = self.get() else {
             return (list, 0, py.None()).into_pyobject(py);
         };
-        let tokens = handle.arrivals.take(limit);
+        let tokens = handle.arrived(limit);
         for &token in &tokens {
             if token == END {
                 handle.look_for_end();
@@ -329,15 +183,34 @@ impl Cluster {
         (list, tokens.len(), py.None()).into_pyobject(py)
     }
 
-    /// Calls a task off. False if it was over.
+    /// Calls a task off; one of a durable job goes on without its caller. False if it was over.
     fn cancel(&self, task: &Bound<'_, Ticket>) -> bool {
-        let (Which::There(token), Ok(handle)) = (task.get().0, self.get()) else { return false };
-        match lock(&handle.tasks).get_mut(&token) {
-            Some(Out::Waits(task)) => {
-                task.cancel();
-                true
-            }
-            _ => false,
+        let (Which::There { token, .. }, Ok(handle)) = (task.get().0, self.get()) else {
+            return false;
+        };
+        handle.cancel(token)
+    }
+
+    /// How many outcomes of a durable job were taken before it was resumed.
+    fn taken(&self) -> PyResult<u64> {
+        Ok(self.get()?.engine.job().map_or(0, |job| job.taken()))
+    }
+
+    /// Takes note that the caller has the outcome of this task of a durable job.
+    fn note_taken(&self, number: u64) {
+        if let Ok(handle) = self.get()
+            && let Some(job) = handle.engine.job()
+        {
+            job.note_taken(number);
+        }
+    }
+
+    /// Takes no more tasks, and ends a durable job when they are over.
+    fn finish(&self) {
+        if let Ok(handle) = self.get()
+            && let Some(job) = handle.engine.job()
+        {
+            job.finish_when_over();
         }
     }
 
@@ -357,7 +230,7 @@ impl Cluster {
 
     /// Whether the job has ended, and all outcomes were received.
     fn ended(&self) -> bool {
-        self.get().is_ok_and(|handle| handle.ended.load(Ordering::Acquire))
+        self.get().is_ok_and(|handle| handle.has_ended())
     }
 
     /// Ends what is left of the job, and waits for that for some seconds at most.
@@ -382,6 +255,20 @@ impl Cluster {
     fn __repr__(&self) -> &'static str {
         "<aiopool._native.Cluster>"
     }
+}
+
+/// Ends the durable job `name`; false if there was none.
+#[pyfunction]
+pub fn end_job(
+    py: Python<'_>,
+    url: &str,
+    connect: &Bound<'_, PyDict>,
+    pool: &str,
+    name: &str,
+) -> PyResult<bool> {
+    let connection = connection(url, connect)?;
+    let ended = py.detach(|| aiopool::block_on(end(connection, pool, name)));
+    ended.map_err(|error| raised(py, &error))
 }
 
 /// What there is of `pool` on the servers at `url`, as JSON.

@@ -58,6 +58,7 @@ pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
         }
         Error::Connect { .. } | Error::Server(_) => "ServerError",
         Error::JobLost(_) => "PoolClosed",
+        Error::JobHeld { .. } => "JobHeld",
         _ => "ClusterError",
     };
     let made = py.import("aiopool.errors").and_then(|errors| errors.getattr(class)?.call1((text,)));

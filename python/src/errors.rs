@@ -85,6 +85,8 @@ pub(crate) fn described_there<'py>(
     let kind = match error {
         ClusterError::Task(error) => return described(py, error),
         ClusterError::NodeLost { .. } => "node_lost",
+        ClusterError::ItemsChanged { .. } => "items_changed",
+        ClusterError::Taken { .. } => "taken",
         ClusterError::Ended(InvalidOption { name: "input", .. }) => "too_large",
         ClusterError::Ended(InvalidOption { .. } | NameTaken { .. }) => "cluster",
         ClusterError::Ended(Server(_) | Connect { .. }) => "server",

@@ -9,6 +9,7 @@ mod cluster;
 mod connection;
 mod direct;
 mod errors;
+mod handle;
 mod in_place;
 mod leaving;
 mod logs;
@@ -37,7 +38,7 @@ mod _native {
     #[pymodule_export]
     use super::call::{Awakened, Call};
     #[pymodule_export]
-    use super::cluster::{Cluster, nodes};
+    use super::cluster::{Cluster, end_job, nodes};
     #[pymodule_export]
     use super::direct::Items;
     #[pymodule_export]

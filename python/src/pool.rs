@@ -33,8 +33,20 @@ pub struct Ticket(pub(crate) Which);
 pub(crate) enum Which {
     /// In a pool of this machine.
     Here(PolledTask),
-    /// In a cluster, by its token.
-    There(u64),
+    /// In a cluster, by its token, and by its number in the job.
+    There { token: u64, number: Option<u64> },
+}
+
+#[pymethods]
+impl Ticket {
+    /// The task's number in its durable job; None in a pool.
+    #[getter]
+    fn number(&self) -> Option<u64> {
+        match self.0 {
+            Which::Here(_) => None,
+            Which::There { number, .. } => number,
+        }
+    }
 }
 
 /// A pool of worker processes.

@@ -5,7 +5,7 @@ import inspect
 import pathlib
 import re
 
-from aiopool import Cluster, Node, Pool, TaskOptions
+from aiopool import Cluster, Job, Node, Pool, TaskOptions
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "src"
@@ -162,4 +162,7 @@ def test_a_cluster_has_the_verbs_of_a_pool_or_a_reason():
         "trace": "of workers of this machine",
     }
     assert verbs(Pool) - verbs(Cluster) <= set(of_pools)
-    assert verbs(Cluster) - verbs(Pool) == {"connect", "nodes"}
+    assert verbs(Cluster) - verbs(Pool) == {"connect", "end_job", "job", "jobs", "nodes"}
+    of_clusters = {"connect", "job"}
+    assert verbs(Cluster) - verbs(Job) == of_clusters
+    assert verbs(Job) - verbs(Cluster) == {"finish", "leave", "taken"}

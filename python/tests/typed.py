@@ -30,4 +30,11 @@ async def over_nodes() -> None:
         assert_type(await cluster.map(math.sqrt, [1, 4]), list[float])
     async with await aiopool.Cluster.connect("nats://127.0.0.1:4222") as cluster:
         assert_type(await cluster.with_options(retries=2).apply(fetch, ("x",)), bytes)
+    async with cluster.job("nightly") as job:
+        assert_type(job, aiopool.Job)
+        assert_type(await job.map(fetch, ["x"]), list[bytes])
+        async for page in job.map(fetch, ["x"]):
+            assert_type(page, bytes)
+        await job.finish()
+    assert_type(await cluster.job("nightly"), aiopool.Job)
     assert_type(aiopool.Node("nats://127.0.0.1:4222").run(), aiopool.NodeReport)

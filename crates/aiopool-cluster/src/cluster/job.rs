@@ -76,19 +76,28 @@ impl Job {
         self.shared.skip
     }
 
+    /// Takes note that the caller has the outcome of the task `n` of the job, by
+    /// [`Task::id`](super::Task::id), as streams do by themselves: with all before it, it is not
+    /// given again when the job is resumed.
+    pub fn note_taken(&self, n: u64) {
+        self.shared.take(n);
+    }
+
     /// Waits until every task is over, and ends the job: its outcomes are gone.
     pub async fn finish(self) {
-        self.begin_to_finish();
+        self.finish_when_over();
         self.shared.wait_ended().await;
     }
 
     /// [`finish`](Self::finish) for code that is not async.
     pub fn finish_blocking(self) {
-        self.begin_to_finish();
+        self.finish_when_over();
         block(self.shared.wait_ended(), None);
     }
 
-    fn begin_to_finish(&self) {
+    /// Takes no more tasks, and has the job end once every task is over; [`join`](Cluster::join)
+    /// waits for that.
+    pub fn finish_when_over(&self) {
         self.shared.closed.store(true, Ordering::Relaxed);
         self.shared.command(Command::Finish);
     }
