@@ -1713,6 +1713,54 @@ typedef struct aiopool_part {
 } aiopool_part;
 
 /**
+ * How an attempt of a task ended, for the function that decides whether another follows.
+ */
+typedef struct aiopool_attempt {
+    /**
+     * `sizeof(aiopool_attempt)` of the library.
+     */
+    uint32_t struct_size;
+    /**
+     * The number of the attempt, from 1.
+     */
+    uint32_t number;
+    /**
+     * How it ended: `AIOPOOL_OUTCOME_ERR`, `_PANICKED`, `_TIMED_OUT` of a task that was running,
+     * `_WORKER_LOST` or `_NEIGHBOUR_BLOCKED`.
+     */
+    aiopool_kind kind;
+    /**
+     * The number that a C task function returned; else 0.
+     */
+    int32_t code;
+    /**
+     * 1 if another task is what ended it, else 0; see `aiopool_outcome_is_bystander`.
+     */
+    uint32_t bystander;
+    /**
+     * 0.
+     */
+    uint32_t reserved_0;
+    /**
+     * The text of the error, never NULL; valid during the call.
+     */
+    const char *text;
+    /**
+     * 0.
+     */
+    uint64_t reserved[4];
+} aiopool_attempt;
+
+/**
+ * Decides whether another attempt follows `attempt`, which is valid during the call; `user_data`
+ * is the call's.
+ *
+ * It is called from any thread of the host, the library's own among them, several at once, and
+ * while other outcomes wait: it must be quick, must not block and must not call this library.
+ */
+typedef bool (*aiopool_retry_fn)(const struct aiopool_attempt *attempt, uint64_t user_data);
+
+/**
  * What to run: one call of a task function.
  *
  * Everything but `struct_size` and `function` (or `name`) may be 0: begin with
@@ -1792,9 +1840,21 @@ typedef struct aiopool_call {
      */
     size_t parts_len;
     /**
+     * Decides whether an attempt that ended without a value is made again, as long as there are
+     * `retries`: in place of `AIOPOOL_CALL_RETRY_ON_ERROR` and `AIOPOOL_CALL_RETRY_ON_TIMEOUT`,
+     * and for the death of a worker, too. NULL, the default, for no function. See
+     * `aiopool_retry_fn`.
+     */
+    aiopool_retry_fn retry_if;
+    /**
+     * Most milliseconds that `backoff_ms` is doubled to; 0, the default, for a minute. A first
+     * pause that is longer stays what it is.
+     */
+    uint64_t longest_backoff_ms;
+    /**
      * 0.
      */
-    uint64_t reserved[1];
+    uint64_t reserved[4];
 } aiopool_call;
 
 
@@ -1810,7 +1870,8 @@ aiopool_status aiopool_call_init(struct aiopool_call *call_out)
  * A call with all fields at their defaults: `aiopool_call call = AIOPOOL_CALL_INIT;`
  */
 #define AIOPOOL_CALL_INIT                                                                     \
-    {sizeof(aiopool_call), 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, {0}}
+    {sizeof(aiopool_call), 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0,      \
+     NULL, 0, {0}}
 
 /* ---------------------------------------------------------------------
  * Submitting.

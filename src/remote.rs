@@ -39,8 +39,8 @@ use crate::sys::image;
 use crate::task::address::ImageAddress;
 use crate::task::entry::{self, Vtable};
 use crate::task::{
-    Argument, Blocked, TaskError, TaskFailure, TaskFn, TaskOptions, TaskPanic, TryTaskFn, Value,
-    WorkerLost, codec,
+    Argument, Blocked, Predicate, TaskError, TaskFailure, TaskFn, TaskOptions, TaskPanic,
+    TryTaskFn, Value, WorkerLost, codec,
 };
 
 /// Which task function of this build: the same number in every process that runs the same build,
@@ -248,7 +248,11 @@ pub fn pause_before(options: &TaskOptions, attempt: u32, chance: u64) -> Duratio
 /// Returns what decides whether an attempt that ended so is made again, if `options` have it.
 #[must_use]
 pub fn predicate(options: &TaskOptions) -> Option<fn(&TaskError) -> bool> {
-    options.predicate()
+    match options.predicate()? {
+        Predicate::Rust(predicate) => Some(predicate),
+        // One of C's, whose tasks are not sent anywhere.
+        Predicate::Foreign(..) => None,
+    }
 }
 
 /// Makes of `options` those of attempt `number` of a task whose attempts another machine counts and

@@ -30,7 +30,7 @@ export const Call = koffi.struct('aiopool_call', {
   name: 'const char *', input: 'void *', input_len: 'size_t', user_data: 'uint64_t',
   run_limit_ms: 'uint64_t', wait_limit_ms: 'uint64_t', backoff_ms: 'uint64_t', retries: 'uint32_t',
   queue: 'uint32_t', loan: 'void *', on_complete: 'void *', parts: 'void *', parts_len: 'size_t',
-  reserved: koffi.array('uint64_t', 1),
+  retry_if: 'void *', longest_backoff_ms: 'uint64_t', reserved: koffi.array('uint64_t', 4),
 });
 
 const lastError = lib.func('const char *aiopool_last_error()');

@@ -44,7 +44,8 @@ class Call(ctypes.Structure):
         *((name, c_uint64) for name in ("user_data", "run_limit_ms", "wait_limit_ms", "backoff_ms")),
         *((name, c_uint32) for name in ("retries", "queue")),
         *((name, c_void_p) for name in ("loan", "on_complete", "parts")),
-        *(("parts_len", c_size_t), ("reserved", c_uint64 * 1)),
+        *(("parts_len", c_size_t), ("retry_if", c_void_p), ("longest_backoff_ms", c_uint64)),
+        ("reserved", c_uint64 * 4),
     ]
 
 

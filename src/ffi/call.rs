@@ -5,12 +5,16 @@
 //!
 //! Thread rule: callable from everywhere, at any time.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{CString, c_char, c_void};
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
+use super::boundary::{Failure, end_in_c};
 use super::loan::aiopool_loan;
-use super::outcome::aiopool_complete_fn;
+use super::outcome::{aiopool_complete_fn, aiopool_kind, kind};
 use super::pointer::{Sized32, out};
+use super::status::AIOPOOL_ERR_INVALID;
+use crate::task::{Ended, TaskError, TaskOptions};
 
 /// The outcome is kept for `aiopool_pool_wait_ticket`, never given to try_wait or wait.
 pub const AIOPOOL_CALL_BY_TICKET: u32 = 1;
@@ -50,6 +54,72 @@ pub struct aiopool_part {
     pub data: *const c_void,
     /// Number of bytes.
     pub len: usize,
+}
+
+/// How an attempt of a task ended, for the function that decides whether another follows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct aiopool_attempt {
+    /// `sizeof(aiopool_attempt)` of the library.
+    pub struct_size: u32,
+    /// The number of the attempt, from 1.
+    pub number: u32,
+    /// How it ended: `AIOPOOL_OUTCOME_ERR`, `_PANICKED`, `_TIMED_OUT` of a task that was running,
+    /// `_WORKER_LOST` or `_NEIGHBOUR_BLOCKED`.
+    pub kind: aiopool_kind,
+    /// The number that a C task function returned; else 0.
+    pub code: i32,
+    /// 1 if another task is what ended it, else 0; see `aiopool_outcome_is_bystander`.
+    pub bystander: u32,
+    /// 0.
+    pub reserved_0: u32,
+    /// The text of the error, never NULL; valid during the call.
+    pub text: *const c_char,
+    /// 0.
+    pub reserved: [u64; 4],
+}
+
+/// Decides whether another attempt follows `attempt`, which is valid during the call; `user_data`
+/// is the call's.
+///
+/// It is called from any thread of the host, the library's own among them, several at once, and
+/// while other outcomes wait: it must be quick, must not block and must not call this library.
+pub type aiopool_retry_fn =
+    Option<unsafe extern "C" fn(attempt: *const aiopool_attempt, user_data: u64) -> bool>;
+
+/// Asks the function of C at `address` about the end of an attempt.
+fn ask(address: usize, ended: &Ended<'_>) -> bool {
+    // SAFETY: `retrying` gave the address of such a function, and none is where NULL is.
+    let function = unsafe { std::mem::transmute::<usize, aiopool_retry_fn>(address) };
+    let text = CString::new(end_in_c(ended.error).replace('\0', " ")).unwrap_or_default();
+    let attempt = aiopool_attempt {
+        struct_size: size_of::<aiopool_attempt>() as u32,
+        number: ended.attempt,
+        kind: kind(ended.error),
+        code: match ended.error {
+            TaskError::Failed(failure) => failure.code().unwrap_or(0),
+            _ => 0,
+        },
+        bystander: ended.error.is_bystander().into(),
+        reserved_0: 0,
+        text: text.as_ptr(),
+        reserved: [0; 4],
+    };
+    // SAFETY: the call named a function of this type; nothing is locked.
+    function.is_some_and(|function| unsafe { function(&raw const attempt, ended.token) })
+}
+
+/// Returns `options` with what a call says about further attempts beside their number.
+pub(super) fn retrying(options: TaskOptions, call: &aiopool_call) -> Result<TaskOptions, Failure> {
+    let options = match call.longest_backoff_ms {
+        0 => options,
+        limit => options.longest_backoff(Duration::from_millis(limit)),
+    };
+    let Some(function) = call.retry_if else { return Ok(options) };
+    options.retry_if_foreign(function as usize, ask).ok_or_else(|| {
+        let text = "retry_if: 65,535 functions have decided in this process, and no more can";
+        Failure::new(AIOPOOL_ERR_INVALID, text)
+    })
 }
 
 /// What to run: one call of a task function.
@@ -97,15 +167,24 @@ pub struct aiopool_call {
     pub parts: *const aiopool_part,
     /// Number of parts.
     pub parts_len: usize,
+    /// Decides whether an attempt that ended without a value is made again, as long as there are
+    /// `retries`: in place of `AIOPOOL_CALL_RETRY_ON_ERROR` and `AIOPOOL_CALL_RETRY_ON_TIMEOUT`,
+    /// and for the death of a worker, too. NULL, the default, for no function. See
+    /// `aiopool_retry_fn`.
+    pub retry_if: aiopool_retry_fn,
+    /// Most milliseconds that `backoff_ms` is doubled to; 0, the default, for a minute. A first
+    /// pause that is longer stays what it is.
+    pub longest_backoff_ms: u64,
     /// 0.
-    pub reserved: [u64; 1],
+    pub reserved: [u64; 4],
 }
 
 //c /**
 //c  * A call with all fields at their defaults: `aiopool_call call = AIOPOOL_CALL_INIT;`
 //c  */
 //c #define AIOPOOL_CALL_INIT                                                                     \
-//c     {sizeof(aiopool_call), 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, {0}}
+//c     {sizeof(aiopool_call), 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0,      \
+//c      NULL, 0, {0}}
 
 // SAFETY: integers and pointers only, and the size comes first.
 unsafe impl Sized32 for aiopool_call {
@@ -131,7 +210,9 @@ unsafe impl Sized32 for aiopool_call {
             on_complete: None,
             parts: std::ptr::null(),
             parts_len: 0,
-            reserved: [0],
+            retry_if: None,
+            longest_backoff_ms: 0,
+            reserved: [0; 4],
         }
     }
 }

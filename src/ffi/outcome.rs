@@ -252,7 +252,7 @@ impl Content {
     }
 }
 
-fn kind(error: &TaskError) -> aiopool_kind {
+pub(super) fn kind(error: &TaskError) -> aiopool_kind {
     match error {
         TaskError::Panicked(_) => AIOPOOL_OUTCOME_PANICKED,
         TaskError::Cancelled => AIOPOOL_OUTCOME_CANCELLED,

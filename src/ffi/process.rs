@@ -85,8 +85,8 @@ ffi_fn! {
             // SAFETY: the caller gives a C string.
             unsafe { text("name", name) }?.to_owned()
         };
-        if call.retries != 0 {
-            let text = "retries: a process runs its function once";
+        if call.retries != 0 || call.retry_if.is_some() {
+            let text = "retries, retry_if: a process runs its function once";
             return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
         }
         if call.on_complete.is_some() {

@@ -12,7 +12,7 @@ use super::boundary::{Failure, in_c};
 use super::call::{
     AIOPOOL_CALL_ALONE, AIOPOOL_CALL_BORROW_OUTPUT, AIOPOOL_CALL_BY_TICKET, AIOPOOL_CALL_JITTER,
     AIOPOOL_CALL_ON_QUEUE, AIOPOOL_CALL_RETRY_ON_ERROR, AIOPOOL_CALL_RETRY_ON_TIMEOUT, FLAGS,
-    aiopool_call,
+    aiopool_call, retrying,
 };
 use super::inbox::Goes;
 use super::loan::aiopool_loan;
@@ -96,7 +96,7 @@ const MAX_PARTS: usize = 1024;
 fn refuse(pool: &HostPool, call: &aiopool_call) -> Failure {
     let invalid = |text: String| Failure::new(AIOPOOL_ERR_INVALID, text);
     let plan = &pool.shared().plan;
-    if call.reserved != [0] {
+    if call.reserved != [0; 4] {
         return Failure::new(AIOPOOL_ERR_STRUCT, "a reserved field is not 0");
     }
     if call.flags & !FLAGS != 0 {
@@ -131,7 +131,7 @@ unsafe fn submit(
     let (shared, inbox) = (pool.shared(), &pool.inbox);
     let plan = &shared.plan;
     let on_queue = call.flags & AIOPOOL_CALL_ON_QUEUE != 0;
-    if call.reserved != [0]
+    if call.reserved != [0; 4]
         || call.flags & !FLAGS != 0
         || call.priority >= plan.classes
         || (if on_queue { call.queue >= plan.queues } else { call.queue != 0 })
@@ -171,6 +171,7 @@ unsafe fn submit(
             .alone(call.flags & AIOPOOL_CALL_ALONE != 0)
             .lend_output(call.flags & AIOPOOL_CALL_BORROW_OUTPUT != 0);
     }
+    let options = retrying(options, call)?;
     if !inbox.has_room() {
         let made = inbox.make_room(shared, || Some(wait.as_mut()?.until()));
         made.or_else(|full| if inbox.look_for_room(shared) { Ok(()) } else { Err(full) })?;

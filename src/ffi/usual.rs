@@ -59,7 +59,9 @@ unsafe fn usual<'c>(
         | call.run_limit_ms
         | call.wait_limit_ms
         | call.parts_len as u64
-        | call.reserved[0]
+        | call.longest_backoff_ms
+        | call.reserved.iter().fold(0, |all, word| all | word)
+        | call.retry_if.map_or(0, |function| function as usize as u64)
         | (call.parts.addr() | call.loan.addr()) as u64
         | call.on_complete.map_or(0, |function| function as usize as u64);
     if unusual != 0

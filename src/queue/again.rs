@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::sys::clock::monotonic_ns;
-use crate::task::TaskError;
+use crate::task::{Ended, TaskError};
 
 use super::delivery::{Deliveries, End, Question};
 use super::entry::{Pending, Standing, Ticket};
@@ -112,13 +112,13 @@ impl HostQueue {
                 state.entries[index].standing = Standing::Granted;
             }
             (Next::Question, Some(predicate)) => {
-                let (task, attempt) = (pending.task, pending.attempts);
+                let (task, attempt, token) = (pending.task, pending.attempts, pending.token);
                 let ticket = Ticket { queue: self.index, record: index as u32, task };
                 state.entries[index].standing = Standing::Asked;
                 if whose == Whose::Host {
                     state.hold(index);
                 }
-                deliveries.ask(Question { ticket, attempt, predicate, end });
+                deliveries.ask(Question { ticket, attempt, token, predicate, end });
             }
             _ => return Some(end.error),
         }
@@ -151,8 +151,9 @@ impl HostQueue {
     }
 
     /// Asks a caller's predicate, and does what it says; no lock is held.
-    pub(super) fn ask(&self, Question { ticket, attempt, predicate, end }: Question) {
-        let said = catch_unwind(AssertUnwindSafe(|| predicate(&end.error)));
+    pub(super) fn ask(&self, Question { ticket, attempt, token, predicate, end }: Question) {
+        let ended = Ended { error: &end.error, attempt, token };
+        let said = catch_unwind(AssertUnwindSafe(|| predicate.says(&ended)));
         let again = said.unwrap_or_else(|_| {
             tracing::error!(task = ticket.task, "a predicate of `retry_if` panicked");
             false

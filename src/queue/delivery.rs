@@ -110,6 +110,7 @@ impl std::fmt::Debug for Deliveries {
 pub(super) struct Question {
     pub(super) ticket: Ticket,
     pub(super) attempt: u32,
+    pub(super) token: u64,
     pub(super) predicate: Predicate,
     pub(super) end: End,
 }

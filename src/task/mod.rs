@@ -28,5 +28,5 @@ pub use task_fn::{Argument, TaskFn, TryTaskFn, Value, sync_fn};
 pub use failure::Status;
 pub(crate) use failure::panic_text;
 pub use outcome::{Outcome, Payload};
-pub(crate) use predicate::Predicate;
+pub(crate) use predicate::{Ended, Predicate};
 pub(crate) use task_fn::{IsResult, Stateless};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::error::TaskError;
-use super::predicate::{self, Predicate};
+use super::predicate::{self, Ended, Predicate};
 
 /// Options of a task; the default is one attempt without limits in the ordinary priority class.
 ///
@@ -133,8 +133,21 @@ impl TaskOptions {
     /// ```
     #[must_use]
     pub fn retry_if(mut self, predicate: fn(&TaskError) -> bool) -> Self {
-        self.retry_if = predicate::number(predicate);
+        // A program of more predicates than there are numbers is none.
+        let number = predicate::number(Predicate::Rust(predicate));
+        self.retry_if = number.expect("a program has fewer than 65,536 predicates");
         self
+    }
+
+    /// Has a function of another language decide as that of [`retry_if`](Self::retry_if) does,
+    /// through `call`. None if too many have decided before.
+    pub(crate) fn retry_if_foreign(
+        mut self,
+        address: usize,
+        call: fn(usize, &Ended<'_>) -> bool,
+    ) -> Option<Self> {
+        self.retry_if = predicate::number(Predicate::Foreign(address, call))?;
+        Some(self)
     }
 
     /// Sets how long to wait before the second attempt, in whole milliseconds, rounded up; doubled
@@ -353,9 +366,17 @@ mod tests {
     #[test]
     fn a_predicate_is_found_again_by_its_number() {
         let options = TaskOptions::new().retry_if(|error| matches!(error, TaskError::Cancelled));
-        let predicate = options.predicate().unwrap();
-        assert!(predicate(&TaskError::Cancelled));
-        assert!(!predicate(&TaskError::Value(String::new())));
+        let says = |options: TaskOptions, error: &TaskError| {
+            options.predicate().unwrap().says(&Ended { error, attempt: 2, token: 7 })
+        };
+        assert!(says(options, &TaskError::Cancelled));
+        assert!(!says(options, &TaskError::Value(String::new())));
+        let foreign =
+            |address, ended: &Ended<'_>| address as u64 == ended.token && ended.attempt == 2;
+        let [seven, nine] = [7, 9].map(|at| TaskOptions::new().retry_if_foreign(at, foreign));
+        assert!(says(seven.unwrap(), &TaskError::Cancelled));
+        assert!(!says(nine.unwrap(), &TaskError::Cancelled));
+        assert_eq!(seven, TaskOptions::new().retry_if_foreign(7, foreign));
         assert!(TaskOptions::new().predicate().is_none());
         let again = || options.retry_if(|_| true);
         assert_eq!(again(), again());

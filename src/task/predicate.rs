@@ -6,8 +6,40 @@ use std::sync::{PoisonError, RwLock};
 
 use super::error::TaskError;
 
-/// Returns whether an attempt that ended so is made again.
-pub(crate) type Predicate = fn(&TaskError) -> bool;
+/// The end of an attempt, for a predicate.
+#[derive(Debug)]
+pub(crate) struct Ended<'e> {
+    pub(crate) error: &'e TaskError,
+    /// The number of the attempt, from 1.
+    pub(crate) attempt: u32,
+    /// What the caller gave with the task.
+    pub(crate) token: u64,
+}
+
+/// What decides whether an attempt that ended so is made again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Predicate {
+    Rust(fn(&TaskError) -> bool),
+    /// A function of another language, by its address, and what calls such functions.
+    Foreign(usize, fn(usize, &Ended<'_>) -> bool),
+}
+
+impl Predicate {
+    /// Returns whether another attempt is to follow.
+    pub(crate) fn says(self, ended: &Ended<'_>) -> bool {
+        match self {
+            Self::Rust(function) => function(ended.error),
+            Self::Foreign(address, call) => call(address, ended),
+        }
+    }
+
+    fn address(self) -> usize {
+        match self {
+            Self::Rust(function) => function as usize,
+            Self::Foreign(address, _) => address,
+        }
+    }
+}
 
 /// The number of no predicate.
 pub(super) const NONE: u16 = 0;
@@ -16,21 +48,21 @@ pub(super) const NONE: u16 = 0;
 /// makes.
 static KNOWN: RwLock<Vec<Predicate>> = RwLock::new(Vec::new());
 
-/// Returns the number of `predicate`.
-pub(super) fn number(predicate: Predicate) -> u16 {
-    let place = |known: &[Predicate]| {
-        known.iter().position(|&known| std::ptr::fn_addr_eq(known, predicate))
-    };
+/// Returns the number of `predicate`; none for one of more than there are numbers.
+pub(super) fn number(predicate: Predicate) -> Option<u16> {
+    let place =
+        |known: &[Predicate]| known.iter().position(|known| known.address() == predicate.address());
     let known = place(&KNOWN.read().unwrap_or_else(PoisonError::into_inner));
-    let place = known.unwrap_or_else(|| {
+    let place = known.or_else(|| {
         let mut all = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
-        place(&all).unwrap_or_else(|| {
-            all.push(predicate);
-            all.len() - 1
+        place(&all).or_else(|| {
+            (all.len() < usize::from(u16::MAX)).then(|| {
+                all.push(predicate);
+                all.len() - 1
+            })
         })
     });
-    // A program of more predicates than that is none.
-    u16::try_from(place + 1).expect("a program has fewer than 65,535 predicates")
+    u16::try_from(place? + 1).ok()
 }
 
 /// Returns the predicate with that number.

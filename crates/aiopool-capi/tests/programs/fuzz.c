@@ -190,6 +190,13 @@ static void take(int pool, aiopool_outcome *outcome) {
     if (once_in(3)) release(held);
 }
 
+/* Some attempts are made again, whatever they ended with. */
+static bool by_its_number(const aiopool_attempt *attempt, uint64_t user_data) {
+    CHECK(attempt->struct_size == sizeof *attempt && attempt->number > 0);
+    CHECK(attempt->kind > AIOPOOL_OUTCOME_OK && attempt->text != NULL);
+    return (attempt->number + user_data) % 3 != 0;
+}
+
 /* A call with what it points to in memory of its own; the caller frees both. */
 static aiopool_call *some_call(int pool, void **input, struct lent **loan) {
     aiopool_call call;
@@ -206,6 +213,7 @@ static aiopool_call *some_call(int pool, void **input, struct lent **loan) {
     call.user_data = any();
     call.flags = (uint32_t)below(8);
     if (once_in(4)) call.retries = (uint32_t)below(3), call.backoff_ms = below(3);
+    if (once_in(4)) call.retry_if = by_its_number, call.longest_backoff_ms = below(3);
     if (once_in(9)) call.wait_limit_ms = 1 + below(20);
     if (once_in(9)) call.priority = (uint32_t)below(5);
     if (once_in(9)) call.flags |= AIOPOOL_CALL_ON_QUEUE, call.queue = (uint32_t)below(4);

@@ -1,5 +1,6 @@
 /* Further attempts after an error and after a run limit, one that each knows its own number, a
- * neighbour that is told from the one that took their worker down, and a task that runs alone.
+ * neighbour that is told from the one that took their worker down, a task that runs alone, and
+ * attempts that a function decides about.
  * Prints how many checks were made.
  */
 #include "check.h"
@@ -37,6 +38,44 @@ static int32_t crash(aiopool_task *task, const void *input, size_t len, aiopool_
     return 0;
 }
 
+/* Fails with the number of its attempt as code and in its text; waits for ever, or dies, at the
+ * attempts whose numbers are its input's bytes. */
+static int32_t troubled(aiopool_task *task, const void *input, size_t len, aiopool_output *output,
+                        void *user) {
+    uint32_t attempt = aiopool_task_attempt(task);
+    const char *says = input;
+    char text[32];
+    (void)output, (void)user;
+    if (len > 0 && attempt == (uint32_t)says[0]) return AIOPOOL_PENDING;
+    if (len > 1 && attempt == (uint32_t)says[1]) raise(SIGKILL);
+    snprintf(text, sizeof text, "trouble %u", (unsigned)attempt);
+    aiopool_task_set_error(task, text);
+    return -(int32_t)attempt;
+}
+
+/* What a predicate was asked. */
+static struct asked {
+    aiopool_kind kind;
+    int32_t code;
+    char text[160];
+} asked[64];
+static uint32_t questions;
+
+/* Notes what it is asked; wants attempts until there were as many as its call says. */
+static bool until(const aiopool_attempt *attempt, uint64_t attempts) {
+    struct asked *next = &asked[questions++];
+    CHECK(attempt->struct_size == sizeof *attempt && attempt->number == questions);
+    CHECK(attempt->bystander == 0 && attempt->reserved_0 == 0 && attempt->reserved[3] == 0);
+    next->kind = attempt->kind;
+    next->code = attempt->code;
+    snprintf(next->text, sizeof next->text, "%s", attempt->text);
+    return attempt->number < attempts;
+}
+
+static bool never(const aiopool_attempt *attempt, uint64_t user_data) {
+    return attempt->number > user_data && user_data > attempt->number;
+}
+
 static uint64_t submit(aiopool_pool *pool, aiopool_call call) {
     uint64_t ticket;
     call.flags |= AIOPOOL_CALL_BY_TICKET;
@@ -51,7 +90,9 @@ static aiopool_outcome *outcome_of(aiopool_pool *pool, uint64_t ticket) {
 }
 
 int main(void) {
-    uint32_t thirds, seconds, waits, crashes;
+    uint32_t thirds, seconds, waits, crashes, troubles;
+    const char at_two_and_three[] = {2, 3};
+    aiopool_process *process;
     aiopool_pool *pool;
     aiopool_pool_options options;
     aiopool_outcome *outcome, *beside;
@@ -61,6 +102,7 @@ int main(void) {
     CHECK(aiopool_function_register("second", second, NULL, &seconds) == AIOPOOL_OK);
     CHECK(aiopool_function_register("wait", wait, NULL, &waits) == AIOPOOL_OK);
     CHECK(aiopool_function_register("crash", crash, NULL, &crashes) == AIOPOOL_OK);
+    CHECK(aiopool_function_register("troubled", troubled, NULL, &troubles) == AIOPOOL_OK);
     CHECK(aiopool_init() == AIOPOOL_OK);
     CHECK(aiopool_pool_options_init(&options) == AIOPOOL_OK);
     options.processes = 1;
@@ -125,6 +167,54 @@ int main(void) {
     CHECK(aiopool_outcome_kind(beside) == AIOPOOL_OUTCOME_CANCELLED);
     CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
     CHECK(aiopool_outcome_release(beside) == AIOPOOL_OK);
+
+    /* A function decides, also about a run limit and a worker's death. */
+    call = (aiopool_call)AIOPOOL_CALL_INIT;
+    call.function = troubles;
+    call.input = at_two_and_three;
+    call.input_len = sizeof at_two_and_three;
+    call.run_limit_ms = 500;
+    call.retries = 10;
+    call.retry_if = until;
+    call.user_data = 4;
+    outcome = outcome_of(pool, submit(pool, call));
+    CHECK(questions == 4);
+    CHECK(asked[0].kind == AIOPOOL_OUTCOME_ERR && asked[0].code == -1);
+    CHECK(strcmp(asked[0].text, "trouble 1") == 0);
+    CHECK(asked[1].kind == AIOPOOL_OUTCOME_TIMED_OUT && asked[1].code == 0);
+    CHECK(*asked[1].text != 0 && !speaks_rust(asked[1].text));
+    CHECK(asked[2].kind == AIOPOOL_OUTCOME_WORKER_LOST && asked[2].code == 0);
+    CHECK(*asked[2].text != 0 && !speaks_rust(asked[2].text));
+    CHECK(asked[3].kind == AIOPOOL_OUTCOME_ERR && asked[3].code == -4);
+    CHECK(aiopool_outcome_kind(outcome) == AIOPOOL_OUTCOME_ERR);
+    CHECK(aiopool_outcome_code(outcome) == -4 && aiopool_outcome_attempts(outcome) == 4);
+    CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
+    /* It stands in the flags' place; without retries it is not asked. */
+    questions = 0;
+    call.input_len = 0;
+    call.retry_if = never;
+    call.flags = AIOPOOL_CALL_RETRY_ON_ERROR;
+    outcome = outcome_of(pool, submit(pool, call));
+    CHECK(aiopool_outcome_code(outcome) == -1 && aiopool_outcome_attempts(outcome) == 1);
+    CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
+    call.retry_if = until;
+    call.retries = 0;
+    outcome = outcome_of(pool, submit(pool, call));
+    CHECK(aiopool_outcome_code(outcome) == -1 && questions == 0);
+    CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
+    /* Pauses that doubled each time would outlast the test. */
+    call.retries = call.user_data = 40;
+    call.backoff_ms = call.longest_backoff_ms = 1;
+    outcome = outcome_of(pool, submit(pool, call));
+    CHECK(aiopool_outcome_attempts(outcome) == 40 && questions == 40);
+    CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
+    call = (aiopool_call)AIOPOOL_CALL_INIT;
+    call.function = troubles;
+    call.retry_if = never;
+    CHECK(aiopool_process_start(&call, NULL, NULL, &process) == AIOPOOL_ERR_INVALID);
+    call.retry_if = NULL;
+    call.reserved[3] = 1;
+    CHECK(aiopool_pool_submit(pool, &call, AIOPOOL_FOREVER, NULL) == AIOPOOL_ERR_STRUCT);
     CHECK(aiopool_pool_free(pool) == AIOPOOL_OK);
     printf("%d checks of further attempts\n", checks);
     return 0;
