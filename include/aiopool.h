@@ -1141,6 +1141,11 @@ aiopool_status aiopool_surroundings_init(struct aiopool_surroundings *surroundin
 #define AIOPOOL_POOL_NOT_OBSERVABLE 64
 
 /**
+ * `held_fd` is set.
+ */
+#define AIOPOOL_POOL_HOLD 128
+
+/**
  * Options of a pool; set by `aiopool_pool_options_init`, then changed where wanted.
  *
  * `aiopool_pool_start` refuses a number outside its range with a text that gives the range.
@@ -1310,9 +1315,28 @@ typedef struct aiopool_pool_options {
      */
     uint64_t blocked_after_ms;
     /**
+     * Tasks of a function that run alone in their workers before others may run beside them; 0,
+     * the default, for none. A death that one of them may have caused begins the count anew. See
+     * `AIOPOOL_CALL_ALONE` for a single call.
+     */
+    uint32_t probation;
+    /**
+     * With `AIOPOOL_POOL_HOLD` a descriptor of which the fork server and every worker keep a
+     * duplicate until they have ended; programs that tasks start do not get it. A lock that its
+     * open file holds is free when the last process of the pool has ended, however it did, and the
+     * caller has closed its own. Such a pool ends with its fork server.
+     */
+    int32_t held_fd;
+    /**
+     * When every worker is killed, in nanoseconds of `CLOCK_BOOTTIME`; 0, the default, for never.
+     * It comes even if this process is stopped or blocked, and the pool has ended then. See
+     * `aiopool_pool_extend_deadline`.
+     */
+    uint64_t deadline_ns;
+    /**
      * 0.
      */
-    uint64_t reserved[1];
+    uint64_t reserved[4];
 } aiopool_pool_options;
 
 
@@ -1390,6 +1414,16 @@ aiopool_status aiopool_pool_close(struct aiopool_pool *pool)
  */
 aiopool_status aiopool_pool_terminate(struct aiopool_pool *pool)
     AIOPOOL_NONNULL((1));
+
+/**
+ * Moves the `deadline_ns` of the pool's options, at which every worker is killed.
+ *
+ * Returns `AIOPOOL_OK`, also when the old time has come, which ended the pool;
+ * `AIOPOOL_ERR_INVALID` if `deadline_ns` is 0; `AIOPOOL_ERR_MISUSE` for a pool that was
+ * started without one; `AIOPOOL_ERR_SYSTEM`.
+ */
+aiopool_status aiopool_pool_extend_deadline(struct aiopool_pool *pool, uint64_t deadline_ns)
+    AIOPOOL_NONNULL((1)) AIOPOOL_CHECKED;
 
 /**
  * Waits until every task has its outcome, at most `timeout_ms`. The pool stays as it is, open

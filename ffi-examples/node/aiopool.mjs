@@ -23,7 +23,8 @@ export const Options = koffi.struct('aiopool_pool_options', {
   read_write: 'const char **', denied_calls: 'void *', denied_calls_len: 'size_t',
   custom_scheduler: 'void *', stats_page: 'const char *', exception_function: 'uint32_t',
   start_timeout_ms: 'uint32_t', name: 'const char *', surroundings: koffi.pointer(Surroundings),
-  context: 'void *', blocked_after_ms: 'uint64_t', reserved: koffi.array('uint64_t', 1),
+  context: 'void *', blocked_after_ms: 'uint64_t', probation: 'uint32_t', held_fd: 'int32_t',
+  deadline_ns: 'uint64_t', reserved: koffi.array('uint64_t', 4),
 });
 export const Call = koffi.struct('aiopool_call', {
   struct_size: 'uint32_t', flags: 'uint32_t', function: 'uint32_t', priority: 'uint32_t',

@@ -33,7 +33,8 @@ class PoolOptions(ctypes.Structure):
         *(("custom_scheduler", c_void_p), ("stats_page", c_char_p)),
         *((name, c_uint32) for name in ("exception_function", "start_timeout_ms")),
         *(("name", c_char_p), ("surroundings", c_void_p), ("context", c_void_p)),
-        *(("blocked_after_ms", c_uint64), ("reserved", c_uint64 * 1)),
+        *(("blocked_after_ms", c_uint64), ("probation", c_uint32), ("held_fd", c_int32)),
+        *(("deadline_ns", c_uint64), ("reserved", c_uint64 * 4)),
     ]
 
 

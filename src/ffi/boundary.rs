@@ -92,7 +92,7 @@ fn in_words_of_c(text: String) -> String {
 }
 
 /// What Rust and C have different names for, in the order in which they are replaced.
-const WORDS: [(&str, &str); 27] = [
+const WORDS: [(&str, &str); 28] = [
     (" (a multi-threaded #[tokio::main] has)", ""),
     (", outside of #[tokio::main] and block_on", ""),
     (
@@ -111,6 +111,7 @@ const WORDS: [(&str, &str); 27] = [
     ("StartMethod::Spawn", "AIOPOOL_START_SPAWN"),
     ("StartMethod::Fork", "AIOPOOL_START_FORK"),
     ("numbered from 0; see priorities()", "numbered from 0: the option priorities"),
+    ("could be moved: build it with one", "could be moved: start it with deadline_ns"),
     ("build another", "start another"),
     ("build a new one", "start a new one"),
     ("zygote", "fork server"),

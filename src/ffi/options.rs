@@ -1,7 +1,9 @@
 //! Options of a pool.
 
 use std::ffi::{c_char, c_void};
+use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use super::boundary::Failure;
@@ -49,9 +51,15 @@ pub const AIOPOOL_POOL_BEST_EFFORT: u32 = 32;
 /// this flag the programs of this user can.
 pub const AIOPOOL_POOL_NOT_OBSERVABLE: u32 = 64;
 
+/// `held_fd` is set.
+pub const AIOPOOL_POOL_HOLD: u32 = 128;
+
 /// What `flags` can have.
-const FLAGS: u32 =
-    AIOPOOL_POOL_KEEP_FDS | AIOPOOL_POOL_NO_NEW_PRIVS | AIOPOOL_POOL_NOT_OBSERVABLE | SANDBOX;
+const FLAGS: u32 = AIOPOOL_POOL_KEEP_FDS
+    | AIOPOOL_POOL_NO_NEW_PRIVS
+    | AIOPOOL_POOL_NOT_OBSERVABLE
+    | AIOPOOL_POOL_HOLD
+    | SANDBOX;
 /// The rules of a sandbox.
 const SANDBOX: u32 = AIOPOOL_POOL_NO_NETWORK
     | AIOPOOL_POOL_NO_EXEC
@@ -155,8 +163,21 @@ pub struct aiopool_pool_options {
     /// in `aiopool top`, in the log. 0, the default, for none. In a worker of another program it is
     /// a task after which the loop has not called `aiopool_worker_next` again.
     pub blocked_after_ms: u64,
+    /// Tasks of a function that run alone in their workers before others may run beside them; 0,
+    /// the default, for none. A death that one of them may have caused begins the count anew. See
+    /// `AIOPOOL_CALL_ALONE` for a single call.
+    pub probation: u32,
+    /// With `AIOPOOL_POOL_HOLD` a descriptor of which the fork server and every worker keep a
+    /// duplicate until they have ended; programs that tasks start do not get it. A lock that its
+    /// open file holds is free when the last process of the pool has ended, however it did, and the
+    /// caller has closed its own. Such a pool ends with its fork server.
+    pub held_fd: i32,
+    /// When every worker is killed, in nanoseconds of `CLOCK_BOOTTIME`; 0, the default, for never.
+    /// It comes even if this process is stopped or blocked, and the pool has ended then. See
+    /// `aiopool_pool_extend_deadline`.
+    pub deadline_ns: u64,
     /// 0.
-    pub reserved: [u64; 1],
+    pub reserved: [u64; 4],
 }
 
 // SAFETY: integers and pointers only, and the size comes first.
@@ -202,7 +223,10 @@ unsafe impl Sized32 for aiopool_pool_options {
             surroundings: std::ptr::null(),
             context: std::ptr::null_mut(),
             blocked_after_ms: 0,
-            reserved: [0; 1],
+            probation: 0,
+            held_fd: 0,
+            deadline_ns: 0,
+            reserved: [0; 4],
         }
     }
 }
@@ -235,6 +259,7 @@ impl aiopool_pool_options {
             .capacity(size(self.capacity))
             .max_payload(size(self.max_payload))
             .grace(Duration::from_millis(self.grace_ms))
+            .probation(self.probation)
             .keep_fds(self.flags & AIOPOOL_POOL_KEEP_FDS != 0)
             .observable(self.flags & AIOPOOL_POOL_NOT_OBSERVABLE == 0);
         if !self.name.is_null() {
@@ -247,6 +272,12 @@ impl aiopool_pool_options {
         }
         if self.blocked_after_ms != 0 {
             builder = builder.blocked_after(Duration::from_millis(self.blocked_after_ms));
+        }
+        if self.deadline_ns != 0 {
+            builder = builder.deadline(self.deadline_ns);
+        }
+        if let Some(descriptor) = self.held()? {
+            builder = builder.hold(descriptor);
         }
         if self.processes != 0 {
             builder = builder.processes(self.processes as usize);
@@ -287,6 +318,27 @@ impl aiopool_pool_options {
             self.isolated(surround(self.with_stats_page(builder)?, self.surroundings)?)?
         };
         Ok(builder.hooks(init_hook, exit_hook))
+    }
+
+    /// Returns a duplicate of the descriptor that the pool is to hold.
+    fn held(&self) -> Result<Option<OwnedFd>, Failure> {
+        let fd = self.held_fd;
+        if self.flags & AIOPOOL_POOL_HOLD == 0 {
+            if fd == 0 {
+                return Ok(None);
+            }
+            let text = format!("held_fd = {fd} is set, but flags lacks AIOPOOL_POOL_HOLD");
+            return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
+        }
+        let refused = |error: io::Error| {
+            Failure::new(AIOPOOL_ERR_SYSTEM, format!("held_fd = {fd} cannot be held: {error}"))
+        };
+        if fd < 0 {
+            return Err(refused(io::Error::from_raw_os_error(libc::EBADF)));
+        }
+        // SAFETY: borrowed for one system call, which answers `EBADF` if it is not open.
+        let own = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
+        own.map(Some).map_err(refused)
     }
 
     /// # Safety

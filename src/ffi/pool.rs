@@ -320,6 +320,25 @@ ffi_fn! {
 }
 
 ffi_fn! {
+    /// Moves the `deadline_ns` of the pool's options, at which every worker is killed.
+    ///
+    /// Returns `AIOPOOL_OK`, also when the old time has come, which ended the pool;
+    /// `AIOPOOL_ERR_INVALID` if `deadline_ns` is 0; `AIOPOOL_ERR_MISUSE` for a pool that was
+    /// started without one; `AIOPOOL_ERR_SYSTEM`.
+    fn aiopool_pool_extend_deadline(
+        pool: Option<NonNull<aiopool_pool>>,
+        deadline_ns: u64,
+    ) -> aiopool_status {
+        let pool = pool_of(pool)?;
+        if deadline_ns == 0 {
+            let text = "deadline_ns = 0: a time of CLOCK_BOOTTIME from 1 on is possible";
+            return Err(Failure::new(AIOPOOL_ERR_INVALID, text));
+        }
+        Ok(pool.pool.extend_deadline(deadline_ns)?)
+    }
+}
+
+ffi_fn! {
     /// Waits until every task has its outcome, at most `timeout_ms`. The pool stays as it is, open
     /// or closed.
     ///

@@ -242,6 +242,12 @@ fn c_has_the_options_that_rust_has() {
 }
 
 #[test]
+fn a_pool_proves_functions_ends_in_time_and_holds_a_lock() {
+    let Some(said) = program("guards", &[]) else { return };
+    assert!(said.ends_with("checks of guards\n"), "{said}");
+}
+
+#[test]
 fn two_libraries_of_a_program_have_functions_of_their_own() {
     let Some(said) = program("libraries", &[]) else { return };
     assert!(said.ends_with("checks of libraries\n"), "{said}");
