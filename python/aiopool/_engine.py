@@ -7,6 +7,7 @@ executor's, takes the outcomes and gives each to the thread that its task belong
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import pickle
 import resource
@@ -48,11 +49,16 @@ MAX_PAYLOAD = 1 << 30
 class Task:
     """A task on its way; subclasses say where its outcome goes."""
 
-    __slots__ = ("attempts", "kept", "large", "name", "number", "options", "parts", "queue", "size", "ticket")
+    __slots__ = (
+        "attempts", "kept", "large", "name", "number", "options", "parts", "queue", "scheduled", "size",
+        "ticket",
+    )
 
     def __init__(self, name: str, parts: _wire.Parts, options: Options | None, queue: int | None):
         self.name, self.parts, self.options, self.queue = name, parts, options, queue
         self.number = 0
+        #: Whether a scheduler has chosen the queue, and is to hear of the end.
+        self.scheduled = False
         #: How many times a worker began it, once it is over with an error.
         self.attempts = 1
         #: Bytes of its result.
@@ -382,25 +388,32 @@ class Engine:
 
     def _take(self, outcomes: list[tuple[Any, str | None, Any]]) -> None:
         take = self._tasks.pop
+        interrupted: KeyboardInterrupt | None = None
         for whose, kind, data in outcomes:
-            if type(whose) is not int:
-                self._direct_over(whose, kind, data)
-                continue
-            task = take(whose, None)
-            if task is None:
-                continue
-            self._large_is_out(task)
-            value: Any = None
-            error: BaseException | None = None
-            if kind is None:
-                task.size = len(data)
-                value, error = _opened(data)
-            else:
-                task.attempts = 1 if kind == "here" else max(1, data.get("attempts", 1))
-                error = _error(task.name, kind, data)
-            self._over(task, value, error)
+            try:
+                if type(whose) is not int:
+                    self._direct_over(whose, kind, data)
+                    continue
+                task = take(whose, None)
+                if task is None:
+                    continue
+                self._large_is_out(task)
+                value: Any = None
+                error: BaseException | None = None
+                if kind is None:
+                    task.size = len(data)
+                    value, error = _opened(data)
+                else:
+                    task.attempts = 1 if kind == "here" else max(1, data.get("attempts", 1))
+                    error = _error(task.name, kind, data)
+                self._over(task, value, error)
+            except KeyboardInterrupt as failed:
+                # The others were taken with it, and come no second time.
+                interrupted = failed
         self.flush()
         self.close_below()
+        if interrupted is not None:
+            raise interrupted
 
     @staticmethod
     def _go_on(loop: asyncio.AbstractEventLoop, awakened: Awakened) -> None:
@@ -436,9 +449,17 @@ class Engine:
     def _over(self, task: Task, value: Any, error: BaseException | None) -> None:
         if isinstance(error, InitializerFailed):
             self.broken = error
-        if self._on_over is not None:
-            self._on_over(task.number)
-        task.finish(value, error)
+        try:
+            if task.scheduled and self._on_over is not None:
+                self._on_over(task.number)
+        except BaseException as failed:
+            say("the scheduler's complete_task", failed)
+        finally:
+            try:
+                task.finish(value, error)
+            except BaseException as failed:
+                # The callback of a future has raised what `Future` does not catch.
+                say(f"what waited for {task.name}", failed)
 
     def workers(self) -> list[int]:
         """The process ids of the workers that are alive."""
@@ -635,6 +656,17 @@ def _opened(data: Any) -> tuple[Any, BaseException | None]:
     except BaseException as failed:
         text = f"the result cannot be unpickled here: {_wire.error_text(failed)}"
         return None, ProxyException(text)
+
+
+def say(what: str, error: BaseException) -> None:
+    """Gives an error of the user's code to the log, where it would be the end of others' tasks."""
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    try:
+        logging.getLogger("aiopool").error("%s has raised an error", what, exc_info=error)
+    except Exception:
+        # There is nobody to say it to.
+        pass
 
 
 def name_of(function: Callable[..., Any]) -> str:

@@ -61,7 +61,8 @@ class _Future(Future[T]):
     def begin_to_settle(self) -> bool:
         """Whether the outcome is still wanted; after this it cannot be cancelled."""
         with self._turn:
-            return not self.cancelled() and self.set_running_or_notify_cancel()
+            # The caller may have set the future itself.
+            return not self.done() and self.set_running_or_notify_cancel()
 
     def cancel(self) -> bool:
         """Cancels the task. False if it is over.

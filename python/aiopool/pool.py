@@ -420,6 +420,7 @@ class AnyPool(Verbs):
                 # The number that `submit` is about to give.
                 number = TaskID(self._engine._number + 1)
                 task.queue = self._scheduled(number, func, args, kwargs)
+            task.scheduled = True
 
     def _scheduled(
         self, number: TaskID, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -33,7 +33,8 @@ class Scheduler(ABC):
 
     @abstractmethod
     def complete_task(self, task_id: TaskID) -> None:
-        """A task is over, however it ended."""
+        """A task that `schedule_task` was asked about is over, however it ended. An error goes to the
+        logger "aiopool"."""
 
 
 class RoundRobin(Scheduler):

@@ -70,6 +70,23 @@ def test_errors_and_deaths_are_of_their_own_future(executor):
     assert [future.result(WATCHDOG) for future in works] == list(range(100))
 
 
+def test_a_future_that_its_caller_sets(executor):
+    class Odd(BaseException):
+        pass
+
+    def callback(future):
+        raise Odd
+
+    future, noisy = executor.submit(abs, -1), executor.submit(time.sleep, 0.2)
+    noisy.add_done_callback(callback)
+    slow = executor.submit(time.sleep, 0.2)
+    slow.set_result("mine")
+    assert executor.submit(abs, -2).result(WATCHDOG) == 2
+    assert (future.result(WATCHDOG), noisy.result(WATCHDOG), slow.result(WATCHDOG)) == (1, None, "mine")
+    # In the one thread that takes outcomes, which is alive.
+    assert [executor.submit(abs, -n).result(WATCHDOG) for n in range(10)] == list(range(10))
+
+
 def test_timeouts(executor):
     future = executor.with_options(timeout=0.1).submit(time.sleep, 3600)
     with pytest.raises(TaskTimeout):

@@ -257,6 +257,39 @@ class Queues(Case):
             self.assertEqual(len(set(pids)), 1)
         self.assertEqual((scheduler.processes, scheduler.open), ([0, 1, 2], set()))
 
+    async def test_a_scheduler_that_raises(self):
+        class Raises(ToTheLast):
+            def complete_task(self, task_id):
+                raise LookupError(task_id)
+
+        async with Pool(2, queuecount=2, scheduler=Raises()) as pool:
+            with self.assertLogs("aiopool", "ERROR") as logs:
+                self.assertEqual(await self.within(pool.map(jobs.double, range(50))), [2 * x for x in range(50)])
+                self.assertEqual(await self.within(pool.apply(abs, (-1,))), 1)
+            self.assertIn("complete_task has raised an error", logs.output[0])
+            self.assertIn("LookupError", logs.output[0])
+
+    async def test_a_scheduler_hears_only_of_what_it_has_scheduled(self):
+        class Strict(ToTheLast):
+            def __init__(self):
+                super().__init__()
+                self.ended = []
+
+            def complete_task(self, task_id):
+                self.ended.append(task_id)
+                self.open.remove(task_id)
+
+        scheduler = Strict()
+        async with Pool(2, queuecount=2, scheduler=scheduler) as pool:
+            with self.assertNoLogs("aiopool"):
+                self.assertEqual(await self.within(pool.with_options(key=1).apply(abs, (-1,))), 1)
+                self.assertEqual(scheduler.ended, [])
+                again = pool.with_options(retry_on=ValueError, retries=2)
+                results = await self.within(again.map(jobs.fail, ["a", "b"], return_exceptions=True))
+                self.assertEqual([str(error) for error in results], ["a", "b"])
+                self.assertEqual(await self.within(pool.apply(jobs.double, (2,))), 4)
+        self.assertEqual((len(scheduler.ended), scheduler.open), (3, set()))
+
     async def test_round_robin_uses_every_queue(self):
         async with Pool(3, queuecount=3) as pool:
             self.assertEqual(len(set(await self.within(pool.map(jobs.pid, range(60))))), 3)
