@@ -559,12 +559,20 @@ class Engine:
         self.closing = True
         for loop in list(self._loops):
             self._detach(loop)
-        if self.at_the_end is not None:
-            self.at_the_end(native.snapshot())
-        native.free()
-        if self.listener is not None:
-            # Who has waited for the pool's end has all that it logged.
-            self.listener.give()
+        numbers = None
+        try:
+            if self.at_the_end is not None:
+                numbers = native.snapshot()
+        except BaseException as failed:
+            say("the pool's snapshot", failed)
+        finally:
+            native.free()
+        try:
+            if self.listener is not None:
+                # The caller that has waited for the pool's end has all that it logged.
+                self.listener.give()
+        except BaseException as failed:
+            say("a logger", failed)
         with self._lock:
             left = [*self._tasks.values(), *self._waiting]
             self._tasks.clear()
@@ -576,6 +584,12 @@ class Engine:
         self._end_pauses()
         for ender in enders:
             ender()
+        # Last: the standard error may be closed, or be read by nobody.
+        if self.at_the_end is not None and numbers is not None:
+            try:
+                self.at_the_end(numbers)
+            except BaseException as failed:
+                say("what was to hear of the pool's end", failed)
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Has the running event loop `loop` take outcomes."""

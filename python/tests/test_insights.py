@@ -5,8 +5,9 @@ import time
 
 import jobs
 import pytest
+from aiopool import Pool
 from aiopool.insights import duration
-from pools import run
+from pools import WATCHDOG, run
 
 
 def spin(count):
@@ -34,6 +35,26 @@ def test_a_table_at_the_end_names_functions_and_workers(capfd):
     assert rows["fail"][1:3] == ["0", "1"]
     # What took longest is the first.
     assert said.index("sleep") < said.index("double")
+
+
+def test_a_table_that_cannot_be_written_holds_nothing_up(monkeypatch, tmp_path):
+    closed = open(tmp_path / "closed", "w")
+    closed.close()
+
+    async def main(pool):
+        assert await pool.apply(abs, (-1,)) == 1
+
+    monkeypatch.setattr("sys.stderr", closed)
+    run(main, 1, insights=True)
+
+    async def in_order():
+        pool = Pool(1, insights=True)
+        assert await pool.apply(abs, (-1,)) == 1
+        pool.close()
+        await asyncio.wait_for(pool.join(), WATCHDOG)
+        assert pool.processes == []
+
+    asyncio.run(in_order())
 
 
 def test_durations():
