@@ -38,7 +38,7 @@ _LARGE = 1 << 20
 # Bytes of large tasks in the pool at once, unless that are fewer tasks than keep all workers busy.
 _LARGE_IN_POOL = 24 << 20
 # Seconds that a worker may take to leave, unless the pool's owner says otherwise.
-_GRACE = 2.0
+GRACE = 2.0
 # Looks without a turn of the event loop, at most, so that what it does not know of comes to its turn.
 _IN_A_ROW = 16
 _ENDED = "the pool ended before the task did"
@@ -283,11 +283,11 @@ class Engine:
         start, star, options = what
         return native.feed(items, results, start, iterator, star, results._next, room, options)
 
-    def cancel_items(self, items: Items) -> None:
+    def cancel_items(self, items: Items, kill_after: float | None) -> None:
         """Calls off the items of a map that are on their way."""
         native = self.local
         if native is not None:
-            native.cancel_items(items)
+            native.cancel_items(items, kill_after)
 
     def note_taken(self, number: int) -> None:
         """Takes note that the caller has the outcome of this task of a durable job."""
@@ -295,8 +295,9 @@ class Engine:
         if isinstance(native, Cluster):
             native.note_taken(number)
 
-    def cancel(self, task: Task, *, queued: bool = False) -> bool:
-        """Calls a task off. False if it is over; with `queued`, also if a worker has it."""
+    def cancel(self, task: Task, *, queued: bool = False, kill_after: float | None = None) -> bool:
+        """Calls a task off, and has a worker killed that still has it after `kill_after` seconds.
+        False if it is over; with `queued`, also if a worker has it."""
         with self._lock:
             if task.ticket is None:
                 try:
@@ -309,6 +310,8 @@ class Engine:
             return True
         if queued:
             return self.local is not None and self.local.cancel_queued(task.ticket)
+        if self.local is not None:
+            return self.local.cancel(task.ticket, kill_after)
         return self._native is not None and self._native.cancel(task.ticket)
 
     def receive(self) -> bool:
@@ -804,7 +807,7 @@ def prepared(
         "threads": threads,
         "profile": profile,
         "manners": _manners.of_host(),
-        "grace": _GRACE if grace is None else grace,
+        "grace": GRACE if grace is None else grace,
         "logs": _logs.levels() if logs else None,
         "unbuffered": bool(options.get("output_per_task")),
     }

@@ -75,7 +75,8 @@ class PoolResult(Generic[T]):
     """The results of `map` and `starmap`: await it for a list, or iterate, in the items' order.
 
     Items are taken from their iterable as there is room for them. The first failure is raised at
-    once and calls the rest off, and so does leaving the iteration.
+    once and calls the rest off, and so does leaving the iteration; a plain function that goes on ends
+    with its worker then, see `TaskOptions.kill_after`.
     """
 
     def __init__(
@@ -90,7 +91,10 @@ class PoolResult(Generic[T]):
         chunker: Chunker | None = None,
         direct: Direct | None = None,
         again: TaskOptions | None = None,
+        kill_after: float | None = None,
     ) -> None:
+        # Of a worker that still has an item of those that were called off.
+        self._kill_after = kill_after
         self.pool, self._submit, self.name = pool, submit, name
         # Says which items are submitted again after an error.
         self._again = again
@@ -448,9 +452,9 @@ class PoolResult(Generic[T]):
         if self._feeder is not None and self._feeder is not asyncio.current_task(self.loop):
             self._feeder.cancel()
         for task in list(self._flying):
-            self.pool._engine.cancel(task)
+            self.pool._engine.cancel(task, kill_after=self._kill_after)
         if self._direct_items.flying():
-            self.pool._engine.cancel_items(self._direct_items)
+            self.pool._engine.cancel_items(self._direct_items, self._kill_after)
 
     def _wake(self) -> None:
         waiter = self._waiter

@@ -31,11 +31,18 @@ T = TypeVar("T")
 class _Submitted(Task):
     """A task whose outcome a future of `concurrent.futures` is set to."""
 
-    __slots__ = ("future",)
+    __slots__ = ("future", "kill_after")
 
-    def __init__(self, future: _Future[Any], name: str, parts: Any, options: Options | None) -> None:
+    def __init__(
+        self,
+        future: _Future[Any],
+        name: str,
+        parts: Any,
+        options: Options | None,
+        kill_after: float | None,
+    ) -> None:
         super().__init__(name, parts, options, None)
-        self.future = future
+        self.future, self.kill_after = future, kill_after
 
     def finish(self, value: Any, error: BaseException | None) -> None:
         future = self.future
@@ -67,7 +74,8 @@ class _Future(Future[T]):
     def cancel(self) -> bool:
         """Cancels the task. False if it is over.
 
-        A running function goes on in its worker, and nobody waits for it; a `timeout` ends one.
+        A running function goes on in its worker, and nobody waits for it, as in concurrent.futures; a
+        `timeout` ends one, and so does a cancellation with `kill_after`.
         """
         # Before the lock: a callback of this future's, which runs below it, may come here.
         if self.cancelled():
@@ -81,7 +89,7 @@ class _Future(Future[T]):
             self.set_running_or_notify_cancel()
         task = self.task
         if task is not None:
-            self._engine.cancel(task)
+            self._engine.cancel(task, kill_after=task.kill_after)
         return True
 
     def cancel_queued(self) -> None:
@@ -121,7 +129,8 @@ class _Verbs(Executor):
             executor._check_open()
             future.set_exception(error)
             return future
-        future.task = _Submitted(future, name_of(fn), parts, self._options)
+        kill_after = self._said._kill_after(None)
+        future.task = _Submitted(future, name_of(fn), parts, self._options, kill_after)
         with executor._shutdown_lock:
             executor._check_open()
             engine.put(future.task)

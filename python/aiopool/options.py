@@ -6,6 +6,7 @@ import random
 from asyncio import CancelledError
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from math import inf
 
 from ._native import Options
 from .errors import PoolClosed, TaskTimeout, TooLarge
@@ -37,11 +38,25 @@ class TaskOptions:
     """The priority class, 0 the most urgent, below the pool's `priorities`."""
     alone: bool = False
     """Whether no other task runs beside it in its worker, so that its crash costs no other."""
+    kill_after: float | None = None
+    """Seconds after which a worker is killed that still has a task which was cancelled, or called off
+    with the rest of its `map`. None: the pool's `grace` for a plain function, which cannot see that it
+    is cancelled, and never for a coroutine function or under `threads`; `math.inf`: never. An executor
+    kills none unless this is said. Coroutines that the worker runs beside it end with `WorkerLost`, or
+    run again where they have `retries`."""
     key: Hashable = None
     """Tasks with the same key go to the same queue: in a pool with as many queues as processes to
     the same worker, which may have kept what they need."""
 
     def _native(self) -> Options:
+        kill_after = self.kill_after
+        if kill_after is not None:
+            if isinstance(kill_after, bool) or not isinstance(kill_after, (int, float)):
+                raise TypeError(f"kill_after={kill_after!r:.100} is not possible: a number of seconds")
+            if not kill_after >= 0:
+                raise ValueError(
+                    f"kill_after={kill_after} is not possible: a number of seconds, 0 or more"
+                )
         # The engine waits until the worker has let go of such an attempt; here nobody can.
         on_timeout = self.retry_on_timeout or issubclass(TaskTimeout, self.retry_on or ())
         return Options(
@@ -55,6 +70,12 @@ class TaskOptions:
             priority=self.priority,
             alone=self.alone,
         )
+
+    def _kill_after(self, of_plain: float | None) -> float | None:
+        """Seconds after which the worker of a cancelled task is killed, None for never; `of_plain` if
+        nothing is said."""
+        said = of_plain if self.kill_after is None else self.kill_after
+        return None if said is None or said == inf else float(said)
 
     def _is_retried(self, error: BaseException, made: int) -> bool:
         """Whether there is a further attempt after `made` of them, the last of which ended so."""

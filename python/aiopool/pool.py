@@ -104,7 +104,8 @@ class Verbs:
         """Runs `func(*args, **kwds)` in a worker and gives its result.
 
         A coroutine function is awaited there, a plain function called. Cancelling the call cancels
-        the task.
+        the task; a plain function ends with its worker, unless it ends within the pool's `grace`: see
+        `TaskOptions.kill_after`.
         """
         pool = self._pool
         pool._check_open()
@@ -124,7 +125,8 @@ class Verbs:
                 return await self._until_done(func, start, arguments, keywords)
             native_options = self._native_options
             parts = _wire.call(start, arguments, keywords, pool._elsewhere)
-            return await self._once(self._task(func, parts, arguments, keywords, native_options))
+            task = self._task(func, parts, arguments, keywords, native_options)
+            return await self._once(func, task)
         except BaseException as error:
             if pool._proxies and not isinstance(error, (ProxyException, asyncio.CancelledError)):
                 raise proxy_of(error) from error
@@ -149,7 +151,7 @@ class Verbs:
             while True:
                 task = self._task(func, parts, arguments, keywords, native)
                 try:
-                    return await self._once(task)
+                    return await self._once(func, task)
                 except BaseException as error:
                     before, made = made, made + task.attempts
                     if not options._is_retried(error, made):
@@ -171,7 +173,7 @@ class Verbs:
             await call
             return call.result()
         except asyncio.CancelledError:
-            native.cancel_call(call)
+            native.cancel_call(call, self._kill_after(call.function))
             raise
         except BaseException as error:
             if self._pool._proxies and not isinstance(error, ProxyException):
@@ -199,16 +201,22 @@ class Verbs:
         engine.submit(task)
         return task
 
-    async def _once(self, task: _Awaited) -> Any:
+    async def _once(self, func: Callable[..., Any], task: _Awaited) -> Any:
         """Waits for a task, and calls it off if it is called off itself."""
         try:
             return await task.future
         except asyncio.CancelledError:
-            self._pool._engine.cancel(task)
+            self._pool._engine.cancel(task, kill_after=self._kill_after(func))
             raise
         finally:
             # An exception has this frame, and this frame must not have the exception.
             del task
+
+    def _kill_after(self, func: Callable[..., Any]) -> float | None:
+        """Seconds after which a worker is killed that still has a cancelled call; None for never."""
+        pool = self._pool
+        obeys = pool._in_threads or not _chunks.is_plain(func)
+        return self._options._kill_after(None if obeys else pool._grace)
 
     @overload
     def map(
@@ -317,6 +325,7 @@ class Verbs:
                 chunker=chunker,
                 direct=direct or None,
                 again=again,
+                kill_after=self._kill_after(func),
             )
         )
 
@@ -347,6 +356,11 @@ class WithOptions(Verbs):
                 f"retry_on={options.retry_on!r} is not possible in a durable job: this process sees to "
                 "such attempts, and may be gone; retries are for what a death has ended"
             )
+        if options.kill_after is not None and pool._elsewhere:
+            raise ValueError(
+                f"kill_after={options.kill_after} is not possible: a node kills no worker of a task that "
+                "is called off; a timeout ends it"
+            )
         self._its_pool, self._options = pool, options
         self._native_options = options._native()
 
@@ -374,6 +388,8 @@ class AnyPool(Verbs):
     _concurrency: int
     _priorities: int
     _recycles = _in_threads = False
+    #: Seconds that a plain function may run on after its call was cancelled; None for no end.
+    _grace: float | None = None
     #: What messages call it.
     _kind = "pool"
     #: Where its workers are.
@@ -502,7 +518,8 @@ class Pool(AnyPool):
     program's main module, which each worker imports by itself otherwise.
     `limits`, `sandbox`: what workers may use and open.
     `priorities`: priority classes, 1 to 4.
-    `grace`: seconds that a worker may take to leave, or to obey a timeout, before it is killed.
+    `grace`: seconds that a worker may take to leave, to obey a timeout, or to end a plain function that
+    was cancelled, before it is killed.
     `start_timeout`: seconds that a worker may take until it can take tasks, 60 if nothing is said.
     `blocked_after`: seconds after which a plain function, or the first step of a coroutine, that still
     holds its worker becomes an event in `stats()` and `aiopool top`.
@@ -594,6 +611,7 @@ class Pool(AnyPool):
                 "of tasks that take turns in a worker cannot be told apart"
             )
         self._recycles, self._in_threads = maxtasksperchild > 0, threads > 0
+        self._grace = _engine.GRACE if grace is None else grace
         self._concurrency, self._priorities = max(1, childconcurrency), priorities
         self._options, self._native_options = TaskOptions(), None
         self.running = True

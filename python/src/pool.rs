@@ -16,7 +16,7 @@ use crate::call::Call;
 use crate::direct::{self, Direct, Items};
 use crate::errors::{described, raised};
 use crate::logs::Records;
-use crate::options::Options;
+use crate::options::{Options, seconds};
 use crate::trace::Trace;
 
 /// The name of functions that have none of their own in the pool. Which function is called is in the
@@ -78,6 +78,17 @@ impl Pool {
         let Ok(function) = pool.function(&name[..end]) else { return self.call };
         names.insert(name.to_owned(), function);
         function
+    }
+
+    /// Calls a task off; with `kill_after`, a worker that still has it after so many seconds is
+    /// killed. False if it was over.
+    fn call_off(&self, task: PolledTask, kill_after: Option<f64>) -> PyResult<bool> {
+        let within = kill_after.map(|value| seconds("kill_after", value)).transpose()?;
+        let Ok(pool) = self.get() else { return Ok(false) };
+        Ok(match within {
+            Some(grace) => pool.cancel_within(task, grace),
+            None => pool.cancel(task),
+        })
     }
 
     pub(crate) fn get(&self) -> PyResult<Arc<PolledPool>> {
@@ -198,10 +209,11 @@ impl Pool {
         direct::call(self, function, arguments, event_loop, options)
     }
 
-    /// Calls off the task of a call. False if it was over.
-    fn cancel_call(&self, call: &Bound<'_, Call>) -> bool {
+    /// Calls off the task of a call, as `cancel` does. False if it was over.
+    #[pyo3(signature = (call, kill_after=None))]
+    fn cancel_call(&self, call: &Bound<'_, Call>, kill_after: Option<f64>) -> PyResult<bool> {
         let task = self.direct.on_the_way.task(call.get().token);
-        task.is_some_and(|task| self.get().is_ok_and(|pool| pool.cancel(task)))
+        task.map_or(Ok(false), |task| self.call_off(task, kill_after))
     }
 
     /// Submits items of a map as calls that begin with `start`, up to `room` of them, the first in
@@ -224,12 +236,13 @@ impl Pool {
         direct::feed(self, &first, iterator, index, room)
     }
 
-    /// Calls off the tasks of a map that are on their way.
-    fn cancel_items(&self, items: &Bound<'_, Items>) {
-        let Ok(pool) = self.get() else { return };
+    /// Calls off the tasks of a map that are on their way, as `cancel` does.
+    #[pyo3(signature = (items, kill_after=None))]
+    fn cancel_items(&self, items: &Bound<'_, Items>, kill_after: Option<f64>) -> PyResult<()> {
         for task in self.direct.on_the_way.tasks_of(&items.get().0) {
-            pool.cancel(task);
+            self.call_off(task, kill_after)?;
         }
+        Ok(())
     }
 
     /// How many tasks are on their way of which Python has no number.
@@ -246,10 +259,12 @@ impl Pool {
         Ok(list)
     }
 
-    /// Calls a task off. False if it was over.
-    fn cancel(&self, task: &Bound<'_, Ticket>) -> bool {
-        let Which::Here(task) = task.get().0 else { return false };
-        self.get().is_ok_and(|pool| pool.cancel(task))
+    /// Calls a task off; with `kill_after`, a worker that still has it after so many seconds is
+    /// killed. False if it was over.
+    #[pyo3(signature = (task, kill_after=None))]
+    fn cancel(&self, task: &Bound<'_, Ticket>, kill_after: Option<f64>) -> PyResult<bool> {
+        let Which::Here(task) = task.get().0 else { return Ok(false) };
+        self.call_off(task, kill_after)
     }
 
     /// Calls a task off that no worker has. False if one has it, or if it was over.

@@ -101,7 +101,7 @@ NODE_BY_ITSELF = {"pool_options": "the options of `Pool` that a node has go ther
 OF_NODES_POOLS = {"exit_hook", "grace", "initargs", "initializer", "maxtasksperchild", "start_timeout", "threads"}
 # What Python has and Rust has not.
 OF_PYTHON_POOLS = {"initargs", "insights", "profile", "threads"}
-OF_PYTHON_TASKS = {"key"}
+OF_PYTHON_TASKS = {"key", "kill_after"}
 
 
 def of_rust_pools():

@@ -48,6 +48,9 @@ TASKS = [
     ({"retries": -1}, ValueError, "retries=-1 is not possible: a whole number, 0 or more"),
     ({"retries": 1.5}, TypeError, "retries=1.5 is not possible"),
     ({"priority": -1}, ValueError, "priority=-1 is not possible"),
+    ({"kill_after": "3"}, TypeError, "kill_after='3' is not possible: a number of seconds"),
+    ({"kill_after": -1}, ValueError, "kill_after=-1 is not possible: a number of seconds, 0 or more"),
+    ({"kill_after": float("nan")}, ValueError, "kill_after=nan is not possible"),
     ({"jitter": 3}, TypeError, "jitter=3 is not possible"),
 ]
 
