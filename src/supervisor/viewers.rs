@@ -45,6 +45,9 @@ struct Stop {
     bell: EventFd,
     /// The pool is about to end.
     now: AtomicBool,
+    /// The thread attends to the listening socket. It says when it does so no more, before it wakes
+    /// the supervisor: its own end comes later, and wakes nobody.
+    attends: AtomicBool,
     /// The listening socket cannot be used any more.
     broken: AtomicBool,
 }
@@ -55,6 +58,7 @@ impl Viewers {
         let stop = Stop {
             bell: EventFd::new()?,
             now: AtomicBool::new(false),
+            attends: AtomicBool::new(false),
             broken: AtomicBool::new(false),
         };
         Ok(Self { listener: Arc::new(listener), stop: Arc::new(stop), thread: None })
@@ -62,8 +66,10 @@ impl Viewers {
 
     /// Returns what is readable when an observer comes, unless the thread attends to that.
     pub(super) fn waits_on(&self) -> Option<BorrowedFd<'_>> {
+        // It may have panicked, which it does not say.
         let runs = self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
-        (!runs && !self.stop.broken.load(Ordering::Relaxed)).then(|| self.listener.as_fd())
+        let attends = runs && self.stop.attends.load(Ordering::Acquire);
+        (!attends && !self.stop.broken.load(Ordering::Relaxed)).then(|| self.listener.as_fd())
     }
 
     /// An observer has come: starts the thread.
@@ -73,6 +79,7 @@ impl Viewers {
         }
         let (of, listener, stop) =
             (Arc::clone(shared), Arc::clone(&self.listener), Arc::clone(&self.stop));
+        stop.attends.store(true, Ordering::Relaxed);
         let thread =
             std::thread::Builder::new().name("aiopool-viewers".to_owned()).spawn(move || {
                 let mut server = Server { clients: Vec::new(), last: None };
@@ -80,6 +87,7 @@ impl Viewers {
                     stop.broken.store(true, Ordering::Relaxed);
                 }
                 // The supervisor waits for observers again.
+                stop.attends.store(false, Ordering::Release);
                 of.common.call_supervisor();
             });
         match thread {

@@ -307,6 +307,22 @@ async fn an_observer_that_reads_nothing_holds_up_neither_the_pool_nor_its_end() 
 }
 
 #[tokio::test]
+async fn observers_that_come_again_are_answered() {
+    let built = |n| Pool::builder().name(format!("again-{n}")).processes(1).build().unwrap();
+    let pools: Vec<Pool> = (0..16).map(built).collect();
+    let answers = |n| named(&format!("again-{n}")).unwrap().ask().is_ok();
+    for _ in 0..3 {
+        // At once, so that the threads that answered end at once, each when it is not its turn.
+        for n in 0..pools.len() {
+            until(|| answers(n)).await;
+        }
+        // They stay for two seconds after the last observer.
+        tokio::time::sleep(Duration::from_millis(2_300)).await;
+    }
+    drop(pools);
+}
+
+#[tokio::test]
 async fn names_and_texts_of_a_user_are_escaped() {
     async fn nasty(_: u64) -> Result<u64, String> {
         Err("\u{1b}[2J\u{202e}\"</script>\n".to_owned())
