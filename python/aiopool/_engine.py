@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Protocol
 
 from . import _logs, _loops, _main, _manners, _state, _threads, _wire
 from ._life import Functions
-from ._native import Awakened, Call, Cluster, Items, Options, Pool, Ticket, Trace, own_results
+from ._native import Awakened, Call, Cluster, Items, Options, Pool, Ready, Ticket, Trace, own_results
 from .errors import OF_KIND, InitializerFailed, PoolClosed, ProxyException
 from .isolation import Limits, Sandbox
 
@@ -535,6 +535,40 @@ class Engine:
                 self._enders.append(ender)
                 return
         ender()
+
+    @contextmanager
+    def readiness(self) -> Iterator[Ready]:
+        """A wait for the workers, which ends with the pool."""
+        native = self._native
+        if native is None:
+            raise self._closed_error()
+        ready = native.ready()
+        self.when_over(ready.give_up)
+        try:
+            yield ready
+        finally:
+            with self._lock:
+                self._enders = [ender for ender in self._enders if ender != ready.give_up]
+
+    async def ready(self) -> None:
+        """Waits until the workers can take tasks."""
+        loop = asyncio.get_running_loop()
+        told = loop.create_future()
+
+        def look() -> None:
+            try:
+                if not told.done() and ready.poll():
+                    told.set_result(None)
+            except BaseException as error:
+                told.set_exception(error)
+
+        with self.readiness() as ready:
+            loop.add_reader(ready.fileno(), look)
+            try:
+                look()
+                await told
+            finally:
+                loop.remove_reader(ready.fileno())
 
     def look_for_end(self) -> None:
         """Frees a closed pool that has ended."""

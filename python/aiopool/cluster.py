@@ -128,6 +128,11 @@ class OverNodes(AnyPool):
         self._check_connected()
         super()._check_open()
 
+    async def ready(self) -> None:
+        """Waits until a node of this `version` lives and has places. Tasks may be submitted before that;
+        this is for a program that is to say that it is ready."""
+        await super().ready()
+
     def close(self) -> None:
         """Takes no more tasks; those that were asked for are finished."""
         self._check_connected()

@@ -280,6 +280,16 @@ class ProcessPoolExecutor(_Verbs):
         if self._engine.broken is not None:
             raise InitializerFailed(str(self._engine.broken))
 
+    def ready(self) -> None:
+        """Waits until every worker can take tasks: its initializer has returned; raises what one failed
+        with."""
+        self._check_open()
+        with self._engine.readiness() as ready:
+            poll = select.poll()
+            poll.register(ready.fileno(), select.POLLIN)
+            while not ready.poll():
+                poll.poll()
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Takes no more tasks; waits until all are over and the workers are gone, if asked to.
 

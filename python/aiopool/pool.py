@@ -444,6 +444,13 @@ class AnyPool(Verbs):
         """The queue that the scheduler chooses."""
         raise NotImplementedError
 
+    async def ready(self) -> None:
+        """Waits until every worker can take tasks: its initializer has returned. Tasks may be submitted
+        before that; this is for a program that is to say that it is ready, or that is to fail at its
+        start and not at its first task. Raises what an initializer failed with."""
+        self._check_open()
+        await self._engine.ready()
+
     def close(self) -> None:
         """Takes no more tasks; those that were asked for are finished."""
         self.running = False

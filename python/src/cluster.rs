@@ -16,6 +16,7 @@ use crate::errors::described_there;
 use crate::handle::{END, Handle, Submitter, lock};
 use crate::options::{Options, seconds, with_each};
 use crate::pool::{LARGE, Ticket, Which};
+use crate::ready::{Never, Ready};
 
 /// A handle of a pool of nodes, or of a durable job.
 #[pyclass(frozen, module = "aiopool._native")]
@@ -189,6 +190,15 @@ impl Cluster {
             return false;
         };
         handle.cancel(token)
+    }
+
+    /// Waits until a node of this version has places.
+    fn ready(&self) -> PyResult<Ready> {
+        let handle = self.get()?;
+        Ready::of(async move {
+            let ready = handle.engine.ready().await;
+            ready.map_err(|error| Box::new(move |py: Python<'_>| raised(py, &error)) as Never)
+        })
     }
 
     /// How many outcomes of a durable job were taken before it was resumed.

@@ -61,6 +61,11 @@ pub(crate) fn raised(py: Python<'_>, error: &Error) -> PyErr {
         Error::JobHeld { .. } => "JobHeld",
         _ => "ClusterError",
     };
+    of_package(py, class, &text)
+}
+
+/// An exception of the package's, by the name of its class.
+pub(crate) fn of_package(py: Python<'_>, class: &str, text: &str) -> PyErr {
     let made = py.import("aiopool.errors").and_then(|errors| errors.getattr(class)?.call1((text,)));
     match made {
         Ok(error) => PyErr::from_value(error),

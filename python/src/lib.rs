@@ -19,6 +19,7 @@ mod on_the_way;
 mod options;
 mod plain;
 mod pool;
+mod ready;
 mod serve;
 mod shared;
 mod step;
@@ -55,6 +56,8 @@ mod _native {
     use super::options::Options;
     #[pymodule_export]
     use super::pool::{Pool, Ticket};
+    #[pymodule_export]
+    use super::ready::Ready;
     #[pymodule_export]
     use super::shared::keep_shared;
     #[pymodule_export]

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aiopool::{NamedFunction, PolledPool, PolledTask, TaskOptions};
+use aiopool::{Error, NamedFunction, PolledPool, PolledTask, TaskOptions};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
@@ -13,10 +13,12 @@ use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
 use crate::buffer::Buffer;
 use crate::builder;
 use crate::call::Call;
+use crate::connection::of_package;
 use crate::direct::{self, Direct, Items};
 use crate::errors::{described, raised};
 use crate::logs::Records;
 use crate::options::{Options, seconds};
+use crate::ready::{Never, Ready};
 use crate::trace::Trace;
 
 /// The name of functions that have none of their own in the pool. Which function is called is in the
@@ -59,6 +61,18 @@ pub struct Pool {
     names: Mutex<HashMap<String, NamedFunction>>,
     pub(crate) direct: Direct,
     records: Mutex<Option<Records>>,
+}
+
+/// The exception for workers that will never be there.
+fn never(py: Python<'_>, error: &Error) -> PyErr {
+    match error {
+        Error::Failed(reason) => match &**reason {
+            Error::Initializer(text) => of_package(py, "InitializerFailed", text),
+            reason => of_package(py, "PoolClosed", &reason.to_string()),
+        },
+        Error::Closed => of_package(py, "PoolClosed", &error.to_string()),
+        _ => raised(error),
+    }
 }
 
 /// Inputs larger than this are copied without holding the interpreter up, in bytes.
@@ -334,6 +348,15 @@ impl Pool {
         let pool = self.get()?;
         let printed = py.detach(|| pool.pool().printed(task)).map_err(|error| raised(&error))?;
         Ok((PyBytes::new(py, &printed.stdout), PyBytes::new(py, &printed.stderr)))
+    }
+
+    /// Waits until every worker can take tasks.
+    fn ready(&self) -> PyResult<Ready> {
+        let pool = self.get()?;
+        Ready::of(async move {
+            let ready = pool.pool().ready().await;
+            ready.map_err(|error| Box::new(move |py: Python<'_>| never(py, &error)) as Never)
+        })
     }
 
     /// How many workers the pool keeps.
