@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._frozen import freeze_support
-from ._life import task_number, worker_state
+from ._life import progress, task_number, worker_state
 from ._native import VERSION as __version__
 from .errors import (
     ClusterError,
@@ -74,6 +74,7 @@ __all__ = [
     "WorkerLost",
     "__version__",
     "freeze_support",
+    "progress",
     "set_context",
     "set_start_method",
     "task_number",

@@ -31,6 +31,24 @@ def task_number() -> int | None:
     return number_of_task()
 
 
+#: Says how far the task is that calls it, in a worker.
+say_progress: Callable[[int], bool] = lambda number: False
+
+
+def progress(number: int) -> bool:
+    """Says how far the task is that calls this, for `WorkerLost.progress` should its worker die; what
+    `number` counts, from 0 up, is the caller's to say. It costs next to nothing.
+
+    Returns whether it is said, from where `task_number` has a number. Items of a plain function's
+    `map` may share a task, whose number of items that were begun is its own: in one that does,
+    nothing is said, and this returns False. `with_options(alone=True)` gives each a task."""
+    if not isinstance(number, int):
+        raise TypeError(f"number must be an integer, and is {number!r:.100}")
+    if not 0 <= number < 1 << 64:
+        raise ValueError(f"number={number} is not possible: 0 to 2**64 - 1")
+    return say_progress(number)
+
+
 class Functions(NamedTuple):
     """What workers call besides tasks."""
 

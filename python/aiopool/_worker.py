@@ -282,7 +282,7 @@ def serve(worker: Worker) -> None:
         worker.fail(_wire.error_text(error))
         sys.exit(1)
     served = Served(worker, loop, exception_handler, settings["threads"])
-    _life.number_of_task = worker.task_number
+    _life.number_of_task, _life.say_progress = worker.task_number, worker.own_progress
     descriptor = worker.fileno()
     loop.add_reader(descriptor, served.look)
     if loop.get_debug():

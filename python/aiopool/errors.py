@@ -60,7 +60,8 @@ class WorkerLost(ProxyException):
     attempt: int = 1
     #: Seconds that the task had been running.
     running: float = 0.0
-    #: How many items a chunk of a `map` had begun, if it was one.
+    #: What the task has said by `aiopool.progress`; of items of a `map` that share a task, how many of
+    #: them it had begun.
     progress: int | None = None
     #: Whether the kernel killed the worker because memory had run out.
     out_of_memory: bool = False

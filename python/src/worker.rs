@@ -1,7 +1,7 @@
 //! The worker's side: this process serves a pool's tasks in an event loop of Python.
 
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aiopool::{AttachedWorker, Completion, LogSender};
@@ -28,6 +28,8 @@ pub struct Worker {
     log: Option<LogSender>,
     /// The task whose code runs in a context.
     current: Variable,
+    /// Tasks that several items of a map share: how many were begun is what these say.
+    chunks: Mutex<Vec<u64>>,
 }
 
 impl Worker {
@@ -37,6 +39,7 @@ impl Worker {
             worker: Mutex::new(Some(worker)),
             functions: Functions::default(),
             current: Variable::new(py, c"aiopool.task")?,
+            chunks: Mutex::default(),
         })
     }
 
@@ -107,6 +110,23 @@ impl Worker {
         self.with(|worker| worker.progress(task, number).map_err(|error| raised(&error)))
     }
 
+    /// [`progress`](Self::progress) of the task whose code asks. False, and nothing said, outside of
+    /// tasks, of one that is over, and of an item that shares a task.
+    fn own_progress(&self, py: Python<'_>, number: u64) -> PyResult<bool> {
+        let Some(task) = self.current(py)? else { return Ok(false) };
+        if self.chunks().contains(&task) {
+            return Ok(false);
+        }
+        // As in `task_number`.
+        let Ok(mut worker) = self.worker.try_lock() else { return Ok(false) };
+        let Some(worker) = worker.as_mut() else { return Ok(false) };
+        if worker.host_number(task).is_none() {
+            return Ok(false);
+        }
+        worker.progress(task, number).map_err(|error| raised(&error))?;
+        Ok(true)
+    }
+
     /// Says that the task which was begun last has had its first step: what the loop does from now on
     /// is not its doing. Nothing once the worker has left.
     pub(crate) fn begun(&self) {
@@ -158,6 +178,11 @@ impl Worker {
         results: &Bound<'py, PyList>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let results_before = results.len();
+        let mut chunks = self.chunks();
+        if !chunks.contains(&task) {
+            chunks.push(task);
+        }
+        drop(chunks);
         let began = Instant::now();
         for index in results.len()..items.len() {
             if index > results_before && began.elapsed() > LONGEST {
@@ -184,6 +209,7 @@ impl Worker {
 
     /// Says that a task ended with the value whose bytes are in `parts`.
     fn succeed(&self, task: u64, parts: &Bound<'_, PyList>) -> PyResult<()> {
+        self.chunks().retain(|&chunk| chunk != task);
         let buffers = parts.iter().map(|part| Buffer::of(&part)).collect::<PyResult<Vec<_>>>()?;
         let bytes: Vec<&[u8]> = buffers.iter().map(Buffer::bytes).collect();
         self.with(|worker| worker.complete_parts(task, &bytes).map_err(|error| raised(&error)))
@@ -231,7 +257,12 @@ impl Worker {
         self.current.get(py)?.map(|task| task.extract()).transpose()
     }
 
+    fn chunks(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn complete(&self, task: u64, completion: Completion<'_>) -> PyResult<()> {
+        self.chunks().retain(|&chunk| chunk != task);
         self.with(|worker| worker.complete(task, completion).map_err(|error| raised(&error)))
     }
 }

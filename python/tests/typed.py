@@ -23,6 +23,9 @@ async def main() -> None:
         assert_type(await pool.with_options(timeout=1.5).apply(fetch, ("x",)), bytes)
 
 
+assert_type(aiopool.progress(7), bool)
+
+
 async def over_nodes() -> None:
     async with aiopool.Cluster("nats://127.0.0.1:4222", pool="books") as cluster:
         assert_type(cluster, aiopool.Cluster)
