@@ -319,6 +319,14 @@ class Job(OverNodes):
         self.running = False
         await asyncio.to_thread(self._engine.free)
 
+    async def drain(self, limit: float) -> bool:
+        """Closes, and waits until every task is over, at most `limit` seconds; then it leaves the job,
+        as it does if all are over. Returns whether all were over in time."""
+        return await super().drain(limit)
+
+    async def _end_late(self) -> None:
+        await self.leave()
+
     def __await__(self) -> Generator[Any, None, Job]:
         return self._begin().__await__()
 

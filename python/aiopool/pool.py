@@ -484,6 +484,30 @@ class AnyPool(Verbs):
         if engine.error is not None:
             raise engine.error
 
+    async def drain(self, limit: float) -> bool:
+        """Closes, and waits until every task is over and the workers are gone, at most `limit` seconds;
+        then it terminates. Returns whether all were over in time."""
+        if not isinstance(limit, (int, float)):
+            raise TypeError(f"limit must be a number of seconds, and is {limit!r:.100}")
+        if not limit >= 0:
+            raise ValueError(f"limit={limit} is not possible: a number of seconds, 0 or more")
+        self.close()
+        joined = asyncio.ensure_future(self.join())
+        try:
+            await asyncio.wait([joined], timeout=None if limit == float("inf") else limit)
+            if joined.done():
+                await joined
+                return True
+        finally:
+            joined.cancel()
+        await self._end_late()
+        return False
+
+    async def _end_late(self) -> None:
+        """Ends what was not over in time."""
+        self.terminate()
+        await self.join()
+
     async def __aexit__(self, kind: Any, error: Any, story: Any) -> None:
         self.terminate()
         try:

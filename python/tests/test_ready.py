@@ -140,3 +140,48 @@ def test_a_cluster_is_ready_when_a_node_of_its_version_is_there():
 
     with nats.Server() as server:
         watched(main())
+
+
+def test_drain_waits_for_what_runs_and_ends_what_takes_too_long(tmp_path):
+    async def main():
+        pool = aiopool.Pool(2)
+        calls = [asyncio.ensure_future(pool.apply(asyncio.sleep, (0.2, n))) for n in range(8)]
+        await asyncio.sleep(0)
+        assert await pool.drain(nats.WATCHDOG)
+        assert await asyncio.gather(*calls) == list(range(8))
+        with pytest.raises(RuntimeError, match="pool is closed"):
+            await pool.apply(abs, (1,))
+        pool = aiopool.Pool(1)
+        call = asyncio.ensure_future(pool.apply(asyncio.sleep, (3600,)))
+        await asyncio.sleep(0)
+        assert not await pool.drain(0.2)
+        with pytest.raises(aiopool.PoolClosed):
+            await call
+        for limit, error in ((-1, ValueError), (float("nan"), ValueError), ("1", TypeError)):
+            with pytest.raises(error, match="limit"):
+                await pool.drain(limit)
+
+    watched(main())
+
+
+def test_a_cluster_is_drained_and_a_job_is_left(tmp_path):
+    async def main():
+        with nats.Server() as server, nats.Node(server.url, "drained"):
+            cluster = await aiopool.Cluster.connect(server.url, pool="drained", lease=30)
+            job = await cluster.job("nightly")
+            call = asyncio.ensure_future(job.apply(cluster_jobs.note, (str(tmp_path), "x", 3)))
+            while not list(tmp_path.iterdir()):
+                await asyncio.sleep(0.02)
+            assert not await job.drain(0.1)
+            with pytest.raises(aiopool.PoolClosed):
+                await call
+            job = await cluster.job("nightly")
+            assert await job.apply(cluster_jobs.note, (str(tmp_path), "x", 3)) == "x"
+            assert await job.drain(nats.WATCHDOG)
+            assert len(list(tmp_path.iterdir())) == 1
+            calls = [asyncio.ensure_future(cluster.apply(cluster_jobs.slow_square, (n,))) for n in range(9)]
+            await asyncio.sleep(0)
+            assert await cluster.drain(nats.WATCHDOG)
+            assert await asyncio.gather(*calls) == [n * n for n in range(9)]
+
+    watched(main())
