@@ -11,9 +11,10 @@ use crate::observe::check_job;
 
 /// A job that outlives its submitter, with the verbs of a [`Cluster`]; see [`Cluster::job`].
 ///
-/// Its tasks are numbered in the order in which they are submitted. A process that resumes the job
-/// submits the same functions and items in the same order: tasks that are there are not sent
-/// again, and a task runs once for each attempt, whichever process submitted it.
+/// Its tasks are numbered in the order in which they are submitted; what is refused at once has no
+/// number. A process that resumes the job submits the same functions and items in the same order:
+/// tasks that are there are not sent again, and a task runs once for each attempt, whichever process
+/// submitted it.
 ///
 /// A stream that `map` and its like return takes note of each outcome when it is asked for the
 /// next: those are not given again when the job is resumed, and [`taken`](Self::taken) counts

@@ -104,6 +104,7 @@ impl<S: Stream<Item = Encoded>, K, T: Value> Keyed<S, K, T> {
     pub async fn results(mut self) -> Vec<(K, Result<T, ClusterError>)> {
         let mut all = Vec::new();
         while let Some(result) = self.next().await {
+            self.map.given = None;
             all.push(result);
         }
         all

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use aiopool::{Progress, TaskOptions, Value, remote};
+use aiopool::{Progress, TaskError, TaskOptions, Value, remote};
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 
-use super::Shared;
 use super::keyed::Enumerated;
 use super::progress::Hook;
 use super::task::{Task, block};
+use super::{Error, Shared};
 use crate::error::ClusterError;
 use crate::wire::Function;
 
@@ -34,8 +34,9 @@ pub struct Map<S, T> {
     source: Option<Pin<Box<S>>>,
     window: usize,
     out: Out,
-    /// The task whose outcome was given last: asking for the next one says that it was taken.
-    given: Option<u64>,
+    /// The task of a durable job whose outcome was given last: asking for the next one says that it
+    /// was taken.
+    pub(super) given: Option<u64>,
     /// Items that were taken from the source.
     items: usize,
     progress: Hook,
@@ -49,10 +50,10 @@ enum Out {
 }
 
 /// A task that gives its number and its item's place with its outcome, and counts itself then.
-struct Numbered(Task<Bytes>, u64, usize, Arc<AtomicU64>);
+struct Numbered(Task<Bytes>, Option<u64>, usize, Arc<AtomicU64>);
 
 impl Future for Numbered {
-    type Output = (u64, usize, Result<Bytes, ClusterError>);
+    type Output = (Option<u64>, usize, Result<Bytes, ClusterError>);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let (n, item) = (self.1, self.2);
@@ -125,6 +126,7 @@ impl<S: Stream<Item = Encoded>, T: Value> Map<S, T> {
     pub async fn results(mut self) -> Vec<Result<T, ClusterError>> {
         let mut all = Vec::new();
         while let Some(result) = self.next().await {
+            // In this list alone, as in that of `Collect`.
             self.given = None;
             all.push(result);
         }
@@ -167,7 +169,6 @@ impl<S: Stream<Item = Encoded>, T: Value> Map<S, T> {
             let Some(source) = &mut this.source else { break };
             match source.as_mut().poll_next(context) {
                 Poll::Ready(Some(input)) => {
-                    let n = this.shared.next.load(Ordering::Relaxed);
                     let size = input.as_ref().map_or(0, Bytes::len);
                     if batch.len() >= fit || bytes + size > this.shared.together {
                         this.shared.submit(std::mem::take(&mut batch));
@@ -179,10 +180,11 @@ impl<S: Stream<Item = Encoded>, T: Value> Map<S, T> {
                     let item = this.items;
                     this.items += 1;
                     let over = this.progress.counter();
-                    if this.shared.durable && n < this.shared.skip {
+                    if task.was_taken() {
                         over.fetch_add(1, Ordering::Relaxed);
                         continue;
                     }
+                    let n = task.number();
                     let task = Numbered(task, n, item, over);
                     match &mut this.out {
                         Out::Ordered(out) => out.push_back(task),
@@ -208,14 +210,24 @@ impl<S: Stream<Item = Encoded>, T: Value> Map<S, T> {
             Poll::Ready(None) if this.source.is_some() => Poll::Pending,
             next => next.map(|next| {
                 let (n, item, result) = next?;
-                if this.shared.durable {
-                    this.given = Some(n);
+                if this.shared.durable && !is_for_the_next_holder(&result) {
+                    this.given = n;
                 }
                 let decode = |bytes: Bytes| Ok(remote::decode(bytes.into())?);
                 Some((item, result.and_then(decode)))
             }),
         }
     }
+}
+
+/// Whether a task of a durable job may have another outcome: it has none yet, and its handle's end
+/// is what the caller was given in place of it.
+fn is_for_the_next_holder(result: &Result<Bytes, ClusterError>) -> bool {
+    let Err(error) = result else { return false };
+    matches!(
+        error,
+        ClusterError::Ended(Error::JobLost(_)) | ClusterError::Task(TaskError::PoolClosed { .. })
+    )
 }
 
 /// Every value of a [`Map`], or the first error; what is out then is called off.

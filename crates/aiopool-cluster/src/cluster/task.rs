@@ -143,6 +143,21 @@ impl<T> Task<T> {
         }
     }
 
+    /// Returns the number that the task has in its job, also where it waits for room; `None` where it
+    /// was refused or is over, and where tasks are numbered only when they are sent.
+    pub(super) fn number(&self) -> Option<u64> {
+        match &self.state {
+            State::Out { n, .. } => Some(*n),
+            State::Waiting(waiting) => waiting.n,
+            State::Failed(_) | State::Over => None,
+        }
+    }
+
+    /// Returns whether the outcome was taken before the job was resumed.
+    pub(super) fn was_taken(&self) -> bool {
+        matches!(self.state, State::Failed(ClusterError::Taken { .. }))
+    }
+
     /// Returns whether the task is submitted or over, and does not wait for room.
     #[must_use]
     pub fn is_submitted(&self) -> bool {

@@ -3,7 +3,10 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::pin::Pin;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use aiopool::TaskOptions;
@@ -11,6 +14,9 @@ use aiopool_cluster::{Cluster, ClusterError, Error};
 use aiopool_nats::{BEFORE, NEWEST, OLDEST, Server};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use futures_core::Stream;
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::book::{Book, note, size, ticks, work};
@@ -23,6 +29,8 @@ pub const TESTS: &[Test] = &[
     ("a_known_job_is_not_read_again", a_known_job_is_not_read_again),
     ("a_durable_job_is_resumed", a_durable_job_is_resumed),
     ("a_durable_job_has_one_holder_and_its_items", a_durable_job_has_one_holder_and_its_items),
+    ("a_refused_item_takes_no_others_outcome", a_refused_item_takes_no_others_outcome),
+    ("a_map_takes_nothing_of_a_job_that_is_left", a_map_takes_nothing_of_a_job_that_is_left),
 ];
 
 /// Items of the durable job.
@@ -244,4 +252,72 @@ fn a_durable_job_has_one_holder_and_its_items() {
             assert!(matches!(error, Error::InvalidOption { name: "job", .. }), "{error:?}");
         }
     });
+}
+
+/// A number that is not encoded where it is 0.
+#[derive(Deserialize)]
+struct NotZero(u64);
+
+impl Serialize for NotZero {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            0 => Err(S::Error::custom("it is zero")),
+            n => serializer.serialize_newtype_struct("NotZero", &n),
+        }
+    }
+}
+
+async fn same(number: NotZero) -> u64 {
+    number.0
+}
+
+/// The item that is refused has no number: the next one has it.
+fn a_refused_item_takes_no_others_outcome() {
+    let server = Server::start();
+    let _node = Process::node(server.url());
+    let cluster = connect(&server);
+    in_time(async {
+        let job = cluster.job("refused").await.unwrap();
+        let mut results = job.map(same, [1, 0, 2].map(NotZero));
+        assert_eq!(results.next().await.unwrap().unwrap(), 1);
+        let refused = results.next().await.unwrap().unwrap_err();
+        assert!(refused.to_string().contains("it is zero"), "{refused}");
+        assert_eq!(results.next().await.unwrap().unwrap(), 2);
+        // The last one was given, and nothing says that it has arrived.
+        drop((results, job));
+        let job = cluster.job("refused").await.unwrap();
+        assert_eq!(job.taken(), 1);
+        let again = job.map(same, [1, 0, 2].map(NotZero)).results().await;
+        assert!(again[0].is_err() && matches!(again[1], Ok(2)), "{again:?}");
+        // Of a list everything is given again after a crash, with keys as without.
+        let keyed = job.map_keyed(same, [("a", NotZero(3)), ("b", NotZero(4))]).results().await;
+        assert!(matches!(keyed[..], [("a", Ok(3)), ("b", Ok(4))]), "{keyed:?}");
+        drop(job);
+        assert_eq!(cluster.job("refused").await.unwrap().taken(), 1);
+    });
+}
+
+/// A map that is asked for its next results by whatever wakes it.
+struct Eager(Mutex<Pin<Box<dyn Stream<Item = Result<u64, ClusterError>> + Send>>>);
+
+impl Wake for Eager {
+    fn wake(self: Arc<Self>) {
+        let waker = Waker::from(Arc::clone(&self));
+        let mut context = Context::from_waker(&waker);
+        let Ok(mut map) = self.0.try_lock() else { return };
+        while let Poll::Ready(Some(_)) = map.as_mut().poll_next(&mut context) {}
+    }
+}
+
+/// The handle's thread gives the map an error for each item, and says then what was taken.
+fn a_map_takes_nothing_of_a_job_that_is_left() {
+    let server = Server::start();
+    let cluster = connect(&server);
+    let job = cluster.job_blocking("left").unwrap();
+    let map = Arc::new(Eager(Mutex::new(Box::pin(job.map(double, [1, 2, 3])))));
+    Arc::clone(&map).wake();
+    drop(job);
+    let next = map.0.lock().unwrap().as_mut().poll_next(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(next, Poll::Ready(None)), "all were given: {next:?}");
+    assert_eq!(cluster.job_blocking("left").unwrap().taken(), 0);
 }
