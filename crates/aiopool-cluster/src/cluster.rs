@@ -346,7 +346,8 @@ impl Cluster {
     }
 
     /// Closes, and waits until every task is over, at most `limit`; then it
-    /// [terminates](Self::terminate). Returns whether all were over in time.
+    /// [terminates](Self::terminate), or leaves a durable job to its next holder, as dropping the
+    /// handle does. Returns whether all were over in time.
     pub async fn drain(&self, limit: Duration) -> bool {
         self.close();
         // Whatever executor polls this: the handle's thread has the timer.
@@ -361,7 +362,7 @@ impl Cluster {
             }
             Either::Left(_) => return true,
         }
-        self.terminate();
+        self.begin_to_end();
         self.shared.wait_ended().await;
         false
     }
@@ -372,7 +373,7 @@ impl Cluster {
         if task::block(self.shared.wait_ended(), Some(limit)).is_some() {
             return true;
         }
-        self.terminate();
+        self.begin_to_end();
         task::block(self.shared.wait_ended(), None);
         false
     }

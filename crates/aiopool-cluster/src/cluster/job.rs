@@ -22,7 +22,9 @@ use crate::observe::check_job;
 /// [`finish`](Self::finish) alone: after a crash they are given again, without running again. What
 /// was noted in the last seconds before a crash may be given again, too.
 ///
-/// Dropping the handle leaves the job: its tasks run on, and the next process can take it at once.
+/// Dropping the handle leaves the job: its tasks run on, and the next process can take it at once;
+/// so it is after a [`drain`](Cluster::drain), in time or not. [`terminate`](Cluster::terminate) and
+/// [`finish`](Self::finish) end it.
 /// Dropping a task's handle does not call it off.
 #[derive(Debug)]
 pub struct Job {

@@ -31,6 +31,7 @@ pub const TESTS: &[Test] = &[
     ("a_durable_job_has_one_holder_and_its_items", a_durable_job_has_one_holder_and_its_items),
     ("a_refused_item_takes_no_others_outcome", a_refused_item_takes_no_others_outcome),
     ("a_map_takes_nothing_of_a_job_that_is_left", a_map_takes_nothing_of_a_job_that_is_left),
+    ("a_drain_in_vain_leaves_the_job", a_drain_in_vain_leaves_the_job),
 ];
 
 /// Items of the durable job.
@@ -320,4 +321,30 @@ fn a_map_takes_nothing_of_a_job_that_is_left() {
     let next = map.0.lock().unwrap().as_mut().poll_next(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(next, Poll::Ready(None)), "all were given: {next:?}");
     assert_eq!(cluster.job_blocking("left").unwrap().taken(), 0);
+}
+
+fn a_drain_in_vain_leaves_the_job() {
+    let server = Server::start();
+    let _node = Process::node(server.url());
+    let cluster = connect(&server);
+    let book = Book::new("drained");
+    let second = (book.text(), 2, 60_000);
+    in_time(async {
+        let job = cluster.job("drained").await.unwrap();
+        assert_eq!(job.apply(work, (book.text(), 1, 1)).await.unwrap(), 1);
+        let slow = job.apply(work, second.clone());
+        assert!(!job.drain(Duration::from_millis(1)).await);
+        let left = slow.await.unwrap_err();
+        assert!(matches!(left, ClusterError::Ended(Error::JobLost(_))), "{left:?}");
+        drop(job);
+        let job = cluster.job("drained").await.unwrap();
+        assert_eq!(job.apply(work, (book.text(), 1, 1)).await.unwrap(), 1);
+        job.apply(work, second.clone()).detach().unwrap();
+        assert!(!job.drain_blocking(Duration::from_millis(1)));
+        drop(job);
+        let job = cluster.job("drained").await.unwrap();
+        assert_eq!(job.apply(work, (book.text(), 1, 1)).await.unwrap(), 1);
+        job.terminate();
+    });
+    assert_eq!(book.attempts()[&1].len(), 1, "its outcome was there each time");
 }
