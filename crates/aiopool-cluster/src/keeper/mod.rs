@@ -458,6 +458,8 @@ impl Keeper {
                 self.closing = Closing::Terminate;
                 self.deliver_all(|| aiopool::TaskError::PoolClosed { reason: None }.into());
             }
+            // The handle is dropped after that, and what it has ended does not stay.
+            Command::Leave if self.closing == Closing::Terminate => {}
             Command::Leave => {
                 self.closing = Closing::Leave;
                 self.deliver_all(|| {

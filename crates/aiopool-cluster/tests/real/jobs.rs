@@ -32,6 +32,7 @@ pub const TESTS: &[Test] = &[
     ("a_refused_item_takes_no_others_outcome", a_refused_item_takes_no_others_outcome),
     ("a_map_takes_nothing_of_a_job_that_is_left", a_map_takes_nothing_of_a_job_that_is_left),
     ("a_drain_in_vain_leaves_the_job", a_drain_in_vain_leaves_the_job),
+    ("a_job_that_is_terminated_and_dropped_ends", a_job_that_is_terminated_and_dropped_ends),
 ];
 
 /// Items of the durable job.
@@ -347,4 +348,16 @@ fn a_drain_in_vain_leaves_the_job() {
         job.terminate();
     });
     assert_eq!(book.attempts()[&1].len(), 1, "its outcome was there each time");
+}
+
+fn a_job_that_is_terminated_and_dropped_ends() {
+    let server = Server::start();
+    let cluster = connect(&server);
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        let job = cluster.job_blocking(name).unwrap();
+        job.terminate();
+        drop(job);
+        let left = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap().jobs;
+        assert!(!left.iter().any(|job| job.job == name), "{left:?}");
+    }
 }
