@@ -1,16 +1,17 @@
 //! The results of a `map`.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use aiopool::{Progress, TaskError, TaskOptions, Value, remote};
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt;
-use futures_util::stream::{FuturesOrdered, FuturesUnordered};
+use futures_util::stream::FuturesUnordered;
 
 use super::keyed::Enumerated;
 use super::progress::Hook;
@@ -24,8 +25,8 @@ pub type Encoded = Result<Bytes, String>;
 
 /// The results of a function over many items: a stream, or a future of them all.
 ///
-/// Awaited, it gives every value in the order of the items, or the first error, and then calls the
-/// rest off. As a stream it gives a result for each item.
+/// Awaited, it gives every value in the order of the items, or the first error that comes, and then
+/// calls the rest off. As a stream it gives a result for each item.
 #[must_use = "nothing is submitted before it is polled"]
 pub struct Map<S, T> {
     shared: Arc<Shared>,
@@ -33,7 +34,14 @@ pub struct Map<S, T> {
     options: TaskOptions,
     source: Option<Pin<Box<S>>>,
     window: usize,
-    out: Out,
+    /// The tasks that are out, their values still encoded.
+    out: FuturesUnordered<Numbered>,
+    /// Outcomes that wait for their turn.
+    early: BTreeMap<usize, Came>,
+    /// Turns of tasks so far, and of those that were given where results come in order.
+    turns: usize,
+    given_turns: usize,
+    as_completed: bool,
     /// The task of a durable job whose outcome was given last: asking for the next one says that it
     /// was taken.
     pub(super) given: Option<u64>,
@@ -43,23 +51,28 @@ pub struct Map<S, T> {
     value: PhantomData<fn() -> T>,
 }
 
-/// The tasks that are out, their values still encoded.
-enum Out {
-    Ordered(FuturesOrdered<Numbered>),
-    Completed(FuturesUnordered<Numbered>),
+/// A task of the map, which counts itself when it is over.
+struct Numbered {
+    task: Task<Bytes>,
+    /// Its place in the order of the tasks that are out.
+    turn: usize,
+    /// Its number in a durable job.
+    n: Option<u64>,
+    /// Its item's place.
+    item: usize,
+    over: Arc<AtomicU64>,
 }
 
-/// A task that gives its number and its item's place with its outcome, and counts itself then.
-struct Numbered(Task<Bytes>, Option<u64>, usize, Arc<AtomicU64>);
+/// The outcome of a task, with its number and its item's place.
+type Came = (Option<u64>, usize, Result<Bytes, ClusterError>);
 
 impl Future for Numbered {
-    type Output = (Option<u64>, usize, Result<Bytes, ClusterError>);
+    type Output = (usize, Came);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let (n, item) = (self.1, self.2);
-        let outcome = std::task::ready!(Pin::new(&mut self.0).poll(context));
-        self.3.fetch_add(1, Ordering::Relaxed);
-        Poll::Ready((n, item, outcome))
+        let outcome = ready!(Pin::new(&mut self.task).poll(context));
+        self.over.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready((self.turn, (self.n, self.item, outcome)))
     }
 }
 
@@ -86,14 +99,27 @@ impl<S: Stream<Item = Encoded>, T> Map<S, T> {
         source: S,
     ) -> Self {
         let window = WINDOW.min(shared.capacity);
-        let (source, out) = (Some(Box::pin(source)), Out::Ordered(FuturesOrdered::new()));
-        let (given, items, progress, value) = (None, 0, Hook::default(), PhantomData);
-        Self { shared, function, options, source, window, out, given, items, progress, value }
+        Self {
+            shared,
+            function,
+            options,
+            source: Some(Box::pin(source)),
+            window,
+            out: FuturesUnordered::new(),
+            early: BTreeMap::new(),
+            turns: 0,
+            given_turns: 0,
+            as_completed: false,
+            given: None,
+            items: 0,
+            progress: Hook::default(),
+            value: PhantomData,
+        }
     }
 
     /// Gives results as their tasks end, whatever the order of the items.
     pub fn as_completed(mut self) -> Self {
-        self.out = Out::Completed(FuturesUnordered::new());
+        self.as_completed = true;
         self
     }
 
@@ -157,15 +183,12 @@ impl<S: Stream<Item = Encoded>, T: Value> Map<S, T> {
         if let Some(n) = this.given.take() {
             this.shared.take(n);
         }
-        let len = |out: &Out| match out {
-            Out::Ordered(out) => out.len(),
-            Out::Completed(out) => out.len(),
-        };
+        let not_given = |this: &Self| this.out.len() + this.early.len();
         // Where items go together, room is made for a whole message first.
         let fit = this.shared.fit(&this.function, &this.options).min(this.window / 4).max(1);
         let (mut batch, mut bytes) = (Vec::new(), 0);
-        let is_due = this.window.saturating_sub(len(&this.out)) >= fit || len(&this.out) == 0;
-        while is_due && len(&this.out) < this.window {
+        let is_due = this.window.saturating_sub(not_given(this)) >= fit || not_given(this) == 0;
+        while is_due && not_given(this) < this.window {
             let Some(source) = &mut this.source else { break };
             match source.as_mut().poll_next(context) {
                 Poll::Ready(Some(input)) => {
@@ -184,22 +207,16 @@ impl<S: Stream<Item = Encoded>, T: Value> Map<S, T> {
                         over.fetch_add(1, Ordering::Relaxed);
                         continue;
                     }
-                    let n = task.number();
-                    let task = Numbered(task, n, item, over);
-                    match &mut this.out {
-                        Out::Ordered(out) => out.push_back(task),
-                        Out::Completed(out) => out.push(task),
-                    }
+                    let (turn, n) = (this.turns, task.number());
+                    this.turns += 1;
+                    this.out.push(Numbered { task, turn, n, item, over });
                 }
                 Poll::Ready(None) => this.source = None,
                 Poll::Pending => break,
             }
         }
         this.shared.submit(batch);
-        let next = match &mut this.out {
-            Out::Ordered(out) => out.poll_next_unpin(context),
-            Out::Completed(out) => out.poll_next_unpin(context),
-        };
+        let next = this.poll_came(context);
         let (taken, source) = (this.items as u64, &this.source);
         this.progress.call(|| match source.as_ref().map(|source| source.size_hint()) {
             None => Some(taken),
@@ -218,6 +235,22 @@ impl<S: Stream<Item = Encoded>, T: Value> Map<S, T> {
             }),
         }
     }
+
+    /// The outcome whose turn it is; `None` where nothing is out.
+    fn poll_came(&mut self, context: &mut Context<'_>) -> Poll<Option<Came>> {
+        loop {
+            if let Some(first) = self.early.first_entry()
+                && (self.as_completed || *first.key() == self.given_turns)
+            {
+                self.given_turns += 1;
+                return Poll::Ready(Some(first.remove()));
+            }
+            match ready!(self.out.poll_next_unpin(context)) {
+                Some((turn, came)) => drop(self.early.insert(turn, came)),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
 }
 
 /// Whether a task of a durable job may have another outcome: it has none yet, and its handle's end
@@ -230,12 +263,15 @@ fn is_for_the_next_holder(result: &Result<Bytes, ClusterError>) -> bool {
     )
 }
 
-/// Every value of a [`Map`], or the first error; what is out then is called off.
+/// Every value of a [`Map`], or the first error that comes, whatever its item; what is out then is
+/// called off.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Collect<S, T> {
+    /// Gives its results as they come, so that the first error is given at once.
     map: Option<Map<S, T>>,
-    all: Vec<T>,
+    /// With their items' places.
+    all: Vec<(usize, T)>,
 }
 
 impl<S, T> Unpin for Collect<S, T> {}
@@ -247,20 +283,21 @@ impl<S: Stream<Item = Encoded>, T: Value> Future for Collect<S, T> {
         let this = &mut *self;
         let map = this.map.as_mut().expect("polled again after its end");
         loop {
-            match Pin::new(&mut *map).poll_next(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(value))) => {
+            match ready!(map.poll_item(context)) {
+                Some((item, Ok(value))) => {
                     // In this list alone: it counts as taken when the job is finished.
                     map.given = None;
-                    this.all.push(value);
+                    this.all.push((item, value));
                 }
-                Poll::Ready(Some(Err(error))) => {
+                Some((_, Err(error))) => {
                     this.map = None;
                     return Poll::Ready(Err(error));
                 }
-                Poll::Ready(None) => {
+                None => {
                     this.map = None;
-                    return Poll::Ready(Ok(std::mem::take(&mut this.all)));
+                    let mut all = std::mem::take(&mut this.all);
+                    all.sort_unstable_by_key(|(item, _)| *item);
+                    return Poll::Ready(Ok(all.into_iter().map(|(_, value)| value).collect()));
                 }
             }
         }
@@ -272,6 +309,6 @@ impl<S: Stream<Item = Encoded>, T: Value> IntoFuture for Map<S, T> {
     type IntoFuture = Collect<S, T>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Collect { map: Some(self), all: Vec::new() }
+        Collect { map: Some(self.as_completed()), all: Vec::new() }
     }
 }

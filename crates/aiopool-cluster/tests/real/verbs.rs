@@ -14,6 +14,8 @@ use crate::{LEASE, Process, Test, connect, in_time, until};
 
 pub const TESTS: &[Test] = &[
     ("every_verb_gives_what_the_pool_gives", every_verb_gives_what_the_pool_gives),
+    ("an_awaited_map_gives_the_first_error_at_once", an_awaited_map_gives_the_first_error_at_once),
+    ("as_completed_after_next_loses_nothing", as_completed_after_next_loses_nothing),
     ("options_mean_what_they_mean_on_one_machine", options_mean_what_they_mean_on_one_machine),
     ("errors_come_back_as_they_are", errors_come_back_as_they_are),
     ("a_dropped_task_ends_and_nothing_is_left", a_dropped_task_ends_and_nothing_is_left),
@@ -186,6 +188,37 @@ fn every_verb_gives_what_the_pool_gives() {
     assert!(cluster.drain_blocking(Duration::from_secs(20)));
     let late = cluster.apply(double, 1).wait().unwrap_err();
     assert!(matches!(late, ClusterError::Task(TaskError::PoolClosed { .. })), "{late:?}");
+}
+
+/// Never ends for 0, and is [`half`] for the rest.
+async fn half_or_never(x: u64) -> Result<u64, String> {
+    if x == 0 { std::future::pending().await } else { half(x).await }
+}
+
+fn an_awaited_map_gives_the_first_error_at_once() {
+    let server = Server::start();
+    let _node = Process::node(server.url());
+    let cluster = connect(&server);
+    let error = in_time(async { cluster.try_map(half_or_never, [0, 3, 2]).await }).unwrap_err();
+    assert!(error.to_string().contains("3 is odd"), "{error}");
+    until("the rest is called off", || cluster.stats().outstanding == 0);
+}
+
+fn as_completed_after_next_loses_nothing() {
+    let server = Server::start();
+    let _node = Process::node(server.url());
+    let cluster = connect(&server);
+    in_time(async {
+        let mut map = cluster.map(double, 0..50).window(8);
+        assert_eq!(map.next().await.unwrap().unwrap(), 0);
+        let mut rest: Vec<u64> = map.as_completed().map(Result::unwrap).collect().await;
+        rest.sort_unstable();
+        assert_eq!(rest, (2..100).step_by(2).collect::<Vec<u64>>());
+        // A list has what was not given, in the order of the items.
+        let mut map = cluster.map(double, 0..50).window(8);
+        assert_eq!(map.next().await.unwrap().unwrap(), 0);
+        assert_eq!(map.await.unwrap(), (2..100).step_by(2).collect::<Vec<u64>>());
+    });
 }
 
 fn options_mean_what_they_mean_on_one_machine() {
