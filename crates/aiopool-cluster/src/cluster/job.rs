@@ -16,6 +16,8 @@ use crate::observe::check_job;
 /// tasks that are there are not sent again, and a task runs once for each attempt, whichever process
 /// submitted it.
 ///
+/// `map_parts` is refused: the order in which it submits parts differs from run to run.
+///
 /// A stream that `map` and its like return takes note of each outcome when it is asked for the
 /// next: those are not given again when the job is resumed, and [`taken`](Self::taken) counts
 /// them. The list that an awaited `map` returns, and the value of a single task, are noted by

@@ -29,6 +29,8 @@ pub struct Parts<I, V, A> {
     tasks: TaskSet<Part<V, A>>,
     add: Add<V, A>,
     window: usize,
+    /// Why nothing is begun, until that was given.
+    refused: Option<ClusterError>,
     /// Values of the part that came last.
     values: VecDeque<V>,
 }
@@ -49,8 +51,9 @@ where
     A: Argument + Value,
 {
     pub(super) fn new(items: I, tasks: TaskSet<Part<V, A>>, add: Add<V, A>) -> Self {
-        let window = tasks.window();
-        Self { items: Some(items), tasks, add, window, values: VecDeque::new() }
+        let (window, refused) = (tasks.window(), tasks.refuses_parts());
+        let items = refused.is_none().then_some(items);
+        Self { items, tasks, add, window, refused, values: VecDeque::new() }
     }
 
     /// Limits how many items are under way at once; at least 1 is used. Each has one part at most
@@ -106,6 +109,9 @@ where
         loop {
             if let Some(value) = self.values.pop_front() {
                 return Poll::Ready(Some(Ok(value)));
+            }
+            if let Some(error) = self.refused.take() {
+                return Poll::Ready(Some(Err(error)));
             }
             self.fill();
             match ready!(Pin::new(&mut self.tasks).poll_next(context)) {

@@ -9,10 +9,10 @@ use futures_core::Stream;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::Shared;
 use super::map::WINDOW;
 use super::submit::Submit;
 use super::task::{Task, block};
+use super::{Error, Shared};
 use crate::error::ClusterError;
 
 /// Tasks that are waited for together; see [`Submit::task_set`](super::Submit::task_set).
@@ -86,6 +86,20 @@ impl<T> TaskSet<T> {
     /// Returns how many tasks a map has out at once.
     pub(super) fn window(&self) -> usize {
         WINDOW.min(self.shared.capacity)
+    }
+
+    /// Returns why a map of parts is not to add its tasks to this set, if it is not: which part is the
+    /// next to begin differs from run to run, and with it the numbers that a durable job goes by.
+    pub(super) fn refuses_parts(&self) -> Option<ClusterError> {
+        self.shared.durable.then(|| {
+            ClusterError::Ended(Error::InvalidOption {
+                name: "map_parts",
+                value: "in a durable job".to_owned(),
+                allowed: "in a cluster's own job: the order of parts differs from run to run, so \
+                          that a job with them cannot be resumed"
+                    .to_owned(),
+            })
+        })
     }
 
     fn add(&mut self, begin: impl FnOnce(Submit<'_>) -> Task<T>) -> usize {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::book::{Book, note, size, ticks, work};
-use crate::verbs::double;
+use crate::verbs::{by_threes, double, even_parts};
 use crate::{LEASE, Process, Test, clocks, connect, in_time, nothing_is_left, until};
 
 pub const TESTS: &[Test] = &[
@@ -33,6 +33,7 @@ pub const TESTS: &[Test] = &[
     ("a_map_takes_nothing_of_a_job_that_is_left", a_map_takes_nothing_of_a_job_that_is_left),
     ("a_drain_in_vain_leaves_the_job", a_drain_in_vain_leaves_the_job),
     ("a_job_that_is_terminated_and_dropped_ends", a_job_that_is_terminated_and_dropped_ends),
+    ("parts_are_refused_in_a_durable_job", parts_are_refused_in_a_durable_job),
 ];
 
 /// Items of the durable job.
@@ -360,4 +361,22 @@ fn a_job_that_is_terminated_and_dropped_ends() {
         let left = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap().jobs;
         assert!(!left.iter().any(|job| job.job == name), "{left:?}");
     }
+}
+
+/// Which part is the next one differs from run to run, so that a resumed job has other items.
+fn parts_are_refused_in_a_durable_job() {
+    let server = Server::start();
+    let cluster = connect(&server);
+    in_time(async {
+        let job = cluster.job("parts").await.unwrap();
+        let mut parts = job.map_parts(by_threes, [0, 5]);
+        let error = parts.next().await.unwrap().unwrap_err();
+        let ClusterError::Ended(Error::InvalidOption { name: "map_parts", .. }) = error else {
+            panic!("{error:?}");
+        };
+        assert!(parts.next().await.is_none());
+        let tried = job.try_map_parts(even_parts, [2]).into_blocking_iter().next().unwrap();
+        assert!(tried.unwrap_err().to_string().contains("durable"));
+        assert_eq!(job.stats().submitted, 0);
+    });
 }
