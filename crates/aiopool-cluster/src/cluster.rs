@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::connection::Connection;
 use crate::error::{Error, Result};
-use crate::keeper::{ByNode, Claim, Command, Keeper, Submission};
+use crate::keeper::{ByNode, Claim, Command, Keeper, Lost, Submission};
 use crate::link::Link;
 use crate::node::{MARGIN, build_of, check_lease};
 use crate::protocol::LeaseTimes;
@@ -83,6 +83,7 @@ pub(crate) struct Shared {
     skip: u64,
     taken: Arc<Mutex<Taken>>,
     by_node: ByNode,
+    lost: Lost,
     /// How long runs take, and how many items of short ones go into one message at most.
     runs: Arc<Runs>,
     group: usize,
@@ -252,7 +253,7 @@ impl ClusterBuilder {
         let skip = claim.taken;
         let together = map::TOGETHER.min(link.inline());
         let keeper = Keeper::begin(link, times, claim, inbox).await?;
-        let (taken, by_node, runs) = keeper.shared();
+        let (taken, by_node, runs, lost) = keeper.shared();
         let shared = Shared {
             commands,
             next: AtomicU64::new(0),
@@ -265,6 +266,7 @@ impl ClusterBuilder {
             skip,
             taken,
             by_node,
+            lost,
             runs,
             group: self.group,
             together,
@@ -320,7 +322,7 @@ impl Cluster {
         self.shared.check_process().map_err(|error| Error::JobLost(error.to_string()))?;
         let (to, there) = oneshot::channel();
         self.shared.command(Command::Ready(build, to));
-        there.await.map_err(|_| Error::JobLost("its handle has ended".to_owned()))
+        there.await.map_err(|_| self.shared.gone())
     }
 
     /// [`ready`](Self::ready) for code that is not async.
@@ -478,6 +480,12 @@ impl Shared {
         }
         let forked = aiopool::Error::Forked { owner: self.owner, here: std::process::id() };
         Err(TaskError::NotSubmitted(Arc::new(forked)))
+    }
+
+    /// Returns why nothing comes of what the thread was asked for, which has ended.
+    fn gone(&self) -> Error {
+        let why = self.lost.get().map_or("its handle has ended", String::as_str);
+        Error::JobLost(why.to_owned())
     }
 
     /// Has a forked process, if this is one, never drop its copy: what is in it may be locked by a

@@ -324,6 +324,9 @@ pub(super) fn check(
     };
     let build = shared.build.clone().map_err(ClusterError::Ended)?;
     shared.check_process()?;
+    if shared.lost.get().is_some() {
+        return Err(ClusterError::Ended(shared.gone()));
+    }
     let input = input.map_err(|reason| ClusterError::from(aiopool::TaskError::Value(reason)))?;
     if input.len() > LARGEST {
         let size = format!("{} bytes", input.len());

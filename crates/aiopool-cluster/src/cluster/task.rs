@@ -13,9 +13,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, oneshot};
 
+use super::Shared;
 use super::map::Encoded;
 use super::submit::check;
-use super::{Error, Shared};
 use crate::error::ClusterError;
 use crate::keeper::{Command, Outcome, Recipient, Submission};
 use crate::wire::Function;
@@ -322,8 +322,8 @@ impl<T: Value> Future for Task<T> {
             State::Waiting(_) | State::Over => panic!("a task's outcome was asked for twice"),
         };
         self.state = State::Over;
-        let gone = || Err(ClusterError::Ended(Error::JobLost("its handle has ended".to_owned())));
-        let (outcome, attempts) = outcome.unwrap_or_else(|_| (gone(), 0));
+        let gone = |_| (Err(ClusterError::Ended(self.shared.gone())), 0);
+        let (outcome, attempts) = outcome.unwrap_or_else(gone);
         self.attempts = attempts;
         Poll::Ready(match outcome {
             Ok(bytes) => remote::decode(bytes.into()).map_err(ClusterError::from),

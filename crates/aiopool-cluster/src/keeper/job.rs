@@ -168,9 +168,9 @@ impl Keeper {
 
     /// The job may be another's by now: nothing is delivered or sent any more.
     pub(super) fn lose(&mut self, reason: String) {
-        if self.lost.is_none() {
+        // Before anything is delivered: a caller that is told of it may ask for more at once.
+        if self.lost.set(reason.clone()).is_ok() {
             self.deliver_all(|| ClusterError::Ended(Error::JobLost(reason.clone())));
-            self.lost = Some(reason);
         }
     }
 
@@ -226,7 +226,7 @@ impl Keeper {
     /// Ends the job: its key says so first, then its words go, then its key. A durable job that was
     /// not finished stays, and its key says that nobody holds it.
     pub(super) async fn end(self) {
-        if self.lost.is_some() {
+        if self.lost.get().is_some() {
             return;
         }
         let stays = match self.closing {

@@ -10,7 +10,7 @@ mod nodes;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use aiopool::{TaskOptions, remote};
@@ -37,6 +37,9 @@ use nodes::Watched;
 
 /// How many outcomes came of each node.
 pub(crate) type ByNode = Arc<Mutex<BTreeMap<String, u64>>>;
+
+/// Why a job is lost, once it is.
+pub(crate) type Lost = Arc<OnceLock<String>>;
 
 /// What a task ends with, still encoded.
 pub(crate) type Outcome = Result<Bytes, ClusterError>;
@@ -220,7 +223,8 @@ pub(crate) struct Keeper {
     /// A new one, which the loop has not taken over.
     collector: Option<Subscriber>,
     closing: Closing,
-    lost: Option<String>,
+    /// Why the job is lost, if it is.
+    lost: Lost,
     /// Why the server did not store the last renewal, where it said so.
     refused: Option<String>,
     /// When the server last answered anything.
@@ -280,7 +284,7 @@ impl Keeper {
             collecting: false,
             collector: None,
             closing: Closing::No,
-            lost: None,
+            lost: Arc::default(),
             refused: None,
             answered: Instant::now(),
         };
@@ -327,8 +331,9 @@ impl Keeper {
     }
 
     /// Returns what the handle shares with this thread.
-    pub(crate) fn shared(&self) -> (Arc<Mutex<Taken>>, ByNode, Arc<Runs>) {
-        (Arc::clone(&self.taken), Arc::clone(&self.by_node), Arc::clone(&self.runs))
+    pub(crate) fn shared(&self) -> (Arc<Mutex<Taken>>, ByNode, Arc<Runs>, Lost) {
+        let Self { taken, by_node, runs, lost, .. } = self;
+        (Arc::clone(taken), Arc::clone(by_node), Arc::clone(runs), Arc::clone(lost))
     }
 
     pub(crate) async fn run(mut self) {
@@ -415,7 +420,7 @@ impl Keeper {
                 Closing::Close | Closing::Finish => self.out.is_empty(),
                 Closing::Terminate | Closing::Leave => true,
             };
-            if self.lost.is_some() || over {
+            if self.lost.get().is_some() || over {
                 break;
             }
         }

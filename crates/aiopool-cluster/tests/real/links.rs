@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
     ("a_node_that_hears_nothing_is_followed", || a_node_cut_off_is_followed(false, true)),
     ("a_short_cut_costs_nothing", a_short_cut_costs_nothing),
     ("a_submitter_cut_off_loses_its_job", a_submitter_cut_off_loses_its_job),
+    ("a_call_after_the_loss_says_why", a_call_after_the_loss_says_why),
     ("a_long_way_and_a_slow_one", a_long_way_and_a_slow_one),
 ];
 
@@ -96,6 +97,22 @@ fn a_submitter_cut_off_loses_its_job() {
     let other = connect(&server);
     in_time(async { assert_eq!(other.apply(double, 1).await.unwrap(), 2) });
     assert_eq!(book.starts(), 1);
+}
+
+fn a_call_after_the_loss_says_why() {
+    let server = Server::start();
+    let proxy = Proxy::before(&server);
+    let cluster = Cluster::builder(proxy.url()).pool("t").lease(LEASE).connect_blocking().unwrap();
+    let task = cluster.apply(double, 1);
+    proxy.cut(true, true);
+    let why = in_time(task).unwrap_err().to_string();
+    assert!(why.contains("its lease ran out"), "{why}");
+    let refused = |error: ClusterError| assert_eq!(error.to_string(), why);
+    refused(cluster.apply(double, 2).submitted_now().unwrap_err());
+    refused(in_time(cluster.map(double, 0..9).into_future()).unwrap_err());
+    refused(cluster.apply_named("named", "").wait().unwrap_err());
+    assert_eq!(cluster.ready_blocking().unwrap_err().to_string(), why);
+    assert_eq!(cluster.stats().outstanding, 0);
 }
 
 fn a_long_way_and_a_slow_one() {
