@@ -5,13 +5,13 @@ use std::num::NonZeroUsize;
 use std::pin::pin;
 
 use aiopool::{Pool, block_on};
+use aiopool_cluster::interrupt;
 use aiopool_scrape::fetch::{self, FetchOptions};
 use aiopool_scrape::{Job, Observer, pooled, single};
 use anyhow::Context;
 use futures_util::future::{Either, select};
 use serde::Serialize;
 
-use crate::interrupt;
 use crate::nats::Nodes;
 
 /// Who runs the tasks.

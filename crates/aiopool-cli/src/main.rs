@@ -3,7 +3,6 @@
 
 mod dashboard;
 mod engine;
-mod interrupt;
 mod nats;
 mod node;
 mod nodes;

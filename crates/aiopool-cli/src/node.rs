@@ -10,7 +10,6 @@ use aiopool_bench::output;
 use aiopool_cluster::{Error, Node};
 use anyhow::Context;
 
-use crate::interrupt;
 use crate::nats::Server;
 
 /// Serve a pool over NATS with this machine's workers; without --load or --command with the task
@@ -67,10 +66,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else if !args.command.is_empty() {
         node = node.start_method(StartMethod::Command(args.command));
     }
-    let stop = async {
-        interrupt::first().await;
-    };
-    let report = match aiopool::block_on(node.run_until(stop)) {
+    let report = match node.run() {
         Err(error @ Error::InvalidOption { .. }) => {
             output::complain(format_args!("error: {error}"));
             return Ok(ExitCode::from(2));

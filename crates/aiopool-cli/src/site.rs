@@ -7,11 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use aiopool_bench::output;
+use aiopool_cluster::interrupt;
 use aiopool_scrape::site::{Pages, Shop, serve};
 use anyhow::Context;
 use tokio::net::TcpListener;
-
-use crate::interrupt;
 
 /// Serves the built-in book shop on 127.0.0.1 until Ctrl-C; the first line of output is its URL
 #[derive(Debug, clap::Args)]

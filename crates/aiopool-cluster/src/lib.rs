@@ -10,6 +10,7 @@ mod cluster;
 mod connection;
 mod crash;
 mod error;
+pub mod interrupt;
 mod keeper;
 mod link;
 mod node;
@@ -27,5 +28,5 @@ pub use cluster::{
 };
 pub use connection::Connection;
 pub use error::{ClusterError, Error, Result};
-pub use node::{Node, NodeReport};
+pub use node::{Node, NodeReport, node_main};
 pub use observe::{BuildInfo, JobInfo, NodeInfo, Overview, end_job, observe};

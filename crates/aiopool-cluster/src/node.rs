@@ -5,6 +5,7 @@ mod group;
 mod hands;
 mod janitor;
 mod lock;
+mod program;
 mod pulls;
 mod work;
 
@@ -17,11 +18,14 @@ use aiopool::{PoolBuilder, StartMethod};
 use crate::asks::Asks;
 use crate::connection::Connection;
 use crate::error::{Error, Result};
+use crate::interrupt;
 use crate::link::Link;
 use crate::protocol::LeaseTimes;
 use crate::random;
 use crate::streams::Role;
 use crate::wire;
+
+pub use program::node_main;
 
 /// Options of a node; see [`Node::builder`].
 #[derive(Clone, Debug)]
@@ -152,13 +156,17 @@ impl Node {
         self
     }
 
-    /// Runs the node until it is killed, on this thread.
+    /// Runs the node on this thread until the process is sent `SIGTERM`, `SIGINT` or `SIGHUP`; then
+    /// it pulls no more, finishes what it runs and leaves. A second one ends the process at once,
+    /// with status 1.
     ///
     /// # Errors
     ///
     /// As [`run_until`](Self::run_until).
     pub fn run(self) -> Result<NodeReport> {
-        aiopool::block_on(self.run_until(std::future::pending()))
+        aiopool::block_on(self.run_until(async {
+            interrupt::first().await;
+        }))
     }
 
     /// Runs the node until `stop` is ready; then it pulls no more, finishes what it runs and

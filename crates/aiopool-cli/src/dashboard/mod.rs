@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use aiopool_bench::output;
+use aiopool_cluster::interrupt;
 use anyhow::{Context, bail};
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -21,7 +22,6 @@ use axum::routing::get;
 use futures_util::future::{Either, select};
 use futures_util::stream::{Stream, unfold};
 
-use crate::interrupt;
 use crate::nats::Server;
 use guard::Guard;
 use watch::Watch;

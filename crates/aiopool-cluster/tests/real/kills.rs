@@ -1,5 +1,6 @@
 //! Nodes, agents and servers that are killed and stopped.
 
+use std::process::Command;
 use std::time::Duration;
 
 use aiopool::TaskOptions;
@@ -19,6 +20,8 @@ pub const TESTS: &[Test] = &[
     ("a_killed_server_loses_and_doubles_nothing", a_killed_server_loses_and_doubles_nothing),
     ("a_restarted_node_frees_its_tasks_at_once", a_restarted_node_frees_its_tasks_at_once),
     ("a_name_is_taken_once", a_name_is_taken_once),
+    ("sigterm_drains_a_node_of_a_users_own", sigterm_drains_a_node_of_a_users_own),
+    ("node_main_says_what_it_cannot_use", node_main_says_what_it_cannot_use),
     ("a_retry_on_another_node_has_a_greater_fence", a_retry_on_another_node_has_a_greater_fence),
 ];
 
@@ -253,4 +256,78 @@ fn a_retry_on_another_node_has_a_greater_fence() {
     let fence = in_time(task).unwrap();
     let before: u64 = book.notes()[0].strip_prefix("start ").unwrap().parse().unwrap();
     assert!(fence > before, "{before}, then {fence}");
+}
+
+/// This program as a node of a user's own, with arguments.
+fn own_node(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(arguments).env("AIOPOOL_TEST_OWN_NODE", "");
+    // The run of the tests may be a background job, whose children ignore signals.
+    aiopool_testing::interruptible(&mut command);
+    command
+}
+
+fn sigterm_drains_a_node_of_a_users_own() {
+    let server = Server::start();
+    let url = server.url();
+    let start = || {
+        let places = ["--processes=1", "--child-concurrency", "2", "--lease", "6"];
+        let place = ["--nats", url.as_str(), "--pool", "t", "--name", "own"];
+        Process::spawn(own_node(&[&place[..], &places].concat()), &[])
+    };
+    let cluster = connect(&server);
+    let book = Book::new("drained-node");
+    let mut node = start();
+    let task = cluster.apply(work, (book.text(), 1, 2_000));
+    until("it starts", || book.starts() == 1);
+    node.signal("TERM");
+    assert_eq!(in_time(task).unwrap(), 1);
+    assert!(node.end("the node leaves").success());
+    // A second signal does not wait for what runs.
+    let mut node = start();
+    let task = cluster.apply(work, (book.text(), 2, 600_000));
+    until("it starts", || book.starts() == 2);
+    node.signal("TERM");
+    until("it takes no more", || {
+        let seen = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap();
+        seen.nodes.iter().any(|node| node.name == "own" && node.draining)
+    });
+    let mut status = None;
+    until("it ends", || {
+        node.signal("TERM");
+        status = node.0.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(1));
+    let error = in_time(task).unwrap_err();
+    assert!(matches!(error, ClusterError::NodeLost { .. }), "{error:?}");
+}
+
+fn node_main_says_what_it_cannot_use() {
+    let said = |arguments: &[&str]| {
+        let output = own_node(arguments).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    for (arguments, what) in [
+        (&["--port", "1"][..], "--port is no option"),
+        (&["here"], "here is no option"),
+        (&["--lease"], "--lease needs a value"),
+        (&["--lease", "long"], "--lease long: invalid digit"),
+        (&["--lease", "3"], "lease = 3s: 4 to 150 seconds"),
+        (&["--processes=0"], "--processes 0: number would be zero"),
+        (&["--child-concurrency", "-1"], "--child-concurrency -1: invalid digit"),
+        (&["--name", "a.b"], "name = a.b: 1 to 32"),
+        (&["--pool", "a.b"], "pool = a.b: 1 to 32"),
+    ] {
+        let (status, stdout, stderr) = said(arguments);
+        assert_eq!((status, stdout.as_str()), (Some(2), ""), "{arguments:?}: {stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.contains(what), "{stderr}");
+    }
+    let (status, stdout, _) = said(&["--help"]);
+    assert!(status == Some(0) && stdout.contains("--child-concurrency N"), "{stdout}");
+    let mut gone = Server::start();
+    gone.kill();
+    let (status, _, stderr) = said(&["--nats", &gone.url()]);
+    assert!(status == Some(1) && stderr.contains("cannot connect"), "{status:?}: {stderr}");
 }

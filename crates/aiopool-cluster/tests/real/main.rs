@@ -49,6 +49,9 @@ fn main() -> ExitCode {
     if let Ok(url) = std::env::var("AIOPOOL_TEST_NODE") {
         return node(&url);
     }
+    if std::env::var_os("AIOPOOL_TEST_OWN_NODE").is_some() {
+        return aiopool_cluster::node_main();
+    }
     if let Ok(url) = std::env::var("AIOPOOL_TEST_SUBMITTER") {
         return jobs::submitter(&url);
     }

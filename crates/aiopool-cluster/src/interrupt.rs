@@ -1,5 +1,9 @@
 //! Ctrl-C, and what asks for the same: `SIGTERM` from a service manager, `SIGHUP` from a terminal
 //! that closes. The first one ends the work in order, the second one at once.
+//!
+//! A signal that the program's starter has it ignore, as `nohup` does, asks for nothing. Both
+//! functions are to be called in a runtime of tokio's, as [`aiopool::block_on`] is, and from the first
+//! call on these signals do not end the process by themselves.
 
 use std::future::{pending, poll_fn};
 use std::process::exit;
@@ -9,8 +13,8 @@ use std::thread;
 use aiopool::block_on;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Completes at the first request to end, with the signal's name; from then on another one ends
-/// the process at once.
+/// Waits for the first request to end, and returns the signal's name; from then on another one ends
+/// the process at once, with status 1.
 pub async fn first() -> &'static str {
     let name = next().await;
     // A thread of its own, so that nothing that hangs can keep it from being heard.
@@ -22,7 +26,7 @@ pub async fn first() -> &'static str {
     name
 }
 
-/// Completes at the next request to end, with the signal's name.
+/// Waits for the next request to end, and returns the signal's name.
 pub async fn next() -> &'static str {
     let kinds = [
         ("SIGINT", SignalKind::interrupt()),
