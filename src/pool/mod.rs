@@ -219,6 +219,12 @@ impl Pool {
         self.shared.plan.processes as usize
     }
 
+    /// Returns how many tasks a worker has in flight at most.
+    #[must_use]
+    pub fn child_concurrency(&self) -> usize {
+        self.shared.plan.worker.child_concurrency as usize
+    }
+
     /// Returns the process ids of the workers that are alive; none in a forked child.
     #[must_use]
     pub fn worker_pids(&self) -> Vec<u32> {

@@ -36,8 +36,8 @@ pub struct Node {
     pub(crate) version: Option<String>,
     pub(crate) lease: Duration,
     pub(crate) processes: Option<usize>,
-    pub(crate) child_concurrency: usize,
-    pub(crate) start: StartMethod,
+    pub(crate) child_concurrency: Option<usize>,
+    pub(crate) start: Option<StartMethod>,
     options: PoolOptions,
 }
 
@@ -77,8 +77,8 @@ impl Node {
             version: None,
             lease: Duration::from_secs(30),
             processes: None,
-            child_concurrency: 16,
-            start: StartMethod::default(),
+            child_concurrency: None,
+            start: None,
             options: PoolOptions(Arc::new(aiopool::Pool::builder)),
         }
     }
@@ -120,7 +120,7 @@ impl Node {
     /// [`PoolBuilder::child_concurrency`](aiopool::PoolBuilder::child_concurrency).
     #[must_use]
     pub fn child_concurrency(mut self, tasks: usize) -> Self {
-        self.child_concurrency = tasks;
+        self.child_concurrency = Some(tasks);
         self
     }
 
@@ -135,13 +135,13 @@ impl Node {
     /// [`PoolBuilder::start_method`](aiopool::PoolBuilder::start_method).
     #[must_use]
     pub fn start_method(mut self, method: StartMethod) -> Self {
-        self.start = method;
+        self.start = Some(method);
         self
     }
 
     /// Sets what makes the other options of the local pool, such as what its workers are given at
     /// their start. It is called for each life of the node, in the thread that runs the node; what
-    /// this type has methods for is set on the result.
+    /// was said to this type's own methods is set on the result.
     ///
     /// ```no_run
     /// use aiopool_cluster::Node;
@@ -200,11 +200,15 @@ impl Node {
     }
 
     fn local(&self) -> PoolBuilder {
-        let mut builder = (self.options.0)()
-            .child_concurrency(self.child_concurrency)
-            .start_method(self.start.clone());
+        let mut builder = (self.options.0)();
+        if let Some(method) = &self.start {
+            builder = builder.start_method(method.clone());
+        }
         if let Some(processes) = self.processes {
             builder = builder.processes(processes);
+        }
+        if let Some(tasks) = self.child_concurrency {
+            builder = builder.child_concurrency(tasks);
         }
         builder
     }

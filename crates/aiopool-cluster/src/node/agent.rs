@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aiopool::{Arrived, remote};
+use aiopool::{Arrived, Pool, remote};
 use async_nats::Subscriber;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
@@ -169,7 +169,8 @@ impl Agent {
 
     /// How many tasks fit in at once; none before the pool is there.
     pub(super) fn places(&self) -> usize {
-        self.work().map_or(0, |work| work.pool.pool().processes()) * self.node.child_concurrency
+        let of = |pool: &Pool| pool.processes() * pool.child_concurrency();
+        self.work().map_or(0, |work| of(work.pool.pool()))
     }
 
     /// Whether a delivery may be taken on now.
@@ -414,15 +415,14 @@ impl Agent {
     }
 
     fn value(&self, key: Key) -> NodeKey {
-        let places = self.places();
         NodeKey {
             key,
             lease: self.node.times().lease,
             host: random::host(),
             pid: std::process::id(),
             build: self.build.clone(),
-            processes: (places / self.node.child_concurrency.max(1)) as u32,
-            places: places as u32,
+            processes: self.work().map_or(0, |work| work.pool.pool().processes()) as u32,
+            places: self.places() as u32,
             taken: self.held.len() as u32,
             done: self.report.done,
             failed: self.report.failed,

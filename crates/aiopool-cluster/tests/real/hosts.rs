@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use aiopool::TaskError;
-use aiopool_cluster::{Cluster, ClusterError};
+use aiopool_cluster::{Cluster, ClusterError, Node, NodeInfo};
 use aiopool_nats::Server;
 
 use crate::verbs::{double, sleeps};
@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("a_handle_needs_no_runtime", a_handle_needs_no_runtime),
     ("a_connect_that_is_given_up_leaves_nothing", a_connect_that_is_given_up_leaves_nothing),
     ("a_forked_child_is_told_so", a_forked_child_is_told_so),
+    ("a_node_has_the_places_that_its_options_say", a_node_has_the_places_that_its_options_say),
 ];
 
 fn everything_ends_while_the_server_is_away() {
@@ -149,4 +150,34 @@ fn a_forked_child_is_told_so() {
         assert_eq!(theirs.await.unwrap(), 300);
         assert_eq!(cluster.apply(double, 2).await.unwrap(), 4);
     });
+}
+
+fn a_node_has_the_places_that_its_options_say() {
+    let server = Server::start();
+    let node = |name: &str| {
+        let options = || aiopool::Pool::builder().processes(1).child_concurrency(3);
+        Node::builder(server.url()).pool("t").name(name).pool_options(options)
+    };
+    let nodes = [
+        ("options", node("options"), 3),
+        ("both", node("both").child_concurrency(2), 2),
+        ("neither", Node::builder(server.url()).pool("t").name("neither").processes(1), 16),
+    ];
+    for (name, node, places) in nodes {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let run = std::thread::spawn(move || {
+            in_time(node.run_until(async {
+                let _ = stopped.await;
+            }))
+        });
+        until("its places are those", || {
+            let seen = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap();
+            let said = |seen: &NodeInfo| seen.name == name && seen.places > 0;
+            let Some(seen) = seen.nodes.into_iter().find(said) else { return false };
+            assert_eq!((seen.places, seen.processes), (places, 1), "{name}");
+            true
+        });
+        stop.send(()).unwrap();
+        run.join().unwrap().unwrap();
+    }
 }
