@@ -22,6 +22,7 @@ use futures_util::future::{Either, select};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::connection::Connection;
+use crate::counts::Counts;
 use crate::error::{Error, Result};
 use crate::keeper::{ByNode, Claim, Command, Keeper, Lost, Submission};
 use crate::link::Link;
@@ -83,6 +84,7 @@ pub(crate) struct Shared {
     skip: u64,
     taken: Arc<Mutex<Taken>>,
     by_node: ByNode,
+    counts: Arc<Counts>,
     lost: Lost,
     /// How long runs take, and how many items of short ones go into one message at most.
     runs: Arc<Runs>,
@@ -115,6 +117,30 @@ pub struct ClusterStats {
     pub outstanding: usize,
     /// Tasks that can be out at once.
     pub capacity: usize,
+    /// Those that are out and that no node is known to have claimed.
+    pub queued: u64,
+    /// Those that are out and that a node has claimed.
+    pub running: u64,
+    /// Outcomes: values.
+    pub ok: u64,
+    /// Outcomes: errors that task functions returned.
+    pub failed: u64,
+    /// Outcomes: panics.
+    pub panicked: u64,
+    /// Outcomes: tasks cancelled.
+    pub cancelled: u64,
+    /// Outcomes: deadlines.
+    pub timed_out: u64,
+    /// Outcomes: workers that died.
+    pub worker_lost: u64,
+    /// Outcomes: nodes that died or were cut off.
+    pub node_lost: u64,
+    /// Outcomes: tasks that [`terminate`](Cluster::terminate) overtook.
+    pub pool_closed: u64,
+    /// Outcomes: everything else.
+    pub other: u64,
+    /// Attempts after the first.
+    pub retries: u64,
 }
 
 impl ClusterBuilder {
@@ -253,7 +279,7 @@ impl ClusterBuilder {
         let skip = claim.taken;
         let together = map::TOGETHER.min(link.inline());
         let keeper = Keeper::begin(link, times, claim, inbox).await?;
-        let (taken, by_node, runs, lost) = keeper.shared();
+        let (taken, by_node, counts, runs, lost) = keeper.shared();
         let shared = Shared {
             commands,
             next: AtomicU64::new(0),
@@ -266,6 +292,7 @@ impl ClusterBuilder {
             skip,
             taken,
             by_node,
+            counts,
             lost,
             runs,
             group: self.group,
@@ -404,11 +431,26 @@ impl Cluster {
     /// Returns what is known of the handle's tasks.
     #[must_use]
     pub fn stats(&self) -> ClusterStats {
-        let Shared { next, capacity, room, .. } = &*self.shared;
+        let Shared { next, capacity, room, counts, .. } = &*self.shared;
+        let outstanding = capacity - room.available_permits().min(*capacity);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let running = count(&counts.running).min(outstanding as u64);
         ClusterStats {
-            submitted: next.load(Ordering::Relaxed),
-            outstanding: capacity - room.available_permits().min(*capacity),
+            submitted: count(next),
+            outstanding,
             capacity: *capacity,
+            queued: outstanding as u64 - running,
+            running,
+            ok: count(&counts.ok),
+            failed: count(&counts.failed),
+            panicked: count(&counts.panicked),
+            cancelled: count(&counts.cancelled),
+            timed_out: count(&counts.timed_out),
+            worker_lost: count(&counts.worker_lost),
+            node_lost: count(&counts.node_lost),
+            pool_closed: count(&counts.pool_closed),
+            other: count(&counts.other),
+            retries: count(&counts.retries),
         }
     }
 

@@ -8,6 +8,7 @@ mod asks;
 mod blob;
 mod cluster;
 mod connection;
+mod counts;
 mod crash;
 mod error;
 pub mod interrupt;

@@ -7,6 +7,7 @@ use aiopool::{TaskError, remote};
 use bytes::Bytes;
 
 use super::{Event, Keeper, Out, Outcome, Recipient, Submission};
+use crate::counts::Counts;
 use crate::error::ClusterError;
 use crate::link::{Stored, word_of};
 use crate::protocol::{Ending, KeptEvent, Word};
@@ -28,8 +29,9 @@ impl Item {
     }
 
     /// Gives the handle its outcome, once, and the number of attempts that were made.
-    pub(super) fn tell(&mut self, outcome: Outcome, attempts: u32) {
+    pub(super) fn tell(&mut self, outcome: Outcome, attempts: u32, counts: &Counts) {
         if let Some(Recipient { handle, _room: room }) = self.to.take() {
+            counts.came(&outcome);
             // First: a caller that the outcome wakes may submit the next task at once.
             drop(room);
             let _ = handle.send((outcome, attempts));
@@ -38,6 +40,11 @@ impl Item {
 }
 
 impl Out {
+    /// How many of the items have no outcome.
+    pub(super) fn open(&self) -> u64 {
+        self.items.iter().filter(|item| item.to.is_some()).count() as u64
+    }
+
     /// The input of the next message: the items that are open.
     fn open_items(&self) -> Option<Body> {
         let open = self.group.as_ref()?.open().iter();
@@ -107,8 +114,10 @@ impl Keeper {
             let Ok(at) = out.items.binary_search_by_key(&n, |item| item.n) else { return };
             group.give_up(at as u32);
             let attempts = out.kept.word().attempt();
-            out.items[at].tell(Err(TaskError::Cancelled.into()), attempts);
-            if !group.open().is_empty() {
+            out.items[at].tell(Err(TaskError::Cancelled.into()), attempts, &self.counts);
+            let others = !group.open().is_empty();
+            out.count_running(&self.counts);
+            if others {
                 return;
             }
         }
@@ -222,7 +231,7 @@ impl Keeper {
         let count = results.len() as u64;
         for (at, result) in results {
             if let Some(item) = out.items.get_mut(at as usize) {
-                item.tell(result, attempt);
+                item.tell(result, attempt, &self.counts);
             }
         }
         self.count(node, count);

@@ -22,6 +22,7 @@ use tokio::task::unconstrained;
 
 use crate::asks::Asks;
 use crate::blob::Blob;
+use crate::counts::Counts;
 use crate::error::{ClusterError, Error};
 use crate::link::{self, AGAIN, Link, Refusal, Space, Stored, Swap};
 use crate::protocol::{
@@ -153,6 +154,8 @@ struct Out {
     since: Instant,
     /// Whether it has been that for long, and was looked at.
     quiet: bool,
+    /// How many of its items count as running.
+    running: u64,
 }
 
 impl Out {
@@ -208,6 +211,7 @@ pub(crate) struct Keeper {
     taken: Arc<Mutex<Taken>>,
     /// How many outcomes came of each node.
     by_node: ByNode,
+    counts: Arc<Counts>,
     /// How long runs take.
     runs: Arc<Runs>,
     /// The stream's limit, and about how much is in it.
@@ -276,6 +280,7 @@ impl Keeper {
             parked: Vec::new(),
             marks: Vec::new(),
             by_node: Arc::default(),
+            counts: Arc::default(),
             runs: Arc::default(),
             space,
             has_blobs: false,
@@ -331,9 +336,10 @@ impl Keeper {
     }
 
     /// Returns what the handle shares with this thread.
-    pub(crate) fn shared(&self) -> (Arc<Mutex<Taken>>, ByNode, Arc<Runs>, Lost) {
-        let Self { taken, by_node, runs, lost, .. } = self;
-        (Arc::clone(taken), Arc::clone(by_node), Arc::clone(runs), Arc::clone(lost))
+    pub(crate) fn shared(&self) -> (Arc<Mutex<Taken>>, ByNode, Arc<Counts>, Arc<Runs>, Lost) {
+        let Self { taken, by_node, counts, runs, lost, .. } = self;
+        let (counts, runs, lost) = (Arc::clone(counts), Arc::clone(runs), Arc::clone(lost));
+        (Arc::clone(taken), Arc::clone(by_node), counts, runs, lost)
     }
 
     pub(crate) async fn run(mut self) {

@@ -1,6 +1,7 @@
 //! What the submitter does for one task: the actions of its [`Kept`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use aiopool::{TaskError, TaskOptions, remote};
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use super::groups::Item;
 use super::{AGAIN, Event, Keeper, Out, Outcome, Submission};
 use crate::blob::{Blob, Side};
+use crate::counts::Counts;
 use crate::crash::{self, Point};
 use crate::error::ClusterError;
 use crate::link::{self, Stored, Swap};
@@ -82,6 +84,7 @@ impl Keeper {
                 sent: 0,
                 since: Instant::now(),
                 quiet: false,
+                running: 0,
             },
         );
         if let Some(limit) = limits.queue_ttl {
@@ -123,6 +126,7 @@ impl Keeper {
         let Some(out) = self.out.get_mut(&n) else { return };
         let before = out.kept.word().seq();
         let actions = out.kept.step(event);
+        out.count_running(&self.counts);
         if out.kept.word().seq() != before {
             (out.since, out.quiet) = (Instant::now(), false);
         }
@@ -150,6 +154,10 @@ impl Keeper {
             match action {
                 KeptAction::Submit => self.send_first(n),
                 KeptAction::Requeue { expected, attempt } => {
+                    // The same attempt may be sent more than once.
+                    if attempt > out.queued.attempt {
+                        self.counts.retries.fetch_add(out.open(), Ordering::Relaxed);
+                    }
                     out.queued.attempt = attempt;
                     out.renew_input();
                     self.queue(n, expected);
@@ -358,7 +366,9 @@ impl Keeper {
         let Some(mut out) = self.out.remove(&n) else { return };
         self.held_back.remove(&n);
         let attempts = out.kept.word().attempt();
-        out.items.iter_mut().for_each(|item| item.tell(outcome.clone(), attempts));
+        let counts = &self.counts;
+        out.items.iter_mut().for_each(|item| item.tell(outcome.clone(), attempts, counts));
+        out.count_running(counts);
         let mut full = false;
         for item in &out.items {
             self.leaders.remove(&item.n);
@@ -375,9 +385,11 @@ impl Keeper {
 
     /// Ends every handle's wait.
     pub(super) fn deliver_all(&mut self, error: impl Fn() -> ClusterError) {
+        let counts = &self.counts;
         for out in self.out.values_mut() {
             let attempts = out.kept.word().attempt();
-            out.items.iter_mut().for_each(|item| item.tell(Err(error()), attempts));
+            out.items.iter_mut().for_each(|item| item.tell(Err(error()), attempts, counts));
+            out.count_running(counts);
         }
         // Whose nodes are to be told of the job's end is still known from `watched`.
         self.out.clear();
@@ -392,6 +404,15 @@ impl Keeper {
 }
 
 impl Out {
+    /// Counts the items without an outcome as running where a node has claimed them.
+    pub(super) fn count_running(&mut self, counts: &Counts) {
+        let claimed = matches!(self.kept.word(), Word::Claimed { .. });
+        let running = if claimed { self.open() } else { 0 };
+        counts.running.fetch_add(running, Ordering::Relaxed);
+        counts.running.fetch_sub(self.running, Ordering::Relaxed);
+        self.running = running;
+    }
+
     /// Has the caller's predicate say whether an attempt may follow this outcome, if it has one: an
     /// ending after which it wants none becomes a final one.
     pub(super) fn judged(&mut self, word: Word) -> Word {

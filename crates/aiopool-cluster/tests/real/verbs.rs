@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = &[
         "a_detached_task_has_its_place_until_it_is_over",
         a_detached_task_has_its_place_until_it_is_over,
     ),
+    ("what_is_counted_is_what_came", what_is_counted_is_what_came),
     ("urgent_tasks_go_first", urgent_tasks_go_first),
     ("garbage_harms_nobody", garbage_harms_nobody),
 ];
@@ -366,6 +367,37 @@ fn a_detached_task_has_its_place_until_it_is_over() {
     let _node = Process::node(server.url());
     assert_eq!(in_time(cluster.apply(double, 4)).unwrap(), 8);
     until("all are over", || cluster.stats().outstanding == 0);
+}
+
+fn what_is_counted_is_what_came() {
+    let server = Server::start();
+    let cluster = connect(&server);
+    let queued = cluster.apply(sleeps, 600_000);
+    until("one is queued", || cluster.stats().queued == 1);
+    let node = Process::node(server.url());
+    until("it runs", || cluster.stats().running == 1 && cluster.stats().queued == 0);
+    in_time(async {
+        cluster.map(double, 0..300).await.unwrap();
+        cluster.try_apply(half, 3).await.unwrap_err();
+        cluster.apply(panics, 1).await.unwrap_err();
+        let short = TaskOptions::new().timeout(Duration::from_millis(50));
+        cluster.with(short).apply(sleeps, 600_000).await.unwrap_err();
+        let again = TaskOptions::new().retries(2).retry_on_error(true);
+        cluster.with(again).try_map(fails, [1, 2]).results().await;
+        let mut off = cluster.apply(sleeps, 600_000);
+        off.cancel();
+        off.await.unwrap_err();
+    });
+    node.signal("KILL");
+    in_time(queued).unwrap_err();
+    cluster.terminate();
+    in_time(cluster.join());
+    let came = cluster.stats();
+    assert_eq!((came.ok, came.failed, came.panicked, came.timed_out), (300, 3, 1, 1), "{came:?}");
+    assert_eq!((came.cancelled, came.node_lost, came.worker_lost), (1, 1, 0), "{came:?}");
+    assert_eq!((came.other, came.pool_closed, came.retries), (0, 0, 4), "{came:?}");
+    assert_eq!((came.queued, came.running, came.outstanding), (0, 0, 0), "{came:?}");
+    assert_eq!(came.submitted, 308, "{came:?}");
 }
 
 fn urgent_tasks_go_first() {
