@@ -12,6 +12,7 @@ use anyhow::Context;
 use futures_util::future::{Either, select};
 use serde::Serialize;
 
+use crate::logs;
 use crate::nats::Nodes;
 
 /// Who runs the tasks.
@@ -67,6 +68,8 @@ pub fn build_pool(setup: &Setup) -> aiopool::Result<Pool> {
     let builder = pooled::builder(setup.fetch.clone())
         .queues(setup.queues)
         .child_concurrency(setup.concurrency.get())
+        // They have inherited the subscriber, and know nothing of the bars that are drawn.
+        .logs(aiopool::logs().filter(logs::filter()))
         .max_tasks_per_child(setup.max_tasks_per_child);
     match setup.processes {
         Some(processes) => builder.processes(processes).build(),

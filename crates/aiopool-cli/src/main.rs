@@ -3,6 +3,7 @@
 
 mod dashboard;
 mod engine;
+mod logs;
 mod nats;
 mod node;
 mod nodes;
@@ -51,6 +52,12 @@ enum Command {
 fn main() -> ExitCode {
     // Wrong usage ends here with status 2.
     let cli = Cli::parse();
+    match &cli.command {
+        // It has the whole terminal; a worker's records are its host's; a figure of the engine is
+        // one without a subscriber.
+        Command::Top(_) | Command::Worker(_) | Command::Bench(_) => {}
+        _ => logs::install(),
+    }
     let result = match cli.command {
         Command::Bench(args) => aiopool_bench::run(args),
         Command::Dashboard(args) => dashboard::run(args),

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use aiopool_scrape::{Book, Harvest, Observer};
 use anyhow::Context;
@@ -14,6 +15,17 @@ pub struct Shown {
     pub harvest: Harvest<File>,
     path: PathBuf,
     bars: Option<Bars>,
+}
+
+/// The bars that are drawn now.
+static DRAWN: Mutex<Option<MultiProgress>> = Mutex::new(None);
+
+/// Calls what writes to stderr; bars that are drawn there are drawn anew below it.
+pub fn beside_bars(write: impl FnOnce()) {
+    match &*DRAWN.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(bars) => bars.suspend(write),
+        None => write(),
+    }
 }
 
 struct Bars {
@@ -35,6 +47,7 @@ impl Shown {
         if let Some(Bars { lists, details }) = self.bars.take() {
             lists.abandon();
             details.abandon();
+            *DRAWN.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         self.harvest.finish().with_context(|| unwritable(&self.path))
     }
@@ -55,7 +68,9 @@ impl Bars {
             let bar = ProgressBar::new(len).with_style(style.clone()).with_prefix(name);
             both.add(bar)
         };
-        Self { lists: bar("lists", pages.into()), details: bar("details", 0) }
+        let bars = Self { lists: bar("lists", pages.into()), details: bar("details", 0) };
+        *DRAWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(both);
+        bars
     }
 }
 

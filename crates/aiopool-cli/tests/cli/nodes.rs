@@ -1,13 +1,14 @@
 //! `aiopool nodes` and `aiopool jobs`: what they say of tasks whose build no node has, and of jobs.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
 
 use aiopool_cluster::{Cluster, Node};
 use aiopool_nats::Server;
 use serde_json::Value;
 
-use crate::rig::{aiopool, run, signal, wait, wait_until};
+use crate::rig::{aiopool, run, scratch, signal, wait, wait_until};
 
 async fn double(x: u64) -> u64 {
     x * 2
@@ -119,4 +120,66 @@ fn nothing_that_a_terminal_acts_on_is_shown() {
         let text = said(&server, options);
         assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
     }
+}
+
+/// What a child has said on stderr so far.
+fn heard(child: &mut Child) -> Arc<Mutex<String>> {
+    let all = Arc::new(Mutex::new(String::new()));
+    let (stderr, text) = (child.stderr.take().unwrap(), Arc::clone(&all));
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            *text.lock().unwrap() += &format!("{line}\n");
+        }
+    });
+    all
+}
+
+#[test]
+fn a_node_says_that_its_server_has_gone() {
+    let mut server = Server::start();
+    let start = |log: Option<&str>| {
+        let mut command = aiopool(["node", "--nats", &server.url(), "--processes", "1"]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).env_remove("RUST_LOG");
+        command.envs(log.map(|log| ("RUST_LOG", log)));
+        let mut node = command.spawn().unwrap();
+        let said = heard(&mut node);
+        (node, said)
+    };
+    let (mut plain, usual) = start(None);
+    let (mut other, silent) = start(Some("off"));
+    wait_until("both are there", || said(&server, &[]).matches("alive").count() == 2);
+    server.kill();
+    wait_until("it says so", || {
+        usual.lock().unwrap().contains("WARN aiopool_cluster::link: there is no connection")
+    });
+    for node in [&mut plain, &mut other] {
+        signal("TERM", node.id());
+        wait(node);
+    }
+    assert_eq!(*silent.lock().unwrap(), "");
+}
+
+#[test]
+fn a_node_says_what_its_tasks_log() {
+    let server = Server::start();
+    let mut command = aiopool(["node", "--nats", &server.url(), "--processes", "1"]);
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).env("RUST_LOG", "warn,reqwest=debug");
+    let mut node = command.spawn().unwrap();
+    let said = heard(&mut node);
+    let out = scratch("logged.csv");
+    let mut scrape = aiopool(["scrape", "--nats", &server.url(), "--pages", "1"]);
+    let ended = run(scrape.arg("--out").arg(&out));
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stderr, "");
+    // The worker that ran the task is said, too.
+    wait_until("it is logged", || {
+        let said = said.lock().unwrap();
+        said.lines().any(|line| {
+            line.contains("DEBUG")
+                && line.contains("starting new connection")
+                && line.contains("worker")
+        })
+    });
+    signal("TERM", node.id());
+    wait(&mut node);
 }
