@@ -1383,6 +1383,19 @@ aiopool_status aiopool_pool_start(const aiopool_pool_options *options,
     AIOPOOL_NONNULL((2)) AIOPOOL_CHECKED;
 
 /**
+ * Waits until every worker can take tasks, at most `timeout_ms`: its process is there and its
+ * init function has returned, or it has attached.
+ *
+ * Tasks may be submitted before that. It is for a program that is to say that it is ready, or
+ * that is to fail at its start and not at its first task.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_FAILED` if no worker can start,
+ * with a text that says why; `AIOPOOL_ERR_CLOSED` if the pool was closed.
+ */
+aiopool_status aiopool_pool_ready(struct aiopool_pool *pool, uint64_t timeout_ms)
+    AIOPOOL_NONNULL((1)) AIOPOOL_CHECKED;
+
+/**
  * Frees a pool: terminates it if it was not, and waits until no worker is left of it.
  *
  * Idle workers leave at once and in order: their exit function runs, what they printed
@@ -1961,6 +1974,41 @@ aiopool_status aiopool_pool_submit_many(aiopool_pool *pool,
                                         uint64_t *tickets_out,
                                         size_t *submitted_out)
     AIOPOOL_NONNULL((1, 2, 6)) AIOPOOL_CHECKED;
+
+/* ---------------------------------------------------------------------
+ * A task on every worker.
+ *
+ * To warm a cache, to change a key, to collect a number. What every worker, replacements among
+ * them, needs before its first task is the init function's.
+ *
+ * Thread rule: as for pools.
+ * ------------------------------------------------------------------ */
+
+/**
+ * Runs a call once on every worker. Each runs it beside the tasks that it has, as soon as it
+ * comes round to it, and one that is being replaced has its successor do so. A worker that
+ * starts later does not run it.
+ *
+ * There are `count_out` outcomes, one for each seat of the pool: that of the worker on seat
+ * `n` (`aiopool_worker_id`) has the ticket `ticket_out + n` and the call's `user_data`. They
+ * go where those of submitted calls go, by the call's flags and `on_complete`. `ticket_out`
+ * may be NULL. A worker that dies of it is its own task's `AIOPOOL_OUTCOME_WORKER_LOST`, and
+ * no task is tried again. `aiopool_pool_cancel` knows a task once a worker has it.
+ *
+ * The input is copied, from `input` or `parts`; of the options `run_limit_ms` counts. It does
+ * not wait: where a queue is full, the tasks do.
+ *
+ * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_FULL` if as many outcomes wait to be received as the pool
+ * holds tasks; `AIOPOOL_ERR_CLOSED`; `AIOPOOL_ERR_FAILED`; `AIOPOOL_ERR_INVALID`, also for
+ * what such a call has no use for (retries, a queue, a priority, a loan)
+    AIOPOOL_NONNULL((1, 2, 3, 4, 5, 6));
+ * `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN`, `AIOPOOL_ERR_TOO_LARGE`.
+ */
+aiopool_status aiopool_pool_broadcast(aiopool_pool *pool,
+                                      const aiopool_call *call,
+                                      uint64_t *ticket_out,
+                                      uint32_t *count_out)
+    AIOPOOL_NONNULL((1, 2, 4)) AIOPOOL_CHECKED;
 
 /* ---------------------------------------------------------------------
  * Receiving.

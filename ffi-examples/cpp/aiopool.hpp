@@ -18,6 +18,7 @@
 #include <type_traits>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #if __cplusplus >= 202002L && __has_include(<coroutine>)
 #include <coroutine>
@@ -444,6 +445,25 @@ public:
         const std::uint64_t ticket = submit(call);
         static_cast<void>(input.handle.release());
         return ticket;
+    }
+
+    /// Waits until every worker can take tasks; throws why they cannot.
+    void ready(std::uint64_t timeout_ms = AIOPOOL_FOREVER) {
+        check(aiopool_pool_ready(handle.get(), timeout_ms));
+    }
+
+    /// Runs a function once on every worker and waits for it: the outcomes, by the workers' seats.
+    template <typename T>
+    std::vector<outcome> broadcast(std::uint32_t function, const T &input) {
+        aiopool::call call(function, input);
+        call.flags = AIOPOOL_CALL_BY_TICKET;
+        std::uint64_t first = 0;
+        std::uint32_t count = 0;
+        check(aiopool_pool_broadcast(handle.get(), &call, &first, &count));
+        std::vector<outcome> all;
+        all.reserve(count);
+        while (all.size() < count) all.push_back(wait_ticket(first + all.size()));
+        return all;
     }
 
     /// The descriptor to watch: readable until `try_wait` finds nothing.

@@ -21,8 +21,9 @@ pub(super) struct Arrivals {
     pub(super) kept: ByTask<Option<Delivery>>,
     /// Those of `kept` that have come.
     pub(super) kept_arrived: usize,
-    /// What the outcomes of tasks are to be handed to, until they have come.
-    pub(super) calls: ByTask<CompleteFn>,
+    /// What the outcomes of tasks are to be handed to, until they have come; none for a task that
+    /// may not be in a queue yet, whose outcome is for any thread.
+    pub(super) calls: ByTask<Option<CompleteFn>>,
     /// A submitter was refused since there were too many, and an event loop is to be told when some
     /// were received.
     pub(super) wants_room: bool,
@@ -73,7 +74,7 @@ impl Arrivals {
     }
 
     fn arrive_by_task(&mut self, arrived: Delivery) {
-        if let Some(function) = self.calls.remove(&arrived.task) {
+        if let Some(Some(function)) = self.calls.remove(&arrived.task) {
             self.called.push_back((function, arrived));
         } else if let Some(place) = self.kept.get_mut(&arrived.task) {
             *place = Some(arrived);

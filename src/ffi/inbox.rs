@@ -49,6 +49,8 @@ pub(super) enum Goes {
     ByTicket,
     /// To a function.
     To(CompleteFn),
+    /// To any thread, unless it asks for its ticket, perhaps before the task is in a queue.
+    ToAny,
 }
 
 /// What a thread that receives has found.
@@ -215,7 +217,8 @@ impl Inbox {
         let mut state = self.lock();
         match goes {
             Goes::ByTicket => drop(state.kept.insert(task, None)),
-            Goes::To(function) => drop(state.calls.insert(task, function)),
+            Goes::To(function) => drop(state.calls.insert(task, Some(function))),
+            Goes::ToAny => drop(state.calls.insert(task, None)),
         }
     }
 
@@ -232,8 +235,14 @@ impl Inbox {
         if state.kept.contains_key(&task) {
             return true;
         }
-        if state.calls.contains_key(&task) {
-            return false;
+        match state.calls.get(&task) {
+            Some(Some(_)) => return false,
+            Some(None) => {
+                state.calls.remove(&task);
+                state.kept.insert(task, None);
+                return true;
+            }
+            None => {}
         }
         // From here on it is kept, whenever it comes.
         state.kept.insert(task, None);

@@ -27,6 +27,7 @@ mod entry;
 mod inbox;
 mod library;
 mod pointer;
+mod reading;
 mod registry;
 mod room;
 mod task_cell;
@@ -68,6 +69,8 @@ mod call;
 
 mod submit;
 
+mod broadcast;
+
 mod wait;
 
 mod process;
@@ -83,6 +86,7 @@ mod printed;
 
 mod views;
 
+pub use broadcast::*;
 pub use call::*;
 pub use context::*;
 pub use exception::*;

@@ -276,6 +276,30 @@ ffi_fn! {
 }
 
 ffi_fn! {
+    /// Waits until every worker can take tasks, at most `timeout_ms`: its process is there and its
+    /// init function has returned, or it has attached.
+    ///
+    /// Tasks may be submitted before that. It is for a program that is to say that it is ready, or
+    /// that is to fail at its start and not at its first task.
+    ///
+    /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_TIMEOUT`; `AIOPOOL_ERR_FAILED` if no worker can start,
+    /// with a text that says why; `AIOPOOL_ERR_CLOSED` if the pool was closed.
+    fn aiopool_pool_ready(pool: Option<NonNull<aiopool_pool>>, timeout_ms: u64) -> aiopool_status = waits => {
+        let pool = pool_of(pool)?;
+        let shared = pool.shared();
+        let ready = shared.wait_ready(deadline(timeout_ms)).ok_or_else(|| {
+            let (ready, all) = (shared.ready_workers(), shared.plan.processes);
+            let text = format!("{ready} of {all} workers can take tasks after the time given");
+            Failure::new(AIOPOOL_ERR_TIMEOUT, text)
+        })?;
+        ready.map_err(|error| match error {
+            Error::Failed(reason) => Failure::new(AIOPOOL_ERR_FAILED, in_c(&reason)),
+            other => other.into(),
+        })
+    }
+}
+
+ffi_fn! {
     /// Frees a pool: terminates it if it was not, and waits until no worker is left of it.
     ///
     /// Idle workers leave at once and in order: their exit function runs, what they printed

@@ -26,6 +26,8 @@ use super::submit::{Submit, with_encoded};
 pub struct Broadcast<T> {
     shared: Arc<Shared>,
     arrivals: Arc<Arrivals>,
+    /// The number of the task of seat 0.
+    first_task: u64,
     results: Vec<Option<std::result::Result<T, TaskError>>>,
     left: usize,
     since: Option<u64>,
@@ -83,6 +85,7 @@ impl<T> Broadcast<T> {
         let arrivals: Arc<Arrivals> = Arc::default();
         let seats = shared.plan.processes;
         let receiver = Arc::clone(&arrivals) as Arc<dyn Receiver>;
+        let first_task = shared.tasks_for_all();
         let assigned = known.and_then(|function| {
             let input = with_encoded(|buffer| {
                 function.encode(&shared, argument, buffer)?;
@@ -93,18 +96,24 @@ impl<T> Broadcast<T> {
                 input,
                 options: submit.options.retries(0),
                 receiver: Arc::clone(&receiver),
+                token: 0,
+                first_task,
                 seats: (0..seats).collect(),
             })
         });
         if let Err(error) = assigned {
             let error = shared.refusal(error);
-            for seat in 0..seats {
-                receiver.deliver(seat.into(), Outcome::error(error.clone(), 0));
-            }
+            let outcome = |task| {
+                let outcome = Outcome::error(error.clone(), 0);
+                Delivery { outcome, task, token: 0 }
+            };
+            let numbers = first_task..first_task + u64::from(seats);
+            receiver.deliver_all(&mut numbers.map(outcome).collect());
         }
         Self {
             shared,
             arrivals,
+            first_task,
             results: (0..seats).map(|_| None).collect(),
             left: seats as usize,
             since: None,
@@ -132,8 +141,8 @@ impl<T: DeserializeOwned + 'static> Broadcast<T> {
         }
         let mut taken = Vec::new();
         self.arrivals.take(&mut taken);
-        for Delivery { token: seat, outcome, .. } in taken {
-            self.results[seat as usize] = Some(outcome.decode());
+        for Delivery { task, outcome, .. } in taken {
+            self.results[(task - self.first_task) as usize] = Some(outcome.decode());
             self.left -= 1;
         }
         (self.left == 0).then(|| self.results.drain(..).flatten().collect())

@@ -30,6 +30,6 @@ impl Pool {
     /// As [`ready`](Self::ready).
     pub fn ready_blocking(&self) -> Result<()> {
         self.shared.check_process()?;
-        self.shared.wait_ready()
+        self.shared.wait_ready(None).expect("without a limit it is ready, or never will be")
     }
 }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::queue::{For, Submission};
 use crate::sync::lock;
 use crate::table::WorkerId;
-use crate::task::{Outcome, TaskError};
+use crate::task::TaskError;
 
 use super::assignment::Assignment;
 use super::crew::Member;
@@ -18,6 +18,12 @@ use super::{Shared, Stage, Supervisor};
 const AGAIN: Duration = Duration::from_millis(5);
 
 impl Shared {
+    /// Returns the number of the first of as many tasks as there are seats.
+    pub(crate) fn tasks_for_all(&self) -> u64 {
+        let seats = self.plan.processes as usize;
+        self.next_task.fetch_add(seats, Ordering::Relaxed) as u64
+    }
+
     /// Has the supervisor assign tasks.
     ///
     /// # Errors
@@ -78,10 +84,12 @@ impl Supervisor {
     fn refuse(&self, assignment: &Assignment) {
         for &seat in &assignment.seats {
             let error = TaskError::PoolClosed { reason: self.shared.reason() };
-            let woke = assignment.receiver.deliver(seat.into(), Outcome::error(error, 0));
-            self.shared.common.unpark(usize::from(woke));
+            self.shared.common.unpark(assignment.refuse(seat, error));
         }
         self.shared.unassigned.fetch_sub(assignment.seats.len(), Ordering::Release);
+        // For a caller that waits until no task is left. It is this process's own bell, so it
+        // cannot be refused.
+        let _ = self.shared.common.host_bell.ring_nonblocking();
     }
 
     /// Returns the worker on a seat that can begin a task.
@@ -111,23 +119,16 @@ impl Supervisor {
     /// Returns whether the seat has been given its task, or an error.
     fn assign_to(&self, seat: u32, assignment: &Assignment) -> bool {
         let Some(worker) = self.worker_on(seat) else { return false };
-        let Assignment { function, ref input, options, ref receiver, .. } = *assignment;
-        let submission = Submission {
-            task: self.shared.next_task.fetch_add(1, Ordering::Relaxed) as u64,
-            function,
-            input,
-            options,
-            receiver: For::Many(receiver),
-            token: seat.into(),
-        };
+        let Assignment { function, ref input, options, ref receiver, token, .. } = *assignment;
+        let (task, receiver) = (assignment.task(seat), For::Many(receiver));
+        let submission = Submission { task, function, input, options, receiver, token };
         let queue = &self.shared.queues[usize::from(worker.queue)];
         match queue.try_assign(submission, worker) {
             Ok(()) => true,
             Err(Error::Full) => false,
             Err(error) => {
                 let error = self.shared.refusal(error);
-                let woke = receiver.deliver(seat.into(), Outcome::error(error, 0));
-                self.shared.common.unpark(usize::from(woke));
+                self.shared.common.unpark(assignment.refuse(seat, error));
                 // A closed pool may have waited for nothing else.
                 self.shared.common.call_supervisor();
                 true

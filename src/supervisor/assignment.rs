@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::queue::Receiver;
-use crate::task::TaskOptions;
+use crate::queue::{Delivery, Receiver};
+use crate::task::{Outcome, TaskError, TaskOptions};
 
 /// A task for each of some seats.
 #[allow(missing_debug_implementations, reason = "a receiver has none")]
@@ -14,8 +14,26 @@ pub(crate) struct Assignment {
     /// The encoded argument.
     pub(crate) input: Vec<u8>,
     pub(crate) options: TaskOptions,
-    /// Gets an outcome for each seat, whose number is the token.
+    /// Gets an outcome for each seat.
     pub(crate) receiver: Arc<dyn Receiver>,
+    /// Comes with each outcome.
+    pub(crate) token: u64,
+    /// The number of the task of seat 0; that of each other seat is as much larger as the seat's
+    /// number.
+    pub(crate) first_task: u64,
     /// The seats that have not been given their task.
     pub(crate) seats: Vec<u32>,
+}
+
+impl Assignment {
+    /// Returns the number of a seat's task.
+    pub(super) fn task(&self, seat: u32) -> u64 {
+        self.first_task + u64::from(seat)
+    }
+
+    /// Ends the task of a seat that no worker gets. Returns how many receivers it woke.
+    pub(crate) fn refuse(&self, seat: u32, error: TaskError) -> usize {
+        let (outcome, token) = (Outcome::error(error, 0), self.token);
+        self.receiver.deliver_all(&mut vec![Delivery { outcome, task: self.task(seat), token }])
+    }
 }

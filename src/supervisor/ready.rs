@@ -4,6 +4,7 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Poll, Waker};
+use std::time::Instant;
 
 use crate::error::{Error, Result};
 
@@ -43,14 +44,25 @@ impl Shared {
         Poll::Pending
     }
 
-    /// Waits until every worker can take tasks.
-    pub(crate) fn wait_ready(&self) -> Result<()> {
+    /// Waits until every worker can take tasks, or `until` then; `None` if they cannot yet.
+    pub(crate) fn wait_ready(&self, until: Option<Instant>) -> Option<Result<()>> {
         let mut life = self.life();
         loop {
             if let Some(ready) = self.readiness(&life) {
-                return ready;
+                return Some(ready);
             }
-            life = self.changed.wait(life).unwrap_or_else(PoisonError::into_inner);
+            let Some(until) = until else {
+                life = self.changed.wait(life).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = until.checked_duration_since(Instant::now())?;
+            let waited = self.changed.wait_timeout(life, left);
+            life = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Returns how many workers can take tasks.
+    pub(crate) fn ready_workers(&self) -> usize {
+        self.ready.load(Relaxed)
     }
 }

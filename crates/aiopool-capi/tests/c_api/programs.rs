@@ -102,6 +102,12 @@ fn cpp_tasks_say_how_far_they_are_and_are_cancelled() {
 }
 
 #[test]
+fn cpp_gives_every_worker_a_task() {
+    let Some(said) = example("cpp", "broadcast.cpp", &[]) else { return };
+    assert_eq!(said, "broadcast: 3 workers have the key, and did 100 tasks\n");
+}
+
+#[test]
 fn cpp_handles_cannot_be_copied() {
     if missing("c++") {
         return;
@@ -239,6 +245,12 @@ fn a_function_has_a_process_of_its_own() {
 fn c_has_the_options_that_rust_has() {
     let Some(said) = program("options", &[]) else { return };
     assert!(said.ends_with("checks of options\n"), "{said}");
+}
+
+#[test]
+fn every_worker_runs_a_task_and_is_waited_for() {
+    let Some(said) = program("broadcast", &[]) else { return };
+    assert!(said.ends_with("checks of what every worker does\n"), "{said}");
 }
 
 #[test]

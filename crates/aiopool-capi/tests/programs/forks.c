@@ -102,6 +102,9 @@ static void in_child(int k) {
     FORKED(aiopool_pool_submit(pool, &call, AIOPOOL_FOREVER, &ticket));
     FORKED(aiopool_pool_try_submit(pool, &call, &ticket));
     FORKED(aiopool_pool_submit_many(pool, &call, 1, AIOPOOL_FOREVER, NULL, &count));
+    FORKED(aiopool_pool_broadcast(pool, &call, &ticket, &number));
+    FORKED(aiopool_pool_ready(pool, AIOPOOL_FOREVER));
+    FORKED(aiopool_pool_extend_deadline(pool, 1));
     FORKED(aiopool_pool_stats(pool, &stats));
     FORKED(aiopool_pool_workers(pool, NULL, 0, &count));
     FORKED(aiopool_pool_loan(pool, 100, &data, &other));
