@@ -1,0 +1,202 @@
+//! C has the options that Rust's builders have, or this says why not.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What Rust calls it, and the field or flag of C. `field` alone is one of the same name.
+const OF_POOLS: [(&str, &str); 37] = [
+    ("blocked_after", "blocked_after_ms"),
+    ("capacity", "capacity"),
+    ("child_concurrency", "child_concurrency"),
+    ("current_dir", "directory"),
+    ("deadline", "deadline_ns"),
+    ("env", "environment"),
+    ("env_clear", "AIOPOOL_SURROUNDINGS_CLEAR_ENVIRONMENT"),
+    ("env_remove", "environment"),
+    ("envs", "environment"),
+    ("exception_handler", "exception_function"),
+    ("exit_hook", "exit_function"),
+    ("grace", "grace_ms"),
+    ("group", "group"),
+    ("hold", "held_fd"),
+    ("initializer", "init_function"),
+    ("initializer_bytes", "init_input"),
+    ("input_arena", "input_arena"),
+    ("keep_fds", "AIOPOOL_POOL_KEEP_FDS"),
+    ("max_payload", "max_payload"),
+    ("max_tasks_per_child", "max_tasks_per_child"),
+    ("name", "name"),
+    ("nice", "nice"),
+    ("no_new_privs", "AIOPOOL_POOL_NO_NEW_PRIVS"),
+    ("observable", "AIOPOOL_POOL_NOT_OBSERVABLE"),
+    ("output_arena", "output_arena"),
+    ("output_per_task", "AIOPOOL_SURROUNDINGS_OUTPUT_PER_TASK"),
+    ("output_to", "output_directory"),
+    ("priorities", "priorities"),
+    ("probation", "probation"),
+    ("processes", "processes"),
+    ("queues", "queues"),
+    ("scheduler", "scheduler"),
+    ("start_method", "start_method"),
+    ("start_timeout", "start_timeout_ms"),
+    ("stats_page", "stats_page"),
+    ("umask", "umask"),
+    ("user", "user"),
+];
+const OF_LIMITS: [(&str, &str); 3] = [
+    ("address_space", "limit_address_space"),
+    ("cpu_seconds", "limit_cpu_seconds"),
+    ("open_files", "limit_open_files"),
+];
+const OF_SANDBOXES: [(&str, &str); 7] = [
+    ("best_effort", "AIOPOOL_POOL_BEST_EFFORT"),
+    ("deny_system_calls", "denied_calls"),
+    ("no_exec", "AIOPOOL_POOL_NO_EXEC"),
+    ("no_network", "AIOPOOL_POOL_NO_NETWORK"),
+    ("no_signals", "AIOPOOL_POOL_NO_SIGNALS"),
+    ("read_only", "read_only"),
+    ("read_write", "read_write"),
+];
+const OF_TASKS: [(&str, &str); 11] = [
+    ("alone", "AIOPOOL_CALL_ALONE"),
+    ("backoff", "backoff_ms"),
+    ("jitter", "AIOPOOL_CALL_JITTER"),
+    ("longest_backoff", "longest_backoff_ms"),
+    ("priority", "priority"),
+    ("queue_ttl", "wait_limit_ms"),
+    ("retries", "retries"),
+    ("retry_if", "retry_if"),
+    ("retry_on_error", "AIOPOOL_CALL_RETRY_ON_ERROR"),
+    ("retry_on_timeout", "AIOPOOL_CALL_RETRY_ON_TIMEOUT"),
+    ("timeout", "run_limit_ms"),
+];
+
+/// What C has not, and why.
+const NOT_IN_C: [(&str, &str); 5] = [
+    ("limits", "its fields are options of the pool, `limit_...`"),
+    ("sandbox", "its rules are fields and flags of the pool"),
+    ("logs", "records of tracing, which C has not: `aiopool_log_set` has the pool's own messages"),
+    ("metrics", "for recorders of the crate metrics: `aiopool --metrics` serves any pool"),
+    ("runtime_initializer", "tokio's own options, which tasks in C do not see"),
+];
+
+/// What belongs to one of those: a length, an input, the bit that says that a field is set.
+const GOES_WITH: [&str; 17] = [
+    "AIOPOOL_POOL_HOLD",
+    "AIOPOOL_SURROUNDINGS_GROUP",
+    "AIOPOOL_SURROUNDINGS_UMASK",
+    "AIOPOOL_SURROUNDINGS_USER",
+    "command",
+    "custom_scheduler",
+    "denied_calls_len",
+    "exit_input",
+    "exit_input_len",
+    "flags",
+    "init_input_len",
+    "input_len",
+    "parts_len",
+    "queue",
+    "reserved",
+    "struct_size",
+    "surroundings",
+];
+
+/// What is an argument or a type in Rust, or comes of what a handle of C is.
+const ONLY_IN_C: [&str; 10] = [
+    "AIOPOOL_CALL_BORROW_OUTPUT",
+    "AIOPOOL_CALL_BY_TICKET",
+    "AIOPOOL_CALL_ON_QUEUE",
+    "context",
+    "function",
+    "input",
+    "loan",
+    "on_complete",
+    "parts",
+    "user_data",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join(folder)).unwrap();
+    entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect()
+}
+
+/// The public methods of `of` that take it and give it back: its options.
+fn options(folder: &str, of: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for file in sources(folder) {
+        let text = fs::read_to_string(file).unwrap();
+        for part in text.split(&format!("\nimpl {of} {{")).skip(1) {
+            let part = part.split("\n}\n").next().unwrap();
+            for function in part.split("\n    pub fn ").skip(1) {
+                let signature = function.split('{').next().unwrap();
+                let is_option = signature.contains("self") && signature.contains("-> Self");
+                let end = function.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap();
+                is_option.then(|| found.insert(function[..end].to_owned()));
+            }
+        }
+    }
+    found
+}
+
+/// The fields of the structs of C that a program fills in for a pool or a call, and the flags.
+fn of_c() -> BTreeSet<String> {
+    let header = fs::read_to_string(root().join("include/aiopool.h")).unwrap();
+    let mut found = BTreeSet::new();
+    for name in ["aiopool_pool_options", "aiopool_surroundings", "aiopool_call"] {
+        let body = header.split(&format!("typedef struct {name} {{")).nth(1).unwrap();
+        let body = body.split(&format!("}} {name};")).next().unwrap();
+        let lines = body.lines().map(str::trim).filter(|line| !line.starts_with(['*', '/']));
+        found.extend(lines.filter_map(|line| {
+            let field = line.strip_suffix(';')?.split('[').next()?;
+            Some(field.rsplit([' ', '*']).next()?.to_owned())
+        }));
+    }
+    for line in header.lines().filter_map(|line| line.strip_prefix("#define AIOPOOL_")) {
+        let (name, value) = line.split_once(' ').unwrap_or((line, ""));
+        let is_flag = ["POOL_", "SURROUNDINGS_", "CALL_"].iter().any(|of| name.starts_with(of));
+        if is_flag && value.trim().parse::<u32>().is_ok() {
+            found.insert(format!("AIOPOOL_{name}"));
+        }
+    }
+    found
+}
+
+fn names<const N: usize>(table: &[(&str, &str); N]) -> BTreeSet<String> {
+    table.iter().map(|(name, _)| (*name).to_owned()).collect()
+}
+
+#[test]
+fn each_option_of_rust_is_one_of_c_or_has_a_reason() {
+    let pools = options("src/pool", "PoolBuilder");
+    let known = &names(&OF_POOLS) | &names(&NOT_IN_C);
+    assert_eq!(pools, known, "an option of pools came or went: say what C does");
+    let limits = options("src/launch", "Limits");
+    assert_eq!(limits, names(&OF_LIMITS), "an option of limits came or went: say what C does");
+    let sandboxes = options("src/launch", "Sandbox");
+    assert_eq!(sandboxes, names(&OF_SANDBOXES), "a rule came or went: say what C does");
+    let tasks = options("src/task", "TaskOptions");
+    assert_eq!(tasks, names(&OF_TASKS), "an option of tasks came or went: say what C does");
+}
+
+#[test]
+fn each_option_of_c_is_one_of_rust_or_belongs_to_c() {
+    let pairs = OF_POOLS.iter().chain(&OF_LIMITS).chain(&OF_SANDBOXES).chain(&OF_TASKS);
+    let in_c = pairs.map(|(_, name)| *name).chain(GOES_WITH).chain(ONLY_IN_C);
+    let known: BTreeSet<String> = in_c.map(str::to_owned).collect();
+    assert_eq!(of_c(), known, "an option of C came or went: say which of Rust's it is");
+}
+
+#[test]
+fn the_tour_says_what_c_has_not() {
+    let tour = fs::read_to_string(root().join("docs/c-api.md")).unwrap();
+    let part = tour.split("\n## What Rust has and C has not\n").nth(1).unwrap();
+    let part = part.split("\n## ").next().unwrap();
+    for (name, _) in NOT_IN_C.iter().filter(|(name, _)| !["limits", "sandbox"].contains(name)) {
+        assert!(part.contains(&format!("`{name}`")), "docs/c-api.md does not name {name}");
+    }
+}
