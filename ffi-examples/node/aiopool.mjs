@@ -2,6 +2,7 @@
 //
 // Node's own event loop watches the pool's descriptor (libuv's poll, through koffi): no thread waits
 // and nothing is asked again and again.
+import { isMainThread } from 'node:worker_threads';
 import koffi from 'koffi';
 
 const lib = koffi.load(process.env.AIOPOOL_LIBRARY ?? 'libaiopool.so');
@@ -215,6 +216,29 @@ function only(object, ...names) {
   if (unknown) throw new TypeError(`${unknown}: ${names.join(', ')} are possible`);
 }
 
+/** The pools that have something to do: one that is dropped without that is freed. */
+const busy = new Set();
+/** What each pool of this thread has of the library's and of Node's. */
+const open = new Set();
+const dropped = new FinalizationRegistry((held) => {
+  unwatch(held);
+  free(held.pool);
+});
+
+function unwatch(held) {
+  open.delete(held);
+  held.polls.forEach((poll) => poll.close());
+}
+
+// Node would call into a thread whose JavaScript has ended. The main thread's pools end with the process.
+process.on('exit', () => {
+  for (const held of open) {
+    unwatch(held);
+    if (!isMainThread) free(held.pool);
+  }
+});
+
+/** Worker processes. One that is dropped without `close` is freed when its last task is over. */
 export class Pool {
   #pool;
   #poll;
@@ -224,6 +248,8 @@ export class Pool {
   #full = []; // Keys of the tasks that found no room, the oldest first.
   #room; // Watches for room while there are any.
   #watchesRoom = false;
+  #hasRoom;
+  #held;
   #next = 1;
   #ended;
   #gone = false; // Freed: nothing of the pool may be used.
@@ -258,11 +284,17 @@ export class Pool {
     check(initCall(this.#call));
     const fd = [0];
     check(descriptor(this.#pool, fd));
-    this.#poll = koffi.node.poll(fd[0], { readable: true }, () => this.#readable());
+    // What watches it must not keep it.
+    const weak = new WeakRef(this);
+    this.#poll = koffi.node.poll(fd[0], { readable: true }, () => weak.deref()?.#readable());
     this.#poll.unref();
     check(roomDescriptor(this.#pool, fd));
-    this.#room = koffi.node.poll(fd[0], { readable: true }, () => this.#pump());
+    this.#hasRoom = () => weak.deref()?.#pump();
+    this.#room = koffi.node.poll(fd[0], { readable: true }, this.#hasRoom);
     this.#room.stop();
+    this.#held = { pool: this.#pool, polls: [this.#poll, this.#room] };
+    open.add(this.#held);
+    dropped.register(this, this.#held, this);
   }
 
   /**
@@ -363,6 +395,7 @@ export class Pool {
         task.forget = () => signal.removeEventListener('abort', abort);
       }
       this.#tasks.set(key, task);
+      busy.add(this);
       this.#poll.ref();
       if (this.#full.length > 0 || !this.#push(key)) {
         // The library copies an input when it takes the call; until then the caller may change it.
@@ -444,7 +477,7 @@ export class Pool {
     const wants = this.#full.length > 0;
     if (this.#gone || wants === this.#watchesRoom) return;
     this.#watchesRoom = wants;
-    if (wants) this.#room.start({ readable: true }, () => this.#pump());
+    if (wants) this.#room.start({ readable: true }, this.#hasRoom);
     else this.#room.stop();
   }
 
@@ -463,6 +496,7 @@ export class Pool {
     if (this.#gone || this.#tasks.size > 0) return;
     if (!this.#ended) {
       this.#poll.unref();
+      busy.delete(this);
       return;
     }
     const result = join(this.#pool, 0);
@@ -508,8 +542,9 @@ export class Pool {
 
   #release() {
     this.#gone = true;
-    this.#poll.close();
-    this.#room.close();
+    busy.delete(this);
+    dropped.unregister(this);
+    unwatch(this.#held);
     return free(this.#pool);
   }
 
@@ -526,6 +561,7 @@ export class Pool {
     if (this.#tasks.size > 0) throw new PoolError('await the tasks first', MISUSE);
     if (this.#ended) throw new PoolError('the pool is closed', CLOSED);
     check(close(this.#pool));
+    busy.add(this);
     this.#poll.ref();
     return new Promise((resolve, reject) => {
       this.#ended = { resolve, reject };
