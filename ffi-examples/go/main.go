@@ -28,10 +28,10 @@ func main() {
 	examples := map[string]func(){
 		"map": squares, "loop": loop, "async": async, "zero-copy": zeroCopy, "crash": crash,
 		"confined": confined, "many": many, "surroundings": surroundings, "watched": watched,
-		"leftovers": leftovers,
+		"leftovers": leftovers, "several": several,
 	}
 	if len(os.Args) != 2 || examples[os.Args[1]] == nil {
-		log.Fatal("usage: examples map|loop|async|zero-copy|crash|confined|many|surroundings|watched|leftovers")
+		log.Fatal("usage: examples map|loop|async|zero-copy|crash|confined|many|surroundings|watched|leftovers|several")
 	}
 	examples[os.Args[1]]()
 }
@@ -124,6 +124,56 @@ func many() {
 		log.Fatalf("a closed pool: %v", err)
 	}
 	fmt.Printf("many: %d failed, %d refused, cancelled some: %t\n", failed.Load(), refused.Load(), cancelled.Load() > 0)
+}
+
+// several pools at once, each with many goroutines, and closed while they call: a call is done, or is
+// told that the pool is closed.
+func several() {
+	const pools, callers = 6, 200
+	var group sync.WaitGroup
+	var done, late atomic.Int64
+	for i := 0; i < pools; i++ {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			pool := start(aiopool.Options{Processes: 1})
+			var calls sync.WaitGroup
+			first := make(chan struct{}, callers)
+			for c := uint64(0); c < callers; c++ {
+				calls.Add(1)
+				go func(c uint64) {
+					defer calls.Done()
+					for x := c; ; x++ {
+						output, err := pool.Apply("square", aiopool.Number(x))
+						var refused *aiopool.PoolError
+						switch {
+						case err == nil && binary.LittleEndian.Uint64(output) == x*x:
+							done.Add(1)
+						case errors.As(err, &refused) && refused.Status == aiopool.ErrClosed.Status:
+							late.Add(1)
+							return
+						default:
+							log.Fatalf("%d gave %v: %v", x, output, err)
+						}
+						select {
+						case first <- struct{}{}:
+						default:
+						}
+					}
+				}(c)
+			}
+			for c := 0; c < callers; c++ {
+				<-first
+			}
+			end(pool)
+			calls.Wait()
+		}()
+	}
+	group.Wait()
+	if done.Load() < pools*callers {
+		log.Fatal("done: ", done.Load())
+	}
+	fmt.Printf("several: %d pools were closed under %d goroutines\n", pools, late.Load())
 }
 
 // remedy does what the refusal of a large input says.

@@ -108,6 +108,12 @@ fn cpp_gives_every_worker_a_task() {
 }
 
 #[test]
+fn cpp_threads_share_a_pool() {
+    let Some(said) = example("cpp", "threads.cpp", &[]) else { return };
+    assert_eq!(said, "threads: 4 with 500 tasks each, and one that receives\n");
+}
+
+#[test]
 fn cpp_handles_cannot_be_copied() {
     if missing("c++") {
         return;
