@@ -216,6 +216,7 @@ impl Connection {
                 allowed: "parts of a subject with dots between them, without wildcards".to_owned(),
             });
         }
+        self.check_files()?;
         let options = match &self.credentials {
             Some(path) => by_credentials(path)?,
             None => ConnectOptions::new(),
@@ -257,6 +258,41 @@ impl Connection {
         }
         Ok(options)
     }
+
+    /// Checks the seed and the files, which are used where nothing says any more whose they are.
+    fn check_files(&self) -> Result<()> {
+        for path in &self.roots {
+            check_pem("root_certificates", path, "CERTIFICATE")?;
+        }
+        if let Some((certificate, key)) = &self.certificate {
+            check_pem("client_certificate", certificate, "CERTIFICATE")?;
+            check_pem("client_certificate", key, "PRIVATE KEY")?;
+        }
+        match &self.nkey {
+            Some(seed) if KeyPair::from_seed(seed).is_err() => Err(Error::InvalidOption {
+                name: "nkey_seed",
+                value: "...".to_owned(),
+                allowed: "the seed of a user's nkey, which begins with SU".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Checks that a file can be read, and has a part of this kind.
+fn check_pem(name: &'static str, path: &Path, kind: &str) -> Result<()> {
+    let reason = match std::fs::read(path) {
+        Err(error) => error.to_string(),
+        Ok(bytes) if String::from_utf8_lossy(&bytes).contains(&format!("{kind}-----")) => {
+            return Ok(());
+        }
+        Ok(_) => format!("it has no {kind}"),
+    };
+    Err(Error::InvalidOption {
+        name,
+        value: path.display().to_string(),
+        allowed: format!("a file in PEM: {reason}"),
+    })
 }
 
 /// The schemes of addresses.

@@ -160,6 +160,18 @@ fn nkeys_and_tls() {
         let missing = Connection::new(server.url()).credentials_file("/nowhere/a.creds");
         let error = observe(missing, "t").await.unwrap_err();
         assert!(error.to_string().contains("/nowhere/a.creds"), "{error}");
+        let missing = Connection::new(server.url()).root_certificates("/nowhere/ca.pem");
+        let error = observe(missing, "t").await.unwrap_err().to_string();
+        assert!(error.contains("root_certificates = /nowhere/ca.pem"), "{error}");
+        let swapped = Connection::new(server.url()).client_certificate(&key, &certificate);
+        let error = observe(swapped, "t").await.unwrap_err().to_string();
+        assert!(
+            error.contains("client_certificate") && error.contains("no CERTIFICATE"),
+            "{error}"
+        );
+        let other = Connection::new(server.url()).nkey_seed("a secret");
+        let error = observe(other, "t").await.unwrap_err().to_string();
+        assert!(error.contains("nkey_seed") && !error.contains("secret"), "{error}");
     });
     let _ = std::fs::remove_dir_all(&made);
 }
