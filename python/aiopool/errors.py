@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 from typing import Any
 
@@ -67,6 +68,20 @@ class WorkerLost(ProxyException):
     out_of_memory: bool = False
     #: The last lines that the worker wrote to its standard error, where the pool has `output_to`.
     stderr: str = ""
+    #: Whether the task may have been what ended the worker: it was the one that ran at that moment, or
+    #: nothing says which one did.
+    suspect: bool = True
+    #: Why the worker was ended: "death" if by itself or by another process; by the pool, "timed out"
+    #: (a task in it did not obey its timeout, or a cancellation), "damage" (to shared memory) or
+    #: "replaced" (by another program: exec).
+    cause: str = "death"
+    #: What ended the earlier attempts, the oldest first.
+    earlier: Sequence[str] = ()
+
+    @property
+    def is_bystander(self) -> bool:
+        """Whether another task is what ended the worker."""
+        return not self.suspect
 
 
 def count_attempts(error: BaseException, before: int) -> None:

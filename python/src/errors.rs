@@ -1,6 +1,6 @@
 //! How the engine's errors reach Python.
 
-use aiopool::{Error, TaskError, WorkerExit};
+use aiopool::{Error, LossCause, TaskError, WorkerExit};
 use aiopool_cluster::ClusterError;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -54,6 +54,9 @@ pub(crate) fn described<'py>(
             details.set_item("exitcode", exitcode)?;
             details.set_item("out_of_memory", out_of_memory)?;
             details.set_item("stderr", &lost.stderr)?;
+            details.set_item("suspect", lost.suspect)?;
+            details.set_item("cause", cause(lost.cause))?;
+            details.set_item("earlier", &lost.earlier)?;
             "worker_lost"
         }
         TaskError::PoolClosed { reason } => {
@@ -74,6 +77,16 @@ pub(crate) fn described<'py>(
         _ => "other",
     };
     Ok((kind, details))
+}
+
+/// Returns the word for why a worker was lost.
+fn cause(cause: LossCause) -> &'static str {
+    match cause {
+        LossCause::NeighbourTimedOut => "timed out",
+        LossCause::Damage => "damage",
+        LossCause::Replaced => "replaced",
+        _ => "death",
+    }
 }
 
 /// [`described`] for a task of a cluster.

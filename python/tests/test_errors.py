@@ -4,12 +4,15 @@ asks for."""
 import asyncio
 import concurrent.futures
 import dataclasses
+import os
 import pickle
 import sys
 import threading
+import time
 
+import jobs
 import pytest
-from aiopool import Pool, ProcessPoolExecutor, ProxyException, RemoteTraceback, TaskTimeout
+from aiopool import Pool, ProcessPoolExecutor, ProxyException, RemoteTraceback, TaskTimeout, WorkerLost
 from pools import WATCHDOG, run
 
 
@@ -228,6 +231,37 @@ def test_a_timeout_is_what_programs_catch_as_one():
     assert all(issubclass(TaskTimeout, kind) for kind in kinds)
     error = pickle.loads(pickle.dumps(TaskTimeout("too long", limit=1.5)))
     assert (type(error), str(error), error.limit) == (TaskTimeout, "too long", 1.5)
+
+
+async def until_there(path):
+    # The only way to see what another process has done to a file.
+    while not os.path.exists(path):
+        await asyncio.sleep(0.01)
+
+
+def test_a_lost_worker_tells_whose_fault_it_may_be(tmp_path):
+    async def main(pool):
+        waits = asyncio.ensure_future(pool.apply(jobs.wait_for_ever, (str(tmp_path / "waits"),)))
+        await until_there(tmp_path / "waits.started")
+        with pytest.raises(TaskTimeout):
+            await pool.with_options(timeout=0.2).apply(time.sleep, (3600,))
+        with pytest.raises(WorkerLost, match="another task in it did not obey its deadline") as caught:
+            await waits
+        lost = caught.value
+        assert (lost.cause, lost.suspect, lost.is_bystander) == ("timed out", False, True)
+
+        with pytest.raises(WorkerLost) as caught:
+            await pool.apply(jobs.die)
+        lost = caught.value
+        assert (lost.cause, lost.suspect, lost.is_bystander) == ("death", True, False)
+        assert lost.earlier == []
+
+        with pytest.raises(WorkerLost) as caught:
+            await pool.with_options(retries=2).apply(jobs.die)
+        assert len(caught.value.earlier) == 2
+        assert all("killed by signal 9" in text for text in caught.value.earlier)
+
+    run(main, 1, grace=0.2)
 
 
 def test_errors_of_classes_that_no_worker_imports():
