@@ -67,13 +67,15 @@ def begin(worker: Worker, number: int, arguments: tuple[bytes, bool, bool, list[
     results: list[Any] = []
     failures: dict[int, str] = {}
     errors: list[BaseException] = []
+    spent = 0
     # Without an error it has called all, or has taken so long that the host hears of it first.
-    while (error := worker.call_each(number, function, items, star, results)) is not None:
+    while (error := worker.call_each(number, function, items, star, results, spent)) is not None:
         failures[len(results)] = _wire.failure(error)
         errors.append(error)
         results.append(None)
         if stop:
             break
+        spent = perf_counter_ns() - began
     done = Done(results, failures, perf_counter_ns() - began, False)
     kinds = set(map(type, results))
     if any(map(_awaits, kinds)):

@@ -169,6 +169,7 @@ impl Worker {
 
     /// Calls `function` with the items that have no result yet, in their order, and adds the results.
     /// Says before each item how many were begun. Returns the error that ended this, if one did.
+    /// `spent` is how many nanoseconds the items with results have taken.
     fn call_each<'py>(
         &self,
         task: u64,
@@ -176,16 +177,17 @@ impl Worker {
         items: &Bound<'py, PyList>,
         star: bool,
         results: &Bound<'py, PyList>,
+        spent: u64,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let results_before = results.len();
         let mut chunks = self.chunks();
         if !chunks.contains(&task) {
             chunks.push(task);
         }
         drop(chunks);
+        let longest = LONGEST.saturating_sub(Duration::from_nanos(spent));
         let began = Instant::now();
         for index in results.len()..items.len() {
-            if index > results_before && began.elapsed() > LONGEST {
+            if index > 0 && began.elapsed() > longest {
                 // What is left is for whichever worker has time.
                 break;
             }

@@ -115,6 +115,21 @@ def test_slow_items_behind_quick_ones_are_shared_out():
     run(main, 2)
 
 
+def slow_to_fail_from_a_thousand(x):
+    if x >= 1000:
+        time.sleep(0.05)
+        raise LookupError(os.getpid())
+
+
+def test_slow_items_that_fail_are_shared_out_too():
+    async def main(pool):
+        results = await pool.map(slow_to_fail_from_a_thousand, range(1040), return_exceptions=True)
+        assert results[:1000] == [None] * 1000
+        assert {error.args for error in results[1000:]} == {(pid,) for pid in pool.processes}
+
+    run(main, 2)
+
+
 def test_leaving_calls_the_rest_off():
     async def main(pool):
         async for value in pool.map(time.sleep, [0.001] * 10**6):
