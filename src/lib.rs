@@ -232,6 +232,16 @@ pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
         .block_on(future.into_future())
 }
 
+/// Returns how many processors this process may keep busy, which is how many workers a pool has
+/// whose builder is not told: see [`PoolBuilder::processes`].
+///
+/// Those of the affinity mask, fewer where a control group's quota is lower; at least 1.
+#[cfg(not(aiopool_loom))]
+#[must_use]
+pub fn processors() -> usize {
+    sys::cpus::available()
+}
+
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

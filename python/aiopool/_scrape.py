@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import csv
-import os
 import sys
 import time
 from collections import Counter
@@ -17,6 +16,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urljoin
 
 from . import _web
+
+from ._native import processors
 
 #: List pages that the built-in site of `aiopool site` has.
 LIST_PAGES = 50
@@ -211,7 +212,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--out", default="books.csv", help="the file (books.csv)")
     parser.add_argument("--pages", type=int, default=LIST_PAGES, help="list pages (50)")
     parser.add_argument(
-        "--processes", type=int, default=len(os.sched_getaffinity(0)), help="workers (one a processor)"
+        "--processes", type=int, default=processors(), help="workers (one a processor)"
     )
     parser.add_argument(
         "--nats", metavar="URL", help="the servers of the nodes that scrape, instead of workers here"

@@ -7,6 +7,8 @@ import sys
 from functools import cache
 from typing import Any
 
+from ._native import processors
+
 _VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -23,7 +25,7 @@ _ours: set[str] = set()
 
 def share(processes: int) -> int:
     """Returns how many processors each of `processes` workers can have."""
-    return max(1, len(os.sched_getaffinity(0)) // max(1, processes))
+    return max(1, processors() // max(1, processes))
 
 
 def limit(threads: int) -> None:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from ._native import VERSION
+from ._native import VERSION, processors
 
 
 class Finding(NamedTuple):
@@ -62,7 +62,7 @@ def _pidfd() -> Finding:
 def _files() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Three descriptors a worker slot, two slots a worker, and some for the pool.
-    needed = 6 * len(os.sched_getaffinity(0)) + 64
+    needed = 6 * processors() + 64
     advice = f"a pool of all processors wants about {needed}: ulimit -n {needed}"
     return _finding("open files", soft >= needed, f"{soft} (hard limit {hard})", advice)
 
@@ -124,7 +124,7 @@ def _processes() -> Finding:
     of_group = _least(_of_group("pids", "pids.max", "pids.max"))
     limits = [limit for limit in (of_user, of_group) if limit is not None]
     # Each worker has threads of its own, and is there twice while it is replaced.
-    needed = 8 * len(os.sched_getaffinity(0)) + 32
+    needed = 8 * processors() + 32
     found = f"the user may have {'any number' if of_user is None else of_user} of them and of threads, "
     found += f"the control group {'any number' if of_group is None else of_group}"
     advice = f"a pool of all processors wants about {needed}: ulimit -u, or the container's limit of pids"
@@ -142,9 +142,8 @@ def _processors() -> Finding:
             shares.append(int(quota) / int(period or 100_000))
     if not shares or min(shares) >= allowed:
         return Finding("processors", True, found)
-    share = min(shares)
-    advice = f"say how many workers there are to be: processes={max(1, round(share))}"
-    return Finding("processors", True, f"{found}, the control group has the time of {share:.1f}", advice)
+    found += f", the control group has the time of {min(shares):.1f}: a pool has {processors()} workers"
+    return Finding("processors", True, found)
 
 
 def _filter() -> Finding:

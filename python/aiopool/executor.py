@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from . import _engine, _wire
 from ._engine import Engine, Task, name_of
 from ._life import Functions
-from ._native import Options
+from ._native import Options, processors
 from .core import check_callable
 from .errors import InitializerFailed
 from .isolation import Limits, Sandbox
@@ -242,7 +242,7 @@ class ProcessPoolExecutor(_Verbs):
                 raise TypeError("max_tasks_per_child must be an integer")
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
-        self._max_workers = max_workers or len(os.sched_getaffinity(0))
+        self._max_workers = max_workers or processors()
         options |= {
             "processes": self._max_workers,
             "child_concurrency": 1,

@@ -108,7 +108,7 @@ class Node:
             "name": name,
             "version": version_of(version),
             "lease": lease,
-            "processes": max(1, processes or len(os.sched_getaffinity(0))),
+            "processes": max(1, processes or _native.processors()),
             "child_concurrency": max(1, childconcurrency),
             "max_tasks_per_child": max(0, maxtasksperchild),
             "grace": grace,

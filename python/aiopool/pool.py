@@ -25,7 +25,7 @@ from ._engine import Direct, Engine, Task, in_thread_of, name_of
 from ._life import Functions
 from ._native import Call, Options
 from ._native import Pool as Native
-from ._native import Trace
+from ._native import Trace, processors
 from ._results import Chunker, PoolResult, _Item
 from .core import check_callable, check_sync
 from .errors import PoolClosed, ProxyException, RemoteTraceback, count_attempts
@@ -531,7 +531,8 @@ class Pool(AnyPool):
 
     A worker that dies ends the tasks that it ran, with `WorkerLost`, and is replaced.
 
-    `processes`: workers, as many as this process may use processors by default.
+    `processes`: workers, by default as many as this process may keep processors busy: those that it may
+    run on, or fewer where its control group's quota is lower.
     `initializer(*initargs)`: runs in each worker before its first task; awaited if it is async. If it
     returns a context manager, such as a session or what `contextlib.asynccontextmanager` makes, this
     is entered, and left after the last task. `aiopool.worker_state()` gives the result to tasks. What
@@ -632,7 +633,7 @@ class Pool(AnyPool):
         check_sync("loop_initializer", loop_initializer)
         if not self._async_initializer:
             check_sync("initializer", initializer)
-        self.process_count = max(1, processes or len(os.sched_getaffinity(0)))
+        self.process_count = max(1, processes or processors())
         self.queue_count = max(1, queuecount or 1)
         if self.queue_count > self.process_count:
             raise ValueError("queue count must be <= process count")

@@ -69,6 +69,12 @@ mod _native {
     #[pymodule_export]
     use super::worker::Worker;
 
+    /// How many processors this process may keep busy.
+    #[pyfunction]
+    fn processors() -> usize {
+        aiopool::processors()
+    }
+
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
 

@@ -8,7 +8,7 @@ import sys
 
 import jobs
 import pytest
-from aiopool import Pool, ProcessPoolExecutor, WorkerLost, _threads
+from aiopool import Node, Pool, ProcessPoolExecutor, WorkerLost, _native, _threads
 from pools import WATCHDOG, run
 
 
@@ -294,7 +294,7 @@ def test_what_cannot_be_preloaded_says_why(tmp_path, monkeypatch):
 def test_threads_of_numerical_libraries_are_the_workers_share(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("MKL_NUM_THREADS", "3")
-    processors = len(os.sched_getaffinity(0))
+    processors = _native.processors()
 
     async def main(pool):
         share = str(max(1, processors // pool.process_count))
@@ -304,3 +304,20 @@ def test_threads_of_numerical_libraries_are_the_workers_share(monkeypatch):
     run(main, 1)
     run(main, processors)
     assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_workers_are_as_many_as_processors_can_be_kept_busy(monkeypatch):
+    assert 1 <= _native.processors() <= len(os.sched_getaffinity(0))
+    # As where the control group's quota is lower than what the process may run on.
+    for module in ("pool", "executor", "_threads", "_native"):
+        monkeypatch.setattr(f"aiopool.{module}.processors", lambda: 1)
+
+    async def main(pool):
+        assert pool.process_count == len(pool.processes) == 1
+        assert await pool.apply(jobs.environment, ("OMP_NUM_THREADS",)) == "1"
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    run(main)
+    with ProcessPoolExecutor() as executor:
+        assert len(executor.processes) == 1
+    assert Node("nats://127.0.0.1:4222")._options["processes"] == 1
