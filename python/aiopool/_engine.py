@@ -185,11 +185,17 @@ class Engine:
         self.put(task)
         self.tell_refused()
 
+    def number(self, task: Task) -> int:
+        """Gives a task its number, if it has none yet."""
+        with self._lock:
+            if not task.number:
+                self._number += 1
+                task.number = self._number
+        return task.number
+
     def put(self, task: Task) -> None:
         """Submits a task. A caller that holds a lock meanwhile calls `tell_refused` without it."""
-        with self._lock:
-            self._number += 1
-            task.number = self._number
+        self.number(task)
         if self._waiting or not self._push(task):
             self._waiting.append(task)
             self._push_waiting()

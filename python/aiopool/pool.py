@@ -432,9 +432,9 @@ class AnyPool(Verbs):
         if key is not None:
             task.queue = hash(key) % self.queue_count
         elif self.queue_count > 1:
+            # One at a time: a scheduler need not know of threads.
             with self._engine._lock:
-                # The number that `submit` is about to give.
-                number = TaskID(self._engine._number + 1)
+                number = TaskID(self._engine.number(task))
                 task.queue = self._scheduled(number, func, args, kwargs)
             task.scheduled = True
 

@@ -290,6 +290,23 @@ class Queues(Case):
                 self.assertEqual(await self.within(pool.apply(jobs.double, (2,))), 4)
         self.assertEqual((len(scheduler.ended), scheduler.open), (3, set()))
 
+    async def test_each_task_of_two_threads_has_a_number_of_its_own(self):
+        scheduler, seen = ToTheLast(), []
+        async with Pool(2, queuecount=2, scheduler=scheduler) as pool:
+            both, submit = threading.Barrier(2), pool._engine.submit
+
+            def submit_together(task):
+                # Both have a queue now.
+                seen.append(sorted(scheduler.open))
+                both.wait(WATCHDOG)
+                submit(task)
+
+            pool._engine.submit = submit_together
+            calls = (asyncio.to_thread(asyncio.run, pool.apply(jobs.double, (n,))) for n in (1, 2))
+            self.assertEqual(await self.within(asyncio.gather(*calls)), [2, 4])
+            self.assertEqual(seen[-1], [1, 2])
+        self.assertEqual(scheduler.open, set())
+
     async def test_round_robin_uses_every_queue(self):
         async with Pool(3, queuecount=3) as pool:
             self.assertEqual(len(set(await self.within(pool.map(jobs.pid, range(60))))), 3)
