@@ -820,6 +820,14 @@ def check_types(kind: type, **options: Any) -> None:
             raise TypeError(f"{name} must be {_TYPES.get(kind, kind.__name__)}, and is {value!r:.100}")
 
 
+def check_counts(**options: int | None) -> None:
+    """Refuses options that are not None and no whole number, 0 or more."""
+    check_types(int, **options)
+    for name, value in options.items():
+        if value is not None and value < 0:
+            raise ValueError(f"{name}={value} is not possible: a whole number, 0 or more")
+
+
 _TYPES: dict[type, str] = {int: "an integer", Limits: "aiopool.Limits", Sandbox: "aiopool.Sandbox"}
 
 

@@ -79,15 +79,14 @@ class Node:
         if not isinstance(url, str):
             raise TypeError(f"url must be a string, and is {url!r:.100}")
         check_callable(initializer=initializer, exit_hook=exit_hook)
-        _engine.check_types(
-            int,
+        _engine.check_counts(
             processes=processes,
             maxtasksperchild=maxtasksperchild,
             childconcurrency=childconcurrency,
             threads=threads,
             replicas=replicas,
         )
-        self._url, self._preload, self._threads = url, list(preload), max(0, threads)
+        self._url, self._preload, self._threads = url, list(preload), threads
         if isinstance(preload, str):
             raise TypeError(f"preload={preload!r} is not possible: a list of the names of modules")
         self._functions = Functions(initializer, tuple(initargs), None, None, exit_hook)
@@ -108,9 +107,9 @@ class Node:
             "name": name,
             "version": version_of(version),
             "lease": lease,
-            "processes": max(1, processes or _native.processors()),
-            "child_concurrency": max(1, childconcurrency),
-            "max_tasks_per_child": max(0, maxtasksperchild),
+            "processes": processes or _native.processors(),
+            "child_concurrency": childconcurrency or 1,
+            "max_tasks_per_child": maxtasksperchild,
             "grace": grace,
             "start_timeout": start_timeout,
         }

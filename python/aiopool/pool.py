@@ -622,8 +622,7 @@ class Pool(AnyPool):
             exception_handler=exception_handler,
             exit_hook=exit_hook,
         )
-        _engine.check_types(
-            int,
+        _engine.check_counts(
             processes=processes,
             maxtasksperchild=maxtasksperchild,
             childconcurrency=childconcurrency,
@@ -633,8 +632,8 @@ class Pool(AnyPool):
         check_sync("loop_initializer", loop_initializer)
         if not self._async_initializer:
             check_sync("initializer", initializer)
-        self.process_count = max(1, processes or processors())
-        self.queue_count = max(1, queuecount or 1)
+        self.process_count = processes or processors()
+        self.queue_count = queuecount or 1
         if self.queue_count > self.process_count:
             raise ValueError("queue count must be <= process count")
         if output_per_task and childconcurrency != 1:
@@ -644,7 +643,7 @@ class Pool(AnyPool):
             )
         self._recycles, self._in_threads = maxtasksperchild > 0, threads > 0
         self._grace = _engine.GRACE if grace is None else grace
-        self._concurrency, self._priorities = max(1, childconcurrency), priorities
+        self._concurrency, self._priorities = childconcurrency or 1, priorities
         self._options, self._native_options = TaskOptions(), None
         self.running = True
         self.scheduler = scheduler or RoundRobin()
@@ -665,14 +664,14 @@ class Pool(AnyPool):
             preload=preload,
             limits=limits,
             sandbox=sandbox,
-            threads=max(0, threads),
+            threads=threads,
             profile=None if self._profiles is None else self._profiles.folder,
             names=_NAMES,
             options={
                 "processes": self.process_count,
                 "queues": self.queue_count,
                 "child_concurrency": self._concurrency,
-                "max_tasks_per_child": max(0, maxtasksperchild),
+                "max_tasks_per_child": maxtasksperchild,
                 "priorities": priorities,
                 "grace": grace,
                 "start_timeout": start_timeout,

@@ -6,7 +6,7 @@ import re
 
 import jobs
 import pytest
-from aiopool import Limits, Pool, ProcessPoolExecutor, Sandbox, TaskOptions
+from aiopool import Limits, Node, Pool, ProcessPoolExecutor, Sandbox, TaskOptions
 from pools import run
 
 OPTIONS = [
@@ -18,6 +18,11 @@ OPTIONS = [
     ({"maxtasksperchild": "1"}, TypeError, "maxtasksperchild must be an integer"),
     ({"queuecount": "1"}, TypeError, "queuecount must be an integer"),
     ({"threads": "8"}, TypeError, "threads must be an integer"),
+    ({"threads": -1}, ValueError, "threads=-1 is not possible: a whole number, 0 or more"),
+    ({"processes": -1}, ValueError, "processes=-1 is not possible: a whole number, 0 or more"),
+    ({"maxtasksperchild": -3}, ValueError, "maxtasksperchild=-3 is not possible: a whole number"),
+    ({"childconcurrency": -2}, ValueError, "childconcurrency=-2 is not possible: a whole number"),
+    ({"queuecount": -1}, ValueError, "queuecount=-1 is not possible: a whole number, 0 or more"),
     ({"priorities": "2"}, TypeError, "priorities='2' is not possible"),
     ({"priorities": -1}, ValueError, "priorities=-1 is not possible: a whole number, 0 or more"),
     ({"max_payload": -1}, ValueError, "max_payload=-1 is not possible"),
@@ -40,6 +45,20 @@ OPTIONS = [
 def test_an_option_of_a_pool(options, kind, text):
     with pytest.raises(kind, match=re.escape(text)):
         Pool(**{"processes": 1, **options})
+
+
+def test_an_option_of_a_node():
+    for name in ("processes", "maxtasksperchild", "childconcurrency", "threads", "replicas"):
+        with pytest.raises(ValueError, match=f"{name}=-1 is not possible: a whole number, 0 or more"):
+            Node("nats://127.0.0.1:4222", **{name: -1})
+
+
+def test_zero_is_what_is_chosen_for_the_caller():
+    async def main(pool):
+        assert await pool.apply(abs, (-1,)) == 1
+        assert len(pool.processes) == pool.process_count >= 1
+
+    run(main, 0, maxtasksperchild=0, childconcurrency=0, queuecount=0, threads=0)
 
 
 TASKS = [
