@@ -482,13 +482,13 @@ class Engine:
     def trace(self, path: str | os.PathLike[str], every: int) -> Trace:
         """Begins a timeline; not after the pool's end."""
         if self.local is None:
-            raise RuntimeError("pool is closed")
+            raise PoolClosed("pool is closed")
         return self.local.trace(path, every)
 
     def printed(self, task: int) -> tuple[bytes, bytes]:
         """What a task has printed; not after the pool's end."""
         if self.local is None:
-            raise RuntimeError("pool is closed: what its tasks have printed is in its output_to")
+            raise PoolClosed("pool is closed: what its tasks have printed is in its output_to")
         return self.local.printed(task)
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from . import _main, _pickling, _sharing, _state
-from .errors import ProxyException, RemoteTraceback
+from .errors import NotPicklable, ProxyException, RemoteTraceback
 
 #: What nodes and submitters of a cluster have in common: to be counted up where bytes that one of them
 #: makes are not what the other reads, here or in `_chunks`.
@@ -74,10 +74,6 @@ def _of_main(data: Any, elsewhere: int = HERE) -> bool:
     return _MAIN in data and (elsewhere != HERE or not main_is_importable())
 
 
-class NotPicklable(TypeError):
-    """A function or an argument cannot be sent to a worker."""
-
-
 def _by_reference(value: Any, callback: Any) -> bytes:
     if _sharing.has_reducers():
         return _pickling.dumps(value, callback)
@@ -95,7 +91,12 @@ def _by_value(
         if _state.main_is_unguarded:
             reason = f"{reason}: {_main.HINT}" if refused else f"workers cannot import this script: {_main.HINT}"
         raise NotPicklable(f"{value!r:.200} cannot be sent to a worker: {reason}; {text}") from refused
-    return _pickling.dumps_by_value(value, callback, back)
+    try:
+        return _pickling.dumps_by_value(value, callback, back)
+    except (PicklingError, AttributeError, TypeError) as error:
+        if back:
+            raise
+        raise NotPicklable(f"{value!r:.200} cannot be sent to a worker: {error}") from error
 
 
 def pickled(

@@ -6,6 +6,7 @@ import builtins
 import sys
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
+from pickle import PicklingError
 from typing import Any
 
 if sys.version_info >= (3, 11):
@@ -100,12 +101,16 @@ class TaskTimeout(ProxyException, _TimeoutError):
     started: bool = False
 
 
-class PoolClosed(ProxyException):
-    """The pool ended before the task did."""
+class PoolClosed(ProxyException, RuntimeError):
+    """The pool ended before the task did, or takes no more tasks."""
 
 
 class InitializerFailed(PoolClosed, BrokenExecutor):
     """The pool ended because no worker could be initialized."""
+
+
+class NotPicklable(PicklingError, TypeError):
+    """A function or an argument cannot be sent to a worker: the text says why."""
 
 
 class TooLarge(ProxyException, ValueError):

@@ -21,7 +21,7 @@ from ._engine import Engine, Task, name_of
 from ._life import Functions
 from ._native import Options, processors
 from .core import check_callable
-from .errors import InitializerFailed
+from .errors import InitializerFailed, PoolClosed
 from .isolation import Limits, Sandbox
 from .options import TaskOptions
 
@@ -276,7 +276,7 @@ class ProcessPoolExecutor(_Verbs):
 
     def _check_open(self) -> None:
         if self._shut:
-            raise RuntimeError("cannot schedule new futures after shutdown")
+            raise PoolClosed("cannot schedule new futures after shutdown")
         if self._engine.broken is not None:
             raise InitializerFailed(str(self._engine.broken))
 

@@ -409,7 +409,7 @@ class AnyPool(Verbs):
 
     def _check_open(self) -> None:
         if not self.running:
-            raise RuntimeError(f"{self._kind} is closed")
+            raise PoolClosed(f"{self._kind} is closed")
 
     def _keep(self, results: PoolResult[Any]) -> PoolResult[Any]:
         maps = self._engine.maps

@@ -3,10 +3,11 @@
 import asyncio
 import concurrent.futures
 import re
+import threading
 
 import jobs
 import pytest
-from aiopool import Limits, Node, Pool, ProcessPoolExecutor, Sandbox, TaskOptions
+from aiopool import Limits, Node, NotPicklable, Pool, PoolClosed, ProcessPoolExecutor, Sandbox, TaskOptions
 from pools import run
 
 OPTIONS = [
@@ -120,6 +121,34 @@ def test_calls_that_cannot_be():
             await pool.apply(jobs.double(3))
         with pytest.raises(TypeError, match="None is nothing that a worker can call"):
             pool.map(None, [1])
+
+    run(main, 1)
+
+
+def test_a_closed_pool_says_so_by_one_class():
+    async def main():
+        pool = Pool(1)
+        pool.close()
+        for call in (lambda: pool.apply(abs, (1,)), lambda: pool.starmap(abs, [(1,)]).results()):
+            with pytest.raises(PoolClosed, match="pool is closed") as caught:
+                await call()
+            assert isinstance(caught.value, RuntimeError)
+        await asyncio.wait_for(pool.join(), 60)
+        for call in (lambda: pool.printed(1), lambda: pool.trace("trace.json")):
+            with pytest.raises(PoolClosed, match="pool is closed"):
+                call()
+
+    asyncio.run(main())
+    executor = ProcessPoolExecutor(1)
+    executor.shutdown()
+    with pytest.raises(PoolClosed, match="cannot schedule new futures after shutdown"):
+        executor.submit(abs, 1)
+
+
+def test_what_cannot_be_sent_is_refused_by_a_public_class():
+    async def main(pool):
+        with pytest.raises(NotPicklable, match="cannot be sent to a worker"):
+            await pool.apply(len, ([threading.Lock()],))
 
     run(main, 1)
 
