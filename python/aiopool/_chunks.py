@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 TARGET = 2_000_000
 #: Items of a chunk, at most.
 MOST = 8192
+#: Bytes of the arguments of a chunk, about at most, unless one item has more.
+INPUT = 1 << 20
 #: Bytes of the results of a chunk, about at most.
 _BYTES = 256 << 10
 

@@ -50,8 +50,8 @@ class Task:
     """A task on its way; subclasses say where its outcome goes."""
 
     __slots__ = (
-        "attempts", "kept", "large", "name", "number", "options", "parts", "queue", "scheduled", "size",
-        "ticket",
+        "attempts", "input", "kept", "large", "name", "number", "options", "parts", "queue", "scheduled",
+        "size", "ticket",
     )
 
     def __init__(self, name: str, parts: _wire.Parts, options: Options | None, queue: int | None):
@@ -63,8 +63,9 @@ class Task:
         self.attempts = 1
         #: Bytes of its result.
         self.size = 0
-        #: Bytes of its arguments, where they are many.
-        self.large = _wire.large(parts, _LARGE)
+        #: Bytes of its arguments, and the same where they are many.
+        self.input = _wire.size(parts)
+        self.large = self.input if self.input >= _LARGE else 0
         self.kept = _wire.kept(parts)
         self.ticket: Ticket | None = None
 

@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 # Tasks of one map that are in the pool at once, at most, where their results are small.
 _IN_FLIGHT = 1024
-# Bytes of results that a map that is iterated over may hold, about.
+# Bytes of results that a map that is iterated over may hold, about, and bytes of arguments that any
+# map has on their way, about, unless that are fewer items than keep the workers busy.
 _HELD = 8 << 20
 # Results up to this many bytes do not count there.
 _SMALL = 4096
@@ -102,6 +103,8 @@ class PoolResult(Generic[T]):
         # With a chunker every task is a chunk, and `_ready` has lists.
         self._chunker = chunker
         self._size = 1
+        # Items that have as many bytes as a chunk is to have, as far as those before tell.
+        self._by_input = _chunks.MOST
         self._awaited = False
         # Items in the pool and results that wait here, in chunks.
         self._items_flying = self._items_ready = 0
@@ -112,6 +115,7 @@ class PoolResult(Generic[T]):
         self._window = self._limit
         self._is_small: bool | None = None
         self._flying: set[_Item] = set()
+        self._flying_bytes = 0
         self._ready: dict[int, T] = {}
         self._order: deque[int] = deque()
         # Items that have no task of Python's, where that is possible.
@@ -192,10 +196,13 @@ class PoolResult(Generic[T]):
         flying = len(self._flying) + self._direct_items.flying()
         # Results that nobody has taken count where they are taken one by one.
         held = flying + len(self._ready) if self._bounded else flying
-        return self._window - held
+        window = self._window if self._flying_bytes < _HELD else self._limit // 2
+        return window - held
 
     def _room_for_items(self) -> int:
         """How many items may be submitted now, in chunks."""
+        if self._flying_bytes >= _HELD and len(self._flying) >= 2 * self.pool.process_count:
+            return 0
         if self._bounded:
             return self._window - self._items_flying - self._items_ready
         # Enough for every worker to have the next chunk while the last one's results are on their
@@ -209,9 +216,10 @@ class PoolResult(Generic[T]):
 
     def _whole(self) -> int:
         """How many items a chunk has where there is room for them."""
+        size = min(self._size, self._by_input)
         if self._bounded:
-            return max(1, min(self._size, self._window // (4 * self.pool.process_count)))
-        return self._size
+            return max(1, min(size, self._window // (4 * self.pool.process_count)))
+        return size
 
     def _pump(self) -> None:
         """Submits items while there is room."""
@@ -272,9 +280,21 @@ class PoolResult(Generic[T]):
         task.items = items
         if rest_of is not None:
             task.before = rest_of.before
-        self._flying.add(task)
+        self._by_input = max(1, self.pool._chunk_bytes // max(1, task.input // len(items)))
         self._items_flying += len(items)
+        self._send(task)
+
+    def _send(self, task: _Item) -> None:
+        """Submits a task, and counts it as on its way."""
+        self._flying.add(task)
+        self._flying_bytes += task.input
         self.pool._engine.submit(task)
+
+    def _land(self, task: _Item) -> None:
+        """A task is on its way no more."""
+        if task in self._flying:
+            self._flying.discard(task)
+            self._flying_bytes -= task.input
 
     def _submit_one(self, item: Any) -> None:
         if self._chunker is not None:
@@ -283,9 +303,7 @@ class PoolResult(Generic[T]):
             return
         index = self._next
         self._next += 1
-        task = self._submit(self, index, item)
-        self._flying.add(task)
-        self.pool._engine.submit(task)
+        self._send(self._submit(self, index, item))
 
     async def _feed(self) -> None:
         """Submits the items of an async iterable while there is room."""
@@ -314,9 +332,9 @@ class PoolResult(Generic[T]):
             if error is not None and self._is_tried_again(self._again, task, error):
                 return
             # Before the others: the pool may have been closed.
-            self._flying.discard(task)
+            self._land(task)
             self.pool._engine.close_below()
-        self._flying.discard(task)
+        self._land(task)
         self._items_flying -= len(task.items)
         if self._failed is not None:
             return
@@ -348,7 +366,7 @@ class PoolResult(Generic[T]):
         pausing, self._pausing = self._pausing, {}
         for task, timer in pausing.items():
             timer.cancel()
-            self._flying.discard(task)
+            self._land(task)
             error = PoolClosed("the pool ended before the next attempt")
             self.item_arrived(task.index, None, error, 0)
 
@@ -356,13 +374,11 @@ class PoolResult(Generic[T]):
         self._pausing.pop(task, None)
         if self._failed is None:
             try:
-                again = task.again(options._rest(made), made)
-                self._flying.add(again)
-                self.pool._engine.submit(again)
+                self._send(task.again(options._rest(made), made))
             except BaseException as failed:
                 self._fail(failed)
         # Not before: a pool that is closed waits while there are some.
-        self._flying.discard(task)
+        self._land(task)
 
     def item_arrived(self, index: int, value: Any, error: BaseException | None, size: int) -> None:
         """An item is over that had no task of Python's; in the thread of the loop."""

@@ -286,10 +286,9 @@ def _with_buffers(data: bytes, buffers: list[memoryview]) -> Parts:
     return parts
 
 
-def large(parts: Parts, least: int) -> int:
-    """The bytes of all parts if they are `least` or more, else 0."""
-    size = sum(map(_length, parts))
-    return size if size >= least else 0
+def size(parts: Parts) -> int:
+    """The bytes of all parts."""
+    return sum(map(_length, parts))
 
 
 def _length(part: Any) -> int:

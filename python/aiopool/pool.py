@@ -390,6 +390,8 @@ class AnyPool(Verbs):
     _recycles = _in_threads = False
     #: Seconds that a plain function may run on after its call was cancelled; None for no end.
     _grace: float | None = None
+    #: Bytes of the arguments of a chunk, about at most.
+    _chunk_bytes = _chunks.INPUT
     #: What messages call it.
     _kind = "pool"
     #: Where its workers are.
@@ -694,6 +696,8 @@ class Pool(AnyPool):
                 "logs": logs,
             },
         )
+        if max_payload:
+            self._chunk_bytes = min(self._chunk_bytes, max_payload // 2)
         # The engine does not know the pool: a pool that is dropped goes at once.
         complete = self.scheduler.complete_task
         over = (lambda number: complete(TaskID(number))) if self.queue_count > 1 else None

@@ -130,6 +130,17 @@ def test_slow_items_that_fail_are_shared_out_too():
     run(main, 2)
 
 
+def test_chunks_of_large_items_stay_small():
+    async def main(pool):
+        items = (os.urandom(1 << 16) for _ in range(400))
+        assert await pool.map(len, items) == [1 << 16] * 400
+        # In turns of iteration, too.
+        items = (os.urandom(1 << 14) for _ in range(2000))
+        assert [size async for size in pool.map(len, items)] == [1 << 14] * 2000
+
+    run(main, 2, max_payload=1 << 20)
+
+
 def test_leaving_calls_the_rest_off():
     async def main(pool):
         async for value in pool.map(time.sleep, [0.001] * 10**6):
