@@ -11,10 +11,10 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from . import _engine, _wire
 from ._engine import Engine, Task, name_of
@@ -117,11 +117,20 @@ class _Verbs(Executor):
         """The executor's verbs with `TaskOptions`: `executor.with_options(timeout=3).submit(...)`."""
         return WithOptions(self._executor, replace(self._said, **options))
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+    # concurrent.futures has no coroutine functions: there they give coroutines.
+    @overload
+    def submit(
+        self, fn: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
+    ) -> Future[T]: ...
+
+    @overload
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]: ...
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Submits `fn(*args, **kwargs)`. A coroutine function's result is what it returns."""
         executor = self._executor
         engine = executor._engine
-        future: _Future[T] = _Future(engine)
+        future: _Future[Any] = _Future(engine)
         try:
             parts = _wire.call(_wire.head(fn), args, kwargs)
         except Exception as error:
@@ -138,6 +147,17 @@ class _Verbs(Executor):
         engine.tell_refused()
         return future
 
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]: ...
+
+    @overload
     def map(
         self,
         fn: Callable[..., T],
@@ -145,7 +165,16 @@ class _Verbs(Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
-    ) -> Iterator[T]:
+    ) -> Iterator[T]: ...
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
         """Gives `fn(*items)` for the items of the iterables, in their order.
 
         With `chunksize`, so many calls are one task. With `buffersize`, at most so many tasks wait

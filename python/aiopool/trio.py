@@ -10,22 +10,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import trio  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 T = TypeVar("T")
 
 
-async def run(executor: Executor, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+@overload
+async def run(
+    executor: Executor, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
+) -> T: ...
+
+
+@overload
+async def run(executor: Executor, function: Callable[..., T], *args: Any, **kwargs: Any) -> T: ...
+
+
+async def run(executor: Executor, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Runs `function(*args, **kwargs)` in a worker and gives its result; a coroutine function is
     awaited there. Cancelling the call cancels the task."""
     token = trio.lowlevel.current_trio_token()
     over = trio.Event()
 
-    def tell(_: Future[T]) -> None:
+    def tell(_: Future[Any]) -> None:
         try:
             token.run_sync_soon(over.set)
         except trio.RunFinishedError:

@@ -1,10 +1,13 @@
 """What a type checker is to see; checked by mypy, never run."""
 
 import math
+from collections.abc import Iterator
+from concurrent.futures import Future
 
 from typing_extensions import assert_type
 
 import aiopool
+import aiopool.trio
 
 
 async def fetch(url: str) -> bytes:
@@ -24,6 +27,20 @@ async def main() -> None:
 
 
 assert_type(aiopool.progress(7), bool)
+
+
+def in_an_executor() -> None:
+    with aiopool.ProcessPoolExecutor(2) as executor:
+        assert_type(executor.submit(fetch, "x"), Future[bytes])
+        assert_type(executor.submit(math.sqrt, 4), Future[float])
+        assert_type(executor.with_options(timeout=1.5).submit(fetch, "x").result(), bytes)
+        assert_type(executor.map(fetch, ["x", "y"], chunksize=2), Iterator[bytes])
+        assert_type(list(executor.map(math.sqrt, [1, 4])), list[float])
+
+
+async def in_trio(executor: aiopool.ProcessPoolExecutor) -> None:
+    assert_type(await aiopool.trio.run(executor, fetch, "x"), bytes)
+    assert_type(await aiopool.trio.run(executor, math.sqrt, 4), float)
 
 
 async def over_nodes() -> None:
