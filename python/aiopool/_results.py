@@ -167,7 +167,8 @@ class PoolResult(Generic[T]):
         """Whether every item was submitted for the last time, or never will be."""
         # A loop that has ended submits nothing any more.
         may_go_on = self._failed is None and not self.loop.is_closed()
-        if self._again is not None and self._flying and may_go_on:
+        if (self._again is not None or self._chunker is not None) and self._flying and may_go_on:
+            # An item may be tried again, and what a chunk has left is submitted again.
             return False
         return self._is_read or self.loop.is_closed()
 
@@ -340,6 +341,7 @@ class PoolResult(Generic[T]):
             return
         if task.items:
             self._chunk_arrived(task, value, error)
+            self.pool._engine.close_below()
             return
         self.item_arrived(task.index, value, error, task.size)
 

@@ -1,5 +1,6 @@
 """Items of a plain function's `map`, which share tasks: nobody can tell but by the clock."""
 
+import asyncio
 import functools
 import os
 import signal
@@ -9,7 +10,7 @@ import time
 import jobs
 import pools
 import pytest
-from aiopool import ProxyException, WorkerLost
+from aiopool import Pool, ProxyException, WorkerLost
 
 WATCHDOG = 120
 
@@ -139,6 +140,30 @@ def test_chunks_of_large_items_stay_small():
         assert [size async for size in pool.map(len, items)] == [1 << 14] * 2000
 
     run(main, 2, max_payload=1 << 20)
+
+
+def slow_to_the_end(path, number):
+    if number >= 1000:
+        with open(path, "a"):
+            pass
+        time.sleep(0.05)
+    return number
+
+
+def test_a_closed_pool_finishes_what_a_slow_chunk_has_left(tmp_path):
+    path = str(tmp_path / "begun")
+
+    async def main():
+        pool = Pool(1)
+        results = pool.starmap(slow_to_the_end, ((path, number) for number in range(1040)))
+        numbers = asyncio.ensure_future(results.results())
+        while not (os.path.exists(path) and results._exhausted):
+            await asyncio.sleep(0.001)
+        pool.close()
+        assert await numbers == list(range(1040))
+        await pool.join()
+
+    asyncio.run(asyncio.wait_for(main(), WATCHDOG))
 
 
 def test_leaving_calls_the_rest_off():
