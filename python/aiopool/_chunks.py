@@ -70,8 +70,17 @@ def begin(worker: Worker, number: int, arguments: tuple[bytes, bool, bool, list[
     failures: dict[int, str] = {}
     errors: list[BaseException] = []
     spent = 0
-    # Without an error it has called all, or has taken so long that the host hears of it first.
-    while (error := worker.call_each(number, function, items, star, results, spent)) is not None:
+    while len(results) < len(items):
+        error: BaseException | None
+        try:
+            error = worker.call_each(number, function, items, star, results, spent)
+        except BaseException as raised:
+            # By the handler of a signal, between two items. From the first one on nothing is raised
+            # here: the host submits again what has ended so.
+            error = raised
+        if error is None:
+            # It has called all, or has taken so long that the host hears of it first.
+            break
         failures[len(results)] = _wire.failure(error)
         errors.append(error)
         results.append(None)
@@ -86,15 +95,17 @@ def begin(worker: Worker, number: int, arguments: tuple[bytes, bool, bool, list[
 
 
 def _awaits(kind: type) -> bool:
-    return hasattr(kind, "__await__")
+    try:
+        return hasattr(kind, "__await__")
+    except BaseException:
+        # Of a class whose own class has an opinion on that.
+        return False
 
 
 async def _await_all(done: Done) -> Done:
     async def one(place: int, result: Any) -> Any:
-        if not isawaitable(result):
-            return result
         try:
-            return await result
+            return await result if isawaitable(result) else result
         except BaseException as error:
             done.failures[place] = _wire.failure(error)
 

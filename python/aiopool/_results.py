@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from . import _chunks, _wire
 from ._engine import Direct, Task, in_thread_of
 from ._native import Items, Options
-from .errors import PoolClosed, WorkerLost, count_attempts
+from .errors import PoolClosed, RemoteTraceback, TooLarge, WorkerLost, count_attempts
 
 if TYPE_CHECKING:
     from .options import TaskOptions
@@ -31,7 +31,7 @@ _SMALL = 4096
 class _Item(Task):
     """One item's task."""
 
-    __slots__ = ("before", "first", "index", "items", "made", "results")
+    __slots__ = ("before", "first", "index", "items", "made", "rest", "results")
 
     def __init__(
         self,
@@ -47,6 +47,8 @@ class _Item(Task):
         #: The items of a chunk, and what came of those of the chunk that are not among them.
         self.items: list[Any] = []
         self.before: list[Any] = []
+        #: The items behind them, while it is looked for the one that cannot be sent.
+        self.rest: list[Any] = []
         #: Where it may be submitted again: its bytes, which are the same in each attempt, and how many
         #: attempts were made before.
         self.first: Any = None
@@ -270,20 +272,41 @@ class PoolResult(Generic[T]):
             raise what
         return True
 
-    def _submit_chunk(self, items: list[Any], rest_of: _Item | None = None) -> None:
+    def _submit_chunk(
+        self, items: list[Any], rest_of: _Item | None = None, rest: list[Any] | None = None
+    ) -> None:
         assert self._chunker is not None
         if rest_of is None:
             index = self._next
             self._next += 1
         else:
             index = rest_of.index
-        task = self._chunker(self, index, items)
+        refused = None
+        try:
+            task = self._chunker(self, index, items)
+        except Exception as error:
+            refused = error
+            task = self._refused(index, error)
         task.items = items
         if rest_of is not None:
-            task.before = rest_of.before
-        self._by_input = max(1, self.pool._chunk_bytes // max(1, task.input // len(items)))
+            task.before, task.rest = rest_of.before, rest or []
         self._items_flying += len(items)
+        if refused is not None:
+            self._refuse(task, refused)
+            return
+        self._by_input = max(1, self.pool._chunk_bytes // max(1, task.input // len(items)))
         self._send(task)
+
+    def _refused(self, index: int, error: Exception) -> _Item:
+        """A task for what cannot be sent, if that is not the end of all."""
+        if not self._return_exceptions:
+            raise error
+        return _Item(self, index, self.name, [], None, None)
+
+    def _refuse(self, task: _Item, error: Exception) -> None:
+        """Ends a task that is never submitted; in a turn of the loop, since others may follow."""
+        self._flying.add(task)
+        self.loop.call_soon(self.arrived, task, None, error)
 
     def _send(self, task: _Item) -> None:
         """Submits a task, and counts it as on its way."""
@@ -304,7 +327,12 @@ class PoolResult(Generic[T]):
             return
         index = self._next
         self._next += 1
-        self._send(self._submit(self, index, item))
+        try:
+            task = self._submit(self, index, item)
+        except Exception as error:
+            self._refuse(self._refused(index, error), error)
+            return
+        self._send(task)
 
     async def _feed(self) -> None:
         """Submits the items of an async iterable while there is room."""
@@ -348,6 +376,9 @@ class PoolResult(Generic[T]):
     def _is_tried_again(self, options: TaskOptions, task: _Item, error: BaseException) -> bool:
         """Has a task submitted again, if its error is one for that; until then it counts as on its
         way."""
+        if task.first is None:
+            # It was never submitted.
+            return False
         made = task.made + task.attempts
         if not options._is_retried(error, made):
             count_attempts(error, task.made)
@@ -407,6 +438,11 @@ class PoolResult(Generic[T]):
 
     def _chunk_arrived(self, task: _Item, value: Any, error: BaseException | None) -> None:
         items, results = task.items, task.before
+        if error is not None and len(items) > 1 and self._was_refused(task, error):
+            # One of its items is to blame, which the others are not to suffer for.
+            half = len(items) // 2
+            self._submit_rest(items[:half], task, items[half:] + task.rest)
+            return
         if error is None:
             done = _chunks.Done(*value)
             self._awaited = self._awaited or done.awaited
@@ -434,16 +470,31 @@ class PoolResult(Generic[T]):
         if self._failed is not None:
             return
         if over < len(items):
-            try:
-                self._submit_chunk(items[over:], task)
-            except BaseException as failed:
-                self._fail(failed)
+            self._submit_rest(items[over:], task, task.rest)
+            return
+        if task.rest:
+            self._submit_rest(task.rest, task, [])
             return
         self._items_ready += len(results)
         self._ready[task.index] = results  # type: ignore[assignment]
         self._order.append(task.index)
         self._wake()
         self._pump()
+
+    def _was_refused(self, task: _Item, error: BaseException) -> bool:
+        """Whether none of a chunk's items was begun, and others in its place may be."""
+        if task.ticket is None:
+            return isinstance(error, TooLarge) or self._return_exceptions and not task.input
+        # The worker has not found out what the items are; what came of their calls would have been a
+        # value.
+        raised_there = not task.size and isinstance(error.__cause__, RemoteTraceback)
+        return self._return_exceptions and raised_there
+
+    def _submit_rest(self, items: list[Any], rest_of: _Item, rest: list[Any]) -> None:
+        try:
+            self._submit_chunk(items, rest_of, rest)
+        except BaseException as failed:
+            self._fail(failed)
 
     def _hold(self, size: int) -> None:
         """Takes note of results of `size` bytes: fewer large ones are held."""

@@ -10,7 +10,7 @@ import time
 import jobs
 import pools
 import pytest
-from aiopool import Pool, ProxyException, WorkerLost
+from aiopool import Pool, ProxyException, TooLarge, WorkerLost
 
 WATCHDOG = 120
 
@@ -91,6 +91,74 @@ def test_a_result_that_cannot_be_pickled_is_its_items_failure():
         assert results == list(range(5000))
 
     run(main, 1)
+
+
+class Refuses:
+    """Cannot be pickled, or not be unpickled in a worker."""
+
+    def __init__(self, how):
+        self.how = how
+
+    def __reduce__(self):
+        if self.how == "here":
+            raise LookupError("here")
+        return refuse, (self.how,)
+
+
+def refuse(how):
+    raise LookupError(how)
+
+
+def note_number(path, item):
+    with open(path, "a") as file:
+        file.write(f"{item}\n")
+    return item
+
+
+@pytest.mark.parametrize("bad", [[700], [0, 1, 500, 999], range(0, 1000, 3)])
+@pytest.mark.parametrize("how", ["here", "there"])
+def test_an_item_that_cannot_be_sent_spoils_no_other(tmp_path, how, bad):
+    path = str(tmp_path / "begun")
+    items = [(path, Refuses(how) if n in bad else n) for n in range(1000)]
+
+    async def main(pool):
+        for kind in (list, given_later):
+            results = await pool.starmap(note_number, kind(items), return_exceptions=True)
+            for n in bad:
+                assert isinstance(results[n], LookupError) and results[n].args == (how,)
+                results[n] = n
+            assert results == list(range(1000))
+            with open(path) as file:
+                assert sorted(map(int, file)) == sorted(set(range(1000)) - set(bad)), "each once"
+            os.remove(path)
+        with pytest.raises(LookupError):
+            await pool.starmap(note_number, items)
+        if how == "here":
+            # Each is a task of its own.
+            results = await pool.map(jobs.echo, [1, Refuses(how), 3], return_exceptions=True)
+            assert (results[0], results[2]) == (1, 3) and isinstance(results[1], LookupError)
+
+    run(main, 2)
+
+
+async def given_later(items):
+    for item in items:
+        yield item
+
+
+def test_an_item_that_is_too_large_spoils_no_other():
+    async def main(pool):
+        sizes = [8] * 1000 + [3 << 20] + [8] * 1000
+        results = await pool.map(len, map(bytes, sizes), return_exceptions=True)
+        assert isinstance(results[1000], TooLarge)
+        assert results[:1000] == results[1001:] == [8] * 1000
+        # Together they are too large, and none of them alone.
+        sizes = [8] * 1000 + [1 << 18] * 100
+        assert await pool.map(len, map(os.urandom, sizes)) == sizes
+        with pytest.raises(TooLarge):
+            await pool.map(len, [bytes(3 << 20)])
+
+    run(main, 2, max_payload=1 << 20)
 
 
 def test_a_plain_function_that_gives_coroutines():
