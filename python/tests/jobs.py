@@ -89,8 +89,8 @@ async def wait_for_ever(path=None):
 
 
 def wait_for_a_file(path):
-    with open(path + ".begun", "w"):
-        pass
+    # A directory: no descriptor is open for it when others see it.
+    os.mkdir(path + ".begun")
     while not os.path.exists(path):
         time.sleep(0.01)
     return os.getpid()

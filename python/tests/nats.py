@@ -1,6 +1,7 @@
 """A NATS server and nodes for tests."""
 
 import contextlib
+import itertools
 import os
 import pathlib
 import shutil
@@ -8,12 +9,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
+
+from pools import WATCHDOG, wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TESTS = str(pathlib.Path(__file__).resolve().parent)
-# Seconds: far above what any wait takes.
-WATCHDOG = 60
 
 
 def program():
@@ -25,20 +25,23 @@ def program():
     return os.environ["AIOPOOL_NATS_SERVER"]
 
 
-def until(true):
-    """Waits until `true()` is."""
-    end = time.monotonic() + WATCHDOG
-    while not true():
-        assert time.monotonic() < end, true
-        time.sleep(0.05)
+_PORTS = itertools.count(os.getpid() * 7919)
+
+
+def free_port():
+    """A port that nobody has, below those that the kernel gives to connections: while a server is
+    down, one of these could have its port."""
+    for number in _PORTS:
+        port = 10_000 + number % 20_000
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class Server:
     """A server on a port of its own; what it has stored outlives a kill."""
 
     def __init__(self, *, jetstream=True, config=""):
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            self.port = taken.getsockname()[1]
+        self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="aiopool-nats-"))
         lines = f'listen: "127.0.0.1:{self.port}"\n{config}\n'
@@ -53,7 +56,11 @@ class Server:
         log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
         log.close()
-        until(self._answers)
+        wait_until(self._has_started)
+
+    def _has_started(self):
+        assert self.process.poll() is None, (self.folder / "log").read_text()
+        return self._answers()
 
     def _answers(self):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
@@ -65,6 +72,8 @@ class Server:
             # The group: `timeout` and the server.
             os.killpg(self.process.pid, 9)
         self.process.wait()
+        # It is no child of this process, and has its port until it is gone.
+        wait_until(lambda: not self._answers())
 
     def __enter__(self):
         return self
@@ -91,9 +100,11 @@ class Node:
 
     @property
     def pid(self):
-        """The agent's process."""
-        children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
-        return int(pathlib.Path(children).read_text().split()[0])
+        """The agent's process, the child of `timeout`."""
+        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        # `timeout` may have just begun.
+        wait_until(lambda: self.process.poll() is not None or children.read_text())
+        return int(children.read_text().split()[0])
 
     def kill(self):
         """Kills the agent, as the machine's end would."""

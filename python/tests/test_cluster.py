@@ -16,6 +16,7 @@ import aiopool
 import cluster_jobs as jobs
 import nats
 import pytest
+from pools import WATCHDOG, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +28,17 @@ def server():
 @pytest.fixture(scope="module")
 def two(server):
     """A server with two nodes of the pool `two`."""
+
+    async def both_are_there(cluster):
+        while len([node for node in await cluster.nodes() if node["alive"]]) < 2:
+            await asyncio.sleep(0.05)
+
     with nats.Node(server.url, "two", "--name", "a"), nats.Node(server.url, "two", "--name", "b"):
+        run(both_are_there, server.url)
         yield server
 
 
-def run(main, url, pool="two", watchdog=nats.WATCHDOG, **options):
+def run(main, url, pool="two", watchdog=WATCHDOG, **options):
     """Runs `main(cluster)`."""
 
     async def with_cluster():
@@ -92,7 +99,7 @@ def test_connect_is_awaited_too_and_close_finishes_what_was_asked_for(two):
             await cluster.apply(jobs.square, (1,))
         assert "over" in repr(cluster)
 
-    asyncio.run(asyncio.wait_for(main(), nats.WATCHDOG))
+    asyncio.run(asyncio.wait_for(main(), WATCHDOG))
 
 
 def test_errors_come_as_themselves(two):
@@ -191,7 +198,7 @@ def test_terminate_from_another_thread_ends_calls_and_join(two):
         await cluster.join()
         thread.join()
 
-    asyncio.run(asyncio.wait_for(main(), nats.WATCHDOG))
+    asyncio.run(asyncio.wait_for(main(), WATCHDOG))
 
 
 def test_several_loops_share_a_cluster(two):
@@ -261,7 +268,7 @@ async def main():
 if __name__ == "__main__":
     asyncio.run(main())
 """)
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=nats.WATCHDOG)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=WATCHDOG)
     assert done.stdout.split("\n")[:2] == ["[2, 3]", "42"], done.stderr
 
 
@@ -325,7 +332,7 @@ asyncio.run(main())
     notes = tmp_path / "notes"
     notes.mkdir()
     submitter = subprocess.Popen([sys.executable, script])
-    nats.until(lambda: list(notes.iterdir()))
+    wait_until(lambda: list(notes.iterdir()))
     submitter.kill()
     submitter.wait()
 
@@ -344,8 +351,8 @@ def test_versions_run_side_by_side(server):
             aiopool.Cluster(server.url, pool="deploy", version="1", lease=30) as old,
             aiopool.Cluster(server.url, pool="deploy", version="2", lease=30) as new,
         ):
-            await asyncio.wait_for(old.map(jobs.square, range(20)), nats.WATCHDOG)
-            await asyncio.wait_for(new.map(jobs.square, range(20)), nats.WATCHDOG)
+            await asyncio.wait_for(old.map(jobs.square, range(20)), WATCHDOG)
+            await asyncio.wait_for(new.map(jobs.square, range(20)), WATCHDOG)
             assert set(old.stats()["nodes"]) == {"old"}
             assert set(new.stats()["nodes"]) == {"new"}
 
@@ -380,13 +387,13 @@ def test_a_node_in_this_process_preloads_and_stops(server):
         run(main, server.url, pool="own")
     finally:
         node.stop()
-        thread.join(nats.WATCHDOG)
+        thread.join(WATCHDOG)
     assert reports == [aiopool.NodeReport(done=10, failed=0, lost=0)]
 
 
 def test_a_second_node_of_a_name_is_refused(two):
     with nats.Node(two.url, "two", "--name", "a") as node:
-        said, _ = node.process.communicate(timeout=nats.WATCHDOG)
+        said, _ = node.process.communicate(timeout=WATCHDOG)
         assert "a node named a is alive" in said and node.process.returncode == 1
 
 
@@ -399,10 +406,12 @@ def connects(url, **options):
 
 
 def test_servers_that_cannot_be_used_are_said_at_the_connect():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with pytest.raises(aiopool.ServerError, match=f"cannot connect to nats://127.0.0.1:{port}"):
-        connects(f"nats://127.0.0.1:{port}")
+    # While it is bound and does not listen, nobody can connect, and nobody else has the port.
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"nats://127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(aiopool.ServerError, match=f"cannot connect to {url}"):
+            connects(url)
     with nats.Server(jetstream=False) as server, pytest.raises(ConnectionError, match="`-js`|JetStream"):
         connects(server.url)
     users = 'authorization { users: [ { user: "me", password: "secret" } ] }'
@@ -448,7 +457,7 @@ asyncio.run(main())
         script = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert script.stdout.readline() == "connected\n"
         server.kill()
-        script.communicate("\n", timeout=nats.WATCHDOG)
+        script.communicate("\n", timeout=WATCHDOG)
         assert script.returncode == 0
 
 
@@ -466,7 +475,7 @@ def test_a_lost_job_is_said_and_ends():
             cluster.terminate()
             await cluster.join()
 
-    asyncio.run(asyncio.wait_for(main(), nats.WATCHDOG))
+    asyncio.run(asyncio.wait_for(main(), WATCHDOG))
 
 
 def test_a_fork_is_told_to_connect_itself(two):
@@ -523,7 +532,7 @@ def test_verbs_before_the_connect_say_so():
 def test_the_command_says_what_it_cannot_use():
     def said(*words):
         command = [sys.executable, "-m", "aiopool", "node", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=nats.WATCHDOG)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=WATCHDOG)
         assert done.returncode == 2
         return done.stderr
 

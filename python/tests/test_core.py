@@ -5,12 +5,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
 from aiopool import Process, Worker, WorkerLost, aiomultiprocess, set_start_method
 
 import jobs
+from pools import is_gone, wait_until
 
 
 class Core(unittest.IsolatedAsyncioTestCase):
@@ -46,15 +46,12 @@ class Core(unittest.IsolatedAsyncioTestCase):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "wait")
             host = subprocess.Popen([sys.executable, __file__, path])
-            while not os.path.exists(path + ".started"):
-                time.sleep(0.01)
+            wait_until(lambda: os.path.exists(path + ".started"))
             host.kill()
             host.wait()
             with open(path + ".pid") as file:
                 pid = int(file.read())
-            # No time is asked for; a process that stays has this test never end.
-            while os.path.exists(f"/proc/{pid}"):
-                time.sleep(0.01)
+            wait_until(lambda: is_gone(pid))
 
     async def test_a_process_ends(self):
         process = Process(target=jobs.double, args=(1,))

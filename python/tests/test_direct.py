@@ -12,8 +12,6 @@ import pools
 import pytest
 from aiopool import Pool, PoolClosed, WorkerLost, _results
 
-WATCHDOG = 60
-
 
 class Number(enum.IntEnum):
     ONE = 1
@@ -112,8 +110,7 @@ def test_a_call_that_is_cancelled_makes_room():
         assert await pool.apply(same, (1,)) == 1
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(pool.apply(forever, (0,)), 0.05)
-        while pool._engine._native.on_the_way():
-            await asyncio.sleep(0.01)
+        await pools.until(lambda: not pool._engine._native.on_the_way())
 
     run(main, 1)
 
@@ -129,7 +126,7 @@ def test_those_on_their_way_end_with_the_pool():
         await pool.join()
         for one in [*calls, items]:
             with pytest.raises(PoolClosed):
-                await asyncio.wait_for(one, WATCHDOG)
+                await asyncio.wait_for(one, pools.WATCHDOG)
         assert pool._engine.is_over
 
     asyncio.run(main())
@@ -175,7 +172,7 @@ def test_a_task_that_stops_the_loop_keeps_nobody_from_going_on():
     with pytest.raises(Stop):
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
     rest = asyncio.gather(*tasks[1:])
-    assert loop.run_until_complete(asyncio.wait_for(rest, WATCHDOG)) == list(range(1, 200))
+    assert loop.run_until_complete(asyncio.wait_for(rest, pools.WATCHDOG)) == list(range(1, 200))
     pool.terminate()
     loop.run_until_complete(pool.join())
     loop.close()
@@ -193,7 +190,7 @@ def test_a_task_may_run_the_loop_inside_of_itself():
                 # As nest_asyncio does.
                 task = asyncio.current_task()
                 asyncio.tasks._leave_task(loop, task)
-                end = loop.time() + WATCHDOG
+                end = loop.time() + pools.WATCHDOG
                 while len(found) < 50 and loop.time() < end:
                     loop._run_once()
                 asyncio.tasks._enter_task(loop, task)
@@ -240,8 +237,13 @@ def test_a_call_whose_loop_is_gone_leaves_nothing():
 
     async def main(pool):
         found, _ = await asyncio.to_thread(asyncio.run, call(pool))
-        gc.collect()
-        assert found() is None
+
+        def is_gone():
+            gc.collect()
+            return found() is None
+
+        # Its loop's thread may be about to let go of it.
+        await pools.until(is_gone)
 
     run(main, 1)
 
@@ -316,7 +318,7 @@ def test_a_loop_that_ended_in_the_midst_of_a_call_leaves_the_next_one_nothing():
     for task in asyncio.all_tasks(loop):
         task._log_destroy_pending = False
     loop.close()
-    asyncio.run(asyncio.wait_for(go_on(), WATCHDOG))
+    asyncio.run(asyncio.wait_for(go_on(), pools.WATCHDOG))
 
 
 class Gives(Held):

@@ -5,11 +5,12 @@ import subprocess
 import sys
 
 from aiopool import ProcessPoolExecutor, doctor
+from pools import WATCHDOG, wait_until
 
 
 def run(*words):
     command = [sys.executable, "-m", "aiopool", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=WATCHDOG)
 
 
 def test_the_doctor_finds_that_pools_work_here():
@@ -72,18 +73,21 @@ def test_other_words_are_answered_with_the_usage():
 
 def test_ps_and_top_show_the_pools_of_other_processes():
     with ProcessPoolExecutor(2, name="our-pool") as executor:
-        assert executor.submit(abs, -3).result(120) == 3
-        said = run("ps")
-        assert said.returncode == 0, said.stderr
-        (line,) = [line for line in said.stdout.splitlines() if line.startswith(f"{os.getpid()} ")]
-        assert "our-pool" in line and "open" in line and "2/2" in line
-        for _ in range(100):
-            said = run("top")
-            assert said.returncode == 0, said.stderr
-            # A worker that has only begun to start has no number there yet.
-            if all(f"  {pid}  " in said.stdout for pid in executor.processes):
-                break
-        else:
-            raise AssertionError(f"{list(executor.processes)} in {said.stdout}")
-        assert "MiB" in said.stdout
+        assert executor.submit(abs, -3).result(WATCHDOG) == 3
+
+        def said(word):
+            done = run(word)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        def row():
+            (line,) = [line for line in said("ps").splitlines() if line.startswith(f"{os.getpid()} ")]
+            return line.split()[1:4]
+
+        def are_in(text):
+            return "MiB" in text and all(f"  {pid}  " in text for pid in executor.processes)
+
+        # A worker that has only begun to start has no number yet, and a busy pool may answer late.
+        wait_until(lambda: row() == ["our-pool", "open", "2/2"])
+        wait_until(lambda: are_in(said("top")))
     assert not any(line.startswith(f"{os.getpid()} ") for line in run("ps").stdout.splitlines())

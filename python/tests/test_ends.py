@@ -10,16 +10,7 @@ import threading
 
 import pytest
 from aiopool import Pool, PoolClosed, ProcessPoolExecutor
-
-WATCHDOG = 60
-
-
-def is_gone(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] in "ZX"
-    except OSError:
-        return True
+from pools import WATCHDOG, is_gone, wait_until
 
 
 LEAVES = """\
@@ -83,7 +74,7 @@ MAIN = """
 import asyncio, aiopool, leaves
 
 async def main():
-    async with aiopool.Pool(2, preload=["leaves"]) as pool:
+    async with aiopool.Pool(2, preload=["leaves"], grace=60) as pool:
         return await pool.apply(leaves.begin)
 
 if __name__ == "__main__":
@@ -125,13 +116,14 @@ async def begin_async(name):
     begin(name)
 
 async def main():
-    async with aiopool.Pool(1, preload=sys.argv[1:]) as pool:
+    options = {"preload": sys.argv[1:], "grace": 60}
+    async with aiopool.Pool(1, **options) as pool:
         await pool.apply(text.begin, ("plain of a module",))
         await pool.apply(begin, ("plain",))
-    async with aiopool.Pool(1, preload=sys.argv[1:]) as pool:
+    async with aiopool.Pool(1, **options) as pool:
         await pool.apply(begin_async, ("async",))
         await asyncio.gather(pool.apply(begin_async, ("in a chunk",)))
-    async with aiopool.Pool(1, preload=sys.argv[1:]) as pool:
+    async with aiopool.Pool(1, **options) as pool:
         await pool.map(begin, ["of a map"])
 
 if __name__ == "__main__":
@@ -189,7 +181,7 @@ TWICE = """
 import asyncio, aiopool, leaves
 
 async def main():
-    async with aiopool.Pool(1, preload=["leaves"], maxtasksperchild=1) as pool:
+    async with aiopool.Pool(1, preload=["leaves"], maxtasksperchild=1, grace=60) as pool:
         for _ in range(2):
             print(*await pool.apply(leaves.begin), sep="\\n")
 
@@ -291,7 +283,9 @@ def drop_pools(count):
     async def main():
         for _ in range(count):
             pool = Pool(2)
-            pids.extend(await pool.map(pid_of_worker, range(4)))
+            await pool.map(pid_of_worker, range(4))
+            while len(pool.processes) < 2:
+                await asyncio.sleep(0.01)
             pids.extend(pool.processes)
             del pool
         gc.collect()
@@ -311,7 +305,8 @@ def test_dropped_pools_leave_no_worker_and_no_descriptor():
     pids = drop_pools(4)
     assert len(pids) == 8
     assert all(map(is_gone, pids))
-    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    # A thread that has ended may still be about to go.
+    wait_until(lambda: (len(os.listdir("/proc/self/fd")), threading.active_count()) == before)
 
 
 def test_a_dropped_executor_finishes_and_goes():
@@ -349,4 +344,5 @@ def test_a_script_that_never_closes_its_pool_ends_with_it(tmp_path):
     assert done.returncode == 0
     one, two, *pids = done.stdout.split()
     assert (one, two) == ("1", "2")
-    assert all(map(is_gone, pids))
+    # Their output ends a moment before they do.
+    wait_until(lambda: all(map(is_gone, pids)))

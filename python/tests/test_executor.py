@@ -12,13 +12,13 @@ import time
 import jobs
 import pytest
 from aiopool import InitializerFailed, ProcessPoolExecutor, TaskTimeout, TooLarge, WorkerLost
-
-WATCHDOG = 60
+from pools import WATCHDOG, wait_until
 
 
 @pytest.fixture
 def executor():
-    with ProcessPoolExecutor(2) as executor:
+    # What does not obey is killed soon: many of these are asleep.
+    with ProcessPoolExecutor(2, grace=0.1) as executor:
         yield executor
 
 
@@ -92,7 +92,8 @@ def test_timeouts(executor):
     with pytest.raises(TaskTimeout):
         future.result(WATCHDOG)
     with pytest.raises(concurrent.futures.TimeoutError):
-        next(executor.map(time.sleep, [0.09], timeout=0.01))
+        next(executor.map(time.sleep, [3600], timeout=0.01))
+    executor.terminate()
 
 
 def test_shutdown_does_not_cancel_what_runs(tmp_path):
@@ -100,9 +101,7 @@ def test_shutdown_does_not_cancel_what_runs(tmp_path):
     executor = ProcessPoolExecutor(1)
     running = executor.submit(runs_until, str(begun), str(may_end))
     waiting = [executor.submit(abs, -1) for _ in range(5000)]
-    end = time.monotonic() + WATCHDOG
-    while not begun.exists() and time.monotonic() < end:
-        time.sleep(0.01)
+    wait_until(begun.exists)
     executor.shutdown(wait=False, cancel_futures=True)
     assert not running.done() and all(future.cancelled() for future in waiting)
     may_end.touch()

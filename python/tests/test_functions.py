@@ -7,8 +7,8 @@ import sys
 
 import pytest
 from aiopool import Pool
+from pools import WATCHDOG
 
-WATCHDOG = 120
 BODY = """
 import asyncio, aiopool
 

@@ -13,8 +13,8 @@ import warnings
 import pytest
 
 from aiopool import Pool, ProcessPoolExecutor, WorkerLost
+from pools import WATCHDOG
 
-WATCHDOG = 60
 LOGGER = logging.getLogger("jobs.logs")
 
 

@@ -3,8 +3,8 @@
 import subprocess
 import sys
 
+from pools import WATCHDOG
 
-WATCHDOG = 120
 BODY = """
 import asyncio, contextlib, enum, functools, multiprocessing
 import aiopool

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from aiopool import WorkerLost
-from pools import WATCHDOG, run
+from pools import WATCHDOG, is_gone, run, until, wait_until
 
 
 def stop_here():
@@ -27,10 +27,9 @@ def name_of(pid):
 @pytest.mark.parametrize("preload", [[], ["json"]])
 def test_workers_have_names(preload):
     async def main(pool):
-        await pool.map(name_of, [os.getpid()] * 20)
-        names = {name_of(pid) for pid in pool.processes}
+        names = {"aiopool-0", "aiopool-1"}
+        await until(lambda: {name_of(pid) for pid in pool.processes} == names)
         assert await pool.apply(own_name) in names
-        assert names <= {"aiopool-0", "aiopool-1"}
 
     run(main, 2, preload=preload)
 
@@ -82,7 +81,7 @@ import aiopool
 async def main():
     async with aiopool.Pool(2) as pool:
         print("began", flush=True)
-        slow = pool.with_options(timeout=30)
+        slow = pool.with_options(timeout=60)
         for begin in range(0, 1_000_000, 1000):
             assert await slow.map(abs, range(-begin - 1000, -begin)) == list(range(begin + 1000, begin, -1))
             if not sys.stdin.readline():
@@ -113,8 +112,7 @@ def test_a_program_that_is_stopped_goes_on(tmp_path):
         for number in range(3):
             # As Ctrl-Z in a terminal does to the host's process group, of which workers are not.
             os.killpg(program.pid, signal.SIGSTOP)
-            while state_of(program.pid) != "T":
-                pass
+            wait_until(lambda: state_of(program.pid) == "T")
             os.killpg(program.pid, signal.SIGCONT)
             program.stdin.write("\n")
             program.stdin.flush()
@@ -126,14 +124,22 @@ def test_a_program_that_is_stopped_goes_on(tmp_path):
 
 
 INTERRUPTED = """
-import asyncio
+import asyncio, functools
 import aiopool
 
 async def main():
     async with aiopool.Pool(2) as pool:
-        await pool.apply(abs, (1,))
-        print(*pool.processes, flush=True)
-        await asyncio.gather(*(pool.apply(asyncio.sleep, (3600,)) for _ in range(8)))
+        while True:
+            states = [worker["state"] for worker in pool.stats()["workers"]]
+            if len(states) == 2 and "starting" not in states:
+                break
+            await asyncio.sleep(0.01)
+        calls = [asyncio.ensure_future(pool.apply(asyncio.sleep, (3600,))) for _ in range(8)]
+        await asyncio.sleep(0)
+        # Once none of these is in the midst of a step, in which it would be interrupted.
+        said = functools.partial(print, *pool.processes, flush=True)
+        asyncio.get_running_loop().call_soon(said)
+        await asyncio.gather(*calls)
 
 if __name__ == "__main__":
     try:
@@ -152,7 +158,7 @@ def test_ctrl_c_is_quiet(tmp_path):
             os.kill(pid, signal.SIGINT)
         said, errors = program.communicate(timeout=WATCHDOG)
     assert (said, errors, program.returncode) == ("interrupted\n", "", 0)
-    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+    assert all(map(is_gone, pids))
 
 
 LEFT_OPEN = """

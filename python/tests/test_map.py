@@ -1,19 +1,14 @@
 """`map` and `starmap`: lazy, bounded, in order or as they come, and called off as a whole."""
 
 import asyncio
-import functools
 import operator
 import os
 import time
 
 import jobs
-import pools
 import pytest
 from aiopool import Pool, PoolClosed, WorkerLost, aiomultiprocess
-
-WATCHDOG = 120
-
-run = functools.partial(pools.run, watchdog=WATCHDOG)
+from pools import WATCHDOG, run, until
 
 
 def counted(taken, items):
@@ -206,7 +201,8 @@ def test_attempts_are_counted_whatever_ended_them(tmp_path):
 
 def test_the_end_of_the_pool_is_nothing_to_retry():
     async def main():
-        async with Pool(1) as pool:
+        # The one that is asleep is killed soon.
+        async with Pool(1, grace=0.1) as pool:
             careful = pool.with_options(retries=3, retry_on=BaseException, backoff=3600)
             calls = [careful.apply(time.sleep, (3600,)), careful.map(time.sleep, [3600])]
             calls = [asyncio.ensure_future(call) for call in calls]
@@ -277,15 +273,17 @@ def dies_once(path):
     os._exit(1)
 
 
-def test_queue_ttl():
+def test_queue_ttl(tmp_path):
     from aiopool import TaskTimeout
 
     async def main(pool):
-        busy = asyncio.ensure_future(pool.apply(time.sleep, (1,)))
-        await asyncio.sleep(0.2)
+        path = tmp_path / "go on"
+        busy = asyncio.ensure_future(pool.apply(jobs.wait_for_a_file, (str(path),)))
+        await until((tmp_path / "go on.begun").exists)
         with pytest.raises(TaskTimeout) as caught:
             await pool.with_options(queue_ttl=0.05).apply(abs, (1,))
         assert not caught.value.started
+        path.touch()
         await busy
 
     run(main, 1, childconcurrency=1)

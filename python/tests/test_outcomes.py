@@ -10,8 +10,7 @@ import warnings
 import aiopool
 import pytest
 from aiopool import Pool, ProxyException, WorkerLost
-
-WATCHDOG = 60
+from pools import WATCHDOG, is_gone, until
 
 
 def within(main, **options):
@@ -292,8 +291,7 @@ def test_several_loops_and_threads_share_a_pool():
             for thread in threads:
                 thread.start()
             await use(pool, 2000)
-            while any(thread.is_alive() for thread in threads):
-                await asyncio.sleep(0.01)
+            await until(lambda: not any(thread.is_alive() for thread in threads))
 
     asyncio.run(main())
     assert not errors
@@ -321,8 +319,7 @@ def test_loops_of_many_threads_come_and_go():
             threads = [threading.Thread(target=run, args=(pool, n)) for n in range(1, 9)]
             for thread in threads:
                 thread.start()
-            while any(thread.is_alive() for thread in threads):
-                await asyncio.sleep(0.01)
+            await until(lambda: not any(thread.is_alive() for thread in threads))
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -343,8 +340,7 @@ def test_a_pool_that_is_dropped_warns_and_goes():
             del pool
 
     asyncio.run(main())
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid[0], 0)
+    assert is_gone(pid[0])
 
 
 def test_errors_are_picklable():

@@ -9,7 +9,7 @@ import sys
 import jobs
 import pytest
 from aiopool import Node, Pool, ProcessPoolExecutor, WorkerLost, _native, _threads
-from pools import WATCHDOG, run
+from pools import WATCHDOG, is_gone, run, wait_until
 
 
 def is_loaded(name):
@@ -195,9 +195,8 @@ def test_the_process_that_was_preloaded_goes_with_its_pool(shared):
         zygote.append(await pool.apply(os.getppid))
 
     run(main, 1, preload=["heavy"])
-    # It leaves once its line is closed; no test's time.
-    while os.path.exists(f"/proc/{zygote[0]}") and not is_zombie(zygote[0]):
-        pass
+    # It leaves once its line is closed.
+    wait_until(lambda: is_gone(zygote[0]))
 
 
 def threads_were_limited():
@@ -224,14 +223,6 @@ def test_copies_import_nothing_to_limit_the_threads_of_what_is_loaded(tmp_path, 
         assert calls == [(worker, 2)]
 
     run(main, 1, preload=["numpy"])
-
-
-def is_zombie(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 KEPT = """

@@ -8,7 +8,6 @@ import pools
 import pytest
 from aiopool import Pool, ProxyException
 
-WATCHDOG = 60
 AT_ONCE = sys.version_info >= (3, 11)
 VARIABLE = contextvars.ContextVar("VARIABLE", default=0)
 
@@ -108,6 +107,7 @@ async def cancels_itself(wait):
 
 async def waits(path):
     try:
+        open(path, "w").close()
         await asyncio.sleep(1000)
     except asyncio.CancelledError as error:
         with open(path, "w") as file:
@@ -135,14 +135,12 @@ def test_cancelling(tmp_path):
                 await pool.apply(cancels_itself, (wait,))
         assert await pool.apply(catches) is True
         call = asyncio.create_task(pool.apply(waits, (str(path),)))
-        await asyncio.sleep(0)
-        # Submitted now, it is begun before the one behind it.
-        assert await pool.apply(at_once, (1,)) == 1
+        await pools.until(path.exists)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        while not path.exists() or not path.read_text():
-            await pool.apply(at_once, (1,))
+        await pools.until(path.read_text)
+        assert await pool.apply(at_once, (1,)) == 1
 
     run(main)
 
@@ -155,6 +153,7 @@ async def raises(error, wait):
 
 async def cleans_up(path):
     try:
+        open(path, "w").close()
         await asyncio.sleep(1000)
     finally:
         with open(path, "a") as file:
@@ -181,14 +180,13 @@ def test_the_worker_s_end_cancels_what_waits(tmp_path):
     path = tmp_path / "path"
 
     async def main():
-        async with Pool(1) as pool:
+        async with Pool(1, grace=pools.WATCHDOG) as pool:
             call = asyncio.ensure_future(pool.apply(cleans_up, (str(path),)))
-            await asyncio.sleep(0)
-            assert await pool.apply(at_once, (1,)) == 1
+            await pools.until(path.exists)
         with pytest.raises(BaseException):
             await call
 
-    asyncio.run(asyncio.wait_for(main(), WATCHDOG))
+    asyncio.run(asyncio.wait_for(main(), pools.WATCHDOG))
     assert path.read_text() == "x"
 
 

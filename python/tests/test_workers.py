@@ -15,7 +15,7 @@ import aiopool
 import jobs
 import pytest
 from aiopool import InitializerFailed, Pool, ProcessPoolExecutor, TaskOptions, TaskTimeout, WorkerLost
-from pools import WATCHDOG, run
+from pools import WATCHDOG, all_are_ready, run, until
 
 
 def note(path, text):
@@ -81,11 +81,12 @@ def test_a_session_is_opened_and_closed_by_each_worker(tmp_path):
     path = tmp_path / "notes"
 
     async def main(pool):
+        await all_are_ready(pool)
         await asyncio.gather(*(pool.apply(use) for _ in range(40)))
         await pool.apply(cancel_all_others)
         await asyncio.gather(*(pool.apply(use) for _ in range(40)))
 
-    run(main, 2, session, (path,))
+    run(main, 2, session, (path,), grace=WATCHDOG)
     assert notes(path) == {"opened": 2, "closed": 2}
 
 
@@ -97,7 +98,7 @@ def test_workers_that_are_recycled_close_theirs(tmp_path):
         for _ in range(5):
             await pool.apply(abs, (1,))
 
-    run(main, 1, plain_session, (path,), maxtasksperchild=2)
+    run(main, 1, plain_session, (path,), maxtasksperchild=2, grace=WATCHDOG)
     counts = notes(path)
     assert counts["opened"] == counts["closed"] >= 3
 
@@ -118,15 +119,16 @@ def test_the_exit_hook_runs_in_each_worker(tmp_path, hook):
 
     async def main(pool):
         assert await pool.apply(abs, (-2,)) == 2
+        await all_are_ready(pool)
         assert not path.exists()
 
-    run(main, 2, exit_hook=hook, env={"AIOPOOL_TEST_HOOK": str(path)})
+    run(main, 2, exit_hook=hook, env={"AIOPOOL_TEST_HOOK": str(path)}, grace=WATCHDOG)
     assert notes(path) == {"hook": 2}
 
 
 def test_an_executor_has_state_and_hooks_too(tmp_path):
     path = tmp_path / "notes"
-    options = {"exit_hook": leave_a_note, "env": {"AIOPOOL_TEST_HOOK": str(path)}}
+    options = {"exit_hook": leave_a_note, "env": {"AIOPOOL_TEST_HOOK": str(path)}, "grace": WATCHDOG}
     with ProcessPoolExecutor(1, None, plain_session, (path,), **options) as executor:
         assert executor.submit(give_state).result(WATCHDOG) == path
     assert notes(path) == {"opened": 1, "hook": 1, "closed": 1}
@@ -179,8 +181,7 @@ def sleep(seconds, path=None):
 def test_plain_functions_in_threads_hold_no_coroutine_up(tmp_path):
     async def main(pool):
         waits = asyncio.ensure_future(pool.apply(sleep, (3600, tmp_path / "began")))
-        while not (tmp_path / "began").exists():
-            await asyncio.sleep(0.01)
+        await until((tmp_path / "began").exists)
         # One worker, whose one loop goes on.
         assert await pool.apply(has_thread_of_loop)
         assert len(set(await pool.map(meet, [3, 3, 3]))) == 3
@@ -256,7 +257,7 @@ with ProcessPoolExecutor(1, preload=["multiprocessing.resource_tracker"], **opti
 def test_a_user_takes_root():
     if os.geteuid() == 0:
         # A program without files, whose workers are copies: the user need not read this Python.
-        done = subprocess.run([sys.executable, "-c", AS_NOBODY], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", AS_NOBODY], capture_output=True, text=True, timeout=WATCHDOG)
         assert done.stdout.split() == ["65534", "65534"], done.stderr
     else:
         with pytest.raises(OSError):
@@ -455,7 +456,7 @@ def test_alone_and_probation():
         assert await alone.map(jobs.double, range(20)) == list(range(0, 40, 2))
         assert await asyncio.gather(*(alone.apply(alone_here) for _ in range(8))) == [1] * 8
 
-    run(main, 1, probation=2, start_timeout=30)
+    run(main, 1, probation=2, start_timeout=WATCHDOG)
 
 
 def holds(path):
@@ -475,8 +476,7 @@ def test_a_task_that_holds_its_worker_is_an_event(function, tmp_path):
             return [event["text"] for event in events if event["kind"] == "blocked"]
 
         task = asyncio.ensure_future(pool.apply(function, (tmp_path / "until",)))
-        while not told():
-            await asyncio.sleep(0.01)
+        await until(told)
         (tmp_path / "until").touch()
         await task
         assert any(function.__name__ in text for text in told()), told()
@@ -497,8 +497,9 @@ async def alone_here():
 
 def test_retries_on_timeout(tmp_path):
     async def main(pool):
-        again = pool.with_options(timeout=0.3, retries=2, retry_on_timeout=True, backoff=0.01, jitter=True)
-        assert await again.apply(slow_at_first, (tmp_path / "notes",)) == 2
+        again = pool.with_options(timeout=0.3, retries=100, retry_on_timeout=True, backoff=0.01, jitter=True)
+        # A worker that the kernel holds up may be late a second time.
+        assert await again.apply(slow_at_first, (tmp_path / "notes",)) >= 2
 
     run(main, 1)
 

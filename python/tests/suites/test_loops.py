@@ -10,7 +10,7 @@ import trio
 import uvloop
 from aiopool import Pool, ProcessPoolExecutor
 
-WATCHDOG = 60
+WATCHDOG = 120
 
 
 async def name_of_loop():
@@ -37,7 +37,7 @@ async def host(path):
     async with Pool(2) as pool:
         await use(pool)
         assert await pool.apply(name_of_loop) == "asyncio"
-    async with Pool(1, loop_initializer=uvloop.new_event_loop) as pool:
+    async with Pool(1, loop_initializer=uvloop.new_event_loop, grace=WATCHDOG) as pool:
         await use(pool)
         assert set(await pool.map(name_of_loop_of, range(20))) == {"uvloop"}
         waits = asyncio.ensure_future(pool.apply(wait_for_ever, (path,)))

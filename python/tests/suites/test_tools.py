@@ -31,7 +31,7 @@ import asyncio
 import aiopool, work
 
 async def main():
-    async with aiopool.Pool(2{options}) as pool:
+    async with aiopool.Pool(2, grace=60{options}) as pool:
         print(await pool.map(work.in_a_worker, [1, 5]), await pool.apply(work.plain, (1,)))
 
 if __name__ == "__main__":
