@@ -466,6 +466,7 @@ class PoolResult(Generic[T]):
                 over = min(over, max(1, error.progress or 0))
                 self._size = 1
             results += [error] * over
+        self._items_ready += over
         self._have_results(self._done + over)
         if self._failed is not None:
             return
@@ -475,7 +476,6 @@ class PoolResult(Generic[T]):
         if task.rest:
             self._submit_rest(task.rest, task, [])
             return
-        self._items_ready += len(results)
         self._ready[task.index] = results  # type: ignore[assignment]
         self._order.append(task.index)
         self._wake()

@@ -1,13 +1,14 @@
 """`map` and `starmap`: lazy, bounded, in order or as they come, and called off as a whole."""
 
 import asyncio
+import contextlib
 import operator
 import os
 import time
 
 import jobs
 import pytest
-from aiopool import Pool, PoolClosed, WorkerLost, aiomultiprocess
+from aiopool import Pool, PoolClosed, WorkerLost, aiomultiprocess, task_number
 from pools import WATCHDOG, run, until
 
 
@@ -27,6 +28,53 @@ def test_items_are_taken_as_there_is_room_for_their_results():
             most = max(most, len(taken) - given)
         assert given == 20_000
         assert most <= 1024
+
+    run(main, 2)
+
+
+task_before = None
+
+
+def holds_a_chunk(folder, x):
+    """Once, the second item of a chunk takes so long that what is behind it becomes a task of its own,
+    whose first item waits."""
+    global task_before
+    slow, number = folder / "slow", task_number()
+    if slow.is_symlink():
+        if x == int(os.readlink(slow)) + 1:
+            (folder / "begun").touch()
+            while not (folder / "go on").exists():
+                time.sleep(0.01)
+    elif x > 5000 and number == task_before:
+        with contextlib.suppress(FileExistsError):
+            slow.symlink_to(str(x))
+            time.sleep(0.1)
+    task_before = number
+    return x
+
+
+def test_results_of_a_chunk_that_is_not_over_take_room_too(tmp_path):
+    async def main(pool):
+        taken = given = most = 0
+
+        def items():
+            nonlocal taken, most
+            for x in range(10_000):
+                taken += 1
+                most = max(most, taken - given)
+                yield tmp_path, x
+
+        async def let_go():
+            # All that was submitted meanwhile is over but for that chunk.
+            await until(lambda: (tmp_path / "begun").exists() and len(pool._engine.pending()) == 1)
+            (tmp_path / "go on").touch()
+
+        letting_go = asyncio.ensure_future(let_go())
+        async for value in pool.starmap(holds_a_chunk, items()):
+            assert value == given
+            given += 1
+        await letting_go
+        assert given == 10_000 and most <= 1024
 
     run(main, 2)
 
