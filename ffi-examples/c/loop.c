@@ -61,8 +61,8 @@ int main(void) {
     while (received < COUNT) {
         aiopool_outcome *outcome;
         aiopool_status status;
-        if (epoll_wait(loop, &event, 1, 30000) != 1) {
-            fprintf(stderr, "nothing came for 30 seconds\n");
+        if (epoll_wait(loop, &event, 1, 120000) != 1) {
+            fprintf(stderr, "nothing came for two minutes\n");
             return 1;
         }
         /* Until there is none: then the descriptor is not readable any more. */

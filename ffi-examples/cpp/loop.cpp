@@ -26,7 +26,7 @@ int main() {
         const auto start = std::chrono::steady_clock::now();
         while (submitted < in_flight) pool.submit(function, submitted++);
         while (received < count) {
-            if (epoll_wait(loop, &event, 1, 30000) != 1) throw std::runtime_error("nothing came");
+            if (epoll_wait(loop, &event, 1, 120000) != 1) throw std::runtime_error("nothing came");
             while (auto outcome = pool.try_wait()) {
                 sum += outcome->as<std::uint64_t>();
                 received++;
