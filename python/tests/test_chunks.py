@@ -171,6 +171,7 @@ def slow_from_a_thousand(x):
     return os.getpid()
 
 
+@pytest.mark.engine
 def test_slow_items_behind_quick_ones_are_shared_out():
     async def main(pool):
         await all_are_ready(pool)
@@ -188,6 +189,7 @@ def slow_to_fail_from_a_thousand(x):
 
 def test_slow_items_that_fail_are_shared_out_too():
     async def main(pool):
+        await all_are_ready(pool)
         results = await pool.map(slow_to_fail_from_a_thousand, range(1040), return_exceptions=True)
         assert results[:1000] == [None] * 1000
         assert {error.args for error in results[1000:]} == {(pid,) for pid in pool.processes}
@@ -230,6 +232,7 @@ def test_a_closed_pool_finishes_what_a_slow_chunk_has_left(tmp_path):
     asyncio.run(asyncio.wait_for(main(), WATCHDOG))
 
 
+@pytest.mark.engine
 def test_leaving_calls_the_rest_off():
     async def main(pool):
         async for value in pool.map(time.sleep, [0.001] * 10**6):
@@ -244,6 +247,7 @@ def number_of_task(_):
     return task_number()
 
 
+@pytest.mark.engine
 def test_what_is_asked_for_each_item_holds_for_each():
     async def main(pool):
         careful = pool.with_options(timeout=3600)
@@ -265,6 +269,7 @@ def test_the_exception_handler_sees_each_error(tmp_path):
     assert (tmp_path / "notes").read_text() == "50\n"
 
 
+@pytest.mark.engine
 def test_chunks_grow_while_others_are_on_their_way():
     async def main(pool):
         count = 100_000

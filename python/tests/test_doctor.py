@@ -4,8 +4,11 @@ import os
 import subprocess
 import sys
 
+import pytest
 from aiopool import ProcessPoolExecutor, doctor
 from pools import WATCHDOG, wait_until
+
+pytestmark = pytest.mark.engine
 
 
 def run(*words):

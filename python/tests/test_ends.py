@@ -235,6 +235,7 @@ def test_a_worker_that_dies_says_what_it_cannot_write(tmp_path):
     assert "No space left on device" in ended.stderr
 
 
+@pytest.mark.engine
 def test_terminate_from_another_thread_while_join_waits():
     async def main():
         pool = Pool(2)
@@ -259,6 +260,7 @@ def test_terminate_from_another_thread_while_join_waits():
         asyncio.run(main())
 
 
+@pytest.mark.engine
 def test_several_join_and_terminate():
     async def main():
         pool = Pool(1)

@@ -116,6 +116,7 @@ def runs_until(begun, may_end):
     return "done"
 
 
+@pytest.mark.engine
 def test_options_are_of_the_view_that_has_them(executor):
     quick = executor.with_options(timeout=0.1)
     slower = quick.with_options(timeout=3600, retries=1)
@@ -136,6 +137,7 @@ def test_options_are_of_the_view_that_has_them(executor):
         executor.submit(abs, 1)
 
 
+@pytest.mark.engine
 def test_shutdown_cancels_what_waits():
     executor = ProcessPoolExecutor(1)
     futures = [executor.submit(time.sleep, 0.2) for _ in range(50)]
@@ -159,6 +161,7 @@ def test_a_callback_of_a_refused_task_may_submit():
         assert [future.result(WATCHDOG) for future in added] == [7]
 
 
+@pytest.mark.engine
 def test_initializer_and_recycling():
     with ProcessPoolExecutor(1, initializer=jobs.start, initargs=(7,), max_tasks_per_child=2) as executor:
         assert executor.submit(jobs.read_state).result(WATCHDOG) == 7

@@ -140,6 +140,7 @@ def test_long_and_strange_texts_are_cut_and_do_no_harm(kept):
     assert third == "said: after"
 
 
+@pytest.mark.engine
 def test_a_slow_host_holds_up_no_task_and_learns_how_many_were_dropped(kept):
     count = 20_000
     kept.open.clear()
@@ -158,6 +159,7 @@ def test_a_slow_host_holds_up_no_task_and_learns_how_many_were_dropped(kept):
     assert len(came) + sum(dropped) == said and sum(dropped) > 0
 
 
+@pytest.mark.engine
 def test_what_a_worker_said_before_it_died_arrives(kept):
     async def dies():
         async with Pool(1) as pool:

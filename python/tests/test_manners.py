@@ -24,6 +24,7 @@ def name_of(pid):
         return comm.read().strip()
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("preload", [[], ["json"]])
 def test_workers_have_names(preload):
     async def main(pool):
@@ -106,6 +107,7 @@ def start(tmp_path, source, **options):
     return subprocess.Popen([sys.executable, script], start_new_session=True, **pipes, **options)
 
 
+@pytest.mark.engine
 def test_a_program_that_is_stopped_goes_on(tmp_path):
     with start(tmp_path, STOPPED, stdin=subprocess.PIPE) as program:
         assert program.stdout.readline() == "began\n"

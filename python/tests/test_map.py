@@ -18,6 +18,7 @@ def counted(taken, items):
         yield item
 
 
+@pytest.mark.engine
 def test_items_are_taken_as_there_is_room_for_their_results():
     async def main(pool):
         taken, most = [], 0
@@ -53,6 +54,7 @@ def holds_a_chunk(folder, x):
     return x
 
 
+@pytest.mark.engine
 def test_results_of_a_chunk_that_is_not_over_take_room_too(tmp_path):
     async def main(pool):
         taken = given = most = 0
@@ -79,6 +81,7 @@ def test_results_of_a_chunk_that_is_not_over_take_room_too(tmp_path):
     run(main, 2)
 
 
+@pytest.mark.engine
 def test_large_results_are_held_by_size():
     async def main(pool):
         taken, most, given = [], 0, 0
@@ -191,6 +194,7 @@ def test_close_finishes_a_map_that_nobody_reads():
     asyncio.run(main())
 
 
+@pytest.mark.engine
 def test_retries_on_error_and_on_death(tmp_path):
     async def main(pool):
         careful = pool.with_options(retries=3, retry_on=LookupError)
@@ -232,6 +236,7 @@ def dies_and_fails(path):
     raise LookupError
 
 
+@pytest.mark.engine
 def test_attempts_are_counted_whatever_ended_them(tmp_path):
     async def main(pool):
         careful = pool.with_options(retries=3, retry_on=Exception)
@@ -247,6 +252,7 @@ def test_attempts_are_counted_whatever_ended_them(tmp_path):
     run(main, 1)
 
 
+@pytest.mark.engine
 def test_the_end_of_the_pool_is_nothing_to_retry():
     async def main():
         # The one that is asleep is killed soon.
@@ -281,6 +287,7 @@ async def fails_until_later(path, attempts):
     return fails_until(path, attempts)
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("backoff", [0, 0.01])
 @pytest.mark.parametrize("function", [fails_until, fails_until_later])
 def test_items_are_retried_on_errors(tmp_path, function, backoff):
@@ -299,6 +306,7 @@ def test_items_are_retried_on_errors(tmp_path, function, backoff):
     run(main, 2)
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("backoff", [0, 0.05])
 def test_close_waits_for_what_is_tried_again(tmp_path, backoff):
     async def main():
@@ -321,6 +329,7 @@ def dies_once(path):
     os._exit(1)
 
 
+@pytest.mark.engine
 def test_queue_ttl(tmp_path):
     from aiopool import TaskTimeout
 

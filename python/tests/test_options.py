@@ -5,8 +5,10 @@ import inspect
 import pathlib
 import re
 
+import pytest
 from aiopool import Cluster, Job, Node, Pool, TaskOptions
 
+pytestmark = pytest.mark.engine
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "src"
 CLUSTER = ROOT / "crates" / "aiopool-cluster" / "src"

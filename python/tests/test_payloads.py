@@ -9,6 +9,7 @@ import pytest
 from aiopool import TooLarge, WorkerLost
 from pools import WATCHDOG, run, until
 
+pytestmark = pytest.mark.engine
 MIB = 1 << 20
 
 

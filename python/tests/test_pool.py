@@ -9,6 +9,7 @@ import threading
 import unittest
 
 import aiopool
+import pytest
 from aiopool import InitializerFailed, Limits, Pool, ProxyException, Sandbox, Scheduler, WorkerLost, _stack
 
 import jobs
@@ -27,11 +28,13 @@ class Verbs(Case):
             seen = [result async for result in pool.map(jobs.slowest_first, range(5))]
             self.assertEqual(seen, [0, 1, 2, 3, 4])
 
+    @pytest.mark.engine
     async def test_more_tasks_than_the_pool_holds(self):
         async with Pool(2, queuecount=2) as pool:
             expected = [2 * x for x in range(20_000)]
             self.assertEqual(await self.within(pool.map(jobs.double, range(20_000))), expected)
 
+    @pytest.mark.engine
     async def test_stats_count_what_the_tasks_did(self):
         async with Pool(2) as pool:
             self.assertEqual(await self.within(pool.map(jobs.double, range(100))), [2 * x for x in range(100)])
@@ -42,6 +45,7 @@ class Verbs(Case):
             self.assertEqual(stats["pool"]["pending"], 0)
             self.assertGreaterEqual(len(stats["queues"]), 1)
 
+    @pytest.mark.engine
     async def test_a_trace_has_every_task_of_the_block(self):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "trace.json"
@@ -171,6 +175,7 @@ class Failures(Case):
 
 
 class Lives(Case):
+    @pytest.mark.engine
     async def test_the_initializer_runs_in_every_worker(self):
         async with Pool(2, jobs.start, ({"url": "x"},), maxtasksperchild=2) as pool:
             states = await self.within(asyncio.gather(*(pool.apply(jobs.read_state) for _ in range(20))))
@@ -191,6 +196,7 @@ class Lives(Case):
         async with Pool(1) as pool:
             self.assertEqual(await self.within(pool.apply(jobs.environment, ("AIOPOOL_TEST_LATE",))), "seen")
 
+    @pytest.mark.engine
     async def test_recycles_at_its_limit(self):
         async with Pool(1, maxtasksperchild=3, childconcurrency=1) as pool:
             pids = await self.within(pool.map(jobs.pid, range(9)))
@@ -246,6 +252,7 @@ class ToTheLast(Scheduler):
         self.open.discard(task_id)
 
 
+@pytest.mark.engine
 class Queues(Case):
     async def test_the_scheduler_chooses(self):
         scheduler = ToTheLast()
@@ -309,6 +316,7 @@ class Queues(Case):
             self.assertEqual(len(set(await self.within(pool.map(jobs.pid, range(60))))), 3)
 
 
+@pytest.mark.engine
 class Isolation(Case):
     async def test_memory_beyond_the_limit_is_an_error_of_the_task(self):
         async with Pool(1, limits=Limits(address_space=2 << 30)) as pool:

@@ -10,6 +10,7 @@ import pytest
 
 HERE = pathlib.Path(__file__)
 URL = "nats://127.0.0.1:4222"
+pytestmark = pytest.mark.engine
 
 
 # The package's own, and that of the repository, which has a section on Python.

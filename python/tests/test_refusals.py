@@ -10,6 +10,7 @@ import pytest
 from aiopool import Limits, Node, NotPicklable, Pool, PoolClosed, ProcessPoolExecutor, Sandbox, TaskOptions
 from pools import run
 
+pytestmark = pytest.mark.engine
 OPTIONS = [
     ({"processes": "2"}, TypeError, "processes must be an integer, and is '2'"),
     ({"processes": 1.5}, TypeError, "processes must be an integer, and is 1.5"),

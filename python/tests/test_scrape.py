@@ -16,6 +16,7 @@ import pytest
 from aiopool import _scrape, _web
 from pools import WATCHDOG
 
+pytestmark = pytest.mark.engine
 LINK = "<article class='a product_pod'><div class=image_container><a href='%s'><img></a></div></article>"
 MAIN = "<div class='row product_main'><h1> %s </h1><p class='x price_color'>£%s</p><p>22 in stock</div>"
 PAGES = {

@@ -117,6 +117,7 @@ def test_a_main_module_that_nobody_can_import_is_not_preloaded(tmp_path):
     assert said.returncode == 0 and said.stderr.count(b"builds a pool at its top level") == 1, said
 
 
+@pytest.mark.engine
 def test_a_main_module_that_raises_in_the_preload_says_so(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
@@ -131,6 +132,7 @@ def test_a_main_module_that_raises_in_the_preload_says_so(tmp_path):
     assert b"only as a program" in said.stderr
 
 
+@pytest.mark.engine
 def test_a_replacement_is_a_copy_too(shared):
     async def main(pool):
         before = await pool.apply(os.getpid)
@@ -182,12 +184,14 @@ def test_copies_draw_different_random_numbers():
     run(main, 1, preload=["random"], maxtasksperchild=1)
 
 
+@pytest.mark.engine
 def test_workers_of_an_executor_are_preloaded(shared):
     with ProcessPoolExecutor(2, preload=["heavy"]) as executor:
         assert executor.submit(is_loaded, "heavy").result(WATCHDOG)
     assert len(shared.read_text().split()) == 1
 
 
+@pytest.mark.engine
 def test_the_process_that_was_preloaded_goes_with_its_pool(shared):
     zygote = []
 
@@ -269,6 +273,7 @@ def test_what_calls_use_is_counted_in_no_copy_and_all_else_ends_as_ever(tmp_path
     assert max(kept_by_copies.counts()[0]) < 10_000
 
 
+@pytest.mark.engine
 def test_what_cannot_be_preloaded_says_why(tmp_path, monkeypatch):
     (tmp_path / "starts_a_thread.py").write_text(
         "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
@@ -282,6 +287,7 @@ def test_what_cannot_be_preloaded_says_why(tmp_path, monkeypatch):
         Pool(1, preload="numpy")
 
 
+@pytest.mark.engine
 def test_threads_of_numerical_libraries_are_the_workers_share(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("MKL_NUM_THREADS", "3")

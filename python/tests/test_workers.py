@@ -199,6 +199,7 @@ def test_plain_functions_in_threads_hold_no_coroutine_up(tmp_path):
     run(main, 1, threads=4, grace=0.2)
 
 
+@pytest.mark.engine
 def test_a_key_has_a_worker():
     async def main(pool):
         for key in ("a", "b", ("c", 3)):
@@ -222,6 +223,7 @@ def surroundings():
     return os.getcwd(), mask, os.nice(0), os.getgid()
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("preload", [[], ["json"]])
 def test_surroundings(tmp_path, preload, monkeypatch):
     monkeypatch.setenv("AIOPOOL_TEST_GONE", "here")
@@ -254,6 +256,7 @@ with ProcessPoolExecutor(1, preload=["multiprocessing.resource_tracker"], **opti
 """
 
 
+@pytest.mark.engine
 def test_a_user_takes_root():
     if os.geteuid() == 0:
         # A program without files, whose workers are copies: the user need not read this Python.
@@ -269,6 +272,7 @@ def say_and_die():
     os._exit(3)
 
 
+@pytest.mark.engine
 def test_output_goes_to_files(tmp_path):
     async def main(pool):
         await pool.apply(print, ("to a file",), {"flush": True})
@@ -427,6 +431,7 @@ def test_a_program_may_wrap_its_standard_output_again(tmp_path):
     run(main, 1, output_to=tmp_path, output_per_task=True, childconcurrency=1)
 
 
+@pytest.mark.engine
 def test_names_of_pools_and_functions():
     async def main(pool):
         await pool.map(jobs.double, range(50))
@@ -450,6 +455,7 @@ def test_names_of_pools_and_functions():
     run(many, 1)
 
 
+@pytest.mark.engine
 def test_alone_and_probation():
     async def main(pool):
         alone = pool.with_options(alone=True)
@@ -468,6 +474,7 @@ async def holds_at_first(path):
     holds(path)
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("function", [holds, holds_at_first])
 def test_a_task_that_holds_its_worker_is_an_event(function, tmp_path):
     async def main(pool):
@@ -495,6 +502,7 @@ async def alone_here():
     return count
 
 
+@pytest.mark.engine
 def test_retries_on_timeout(tmp_path):
     async def main(pool):
         again = pool.with_options(timeout=0.3, retries=100, retry_on_timeout=True, backoff=0.01, jitter=True)
