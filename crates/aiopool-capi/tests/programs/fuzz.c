@@ -264,6 +264,24 @@ static void submit(int pool) {
     free(input);
 }
 
+static void broadcast(int pool) {
+    void *input;
+    struct lent *loan;
+    aiopool_call *call = some_call(pool, &input, &loan);
+    uint64_t ticket = 0;
+    uint32_t count = 0;
+    if (!once_in(9)) {
+        call->retries = call->priority = 0, call->retry_if = NULL, call->wait_limit_ms = 0;
+        call->loan = NULL, call->flags &= AIOPOOL_CALL_BY_TICKET | AIOPOOL_CALL_BORROW_OUTPUT;
+        call->queue = 0;
+    }
+    if (is(aiopool_pool_broadcast(handle_of(pool), call, &ticket, &count)) == AIOPOOL_OK) {
+        for (uint32_t seat = 0; seat < count; seat++) submitted(pool, ticket + seat, NULL);
+    }
+    free(call);
+    free(input);
+}
+
 static void submit_many(int pool) {
     void *input;
     struct lent *loan;
@@ -488,6 +506,7 @@ static void start(int pool) {
     if (once_in(4)) options.init_function = numbers[1];
     if (once_in(4)) options.exit_function = numbers[1];
     if (once_in(4)) options.exception_function = numbers[1];
+    if (once_in(4)) options.probation = (uint32_t)below(9);
     if (once_in(15)) options.reserved[below(sizeof options.reserved / sizeof *options.reserved)] = any();
     if (once_in(15)) options.queues = (uint32_t)below(9);
     if (once_in(15)) options.capacity = any();
@@ -518,7 +537,7 @@ int main(int argc, char **argv) {
             start(pool);
             continue;
         }
-        switch (below(13)) {
+        switch (below(14)) {
         case 0: case 1: case 2: submit(pool); break;
         case 3: submit_many(pool); break;
         case 4: case 5: case 6: receive(pool); break;
@@ -530,6 +549,7 @@ int main(int argc, char **argv) {
             is(aiopool_pool_join(handle_of(pool), below(3)));
             break;
         case 9: use_process(pool); break;
+        case 10: once_in(2) ? broadcast(pool) : (void)is(aiopool_pool_ready(handle_of(pool), below(3))); break;
         default: ask(pool);
         }
     }
