@@ -42,6 +42,8 @@ pub(crate) struct Space {
     pub(crate) limit: Option<u64>,
     /// Bytes that are in it.
     pub(crate) used: u64,
+    /// Its consumers: each submitter has one, and each build's nodes have a few.
+    pub(crate) consumers: u64,
 }
 
 /// A stored message.

@@ -293,7 +293,9 @@ impl Link {
         let stream = self.names.stream();
         let info = self.api(&format!("STREAM.INFO.{stream}"), &Value::Null).await.ok()?;
         let limit = info["config"]["max_bytes"].as_i64().and_then(|most| u64::try_from(most).ok());
-        Some(Space { limit, used: info["state"]["bytes"].as_u64()? })
+        let used = info["state"]["bytes"].as_u64()?;
+        let consumers = info["state"]["consumer_count"].as_u64().unwrap_or_default();
+        Some(Space { limit, used, consumers })
     }
 
     /// Tries what a role has to have the right to: swaps that expect what cannot be, and requests that

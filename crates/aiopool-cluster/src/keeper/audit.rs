@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::{Event, Keeper};
-use crate::link::Space;
+use crate::link::{self, Space};
 use crate::protocol::{KeptEvent, Word};
 use crate::wire;
 
@@ -16,6 +16,9 @@ const AT_ONCE: usize = 256;
 
 /// What a task takes in the stream besides its input: subjects, headers, its claim, a small outcome.
 const OVERHEAD: u64 = 1500;
+
+/// The pause before the next look at a stream that has room for more than the share was.
+const NEXT_LOOK: Duration = Duration::from_millis(10);
 
 impl Keeper {
     /// Reads the words of tasks of which nothing was seen for long.
@@ -77,43 +80,66 @@ impl Keeper {
         }
     }
 
-    /// Whether a task may be sent now: a stream that has a limit is filled to three quarters.
+    /// Whether a task may be sent now. A stream that has a limit is filled to three quarters, and
+    /// others fill it, too: each takes a share of what is left, then looks how much that is now.
     pub(super) fn has_room(&mut self, n: u64) -> bool {
         let Some(limit) = self.space.limit else { return true };
         let Some(out) = self.out.get(&n) else { return false };
         let size = wire::encode(&out.queued).len() as u64 + OVERHEAD;
-        // One task alone may always go: what is refused comes back as an error.
-        if self.space.used + size > limit / 4 * 3 && self.out.len() > 1 {
+        let fits = self.space.used + size <= limit / 4 * 3;
+        // However small the share is, one task may go where it fits, and one alone always: what is
+        // refused comes back as an error.
+        let may = self.spent + size <= self.share || (self.spent == 0 && fits);
+        if !may && self.out.len() > 1 {
             self.held_back.insert(n);
             return false;
         }
+        self.spent += size;
         self.space.used += size;
+        self.sending.insert(n, size);
         true
     }
 
     /// Asks how full a stream with a limit is.
-    pub(super) fn look_at_space(&self) {
-        if self.space.limit.is_none() || (self.held_back.is_empty() && self.out.is_empty()) {
+    pub(super) fn look_at_space(&mut self, pause: Duration) {
+        let waits = !self.held_back.is_empty() || !self.out.is_empty();
+        if self.looking || self.space.limit.is_none() || !waits {
             return;
         }
+        self.looking = true;
+        // What the server has stored by now is in what it says.
+        let out = &self.out;
+        self.sending.retain(|n, _| out.get(n).is_some_and(|out| !out.kept.is_settled()));
         let (link, events) = (self.link.clone(), self.events.clone());
         tokio::spawn(async move {
+            link::pause(pause).await;
             let _ = events.send(Event::Space(link.space().await));
         });
     }
 
     pub(super) fn saw_space(&mut self, space: Option<Space>) {
+        self.looking = false;
         let Some(space) = space else { return };
         self.space = space;
+        let Some(limit) = space.limit else { return };
+        self.space.used += self.sending.values().sum::<u64>();
+        let left = (limit / 4 * 3).saturating_sub(self.space.used);
+        (self.share, self.spent) = (left / 4 / space.consumers.max(1), 0);
         // Claims may be what there is no room for, and nobody tells the submitter of those.
-        if space.limit.is_some_and(|limit| space.used > limit / 4 * 3) || !self.held_back.is_empty()
-        {
+        if space.used > limit / 4 * 3 || !self.held_back.is_empty() {
             self.squeeze();
         }
-        for n in std::mem::take(&mut self.held_back) {
+        let mut waiting = std::mem::take(&mut self.held_back);
+        // When the share is spent, what is left of it is too little for any.
+        while self.spent == 0 || self.spent + OVERHEAD <= self.share {
+            let Some(n) = waiting.pop_first() else { break };
             if self.has_room(n) {
                 self.queue(n, 0);
             }
+        }
+        self.held_back.append(&mut waiting);
+        if self.spent > 0 && !self.held_back.is_empty() {
+            self.look_at_space(NEXT_LOOK);
         }
     }
 

@@ -216,6 +216,13 @@ pub(crate) struct Keeper {
     runs: Arc<Runs>,
     /// The stream's limit, and about how much is in it.
     space: Space,
+    /// Bytes that may be sent between two looks at the stream, and those that were since the last.
+    share: u64,
+    spent: u64,
+    /// What tasks take whose first message may not be stored yet.
+    sending: BTreeMap<u64, u64>,
+    /// Whether the stream is being looked at.
+    looking: bool,
     /// Whether an input or a value was too large for the task's own messages.
     has_blobs: bool,
     /// Tasks that wait for room in the stream.
@@ -258,7 +265,6 @@ impl Keeper {
         let now = remote::boottime_ns();
         let (lease, actions) = Lease::begin(times, crate::random::bits(), claim.revision, now);
         let (events, inbox) = mpsc::unbounded_channel();
-        let space = link.space().await.unwrap_or_default();
         let (asks, answers) = Asks::listen(&link).await?;
         let mut keeper = Self {
             link,
@@ -282,7 +288,11 @@ impl Keeper {
             by_node: Arc::default(),
             counts: Arc::default(),
             runs: Arc::default(),
-            space,
+            space: Space::default(),
+            share: 0,
+            spent: 0,
+            sending: BTreeMap::new(),
+            looking: false,
             has_blobs: false,
             held_back: BTreeSet::new(),
             collected: 0,
@@ -332,6 +342,9 @@ impl Keeper {
             }
             keeper.tick();
         }
+        // Not before the collector: of submitters that begin together one sees the other's.
+        let space = keeper.link.space().await;
+        keeper.saw_space(space);
         Ok(keeper)
     }
 
@@ -419,7 +432,7 @@ impl Keeper {
                 looked = Instant::now();
                 self.look_at_nodes();
                 self.audit();
-                self.look_at_space();
+                self.look_at_space(Duration::ZERO);
             }
             let over = match self.closing {
                 Closing::No => false,

@@ -194,6 +194,9 @@ impl Keeper {
         out.renew_input();
         if out.sent > 0 || self.has_room(n) {
             self.queue(n, 0);
+        } else if self.spent > 0 {
+            // There may be room for more than the share was.
+            self.look_at_space(Duration::ZERO);
         }
     }
 

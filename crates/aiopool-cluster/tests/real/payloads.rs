@@ -1,5 +1,6 @@
 //! Large inputs and values, and streams that are full.
 
+use std::sync::Barrier;
 use std::time::Duration;
 
 use aiopool::{TaskError, TaskOptions};
@@ -16,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("a_server_that_takes_little_takes_all_of_it", a_server_that_takes_little_takes_all_of_it),
     ("a_full_stream_is_no_deadlock", a_full_stream_is_no_deadlock),
     ("what_waits_for_a_full_stream_ends_in_time", what_waits_for_a_full_stream_ends_in_time),
+    ("several_submitters_fill_no_stream_for_good", several_submitters_fill_no_stream_for_good),
 ];
 
 /// Turns bytes round.
@@ -124,13 +126,18 @@ fn a_server_that_takes_little_takes_all_of_it() {
 
 /// A server whose stream of the pool `t` takes a megabyte.
 fn small(version: Version) -> Server {
+    limited(version, 1 << 20)
+}
+
+/// A server whose stream of the pool `t` takes `max_bytes`.
+fn limited(version: Version, max_bytes: u64) -> Server {
     let server = Server::of(version);
     in_time(async {
         let client = async_nats::connect(server.url()).await.unwrap();
         let config = json!({
             "name": "AIOPOOL_t", "subjects": ["aiopool.t.q.>", "aiopool.t.w.>"],
             "retention": "limits", "storage": "file", "discard": "new",
-            "max_msgs_per_subject": 1, "max_bytes": 1 << 20, "num_replicas": 1,
+            "max_msgs_per_subject": 1, "max_bytes": max_bytes, "num_replicas": 1,
         });
         let subject = "$JS.API.STREAM.CREATE.AIOPOOL_t";
         let answer = client.request(subject, config.to_string().into()).await.unwrap();
@@ -177,6 +184,31 @@ fn what_waits_for_a_full_stream_ends_in_time() {
     in_time(async {
         for (i, task) in first.into_iter().enumerate() {
             assert_eq!(task.await.unwrap(), vec![i as u8; 40_000]);
+        }
+    });
+}
+
+/// They begin at the same moment, and none knows of the others: what is left has to take claims.
+fn several_submitters_fill_no_stream_for_good() {
+    let server = limited(NEWEST, 4 << 20);
+    let submitters: Vec<_> = (0..6).map(|_| connect(&server)).collect();
+    let start = Barrier::new(submitters.len());
+    let submit = |cluster: &Cluster| {
+        start.wait();
+        let submit = |i: u32| cluster.apply(reversed, vec![i as u8; 1000]);
+        (0..600).map(submit).collect::<Vec<_>>()
+    };
+    let tasks: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            submitters.iter().map(|cluster| scope.spawn(|| submit(cluster))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    // More than the stream takes wants to go in; it is as full as it gets by then.
+    std::thread::sleep(Duration::from_secs(2));
+    let _node = Process::node(server.url());
+    in_time(async {
+        for task in tasks {
+            assert_eq!(task.await.unwrap().len(), 1000);
         }
     });
 }
