@@ -150,6 +150,8 @@ struct Out {
     /// How many of its messages were sent that may be stored: all but those that the server
     /// refused for want of room. Where there is none, the task can still be held back.
     sent: u32,
+    /// Why the server will never take what was last sent, where it said so.
+    refusal: String,
     /// Since when the word is what it is.
     since: Instant,
     /// Whether it has been that for long, and was looked at.
@@ -500,8 +502,10 @@ impl Keeper {
         match event {
             Event::Sent(n, Swap::Won(seq)) => self.tell(n, KeptEvent::Won(seq)),
             Event::Sent(n, Swap::Broken(reason)) => {
-                let text = format!("the server refused the task: {reason}");
-                self.deliver(n, Err(ClusterError::Ended(Error::Server(text))));
+                if let Some(out) = self.out.get_mut(&n) {
+                    out.refusal = reason;
+                }
+                self.tell(n, KeptEvent::Refused);
             }
             Event::Sent(n, swap) => {
                 if matches!(swap, Swap::Full(_)) {

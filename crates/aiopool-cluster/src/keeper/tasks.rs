@@ -12,7 +12,7 @@ use super::{AGAIN, Event, Keeper, Out, Outcome, Submission};
 use crate::blob::{Blob, Side};
 use crate::counts::Counts;
 use crate::crash::{self, Point};
-use crate::error::ClusterError;
+use crate::error::{ClusterError, Error};
 use crate::link::{self, Stored, Swap};
 use crate::protocol::{Allowed, Ending, Group, Kept, KeptAction, KeptEvent, Word};
 use crate::wire::{self, Body, Function, Hint, Queued, Tail, Written};
@@ -82,6 +82,7 @@ impl Keeper {
                 verdict: None,
                 holder: None,
                 sent: 0,
+                refusal: String::new(),
                 since: Instant::now(),
                 quiet: false,
                 running: 0,
@@ -180,6 +181,10 @@ impl Keeper {
                 KeptAction::Watch(_) => self.watch(n),
                 KeptAction::Deliver { .. } => self.settle(n),
                 KeptAction::DeliverVanished => self.deliver(n, Err(ClusterError::Vanished)),
+                KeptAction::DeliverRefused => {
+                    let text = format!("the server refused the task: {}", out.refusal);
+                    self.deliver(n, Err(ClusterError::Ended(Error::Server(text))));
+                }
             }
         }
     }

@@ -40,6 +40,8 @@ pub struct Kept {
     given_back: u8,
     /// A retry waits for its time.
     backing_off: bool,
+    /// What was last sent will never be taken by the server.
+    refused: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +65,8 @@ pub enum KeptEvent {
     Won(u64),
     /// What was sent was refused, or its fate is unknown: the word is to be read.
     Unsure,
+    /// The server will never take what was sent. An earlier copy of it may be stored all the same.
+    Refused,
     /// The word as the stream's leader has it now, asked for after the last sending.
     Read(Word),
     /// A word that the collector came by; it may be an old one.
@@ -116,6 +120,8 @@ pub enum KeptAction {
     },
     /// Deliver the news that the word has gone: nothing is known, and nothing is sent any more.
     DeliverVanished,
+    /// Deliver the server's refusal: the word is what it was before.
+    DeliverRefused,
 }
 
 use KeptAction as Do;
@@ -126,7 +132,8 @@ impl Kept {
     #[must_use]
     pub fn submit(allowed: Allowed) -> (Self, Vec<Do>) {
         let (word, stage) = (Word::Absent, Stage::Submitting);
-        let kept = Self { allowed, word, stage, wish: None, given_back: 0, backing_off: false };
+        let (wish, given_back, backing_off, refused) = (None, 0, false, false);
+        let kept = Self { allowed, word, stage, wish, given_back, backing_off, refused };
         (kept, vec![Do::Submit])
     }
 
@@ -177,6 +184,16 @@ impl Kept {
             // What a submitter has sent itself comes back through the collector.
             (Stage::Deciding, Event::Won(_) | Event::Unsure)
             | (Stage::Submitting, Event::Unsure) => vec![Do::Read],
+            (Stage::Submitting | Stage::Deciding, Event::Refused) => {
+                self.refused = true;
+                vec![Do::Read]
+            }
+            (Stage::Submitting | Stage::Deciding, Event::Read(word))
+                if self.refused && word.seq() == self.word.seq() =>
+            {
+                self.stage = Stage::Over;
+                vec![Do::DeliverRefused]
+            }
             // S1: nothing there: the copy before is lost or late, and then refused, or purged
             // with its job by the first node that meets it.
             (Stage::Submitting, Event::Read(Word::Absent)) if self.word == Word::Absent => {
@@ -243,7 +260,7 @@ impl Kept {
     fn adopt(&mut self, word: Word) -> Vec<Do> {
         if word.seq() >= self.word.seq() {
             self.word = word;
-            self.backing_off = false;
+            (self.backing_off, self.refused) = (false, false);
         }
         self.act()
     }
@@ -329,6 +346,29 @@ mod tests {
         assert_eq!(kept.step(Event::Expire), []);
         let again = [Do::Requeue { expected: 3, attempt: 2 }];
         assert_eq!(kept.step(Event::PauseOver), again, "the limit of its queue took its retry");
+    }
+
+    #[test]
+    fn a_refusal_is_told_when_no_copy_is_stored() {
+        let submitted = || Kept::submit(Allowed { attempts: 1, ..Allowed::default() }).0;
+        // Of the first copy nobody knows, and the second is refused.
+        let mut kept = submitted();
+        kept.step(Event::Unsure);
+        assert_eq!(kept.step(Event::Read(Word::Absent)), [Do::Submit]);
+        assert_eq!(kept.step(Event::Refused), [Do::Read]);
+        assert_eq!(kept.step(Event::Read(Word::Queued { seq: 4, attempt: 1 })), []);
+        let done = Word::Done { seq: 6, attempt: 1, ending: Ending::Final };
+        assert_eq!(kept.step(Event::Saw(done)), [Do::Deliver { seq: 6 }]);
+        let mut kept = submitted();
+        assert_eq!(kept.step(Event::Refused), [Do::Read]);
+        assert_eq!(kept.step(Event::Read(Word::Absent)), [Do::DeliverRefused]);
+        // Not even the word that calls it off is taken.
+        let mut kept = submitted();
+        kept.step(Event::Won(1));
+        kept.step(Event::Cancel);
+        assert_eq!(kept.step(Event::Refused), [Do::Read]);
+        let queued = Word::Queued { seq: 1, attempt: 1 };
+        assert_eq!(kept.step(Event::Read(queued)), [Do::DeliverRefused]);
     }
 
     #[test]

@@ -518,6 +518,9 @@ impl World {
                     }
                     self.settle(u, task);
                 }
+                KeptAction::DeliverRefused => {
+                    self.broken = Some(format!("t{task}: the server refuses nothing for good"));
+                }
                 KeptAction::DeliverVanished => {
                     let open = self.open(u, task);
                     open.into_iter().for_each(|item| self.tell(u, task, item, Told::Vanished));
