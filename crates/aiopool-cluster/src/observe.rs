@@ -21,6 +21,9 @@ pub struct NodeInfo {
     pub alive: bool,
     /// Whether it takes no more tasks.
     pub draining: bool,
+    /// Whether its workers die one after the other: it takes no more than a task now and then, to see
+    /// whether that is over.
+    pub broken: bool,
     /// Its machine.
     pub host: String,
     /// Its agent's process.
@@ -169,6 +172,7 @@ async fn read(link: &Link) -> std::result::Result<Overview, ()> {
             name,
             alive: key.key.alive,
             draining: key.draining,
+            broken: key.key.alive && key.processes > 0 && key.places == 0,
             host: key.host,
             pid: key.pid,
             build: key.build,

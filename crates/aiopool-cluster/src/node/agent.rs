@@ -15,7 +15,7 @@ use tokio::task::unconstrained;
 use super::hands::Held;
 use super::lock::Lock;
 use super::pulls::{ACKS_WAIT, Pulls};
-use super::work::{Run, Work, has_outcomes};
+use super::work::{Deaths, Run, Work, becomes_ready, has_outcomes};
 use super::{Node, NodeReport, janitor};
 use crate::asks::Asks;
 use crate::error::{Error, Result};
@@ -113,6 +113,8 @@ pub(super) struct Agent {
     pub(super) answered: Instant,
     /// The lock of the node's name, where it has one and the lock can be had.
     lock: Option<Lock>,
+    /// Workers that died one after the other.
+    pub(super) deaths: Deaths,
     /// Why the local pool ended, if it did.
     pub(super) failed: Option<String>,
 }
@@ -163,23 +165,30 @@ impl Agent {
             report: NodeReport::default(),
             answered: Instant::now(),
             lock: None,
+            deaths: Deaths::default(),
             failed: None,
         }
     }
 
-    /// How many tasks fit in at once; none before the pool is there.
+    /// How many workers there are; none before all of them have started.
+    fn processes(&self) -> usize {
+        self.work().filter(|work| work.ready).map_or(0, |work| work.pool.pool().processes())
+    }
+
+    /// How many tasks fit in at once; one, for a try, where the workers all die.
     pub(super) fn places(&self) -> usize {
-        let of = |pool: &Pool| pool.processes() * pool.child_concurrency();
-        self.work().map_or(0, |work| of(work.pool.pool()))
+        let of = |work: &Work| self.processes() * work.pool.pool().child_concurrency();
+        let all = self.work().map_or(0, of);
+        if self.deaths.are_many() { all.min(1) } else { all }
     }
 
     /// Whether a delivery may be taken on now.
     pub(super) fn may_take(&self) -> bool {
+        let holds = |life: &Life| life.lease.holds(remote::boottime_ns());
         !self.draining
-            && self
-                .life
-                .as_ref()
-                .is_some_and(|life| life.work.is_some() && life.lease.holds(remote::boottime_ns()))
+            && !self.rests()
+            && self.processes() > 0
+            && self.life.as_ref().is_some_and(holds)
     }
 
     pub(super) async fn serve(
@@ -227,6 +236,7 @@ impl Agent {
                     }
                 }
                 () = has_outcomes(self.life.as_ref()) => self.receive(),
+                ready = becomes_ready(self.life.as_ref()) => self.has_started(ready),
                 Some(answer) = answers.next() => {
                     self.answered = Instant::now();
                     let mut came = Some(answer);
@@ -415,14 +425,16 @@ impl Agent {
     }
 
     fn value(&self, key: Key) -> NodeKey {
+        // One that tries whether a worker dies of its task counts as having no place.
+        let places = if self.deaths.are_many() { 0 } else { self.places() };
         NodeKey {
             key,
             lease: self.node.times().lease,
             host: random::host(),
             pid: std::process::id(),
             build: self.build.clone(),
-            processes: self.work().map_or(0, |work| work.pool.pool().processes()) as u32,
-            places: self.places() as u32,
+            processes: self.processes() as u32,
+            places: places as u32,
             taken: self.held.len() as u32,
             done: self.report.done,
             failed: self.report.failed,

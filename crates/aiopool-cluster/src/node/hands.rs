@@ -343,9 +343,10 @@ impl Agent {
 
     /// Hands the task to the local pool. It gets no retries there: the submitter decides.
     fn start(&mut self, id: u64) {
+        let rests = self.rests();
         let Some(held) = self.held.get_mut(&id) else { return };
         let life = self.life.as_ref().filter(|life| life.lease.holds(remote::boottime_ns()));
-        if life.is_none_or(|life| life.work.is_none()) {
+        if life.is_none_or(|life| life.work.is_none()) || rests {
             let actions = held.attempt.not_started();
             return self.act(id, actions);
         }

@@ -1,6 +1,6 @@
 //! What the node's pool runs: tasks and items go in with a number, and come out several at a time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,32 @@ pub(super) struct Work {
     pub(super) pool: PolledPool,
     /// Rung when the pool has outcomes.
     bell: Bell,
+    /// Whether every worker has started: before that nothing is pulled, since a pool whose workers
+    /// cannot start would lose it.
+    pub(super) ready: bool,
+}
+
+/// Workers that died one after the other, while no code came to an end.
+#[derive(Debug, Default)]
+pub(super) struct Deaths {
+    pids: BTreeSet<u32>,
+    last: Option<Instant>,
+}
+
+/// Deaths one after the other that are the node's fault, and not that of its tasks.
+const MANY: usize = 8;
+
+impl Deaths {
+    /// Whether the node is taken for broken.
+    pub(super) fn are_many(&self) -> bool {
+        self.pids.len() >= MANY
+    }
+
+    /// Takes note of a death; true where that makes the node a broken one.
+    fn add(&mut self, pid: u32) -> bool {
+        self.last = Some(Instant::now());
+        self.pids.insert(pid) && self.pids.len() == MANY
+    }
 }
 
 /// What the pool has been given.
@@ -37,7 +63,7 @@ impl Work {
     pub(super) fn new(pool: Pool) -> Result<Self> {
         let pool = PolledPool::new(pool).map_err(|error| Error::Pool(error.to_string()))?;
         let bell = Bell::of(&pool).map_err(|error| Error::Pool(error.to_string()))?;
-        Ok(Self { pool, bell })
+        Ok(Self { pool, bell, ready: false })
     }
 }
 
@@ -49,7 +75,35 @@ pub(super) async fn has_outcomes(life: Option<&Life>) {
     work.bell.rung().await;
 }
 
+/// Waits until every worker of this life's pool has started, or cannot be; for ever where there is
+/// none, or it is known.
+pub(super) async fn becomes_ready(life: Option<&Life>) -> aiopool::Result<()> {
+    match life.and_then(|life| life.work.as_ref()) {
+        Some(work) if !work.ready => work.pool.pool().ready().await,
+        _ => std::future::pending().await,
+    }
+}
+
 impl Agent {
+    /// Takes what the start of the workers came to.
+    pub(super) fn has_started(&mut self, ready: aiopool::Result<()>) {
+        match ready {
+            Ok(()) => {
+                if let Some(work) = self.life.as_mut().and_then(|life| life.work.as_mut()) {
+                    work.ready = true;
+                }
+            }
+            Err(error) => self.failed = Some(error.to_string()),
+        }
+    }
+
+    /// Whether the node takes nothing for now, because its workers die: not before as much time as
+    /// a lease has gone by since the last death. Then it tries one task.
+    pub(super) fn rests(&self) -> bool {
+        let last = self.deaths.last.filter(|_| self.deaths.are_many());
+        last.is_some_and(|last| last.elapsed() < self.node.lease)
+    }
+
     /// Returns the pool of this life, once there is one.
     pub(super) fn work(&self) -> Option<&Work> {
         self.life.as_ref()?.work.as_ref()
@@ -179,6 +233,18 @@ impl Agent {
                 self.report.failed += 1;
                 self.report.lost += u64::from(error.worker_lost().is_some());
             }
+        }
+        match result {
+            Err(TaskError::WorkerLost(lost)) => {
+                if self.deaths.add(lost.pid) {
+                    let node = &self.name;
+                    tracing::warn!(node, "its workers all die: it takes no more than a try");
+                }
+            }
+            Ok(_) | Err(TaskError::Failed(_) | TaskError::Panicked(_)) => {
+                self.deaths = Deaths::default();
+            }
+            Err(_) => {}
         }
         Some(ending)
     }

@@ -105,10 +105,18 @@ fn each_task_runs_on_its_own_build() {
 }
 
 /// A worker that knows one function, by its name.
+///
+/// `AIOPOOL_TEST_BAD` says whether it ends at its start, or with its first task.
 pub fn worker() -> ExitCode {
+    let bad = std::env::var("AIOPOOL_TEST_BAD").unwrap_or_default();
+    if bad == "start" {
+        std::thread::sleep(Duration::from_secs(2));
+        return ExitCode::FAILURE;
+    }
     let mut worker = AttachedWorker::attach().unwrap();
     loop {
         match worker.next_event() {
+            Event::Run { .. } if bad == "task" => std::process::exit(1),
             Event::Run { task, function, .. } => {
                 let build = remote::build().unwrap();
                 let completion = match function.as_str() {

@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use aiopool::TaskOptions;
-use aiopool_cluster::{ClusterError, Error, Node};
+use aiopool::{TaskError, TaskOptions};
+use aiopool_cluster::{Cluster, ClusterError, Error, Node, NodeInfo, observe};
 use aiopool_nats::Server;
 
 use crate::book::{Book, work};
@@ -23,6 +23,8 @@ pub const TESTS: &[Test] = &[
     ("sigterm_drains_a_node_of_a_users_own", sigterm_drains_a_node_of_a_users_own),
     ("node_main_says_what_it_cannot_use", node_main_says_what_it_cannot_use),
     ("a_retry_on_another_node_has_a_greater_fence", a_retry_on_another_node_has_a_greater_fence),
+    ("a_node_that_cannot_start_takes_no_task", a_node_that_cannot_start_takes_no_task),
+    ("a_node_whose_workers_all_die_stops_pulling", a_node_whose_workers_all_die_stops_pulling),
 ];
 
 fn a_killed_node_costs_what_ran_on_it() {
@@ -330,4 +332,70 @@ fn node_main_says_what_it_cannot_use() {
     gone.kill();
     let (status, _, stderr) = said(&["--nats", &gone.url()]);
     assert!(status == Some(1) && stderr.contains("cannot connect"), "{status:?}: {stderr}");
+}
+
+/// A node whose workers are of a program of their own, and a handle that is of their version.
+fn by_name(server: &Server, name: &str, bad: &str) -> Process {
+    Process::start(&[
+        ("AIOPOOL_TEST_NODE", server.url().as_str()),
+        ("AIOPOOL_TEST_NAME", name),
+        ("AIOPOOL_TEST_VERSION", "7"),
+        ("AIOPOOL_TEST_BAD", bad),
+    ])
+}
+
+fn of_their_version(server: &Server) -> Cluster {
+    let cluster = Cluster::builder(server.url()).pool("t").lease(LEASE).version("7");
+    cluster.connect_blocking().unwrap()
+}
+
+/// What the node's key says, once there is one.
+fn seen(server: &Server, name: &str) -> Option<NodeInfo> {
+    let seen = in_time(observe(server.url(), "t")).unwrap();
+    seen.nodes.into_iter().find(|node| node.name == name)
+}
+
+fn a_node_that_cannot_start_takes_no_task() {
+    let server = Server::start();
+    let _good = by_name(&server, "good", "");
+    let cluster = of_their_version(&server);
+    in_time(cluster.ready()).unwrap();
+    let mut bad = by_name(&server, "bad", "start");
+    until("its lease holds", || seen(&server, "bad").is_some_and(|node| node.revision > 0));
+    // Its workers are on their way now, and all fail.
+    until("it has failed", || {
+        let tasks: Vec<_> = (0..100).map(|_| cluster.apply_named("build", "")).collect();
+        in_time(async {
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+        bad.0.try_wait().unwrap().is_some()
+    });
+    assert!(!bad.end("it says that it has failed").success());
+    assert_eq!(cluster.outcomes_by_node().into_keys().collect::<Vec<_>>(), ["good"]);
+}
+
+fn a_node_whose_workers_all_die_stops_pulling() {
+    let server = Server::start();
+    let bad = by_name(&server, "bad", "task");
+    let cluster = of_their_version(&server);
+    in_time(cluster.ready()).unwrap();
+    let tasks: Vec<_> = (0..200).map(|_| cluster.apply_named("build", "")).collect();
+    until("it takes no more", || seen(&server, "bad").is_some_and(|node| node.broken));
+    let _good = by_name(&server, "good", "");
+    let lost = in_time(async {
+        let mut lost = 0;
+        for task in tasks {
+            match task.await {
+                Ok(_) => {}
+                Err(ClusterError::Task(TaskError::WorkerLost(_))) => lost += 1,
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        lost
+    });
+    // Of eight workers, with four places each, and of the two that were there besides.
+    assert!((8..=40).contains(&lost), "{lost}");
+    drop(bad);
 }
