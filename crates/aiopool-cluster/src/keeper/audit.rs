@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::{Event, Keeper};
+use super::{Event, Keeper, Out, nodes};
 use crate::link::{self, Space};
 use crate::protocol::{KeptEvent, Word};
 use crate::wire;
@@ -35,13 +35,14 @@ impl Keeper {
             })
             .take(AT_ONCE)
             .collect();
-        let mut queues = BTreeSet::new();
+        let (mut queues, mut builds) = (BTreeSet::new(), BTreeSet::new());
         for n in quiet {
             self.read(n, Duration::ZERO);
             let Some(out) = self.out.get(&n) else { continue };
             match out.kept.word() {
                 Word::Queued { .. } => {
                     queues.insert((out.tail.class, out.tail.build.clone()));
+                    builds.insert(out.tail.build.clone());
                 }
                 // The node is to look, too: it may never have made the claim.
                 Word::Claimed { .. } => self.hint(n),
@@ -55,6 +56,30 @@ impl Keeper {
                 let _ = events.send(Event::Idle(class, build, idle));
             });
         }
+        for build in builds {
+            let (link, events) = (self.link.clone(), self.events.clone());
+            tokio::spawn(async move {
+                if nodes::are_none(&link, &build).await {
+                    let _ = events.send(Event::NoNode(build));
+                }
+            });
+        }
+    }
+
+    /// Says that there is no node of a build whose tasks wait, once until one has taken some.
+    pub(super) fn saw_no_node(&mut self, build: String) {
+        let waits =
+            |out: &&Out| matches!(out.kept.word(), Word::Queued { .. }) && out.tail.build == build;
+        let tasks: usize = self.out.values().filter(waits).map(|out| out.items.len()).sum();
+        if tasks == 0 || self.lonely.contains(&build) {
+            return;
+        }
+        tracing::warn!(
+            pool = self.link.names.pool,
+            "{tasks} tasks wait for a node of build {build}; there is none: `aiopool nodes` shows \
+             which there are"
+        );
+        self.lonely.insert(build);
     }
 
     /// Sends tasks anew that are queued by their word, while their queue says that it is empty.

@@ -108,6 +108,8 @@ enum Event {
     Space(Option<Space>),
     /// Whether nothing waits in or was given out of the queue of a class and build.
     Idle(u8, String, bool),
+    /// No node of this build has been seen for long.
+    NoNode(String),
 }
 
 impl Event {
@@ -122,7 +124,7 @@ impl Event {
             Self::Space(space) => space.is_some(),
             Self::Collector(made) => made.is_ok(),
             Self::Uploaded(..) | Self::Fetched(..) | Self::Looked(..) => true,
-            Self::Pause(_) | Self::Expire(_) | Self::Idle(..) => false,
+            Self::Pause(_) | Self::Expire(_) | Self::Idle(..) | Self::NoNode(_) => false,
         }
     }
 }
@@ -198,6 +200,8 @@ pub(crate) struct Keeper {
     out: HashMap<u64, Out>,
     /// The first item of the group, by each of the others.
     leaders: HashMap<u64, u64>,
+    /// Builds whose tasks wait and of which it was said that there is no node.
+    lonely: BTreeSet<String>,
     /// By node's name and life.
     watched: HashMap<(String, u128), Watched>,
     chunks: Chunks,
@@ -282,6 +286,7 @@ impl Keeper {
             inbox,
             out: HashMap::new(),
             leaders: HashMap::new(),
+            lonely: BTreeSet::new(),
             watched: HashMap::new(),
             chunks: Chunks::default(),
             ended: BTreeSet::new(),
@@ -565,6 +570,7 @@ impl Keeper {
             }
             Event::Space(space) => self.saw_space(space),
             Event::Idle(class, build, idle) => self.saw_idle(class, &build, idle),
+            Event::NoNode(build) => self.saw_no_node(build),
         }
     }
 

@@ -12,6 +12,11 @@ use crate::link::{self, Link, NODES, Stored, Swap};
 use crate::protocol::{Incarnation, KeptEvent, Key, LeaseTimes, Observer, Sight, Verdict};
 use crate::wire::{self, NodeKey, Written};
 
+/// Looks for a node where none is seen, and the time between them: a node writes its key six times in
+/// its lease, which is 150 s at most.
+const LOOKS: u32 = 7;
+const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+
 /// A node that has tasks of this job.
 pub(super) struct Watched {
     observer: Observer,
@@ -32,6 +37,7 @@ impl Keeper {
             return;
         };
         out.holder = Some((node.clone(), life.id));
+        self.lonely.remove(&out.tail.build);
         let times = LeaseTimes { lease, ..self.times };
         let entry = self.watched.entry((node, life.id));
         let watched = entry.or_insert_with(|| Watched {
@@ -161,6 +167,18 @@ fn of_name<'w>(
     name: &str,
 ) -> impl Iterator<Item = &'w mut Watched> {
     watched.iter_mut().filter(move |(key, _)| key.0 == name).map(|(_, watched)| watched)
+}
+
+/// Looks for a node of `build` for longer than the longest time between two signs of life of one.
+pub(super) async fn are_none(link: &Link, build: &str) -> bool {
+    let mut before = HashMap::new();
+    for look in 0..LOOKS {
+        link::pause(BETWEEN_LOOKS * look.min(1)).await;
+        if has_node(link, build, &mut before).await {
+            return false;
+        }
+    }
+    link.stands()
 }
 
 /// Whether a node of `build` lives and takes tasks. A key's age counts by this machine's clock; where

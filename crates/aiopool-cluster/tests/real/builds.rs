@@ -12,11 +12,13 @@ use aiopool::{AttachedWorker, Completion, Event, StartMethod, remote};
 use aiopool_cluster::{Cluster, Node, observe};
 use aiopool_nats::Server;
 
+use crate::said::warnings;
 use crate::{LEASE, Process, Test, connect, in_time, until};
 
 pub const TESTS: &[Test] = &[
     ("each_task_runs_on_its_own_build", each_task_runs_on_its_own_build),
     ("named_functions_run_across_builds", named_functions_run_across_builds),
+    ("a_build_without_a_node_is_said", a_build_without_a_node_is_said),
 ];
 
 /// A program of another build; its file goes with the value.
@@ -102,6 +104,28 @@ fn each_task_runs_on_its_own_build() {
     let _again = other.node(&server, "new");
     assert!(their.end("they run when there is one").success());
     assert!(cluster.drain_blocking(Duration::from_secs(20)));
+}
+
+/// Its nodes are of another build, and its tasks wait for one of its own.
+fn a_build_without_a_node_is_said() {
+    let server = Server::start();
+    let other = OtherBuild::new("other-said");
+    let _node = other.node(&server, "new");
+    let own: String = remote::build().unwrap().chars().take(16).collect();
+    let cluster = connect(&server);
+    let tasks: Vec<_> = (0..3).map(|n| cluster.apply(build, n)).collect();
+    let told = || warnings().into_iter().filter(|text| text.contains(&own)).collect::<Vec<_>>();
+    until("it is said that no node has the build", || !told().is_empty());
+    let text = &told()[0];
+    assert!(text.contains("3 tasks wait") && text.contains("aiopool nodes"), "{text}");
+    let again = Process::node(server.url());
+    in_time(async {
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    assert_eq!(told().len(), 1, "{:?}", told());
+    drop(again);
 }
 
 /// A worker that knows one function, by its name.

@@ -18,6 +18,7 @@ mod lies;
 mod links;
 mod network;
 mod payloads;
+mod said;
 mod servers;
 mod settings;
 mod verbs;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
     if let Ok(name) = std::env::var("AIOPOOL_TEST_NETWORK") {
         return network::run(&name);
     }
+    said::listen();
     let only: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|only| name.contains(only));
     let all = [
