@@ -103,8 +103,9 @@ pub(crate) struct Link {
     complaint: Arc<Mutex<String>>,
     /// Why there is no connection, as the client says it; empty while there is one.
     away: Arc<Mutex<String>>,
-    /// How many servers keep what this process makes, and when it last made what was missing.
-    pub(crate) replicas: usize,
+    /// How many servers keep what this process makes; `None` where it only looks and makes nothing.
+    pub(crate) replicas: Option<usize>,
+    /// When it last made what was missing.
     pub(crate) mended: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -118,6 +119,23 @@ impl Refusal {
 impl Link {
     /// Connects, checks the server and makes what is missing of stream and buckets.
     pub(crate) async fn connect(access: &Connection, pool: &str, name: &str) -> Result<Self> {
+        let link = Self::open(access, pool, name, Some(access.replicas)).await?;
+        link.make_streams().await?;
+        Ok(link)
+    }
+
+    /// Connects to look, which changes nothing; `None` where the server has no such pool.
+    pub(crate) async fn look(access: &Connection, pool: &str) -> Result<Option<Self>> {
+        let link = Self::open(access, pool, "aiopool observer", None).await?;
+        Ok(link.has_streams().await?.then_some(link))
+    }
+
+    async fn open(
+        access: &Connection,
+        pool: &str,
+        name: &str,
+        replicas: Option<usize>,
+    ) -> Result<Self> {
         let names = Arc::new(Names::of(pool)?);
         let (count, connections) = watch::channel(0_u64);
         let count = Arc::new(count);
@@ -159,10 +177,8 @@ impl Link {
                 info.version
             )));
         }
-        let (replicas, mended) = (access.replicas, Arc::default());
-        let link = Self { client, names, connections, complaint, away, replicas, mended };
-        link.make_streams().await?;
-        Ok(link)
+        let mended = Arc::default();
+        Ok(Self { client, names, connections, complaint, away, replicas, mended })
     }
 
     pub(crate) fn server(&self, what: &str, refusal: Refusal) -> Error {

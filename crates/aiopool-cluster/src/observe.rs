@@ -92,6 +92,8 @@ pub struct BuildInfo {
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Overview {
+    /// Whether the server has the pool: the first node or submitter makes it.
+    pub exists: bool,
     /// Its nodes, by name.
     pub nodes: Vec<NodeInfo>,
     /// Its jobs.
@@ -104,13 +106,16 @@ pub struct Overview {
     pub pieces: u64,
 }
 
-/// Reads what there is of `pool` on a server. To be called in a runtime of tokio's.
+/// Reads what there is of `pool` on a server, and changes nothing there. To be called in a runtime of
+/// tokio's.
 ///
 /// # Errors
 ///
 /// [`Error::Connect`] and [`Error::Server`].
 pub async fn observe(server: impl Into<Connection>, pool: &str) -> Result<Overview> {
-    let link = Link::connect(&server.into(), pool, "aiopool observer").await?;
+    let Some(link) = Link::look(&server.into(), pool).await? else {
+        return Ok(Overview::default());
+    };
     read(&link).await.map_err(|()| silent(&link))
 }
 
@@ -122,8 +127,8 @@ pub async fn observe(server: impl Into<Connection>, pool: &str) -> Result<Overvi
 /// [`Error::Connect`] and [`Error::Server`]; [`Error::JobHeld`] while a process holds it;
 /// [`Error::InvalidOption`] for what can be no job's name.
 pub async fn end_job(server: impl Into<Connection>, pool: &str, name: &str) -> Result<bool> {
-    let link = Link::connect(&server.into(), pool, "aiopool observer").await?;
     check_job(name)?;
+    let Some(link) = Link::look(&server.into(), pool).await? else { return Ok(false) };
     let claim = Claim::durable(&link, name).await?;
     let subject = link.names.job_key(&claim.key);
     let stored = link.key(JOBS, &subject).await.map_err(|()| silent(&link))?;
@@ -164,7 +169,7 @@ pub(crate) fn check_job(name: &str) -> Result<()> {
 type Which = (u128, u64);
 
 async fn read(link: &Link) -> std::result::Result<Overview, ()> {
-    let mut all = Overview::default();
+    let mut all = Overview { exists: true, ..Overview::default() };
     for name in link.keys(NODES).await? {
         let Some(stored) = link.key(NODES, &link.names.node_key(&name)).await? else { continue };
         let Some(key) = wire::decode::<NodeKey>(&stored.payload) else { continue };

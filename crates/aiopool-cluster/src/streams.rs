@@ -149,42 +149,84 @@ fn check(name: &str, subjects: &[String], config: &Value) -> Result<()> {
 }
 
 impl Link {
-    /// Makes what is missing of the pool's streams and of the buckets, and checks what is there.
-    pub(crate) async fn make_streams(&self) -> std::result::Result<(), Unmade> {
+    /// The pool's streams and the buckets, with their subjects; the first has the words.
+    fn streams(&self) -> [(String, Vec<String>); 4] {
         let pool = &self.names.pool;
         let words = vec![format!("aiopool.{pool}.q.>"), format!("aiopool.{pool}.w.>")];
-        self.make(self.names.stream(), words).await?;
-        self.make(self.names.blobs(), vec![format!("aiopool.{pool}.b.>")]).await?;
-        for bucket in [NODES, JOBS] {
-            self.make(format!("KV_{bucket}"), vec![format!("$KV.{bucket}.>")]).await?;
+        let bucket = |bucket| (format!("KV_{bucket}"), vec![format!("$KV.{bucket}.>")]);
+        let blobs = (self.names.blobs(), vec![format!("aiopool.{pool}.b.>")]);
+        [(self.names.stream(), words), blobs, bucket(NODES), bucket(JOBS)]
+    }
+
+    /// Makes what is missing of the pool's streams and of the buckets, and checks what is there.
+    pub(crate) async fn make_streams(&self) -> std::result::Result<(), Unmade> {
+        let Some(replicas) = self.replicas else { return Ok(()) };
+        for (name, subjects) in self.streams() {
+            self.make(name, subjects, replicas).await?;
         }
         Ok(())
     }
 
-    async fn make(&self, name: String, subjects: Vec<String>) -> std::result::Result<(), Unmade> {
-        let unmade = |refusal: Refusal| {
-            let may_pass = refusal.may_pass() && self.complaint().is_none();
-            Unmade { may_pass, error: self.server(&name, refusal) }
+    /// Whether the pool is there, of which what is there is checked.
+    pub(crate) async fn has_streams(&self) -> std::result::Result<bool, Unmade> {
+        let mut all = Vec::new();
+        for (name, subjects) in self.streams() {
+            let there = self.is_there(&name, &subjects).await?;
+            all.push((there, name));
+        }
+        match all.iter().find(|(there, _)| !there) {
+            Some((_, name)) if all[0].0 => {
+                let text = format!("{name} is missing: a node or a submitter makes it again");
+                Err(Unmade { may_pass: false, error: Error::Server(text) })
+            }
+            missing => Ok(missing.is_none()),
+        }
+    }
+
+    fn unmade(&self, name: &str, refusal: Refusal) -> Unmade {
+        let may_pass = refusal.may_pass() && self.complaint().is_none();
+        Unmade { may_pass, error: self.server(name, refusal) }
+    }
+
+    /// Whether a stream is there, and as it is to be.
+    async fn is_there(&self, name: &str, subjects: &[String]) -> std::result::Result<bool, Unmade> {
+        let info = match self.api(&format!("STREAM.INFO.{name}"), &Value::Null).await {
+            Ok(info) => info,
+            Err(Refusal::Code(NO_STREAM, _)) => return Ok(false),
+            Err(refusal) => return Err(self.unmade(name, refusal)),
         };
+        let config = &info["config"];
+        check(name, subjects, config).map_err(|error| Unmade { may_pass: false, error })?;
+        let has = config["num_replicas"].as_u64().unwrap_or(1);
+        if let Some(asked) = self.replicas.filter(|&asked| (asked as u64) > has) {
+            tracing::warn!(
+                "{name} is there and has replicas {has}, where {asked} were asked for: change it \
+                 with `nats stream edit {name} --replicas {asked}`"
+            );
+        }
+        Ok(true)
+    }
+
+    async fn make(
+        &self,
+        name: String,
+        subjects: Vec<String>,
+        replicas: usize,
+    ) -> std::result::Result<(), Unmade> {
         let config = json!({
-            "name": name, "subjects": subjects, "num_replicas": self.replicas,
+            "name": name, "subjects": subjects, "num_replicas": replicas,
             "retention": "limits", "storage": "file", "discard": "new",
             "max_msgs_per_subject": 1, "max_age": 0,
         });
         for _ in 0..2 {
-            match self.api(&format!("STREAM.INFO.{name}"), &Value::Null).await {
-                Ok(info) => {
-                    let checked = check(&name, &subjects, &info["config"]);
-                    return checked.map_err(|error| Unmade { may_pass: false, error });
-                }
-                Err(Refusal::Code(NO_STREAM, _)) => {}
-                Err(refusal) => return Err(unmade(refusal)),
+            if self.is_there(&name, &subjects).await? {
+                return Ok(());
             }
             match self.api(&format!("STREAM.CREATE.{name}"), &config).await {
                 Ok(_) => return Ok(()),
                 // Another has made it meanwhile, in another way.
                 Err(Refusal::Code(STREAM_EXISTS, _)) => {}
-                Err(refusal) => return Err(unmade(refusal)),
+                Err(refusal) => return Err(self.unmade(&name, refusal)),
             }
         }
         Ok(())

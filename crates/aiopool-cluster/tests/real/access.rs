@@ -7,7 +7,7 @@ use aiopool_cluster::{Cluster, Connection, Node, observe};
 use aiopool_nats::{NEWEST, Server};
 
 use crate::verbs::double;
-use crate::{LEASE, Test, in_time};
+use crate::{LEASE, Test, in_time, make};
 
 pub const TESTS: &[Test] = &[
     ("the_listed_rights_are_enough", the_listed_rights_are_enough),
@@ -41,7 +41,7 @@ fn the_listed_rights_are_enough() {
     };
     in_time(async {
         // Streams and buckets are made by the administrator's first connection.
-        observe(by("admin", "a"), "t").await.unwrap();
+        make(by("admin", "a")).await;
         let node = Node::builder(by("node", "n")).pool("t").processes(1).lease(LEASE);
         let work = async {
             let submitter = Cluster::builder(by("submitter", "s")).pool("t").lease(LEASE);
@@ -87,7 +87,7 @@ fn a_missing_right_is_named() {
     assert!(all.len() > 30, "{all:?}");
     let server = Server::with(NEWEST, true, &format!("authorization {{ users = [\n{users}] }}\n"));
     in_time(async {
-        observe(Connection::new(server.url()).user("admin", "a"), "t").await.unwrap();
+        make(Connection::new(server.url()).user("admin", "a")).await;
         let url = &server.url();
         let tries = all.iter().map(|(role, name, right)| async move {
             let by = Connection::new(url).user(name, "x");

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::book::{Book, size, ticks};
 use crate::jobs::ask;
 use crate::verbs::double;
-use crate::{LEASE, Process, Test, connect, in_time, kill, until};
+use crate::{LEASE, Process, Test, connect, in_time, kill, make, until};
 
 pub const TESTS: &[Test] = &[
     ("a_claim_of_no_node_ends_its_task", a_claim_of_no_node_ends_its_task),
@@ -203,7 +203,7 @@ fn an_unreadable_job_key_costs_its_own_job() {
         (format!("$KV.AIOPOOL_JOBS.t.{name}"), Bytes::from_static(bytes))
     };
     in_time(async {
-        observe(server.url(), "t").await.unwrap();
+        make(server.url()).await;
         let numbered = format!("{:032x}", 2);
         let all = [
             key("d-durable", b"\xff"),
@@ -259,7 +259,7 @@ fn a_dead_nodes_key_may_be_written_over() {
 fn numbers_at_their_limits_are_shown() {
     let server = Server::start();
     in_time(async {
-        observe(server.url(), "t").await.unwrap();
+        make(server.url()).await;
         let key = NodeKey {
             key: ((1, u64::MAX), u64::MAX, true),
             lease: u64::MAX,
@@ -277,7 +277,7 @@ fn more_words_than_one_answer_lists_are_counted() {
     const WORDS: u64 = 100_100;
     let server = Server::start();
     in_time(async {
-        observe(server.url(), "t").await.unwrap();
+        make(server.url()).await;
         let job = "0123456789abcdef0123456789abcdef";
         let word = |n: u64| (format!("aiopool.t.q.0.b.{job}.{}.{n}", n / 1024), Bytes::new());
         publish(&server, (0..WORDS).map(word)).await;

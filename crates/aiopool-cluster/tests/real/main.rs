@@ -30,7 +30,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use aiopool_cluster::{Cluster, Node};
+use aiopool_cluster::{Cluster, Connection, Node};
 use aiopool_nats::{Machine, Server};
 
 const LEASE: Duration = Duration::from_secs(6);
@@ -213,6 +213,13 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Has the streams of the pool of these tests made, and the buckets.
+async fn make(server: impl Into<Connection>) {
+    let cluster = Cluster::builder(server).pool("t").lease(LEASE).connect().await.unwrap();
+    cluster.close();
+    cluster.join().await;
 }
 
 /// Waits until the pool of these tests has neither jobs nor messages on the server, which `what`

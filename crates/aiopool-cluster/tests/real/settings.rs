@@ -5,12 +5,15 @@ use aiopool_nats::Server;
 use serde_json::{Value, json};
 
 use crate::jobs::ask;
+use crate::said::warnings;
 use crate::verbs::double;
-use crate::{Process, Test, connect, in_time};
+use crate::{Process, Test, connect, in_time, make};
 
 pub const TESTS: &[Test] = &[
     ("each_setting_that_breaks_the_protocol_is_named", each_setting_that_breaks_is_named),
     ("settings_that_an_operator_may_choose", settings_that_an_operator_may_choose),
+    ("looking_makes_nothing", looking_makes_nothing),
+    ("fewer_replicas_than_asked_for_are_said", fewer_replicas_than_asked_for_are_said),
 ];
 
 /// The pool's stream and its neighbours, with their subjects.
@@ -101,7 +104,7 @@ fn each_setting_that_breaks_is_named() {
                 };
                 let changed = ask(&client, &of(verb), with(&config, &cleared)).await;
                 assert!(changed["error"].is_null(), "{setting}: {changed}");
-                observe(server.url(), "t").await.unwrap();
+                make(server.url()).await;
                 for (name, _) in STREAMS {
                     ask(&client, &format!("STREAM.DELETE.{name}"), json!({})).await;
                 }
@@ -134,4 +137,35 @@ fn settings_that_an_operator_may_choose() {
         let left = observe(server.url(), "t").await.unwrap();
         assert_eq!((left.messages, left.jobs.len()), (0, 0), "{left:?}");
     });
+}
+
+fn looking_makes_nothing() {
+    let server = Server::start();
+    in_time(async {
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let seen = observe(server.url(), "typo").await.unwrap();
+        assert!(!seen.exists && seen.nodes.is_empty() && seen.jobs.is_empty(), "{seen:?}");
+        assert!(!aiopool_cluster::end_job(server.url(), "typo", "nightly").await.unwrap());
+        let streams = ask(&client, "STREAM.NAMES", json!({})).await;
+        assert_eq!(streams["total"], 0, "{streams}");
+    });
+    let cluster = connect(&server);
+    let seen = in_time(observe(server.url(), "t")).unwrap();
+    assert!(seen.exists && seen.jobs.len() == 1, "{seen:?}");
+    let seen = in_time(observe(server.url(), "typo")).unwrap();
+    assert!(!seen.exists && seen.jobs.is_empty(), "{seen:?}");
+    drop(cluster);
+}
+
+/// The streams are made by the connection that comes first, and stay as they are.
+fn fewer_replicas_than_asked_for_are_said() {
+    let server = Server::start();
+    drop(connect(&server));
+    let asks = aiopool_cluster::Connection::new(server.url()).replicas(3);
+    let cluster = aiopool_cluster::Cluster::builder(asks).pool("t").connect_blocking().unwrap();
+    for (name, _) in STREAMS {
+        let edit = format!("nats stream edit {name} --replicas 3");
+        assert!(warnings().iter().any(|text| text.contains(&edit)), "{name}: {:?}", warnings());
+    }
+    drop(cluster);
 }
