@@ -168,17 +168,24 @@ impl Link {
         let failed = |reason: String| Error::Connect { url: access.shown(), reason };
         let client =
             options.connect(access.servers()).await.map_err(|error| failed(reasons(&error)))?;
-        let info = client.server_info();
-        let (major, minor, patch) = OLDEST;
-        if !client.is_server_compatible(major, minor, patch) {
-            return Err(Error::Server(format!(
-                "it is version {}; {major}.{minor}.{patch} is the oldest whose compare-and-swap \
-                 can be relied on",
-                info.version
-            )));
-        }
         let mended = Arc::default();
-        Ok(Self { client, names, connections, complaint, away, replicas, mended })
+        let link = Self { client, names, connections, complaint, away, replicas, mended };
+        link.check_version()?;
+        Ok(link)
+    }
+
+    /// Checks that the server is none whose swaps cannot be relied on: the one of a new connection may
+    /// be another than the one before.
+    pub(crate) fn check_version(&self) -> Result<()> {
+        let (major, minor, patch) = OLDEST;
+        if self.client.is_server_compatible(major, minor, patch) {
+            return Ok(());
+        }
+        Err(Error::Server(format!(
+            "it is version {}; {major}.{minor}.{patch} is the oldest whose compare-and-swap can be \
+             relied on",
+            self.client.server_info().version
+        )))
     }
 
     pub(crate) fn server(&self, what: &str, refusal: Refusal) -> Error {

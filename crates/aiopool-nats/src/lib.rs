@@ -188,6 +188,17 @@ impl Server {
         }
     }
 
+    /// Starts it on what it had stored, as a server of another version.
+    ///
+    /// # Panics
+    ///
+    /// As [`restart`](Self::restart), and for a server on a machine of its own.
+    pub fn restart_as(&mut self, version: Version) {
+        let [program] = &mut self.words[..] else { panic!("it is on a machine of its own") };
+        *program = version.program().into();
+        self.restart();
+    }
+
     fn spawn(&mut self) {
         let file = self.dir.join("config");
         fs::write(&file, &self.config).expect("write the configuration");

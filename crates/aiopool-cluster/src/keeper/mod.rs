@@ -437,6 +437,10 @@ impl Keeper {
             }
             if looked.elapsed() > Duration::from_millis(500) {
                 looked = Instant::now();
+                // Here and not when the client says that it is connected: it learns of it later.
+                if let Err(error) = self.link.check_version() {
+                    self.lose(error.to_string());
+                }
                 self.look_at_nodes();
                 self.audit();
                 self.look_at_space(Duration::ZERO);

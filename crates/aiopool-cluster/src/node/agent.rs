@@ -270,6 +270,7 @@ impl Agent {
             }
             if looked.elapsed() > LOOK {
                 looked = Instant::now();
+                self.link.check_version()?;
                 self.look_at_long_ones();
             }
             if !self.keep_alive()? {

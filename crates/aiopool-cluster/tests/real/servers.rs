@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aiopool::TaskOptions;
-use aiopool_cluster::{Cluster, Connection, Error, Node};
+use aiopool_cluster::{Cluster, ClusterError, Connection, Error, Node};
 use aiopool_nats::{BEFORE, NEWEST, OLDEST, Server, TOO_OLD, Three};
 use serde_json::{Value, json};
 
@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
     ("older_servers_that_can_be_used", older_servers_that_can_be_used),
     ("servers_that_cannot_be_used_say_why", servers_that_cannot_be_used_say_why),
     ("a_queue_that_was_removed_is_made_again", a_queue_that_was_removed_is_made_again),
+    ("a_server_that_became_older_is_refused", a_server_that_became_older_is_refused),
     ("twenty_kills_of_the_server", twenty_kills_of_the_server),
     ("three_servers_lose_one", three_servers_lose_one),
     ("three_servers_lose_two", three_servers_lose_two),
@@ -97,6 +98,27 @@ fn a_queue_that_was_removed_is_made_again() {
         }
         assert_eq!(cluster.apply(double, 2).await.unwrap(), 4);
     });
+}
+
+fn a_server_that_became_older_is_refused() {
+    let mut server = Server::start();
+    let mut node = Process::start(&[
+        ("AIOPOOL_TEST_NODE", server.url().as_str()),
+        ("AIOPOOL_TEST_LEASE", "60"),
+    ]);
+    let cluster = Cluster::builder(server.url()).pool("t").lease(Duration::from_secs(60));
+    let cluster = cluster.connect_blocking().unwrap();
+    let book = Book::new("older");
+    let task = cluster.apply(work, (book.text(), 1, 60_000));
+    until("it runs", || book.starts() == 1);
+    server.kill();
+    server.restart_as(TOO_OLD);
+    let error = in_time(task).unwrap_err();
+    assert!(matches!(error, ClusterError::Ended(Error::JobLost(_))), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("2.11.11") && text.contains("2.12.8"), "{text}");
+    assert!(!node.end("the node ends").success());
+    assert!(book.attempts()[&1][0].1.is_none(), "its code is stopped");
 }
 
 /// Whether a consumer is one from which nodes pull; the submitters' have names that the server made.
