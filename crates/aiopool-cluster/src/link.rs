@@ -148,6 +148,8 @@ impl Link {
                 match event {
                     Event::Connected => {
                         replace(&why, String::new());
+                        // What the user may not do is said anew of each connection.
+                        replace(&heard, String::new());
                         count.send_modify(|count| *count += 1);
                     }
                     Event::ServerError(error) => {
