@@ -268,6 +268,7 @@ impl ClusterBuilder {
         }
         let name = format!("aiopool submitter {}:{}", random::host(), std::process::id());
         let link = Link::connect(&self.access, &self.pool, &name).await?;
+        link.warn_of_lease(self.lease);
         link.try_rights(Role::Submitter).await?;
         let (commands, inbox) = mpsc::unbounded_channel();
         let margin = MARGIN.as_nanos() as u64;

@@ -1,5 +1,6 @@
 //! The one place that names the client of the server: requests, swaps, reads, subscriptions.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -77,6 +78,9 @@ pub(crate) const NO_SEQ: u64 = u64::MAX >> 1;
 pub(crate) const NODES: &str = "AIOPOOL_NODES";
 pub(crate) const JOBS: &str = "AIOPOOL_JOBS";
 
+/// A lease that may run out during an election.
+const SHORT: Duration = Duration::from_secs(20);
+
 const OLDEST: (i64, i64, i64) = (2, 12, 8);
 
 const WRONG_LAST: u64 = 10071;
@@ -105,6 +109,8 @@ pub(crate) struct Link {
     away: Arc<Mutex<String>>,
     /// How many servers keep what this process makes; `None` where it only looks and makes nothing.
     pub(crate) replicas: Option<usize>,
+    /// How many servers keep the pool's words, where that was read.
+    pub(crate) kept_by: Arc<AtomicU64>,
     /// When it last made what was missing.
     pub(crate) mended: Arc<Mutex<Option<Instant>>>,
 }
@@ -170,8 +176,8 @@ impl Link {
         let failed = |reason: String| Error::Connect { url: access.shown(), reason };
         let client =
             options.connect(access.servers()).await.map_err(|error| failed(reasons(&error)))?;
-        let mended = Arc::default();
-        let link = Self { client, names, connections, complaint, away, replicas, mended };
+        let (mended, kept_by) = (Arc::default(), Arc::default());
+        let link = Self { client, names, connections, complaint, away, replicas, kept_by, mended };
         link.check_version()?;
         Ok(link)
     }
@@ -188,6 +194,17 @@ impl Link {
              relied on",
             self.client.server_info().version
         )))
+    }
+
+    /// Warns where an election of the server's may take longer than a lease that its answers renew.
+    pub(crate) fn warn_of_lease(&self, lease: Duration) {
+        // Relaxed: it was written before the link was handed out.
+        if lease < SHORT && self.kept_by.load(Ordering::Relaxed) > 1 {
+            tracing::warn!(
+                "the lease is {lease:?}: several servers keep the pool, and where they elect a \
+                 leader, which takes up to 10 s, it may run out; it is to be {SHORT:?} at least"
+            );
+        }
     }
 
     pub(crate) fn server(&self, what: &str, refusal: Refusal) -> Error {

@@ -192,6 +192,7 @@ impl Node {
         };
         let build = build_of(self.version.as_deref())?;
         let link = Link::connect(&self.access, &self.pool, &format!("aiopool node {name}")).await?;
+        link.warn_of_lease(self.lease);
         let hints = link.client.subscribe(link.names.hints(&name)).await;
         let hints = hints.map_err(|error| Error::Server(format!("subscribe: {error}")))?;
         link.try_rights(Role::Node).await?;

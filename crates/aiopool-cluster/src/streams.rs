@@ -1,6 +1,7 @@
 //! What the server is asked to make, to purge and to send: streams, consumers, deliveries.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_nats::Subscriber;
@@ -198,6 +199,8 @@ impl Link {
         let config = &info["config"];
         check(name, subjects, config).map_err(|error| Unmade { may_pass: false, error })?;
         let has = config["num_replicas"].as_u64().unwrap_or(1);
+        // Relaxed: a reader has the link from the task that wrote it.
+        self.kept_by.fetch_max(has, Ordering::Relaxed);
         if let Some(asked) = self.replicas.filter(|&asked| (asked as u64) > has) {
             tracing::warn!(
                 "{name} is there and has replicas {has}, where {asked} were asked for: change it \
@@ -223,7 +226,10 @@ impl Link {
                 return Ok(());
             }
             match self.api(&format!("STREAM.CREATE.{name}"), &config).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    self.kept_by.fetch_max(replicas as u64, Ordering::Relaxed);
+                    return Ok(());
+                }
                 // Another has made it meanwhile, in another way.
                 Err(Refusal::Code(STREAM_EXISTS, _)) => {}
                 Err(refusal) => return Err(self.unmade(&name, refusal)),

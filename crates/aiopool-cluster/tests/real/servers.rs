@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use crate::book::{Book, work};
 use crate::jobs::ask;
+use crate::said::warnings;
 use crate::verbs::double;
-use crate::{Process, Test, connect, in_time, until};
+use crate::{LEASE, Process, Test, connect, in_time, until};
 
 pub const TESTS: &[Test] = &[
     ("older_servers_that_can_be_used", older_servers_that_can_be_used),
@@ -194,8 +195,10 @@ fn three_servers_lose_one() {
     }
     // The one that was killed last answers some time after its restart.
     until("they answer again", || {
-        Cluster::builder(url.clone()).pool("t").connect_blocking().is_ok()
+        Cluster::builder(url.clone()).pool("t").lease(LEASE).connect_blocking().is_ok()
     });
+    let of_the_lease = |text: &String| text.contains("the lease is 6s");
+    assert!(warnings().iter().any(of_the_lease), "{:?}", warnings());
 }
 
 /// Two of three are away for a while: nothing can be stored meanwhile, and nothing is lost or doubled.
