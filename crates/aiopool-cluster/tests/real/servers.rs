@@ -19,6 +19,10 @@ pub const TESTS: &[Test] = &[
     ("a_queue_that_was_removed_is_made_again", a_queue_that_was_removed_is_made_again),
     ("a_server_that_became_older_is_refused", a_server_that_became_older_is_refused),
     ("twenty_kills_of_the_server", twenty_kills_of_the_server),
+    (
+        "a_server_that_is_stopped_for_longer_than_the_lease",
+        a_server_that_is_stopped_for_longer_than_the_lease,
+    ),
     ("three_servers_lose_one", three_servers_lose_one),
     ("three_servers_lose_two", three_servers_lose_two),
 ];
@@ -151,6 +155,38 @@ fn twenty_kills_of_the_server() {
         }
         assert!(book.attempts().values().all(|attempts| attempts.len() == 1));
     });
+}
+
+/// No lease can be renewed meanwhile: what ran is killed, and follows without an overlap.
+fn a_server_that_is_stopped_for_longer_than_the_lease() {
+    let server = Server::start();
+    let _nodes = [Process::node(server.url()), Process::node(server.url())];
+    // Its own job outlives it.
+    let lease = Duration::from_secs(60);
+    let cluster = Cluster::builder(server.url()).pool("t").lease(lease);
+    let cluster = cluster.connect_blocking().unwrap();
+    let book = Book::new("server-stopped");
+    in_time(async {
+        let items = (0..60).map(|n| (book.text(), n, 500));
+        let run = cluster.with(TaskOptions::new().retries(3)).map(work, items).results();
+        let stopper = async {
+            while book.starts() < 12 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            server.signal("STOP");
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            server.signal("CONT");
+        };
+        let (results, ()) = tokio::join!(run, stopper);
+        for (n, result) in results.iter().enumerate() {
+            assert_eq!(*result.as_ref().unwrap(), n as u64);
+        }
+    });
+    for (n, attempts) in book.attempts() {
+        for pair in attempts.windows(2) {
+            assert!(pair[0].1.is_none_or(|end| end <= pair[1].0), "{n} overlaps: {attempts:?}");
+        }
+    }
 }
 
 fn three_servers_lose_one() {
