@@ -99,10 +99,11 @@ fn nodes(overview: &Overview) -> String {
         "last pull",
     ];
     let rows = overview.nodes.iter().map(|node| {
-        let state = match (node.alive, node.draining) {
-            (false, _) => "gone",
-            (true, true) => "draining",
-            (true, false) => "alive",
+        let state = match (node.alive, node.draining, node.broken) {
+            (false, ..) => "gone",
+            (true, true, _) => "draining",
+            (true, false, true) => "broken",
+            (true, false, false) => "alive",
         };
         vec![
             plain(&node.name),
