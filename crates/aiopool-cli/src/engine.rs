@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::pin::pin;
+use std::time::Duration;
 
 use aiopool::{Pool, block_on};
+use aiopool_bench::output;
 use aiopool_cluster::interrupt;
 use aiopool_scrape::fetch::{self, FetchOptions};
 use aiopool_scrape::{Job, Observer, pooled, single};
@@ -112,6 +114,16 @@ pub fn clustered(
 ) -> anyhow::Result<Effort> {
     let before = cpu_seconds()?;
     let work = pooled::run(&nodes, job, setup.retries, observer);
+    let told = async {
+        if tokio::time::timeout(WITHOUT_NODES, nodes.0.ready()).await.is_err() {
+            output::complain(format_args!(
+                "waiting: no node of this build is there yet; `aiopool nodes` shows which there \
+                 are, and `aiopool node` of this very program is one"
+            ));
+        }
+        std::future::pending().await
+    };
+    let work = async { select(pin!(work), pin!(told)).await.factor_first().0 };
     let interrupted = block_on(uninterrupted(work))?;
     let by_node = nodes.0.outcomes_by_node();
     // Waits until the job has gone from the server.
@@ -126,6 +138,9 @@ pub fn clustered(
         broken: None,
     })
 }
+
+/// How long a scrape waits for a node before it says so.
+const WITHOUT_NODES: Duration = Duration::from_secs(5);
 
 /// Does `work` until its end or the first Ctrl-C; true for the latter.
 async fn uninterrupted(

@@ -295,6 +295,24 @@ fn scrape_interrupted_by_a_signal_keeps_what_is_in() {
 }
 
 #[test]
+fn a_scrape_without_nodes_says_so() {
+    let server = aiopool_nats::Server::start();
+    let mut command = aiopool(["scrape", "--nats", &server.url(), "--pages", "1", "--json"]);
+    let command = command.arg("--out").arg(scratch("without.csv"));
+    let mut scrape = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    let mut stderr = BufReader::new(scrape.stderr.take().unwrap());
+    stderr.read_line(&mut told).unwrap();
+    assert!(told.contains("no node of this build") && told.contains("aiopool nodes"), "{told}");
+    // It goes on when there is one.
+    let mut node = aiopool(["node", "--nats", &server.url(), "--processes", "1"]);
+    let mut node = node.stdout(Stdio::null()).spawn().unwrap();
+    assert_eq!(wait(&mut scrape).code(), Some(0));
+    signal("TERM", node.id());
+    wait(&mut node);
+}
+
+#[test]
 fn a_second_ctrl_c_ends_the_scrape_at_once() {
     // Two seconds after the first one the scrape ends by itself: a slow machine gets another try.
     wait_until("the second one is in time", || {
