@@ -77,8 +77,11 @@ fn show(
     loop {
         let overview = aiopool::block_on(observe(connection.clone(), pool))?;
         output::say(format_args!("{}", text(&overview)?.trim_end()))?;
+        if !overview.exists {
+            output::complain(format_args!("there is no pool `{pool}` on this server"));
+        }
         if !again {
-            return Ok(ExitCode::SUCCESS);
+            return Ok(if overview.exists { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         std::thread::sleep(Duration::from_secs(1));
     }

@@ -103,7 +103,7 @@ fn jobs_are_watched() {
 fn nothing_that_a_terminal_acts_on_is_shown() {
     use std::io::{Read, Write};
     let server = Server::start();
-    said(&server, &[]);
+    let cluster = Cluster::builder(server.url()).connect_blocking().unwrap();
     let address = server.url().replace("nats://", "");
     let mut connection = std::net::TcpStream::connect(address).unwrap();
     let subject = "aiopool.default.q.0.b\x1b[2J\u{9b}2J.0123456789abcdef0123456789abcdef.0.1";
@@ -119,6 +119,17 @@ fn nothing_that_a_terminal_acts_on_is_shown() {
     for options in [&[][..], &["--json"]] {
         let text = said(&server, options);
         assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    }
+    drop(cluster);
+}
+
+#[test]
+fn a_pool_that_is_not_there_is_said() {
+    let server = Server::start();
+    for command in ["nodes", "jobs"] {
+        let looked = run(&mut aiopool([command, "--nats", &server.url(), "--pool", "typo"]));
+        assert_eq!(looked.code(), Some(1), "{}", looked.stdout);
+        assert_eq!(looked.stderr, "there is no pool `typo` on this server\n");
     }
 }
 
