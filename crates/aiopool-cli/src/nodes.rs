@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use aiopool_bench::output;
-use aiopool_cluster::{Connection, Overview, end_job, observe};
+use aiopool_cluster::{Connection, Error, Overview, end_job, observe};
 
 use crate::nats::Server;
 use crate::pools::{plain, plain_json};
@@ -75,7 +75,16 @@ fn show(
     text: impl Fn(&Overview) -> anyhow::Result<String>,
 ) -> anyhow::Result<ExitCode> {
     loop {
-        let overview = aiopool::block_on(observe(connection.clone(), pool))?;
+        let overview = match aiopool::block_on(observe(connection.clone(), pool)) {
+            Ok(overview) => overview,
+            // A server that is away may come back.
+            Err(error) if again && !matches!(error, Error::InvalidOption { .. }) => {
+                output::complain(format_args!("error: {error}"));
+                std::thread::sleep(Duration::from_secs(1));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         output::say(format_args!("{}", text(&overview)?.trim_end()))?;
         if !overview.exists {
             output::complain(format_args!("there is no pool `{pool}` on this server"));
@@ -161,7 +170,9 @@ fn jobs(overview: &Overview) -> String {
 /// Puts cells under each other.
 fn table(head: &[&str], mut rows: Vec<Vec<String>>) -> String {
     rows.insert(0, head.iter().map(|&word| word.to_owned()).collect());
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    // As `format!` counts: in characters.
+    let count = |row: &Vec<String>, column: usize| row[column].chars().count();
+    let width = |column| rows.iter().map(|row| count(row, column)).max().unwrap_or(0);
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let mut text = String::new();
     for row in &rows {
@@ -170,4 +181,15 @@ fn table(head: &[&str], mut rows: Vec<Vec<String>>) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn cells_are_as_wide_as_their_characters() {
+        let rows = vec![vec!["äöü".to_owned(), "1".to_owned()]];
+        assert_eq!(super::table(&["name", "n"], rows), "name  n\näöü   1\n");
+        let rows = vec![vec!["äöüß".to_owned(), "1".to_owned()]];
+        assert_eq!(super::table(&["host", "n"], rows), "host  n\näöüß  1\n");
+    }
 }

@@ -98,6 +98,27 @@ fn jobs_are_watched() {
     assert_eq!(both.code(), Some(2), "{}", both.stderr);
 }
 
+#[test]
+fn a_watch_outlives_the_server() {
+    let mut server = Server::start();
+    drop(Cluster::builder(server.url()).connect_blocking().unwrap());
+    let mut watch = aiopool(["nodes", "--nats", &server.url(), "--json", "--watch"]);
+    let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut errors = BufReader::new(watch.stderr.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    server.kill();
+    let error = errors.next().expect("it goes on").unwrap();
+    assert!(error.starts_with("error: "), "{error}");
+    server.restart();
+    // What was written before the kill is read first; a server that is back shows more.
+    for _ in 0..5 {
+        lines.next().expect("it goes on").unwrap();
+    }
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
+
 /// Anybody who may publish may write any name.
 #[test]
 fn nothing_that_a_terminal_acts_on_is_shown() {
