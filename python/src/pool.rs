@@ -94,8 +94,8 @@ impl Pool {
         function
     }
 
-    /// Calls a task off; with `kill_after`, a worker that still has it after so many seconds is
-    /// killed. False if it was over.
+    /// Calls a task off; the pool kills a worker that still has it `kill_after` seconds later. False
+    /// if it was over.
     fn call_off(&self, task: PolledTask, kill_after: Option<f64>) -> PyResult<bool> {
         let within = kill_after.map(|value| seconds("kill_after", value)).transpose()?;
         let Ok(pool) = self.get() else { return Ok(false) };
@@ -273,8 +273,8 @@ impl Pool {
         Ok(list)
     }
 
-    /// Calls a task off; with `kill_after`, a worker that still has it after so many seconds is
-    /// killed. False if it was over.
+    /// Calls a task off; the pool kills a worker that still has it `kill_after` seconds later. False
+    /// if it was over.
     #[pyo3(signature = (task, kill_after=None))]
     fn cancel(&self, task: &Bound<'_, Ticket>, kill_after: Option<f64>) -> PyResult<bool> {
         let Which::Here(task) = task.get().0 else { return Ok(false) };
