@@ -111,6 +111,13 @@ impl<W> Asks<W> {
         Some((what, judge(&message.payload)))
     }
 
+    /// Takes note of another connection: what was on its way with the one before is answered no more,
+    /// and what became of it is to be read at once.
+    pub(crate) fn forget(&mut self) {
+        let now = Instant::now();
+        self.open.values_mut().for_each(|(_, until)| *until = now);
+    }
+
     /// Takes the swaps to which no answer is expected any more.
     pub(crate) fn silent(&mut self) -> Vec<W> {
         if self.looked.elapsed() < LOOK {
@@ -120,5 +127,32 @@ impl<W> Asks<W> {
         let now = Instant::now();
         let silent = self.open.extract_if(|_, (_, until)| *until < now);
         silent.map(|(_, (what, _))| what).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aiopool_nats::Server;
+
+    use super::*;
+
+    #[test]
+    fn what_was_on_its_way_with_a_connection_is_not_waited_for_with_the_next() {
+        let server = Server::start();
+        // It takes what comes, and answers nothing.
+        aiopool::block_on(async {
+            let link = Link::connect(&server.url().into(), "t", "a test").await.unwrap();
+            let (mut asks, _answers) = Asks::listen(&link).await.unwrap();
+            server.signal("STOP");
+            let tail = Tail { class: 0, build: "b".to_owned(), job: 1, n: 0 };
+            let subject = link.names.queue(&tail);
+            assert_eq!(asks.swap(7, subject, &tail, 0, Bytes::new()), None);
+            let due = || Instant::now().checked_sub(LOOK).expect("a time after the start");
+            asks.looked = due();
+            assert_eq!(asks.silent(), [0_u64; 0]);
+            asks.forget();
+            asks.looked = due();
+            assert_eq!(asks.silent(), [7]);
+        });
     }
 }

@@ -237,6 +237,17 @@ impl Link {
         self.client.connection_state() == State::Connected
     }
 
+    /// Gives the connection up, so that another is made. The client would do it to the next connection
+    /// where none stands.
+    pub(crate) fn reconnect(&self) {
+        if self.stands() {
+            let client = self.client.clone();
+            tokio::spawn(async move {
+                let _ = client.force_reconnect().await;
+            });
+        }
+    }
+
     /// Waits until everything that was published is with the server, if it can be reached: nothing
     /// else tells a connection that is away from a slow one.
     pub(crate) async fn flush(&self) {
@@ -513,6 +524,29 @@ mod tests {
         assert_eq!(super::seconds("1970-01-01T00:00:00Z"), Some(0));
         assert_eq!(super::seconds("2026-11-28T20:43:01.123456Z"), Some(1_795_898_581));
         assert_eq!(super::seconds("yesterday"), None);
+    }
+
+    #[test]
+    fn a_connection_that_is_away_is_not_given_up() {
+        let mut server = aiopool_nats::Server::start();
+        aiopool::block_on(async {
+            let link = super::Link::connect(&server.url().into(), "t", "a test").await.unwrap();
+            let wait = || tokio::time::sleep(std::time::Duration::from_millis(20));
+            server.kill();
+            while link.stands() {
+                wait().await;
+            }
+            let before = *link.connections.borrow();
+            link.reconnect();
+            wait().await;
+            server.restart();
+            let mut connections = link.connections.clone();
+            connections.wait_for(|count| *count > before).await.unwrap();
+            // What was to be done to a connection comes before this.
+            while link.api("INFO", &serde_json::Value::Null).await.is_err() {}
+            wait().await;
+            assert_eq!(*link.connections.borrow(), before + 1);
+        });
     }
 
     #[test]

@@ -200,11 +200,7 @@ impl Keeper {
                 }
                 // The server answers others: it is slow, and the connection is not the reason.
                 LeaseAction::Reconnect if self.answered.elapsed() < link::PATIENCE => {}
-                LeaseAction::Reconnect => {
-                    tokio::spawn(async move {
-                        let _ = link.client.force_reconnect().await;
-                    });
-                }
+                LeaseAction::Reconnect => link.reconnect(),
                 LeaseAction::Deadline(_) | LeaseAction::Dead => {}
             }
         }

@@ -417,7 +417,10 @@ impl Keeper {
                         came = if more > 0 { next.now_or_never() } else { None };
                     }
                 }
-                _ = connections.changed() => words = None,
+                _ = connections.changed() => {
+                    words = None;
+                    self.asks.forget();
+                }
                 () = tokio::time::sleep(pause.min(Duration::from_millis(500))) => {}
             }
             if let Some(new) = self.collector.take() {

@@ -258,7 +258,10 @@ impl Agent {
                 },
                 Some(hint) = hints.next() => self.hinted(&hint.payload),
                 // What was asked for went with the connection.
-                _ = connections.changed() => self.pulls.forget(),
+                _ = connections.changed() => {
+                    self.pulls.forget();
+                    self.asks.forget();
+                }
                 () = tokio::time::sleep(pause) => {}
             }
             for asked in self.asks.silent() {
@@ -415,11 +418,7 @@ impl Agent {
                 }
                 // The server answers others: it is slow, and the connection is not the reason.
                 LeaseAction::Reconnect if self.answered.elapsed() < link::PATIENCE => {}
-                LeaseAction::Reconnect => {
-                    tokio::spawn(async move {
-                        let _ = link.client.force_reconnect().await;
-                    });
-                }
+                LeaseAction::Reconnect => link.reconnect(),
                 LeaseAction::Dead => {}
             }
         }
