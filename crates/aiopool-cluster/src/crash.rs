@@ -53,7 +53,7 @@ pub(crate) fn here(point: Point) {
 pub(crate) fn soon(point: Point) {
     if is_the_one(point) {
         tokio::spawn(async {
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
             std::process::abort();
         });
     }

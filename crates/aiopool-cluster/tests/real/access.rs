@@ -1,13 +1,12 @@
 //! Users with the rights that README.md lists and no others, TLS, nkeys and credentials.
 
 use std::process::Command;
-use std::time::Duration;
 
 use aiopool_cluster::{Cluster, Connection, Node, observe};
 use aiopool_nats::{NEWEST, Server};
 
 use crate::verbs::double;
-use crate::{LEASE, Test, in_time, make};
+use crate::{LEASE, Test, WATCHDOG, in_time, make};
 
 pub const TESTS: &[Test] = &[
     ("the_listed_rights_are_enough", the_listed_rights_are_enough),
@@ -52,7 +51,7 @@ fn the_listed_rights_are_enough() {
             let job = cluster.job("j").await.unwrap();
             assert_eq!(job.apply(double, 3).await.unwrap(), 6);
             job.finish().await;
-            assert!(cluster.drain(Duration::from_secs(20)).await);
+            assert!(cluster.drain(WATCHDOG).await);
         };
         tokio::select! {
             () = work => {}
@@ -94,7 +93,7 @@ fn a_missing_right_is_named() {
             let by = by.inbox_prefix(format!("_INBOX_{role}"));
             let error = if *role == "node" {
                 let node = Node::builder(by).pool("t").processes(1).lease(LEASE);
-                let node = node.run_until(tokio::time::sleep(Duration::from_secs(20)));
+                let node = node.run_until(tokio::time::sleep(WATCHDOG / 2));
                 node.await.err()
             } else {
                 Cluster::builder(by).pool("t").lease(LEASE).connect().await.err()

@@ -74,6 +74,12 @@ pub async fn work((book, n, ms): (String, u64, u64)) -> u64 {
     n
 }
 
+/// [`work`] that waits in its first attempt only.
+pub async fn long_at_first((book, n, ms): (String, u64, u64)) -> u64 {
+    let first = aiopool::TaskContext::current().is_none_or(|task| task.attempt() == 1);
+    work((book, n, if first { ms } else { 0 })).await
+}
+
 /// Starts, and writes a line every 20 ms for as long as it runs.
 pub async fn ticks(path: String) -> u64 {
     for n in 0.. {

@@ -6,14 +6,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
 
 use aiopool::{AttachedWorker, Completion, Event, StartMethod, remote};
 use aiopool_cluster::{Cluster, Node, observe};
 use aiopool_nats::Server;
 
 use crate::said::warnings;
-use crate::{LEASE, Process, Test, connect, in_time, until};
+use crate::{LEASE, Process, Test, WATCHDOG, connect, in_time, until};
 
 pub const TESTS: &[Test] = &[
     ("each_task_runs_on_its_own_build", each_task_runs_on_its_own_build),
@@ -103,7 +102,7 @@ fn each_task_runs_on_its_own_build() {
     assert!(their.0.try_wait().unwrap().is_none(), "no node of the old build runs them");
     let _again = other.node(&server, "new");
     assert!(their.end("they run when there is one").success());
-    assert!(cluster.drain_blocking(Duration::from_secs(20)));
+    assert!(cluster.drain_blocking(WATCHDOG));
 }
 
 /// Its nodes are of another build, and its tasks wait for one of its own.

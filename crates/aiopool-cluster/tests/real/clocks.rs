@@ -14,9 +14,9 @@ use aiopool_cluster::{Cluster, ClusterError};
 use aiopool_nats::Server;
 use aiopool_testing::clock::{self, jumps};
 
-use crate::book::{Book, work};
+use crate::book::{Book, long_at_first, work};
 use crate::verbs::{double, fails};
-use crate::{LEASE, Process, Test, connect, impossible, in_time, nothing_is_left, until};
+use crate::{Process, Test, WATCHDOG, connect, impossible, in_time, nothing_is_left, until};
 
 pub const TESTS: &[Test] = &[
     ("the_time_of_day_jumps", the_time_of_day_jumps),
@@ -45,8 +45,8 @@ async fn nap(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
-/// What the submitter with the bad clock does: for longer than two leases, so that both sides renew
-/// theirs and look at each other's.
+/// What the submitter with the bad clock does: for so long that both sides renew their leases, which
+/// they do every five seconds, and look at each other's.
 pub async fn submits(cluster: Cluster, book: String) {
     assert!(jumps(0).await, "the clock does not jump in the submitter");
     cluster.ready().await.unwrap();
@@ -57,7 +57,7 @@ pub async fn submits(cluster: Cluster, book: String) {
     let again = TaskOptions::new().retries(2).backoff(Duration::from_millis(20));
     let again = again.retry_on_error(true);
     let (start, mut n) = (Instant::now(), 0);
-    while start.elapsed() < 2 * LEASE {
+    while start.elapsed() < Duration::from_secs(12) {
         let items = |n: u64| (n..n + 10).map(|n| (book.clone(), n, 50)).collect::<Vec<_>>();
         let (timed, waited, late, failed) = tokio::join!(
             cluster.with(far).map(work, items(n)),
@@ -73,20 +73,21 @@ pub async fn submits(cluster: Cluster, book: String) {
         assert!(failed.unwrap_err().to_string().contains("attempt 3"));
         n += 20;
     }
-    assert!(cluster.drain(Duration::from_secs(20)).await);
+    assert!(cluster.drain(WATCHDOG).await);
 }
 
 fn the_time_of_day_jumps() {
     let server = Server::start();
     let book = Book::new("day");
     let (url, path) = (server.url(), book.text());
-    let bad = ("AIOPOOL_TEST_CLOCK", "1");
-    let _node = Process::start(&[("AIOPOOL_TEST_NODE", url.as_str()), bad]);
+    let (bad, lease) = (("AIOPOOL_TEST_CLOCK", "1"), ("AIOPOOL_TEST_LEASE", "30"));
+    let _node = Process::start(&[("AIOPOOL_TEST_NODE", url.as_str()), bad, lease]);
     let mut submitter = Process::start(&[
         ("AIOPOOL_TEST_SUBMITTER", url.as_str()),
         ("AIOPOOL_TEST_BOOK", path.as_str()),
         ("AIOPOOL_TEST_ONE", "clock"),
         bad,
+        lease,
     ]);
     assert!(submitter.end("it ends").success());
     let attempts = book.attempts();
@@ -112,16 +113,17 @@ fn machines_that_started_on_other_days() {
     // A kill of `unshare` kills the node.
     command.args(ahead).args(["--fork", "--kill-child", "--"]);
     command.arg(std::env::current_exe().unwrap());
-    let first = Process::spawn(command, &[("AIOPOOL_TEST_NODE", server.url().as_str())]);
+    let lease = ("AIOPOOL_TEST_LEASE", "10");
+    let first = Process::spawn(command, &[("AIOPOOL_TEST_NODE", server.url().as_str()), lease]);
     let cluster = connect(&server);
     let own = aiopool::remote::boottime_ns();
     let theirs = in_time(cluster.apply(since_the_start, 0)).unwrap();
     assert!(theirs > own + 31_000_000 * 1_000_000_000, "{theirs} is not ahead of {own}");
     let book = Book::new("other-days");
     // Longer than a lease, in one attempt.
-    let long = 1_000 + LEASE.as_millis() as u64;
-    assert_eq!(in_time(cluster.apply(work, (book.text(), 1, long))).unwrap(), 1);
-    let again = cluster.with(TaskOptions::new().retries(1)).apply(work, (book.text(), 2, 8_000));
+    assert_eq!(in_time(cluster.apply(work, (book.text(), 1, 11_000))).unwrap(), 1);
+    let again = cluster.with(TaskOptions::new().retries(1));
+    let again = again.apply(long_at_first, (book.text(), 2, 600_000));
     until("it starts", || book.starts() == 2);
     first.signal("KILL");
     let _second = Process::node(server.url());

@@ -11,10 +11,10 @@ use aiopool_nats::{NEWEST, Server};
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::book::{Book, size, ticks, work};
+use crate::book::{Book, long_at_first, size, ticks};
 use crate::jobs::ask;
 use crate::verbs::{double, sleeps};
-use crate::{LEASE, Process, Test, connect, impossible, in_time, until};
+use crate::{LEASE, Process, SHORT, Test, WATCHDOG, connect, impossible, in_time, leased, until};
 
 pub const TESTS: &[Test] = &[
     ("words_are_purged_under_a_running_task", || words_go("PURGE.AIOPOOL_t")),
@@ -73,7 +73,7 @@ fn words_go(how: &str) {
         let doubled = cluster.map(double, 0..300).await.unwrap();
         assert_eq!(doubled.last(), Some(&598));
     });
-    assert!(cluster.drain_blocking(Duration::from_secs(20)));
+    assert!(cluster.drain_blocking(WATCHDOG));
 }
 
 fn the_stream_of_large_values_is_deleted() {
@@ -89,12 +89,12 @@ fn the_stream_of_large_values_is_deleted() {
 /// The node's lease ends; then it serves again.
 fn the_bucket_of_nodes_is_deleted() {
     let server = Server::start();
-    let _node = Process::node(server.url());
+    let _node = Process::mortal(server.url());
     let cluster = connect(&server);
     let (first, again) = (Book::new("no-nodes"), Book::new("no-nodes-again"));
     let lost = cluster.apply(ticks, first.text());
     let retried = cluster.with(TaskOptions::new().retries(1));
-    let retried = retried.apply(work, (again.text(), 1, 8_000));
+    let retried = retried.apply(long_at_first, (again.text(), 1, 600_000));
     until("they run", || size(&first.0) > 0 && again.starts() == 1);
     to_stream(&server, "DELETE.KV_AIOPOOL_NODES");
     let error = in_time(lost).unwrap_err();
@@ -109,7 +109,7 @@ fn the_bucket_of_nodes_is_deleted() {
 fn the_bucket_of_jobs_is_deleted() {
     let server = Server::start();
     let _node = Process::node(server.url());
-    let cluster = connect(&server);
+    let cluster = leased(&server, SHORT);
     let book = Book::new("no-jobs");
     let task = cluster.apply(ticks, book.text());
     until("it runs", || size(&book.0) > 0);
@@ -138,14 +138,15 @@ fn a_user_is_removed_at_a_reload() {
     let other = before.replace("password: x", "password: z");
     assert!(without != before && other != before, "{before}");
     in_time(async {
-        let node = Node::builder(by("a", "x")).pool("t").processes(1).lease(LEASE);
+        let node = Node::builder(by("a", "x")).pool("t").processes(1).lease(SHORT);
+        let retries = TaskOptions::new().retries(20);
         let (tell, stop) = tokio::sync::oneshot::channel::<()>();
         let stop = async { drop(stop.await) };
         let work = async {
             for text in [&without, &other] {
-                let cluster = Cluster::builder(by("a", "x")).pool("t").lease(LEASE);
+                let cluster = Cluster::builder(by("a", "x")).pool("t").lease(SHORT);
                 let cluster = cluster.connect().await.unwrap();
-                assert_eq!(cluster.apply(double, 1).await.unwrap(), 2);
+                assert_eq!(cluster.with(retries).apply(double, 1).await.unwrap(), 2);
                 reload(text);
                 let error = cluster.apply(sleeps, 60_000).await.unwrap_err();
                 assert!(matches!(error, ClusterError::Ended(_)), "{error:?}");
@@ -160,8 +161,8 @@ fn a_user_is_removed_at_a_reload() {
             }
             let cluster = Cluster::builder(by("b", "y")).pool("t").lease(LEASE);
             let cluster = cluster.connect().await.unwrap();
-            assert_eq!(cluster.apply(double, 2).await.unwrap(), 4);
-            assert!(cluster.drain(Duration::from_secs(20)).await);
+            assert_eq!(cluster.with(retries).apply(double, 2).await.unwrap(), 4);
+            assert!(cluster.drain(WATCHDOG).await);
             let _ = tell.send(());
         };
         let (report, ()) = tokio::join!(node.run_until(stop), work);
@@ -203,10 +204,11 @@ fn the_servers_disk_is_full() {
     let store = small.0.join("store");
     let config = format!("jetstream {{ store_dir: \"{}\" }}\n", store.display());
     let mut server = Server::with(NEWEST, false, &config);
-    let _node = Process::node(server.url());
-    let cluster = connect(&server);
+    let _node = Process::mortal(server.url());
+    let cluster = leased(&server, SHORT);
+    let again = TaskOptions::new().retries(20);
     in_time(async {
-        assert_eq!(cluster.apply(double, 1).await.unwrap(), 2);
+        assert_eq!(cluster.with(again).apply(double, 1).await.unwrap(), 2);
         let ballast = small.0.join("ballast");
         // Whatever fits in.
         let _ = fs::write(&ballast, vec![1_u8; 32 << 20]);
@@ -230,9 +232,9 @@ fn the_servers_disk_is_full() {
     server.restart();
     let cluster = connect(&server);
     in_time(async {
-        assert_eq!(cluster.map(double, 0..100).await.unwrap().len(), 100);
+        assert_eq!(cluster.with(again).map(double, 0..100).await.unwrap().len(), 100);
     });
-    assert!(cluster.drain_blocking(Duration::from_secs(20)));
+    assert!(cluster.drain_blocking(WATCHDOG));
     drop(server);
 }
 
@@ -243,8 +245,8 @@ fn the_server_has_a_limit() {
         false,
         "jetstream { store_dir: \"{dir}/store\", max_file_store: 2097152 }\n",
     );
-    let _node = Process::node(server.url());
-    let cluster = connect(&server);
+    let _node = Process::mortal(server.url());
+    let cluster = leased(&server, SHORT);
     let tasks = (0..40).map(|_| cluster.apply(same, vec![7_u8; 200_000]));
     let results = in_time(join_all(tasks));
     let errors: Vec<String> =
@@ -303,7 +305,7 @@ fn ten_thousand_tasks_and_sixteen_places() {
         }
         assert_eq!(n, TASKS / 2);
     });
-    assert!(cluster.drain_blocking(Duration::from_secs(20)));
+    assert!(cluster.drain_blocking(WATCHDOG));
 }
 
 /// What a server with a domain gives out is acknowledged there, too; a leaf of it that has no JetStream
@@ -343,5 +345,5 @@ fn a_server_with_a_domain() {
     until("all is acknowledged", acknowledged);
     let error = Cluster::builder(leaf.url()).pool("t").connect_blocking().unwrap_err();
     assert!(error.to_string().contains("does not answer JetStream's requests"), "{error}");
-    assert!(cluster.drain_blocking(Duration::from_secs(20)));
+    assert!(cluster.drain_blocking(WATCHDOG));
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::book::{Book, note, work};
 use crate::verbs::{double, sleeps};
-use crate::{LEASE, Process, Test, connect, in_time, nothing_is_left, until};
+use crate::{BRIEFLY, LEASE, Process, Test, WATCHDOG, connect, in_time, nothing_is_left};
 
 pub const TESTS: &[Test] = &[
     ("short_items_share_a_word", short_items_share_a_word),
@@ -91,7 +91,7 @@ fn short_items_share_a_word() {
         let (a, b, c) = tokio::join!(two(50), two(60), cluster.map(double, 0..5_000));
         assert_eq!((a.unwrap().len(), b.unwrap().len(), c.unwrap().len()), (50, 60, 5_000));
     });
-    assert!(cluster.drain_blocking(Duration::from_secs(20)));
+    assert!(cluster.drain_blocking(WATCHDOG));
     nothing_is_left(&server, "nothing is left on the server");
 }
 
@@ -136,7 +136,7 @@ async fn ends_somehow(n: u64) -> Result<u64, String> {
         3 => Err(format!("{n} is refused")),
         5 => panic!("{n} panics"),
         7 if n > 1_000 => {
-            tokio::time::sleep(Duration::from_secs(30)).await;
+            tokio::time::sleep(Duration::from_secs(600)).await;
             Ok(n)
         }
         _ => Ok(n),
@@ -150,7 +150,7 @@ fn items_of_a_group_end_each_for_itself() {
     in_time(async {
         learn(&server, 64, async || drop(cluster.try_map(ends_somehow, 0..64).results().await))
             .await;
-        let options = TaskOptions::new().timeout(Duration::from_secs(5)).priority(0);
+        let options = TaskOptions::new().timeout(Duration::from_secs(10)).priority(0);
         let results = cluster.with(options).try_map(ends_somehow, 1_001..1_033).results().await;
         for (n, result) in (1_001..).zip(results) {
             match (n % 16, result) {
@@ -261,7 +261,7 @@ fn a_group_that_is_called_off_is_stopped() {
         drop(long);
         // Its only place is free again, and nothing of the group was begun after it.
         assert_eq!(cluster.apply(double, 1).await.unwrap(), 2);
-        assert!(cluster.drain(Duration::from_secs(20)).await);
+        assert!(cluster.drain(WATCHDOG).await);
     });
 }
 
@@ -281,12 +281,9 @@ fn large_values_of_a_group_travel_whole() {
         for (length, value) in lengths.zip(values) {
             assert!(value.len() as u64 == length && value.iter().all(|&byte| byte == 7));
         }
-        assert!(cluster.drain(Duration::from_secs(20)).await);
+        assert!(cluster.drain(WATCHDOG).await);
     });
-    until("nothing is left on the server", || {
-        let left = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap();
-        left.jobs.is_empty() && left.messages + left.pieces == 0
-    });
+    nothing_is_left(&server, "nothing is left on the server");
 }
 
 /// Starts at most once an attempt, and no two attempts overlap.
@@ -301,10 +298,10 @@ fn books_are_right(book: &Book, of: std::ops::Range<u64>, most: usize) {
 
 fn a_killed_node_costs_its_groups() {
     let server = Server::start();
-    let (first, _second) = (Process::node(server.url()), Process::node(server.url()));
+    let (first, _second) = (Process::mortal(server.url()), Process::node(server.url()));
     let cluster = connect(&server);
     for (name, retries) in [("group-killed", 0), ("group-retried", 2)] {
-        let third = (retries > 0).then(|| Process::node(server.url()));
+        let third = (retries > 0).then(|| Process::mortal(server.url()));
         let victim = third.as_ref().unwrap_or(&first);
         let book = Book::new(name);
         in_time(async {
@@ -364,12 +361,13 @@ fn dies_at(
     let options = TaskOptions::new().retries(retries);
     // A long one among them, so that the group still runs at N4.
     let items = (base..base + 40)
-        .map(|n| (book.text(), n, if point == "N4" && n % 40 == 1 { 3_000 } else { 0 }));
+        .map(|n| (book.text(), n, if point == "N4" && n % 40 == 1 { 6_000 } else { 0 }));
     let results = std::thread::scope(|scope| {
         let run = scope.spawn(|| in_time(cluster.with(options).map(work, items).results()));
         crate::crashes::dies(Process::start(&[
             ("AIOPOOL_TEST_NODE", server.url().as_str()),
             ("AIOPOOL_CLUSTER_CRASH", point),
+            BRIEFLY,
         ]));
         let _second = Process::node(server.url());
         run.join().unwrap()

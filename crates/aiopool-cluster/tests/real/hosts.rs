@@ -10,7 +10,7 @@ use aiopool_cluster::{Cluster, ClusterError, Node, NodeInfo};
 use aiopool_nats::Server;
 
 use crate::verbs::{double, sleeps};
-use crate::{LEASE, Process, Test, connect, in_time, nothing_is_left, until};
+use crate::{LEASE, Process, SHORT, Test, connect, in_time, nothing_is_left, until};
 
 pub const TESTS: &[Test] = &[
     ("everything_ends_while_the_server_is_away", everything_ends_while_the_server_is_away),
@@ -22,15 +22,9 @@ pub const TESTS: &[Test] = &[
 
 fn everything_ends_while_the_server_is_away() {
     let mut server = Server::start();
-    let mut late = Process::node(server.url());
-    let mut early = Process::start(&[
-        ("AIOPOOL_TEST_NODE", server.url().as_str()),
-        ("AIOPOOL_TEST_LEASE", "60"),
-    ]);
-    let [drained, terminated, left] = [(); 3].map(|()| {
-        let cluster = Cluster::builder(server.url()).pool("t").lease(Duration::from_secs(60));
-        cluster.connect_blocking().unwrap()
-    });
+    let mut late = Process::mortal(server.url());
+    let mut early = Process::node(server.url());
+    let [drained, terminated, left] = [(); 3].map(|()| connect(&server));
     until("both nodes are there", || {
         let seen = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap();
         seen.nodes.iter().filter(|node| node.places > 0).count() == 2
@@ -52,7 +46,7 @@ fn everything_ends_while_the_server_is_away() {
     in_time(job.drain(Duration::from_millis(100)));
     drop(job);
     // The lease of this one is over, and it looks for the server to begin another life.
-    std::thread::sleep(LEASE + Duration::from_secs(1));
+    std::thread::sleep(SHORT + Duration::from_secs(1));
     drop(late.0.stdin.take());
     assert!(late.end("a node without a lease that is told to stop ends").success());
 }
@@ -126,7 +120,7 @@ fn a_forked_child_is_told_so() {
             let told = |error: ClusterError| error.to_string().contains("belongs to process");
             result.is_some_and(|result| result.is_err_and(told))
         };
-        let limit = Duration::from_secs(20);
+        let limit = Duration::from_secs(60);
         let (mut theirs, mut own) = (theirs, cluster.apply(double, 1));
         let told = is_told(own.wait_timeout(limit)) && is_told(theirs.wait_timeout(limit));
         let told = told && is_told(polled(cluster.map(double, [1]).next()));

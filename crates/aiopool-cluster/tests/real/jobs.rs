@@ -1,10 +1,11 @@
 //! Submitters that are killed: what they leave, and durable jobs that others resume.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -21,7 +22,9 @@ use serde_json::{Value, json};
 
 use crate::book::{Book, note, size, ticks, work};
 use crate::verbs::{by_threes, double, even_parts};
-use crate::{LEASE, Process, Test, clocks, connect, in_time, nothing_is_left, until};
+use crate::{
+    LEASE, Process, SHORT, Test, WATCHDOG, clocks, connect, in_time, leased, nothing_is_left, until,
+};
 
 pub const TESTS: &[Test] = &[
     ("a_killed_submitter_leaves_nothing", a_killed_submitter_leaves_nothing),
@@ -42,20 +45,14 @@ const ITEMS: u64 = 1500;
 /// The other process: it submits what its environment says, until it is killed.
 pub fn submitter(url: &str) -> ExitCode {
     let book = std::env::var("AIOPOOL_TEST_BOOK").unwrap();
-    let lease = std::env::var("AIOPOOL_TEST_LEASE");
-    let lease = lease.map_or(LEASE, |text| Duration::from_secs(text.parse().unwrap()));
+    let lease = crate::lease().unwrap_or(SHORT);
     let cluster = Cluster::builder(url).pool("t").lease(lease).connect_blocking().unwrap();
     in_time(async {
         if let Ok(what) = std::env::var("AIOPOOL_TEST_ONE") {
             let options = TaskOptions::new().retries(1).retry_on_error(true);
             let _ = match what.as_str() {
                 "fails" => cluster.with(options).try_apply(starts_and_fails, book).await,
-                "maps" => {
-                    let items = (0..600).map(|n| (book.clone(), n, 50));
-                    let values = cluster.map(work, items).window(32).await.unwrap();
-                    assert!(values.into_iter().eq(0..600));
-                    return;
-                }
+                "maps" => return maps(cluster, book).await,
                 "clock" => return clocks::submits(cluster, book).await,
                 _ => cluster.with(options).apply(work, (book, 1, 60_000)).await,
             };
@@ -75,6 +72,20 @@ pub fn submitter(url: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Maps until standard input ends.
+async fn maps(cluster: Cluster, book: String) {
+    let over = Arc::new(AtomicBool::new(false));
+    let end = Arc::clone(&over);
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        end.store(true, Ordering::Relaxed);
+    });
+    let items = (0..).take_while(|_| !over.load(Ordering::Relaxed));
+    let items = items.map(|n| (book.clone(), n, 50));
+    let values = cluster.map(work, items).window(32).await.unwrap();
+    assert!((0..values.len() as u64).eq(values));
+}
+
 /// Starts, and fails.
 async fn starts_and_fails(book: String) -> Result<u64, String> {
     let id = format!("{}-{}", std::process::id(), aiopool::remote::boottime_ns());
@@ -89,7 +100,7 @@ fn add(list: &Path, n: u64) {
 
 fn a_killed_submitter_leaves_nothing() {
     let server = Server::start();
-    let _node = Process::node(server.url());
+    let _nodes = [Process::node(server.url()), Process::janitor(server.url())];
     let book = Book::new("orphan");
     let second = Book::new("orphan.2");
     let path = book.text();
@@ -129,7 +140,7 @@ fn a_late_copy_of_a_known_job_starts_nothing() {
         let client = async_nats::connect(server.url()).await.unwrap();
         let newest = json!({"last_by_subj": "aiopool.t.q.>"});
         let sent = ask(&client, "STREAM.MSG.GET.AIOPOOL_t", newest).await;
-        assert!(cluster.drain(Duration::from_secs(20)).await);
+        assert!(cluster.drain(WATCHDOG).await);
         let bytes = BASE64.decode(sent["message"]["data"].as_str().unwrap()).unwrap();
         let subject = sent["message"]["subject"].as_str().unwrap().to_owned();
         let stored = client.request(subject, bytes.into()).await.unwrap();
@@ -167,6 +178,7 @@ fn a_known_job_is_not_read_again() {
 fn a_durable_job_is_resumed() {
     let server = Server::start();
     let _nodes = [Process::node(server.url()), Process::node(server.url())];
+    let _janitor = Process::janitor(server.url());
     let (book, list) = (Book::new("durable"), Book::new("durable-list"));
     let (path, taken) = (book.text(), list.text());
     for part in [300, 900] {
@@ -174,6 +186,8 @@ fn a_durable_job_is_resumed() {
             ("AIOPOOL_TEST_SUBMITTER", server.url().as_str()),
             ("AIOPOOL_TEST_BOOK", path.as_str()),
             ("AIOPOOL_TEST_LIST", taken.as_str()),
+            // It is to live until it is killed.
+            ("AIOPOOL_TEST_LEASE", "10"),
         ]);
         until("some are taken", || lines(&list).len() > part);
         other.signal("KILL");
@@ -219,7 +233,8 @@ pub fn resumed(server: &Server, book: &Book, list: &Book) {
 fn a_durable_job_has_one_holder_and_its_items() {
     let server = Server::start();
     let _node = Process::node(server.url());
-    let cluster = connect(&server);
+    // A holder is seen when it renews its lease, which it does more often the shorter that is.
+    let cluster = leased(&server, 2 * SHORT);
     in_time(async {
         let job = cluster.job("once").await.unwrap();
         assert_eq!(job.taken(), 0);

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use aiopool_cluster::{Cluster, Connection, Node, observe};
 use aiopool_nats::{NEWEST, Server};
@@ -13,7 +12,7 @@ use nkeys::KeyPair;
 use serde_json::{Value, json};
 
 use crate::verbs::double;
-use crate::{LEASE, Test, in_time};
+use crate::{LEASE, Test, WATCHDOG, in_time};
 
 pub const TESTS: &[Test] = &[("a_file_of_credentials_logs_in", a_file_of_credentials_logs_in)];
 
@@ -93,7 +92,7 @@ fn a_file_of_credentials_logs_in() {
             assert!(error.to_string().contains("aiopool.t."), "{error}");
             let error = observe(by(&unknown), "t").await.unwrap_err();
             assert!(error.to_string().contains("authorization"), "{error}");
-            assert!(cluster.drain(Duration::from_secs(20)).await);
+            assert!(cluster.drain(WATCHDOG).await);
         };
         tokio::select! {
             () = work => {}

@@ -6,9 +6,9 @@ use aiopool::TaskOptions;
 use aiopool_cluster::{Cluster, ClusterError};
 use aiopool_nats::{Proxy, Server};
 
-use crate::book::{Book, work};
+use crate::book::{Book, long_at_first, work};
 use crate::verbs::double;
-use crate::{LEASE, Process, Test, connect, in_time, nothing_is_left, until};
+use crate::{LEASE, Process, SHORT, Test, connect, in_time, nothing_is_left, until};
 
 pub const TESTS: &[Test] = &[
     ("a_node_cut_off_is_followed", || a_node_cut_off_is_followed(true, true)),
@@ -26,9 +26,10 @@ fn a_node_cut_off_is_followed(up: bool, down: bool) {
     let server = Server::start();
     let proxy = Proxy::before(&server);
     let cluster = connect(&server);
-    let first = Process::node(proxy.url());
+    let first = Process::mortal(proxy.url());
     let book = Book::new(&format!("cut-{up}-{down}"));
-    let task = cluster.with(TaskOptions::new().retries(1)).apply(work, (book.text(), 1, 12_000));
+    let again = cluster.with(TaskOptions::new().retries(1));
+    let task = again.apply(long_at_first, (book.text(), 1, 600_000));
     until("it starts", || book.starts() == 1);
     proxy.cut(up, down);
     let second = Process::node(server.url());
@@ -47,12 +48,8 @@ fn a_node_cut_off_is_followed(up: bool, down: bool) {
 fn a_short_cut_costs_nothing() {
     let server = Server::start();
     let (to_node, to_submitter) = (Proxy::before(&server), Proxy::before(&server));
-    let _node = Process::start(&[
-        ("AIOPOOL_TEST_NODE", to_node.url().as_str()),
-        ("AIOPOOL_TEST_LEASE", "30"),
-    ]);
-    let lease = Duration::from_secs(30);
-    let cluster = Cluster::builder(to_submitter.url()).pool("t").lease(lease);
+    let _node = Process::node(to_node.url());
+    let cluster = Cluster::builder(to_submitter.url()).pool("t").lease(LEASE);
     let cluster = cluster.connect_blocking().unwrap();
     let book = Book::new("short");
     in_time(async {
@@ -82,10 +79,10 @@ fn a_short_cut_costs_nothing() {
 fn a_submitter_cut_off_loses_its_job() {
     let server = Server::start();
     let proxy = Proxy::before(&server);
-    let _node = Process::node(server.url());
-    let cluster = Cluster::builder(proxy.url()).pool("t").lease(LEASE).connect_blocking().unwrap();
+    let _nodes = [Process::node(server.url()), Process::janitor(server.url())];
+    let cluster = Cluster::builder(proxy.url()).pool("t").lease(SHORT).connect_blocking().unwrap();
     let book = Book::new("cut-submitter");
-    let task = cluster.apply(work, (book.text(), 1, 100_000));
+    let task = cluster.apply(work, (book.text(), 1, 600_000));
     until("it starts", || book.starts() == 1);
     proxy.cut(true, true);
     let error = in_time(task).unwrap_err();
@@ -121,11 +118,9 @@ fn a_long_way_and_a_slow_one() {
     for proxy in [&to_node, &to_submitter] {
         proxy.delay(Duration::from_millis(200));
     }
-    let _node = Process::start(&[
-        ("AIOPOOL_TEST_NODE", to_node.url().as_str()),
-        ("AIOPOOL_TEST_LEASE", "30"),
-    ]);
-    let cluster = Cluster::builder(to_submitter.url()).pool("t").connect_blocking().unwrap();
+    let _node = Process::node(to_node.url());
+    let cluster = Cluster::builder(to_submitter.url()).pool("t").lease(LEASE);
+    let cluster = cluster.connect_blocking().unwrap();
     let book = Book::new("long-way");
     in_time(async {
         let items = (0..100).map(|n| (book.text(), n, 5));

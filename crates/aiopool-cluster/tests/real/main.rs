@@ -33,10 +33,17 @@ use std::time::{Duration, Instant};
 use aiopool_cluster::{Cluster, Connection, Node};
 use aiopool_nats::{Machine, Server};
 
-const LEASE: Duration = Duration::from_secs(6);
+/// The lease of nodes and submitters that stay: no machine is so busy that it runs out.
+const LEASE: Duration = Duration::from_secs(120);
+
+/// The lease of those for whose end a test waits.
+const SHORT: Duration = Duration::from_secs(6);
+
+/// How long anything may take before a test says that it hangs.
+const WATCHDOG: Duration = Duration::from_secs(300);
 
 /// Tests that run at once: most of their time they wait for leases.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
 
 type Test = (&'static str, fn());
 
@@ -127,13 +134,19 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref().cloned()).unwrap_or_default()
 }
 
+/// Returns the lease that the environment gives this process.
+fn lease() -> Option<Duration> {
+    let text = std::env::var("AIOPOOL_TEST_LEASE").ok()?;
+    Some(Duration::from_secs(text.parse().expect("a number of seconds")))
+}
+
 /// Serves until standard input ends.
 fn node(url: &str) -> ExitCode {
     let places = |name: &str, usual| {
         std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
     };
     let (processes, tasks) = (places("AIOPOOL_TEST_PROCESSES", 2), places("AIOPOOL_TEST_TASKS", 4));
-    let lease = Duration::from_secs(places("AIOPOOL_TEST_LEASE", 6) as u64);
+    let lease = lease().unwrap_or(LEASE);
     let mut node =
         Node::builder(url).pool("t").lease(lease).processes(processes).child_concurrency(tasks);
     if let Ok(name) = std::env::var("AIOPOOL_TEST_NAME") {
@@ -159,12 +172,32 @@ fn node(url: &str) -> ExitCode {
     }
 }
 
-/// This program in another process; dropping it lets it end in order, at most ten seconds.
+/// What the environment says of a [`SHORT`] lease.
+const BRIEFLY: (&str, &str) = ("AIOPOOL_TEST_LEASE", "6");
+
+/// This program in another process; dropping it lets it end in order, at most half a minute.
 struct Process(Child);
 
 impl Process {
+    /// Starts a node that outlives its test.
     fn node(url: impl AsRef<str>) -> Self {
         Self::start(&[("AIOPOOL_TEST_NODE", url.as_ref())])
+    }
+
+    /// Starts a node for whose end the test waits.
+    fn mortal(url: impl AsRef<str>) -> Self {
+        Self::start(&[("AIOPOOL_TEST_NODE", url.as_ref()), BRIEFLY])
+    }
+
+    /// Starts a node that soon ends the jobs of dead submitters and takes none of the tests' tasks: it
+    /// is of another version.
+    fn janitor(url: impl AsRef<str>) -> Self {
+        Self::start(&[
+            ("AIOPOOL_TEST_NODE", url.as_ref()),
+            ("AIOPOOL_TEST_VERSION", "janitor"),
+            ("AIOPOOL_TEST_PROCESSES", "1"),
+            ("AIOPOOL_TEST_LEASE", "4"),
+        ])
     }
 
     fn named(url: impl AsRef<str>, name: &str) -> Self {
@@ -204,7 +237,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
         let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(10) {
+        while start.elapsed() < Duration::from_secs(30) {
             if self.0.try_wait().unwrap().is_some() {
                 return;
             }
@@ -227,7 +260,7 @@ async fn make(server: impl Into<Connection>) {
 fn nothing_is_left(server: &Server, what: &str) {
     until(what, || {
         let left = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap();
-        left.jobs.is_empty() && left.messages == 0
+        left.jobs.is_empty() && left.messages + left.pieces == 0
     });
 }
 
@@ -245,21 +278,23 @@ fn impossible(what: &str, why: &str) {
 }
 
 fn connect(server: &Server) -> Cluster {
-    Cluster::builder(server.url()).pool("t").lease(LEASE).connect_blocking().unwrap()
+    leased(server, LEASE)
 }
 
-/// Fails the test if `future` takes longer than two minutes.
+fn leased(server: &Server, lease: Duration) -> Cluster {
+    Cluster::builder(server.url()).pool("t").lease(lease).connect_blocking().unwrap()
+}
+
+/// Fails the test if `future` hangs.
 fn in_time<F: Future>(future: F) -> F::Output {
-    aiopool::block_on(async {
-        tokio::time::timeout(Duration::from_secs(120), future).await.expect("it hangs")
-    })
+    aiopool::block_on(async { tokio::time::timeout(WATCHDOG, future).await.expect("it hangs") })
 }
 
-/// Waits until `is` says so; fails the test after two minutes.
+/// Waits until `is` says so; fails the test if that does not come.
 fn until(what: &str, mut is: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is() {
-        assert!(start.elapsed() < Duration::from_secs(120), "{what}");
+        assert!(start.elapsed() < WATCHDOG, "{what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

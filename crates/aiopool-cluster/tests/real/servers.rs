@@ -11,7 +11,7 @@ use crate::book::{Book, work};
 use crate::jobs::ask;
 use crate::said::warnings;
 use crate::verbs::double;
-use crate::{LEASE, Process, Test, connect, in_time, until};
+use crate::{LEASE, Process, Test, WATCHDOG, connect, in_time, nothing_is_left, until};
 
 pub const TESTS: &[Test] = &[
     ("older_servers_that_can_be_used", older_servers_that_can_be_used),
@@ -36,9 +36,9 @@ fn older_servers_that_can_be_used() {
             let doubled = cluster.map(double, 0..500).await.unwrap();
             assert_eq!(doubled.last(), Some(&998));
         });
-        assert!(cluster.drain_blocking(Duration::from_secs(20)));
-        let left = in_time(aiopool_cluster::observe(server.url(), "t")).unwrap();
-        assert_eq!(left.messages, 0, "{left:?}");
+        assert!(cluster.drain_blocking(WATCHDOG));
+        drop(cluster);
+        nothing_is_left(&server, "nothing is left");
     }
 }
 
@@ -193,19 +193,18 @@ fn three_servers_lose_one() {
     let mut three = Three::of([NEWEST, BEFORE, NEWEST]);
     let url = three.url();
     let connection = || Connection::new(url.clone()).replicas(3);
-    let lease = Duration::from_secs(30);
     let mut made = None;
     // The three have a leader, and answer some time after that.
     until("they answer", || {
-        made = Cluster::builder(connection()).pool("t").lease(lease).connect_blocking().ok();
+        made = Cluster::builder(connection()).pool("t").lease(LEASE).connect_blocking().ok();
         made.is_some()
     });
     let made = made.unwrap();
-    let _nodes = [Process::node(&url), Process::node(&url)];
+    let _nodes = [Process::mortal(&url), Process::mortal(&url)];
     let book = Book::new("three");
     in_time(async {
         let items = (0..600).map(|n| (book.text(), n, 20));
-        let run = made.with(TaskOptions::new().retries(3)).map(work, items).window(64).results();
+        let run = made.with(TaskOptions::new().retries(50)).map(work, items).window(64).results();
         let killer = async {
             for i in 0..3 {
                 while book.starts() < (i + 1) * 120 {
@@ -242,15 +241,13 @@ fn three_servers_lose_two() {
     let mut three = Three::of([NEWEST; 3]);
     let url = three.url();
     let connection = || Connection::new(url.clone()).replicas(3);
-    let lease = Duration::from_secs(60);
     let mut made = None;
     until("they answer", || {
-        made = Cluster::builder(connection()).pool("t").lease(lease).connect_blocking().ok();
+        made = Cluster::builder(connection()).pool("t").lease(LEASE).connect_blocking().ok();
         made.is_some()
     });
     let made = made.unwrap();
-    let _node =
-        Process::start(&[("AIOPOOL_TEST_NODE", url.as_str()), ("AIOPOOL_TEST_LEASE", "60")]);
+    let _node = Process::node(&url);
     let book = Book::new("two");
     in_time(async {
         let items = (0..200).map(|n| (book.text(), n, 20));

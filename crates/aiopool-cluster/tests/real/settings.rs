@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::jobs::ask;
 use crate::said::warnings;
 use crate::verbs::double;
-use crate::{Process, Test, connect, in_time, make};
+use crate::{Process, Test, WATCHDOG, connect, in_time, make};
 
 pub const TESTS: &[Test] = &[
     ("each_setting_that_breaks_the_protocol_is_named", each_setting_that_breaks_is_named),
@@ -133,7 +133,7 @@ fn settings_that_an_operator_may_choose() {
     let cluster = connect(&server);
     in_time(async {
         assert_eq!(cluster.map(double, 0..1100).await.unwrap().len(), 1100);
-        assert!(cluster.drain(std::time::Duration::from_secs(20)).await);
+        assert!(cluster.drain(WATCHDOG).await);
         let left = observe(server.url(), "t").await.unwrap();
         assert_eq!((left.messages, left.jobs.len()), (0, 0), "{left:?}");
     });
