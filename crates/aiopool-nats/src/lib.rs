@@ -233,11 +233,15 @@ impl Server {
         }
     }
 
-    /// Kills it with SIGKILL.
+    /// Kills it with SIGKILL, and waits until it has ended: its port is free then.
     pub fn kill(&mut self) {
+        let runs = self.pid().is_some();
         self.signal("KILL");
         if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
+            // `timeout` ends by itself, behind the server. Only it tells of that end.
+            if !runs {
+                let _ = child.kill();
+            }
             let _ = child.wait();
         }
     }
@@ -311,5 +315,22 @@ impl Three {
     #[must_use]
     pub fn url(&self) -> String {
         self.servers.each_ref().map(Server::url).join(",")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_killed_server_has_left_its_port() {
+        let mut server = Server::start();
+        for _ in 0..10 {
+            server.kill();
+            let port = TcpListener::bind(("127.0.0.1", server.port));
+            assert!(port.is_ok(), "{port:?}");
+            drop(port);
+            server.restart();
+        }
     }
 }
