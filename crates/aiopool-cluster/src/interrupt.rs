@@ -2,8 +2,8 @@
 //! that closes. The first one ends the work in order, the second one at once.
 //!
 //! A signal that the program's starter has it ignore, as `nohup` does, asks for nothing. Both
-//! functions are to be called in a runtime of tokio's, as [`aiopool::block_on`] is, and from the first
-//! call on these signals do not end the process by themselves.
+//! functions are to be called in a runtime of tokio's, as [`aiopool::block_on`] is, and from the
+//! first call on these signals do not end the process by themselves.
 
 use std::future::{pending, poll_fn};
 use std::process::exit;

@@ -186,6 +186,36 @@ fn progress_bars_are_for_terminals() {
 }
 
 #[test]
+fn what_is_logged_stands_above_the_bars() {
+    let out = scratch("logged-above.csv");
+    let binary = env!("CARGO_BIN_EXE_aiopool");
+    // More workers than one, so that they log while bars are drawn.
+    let scrape = format!(
+        "stty rows 200 cols 200; '{binary}' scrape --pages 2 --processes 3 --latency-ms 20 \
+         --out '{}'",
+        out.display()
+    );
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &scrape, "/dev/null"]);
+    script.env("TERM", "xterm").env("RUST_LOG", "reqwest=debug").stdin(Stdio::null());
+    let run = run(&mut script);
+    assert_eq!(run.code(), Some(0), "{}", run.stdout);
+    let mut screen = vt100::Parser::new(200, 200, 0);
+    screen.process(run.stdout.as_bytes());
+    let screen = screen.screen().contents();
+    let lines: Vec<&str> = screen.lines().collect();
+    let logged: Vec<usize> = (0..lines.len()).filter(|&at| lines[at].contains("DEBUG")).collect();
+    assert!(logged.len() >= 3, "{screen}");
+    for &at in &logged {
+        assert!(lines[at].starts_with("20") && lines[at].contains("worker"), "{screen}");
+    }
+    let bars = |name: &str| (0..lines.len()).filter(|&at| lines[at].starts_with(name)).collect();
+    let (lists, details): (Vec<usize>, Vec<usize>) = (bars("lists"), bars("details"));
+    assert_eq!((lists.len(), details.len()), (1, 1), "{screen}");
+    assert!(logged.iter().all(|&at| at < lists[0]), "{screen}");
+}
+
+#[test]
 fn a_reader_that_goes_away_is_success() {
     let mut child = scrape("single", "1", &scratch("unread.csv"))
         .stdout(Stdio::piped())

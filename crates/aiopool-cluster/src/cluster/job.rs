@@ -13,8 +13,8 @@ use crate::observe::check_job;
 ///
 /// Its tasks are numbered in the order in which they are submitted; what is refused at once has no
 /// number. A process that resumes the job submits the same functions and items in the same order:
-/// tasks that are there are not sent again, and a task runs once for each attempt, whichever process
-/// submitted it.
+/// tasks that are there are not sent again, and a task runs once for each attempt, whichever
+/// process submitted it.
 ///
 /// `map_parts` is refused: the order in which it submits parts differs from run to run.
 ///
@@ -25,8 +25,8 @@ use crate::observe::check_job;
 /// was noted in the last seconds before a crash may be given again, too.
 ///
 /// Dropping the handle leaves the job: its tasks run on, and the next process can take it at once;
-/// so it is after a [`drain`](Cluster::drain), in time or not. [`terminate`](Cluster::terminate) and
-/// [`finish`](Self::finish) end it.
+/// so it is after a [`drain`](Cluster::drain), in time or not. [`terminate`](Cluster::terminate)
+/// and [`finish`](Self::finish) end it.
 /// Dropping a task's handle does not call it off.
 #[derive(Debug)]
 pub struct Job {

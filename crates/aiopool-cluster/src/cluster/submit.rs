@@ -181,7 +181,8 @@ impl Submit<'_> {
     ///
     /// A reader that stops holds the tasks up, so memory is bounded by the [window](Parts::window).
     /// Each part is a task: options are of each, and a death costs one part and no value that was
-    /// given. A durable [`Job`](super::Job) has no such maps: the one result is an error that says so.
+    /// given. A durable [`Job`](super::Job) has no such maps: the one result is an error that says
+    /// so.
     pub fn map_parts<F, V, A, I>(self, function: F, items: I) -> Parts<I::IntoIter, V, A>
     where
         F: TaskFn<A, Value = Part<V, A>>,

@@ -143,8 +143,8 @@ impl<T> Task<T> {
         }
     }
 
-    /// Returns the number that the task has in its job, also where it waits for room; `None` where it
-    /// was refused or is over, and where tasks are numbered only when they are sent.
+    /// Returns the number that the task has in its job, also where it waits for room; `None` where
+    /// it was refused or is over, and where tasks are numbered only when they are sent.
     pub(super) fn number(&self) -> Option<u64> {
         match &self.state {
             State::Out { n, .. } => Some(*n),

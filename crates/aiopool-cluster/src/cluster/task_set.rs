@@ -88,8 +88,9 @@ impl<T> TaskSet<T> {
         WINDOW.min(self.shared.capacity)
     }
 
-    /// Returns why a map of parts is not to add its tasks to this set, if it is not: which part is the
-    /// next to begin differs from run to run, and with it the numbers that a durable job goes by.
+    /// Returns why a map of parts is not to add its tasks to this set, if it is not: which part is
+    /// the next to begin differs from run to run, and with it the numbers that a durable job goes
+    /// by.
     pub(super) fn refuses_parts(&self) -> Option<ClusterError> {
         self.shared.durable.then(|| {
             ClusterError::Ended(Error::InvalidOption {

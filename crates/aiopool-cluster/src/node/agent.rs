@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aiopool::{Arrived, Pool, remote};
+use aiopool::{Arrived, remote};
 use async_nats::Subscriber;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};

@@ -24,8 +24,9 @@ finish; a second one ends it at once.
 /// that serves the task functions of this very build.
 ///
 /// Its options are the program's arguments, `--nats URL`, `--pool NAME`, `--name NAME`,
-/// `--processes N`, `--child-concurrency N` and `--lease SECONDS`; `--help` prints them. What cannot
-/// be used is said on standard error, and the status is 2; it is 1 where the node cannot run.
+/// `--processes N`, `--child-concurrency N` and `--lease SECONDS`; `--help` prints them. What
+/// cannot be used is said on standard error, and the status is 2; it is 1 where the node cannot
+/// run.
 ///
 /// ```no_run
 /// fn main() -> std::process::ExitCode {
