@@ -9,7 +9,7 @@ use aiopool_nats::{NEWEST, OLDEST, Server, Version};
 use serde_json::json;
 
 use crate::verbs::double;
-use crate::{LEASE, Process, Test, WATCHDOG, connect, in_time, nothing_is_left};
+use crate::{LEASE, Process, SHORT, Test, WATCHDOG, connect, in_time, leased, nothing_is_left};
 
 pub const TESTS: &[Test] = &[
     ("large_inputs_and_values_travel_whole", large_inputs_and_values_travel_whole),
@@ -148,7 +148,8 @@ fn a_full_stream_is_no_deadlock() {
     for version in [NEWEST, OLDEST] {
         let server = small(version);
         let _nodes = [Process::node(server.url()), Process::node(server.url())];
-        let cluster = connect(&server);
+        // A renewal of the lease says what may be purged: the shorter it is, the more often.
+        let cluster = leased(&server, 2 * SHORT);
         in_time(async {
             // Four megabytes of inputs, and as many of values.
             let items = (0..100).map(|i: u8| vec![i; 40_000]);
