@@ -25,7 +25,7 @@ pub(crate) struct Credentials {
     ambient: u64,
     /// Whether executing a set-user-id program gives no new rights.
     no_new_privs: bool,
-    /// Seccomp filters that each system call passes: a process inherits them, and gets no others from
+    /// Seccomp filters that each system call passes: a process inherits them, and gets none from
     /// another process.
     filters: u32,
 }
@@ -244,7 +244,7 @@ mod tests {
     fn a_status_is_read_whole_or_not_at_all() {
         let status = "Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9 4 \nNoNewPrivs:\t1\n\
             CapInh:\t0000000000000001\nCapPrm:\t0000000000000003\nCapEff:\t0000000000000002\n\
-            CapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000000\n";
+            CapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000000\nSeccomp_filters:\t6\n";
         let expected = Credentials {
             uids: [1, 2, 3],
             gids: [5, 6, 7],
@@ -253,6 +253,7 @@ mod tests {
             bounding: 0x1ff_ffff_ffff,
             ambient: 0,
             no_new_privs: true,
+            filters: 6,
         };
         assert_eq!(Credentials::parse(status), Some(expected));
         assert_eq!(Credentials::parse(&status.replace("CapBnd", "CapXyz")), None);

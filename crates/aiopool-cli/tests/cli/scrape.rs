@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::num::NonZero;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -200,7 +201,8 @@ fn what_is_logged_stands_above_the_bars() {
     script.env("TERM", "xterm").env("RUST_LOG", "reqwest=debug").stdin(Stdio::null());
     let run = run(&mut script);
     assert_eq!(run.code(), Some(0), "{}", run.stdout);
-    let mut screen = vt100::Parser::new(200, 200, 0);
+    let size = NonZero::new(200).unwrap();
+    let mut screen = vt100::Parser::new(size, size, 0);
     screen.process(run.stdout.as_bytes());
     let screen = screen.screen().contents();
     let lines: Vec<&str> = screen.lines().collect();

@@ -392,6 +392,14 @@ impl Agent {
         }
     }
 
+    /// Has the node's key say at once what it is now: submitters wait for a node that is ready.
+    pub(super) fn renew_now(&mut self) {
+        if let Some(life) = &mut self.life {
+            let actions = life.lease.hurry(remote::boottime_ns());
+            self.obey(actions);
+        }
+    }
+
     fn obey(&mut self, actions: Vec<LeaseAction>) {
         for action in actions {
             let (link, events) = (self.link.clone(), self.events.clone());

@@ -91,6 +91,7 @@ impl Agent {
             Ok(()) => {
                 if let Some(work) = self.life.as_mut().and_then(|life| life.work.as_mut()) {
                     work.ready = true;
+                    self.renew_now();
                 }
             }
             Err(error) => self.failed = Some(error.to_string()),
@@ -239,6 +240,7 @@ impl Agent {
                 if self.deaths.add(lost.pid) {
                     let node = &self.name;
                     tracing::warn!(node, "its workers all die: it takes no more than a try");
+                    self.renew_now();
                 }
             }
             Ok(_) | Err(TaskError::Failed(_) | TaskError::Panicked(_)) => {

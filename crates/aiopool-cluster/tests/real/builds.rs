@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use aiopool::{AttachedWorker, Completion, Event, StartMethod, remote};
 use aiopool_cluster::{Cluster, Node, observe};

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use crate::book::{Book, note, size, ticks, work};
 use crate::verbs::{by_threes, double, even_parts};
 use crate::{
-    LEASE, Process, SHORT, Test, WATCHDOG, clocks, connect, in_time, leased, nothing_is_left, until,
+    Process, SHORT, Test, WATCHDOG, clocks, connect, in_time, leased, nothing_is_left, until,
 };
 
 pub const TESTS: &[Test] = &[
@@ -315,8 +315,10 @@ fn a_refused_item_takes_no_others_outcome() {
     });
 }
 
+type Results = Pin<Box<dyn Stream<Item = Result<u64, ClusterError>> + Send>>;
+
 /// A map that is asked for its next results by whatever wakes it.
-struct Eager(Mutex<Pin<Box<dyn Stream<Item = Result<u64, ClusterError>> + Send>>>);
+struct Eager(Mutex<Results>);
 
 impl Wake for Eager {
     fn wake(self: Arc<Self>) {

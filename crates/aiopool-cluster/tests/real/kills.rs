@@ -9,7 +9,7 @@ use aiopool_nats::Server;
 
 use crate::book::{Book, long_at_first, work};
 use crate::verbs::{double, holds};
-use crate::{BRIEFLY, Process, SHORT, Test, connect, in_time, nothing_is_left, until};
+use crate::{BRIEFLY, LEASE, Process, SHORT, Test, connect, in_time, nothing_is_left, until};
 
 pub const TESTS: &[Test] = &[
     ("a_killed_node_costs_what_ran_on_it", a_killed_node_costs_what_ran_on_it),

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::book::{Book, size, ticks};
 use crate::jobs::ask;
 use crate::verbs::double;
-use crate::{BRIEFLY, LEASE, Process, SHORT, Test, connect, in_time, kill, make, until};
+use crate::{BRIEFLY, Process, SHORT, Test, connect, in_time, kill, make, until};
 
 pub const TESTS: &[Test] = &[
     ("a_claim_of_no_node_ends_its_task", a_claim_of_no_node_ends_its_task),
