@@ -1,8 +1,11 @@
-//! `SOCK_SEQPACKET` pairs: whole messages, in order, with descriptors beside them.
+//! `SOCK_SEQPACKET` pairs: whole messages, in order, with descriptors beside them. And streams.
 #![allow(unsafe_code)] // calls into libc
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use super::{check, retry};
 
@@ -39,6 +42,33 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) })?;
     // SAFETY: the call just made both, and no other code has their numbers.
     Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+}
+
+/// Connects to the stream socket at `path`, which takes no time: where too many others wait to be
+/// accepted already, because the process there is stopped, the error is `WouldBlock`.
+pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
+    // SAFETY: all-zero is a valid address, of a path without a byte.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as _;
+    let bytes = path.as_os_str().as_bytes();
+    // The last byte stays 0.
+    if bytes.len() >= address.sun_path.len() {
+        return Err(io::Error::other("its path is too long for a socket"));
+    }
+    address.sun_path.iter_mut().zip(bytes).for_each(|(to, byte)| *to = *byte as _);
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: takes numbers only; the descriptor is new.
+    let stream = unsafe {
+        let socket = check(libc::socket(libc::AF_UNIX, kind, 0))?;
+        UnixStream::from(OwnedFd::from_raw_fd(socket))
+    };
+    // SAFETY: the address is whole, and lives until the call returns.
+    check(unsafe {
+        let size = size_of_val(&address) as libc::socklen_t;
+        libc::connect(stream.as_raw_fd(), (&raw const address).cast(), size)
+    })?;
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 /// Has the kernel continue this process, should it be stopped, whenever a message comes on a socket
@@ -188,6 +218,24 @@ mod tests {
     use super::*;
     use crate::sys::eventfd::EventFd;
     use crate::sys::fd;
+
+    #[test]
+    fn a_connection_to_what_accepts_none_is_refused_at_once() {
+        let path = std::env::temp_dir().join(format!("aiopool-full-{}", std::process::id()));
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        // SAFETY: takes numbers only.
+        check(unsafe { libc::listen(listener.as_raw_fd(), 0) }).unwrap();
+        let first = connect(&path).unwrap();
+        let error = (0..8).find_map(|_| connect(&path).err()).unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop(listener);
+        assert_eq!(connect(&path).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(connect(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let long = path.join("x".repeat(108));
+        assert!(connect(&long).unwrap_err().to_string().contains("too long"));
+        drop(first);
+    }
 
     #[test]
     fn messages_keep_their_borders_and_order() {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::place::{Seat, check, directories};
 use super::request::Request;
 use crate::error::{Error, Result};
+use crate::sys::socket;
 
 /// Time for an answer: a host that is stopped gives none.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -69,9 +70,10 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// [`Error::System`] if no host listens there.
+    /// [`Error::System`] if no host listens there, or one that is stopped and has thousands of
+    /// observers waiting.
     pub fn connect(&self) -> Result<Observer> {
-        let stream = UnixStream::connect(&self.path).and_then(|stream| {
+        let stream = socket::connect(&self.path).and_then(|stream| {
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
             Ok(stream)

@@ -163,7 +163,7 @@ fn sweep(directory: &Path) {
         // What refuses a connection has no host that listens, whatever has its pid by now.
         let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
         if seat.is_some_and(|seat| !process::exists(seat.pid))
-            && UnixStream::connect(entry.path()).is_err_and(refused)
+            && socket::connect(&entry.path()).is_err_and(refused)
         {
             let _ = fs::remove_file(entry.path());
         }
