@@ -39,7 +39,8 @@ fn steps() -> Vec<Step> {
         // The README's command, to the letter but for going on after a failure.
         step("tests", 1500, &["cargo", "test", "--no-fail-fast"]),
         step("tests of the tools", 600,
-            &["cargo", "test", "--no-fail-fast", "-p", "aiopool-model", "-p", "aiopool-chaos", "-p", "xtask"]),
+            &["cargo", "test", "--no-fail-fast", "-p", "aiopool-model", "-p", "aiopool-chaos",
+                "-p", "aiopool-nats", "-p", "xtask"]),
         step("cluster: models, and real servers", 900, &["cargo", "test", "-p", "aiopool-cluster"]),
         step("docs", 600, &["cargo", "xtask", "docs"]),
         step("package", 300, &["cargo", "publish", "--dry-run", "--no-verify", "--allow-dirty", "-p", "aiopool"]),
