@@ -2,6 +2,7 @@
 
 #[cfg(feature = "cluster")]
 mod cluster;
+mod codec;
 mod copies;
 mod floors;
 mod idle;
@@ -51,6 +52,7 @@ pub fn all(python: bool) -> Vec<Spec> {
     rows.extend(verbs::rows());
     rows.extend(rings::rows());
     rows.extend(payloads::rows());
+    rows.extend(codec::rows());
     rows.extend(makespan::rows());
     rows.extend(pages::rows());
     if python {

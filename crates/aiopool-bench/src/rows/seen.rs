@@ -47,6 +47,16 @@ pub fn rows() -> Vec<Spec> {
             about: "the same while each hundredth task is",
             build: |_| traced(100, BAR),
         },
+        Spec {
+            name: "observable",
+            about: "map-1-worker in a pool that can be looked at, against one that cannot",
+            build: |_| observable(),
+        },
+        Spec {
+            name: "logs-unused",
+            about: "the same where what tasks log would be sent to the host, and none of them logs",
+            build: |_| logs_unused(),
+        },
     ]
 }
 
@@ -197,6 +207,21 @@ fn context_carried() -> anyhow::Result<Contest> {
     let pool = Pool::builder().processes(1).logs(logs).build()?;
     anyhow::ensure!(pool.apply(same, 1).wait()? == 1);
     against_nobody_by(CARRIED, move || block(&pool))
+}
+
+/// A pool can be looked at unless its builder says otherwise.
+fn observable() -> anyhow::Result<Contest> {
+    let pool = pool(1)?;
+    let closed = Pool::builder().processes(1).observable(false).build()?;
+    anyhow::ensure!(closed.apply(same, 1).wait()? == 1);
+    let contest = Contest::new("M/s", move || block(&pool));
+    Ok(contest.against("not observable", Some(BAR), move || block(&closed)).rounds(ROUNDS))
+}
+
+fn logs_unused() -> anyhow::Result<Contest> {
+    let pool = Pool::builder().processes(1).logs(aiopool::logs()).build()?;
+    anyhow::ensure!(pool.apply(same, 1).wait()? == 1);
+    against_nobody(move || block(&pool))
 }
 
 /// A recorder such as exporters have: a number for each name with its labels.
