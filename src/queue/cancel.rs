@@ -82,6 +82,17 @@ impl HostQueue {
         }
     }
 
+    /// Returns whether a timer of the task would still do something: those of a worker outlive the
+    /// outcome of the task that it is stuck with.
+    pub(crate) fn matters(&self, ticket: Ticket, due: Due) -> bool {
+        match due {
+            Due::Worker { generation, expects } => {
+                self.stuck(ticket, generation, expects).is_some()
+            }
+            Due::Task(_) => self.is_pending(ticket),
+        }
+    }
+
     /// Returns the owner of the record if it is still in the state that it should have left. Only
     /// the state word tells: the task's outcome may be delivered already.
     fn stuck(&self, ticket: Ticket, generation: Generation, expects: Expects) -> Option<Owner> {

@@ -96,15 +96,21 @@ impl Timers {
         Some((Ticket { queue, record, task }, due))
     }
 
-    /// Removes the timers of tasks that are over, as `alive` says, if there are more than `limit`
-    /// timers.
-    pub(crate) fn prune(&self, limit: usize, alive: impl Fn(Ticket) -> bool) {
+    /// Removes the timers that would do nothing any more, as `matters` says, if there are more than
+    /// `limit` timers.
+    pub(crate) fn prune(&self, limit: usize, matters: impl Fn(Ticket, Due) -> bool) {
         let mut heap = self.lock();
-        if heap.len() > limit {
-            heap.retain(|Reverse(Timer { queue, record, task, .. })| {
-                alive(Ticket { queue: *queue, record: *record, task: *task })
-            });
+        if heap.len() <= limit {
+            return;
         }
+        // `matters` takes a queue's lock, and timers are added by threads that hold it: not under
+        // this one.
+        let mut taken = std::mem::take(&mut *heap);
+        drop(heap);
+        taken.retain(|&Reverse(Timer { due, queue, record, task, .. })| {
+            matters(Ticket { queue, record, task }, due)
+        });
+        self.lock().append(&mut taken);
     }
 
     fn lock(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Timer>>> {
@@ -126,7 +132,7 @@ mod tests {
         assert_eq!(timers.next(), Some(10));
         assert_eq!(timers.take_due(9), None);
         assert_eq!(timers.take_due(25).unwrap().0.task, 1);
-        timers.prune(0, |ticket| ticket.task == 3);
+        timers.prune(0, |ticket, _| ticket.task == 3);
         assert_eq!(timers.next(), Some(30));
     }
 }

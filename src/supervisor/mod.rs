@@ -369,7 +369,7 @@ impl Supervisor {
         self.shared
             .common
             .timers
-            .prune(limit, |ticket| queues[usize::from(ticket.queue)].is_pending(ticket));
+            .prune(limit, |ticket, due| queues[usize::from(ticket.queue)].matters(ticket, due));
     }
 
     /// Has the worker in a slot killed, if it is `owner` or that is `None`. False if it is not, or
