@@ -109,7 +109,7 @@ fn a_watch_outlives_the_server() {
     lines.next().unwrap().unwrap();
     server.kill();
     let error = errors.next().expect("it goes on").unwrap();
-    assert!(error.starts_with("error: "), "{error}");
+    assert!(error.starts_with("aiopool: error: "), "{error}");
     server.restart();
     // What was written before the kill is read first; a server that is back shows more.
     for _ in 0..5 {
@@ -150,7 +150,7 @@ fn a_pool_that_is_not_there_is_said() {
     for command in ["nodes", "jobs"] {
         let looked = run(&mut aiopool([command, "--nats", &server.url(), "--pool", "typo"]));
         assert_eq!(looked.code(), Some(1), "{}", looked.stdout);
-        assert_eq!(looked.stderr, "there is no pool `typo` on this server\n");
+        assert_eq!(looked.stderr, "aiopool: there is no pool `typo` on this server\n");
     }
 }
 

@@ -204,8 +204,9 @@ fn what_is_logged_stands_above_the_bars() {
     let size = NonZero::new(200).unwrap();
     let mut screen = vt100::Parser::new(size, size, 0);
     screen.process(run.stdout.as_bytes());
-    let screen = screen.screen().contents();
-    let lines: Vec<&str> = screen.lines().collect();
+    // Row by row: bars are as wide as the screen, which continues them in the next row.
+    let lines: Vec<String> = screen.screen().rows(0, size.get()).collect();
+    let screen = lines.join("\n");
     let logged: Vec<usize> = (0..lines.len()).filter(|&at| lines[at].contains("DEBUG")).collect();
     assert!(logged.len() >= 3, "{screen}");
     for &at in &logged {

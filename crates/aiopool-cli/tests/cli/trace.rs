@@ -74,7 +74,7 @@ fn a_program_is_recorded_by_its_environment_alone() {
     assert_eq!(timeline.workers().len(), 2);
     assert!(timeline.about["entries"].as_u64().unwrap() >= 5, "{}", timeline.about);
     // A file that cannot be made costs the trace and nothing else.
-    command.env("AIOPOOL_TRACE", folder.path().join("no/such/folder.json"));
+    command.env("AIOPOOL_TRACE", folder.path().join("no/such/folder.json")).env_remove("RUST_LOG");
     let scraped = run(&mut command);
     assert_eq!(scraped.code(), Some(0));
     assert!(scraped.stderr.contains("without a trace"), "{}", scraped.stderr);

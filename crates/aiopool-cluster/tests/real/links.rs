@@ -99,7 +99,7 @@ fn a_submitter_cut_off_loses_its_job() {
 fn a_call_after_the_loss_says_why() {
     let server = Server::start();
     let proxy = Proxy::before(&server);
-    let cluster = Cluster::builder(proxy.url()).pool("t").lease(LEASE).connect_blocking().unwrap();
+    let cluster = Cluster::builder(proxy.url()).pool("t").lease(SHORT).connect_blocking().unwrap();
     let task = cluster.apply(double, 1);
     proxy.cut(true, true);
     let why = in_time(task).unwrap_err().to_string();

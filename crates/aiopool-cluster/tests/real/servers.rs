@@ -11,7 +11,7 @@ use crate::book::{Book, work};
 use crate::jobs::ask;
 use crate::said::warnings;
 use crate::verbs::double;
-use crate::{LEASE, Process, Test, WATCHDOG, connect, in_time, nothing_is_left, until};
+use crate::{LEASE, Process, SHORT, Test, WATCHDOG, connect, in_time, nothing_is_left, until};
 
 pub const TESTS: &[Test] = &[
     ("older_servers_that_can_be_used", older_servers_that_can_be_used),
@@ -230,7 +230,7 @@ fn three_servers_lose_one() {
     }
     // The one that was killed last answers some time after its restart.
     until("they answer again", || {
-        Cluster::builder(url.clone()).pool("t").lease(LEASE).connect_blocking().is_ok()
+        Cluster::builder(url.clone()).pool("t").lease(SHORT).connect_blocking().is_ok()
     });
     let of_the_lease = |text: &String| text.contains("the lease is 6s");
     assert!(warnings().iter().any(of_the_lease), "{:?}", warnings());

@@ -374,7 +374,7 @@ fn what_is_counted_is_what_came() {
     let cluster = connect(&server);
     let queued = cluster.apply(sleeps, 600_000);
     until("one is queued", || cluster.stats().queued == 1);
-    let node = Process::node(server.url());
+    let node = Process::named(server.url(), "counted");
     until("it runs", || cluster.stats().running == 1 && cluster.stats().queued == 0);
     in_time(async {
         cluster.map(double, 0..300).await.unwrap();
@@ -389,6 +389,8 @@ fn what_is_counted_is_what_came() {
         off.await.unwrap_err();
     });
     node.signal("KILL");
+    // One of its name tells at once that the other has gone.
+    let _next = Process::named(server.url(), "counted");
     in_time(queued).unwrap_err();
     cluster.terminate();
     in_time(cluster.join());
