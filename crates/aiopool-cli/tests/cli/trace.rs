@@ -77,5 +77,5 @@ fn a_program_is_recorded_by_its_environment_alone() {
     command.env("AIOPOOL_TRACE", folder.path().join("no/such/folder.json")).env_remove("RUST_LOG");
     let scraped = run(&mut command);
     assert_eq!(scraped.code(), Some(0));
-    assert!(scraped.stderr.contains("without a trace"), "{}", scraped.stderr);
+    assert!(scraped.stderr.contains("the pool is not traced"), "{}", scraped.stderr);
 }
