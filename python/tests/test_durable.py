@@ -2,7 +2,6 @@
 
 import asyncio
 import collections
-import pathlib
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ import aiopool
 import cluster_jobs as jobs
 import nats
 import pytest
+from pools import wait_until
 
 LEASE = 4
 
@@ -60,7 +60,7 @@ async def main():
 asyncio.run(main())
 """)
     submitter = subprocess.Popen([sys.executable, script])
-    nats.until(lambda: taken.exists() and len(taken.read_text().split()) >= 10)
+    wait_until(lambda: taken.exists() and len(taken.read_text().split()) >= 10)
     submitter.kill()
     submitter.wait()
     before = [int(word) for word in taken.read_text().split()]

@@ -10,6 +10,7 @@ import aiopool
 import cluster_jobs
 import nats
 import pytest
+from pools import wait_until
 
 
 def begin(path, held):
@@ -92,7 +93,7 @@ def test_an_executor_is_waited_for_too(tmp_path):
 
         thread = threading.Thread(target=wait)
         thread.start()
-        nats.until(lambda: len(list(there.iterdir())) == 2)
+        wait_until(lambda: len(list(there.iterdir())) == 2)
         assert not done
         held.unlink()
         thread.join(nats.WATCHDOG)

@@ -42,6 +42,7 @@ OTHERWISE = {
     "apply_named": "functions go as they are",
     "broadcast": "what each worker is to have is the initializer's; a verb would need the native module's help",
     "builder": "options are keyword arguments",
+    "child_concurrency": "the option `childconcurrency`, which the caller knows",
     "enumerate": "`map` gives results in the items' order: the builtin `enumerate` counts them",
     "extend_deadline": "of the option `deadline`, which a node of a cluster sets",
     "finish_when_over": "`finish` is a coroutine: `asyncio.create_task` has it not waited for",
