@@ -179,7 +179,11 @@ fn a_node_says_that_its_server_has_gone() {
     };
     let (mut plain, usual) = start(None);
     let (mut other, silent) = start(Some("off"));
-    wait_until("both are there", || said(&server, &[]).matches("alive").count() == 2);
+    // Until the first has made the pool's streams there is nothing to look at.
+    wait_until("both are there", || {
+        let looked = run(&mut aiopool(["nodes", "--nats", &server.url()]));
+        looked.stdout.matches("alive").count() == 2
+    });
     server.kill();
     wait_until("it says so", || {
         usual.lock().unwrap().contains("WARN aiopool_cluster::link: there is no connection")
