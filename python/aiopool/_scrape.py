@@ -11,13 +11,18 @@ import csv
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from html.parser import HTMLParser
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urljoin
 
 from . import _web
-
 from ._native import processors
+
+if TYPE_CHECKING:
+    from .pool import AnyPool
+
+T = TypeVar("T")
 
 #: List pages that the built-in site of `aiopool site` has.
 LIST_PAGES = 50
@@ -160,11 +165,24 @@ class _Harvest(NamedTuple):
 
     books: list[Book]
     #: List pages that were read.
-    lists: list[str]
+    lists: int
     #: Pages of either kind that could not be had, and why.
     failures: list[tuple[str, BaseException]]
     #: Tasks that each node did.
     nodes: dict[str, int]
+
+
+async def _read(
+    pool: AnyPool, read: Callable[[str], T], urls: list[str], failures: list[tuple[str, BaseException]]
+) -> list[T]:
+    """Reads pages; one that cannot be had costs its own row, and is added to `failures`."""
+    pages = []
+    for url, page in zip(urls, await pool.map(read, urls, return_exceptions=True), strict=True):
+        if isinstance(page, BaseException):
+            failures.append((url, page))
+        else:
+            pages.append(page)
+    return pages
 
 
 async def _harvest(
@@ -176,26 +194,12 @@ async def _harvest(
 
     lists = [urljoin(base, f"catalogue/page-{page}.html") for page in range(1, pages + 1)]
     workers = Pool(processes, threads=_THREADS) if nats is None else Cluster(nats, **access)
-    harvest = _Harvest([], [], [], {})
+    failures: list[tuple[str, BaseException]] = []
     async with workers as pool:
-        # A page that cannot be had costs its own row.
-        found = await pool.map(fetch_list, lists, return_exceptions=True)
-        details = []
-        for url, links in zip(lists, found, strict=True):
-            if isinstance(links, BaseException):
-                harvest.failures.append((url, links))
-            else:
-                harvest.lists.append(url)
-                details += links
-        books = await pool.map(fetch_detail, details, return_exceptions=True)
-        for url, book in zip(details, books, strict=True):
-            if isinstance(book, BaseException):
-                harvest.failures.append((url, book))
-            else:
-                harvest.books.append(book)
-        if isinstance(pool, Cluster):
-            harvest.nodes.update(pool.stats()["nodes"])
-    return harvest
+        found = await _read(pool, fetch_list, lists, failures)
+        books = await _read(pool, fetch_detail, [url for links in found for url in links], failures)
+        nodes = pool.stats()["nodes"] if isinstance(pool, Cluster) else {}
+    return _Harvest(books, len(found), failures, nodes)
 
 
 def main(words: list[str]) -> int:
@@ -225,7 +229,7 @@ def main(words: list[str]) -> int:
     try:
         reached = {} if options.nats is None else access(parser, options)
         scraping = _harvest(options.base_url, options.pages, options.processes, options.nats, reached)
-        books, read, failures, nodes = asyncio.run(scraping)
+        books, lists, failures, nodes = asyncio.run(scraping)
         with open(options.out, "w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(Book._fields)
@@ -235,7 +239,7 @@ def main(words: list[str]) -> int:
         return 1
     for url, failure in failures:
         print(f"failed: {url}: {failure}", file=sys.stderr)
-    seconds, pages = time.perf_counter() - begun, len(read) + len(books)
+    seconds, pages = time.perf_counter() - begun, lists + len(books)
     with_what = f"{options.processes} workers" if options.nats is None else f"{len(nodes)} nodes"
     print(f"{len(books)} books from {pages} pages in {seconds:.3f} s with {with_what}")
     for name, count in nodes.items():
