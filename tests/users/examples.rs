@@ -13,7 +13,8 @@ fn examples() -> Vec<String> {
     sources.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
 }
 
-/// Where the examples are, built: `cargo test` has done so, `cargo test --test users` has not.
+/// Where the examples are, built: `cargo test` has done so, with the features of all that it tests,
+/// and `cargo test --test users` has not.
 fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -21,7 +22,7 @@ fn built() -> &'static Path {
         let target = this.parent().and_then(Path::parent).unwrap().to_owned();
         let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--package=aiopool", "--examples", "--quiet", "--profile", profile])
+            .args(["build", "--examples", "--quiet", "--profile", profile])
             .arg("--target-dir")
             .arg(target.parent().unwrap())
             .current_dir(aiopool_testing::root())
