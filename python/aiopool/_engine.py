@@ -556,6 +556,8 @@ class Engine:
         finally:
             with self._lock:
                 self._enders = [ender for ender in self._enders if ender != ready.give_up]
+            # The traceback of what ended the wait has it, and it has the pool.
+            ready.give_up()
 
     async def ready(self) -> None:
         """Waits until the workers can take tasks."""

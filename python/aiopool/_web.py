@@ -21,6 +21,8 @@ from urllib.request import Request, urlopen
 
 #: Bytes; without a limit a site could fill the memory.
 MAX_PAGE = 16 << 20
+# Parts of one gzip file, which servers send as one.
+_MAX_PARTS = 100
 #: Seconds; a page whose site asks for a longer pause fails, and says so.
 MAX_RETRY_AFTER = 120
 # Tries after the first.
@@ -94,6 +96,9 @@ def _try(url: str) -> Answer:
                     raise ValueError(f"the page is longer than {MAX_PAGE} bytes")
                 if time.monotonic() > deadline:
                     raise TimeoutError
+            # Reading in pieces does not tell an end from a connection that was cut.
+            if response.length:
+                raise _Busy(f"the page ended {response.length} bytes too early")
             text = decode(unpacked(bytes(body), response.headers), response.headers)
             return Answer(response.geturl(), text)
     except HTTPError as refusal:
@@ -151,7 +156,9 @@ def _has_zlib_head(body: bytes) -> bool:
 
 def _inflated(body: bytes, window: int) -> bytes:
     page = bytearray()
-    while body:
+    if not body:
+        return b""
+    for _ in range(_MAX_PARTS):
         part = zlib.decompressobj(window)
         try:
             page += part.decompress(body, MAX_PAGE + 1 - len(page))
@@ -163,7 +170,9 @@ def _inflated(body: bytes, window: int) -> bytes:
             raise ValueError("the page cannot be unpacked: its end is missing")
         # A gzip file may have several parts.
         body = part.unused_data.lstrip(b"\0")
-    return bytes(page)
+        if not body:
+            return bytes(page)
+    raise ValueError(f"the page cannot be unpacked: it has more than {_MAX_PARTS} parts")
 
 
 def decode(body: bytes, headers: HTTPMessage) -> str:

@@ -63,15 +63,17 @@ impl Ready {
     /// Whether it is so; raises why it never will be.
     fn poll(&self, py: Python<'_>) -> PyResult<bool> {
         let _ = (&self.watched).read(&mut [0; 64]);
-        let mut wait = lock(&self.wait);
-        let Some(future) = wait.as_mut() else {
-            return Err(of_package(py, "PoolClosed", "the pool ended before it was ready"));
-        };
-        let waker = Waker::from(Arc::clone(&self.bell));
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Pending => Ok(false),
-            Poll::Ready(Ok(())) => Ok(true),
-            Poll::Ready(Err(never)) => Err(never(py)),
+        // Making an exception runs Python's code, which may hand the interpreter to a thread that
+        // waits for the lock: not while it is held.
+        let ready = lock(&self.wait).as_mut().map(|future| {
+            let waker = Waker::from(Arc::clone(&self.bell));
+            future.as_mut().poll(&mut Context::from_waker(&waker))
+        });
+        match ready {
+            None => Err(of_package(py, "PoolClosed", "the pool ended before it was ready")),
+            Some(Poll::Pending) => Ok(false),
+            Some(Poll::Ready(Ok(()))) => Ok(true),
+            Some(Poll::Ready(Err(never))) => Err(never(py)),
         }
     }
 

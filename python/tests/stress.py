@@ -303,7 +303,7 @@ def main():
     while rounds < 2 or time.monotonic() < end:
         one = Round(chance, counts)
         try:
-            asyncio.run(asyncio.wait_for(one.run(), WATCHDOG))
+            asyncio.run(asyncio.wait_for(one.run(), 5 * WATCHDOG))
         except BaseException:
             running = {name: count for name, count in one.running.items() if count}
             print(f"seed {seed}, round {rounds}, {one.chosen}, {running}, {dict(counts)}", file=sys.stderr)

@@ -83,9 +83,12 @@ def test_ps_and_top_show_the_pools_of_other_processes():
             assert done.returncode == 0, done.stderr
             return done.stdout
 
+        def rows(text):
+            lines = [line.split() for line in text.splitlines()]
+            return [line[1:4] for line in lines if line[:2] == [str(os.getpid()), "our-pool"]]
+
         def row():
-            (line,) = [line for line in said("ps").splitlines() if line.startswith(f"{os.getpid()} ")]
-            return line.split()[1:4]
+            return next(iter(rows(said("ps"))), None)
 
         def are_in(text):
             return "MiB" in text and all(f"  {pid}  " in text for pid in executor.processes)
@@ -93,4 +96,4 @@ def test_ps_and_top_show_the_pools_of_other_processes():
         # A worker that has only begun to start has no number yet, and a busy pool may answer late.
         wait_until(lambda: row() == ["our-pool", "open", "2/2"])
         wait_until(lambda: are_in(said("top")))
-    assert not any(line.startswith(f"{os.getpid()} ") for line in run("ps").stdout.splitlines())
+    assert not rows(run("ps").stdout)

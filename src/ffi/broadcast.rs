@@ -64,7 +64,9 @@ unsafe fn spread(pool: &HostPool, call: &aiopool_call) -> Result<u64, Failure> {
         Input::Loan(..) => unreachable!("refused above"),
     };
     let goes = goes(call)?.unwrap_or(Goes::ToAny);
-    inbox.make_room(shared, || None)?;
+    let made = inbox.make_room(shared, || None);
+    // A refused call is what makes the descriptor for room wait for it.
+    made.or_else(|full| if inbox.look_for_room(shared) { Ok(()) } else { Err(full) })?;
     let first_task = shared.tasks_for_all();
     let seats = shared.plan.processes;
     let tasks = first_task..first_task + u64::from(seats);

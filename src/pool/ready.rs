@@ -20,7 +20,7 @@ impl Pool {
     /// Giving up the wait changes nothing.
     pub async fn ready(&self) -> Result<()> {
         self.shared.check_process()?;
-        std::future::poll_fn(|context| self.shared.poll_ready(context.waker())).await
+        self.shared.readied().await
     }
 
     /// [`ready`](Self::ready) for code that is not async.

@@ -39,6 +39,7 @@ mod traces;
 mod viewers;
 mod waiters;
 mod waiting;
+mod wakers;
 mod watch;
 mod zygote;
 

@@ -3,13 +3,14 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
 
 use super::Shared;
 use super::shared::{Lifecycle, Stage};
+use super::wakers::Entry;
 
 impl Shared {
     /// Takes note of how many workers can take tasks now.
@@ -31,17 +32,18 @@ impl Shared {
         }
     }
 
-    /// Returns whether every worker can take tasks; else `waker` is woken when that is so, or never
-    /// will be.
-    pub(crate) fn poll_ready(&self, waker: &Waker) -> Poll<Result<()>> {
-        let mut life = self.life();
-        if let Some(ready) = self.readiness(&life) {
-            return Poll::Ready(ready);
-        }
-        if !life.waiting.iter().any(|known| known.will_wake(waker)) {
-            life.waiting.push(waker.clone());
-        }
-        Poll::Pending
+    /// Waits until every worker can take tasks, or never will.
+    pub(crate) async fn readied(&self) -> Result<()> {
+        let mut entry = Entry::of(self);
+        std::future::poll_fn(|context| {
+            let mut life = self.life();
+            if let Some(ready) = self.readiness(&life) {
+                return Poll::Ready(ready);
+            }
+            entry.wait(&mut life, context.waker());
+            Poll::Pending
+        })
+        .await
     }
 
     /// Waits until every worker can take tasks, or `until` then; `None` if they cannot yet.

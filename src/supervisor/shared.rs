@@ -24,6 +24,7 @@ use super::plan::Plan;
 use super::seen::Memory;
 use super::traced::{Traces, Writer};
 use super::waiters::Waiters;
+use super::wakers::{Entry, Wakers};
 
 /// The stages of a pool's life, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,8 +94,8 @@ pub(super) struct Lifecycle {
     pub(super) reason: Option<Arc<Error>>,
     /// Whether the first workers started; `None` until all orders for them are answered.
     started: Option<std::result::Result<(), String>>,
-    /// The wakers of futures that wait for the end.
-    pub(super) waiting: Vec<Waker>,
+    /// The futures that wait for the end, or until the workers can take tasks.
+    pub(super) waiting: Wakers,
     /// Times at which these futures want to be woken at the latest.
     alarms: Vec<u64>,
     workers: Vec<WorkerInfo>,
@@ -193,7 +194,7 @@ impl Shared {
                 stage: Stage::Open,
                 reason: None,
                 started: None,
-                waiting: Vec::new(),
+                waiting: Wakers::default(),
                 alarms: Vec::new(),
                 workers: Vec::new(),
                 single: None,
@@ -304,18 +305,6 @@ impl Shared {
         ended
     }
 
-    /// True if the pool has ended; else `waker` is woken when it has.
-    pub(crate) fn poll_ended(&self, waker: &Waker) -> bool {
-        let mut life = self.life();
-        if life.stage == Stage::Ended {
-            return true;
-        }
-        if !life.waiting.iter().any(|known| known.will_wake(waker)) {
-            life.waiting.push(waker.clone());
-        }
-        false
-    }
-
     /// Waits for the pool's end, at most `limit`; whether it has come. False in a forked child.
     pub(crate) async fn ended_within(&self, limit: Option<Duration>) -> bool {
         if !self.is_owner() {
@@ -328,8 +317,13 @@ impl Shared {
             // The supervisor keeps the time, so that this works without a runtime, too.
             self.wake_all_at(deadline);
         }
+        let mut entry = Entry::of(self);
         let ended = std::future::poll_fn(|context| {
-            let ended = self.poll_ended(context.waker());
+            let mut life = self.life();
+            let ended = life.stage == Stage::Ended;
+            if !ended {
+                entry.wait(&mut life, context.waker());
+            }
             let over = ended || limit.is_some() && monotonic_ns() >= deadline;
             if over { Poll::Ready(ended) } else { Poll::Pending }
         })
@@ -482,7 +476,7 @@ impl Shared {
     }
 
     pub(super) fn announce(&self, mut life: MutexGuard<'_, Lifecycle>) {
-        let woken = std::mem::take(&mut life.waiting);
+        let woken = life.waiting.take();
         drop(life);
         self.changed.notify_all();
         woken.into_iter().for_each(Waker::wake);

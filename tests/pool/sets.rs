@@ -1,6 +1,9 @@
 //! Tasks that are waited for together, tasks of several values, and tasks on every worker.
 
 use std::collections::HashSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use aiopool::{Error, Part, Pool, TaskError, TaskOptions, WorkerContext};
@@ -228,6 +231,46 @@ async fn ready_waits_for_the_initializers_and_says_what_they_failed_with() {
     let pool = Pool::builder().processes(2).initializer(slow, 77).build().unwrap();
     let error = in_time(pool.ready()).await.unwrap_err();
     assert!(error.to_string().contains("no model"), "{error}");
+}
+
+#[tokio::test]
+async fn a_wait_that_was_given_up_leaves_nothing_behind() {
+    struct Kept;
+    impl Wake for Kept {
+        fn wake(self: Arc<Self>) {}
+    }
+    async fn slow(_: ()) -> Result<(), String> {
+        std::future::pending().await
+    }
+    let pool = Pool::builder().processes(1).initializer(slow, ()).build().unwrap();
+    let never = pool.apply(double, 1);
+    let kept = Arc::new(Kept);
+    let give_up = |wait: &dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Error>>>>| {
+        let waker = Waker::from(Arc::clone(&kept));
+        for _ in 0..10 {
+            let (mut first, mut second) = (wait(), wait());
+            for _ in 0..2 {
+                for wait in [&mut first, &mut second] {
+                    assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+                }
+            }
+            assert_eq!(Arc::strong_count(&kept), 4, "one for each wait");
+        }
+        drop(waker);
+        assert_eq!(Arc::strong_count(&kept), 1);
+    };
+    give_up(&|| {
+        let pool = pool.clone();
+        Box::pin(async move { pool.ready().await })
+    });
+    pool.close();
+    give_up(&|| {
+        let pool = pool.clone();
+        Box::pin(async move { pool.join().await })
+    });
+    drop(never);
+    pool.terminate();
+    in_time(pool.join()).await.unwrap();
 }
 
 /// One input in a hundred crashes its worker, with fifteen others in flight there.

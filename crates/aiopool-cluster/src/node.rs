@@ -158,7 +158,8 @@ impl Node {
 
     /// Runs the node on this thread until the process is sent `SIGTERM`, `SIGINT` or `SIGHUP`; then
     /// it pulls no more, finishes what it runs and leaves. A second one ends the process at once,
-    /// with status 1.
+    /// with status 1. These signals stay handled when the node has ended, also by an error: a program
+    /// that goes on, to try again after a pause, is no longer ended by them.
     ///
     /// # Errors
     ///

@@ -90,7 +90,7 @@ pub struct Server {
 
 /// Returns a port that nobody has, below those that the kernel gives to connections: while a server
 /// is down, one of these could have its port, even one of a client that tries to reach it.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static TRIED: AtomicU16 = AtomicU16::new(0);
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 20_000;

@@ -130,7 +130,7 @@ int main(void) {
     CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
     call.flags = AIOPOOL_CALL_RETRY_ON_TIMEOUT;
     /* Long enough for the attempt that is to succeed. */
-    call.run_limit_ms = 2000;
+    call.run_limit_ms = 5000;
     outcome = outcome_of(pool, submit(pool, call));
     CHECK(aiopool_outcome_kind(outcome) == AIOPOOL_OUTCOME_OK);
     CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK);
@@ -173,7 +173,7 @@ int main(void) {
     call.function = troubles;
     call.input = at_two_and_three;
     call.input_len = sizeof at_two_and_three;
-    call.run_limit_ms = 500;
+    call.run_limit_ms = 2000;
     call.retries = 10;
     call.retry_if = until;
     call.user_data = 4;

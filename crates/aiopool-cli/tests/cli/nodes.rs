@@ -202,6 +202,10 @@ fn a_node_says_what_its_tasks_log() {
     command.stdout(Stdio::null()).stderr(Stdio::piped()).env("RUST_LOG", "warn,reqwest=debug");
     let mut node = command.spawn().unwrap();
     let said = heard(&mut node);
+    // A scrape that finds no node for seconds says so.
+    wait_until("the node is there", || {
+        run(&mut aiopool(["nodes", "--nats", &server.url()])).stdout.contains("alive")
+    });
     let out = scratch("logged.csv");
     let mut scrape = aiopool(["scrape", "--nats", &server.url(), "--pages", "1"]);
     let ended = run(scrape.arg("--out").arg(&out));

@@ -108,10 +108,10 @@ impl Keeper {
     /// Whether a task may be sent now. A stream that has a limit is filled to three quarters, and
     /// others fill it, too: each takes a share of what is left, then looks how much that is now.
     pub(super) fn has_room(&mut self, n: u64) -> bool {
-        let Some(limit) = self.space.limit else { return true };
+        let Some(Space { limit: Some(limit), used, .. }) = &mut self.space else { return true };
         let Some(out) = self.out.get(&n) else { return false };
         let size = wire::encode(&out.queued).len() as u64 + OVERHEAD;
-        let fits = self.space.used + size <= limit / 4 * 3;
+        let fits = *used + size <= *limit / 4 * 3;
         // However small the share is, one task may go where it fits, and one alone always: what is
         // refused comes back as an error.
         let may = self.spent + size <= self.share || (self.spent == 0 && fits);
@@ -120,15 +120,16 @@ impl Keeper {
             return false;
         }
         self.spent += size;
-        self.space.used += size;
+        *used += size;
         self.sending.insert(n, size);
         true
     }
 
-    /// Asks how full a stream with a limit is.
+    /// Asks how full the stream is, unless it is known to have no limit.
     pub(super) fn look_at_space(&mut self, pause: Duration) {
         let waits = !self.held_back.is_empty() || !self.out.is_empty();
-        if self.looking || self.space.limit.is_none() || !waits {
+        let has_no_limit = self.space.as_ref().is_some_and(|space| space.limit.is_none());
+        if self.looking || has_no_limit || !waits {
             return;
         }
         self.looking = true;
@@ -145,14 +146,18 @@ impl Keeper {
     pub(super) fn saw_space(&mut self, space: Option<Space>) {
         self.looking = false;
         let Some(space) = space else { return };
-        self.space = space;
-        let Some(limit) = space.limit else { return };
-        self.space.used += self.sending.values().sum::<u64>();
-        let left = (limit / 4 * 3).saturating_sub(self.space.used);
-        (self.share, self.spent) = (left / 4 / space.consumers.max(1), 0);
-        // Claims may be what there is no room for, and nobody tells the submitter of those.
-        if space.used > limit / 4 * 3 || !self.held_back.is_empty() {
-            self.squeeze();
+        let used = space.used;
+        let space = self.space.insert(space);
+        // An operator may have taken the limit away.
+        (self.share, self.spent) = (u64::MAX, 0);
+        if let Some(limit) = space.limit {
+            space.used += self.sending.values().sum::<u64>();
+            let left = (limit / 4 * 3).saturating_sub(space.used);
+            self.share = left / 4 / space.consumers.max(1);
+            // Claims may be what there is no room for, and nobody tells the submitter of those.
+            if used > limit / 4 * 3 || !self.held_back.is_empty() {
+                self.squeeze();
+            }
         }
         let mut waiting = std::mem::take(&mut self.held_back);
         // When the share is spent, what is left of it is too little for any.

@@ -221,7 +221,7 @@ pub(crate) struct Keeper {
     /// How long runs take.
     runs: Arc<Runs>,
     /// The stream's limit, and about how much is in it.
-    space: Space,
+    space: Option<Space>,
     /// Bytes that may be sent between two looks at the stream, and those that were since the last.
     share: u64,
     spent: u64,
@@ -295,7 +295,7 @@ impl Keeper {
             by_node: Arc::default(),
             counts: Arc::default(),
             runs: Arc::default(),
-            space: Space::default(),
+            space: None,
             share: 0,
             spent: 0,
             sending: BTreeMap::new(),
@@ -522,6 +522,10 @@ impl Keeper {
             Event::Sent(n, swap) => {
                 if matches!(swap, Swap::Full(_)) {
                     self.squeeze();
+                    // It waits for room again, and takes none.
+                    self.sending.remove(&n);
+                    // An operator may have given the stream a limit.
+                    self.space = self.space.take().filter(|space| space.limit.is_some());
                     if let Some(out) = self.out.get_mut(&n) {
                         out.sent = out.sent.saturating_sub(1);
                     }

@@ -136,7 +136,7 @@ fn a_build_without_a_node_is_said() {
 pub fn worker() -> ExitCode {
     let bad = std::env::var("AIOPOOL_TEST_BAD").unwrap_or_default();
     if bad == "start" {
-        std::thread::sleep(Duration::from_secs(2));
+        std::thread::sleep(Duration::from_secs(10));
         return ExitCode::FAILURE;
     }
     let mut worker = AttachedWorker::attach().unwrap();

@@ -311,10 +311,7 @@ fn ten_thousand_tasks_and_sixteen_places() {
 /// What a server with a domain gives out is acknowledged there, too; a leaf of it that has no JetStream
 /// answers no requests for it, which is said.
 fn a_server_with_a_domain() {
-    let leaves = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    };
+    let leaves = aiopool_nats::free_port();
     let config = format!(
         "jetstream {{ store_dir: \"{{dir}}/store\", domain: hub }}\n\
          leafnodes {{ listen: \"127.0.0.1:{leaves}\" }}\n"

@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::time::Duration;
 
 use aiopool::{TaskError, TaskOptions};
-use aiopool_cluster::{Cluster, ClusterError, Error};
+use aiopool_cluster::{Cluster, ClusterError, Error, observe};
 use aiopool_nats::{NEWEST, OLDEST, Server, Version};
 use serde_json::json;
 
@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("a_server_that_takes_little_takes_all_of_it", a_server_that_takes_little_takes_all_of_it),
     ("a_full_stream_is_no_deadlock", a_full_stream_is_no_deadlock),
     ("what_waits_for_a_full_stream_ends_in_time", what_waits_for_a_full_stream_ends_in_time),
+    ("an_operator_takes_a_streams_limit_away", an_operator_takes_a_streams_limit_away),
     ("several_submitters_fill_no_stream_for_good", several_submitters_fill_no_stream_for_good),
 ];
 
@@ -130,6 +131,12 @@ fn small(version: Version) -> Server {
 /// A server whose stream of the pool `t` takes `max_bytes`.
 fn limited(version: Version, max_bytes: u64) -> Server {
     let server = Server::of(version);
+    ask_for_stream(&server, "CREATE", max_bytes as i64);
+    server
+}
+
+/// Makes or updates the stream of the pool `t`; -1 bytes are no limit.
+fn ask_for_stream(server: &Server, what: &str, max_bytes: i64) {
     in_time(async {
         let client = async_nats::connect(server.url()).await.unwrap();
         let config = json!({
@@ -137,11 +144,10 @@ fn limited(version: Version, max_bytes: u64) -> Server {
             "retention": "limits", "storage": "file", "discard": "new",
             "max_msgs_per_subject": 1, "max_bytes": max_bytes, "num_replicas": 1,
         });
-        let subject = "$JS.API.STREAM.CREATE.AIOPOOL_t";
+        let subject = format!("$JS.API.STREAM.{what}.AIOPOOL_t");
         let answer = client.request(subject, config.to_string().into()).await.unwrap();
         assert!(!String::from_utf8_lossy(&answer.payload).contains("error"), "{answer:?}");
     });
-    server
 }
 
 fn a_full_stream_is_no_deadlock() {
@@ -179,6 +185,29 @@ fn what_waits_for_a_full_stream_ends_in_time() {
         let error = off.await.unwrap_err();
         assert!(matches!(error, ClusterError::Task(TaskError::Cancelled)), "{error:?}");
     });
+    let _node = Process::node(server.url());
+    in_time(async {
+        for (i, task) in first.into_iter().enumerate() {
+            assert_eq!(task.await.unwrap(), vec![i as u8; 40_000]);
+        }
+    });
+}
+
+/// While tasks wait for room: what is held back then has no other way out.
+fn an_operator_takes_a_streams_limit_away() {
+    let server = small(NEWEST);
+    let cluster = connect(&server);
+    let first: Vec<_> = (0..60).map(|i: u8| cluster.apply(reversed, vec![i; 40_000])).collect();
+    let are_sent = |messages: u64| {
+        in_time(async {
+            while observe(server.url(), "t").await.unwrap().messages < messages {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+    };
+    are_sent(4);
+    ask_for_stream(&server, "UPDATE", -1);
+    are_sent(60);
     let _node = Process::node(server.url());
     in_time(async {
         for (i, task) in first.into_iter().enumerate() {
