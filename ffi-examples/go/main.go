@@ -28,10 +28,10 @@ func main() {
 	examples := map[string]func(){
 		"map": squares, "loop": loop, "async": async, "zero-copy": zeroCopy, "crash": crash,
 		"confined": confined, "many": many, "surroundings": surroundings, "watched": watched,
-		"leftovers": leftovers, "several": several,
+		"leftovers": leftovers, "several": several, "broadcast": broadcast, "retries": retries,
 	}
 	if len(os.Args) != 2 || examples[os.Args[1]] == nil {
-		log.Fatal("usage: examples map|loop|async|zero-copy|crash|confined|many|surroundings|watched|leftovers|several")
+		log.Fatal("usage: examples map|loop|async|zero-copy|crash|confined|many|surroundings|watched|leftovers|several|broadcast|retries")
 	}
 	examples[os.Args[1]]()
 }
