@@ -64,7 +64,8 @@ unsafe fn spread(pool: &HostPool, call: &aiopool_call) -> Result<u64, Failure> {
         Input::Loan(..) => unreachable!("refused above"),
     };
     let goes = goes(call)?.unwrap_or(Goes::ToAny);
-    inbox.make_room(shared, || None)?;
+    let made = inbox.make_room(shared, || None);
+    made.or_else(|full| if inbox.look_for_room(shared) { Ok(()) } else { Err(full) })?;
     let first_task = shared.tasks_for_all();
     let seats = shared.plan.processes;
     let tasks = first_task..first_task + u64::from(seats);
@@ -101,8 +102,8 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_FULL` if as many outcomes wait to be received as the pool
     /// holds tasks; `AIOPOOL_ERR_CLOSED`; `AIOPOOL_ERR_FAILED`; `AIOPOOL_ERR_INVALID`, also for
-    /// what such a call has no use for (retries, a queue, a priority, a loan);
-    /// `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN`, `AIOPOOL_ERR_TOO_LARGE`.
+    /// what such a call has no use for (retries, a queue, a priority, a loan), and `AIOPOOL_ERR_STRUCT`,
+    /// `AIOPOOL_ERR_UNKNOWN` or `AIOPOOL_ERR_TOO_LARGE`.
     fn aiopool_pool_broadcast(
         pool: Option<NonNull<aiopool_pool>>,
         call: *const aiopool_call,
