@@ -448,6 +448,10 @@ func surroundings() {
 	if nicer, err := strconv.Atoi(last); err != nil || nicer != niceness+1 && niceness != 19 {
 		log.Fatal(last)
 	}
+	if _, err := aiopool.Start(aiopool.Worker(), aiopool.Options{Processors: []uint32{1 << 30}}); err == nil ||
+		!strings.Contains(err.Error(), "Processors") {
+		log.Fatal("taken: ", err)
+	}
 	without := said(aiopool.Options{Processes: 1, Environment: []string{"GREETING"}}, "")
 	if !strings.HasPrefix(without, "GREETING not set, ") {
 		log.Fatal(without)

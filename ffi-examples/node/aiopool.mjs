@@ -10,7 +10,7 @@ const lib = koffi.load(process.env.AIOPOOL_LIBRARY ?? 'libaiopool.so');
 export const Surroundings = koffi.struct('aiopool_surroundings', {
   struct_size: 'uint32_t', flags: 'uint32_t', environment: 'const char **', directory: 'const char *',
   output_directory: 'const char *', umask: 'uint32_t', user: 'uint32_t', group: 'uint32_t',
-  nice: 'int32_t', reserved: koffi.array('uint64_t', 4),
+  nice: 'int32_t', processors: 'void *', processors_len: 'size_t', reserved: koffi.array('uint64_t', 2),
 });
 export const Options = koffi.struct('aiopool_pool_options', {
   struct_size: 'uint32_t', flags: 'uint32_t', processes: 'uint32_t', queues: 'uint32_t',
@@ -229,7 +229,7 @@ function confined(limits, sandbox) {
 
 /** What workers are that this process is not; null for nothing. */
 function surroundings(of) {
-  only(of, 'env', 'clearEnv', 'cwd', 'umask', 'nice', 'user', 'group', 'outputTo');
+  only(of, 'env', 'clearEnv', 'cwd', 'umask', 'nice', 'user', 'group', 'outputTo', 'processors');
   if (Object.keys(of).length === 0) return null;
   const made = {};
   check(initSurroundings(made));
@@ -241,6 +241,9 @@ function surroundings(of) {
     environment: [...variables, null], directory: of.cwd ?? null,
     output_directory: of.outputTo ?? null, umask: of.umask ?? 0, user: of.user ?? 0,
     group: of.group ?? 0, nice: of.nice ?? 0,
+    // One more: an array of none would be no pointer.
+    processors: of.processors ? Uint32Array.from([...of.processors, 0]) : null,
+    processors_len: of.processors?.length ?? 0,
     flags: Object.entries(numbers).reduce(
       (flags, [name, flag]) => (of[name] === undefined ? flags : flags | flag),
       of.clearEnv ? CLEAR_ENVIRONMENT : 0,
@@ -300,8 +303,8 @@ export class Pool {
    * `readOnly` and `readWrite` (the only paths that workers can open), `noNetwork`, `noSignals`,
    * `noNewPrivs`, `deniedCalls` (numbers of system calls), `bestEffort` (go without what the kernel
    * cannot enforce). `surroundings`: `env` (null takes a variable out), `clearEnv`, `cwd`, `umask`,
-   * `nice`, `user` and `group` (as root) and `outputTo`, a directory for what workers print. `name`
-   * is for `aiopool top` and others. A task that holds up its worker for longer than
+   * `nice`, `user` and `group` (as root), `processors`, the numbers of those that workers run on, and
+   * `outputTo`, a directory for what workers print. `name` is for `aiopool top` and others. A task that holds up its worker for longer than
    * `blockedAfterMs` becomes an event of the pool.
    *
    * `processes` (2), `childConcurrency`, `priorities`, `maxTasksPerChild`, `capacity`, `maxPayload`,

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What Rust calls it, and the field or flag of C. `field` alone is one of the same name.
-const OF_POOLS: [(&str, &str); 37] = [
+const OF_POOLS: [(&str, &str); 38] = [
     ("blocked_after", "blocked_after_ms"),
     ("capacity", "capacity"),
     ("child_concurrency", "child_concurrency"),
@@ -37,6 +37,7 @@ const OF_POOLS: [(&str, &str); 37] = [
     ("priorities", "priorities"),
     ("probation", "probation"),
     ("processes", "processes"),
+    ("processors", "processors"),
     ("queues", "queues"),
     ("scheduler", "scheduler"),
     ("start_method", "start_method"),
@@ -83,7 +84,7 @@ const NOT_IN_C: [(&str, &str); 5] = [
 ];
 
 /// What belongs to one of those: a length, an input, the bit that says that a field is set.
-const GOES_WITH: [&str; 17] = [
+const GOES_WITH: [&str; 18] = [
     "AIOPOOL_POOL_HOLD",
     "AIOPOOL_SURROUNDINGS_GROUP",
     "AIOPOOL_SURROUNDINGS_UMASK",
@@ -97,6 +98,7 @@ const GOES_WITH: [&str; 17] = [
     "init_input_len",
     "input_len",
     "parts_len",
+    "processors_len",
     "queue",
     "reserved",
     "struct_size",

@@ -312,7 +312,7 @@ var names = map[string]string{
 	"grace_ms": "Grace", "start_timeout_ms": "StartTimeout", "start_timeout": "StartTimeout",
 	"blocked_after_ms": "BlockedAfter", "queues": "Queues", "probation": "Probation",
 	"deadline_ns": "Deadline", "priority": "Priority", "queue": "Queue",
-	"longest_backoff_ms": "LongestBackoff", "limit_address_space": "AddressSpace",
+	"longest_backoff_ms": "LongestBackoff", "processors": "Processors", "limit_address_space": "AddressSpace",
 	"limit_cpu_seconds": "CPUSeconds", "limit_open_files": "OpenFiles", "denied_calls": "DeniedCalls",
 	"read_only": "ReadOnly", "read_write": "ReadWrite",
 }
@@ -385,12 +385,14 @@ type Options struct {
 	BlockedAfter time.Duration
 	// What workers are that this process is not: variables, NAME=value sets one and NAME takes it
 	// out; nothing but those; working directory; the directory for what workers print; umask;
-	// niceness that is added; user and group, as root.
+	// niceness that is added; user and group, as root; the numbers of the processors that they run on,
+	// nil for this process's.
 	Environment                []string
 	ClearEnvironment           bool
 	Directory, OutputDirectory string
 	Umask, User, Group         *uint32
 	Nice                       int32
+	Processors                 []uint32
 }
 
 func (o *Options) flags() (flags C.uint32_t) {
@@ -421,6 +423,11 @@ func (o *Options) surroundings() (s *C.aiopool_surroundings, free func()) {
 	environment, directory, output := words(o.Environment), text(o.Directory), text(o.OutputDirectory)
 	s.environment, s.directory, s.output_directory = environment, directory, output
 	s.nice = C.int32_t(o.Nice)
+	processors := C.malloc(C.size_t(4*len(o.Processors) + 1))
+	copy(unsafe.Slice((*uint32)(processors), len(o.Processors)), o.Processors)
+	if o.Processors != nil {
+		s.processors, s.processors_len = (*C.uint32_t)(processors), C.size_t(len(o.Processors))
+	}
 	if o.ClearEnvironment {
 		s.flags |= C.AIOPOOL_SURROUNDINGS_CLEAR_ENVIRONMENT
 	}
@@ -437,6 +444,7 @@ func (o *Options) surroundings() (s *C.aiopool_surroundings, free func()) {
 		freeWords(environment, len(o.Environment))
 		C.free(unsafe.Pointer(directory))
 		C.free(unsafe.Pointer(output))
+		C.free(processors)
 		C.free(unsafe.Pointer(s))
 	}
 }
