@@ -2958,6 +2958,11 @@ typedef struct aiopool_queue_view {
      * Records that are free.
      */
     uint64_t free_records;
+    /**
+     * Bytes of memory that its workers' outputs have taken from the system; of what is free
+     * again up to 16 MiB a worker are among them.
+     */
+    uint64_t output_bytes;
 } aiopool_queue_view;
 
 
