@@ -2009,8 +2009,8 @@ aiopool_status aiopool_pool_submit_many(aiopool_pool *pool,
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_FULL` if as many outcomes wait to be received as the pool
  * holds tasks; `AIOPOOL_ERR_CLOSED`; `AIOPOOL_ERR_FAILED`; `AIOPOOL_ERR_INVALID`, also for
- * what such a call has no use for (retries, a queue, a priority, a loan), and `AIOPOOL_ERR_STRUCT`,
- * `AIOPOOL_ERR_UNKNOWN` or `AIOPOOL_ERR_TOO_LARGE`.
+ * what such a call has no use for (retries, a queue, a priority, a loan), and
+ * `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN` or `AIOPOOL_ERR_TOO_LARGE`.
  */
 aiopool_status aiopool_pool_broadcast(aiopool_pool *pool,
                                       const aiopool_call *call,

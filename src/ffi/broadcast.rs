@@ -102,8 +102,8 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_FULL` if as many outcomes wait to be received as the pool
     /// holds tasks; `AIOPOOL_ERR_CLOSED`; `AIOPOOL_ERR_FAILED`; `AIOPOOL_ERR_INVALID`, also for
-    /// what such a call has no use for (retries, a queue, a priority, a loan), and `AIOPOOL_ERR_STRUCT`,
-    /// `AIOPOOL_ERR_UNKNOWN` or `AIOPOOL_ERR_TOO_LARGE`.
+    /// what such a call has no use for (retries, a queue, a priority, a loan), and
+    /// `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN` or `AIOPOOL_ERR_TOO_LARGE`.
     fn aiopool_pool_broadcast(
         pool: Option<NonNull<aiopool_pool>>,
         call: *const aiopool_call,

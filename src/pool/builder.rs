@@ -1,6 +1,5 @@
 //! Building a pool: options, their ranges, and what the system is asked for.
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -415,10 +414,7 @@ impl PoolBuilder {
 
     /// Checks every number.
     pub(super) fn plan(&mut self) -> Result<Plan> {
-        let processors = self.confinement.surroundings.processors.as_ref();
-        let processes = self
-            .processes
-            .unwrap_or_else(|| processors.map_or_else(cpus::available, BTreeSet::len));
+        let processes = self.processes.unwrap_or_else(|| self.processors_of_workers());
         within("processes", processes, 1, MAX_PROCESSES)?;
         within("queues", self.queues, 1, MAX_PROCESSES)?;
         if self.queues > processes {

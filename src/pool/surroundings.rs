@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::PoolBuilder;
 use crate::error::{Error, Result};
 use crate::launch::Limits;
-use crate::sys::cpus::Mask;
+use crate::sys::cpus::{self, Mask};
 
 /// By default a worker has the host's environment, directories, user, niceness and umask, as they
 /// are when the pool is built; these methods change that. They are named as those of
@@ -156,6 +156,12 @@ impl PoolBuilder {
     pub fn no_new_privs(mut self, yes: bool) -> Self {
         self.confinement.no_new_privs = yes;
         self
+    }
+
+    /// Returns how many processors there are for workers.
+    pub(super) fn processors_of_workers(&self) -> usize {
+        let chosen = self.confinement.surroundings.processors.as_ref();
+        chosen.map_or_else(cpus::available, BTreeSet::len)
     }
 
     /// Checks them.
