@@ -1,6 +1,14 @@
 //! A pool behind the interfaces of others: a `tower` service, and an executor of one's own that
 //! tests can replace by one without processes.
 //!
+//! The service is not a type of the library, because what it means to be ready is the program's to
+//! choose. A service that says so has to have room for the call that follows, whichever that is;
+//! but a pool has room for a *task*: in the queue that its scheduler chooses, in its priority class,
+//! in the memory that its argument takes. None of it is known before the call, and a place that is
+//! held for one that may never come is one that others lack. So the wait is part of the call here.
+//! What bounds the number of calls is around the service: a semaphore, or `ConcurrencyLimit` and
+//! `LoadShed` of the crate `tower`.
+//!
 //!     cargo run --example adapters
 
 use std::pin::Pin;
@@ -13,10 +21,11 @@ use tower_service::Service;
 #[derive(Clone)]
 struct PoolService<F>(Pool, F);
 
-impl<F: TaskFn<A>, A: Argument> Service<A> for PoolService<F> {
+impl<F: TaskFn<A>, A: Argument + Send> Service<A> for PoolService<F> {
     type Response = F::Value;
     type Error = TaskError;
-    type Future = Pin<Box<dyn Future<Output = Result<F::Value, TaskError>>>>;
+    type Future = Pin<Box<dyn Future<Output = Result<F::Value, TaskError>> + Send>>;
+
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TaskError>> {
         Poll::Ready(Ok(())) // the wait for room is part of the call
     }

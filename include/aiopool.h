@@ -990,8 +990,8 @@ aiopool_status aiopool_scheduler_init(struct aiopool_scheduler *scheduler_out)
  *
  * By default a worker has the environment, directory, user, niceness and umask of the process that
  * starts its pool, as they are then, and the processors and the scheduling policy of the thread
- * that calls `aiopool_pool_start`: set those (`sched_setaffinity`, `sched_setscheduler`) before
- * the call, and back after it. No signal is ever blocked in a worker.
+ * that calls `aiopool_pool_start`: set that policy (`sched_setscheduler`) before the call, and
+ * back after it. No signal is ever blocked in a worker.
  * ------------------------------------------------------------------ */
 
 /**
@@ -1066,9 +1066,18 @@ typedef struct aiopool_surroundings {
      */
     int32_t nice;
     /**
+     * The numbers of the processors that they run on; NULL, the default, for those of the thread
+     * that starts the pool. Where `processes` is 0 there is one worker for each of them.
+     */
+    const uint32_t *processors;
+    /**
+     * Number of entries in `processors`.
+     */
+    size_t processors_len;
+    /**
      * 0.
      */
-    uint64_t reserved[4];
+    uint64_t reserved[2];
 } aiopool_surroundings;
 
 
@@ -2000,9 +2009,8 @@ aiopool_status aiopool_pool_submit_many(aiopool_pool *pool,
  *
  * Returns `AIOPOOL_OK`; `AIOPOOL_ERR_FULL` if as many outcomes wait to be received as the pool
  * holds tasks; `AIOPOOL_ERR_CLOSED`; `AIOPOOL_ERR_FAILED`; `AIOPOOL_ERR_INVALID`, also for
- * what such a call has no use for (retries, a queue, a priority, a loan)
-    AIOPOOL_NONNULL((1, 2, 3, 4, 5, 6));
- * `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN`, `AIOPOOL_ERR_TOO_LARGE`.
+ * what such a call has no use for (retries, a queue, a priority, a loan), and
+ * `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN` or `AIOPOOL_ERR_TOO_LARGE`.
  */
 aiopool_status aiopool_pool_broadcast(aiopool_pool *pool,
                                       const aiopool_call *call,
@@ -2950,6 +2958,11 @@ typedef struct aiopool_queue_view {
      * Records that are free.
      */
     uint64_t free_records;
+    /**
+     * Bytes of memory that its workers' outputs have taken from the system; of what is free
+     * again up to 16 MiB a worker are among them.
+     */
+    uint64_t output_bytes;
 } aiopool_queue_view;
 
 

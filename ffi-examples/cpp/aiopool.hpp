@@ -46,6 +46,15 @@ public:
     std::int32_t code;
 };
 
+/// What `pool::submit_many` was refused with, and the tickets of the tasks that it had submitted.
+class submit_error : public error {
+public:
+    submit_error(const error &refused, std::vector<std::uint64_t> tickets)
+        : error(refused), tickets(std::move(tickets)) {}
+
+    std::vector<std::uint64_t> tickets;
+};
+
 /// Throws the status of a call that failed.
 inline void check(aiopool_status status) {
     if (status != AIOPOOL_OK) throw error(status, aiopool_last_error());
@@ -145,6 +154,15 @@ public:
     std::uint64_t user_data() const noexcept { return aiopool_outcome_user_data(handle.get()); }
     std::uint64_t ticket() const noexcept { return aiopool_outcome_ticket(handle.get()); }
     std::string_view text() const noexcept { return aiopool_outcome_text(handle.get()); }
+    /// What is behind `AIOPOOL_OUTCOME_ERR`.
+    aiopool_status cause() const noexcept { return aiopool_outcome_error(handle.get()); }
+    /// How often its task was begun.
+    std::uint32_t attempts() const noexcept { return aiopool_outcome_attempts(handle.get()); }
+    /// Whether another task is what ended its own: that held their worker, or was running when it died.
+    bool is_bystander() const noexcept { return aiopool_outcome_is_bystander(handle.get()); }
+    /// Nanoseconds that its task waited for the last attempt, and that this one ran; 0 if it did not end.
+    std::uint64_t waited_ns() const noexcept { return aiopool_outcome_waited_ns(handle.get()); }
+    std::uint64_t ran_ns() const noexcept { return aiopool_outcome_ran_ns(handle.get()); }
 
     /// The payload, if there is one.
     std::optional<std::string_view> try_payload() const noexcept {
@@ -428,6 +446,21 @@ public:
         return submit(call);
     }
 
+    /// Submits calls in order, and gives their tickets; throws a `submit_error` where one is refused.
+    std::vector<std::uint64_t> submit_many(const std::vector<aiopool::call> &calls,
+                                           std::uint64_t timeout_ms = AIOPOOL_FOREVER) {
+        static_assert(sizeof(aiopool::call) == sizeof(aiopool_call));
+        std::vector<std::uint64_t> tickets(calls.size());
+        if (calls.empty()) return tickets;
+        std::size_t submitted = 0;
+        const aiopool_status status = aiopool_pool_submit_many(
+            handle.get(), calls.data(), calls.size(), timeout_ms, tickets.data(), &submitted);
+        if (status == AIOPOOL_OK) return tickets;
+        const error refused(status, aiopool_last_error());
+        tickets.resize(submitted);
+        throw submit_error(refused, std::move(tickets));
+    }
+
     /// Borrows memory that the workers read, for an input of `size` bytes.
     loan borrow(std::size_t size) {
         void *data = nullptr;
@@ -470,6 +503,13 @@ public:
     int fd() {
         std::int32_t number;
         check(aiopool_pool_fd(handle.get(), &number));
+        return number;
+    }
+
+    /// The descriptor to watch while there is something to submit: readable until the pool has no room.
+    int room_fd() {
+        std::int32_t number;
+        check(aiopool_pool_room_fd(handle.get(), &number));
         return number;
     }
 
@@ -557,7 +597,16 @@ public:
         }
     }
 
+    /// Closes the pool and waits until every task is over; false if some are not by then.
+    bool drain(std::uint64_t timeout_ms = AIOPOOL_FOREVER) {
+        close();
+        const aiopool_status status = aiopool_pool_wait_idle(handle.get(), timeout_ms);
+        if (status != AIOPOOL_ERR_TIMEOUT) check(status);
+        return status == AIOPOOL_OK;
+    }
+
     void close() { check(aiopool_pool_close(handle.get())); }
+    void terminate() { check(aiopool_pool_terminate(handle.get())); }
     void join() { check(aiopool_pool_join(handle.get(), AIOPOOL_FOREVER)); }
 
     /// What the C API takes, for the calls that are not here.

@@ -28,10 +28,10 @@ func main() {
 	examples := map[string]func(){
 		"map": squares, "loop": loop, "async": async, "zero-copy": zeroCopy, "crash": crash,
 		"confined": confined, "many": many, "surroundings": surroundings, "watched": watched,
-		"leftovers": leftovers, "several": several,
+		"leftovers": leftovers, "several": several, "broadcast": broadcast, "retries": retries,
 	}
 	if len(os.Args) != 2 || examples[os.Args[1]] == nil {
-		log.Fatal("usage: examples map|loop|async|zero-copy|crash|confined|many|surroundings|watched|leftovers|several")
+		log.Fatal("usage: examples map|loop|async|zero-copy|crash|confined|many|surroundings|watched|leftovers|several|broadcast|retries")
 	}
 	examples[os.Args[1]]()
 }
@@ -447,6 +447,10 @@ func surroundings() {
 	told, last := told[:strings.LastIndex(told, " ")], told[strings.LastIndex(told, " ")+1:]
 	if nicer, err := strconv.Atoi(last); err != nil || nicer != niceness+1 && niceness != 19 {
 		log.Fatal(last)
+	}
+	if _, err := aiopool.Start(aiopool.Worker(), aiopool.Options{Processors: []uint32{1 << 30}}); err == nil ||
+		!strings.Contains(err.Error(), "Processors") {
+		log.Fatal("taken: ", err)
 	}
 	without := said(aiopool.Options{Processes: 1, Environment: []string{"GREETING"}}, "")
 	if !strings.HasPrefix(without, "GREETING not set, ") {

@@ -10,7 +10,7 @@ const lib = koffi.load(process.env.AIOPOOL_LIBRARY ?? 'libaiopool.so');
 export const Surroundings = koffi.struct('aiopool_surroundings', {
   struct_size: 'uint32_t', flags: 'uint32_t', environment: 'const char **', directory: 'const char *',
   output_directory: 'const char *', umask: 'uint32_t', user: 'uint32_t', group: 'uint32_t',
-  nice: 'int32_t', reserved: koffi.array('uint64_t', 4),
+  nice: 'int32_t', processors: 'void *', processors_len: 'size_t', reserved: koffi.array('uint64_t', 2),
 });
 export const Options = koffi.struct('aiopool_pool_options', {
   struct_size: 'uint32_t', flags: 'uint32_t', processes: 'uint32_t', queues: 'uint32_t',
@@ -47,6 +47,10 @@ const progressOf = lib.func('int aiopool_pool_progress(void *pool, uint64_t tick
 const trace = lib.func('int aiopool_pool_trace(void *pool, const char *path, uint32_t every)');
 const endTrace = lib.func('int aiopool_pool_trace_end(void *pool)');
 const endAll = lib.func('int aiopool_shutdown()');
+const ready = lib.func('int aiopool_pool_ready(void *pool, uint64_t timeout_ms)');
+const extendDeadline = lib.func('int aiopool_pool_extend_deadline(void *pool, uint64_t deadline_ns)');
+const clock = lib.func('int clock_gettime(int clock, _Out_ int64_t *time)'); // The library's own libc.
+const broadcast = lib.func('int aiopool_pool_broadcast(void *pool, aiopool_call *call, _Out_ uint64_t *ticket, _Out_ uint32_t *count)');
 const trySubmit = lib.func('int aiopool_pool_try_submit(void *pool, aiopool_call *call, _Out_ uint64_t *ticket)');
 const borrow = lib.func('int aiopool_pool_loan(void *pool, size_t len, _Out_ void **data, _Out_ void **loan)');
 const giveBack = lib.func('int aiopool_loan_return(void *loan)');
@@ -63,15 +67,23 @@ const text = lib.func('const char *aiopool_outcome_text(void *outcome)');
 const userData = lib.func('uint64_t aiopool_outcome_user_data(void *outcome)');
 const code = lib.func('int32_t aiopool_outcome_code(void *outcome)');
 const attempts = lib.func('uint32_t aiopool_outcome_attempts(void *outcome)');
+const ticketOf = lib.func('uint64_t aiopool_outcome_ticket(void *outcome)');
+const causeOf = lib.func('int aiopool_outcome_error(void *outcome)');
+const isBystander = lib.func('bool aiopool_outcome_is_bystander(void *outcome)');
 const release = lib.func('int aiopool_outcome_release(void *outcome)');
 
 const [OK, TIMEOUT, EMPTY, FULL, CLOSED, MISUSE] = [0, -6, -7, -8, -9, -20];
 const START_COMMAND = 2;
-const [NO_NEW_PRIVS, NO_NETWORK, NO_SIGNALS, BEST_EFFORT] = [2, 4, 16, 32];
+const [NO_NEW_PRIVS, NO_NETWORK, NO_SIGNALS, BEST_EFFORT, NOT_OBSERVABLE] = [2, 4, 16, 32, 64];
+const SCHEDULERS = { 'round-robin': 0, 'least-loaded': 1, priority: 2 };
 const [CLEAR_ENVIRONMENT, UMASK, USER, GROUP] = [1, 2, 4, 8];
-const [RETRY_ON_ERROR, BORROW_OUTPUT] = [2, 4];
-const FAILED = 1; // Its text is the function's own.
-export const WORKER_LOST = 5;
+const [RETRY_ON_ERROR, BORROW_OUTPUT, ON_QUEUE, RETRY_ON_TIMEOUT, JITTER, ALONE] = [2, 4, 8, 16, 32, 64];
+// How a task ended that has no value: the `status` of a TaskError. The text of FAILED is the function's
+// own; its `cause` says whether the function returned it.
+export const [FAILED, PANICKED, CANCELLED, TIMED_OUT, WORKER_LOST, POOL_CLOSED, NEIGHBOUR_BLOCKED] = [1, 2, 3, 4, 5, 6, 7];
+export const [CAUSE_TASK, CAUSE_UNKNOWN, CAUSE_OUTPUT_SPACE] = [-24, -17, -23];
+const BOOTTIME = 7; // The clock of deadlines.
+const SLICE = 250; // Milliseconds that a thread of Node's waits for workers at once.
 
 /** A call that the library refused; `status` is AIOPOOL_ERR_*. */
 export class PoolError extends Error {
@@ -84,13 +96,14 @@ export class PoolError extends Error {
 
 /**
  * A task that ended without a value; `status` is AIOPOOL_OUTCOME_*, `code` the number that its
- * function returned, `attempts` how often it was begun.
+ * function returned, `attempts` how often it was begun, `cause` what is behind FAILED (AIOPOOL_ERR_*).
+ * `bystander`: another task is what ended it: it held their worker, or was running when that died.
  */
 export class TaskError extends Error {
-  constructor(message, status, code = 0, attempts = 0) {
+  constructor(message, status, code = 0, attempts = 0, cause = OK, bystander = false) {
     super(message);
     this.name = 'TaskError';
-    Object.assign(this, { status, code, attempts });
+    Object.assign(this, { status, code, attempts, cause, bystander });
   }
 }
 
@@ -108,10 +121,13 @@ const NUMBERS = {
   processes: 'processes', childConcurrency: 'child_concurrency', priorities: 'priorities',
   maxTasksPerChild: 'max_tasks_per_child', capacity: 'capacity', maxPayload: 'max_payload',
   inputArena: 'input_arena', outputArena: 'output_arena', graceMs: 'grace_ms',
-  startTimeoutMs: 'start_timeout_ms', blockedAfterMs: 'blocked_after_ms',
+  startTimeoutMs: 'start_timeout_ms', blockedAfterMs: 'blocked_after_ms', queues: 'queues',
+  probation: 'probation',
 };
 const HERE = new Map(Object.entries(NUMBERS).map(([here, there]) => [there, here]));
 HERE.set('start_timeout', 'startTimeoutMs');
+HERE.set('longest_backoff_ms', 'longestBackoffMs');
+HERE.set('deadline_ns', 'deadlineMs');
 
 /** A text of the library's, with the names that options have here. */
 function inOurNames(text) {
@@ -144,18 +160,40 @@ function numbers(given) {
   return options;
 }
 
+/** A time from now on, on the clock of deadlines; 0 for none. */
+function deadlineIn(milliseconds) {
+  if (whole('deadlineMs', milliseconds) === 0) return 0n;
+  const now = new BigInt64Array(2);
+  clock(BOOTTIME, now);
+  return now[0] * 1_000_000_000n + now[1] + BigInt(whole('deadlineMs', milliseconds)) * 1_000_000n;
+}
+
 /** The options of a call that the library has a field for. */
 function calls(given) {
   only(
-    given, 'signal', 'killAfterMs', 'timeoutMs', 'waitLimitMs', 'retries', 'retryOnError', 'backoffMs', 'priority',
+    given, 'signal', 'killAfterMs', 'timeoutMs', 'waitLimitMs', 'retries', 'retryOnError', 'retryOnTimeout',
+    'backoffMs', 'longestBackoffMs', 'jitter', 'alone', 'priority', 'queue',
   );
-  const { timeoutMs = 0, waitLimitMs = 0, retries = 0, backoffMs = 0, priority = 0 } = given;
+  const { timeoutMs = 0, waitLimitMs = 0, retries = 0, backoffMs = 0, longestBackoffMs = 0 } = given;
   whole('killAfterMs', given.killAfterMs ?? 0);
   return {
     run_limit_ms: whole('timeoutMs', timeoutMs), wait_limit_ms: whole('waitLimitMs', waitLimitMs),
     retries: whole('retries', retries), backoff_ms: whole('backoffMs', backoffMs),
-    priority: whole('priority', priority), flags: given.retryOnError ? RETRY_ON_ERROR : 0,
+    longest_backoff_ms: whole('longestBackoffMs', longestBackoffMs),
+    priority: whole('priority', given.priority ?? 0), queue: whole('queue', given.queue ?? 0),
+    flags: (given.retryOnError ? RETRY_ON_ERROR : 0) | (given.retryOnTimeout ? RETRY_ON_TIMEOUT : 0)
+      | (given.jitter ? JITTER : 0) | (given.alone ? ALONE : 0)
+      | (given.queue === undefined ? 0 : ON_QUEUE),
   };
+}
+
+/** A copy of an outcome's payload. */
+function copied(outcome) {
+  try {
+    return Buffer.from(new Uint8Array(koffi.view(data(outcome), Number(length(outcome)))));
+  } finally {
+    check(release(outcome));
+  }
 }
 
 /** An output where its worker has put it: `bytes` are valid until `release`. */
@@ -191,7 +229,7 @@ function confined(limits, sandbox) {
 
 /** What workers are that this process is not; null for nothing. */
 function surroundings(of) {
-  only(of, 'env', 'clearEnv', 'cwd', 'umask', 'nice', 'user', 'group', 'outputTo');
+  only(of, 'env', 'clearEnv', 'cwd', 'umask', 'nice', 'user', 'group', 'outputTo', 'processors');
   if (Object.keys(of).length === 0) return null;
   const made = {};
   check(initSurroundings(made));
@@ -203,6 +241,9 @@ function surroundings(of) {
     environment: [...variables, null], directory: of.cwd ?? null,
     output_directory: of.outputTo ?? null, umask: of.umask ?? 0, user: of.user ?? 0,
     group: of.group ?? 0, nice: of.nice ?? 0,
+    // One more: an array of none would be no pointer.
+    processors: of.processors ? Uint32Array.from([...of.processors, 0]) : null,
+    processors_len: of.processors?.length ?? 0,
     flags: Object.entries(numbers).reduce(
       (flags, [name, flag]) => (of[name] === undefined ? flags : flags | flag),
       of.clearEnv ? CLEAR_ENVIRONMENT : 0,
@@ -246,6 +287,7 @@ export class Pool {
   #functions = new Map();
   #tasks = new Map();
   #full = []; // Keys of the tasks that found no room, the oldest first.
+  #starting; // The wait for the workers' start, while there is one.
   #room; // Watches for room while there are any.
   #watchesRoom = false;
   #hasRoom;
@@ -261,23 +303,32 @@ export class Pool {
    * `readOnly` and `readWrite` (the only paths that workers can open), `noNetwork`, `noSignals`,
    * `noNewPrivs`, `deniedCalls` (numbers of system calls), `bestEffort` (go without what the kernel
    * cannot enforce). `surroundings`: `env` (null takes a variable out), `clearEnv`, `cwd`, `umask`,
-   * `nice`, `user` and `group` (as root) and `outputTo`, a directory for what workers print. `name`
-   * is for `aiopool top` and others. A task that holds up its worker for longer than
+   * `nice`, `user` and `group` (as root), `processors`, the numbers of those that workers run on, and
+   * `outputTo`, a directory for what workers print. `name` is for `aiopool top` and others. A task that holds up its worker for longer than
    * `blockedAfterMs` becomes an event of the pool.
    *
    * `processes` (2), `childConcurrency`, `priorities`, `maxTasksPerChild`, `capacity`, `maxPayload`,
-   * `inputArena`, `outputArena` (bytes), `graceMs` and `startTimeoutMs` are as in
-   * `aiopool_pool_options`, also where they are not given.
+   * `inputArena`, `outputArena` (bytes), `graceMs`, `startTimeoutMs`, `queues` and `probation` are as
+   * in `aiopool_pool_options`, also where they are not given. `scheduler` is 'round-robin',
+   * 'least-loaded' or 'priority'. After `deadlineMs` every worker is killed, even if this process is
+   * stopped. `observable`, true by default, lets `aiopool top` and others look at the pool.
    */
   constructor(command, given = {}) {
-    only(given, ...Object.keys(NUMBERS), 'limits', 'sandbox', 'surroundings', 'name');
-    const { limits = {}, sandbox = {}, surroundings: of = {}, name = null } = given;
+    only(
+      given, ...Object.keys(NUMBERS), 'limits', 'sandbox', 'surroundings', 'name', 'scheduler', 'deadlineMs', 'observable',
+    );
+    const { limits = {}, sandbox = {}, surroundings: of = {}, name = null, scheduler = 'round-robin' } = given;
+    if (!Object.hasOwn(SCHEDULERS, scheduler)) {
+      throw new RangeError(`scheduler = ${scheduler}: ${Object.keys(SCHEDULERS).join(', ')} are possible`);
+    }
     const options = {};
     check(initOptions(options));
     Object.assign(options, {
       start_method: START_COMMAND, command: [...command, null], name, surroundings: surroundings(of),
+      scheduler: SCHEDULERS[scheduler], deadline_ns: deadlineIn(given.deadlineMs ?? 0),
       ...confined(limits, sandbox), ...numbers({ processes: 2, ...given }),
     });
+    if (given.observable === false) options.flags |= NOT_OBSERVABLE;
     const out = [null];
     check(start(options, out));
     this.#pool = out[0];
@@ -307,9 +358,13 @@ export class Pool {
    * `killAfterMs` of that is killed with its worker, and never where that is not given.
    *
    * `timeoutMs`: how long an attempt may run, `waitLimitMs` how long the task may wait for a worker;
-   * 0, the default, for as long as it takes. `retries`: further attempts when its worker dies, and
-   * with `retryOnError` when its function returns an error; `backoffMs` before the second one,
-   * doubled for each one after. `priority`: 0, the most urgent, to the pool's `priorities` - 1.
+   * 0, the default, for as long as it takes. `retries`: further attempts when its worker dies, with
+   * `retryOnError` when its function returns an error, and with `retryOnTimeout` when it used up
+   * `timeoutMs` itself; `backoffMs` before the second one, doubled for each one after, up to
+   * `longestBackoffMs` or a minute, and shortened by chance, down to half of it, with `jitter`.
+   * `alone`: no other task runs beside it in its worker, so that its crash costs no other.
+   * `priority`: 0, the most urgent, to the pool's `priorities` - 1. `queue`: the one that it goes to,
+   * 0 to the pool's `queues` - 1; where it is not given the pool's scheduler chooses.
    */
   async apply(name, input, options = {}) {
     return this.submit(name, input, options).output;
@@ -322,14 +377,61 @@ export class Pool {
   submit(name, input, options = {}) {
     const bytes = bytesOf(input);
     const call = { ...calls(options), function: this.#number(name), input: bytes, input_len: bytes.length };
-    const { key, output } = this.#submit(call, options, (outcome) => {
-      try {
-        return Buffer.from(new Uint8Array(koffi.view(data(outcome), Number(length(outcome)))));
-      } finally {
-        check(release(outcome));
-      }
-    });
+    const { key, output } = this.#submit(call, options, copied);
     return { output, progress: () => this.#progress(key) };
+  }
+
+  /**
+   * Runs a worker's function once on every worker: to warm a cache, to change a key, to collect a
+   * number. A promise of what each came to, by their seats, in the form of `Promise.allSettled`. A
+   * worker that starts later does not run it.
+   *
+   * `timeoutMs`: how long it may run on each. `signal` rejects with its reason, and cancels the tasks
+   * that have begun.
+   */
+  async broadcast(name, input, options = {}) {
+    only(options, 'signal', 'timeoutMs');
+    const bytes = bytesOf(input);
+    const call = { ...calls(options), function: this.#number(name), input: bytes, input_len: bytes.length };
+    return this.#submit(call, options, copied, undefined, true).output;
+  }
+
+  /**
+   * Waits until every worker can take tasks, and rejects if they cannot, with the cause. Tasks may be
+   * submitted before: it is for a program that is to say that it is ready, or to fail at its start and
+   * not at its first task. The end of `signal` rejects with its reason. Calls that wait at the same
+   * time share a thread of Node's.
+   */
+  async ready({ signal } = {}) {
+    if (this.#gone || this.#ended) throw new PoolError('the pool is closed', CLOSED);
+    signal?.throwIfAborted();
+    this.#starting ??= this.#start().finally(() => { this.#starting = undefined; });
+    if (!signal) return this.#starting;
+    let abort;
+    const aborted = new Promise((_, reject) => {
+      abort = () => reject(signal.reason);
+      signal.addEventListener('abort', abort, { once: true });
+    });
+    return Promise.race([this.#starting, aborted]).finally(() => signal.removeEventListener('abort', abort));
+  }
+
+  async #start() {
+    let result;
+    do {
+      // A slice at a time: the program, or its thread, can end meanwhile.
+      result = await new Promise((resolve, reject) => {
+        ready.async(this.#pool, SLICE, (error, result) => (error ? reject(error) : resolve(result)));
+      });
+    } while (result === TIMEOUT && !this.#gone);
+    if (this.#gone) throw new PoolError('the pool is closed', CLOSED);
+    // The text of an error is its thread's: asked again in this one.
+    if (result !== OK) check(ready(this.#pool, 0));
+  }
+
+  /** Has the workers be killed that long from now, and not when the pool's `deadlineMs` said. */
+  extendDeadline(milliseconds) {
+    this.#alive();
+    check(extendDeadline(this.#pool, deadlineIn(milliseconds)));
   }
 
   #progress(key) {
@@ -379,16 +481,16 @@ export class Pool {
 
   /**
    * Submits `call`; `take` makes the value of its outcome, and `inPlace` says what is to be written
-   * for it into the pool's memory. The promise of the value, and the task's key: undefined where
-   * there is no task.
+   * for it into the pool's memory; every worker runs it if `all`. The promise of the value, and the
+   * task's key: undefined where there is no task.
    */
-  #submit(call, { signal, killAfterMs }, take, inPlace) {
+  #submit(call, { signal, killAfterMs }, take, inPlace, all = false) {
     let key;
     const output = new Promise((resolve, reject) => {
       if (this.#ended) throw new PoolError('the pool is closed', CLOSED);
       signal?.throwIfAborted();
       key = this.#next++;
-      const task = { call: { ...this.#call, ...call, user_data: key }, take, inPlace, killAfterMs, resolve, reject };
+      const task = { call: { ...this.#call, ...call, user_data: key }, take, inPlace, all, killAfterMs, resolve, reject };
       if (signal) {
         const abort = () => this.#abort(key, signal.reason);
         signal.addEventListener('abort', abort, { once: true });
@@ -413,11 +515,13 @@ export class Pool {
     if (!task) return true; // It was aborted while it waited.
     if (task.inPlace && !this.#lend(key, task)) return false;
     if (!this.#tasks.has(key)) return true; // It was refused, or aborted by what wrote its input.
-    const ticket = [0n];
-    const result = trySubmit(this.#pool, task.call, ticket);
+    const [ticket, count] = [[0n], [1]];
+    const result = task.all ? broadcast(this.#pool, task.call, ticket, count)
+      : trySubmit(this.#pool, task.call, ticket);
     if (result === FULL) return false;
     if (result === OK) {
       task.ticket = ticket[0];
+      if (task.all) [task.ends, task.left] = [new Array(count[0]), count[0]];
       task.call = undefined;
     } else {
       this.#refuse(key, refusal(result));
@@ -460,6 +564,12 @@ export class Pool {
     if (!task) return;
     if (task.ticket === undefined) return this.#refuse(key, reason);
     task.aborted = { reason };
+    if (task.all) {
+      // A worker that is busy is not waited for: what it has not begun cannot be cancelled.
+      for (let seat = 0; seat < task.ends.length; seat++) cancel(this.#pool, BigInt(task.ticket) + BigInt(seat));
+      task.reject(reason);
+      return;
+    }
     // A task that is over has its outcome on the way.
     if (task.killAfterMs === undefined) cancel(this.#pool, task.ticket);
     else cancelWithin(this.#pool, task.ticket, Math.ceil(task.killAfterMs));
@@ -505,24 +615,33 @@ export class Pool {
 
   #settle(outcome) {
     const key = Number(userData(outcome));
-    const { take, resolve, reject, forget, aborted } = this.#tasks.get(key);
-    this.#tasks.delete(key);
-    forget?.();
+    const task = this.#tasks.get(key);
+    const seat = task.all ? Number(BigInt(ticketOf(outcome)) - BigInt(task.ticket)) : 0;
+    let end;
     try {
       const how = status(outcome);
-      if (how === 0) {
-        resolve(take(outcome));
-        return;
-      }
-      const error = aborted?.reason
-        ?? new TaskError(
-          how === FAILED ? text(outcome) : inOurNames(text(outcome)), how, code(outcome), attempts(outcome),
+      if (how === OK) {
+        end = { status: 'fulfilled', value: task.take(outcome) };
+      } else {
+        const message = how === FAILED ? text(outcome) : inOurNames(text(outcome));
+        const reason = task.aborted?.reason ?? new TaskError(
+          message, how, code(outcome), attempts(outcome), causeOf(outcome), isBystander(outcome),
         );
-      check(release(outcome));
-      reject(error);
+        check(release(outcome));
+        end = { status: 'rejected', reason };
+      }
     } catch (error) {
-      reject(error);
+      end = { status: 'rejected', reason: error };
     }
+    if (task.all) {
+      task.ends[seat] = end;
+      if (--task.left > 0) return;
+    }
+    this.#tasks.delete(key);
+    task.forget?.();
+    if (task.all) task.resolve(task.ends);
+    else if (end.status === 'fulfilled') task.resolve(end.value);
+    else task.reject(end.reason);
   }
 
   /** The pool is broken: every task ends with the reason. */

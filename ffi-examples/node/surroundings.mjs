@@ -32,6 +32,13 @@ try {
 } catch (error) {
   if (!(error instanceof TypeError)) throw error;
 }
+// Workers run where they are told to, and nowhere else.
+const [, first] = readFileSync('/proc/self/status', 'utf8').match(/Cpus_allowed_list:\s*(\d+)/);
+await said({ processors: [Number(first)] });
+for (const processors of [[], [2 ** 30]]) {
+  const refused = await said({ processors }).catch((error) => error);
+  if (!refused.message?.includes('processors')) throw new Error(`taken: ${refused}`);
+}
 const line = readFileSync(join(printed, 'worker-0.out'), 'utf8');
 rmSync(printed, { recursive: true });
 process.stdout.write(`surroundings: ${told.slice(0, told.lastIndexOf(' '))} of its own; ${line}`);

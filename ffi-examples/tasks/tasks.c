@@ -153,6 +153,39 @@ static int32_t fail(aiopool_task *task, const void *input, size_t len, aiopool_o
     return (int32_t)x;
 }
 
+/* Each worker's own. */
+static uint64_t key, done;
+
+/* The worker has another key from now on. */
+static int32_t change_key(aiopool_task *task, const void *input, size_t len,
+                          aiopool_output *output, void *user) {
+    uint64_t old = key;
+    (void)user;
+    if (read_number(task, input, len, &key) != 0) return -1;
+    aiopool_output_write(output, &old, sizeof old);
+    return 0;
+}
+
+/* A number under the worker's key. */
+static int32_t seal(aiopool_task *task, const void *input, size_t len, aiopool_output *output,
+                    void *user) {
+    uint64_t x;
+    (void)user;
+    if (read_number(task, input, len, &x) != 0) return -1;
+    done++;
+    x ^= key;
+    aiopool_output_write(output, &x, sizeof x);
+    return 0;
+}
+
+/* How many numbers this worker has sealed. */
+static int32_t how_many(aiopool_task *task, const void *input, size_t len, aiopool_output *output,
+                        void *user) {
+    (void)task, (void)input, (void)len, (void)user;
+    aiopool_output_write(output, &done, sizeof done);
+    return 0;
+}
+
 int aiopool_register_tasks(void) {
     uint32_t function;
     aiopool_status status = aiopool_function_register("square", square, NULL, &function);
@@ -176,5 +209,12 @@ int aiopool_register_tasks(void) {
     }
     if (status == AIOPOOL_OK) status = aiopool_function_register("spin", spin, NULL, &function);
     if (status == AIOPOOL_OK) status = aiopool_function_register("fail", fail, NULL, &function);
+    if (status == AIOPOOL_OK) {
+        status = aiopool_function_register("change_key", change_key, NULL, &function);
+    }
+    if (status == AIOPOOL_OK) status = aiopool_function_register("seal", seal, NULL, &function);
+    if (status == AIOPOOL_OK) {
+        status = aiopool_function_register("how_many", how_many, NULL, &function);
+    }
     return status;
 }

@@ -854,7 +854,7 @@ def prepared(
         "environment": _environment(options),
         "only_environment": bool(options.get("clear_env") or options.get("env")),
         "current_dir": options.get("current_dir"),
-        "share": _threads.share(options["processes"]),
+        "share": _threads.share(options["processes"], options.get("processors")),
         "threads": threads,
         "profile": profile,
         "manners": _manners.of_host(),

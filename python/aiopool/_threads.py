@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 
@@ -23,9 +24,14 @@ _VARIABLES = (
 _ours: set[str] = set()
 
 
-def share(processes: int) -> int:
-    """Returns how many processors each of `processes` workers can have."""
-    return max(1, processors() // max(1, processes))
+def usable(numbers: Collection[int] | None) -> int:
+    """Returns how many processors there are for workers, which are kept to those of `numbers`."""
+    return processors() if numbers is None else max(1, len(set(numbers)))
+
+
+def share(processes: int, numbers: Collection[int] | None = None) -> int:
+    """Returns how many of these processors each of `processes` workers can have."""
+    return max(1, usable(numbers) // max(1, processes))
 
 
 def limit(threads: int) -> None:

@@ -16,10 +16,10 @@ from concurrent.futures import Executor, Future
 from dataclasses import replace
 from typing import Any, TypeVar, overload
 
-from . import _engine, _wire
+from . import _engine, _threads, _wire
 from ._engine import Engine, Task, name_of
 from ._life import Functions
-from ._native import Options, processors
+from ._native import Options
 from .core import check_callable
 from .errors import InitializerFailed, PoolClosed
 from .isolation import Limits, Sandbox
@@ -271,7 +271,7 @@ class ProcessPoolExecutor(_Verbs):
                 raise TypeError("max_tasks_per_child must be an integer")
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
-        self._max_workers = max_workers or processors()
+        self._max_workers = max_workers or _threads.usable(options.get("processors"))
         options |= {
             "processes": self._max_workers,
             "child_concurrency": 1,

@@ -20,12 +20,12 @@ from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
-from . import _chunks, _engine, _wire
+from . import _chunks, _engine, _threads, _wire
 from ._engine import Direct, Engine, Task, in_thread_of, name_of
 from ._life import Functions
 from ._native import Call, Options
 from ._native import Pool as Native
-from ._native import Trace, processors
+from ._native import Trace
 from ._results import Chunker, PoolResult, _Item
 from .core import check_callable, check_sync
 from .errors import PoolClosed, ProxyException, RemoteTraceback, count_attempts
@@ -563,6 +563,8 @@ class Pool(AnyPool):
     have not; with `clear_env` they have no others.
     `current_dir`, `umask`, `nice`, `user`, `group`: as in `subprocess.Popen`, of each worker; `nice`
     is added to this process's.
+    `processors`: the numbers of the processors that workers run on, one for each if `processes` is not
+    given; where this process runs if nothing is said.
     `output_to`: a directory of files that workers' standard output and error go to; `WorkerLost.stderr`
     then has the last lines of one that died.
     `output_per_task`: what each task prints goes to files of its own there, also what programs print
@@ -605,6 +607,7 @@ class Pool(AnyPool):
         current_dir: str | PathLike[str] | None = None,
         umask: int | None = None,
         nice: int | None = None,
+        processors: Sequence[int] | None = None,
         user: int | None = None,
         group: int | None = None,
         output_to: str | PathLike[str] | None = None,
@@ -634,7 +637,7 @@ class Pool(AnyPool):
         check_sync("loop_initializer", loop_initializer)
         if not self._async_initializer:
             check_sync("initializer", initializer)
-        self.process_count = processes or processors()
+        self.process_count = processes or _threads.usable(processors)
         self.queue_count = queuecount or 1
         if self.queue_count > self.process_count:
             raise ValueError("queue count must be <= process count")
@@ -684,6 +687,7 @@ class Pool(AnyPool):
                 "current_dir": current_dir,
                 "umask": umask,
                 "nice": nice,
+                "processors": None if processors is None else list(processors),
                 "user": user,
                 "group": group,
                 "output_to": output_to,

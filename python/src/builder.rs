@@ -46,6 +46,7 @@ fn with_one(builder: PoolBuilder, name: &str, value: &Bound<'_, PyAny>) -> PyRes
         "output_per_task" => builder.output_per_task(value.extract()?),
         "umask" => builder.umask(value.extract()?),
         "nice" => builder.nice(value.extract()?),
+        "processors" => builder.processors(value.extract::<Vec<u32>>()?),
         "user" => builder.user(value.extract()?),
         "group" => builder.group(value.extract()?),
         "limits" => builder.limits(limits_of(value.cast()?)?),

@@ -42,6 +42,7 @@ OF_POOLS = {
     "priorities": "priorities",
     "probation": "probation",
     "processes": "processes",
+    "processors": "processors",
     "queues": "queuecount",
     "runtime_initializer": "loop_initializer",
     "sandbox": "sandbox",

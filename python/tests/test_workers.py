@@ -247,6 +247,23 @@ def test_surroundings(tmp_path, preload, monkeypatch):
     run(cleared, 1, preload=preload, clear_env=True, env={"AIOPOOL_TEST_NEW": "new"})
 
 
+@pytest.mark.engine
+def test_processors():
+    one = max(os.sched_getaffinity(0))
+
+    async def kept(pool):
+        assert len(pool.processes) == 1
+        assert await pool.apply(os.sched_getaffinity, (0,)) == {one}
+
+    run(kept, None, processors=[one])
+    for wrong in [], [one, 1 << 30]:
+        with pytest.raises(ValueError, match="processors"):
+            Pool(1, processors=wrong)
+    with ProcessPoolExecutor(processors=[one]) as executor:
+        assert executor.submit(os.sched_getaffinity, 0).result(60) == {one}
+        assert executor._max_workers == 1
+
+
 AS_NOBODY = """
 import os
 from aiopool import ProcessPoolExecutor

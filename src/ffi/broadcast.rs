@@ -65,7 +65,6 @@ unsafe fn spread(pool: &HostPool, call: &aiopool_call) -> Result<u64, Failure> {
     };
     let goes = goes(call)?.unwrap_or(Goes::ToAny);
     let made = inbox.make_room(shared, || None);
-    // A refused call is what makes the descriptor for room wait for it.
     made.or_else(|full| if inbox.look_for_room(shared) { Ok(()) } else { Err(full) })?;
     let first_task = shared.tasks_for_all();
     let seats = shared.plan.processes;
@@ -103,8 +102,8 @@ ffi_fn! {
     ///
     /// Returns `AIOPOOL_OK`; `AIOPOOL_ERR_FULL` if as many outcomes wait to be received as the pool
     /// holds tasks; `AIOPOOL_ERR_CLOSED`; `AIOPOOL_ERR_FAILED`; `AIOPOOL_ERR_INVALID`, also for
-    /// what such a call has no use for (retries, a queue, a priority, a loan);
-    /// `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN`, `AIOPOOL_ERR_TOO_LARGE`.
+    /// what such a call has no use for (retries, a queue, a priority, a loan), and
+    /// `AIOPOOL_ERR_STRUCT`, `AIOPOOL_ERR_UNKNOWN` or `AIOPOOL_ERR_TOO_LARGE`.
     fn aiopool_pool_broadcast(
         pool: Option<NonNull<aiopool_pool>>,
         call: *const aiopool_call,

@@ -2,15 +2,15 @@
 //!
 //! By default a worker has the environment, directory, user, niceness and umask of the process that
 //! starts its pool, as they are then, and the processors and the scheduling policy of the thread
-//! that calls `aiopool_pool_start`: set those (`sched_setaffinity`, `sched_setscheduler`) before
-//! the call, and back after it. No signal is ever blocked in a worker.
+//! that calls `aiopool_pool_start`: set that policy (`sched_setscheduler`) before the call, and
+//! back after it. No signal is ever blocked in a worker.
 
 use std::ffi::{OsString, c_char};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStringExt;
 
 use super::boundary::Failure;
-use super::pointer::{Sized32, arguments, out, sized};
+use super::pointer::{Sized32, arguments, bytes, out, sized};
 use super::status::*;
 use crate::pool::PoolBuilder;
 
@@ -60,8 +60,13 @@ pub struct aiopool_surroundings {
     pub group: u32,
     /// How much nicer than the host they are, 0 to 39.
     pub nice: i32,
+    /// The numbers of the processors that they run on; NULL, the default, for those of the thread
+    /// that starts the pool. Where `processes` is 0 there is one worker for each of them.
+    pub processors: *const u32,
+    /// Number of entries in `processors`.
+    pub processors_len: usize,
     /// 0.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 2],
 }
 
 // SAFETY: integers and pointers only, and the size comes first.
@@ -80,7 +85,9 @@ unsafe impl Sized32 for aiopool_surroundings {
             user: 0,
             group: 0,
             nice: 0,
-            reserved: [0; 4],
+            processors: std::ptr::null(),
+            processors_len: 0,
+            reserved: [0; 2],
         }
     }
 }
@@ -90,7 +97,7 @@ unsafe impl Sized32 for aiopool_surroundings {
 /// # Safety
 ///
 /// NULL, or a struct that begins with its size, whose array is NULL or ends with NULL, and whose
-/// strings are NULL or C strings.
+/// strings are NULL or C strings; the processors are as their length.
 pub(super) unsafe fn surround(
     mut builder: PoolBuilder,
     surroundings: *const aiopool_surroundings,
@@ -151,6 +158,16 @@ pub(super) unsafe fn surround(
     }
     if has(AIOPOOL_SURROUNDINGS_GROUP) {
         builder = builder.group(surroundings.group);
+    }
+    let (numbers, len) = (surroundings.processors, surroundings.processors_len);
+    if !numbers.is_null() || len != 0 {
+        let len = len.saturating_mul(size_of::<u32>());
+        // SAFETY: the caller vouches for it; any bytes are numbers.
+        let numbers = unsafe { bytes("surroundings.processors", numbers.cast(), len)? };
+        let numbers = numbers.chunks_exact(size_of::<u32>());
+        builder = builder.processors(
+            numbers.map(|bytes| u32::from_ne_bytes(bytes.try_into().expect("chunks of that size"))),
+        );
     }
     Ok(builder.nice(surroundings.nice))
 }

@@ -85,6 +85,9 @@ pub struct aiopool_queue_view {
     pub records: u64,
     /// Records that are free.
     pub free_records: u64,
+    /// Bytes of memory that its workers' outputs have taken from the system; of what is free
+    /// again up to 16 MiB a worker are among them.
+    pub output_bytes: u64,
 }
 
 impl aiopool_worker_view {
@@ -129,6 +132,7 @@ impl aiopool_queue_view {
             oldest_ns: queue.oldest_ns.unwrap_or(AIOPOOL_UNKNOWN),
             records: queue.records,
             free_records: queue.free_records,
+            output_bytes: queue.output_bytes,
         }
     }
 }

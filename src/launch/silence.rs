@@ -28,9 +28,16 @@ const BUSY: u32 = 30;
 pub(crate) struct Silence {
     missed: u32,
     killed: bool,
+    /// What was said last of it, until it is taken.
+    word: Option<String>,
 }
 
 impl Silence {
+    /// Returns what there is to say of it since the last call.
+    pub(crate) fn take_word(&mut self) -> Option<String> {
+        self.word.take()
+    }
+
     /// Takes note of another second without an answer of the zygote, which is process `pid`, for
     /// pool number `pool` if it has one.
     ///
@@ -47,7 +54,11 @@ impl Silence {
         self.missed += 1;
         let state = process::state(pid);
         if self.missed == 1 {
-            tracing::warn!(pool, ?state, "the fork server has not answered for a second");
+            let text = "the fork server has not answered for a second";
+            tracing::warn!(pool, ?state, "{text}");
+            let stopped = matches!(state, Some('T' | 't'));
+            let and = if stopped { " and is stopped: it is continued" } else { "" };
+            self.word = Some(format!("{text}{and}"));
             let _ = pidfd::send_signal(zygote, libc::SIGCONT);
         }
         let limit = match state {
@@ -69,6 +80,7 @@ impl Silence {
                 stderr::line(&format!("aiopool: {text}"));
             }
             let _ = pidfd::send_signal(zygote, libc::SIGKILL);
+            self.word = Some(text);
         }
         true
     }

@@ -1,6 +1,7 @@
 //! What a user wants of the process of a worker, beyond what the host is.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::sys::cpus::Mask;
 use crate::sys::{credentials, fd, place, scheduling};
 
 /// Changes to what a worker takes over from its host, made in the order of the fields.
@@ -24,6 +26,8 @@ pub(crate) struct Surroundings {
     pub(crate) file_mask: Option<u32>,
     /// What is added to the host's niceness.
     pub(crate) nice: i32,
+    /// The numbers of the processors that it runs on, where these are not the host's.
+    pub(crate) processors: Option<BTreeSet<u32>>,
     pub(crate) group: Option<u32>,
     pub(crate) user: Option<u32>,
     /// Where standard output and error go: files of this directory, two for each seat.
@@ -75,6 +79,11 @@ impl Surroundings {
             scheduling::niceness()
                 .and_then(|now| scheduling::set_niceness(now + self.nice))
                 .map_err(cannot(format!("be nicer by {} (nice)", self.nice)))?;
+        }
+        if let Some(numbers) = &self.processors {
+            Mask::of(numbers.iter().map(|&number| number as usize))
+                .apply()
+                .map_err(cannot("run on the processors of the options (processors)".into()))?;
         }
         if let Some(mask) = self.file_mask {
             place::set_file_mask(mask);

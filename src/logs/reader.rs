@@ -207,8 +207,13 @@ fn tell_logger(record: &Record<'_>) {
         (Some(task), Some(function)) => format!(" task={task} function={function}"),
         _ => String::new(),
     };
-    let arguments = format_args!("{spans}{text} worker={worker} pid={pid}{task}");
-    log::logger().log(&log::Record::builder().metadata(metadata).args(arguments).build());
+    log::logger().log(
+        // In one expression: compilers before 1.89 drop what it borrows behind that.
+        &log::Record::builder()
+            .metadata(metadata)
+            .args(format_args!("{spans}{text} worker={worker} pid={pid}{task}"))
+            .build(),
+    );
 }
 
 /// The fields of each event.

@@ -1,10 +1,8 @@
 //! Building a pool: options, their ranges, and what the system is asked for.
 
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
-use std::{
-    os::fd::{AsFd, OwnedFd},
-    sync::Arc,
-};
 
 use crate::control::{Control, LAYOUT_VERSION};
 use crate::error::{Error, Result};
@@ -416,7 +414,7 @@ impl PoolBuilder {
 
     /// Checks every number.
     pub(super) fn plan(&mut self) -> Result<Plan> {
-        let processes = self.processes.unwrap_or_else(cpus::available);
+        let processes = self.processes.unwrap_or_else(|| self.processors_of_workers());
         within("processes", processes, 1, MAX_PROCESSES)?;
         within("queues", self.queues, 1, MAX_PROCESSES)?;
         if self.queues > processes {

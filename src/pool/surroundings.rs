@@ -1,12 +1,14 @@
 //! What the processes of workers are, where that is not what the host is.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::PoolBuilder;
 use crate::error::{Error, Result};
 use crate::launch::Limits;
+use crate::sys::cpus::{self, Mask};
 
 /// By default a worker has the host's environment, directories, user, niceness and umask, as they
 /// are when the pool is built; these methods change that. They are named as those of
@@ -63,6 +65,16 @@ impl PoolBuilder {
     #[must_use]
     pub fn nice(mut self, increment: i32) -> Self {
         self.confinement.surroundings.nice = increment;
+        self
+    }
+
+    /// Has workers run on these processors only, by number. By default they run where the thread
+    /// may that builds the pool.
+    ///
+    /// Where [`processes`](Self::processes) is not set, there is one worker for each of them.
+    #[must_use]
+    pub fn processors(mut self, numbers: impl IntoIterator<Item = u32>) -> Self {
+        self.confinement.surroundings.processors = Some(numbers.into_iter().collect());
         self
     }
 
@@ -146,6 +158,12 @@ impl PoolBuilder {
         self
     }
 
+    /// Returns how many processors there are for workers.
+    pub(super) fn processors_of_workers(&self) -> usize {
+        let chosen = self.confinement.surroundings.processors.as_ref();
+        chosen.map_or_else(cpus::available, BTreeSet::len)
+    }
+
     /// Checks them.
     pub(super) fn check_surroundings(&self) -> Result<()> {
         let wanted = &self.confinement.surroundings;
@@ -177,6 +195,48 @@ impl PoolBuilder {
         if !(0..=39).contains(&wanted.nice) {
             return refuse("nice", wanted.nice.to_string(), "0 to 39");
         }
+        if let Some(wanted) = &wanted.processors {
+            let possible = Mask::possible().map_err(|error| {
+                Error::system("find out which processors there are for workers", error)
+            })?;
+            let possible: BTreeSet<u32> =
+                possible.processors().into_iter().map(|number| number as u32).collect();
+            if wanted.is_empty() || !wanted.is_subset(&possible) {
+                return refuse(
+                    "processors",
+                    numbers(wanted),
+                    &format!("some of {}", numbers(&possible)),
+                );
+            }
+        }
         Ok(())
+    }
+}
+
+/// Returns numbers as a list, those that follow each other as a range: `0-3, 8`; `none` of none.
+fn numbers(of: &BTreeSet<u32>) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for &number in of {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    let range = |(first, last)| {
+        if first == last { format!("{first}") } else { format!("{first}-{last}") }
+    };
+    let ranges: Vec<String> = ranges.into_iter().map(range).collect();
+    if ranges.is_empty() { "none".to_owned() } else { ranges.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_listed_by_ranges() {
+        assert_eq!(numbers(&BTreeSet::new()), "none");
+        assert_eq!(numbers(&BTreeSet::from([7])), "7");
+        assert_eq!(numbers(&BTreeSet::from([0, 1, 2, 8, 10, 11])), "0-2, 8, 10-11");
     }
 }

@@ -1,9 +1,12 @@
 //! What observers see of a queue.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::control::{Phase, Polled};
 use crate::ring::split_place;
+use crate::shm::Region;
+use crate::sync::lock;
 use crate::table::{Call, State};
 use crate::view::{QueueView, State as Doing};
 
@@ -40,6 +43,8 @@ pub(crate) struct SlotLook {
 impl HostQueue {
     /// Returns the queue's numbers at `now`.
     pub(crate) fn view(&self, now: u64) -> QueueView {
+        // Before the lock: the system is asked for each.
+        let output_bytes = self.outputs().iter().map(|arena| arena.taken()).sum();
         let state = self.lock();
         let mut oldest = None::<u64>;
         let mut depth = Vec::with_capacity(state.control.classes());
@@ -64,9 +69,15 @@ impl HostQueue {
             oldest_ns: oldest.map(|since| now.saturating_sub(since)),
             records: state.entries.len() as u64,
             free_records: (state.free.len() + state.deferred.len()) as u64,
+            output_bytes,
             depth,
             ..QueueView::default()
         }
+    }
+
+    /// Returns the result arenas of its workers.
+    fn outputs(&self) -> Vec<Arc<Region>> {
+        lock(&self.lanes).lanes.iter().filter_map(|lane| lane.arena.clone()).collect()
     }
 
     /// Returns the tasks that workers have, at a moment of each one's own.

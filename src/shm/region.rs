@@ -108,6 +108,11 @@ impl Region {
         self.map.advise(Advice::DontFork)
     }
 
+    /// Returns how many bytes of it the system has set aside; 0 if it does not say.
+    pub(crate) fn taken(&self) -> u64 {
+        memfd::taken(self.fd.as_fd()).unwrap_or(0)
+    }
+
     /// Length in bytes.
     pub(crate) fn len(&self) -> usize {
         self.map.len()

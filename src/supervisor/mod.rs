@@ -190,7 +190,7 @@ impl Supervisor {
             self.assign();
             self.limit_starts(now);
             if let Some(launcher) = &self.launcher {
-                self.zygote.watch(now, &self.crew, launcher, self.shared.id);
+                self.zygote.watch(now, &self.crew, launcher, &self.shared);
             }
             self.watch(now);
             self.slack.look(&self.shared.common.inputs, now);

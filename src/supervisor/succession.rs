@@ -41,6 +41,7 @@ impl Supervisor {
             Some(Ok(())) => {
                 let text = "another fork server has taken over, and the workers are replaced";
                 tracing::warn!(pool = self.shared.id, %error, "{text}");
+                self.shared.common.events.note(Kind::ForkServer, None, format!("{error}: {text}"));
                 return;
             }
             // Where no other zygote can have what this one had, that is the pool's end.

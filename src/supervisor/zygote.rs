@@ -4,6 +4,8 @@
 use crate::launch::{Launcher, SECOND, Silence};
 
 use super::crew::Crew;
+use super::shared::Shared;
+use crate::view::Kind;
 
 /// Zygotes in a row that are lost before a worker can take tasks, after which the pool fails.
 const MAX_LOST: u32 = 3;
@@ -34,14 +36,17 @@ impl Zygote {
         self.lost < MAX_LOST
     }
 
-    /// Z14: counts the seconds in which it does not answer an order of pool number `pool`.
-    pub(super) fn watch(&mut self, now: u64, crew: &Crew, launcher: &Launcher, pool: usize) {
+    /// Z14: counts the seconds in which it does not answer an order of the pool.
+    pub(super) fn watch(&mut self, now: u64, crew: &Crew, launcher: &Launcher, pool: &Shared) {
         match self.next(crew) {
             None => (self.silence, self.next) = (Silence::default(), None),
             Some(due) if due > now => {}
             Some(_) => {
                 self.next = Some(now.saturating_add(SECOND.as_nanos() as u64));
-                launcher.another_silent_second(&mut self.silence, pool);
+                launcher.another_silent_second(&mut self.silence, pool.id);
+                if let Some(text) = self.silence.take_word() {
+                    pool.common.events.note(Kind::ForkServer, None, text);
+                }
             }
         }
     }

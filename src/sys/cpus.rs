@@ -60,11 +60,30 @@ impl Mask {
         }
     }
 
+    /// Returns the processors that a thread of this process could choose, whichever the calling
+    /// one runs on: those that are there and that its control group leaves it.
+    pub(crate) fn possible() -> io::Result<Self> {
+        let before = Self::of_this_thread()?;
+        // The kernel takes what is possible of it, and tells only then.
+        Self(vec![u64::MAX; before.0.len()]).apply()?;
+        let possible = Self::of_this_thread();
+        before.apply()?;
+        possible
+    }
+
     /// Returns processor `number` alone.
     #[cfg(any(test, feature = "internals"))]
     pub fn single(number: usize) -> Self {
-        let mut mask = vec![0; (number / BITS + 1).max(16)];
-        mask[number / BITS] = 1 << (number % BITS);
+        Self::of([number])
+    }
+
+    /// Returns these processors.
+    pub(crate) fn of(numbers: impl IntoIterator<Item = usize>) -> Self {
+        let mut mask = vec![0; 16];
+        for number in numbers {
+            mask.resize(mask.len().max(number / BITS + 1), 0);
+            mask[number / BITS] |= 1 << (number % BITS);
+        }
         Self(mask)
     }
 
@@ -136,6 +155,8 @@ mod tests {
         let before = Mask::of_this_thread().unwrap();
         let last = *before.processors().last().unwrap();
         Mask::single(last).apply().unwrap();
+        let possible = Mask::possible().unwrap().processors();
+        assert!(before.processors().iter().all(|number| possible.contains(number)));
         assert_eq!(Mask::of_this_thread().unwrap().processors(), [last]);
         assert_eq!(current(), Some(last as u32));
         before.apply().unwrap();

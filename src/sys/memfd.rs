@@ -129,11 +129,21 @@ pub(crate) fn seals(file: BorrowedFd<'_>) -> io::Result<i32> {
 
 /// Returns the file's length in bytes.
 pub(crate) fn len(file: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(stat(file)?.st_size as u64)
+}
+
+/// Returns how many bytes of memory the file has.
+pub(crate) fn taken(file: BorrowedFd<'_>) -> io::Result<u64> {
+    // In units of 512 bytes, whatever the file system's are.
+    Ok(stat(file)?.st_blocks as u64 * 512)
+}
+
+fn stat(file: BorrowedFd<'_>) -> io::Result<libc::stat> {
     // SAFETY: all-zero is a valid `stat`, a plain C struct of integers.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: `stat` is writable and of the type the call fills in.
     check(unsafe { libc::fstat(file.as_raw_fd(), &mut stat) })?;
-    Ok(stat.st_size as u64)
+    Ok(stat)
 }
 
 fn offset(value: u64) -> io::Result<libc::off_t> {

@@ -40,6 +40,8 @@ pub enum Kind {
     InitializerFailed,
     /// A worker could not be forked.
     ForkFailed,
+    /// The fork server has not answered for a second, was killed for that, or was replaced.
+    ForkServer,
     /// The pool has failed.
     PoolFailed,
 }
@@ -58,6 +60,7 @@ impl Kind {
             Self::Damage => "damage",
             Self::InitializerFailed => "initializer_failed",
             Self::ForkFailed => "fork_failed",
+            Self::ForkServer => "fork_server",
             Self::PoolFailed => "pool_failed",
         }
     }

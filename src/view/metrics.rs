@@ -165,6 +165,8 @@ impl Metrics {
         let (help, labels) = ("Wait of the oldest queued task.", [("queue", number.as_str())]);
         let oldest = MetricValue::Gauge(queue.oldest_ns.unwrap_or(0) as f64 / 1e9);
         self.add("aiopool_oldest_task_seconds", help, &labels, oldest);
+        let help = "Memory that outputs of a queue's workers have taken.";
+        self.gauge("aiopool_output_bytes", help, &labels, queue.output_bytes);
     }
 
     fn workers(&mut self, workers: &[WorkerView]) {

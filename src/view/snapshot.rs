@@ -172,6 +172,9 @@ pub struct QueueView {
     pub records: u64,
     /// Records that are free.
     pub free_records: u64,
+    /// Bytes of memory that its workers' outputs have taken from the system; of what is free
+    /// again up to 16 MiB a worker are among them.
+    pub output_bytes: u64,
     /// Workers alive that serve it.
     pub workers: u64,
 }

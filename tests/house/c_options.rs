@@ -1,11 +1,12 @@
-//! C has the options that Rust's builders have, or this says why not.
+//! C has the options that Rust's builders have, and Go and Node those that C has, or this says why
+//! not.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What Rust calls it, and the field or flag of C. `field` alone is one of the same name.
-const OF_POOLS: [(&str, &str); 37] = [
+const OF_POOLS: [(&str, &str); 38] = [
     ("blocked_after", "blocked_after_ms"),
     ("capacity", "capacity"),
     ("child_concurrency", "child_concurrency"),
@@ -36,6 +37,7 @@ const OF_POOLS: [(&str, &str); 37] = [
     ("priorities", "priorities"),
     ("probation", "probation"),
     ("processes", "processes"),
+    ("processors", "processors"),
     ("queues", "queues"),
     ("scheduler", "scheduler"),
     ("start_method", "start_method"),
@@ -82,7 +84,7 @@ const NOT_IN_C: [(&str, &str); 5] = [
 ];
 
 /// What belongs to one of those: a length, an input, the bit that says that a field is set.
-const GOES_WITH: [&str; 17] = [
+const GOES_WITH: [&str; 18] = [
     "AIOPOOL_POOL_HOLD",
     "AIOPOOL_SURROUNDINGS_GROUP",
     "AIOPOOL_SURROUNDINGS_UMASK",
@@ -96,6 +98,7 @@ const GOES_WITH: [&str; 17] = [
     "init_input_len",
     "input_len",
     "parts_len",
+    "processors_len",
     "queue",
     "reserved",
     "struct_size",
@@ -115,6 +118,35 @@ const ONLY_IN_C: [&str; 10] = [
     "parts",
     "user_data",
 ];
+
+/// What the bindings of Go and Node have not: they start workers that are another program, and have
+/// no functions of their own there.
+const NOT_IN_BINDINGS: [(&str, &str); 21] = [
+    ("AIOPOOL_CALL_BY_TICKET", "each outcome goes to the caller that waits for it"),
+    ("AIOPOOL_POOL_HOLD", "see held_fd"),
+    ("AIOPOOL_POOL_KEEP_FDS", "for forks of the host"),
+    ("AIOPOOL_POOL_NO_EXEC", "a command is executed"),
+    ("AIOPOOL_SURROUNDINGS_OUTPUT_PER_TASK", "their calls have no tickets: the directory is there"),
+    ("context", "for libraries in C that register functions"),
+    ("custom_scheduler", "called by any thread of the library's, for each task"),
+    ("exception_function", "the worker's program has its own"),
+    ("exit_function", "the worker's program has its own"),
+    ("exit_input", "of exit_function"),
+    ("exit_input_len", "of exit_function"),
+    ("held_fd", "keeps a lock of the host's until its last worker is gone"),
+    ("init_function", "the worker's program has its own"),
+    ("init_input", "an argument or a variable of the command does it"),
+    ("init_input_len", "of init_input"),
+    ("on_complete", "promises and goroutines are that"),
+    ("parts", "both have slices of one buffer"),
+    ("parts_len", "of parts"),
+    ("reserved", "0"),
+    ("struct_size", "set by the library's `..._init`"),
+    ("stats_page", "`aiopool top` looks at any pool"),
+];
+const NOT_IN_GO: [(&str, &str); 0] = [];
+const NOT_IN_NODE: [(&str, &str); 1] =
+    [("retry_if", "the library may not wait for the only thread that runs JavaScript")];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -141,6 +173,17 @@ fn options(folder: &str, of: &str) -> BTreeSet<String> {
         }
     }
     found
+}
+
+/// Asserts that a binding's text has what C has, but for `not`; `of` makes the binding's words, of
+/// which it has one.
+fn assert_has(text: &str, of: impl Fn(&str) -> Vec<String>, not: &[(&str, &str)]) {
+    let is_of_word = |c: char| c.is_alphanumeric() || "_.".contains(c);
+    let words: BTreeSet<_> = text.split(|c| !is_of_word(c)).collect();
+    let has = |name: &String| of(name).iter().any(|word| words.contains(&**word));
+    let missing: BTreeSet<_> = of_c().into_iter().filter(|name| !has(name)).collect();
+    let known = not.iter().chain(&NOT_IN_BINDINGS).map(|(name, _)| (*name).to_owned());
+    assert_eq!(missing, known.collect(), "an option of C came or went: the binding has it, or not");
 }
 
 /// The fields of the structs of C that a program fills in for a pool or a call, and the flags.
@@ -199,4 +242,31 @@ fn the_tour_says_what_c_has_not() {
     for (name, _) in NOT_IN_C.iter().filter(|(name, _)| !["limits", "sandbox"].contains(name)) {
         assert!(part.contains(&format!("`{name}`")), "docs/c-api.md does not name {name}");
     }
+}
+
+#[test]
+fn go_has_each_option_of_c_or_has_a_reason() {
+    let sources = sources("ffi-examples/go/aiopool");
+    let text: String = sources.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    // What they set: the structs are those of C.
+    let of = |name: &str| match name.starts_with("AIOPOOL_") {
+        true => vec![name.to_owned(), format!("C.{name}")],
+        false => ["options", "call", "s"].map(|of| format!("{of}.{name}")).to_vec(),
+    };
+    assert_has(&text, of, &NOT_IN_GO);
+}
+
+#[test]
+fn node_has_each_option_of_c_or_has_a_reason() {
+    let file = root().join("ffi-examples/node/aiopool.mjs");
+    let text = fs::read_to_string(file).unwrap();
+    // Behind the structs, which have all fields whether they are set or not, and behind the numbers
+    // of the flags.
+    let text = text.split("/** A call that the library refused").nth(1).unwrap();
+    let of = |name: &str| {
+        let prefixes = ["AIOPOOL_POOL_", "AIOPOOL_SURROUNDINGS_", "AIOPOOL_CALL_"];
+        let word = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+        vec![word.to_owned(), format!("call.{word}")]
+    };
+    assert_has(text, of, &NOT_IN_NODE);
 }

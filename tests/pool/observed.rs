@@ -108,11 +108,26 @@ async fn an_observer_reads_the_numbers_that_the_owner_has() {
     }
     assert_eq!(text.workers.iter().map(|worker| worker.restarts).sum::<u64>(), 1);
     assert_eq!(text.queues.len(), 2);
+    assert_eq!(text.queues.iter().map(|queue| queue.output_bytes).sum::<u64>(), 0);
     for queue in &text.queues {
         assert_eq!((queue.depth.iter().sum::<u64>(), queue.records), (2, 64), "{queue:?}");
         assert!(queue.oldest_ns > Some(0) && queue.workers == 1, "{queue:?}");
     }
     drop(held);
+}
+
+async fn bytes_of(size: usize) -> Vec<u8> {
+    vec![7; size]
+}
+
+#[tokio::test]
+async fn the_memory_of_outputs_is_told_by_queue() {
+    let pool = Pool::builder().name("outputs").processes(1).build().unwrap();
+    in_time(pool.apply(double, 1)).await.unwrap();
+    assert_eq!(ask("outputs").queues[0].output_bytes, 0);
+    in_time(pool.apply(bytes_of, 1 << 20)).await.unwrap();
+    let taken = ask("outputs").queues[0].output_bytes;
+    assert!((1 << 20..=16 << 20).contains(&taken), "{taken}");
 }
 
 #[tokio::test]

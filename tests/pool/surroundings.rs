@@ -61,6 +61,23 @@ async fn a_worker_has_the_environment_directory_and_umask_of_its_pool() {
 }
 
 #[tokio::test]
+async fn a_worker_runs_on_the_processors_of_its_pool() {
+    let own = status("Cpus_allowed_list:".into());
+    let last: u32 = own.rsplit([',', '-']).next().unwrap().parse().unwrap();
+    for method in [StartMethod::Fork, StartMethod::Spawn] {
+        let builder = Pool::builder().start_method(method);
+        let pool = builder.processors([last]).build().unwrap();
+        assert_eq!(pool.stats().workers, 1, "one for each processor");
+        let there = pool.apply(sync_fn(status), "Cpus_allowed_list:".into());
+        assert_eq!(in_time(there).await.unwrap(), last.to_string());
+    }
+    let refused = Pool::builder().processors([last, 1 << 30]).build().unwrap_err().to_string();
+    let named = refused.contains("processors") && refused.contains(&(1u32 << 30).to_string());
+    assert!(named && refused.contains("some of 0"), "{refused}");
+    assert_eq!(status("Cpus_allowed_list:".into()), own, "the host's own");
+}
+
+#[tokio::test]
 async fn an_environment_can_be_cleared() {
     let pool =
         Pool::builder().processes(1).env("A", "1").env_clear().env("B", "2").build().unwrap();

@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use aiopool::view::Kind;
 use aiopool::{LossCause, Pool, PoolBuilder, Process, StartMethod, TaskError, TaskOptions};
 use aiopool_testing::Folder;
 
@@ -38,6 +39,12 @@ fn builder() -> PoolBuilder {
 /// worker ends with its fork server.
 fn patient() -> TaskOptions {
     TaskOptions::new().retries(10)
+}
+
+/// The events of the pool that are about its fork server.
+fn said_of_it(pool: &Pool) -> Vec<String> {
+    let events = pool.snapshot().events.into_iter();
+    events.filter(|event| event.kind == Kind::ForkServer).map(|event| event.text).collect()
 }
 
 fn zygote_of(pool: &Pool) -> u32 {
@@ -91,6 +98,10 @@ fn killed() {
         assert!(!workers.contains(&retried.wait().unwrap()));
         assert_ne!(zygote_of(&pool), zygote);
         assert_eq!(zygote_of(&pool), zygote_of(&other));
+        for pool in [&pool, &other] {
+            let said = said_of_it(pool);
+            assert!(said.len() == 1 && said[0].contains("another fork server"), "{said:?}");
+        }
         assert!(workers.iter().all(|&worker| !is_running(worker)));
         pool.close();
         pool.join_blocking().unwrap();
@@ -228,6 +239,10 @@ fn traced() {
         (pids.len() == 2 && pids.iter().all(new)).then_some(pids)
     });
     assert!(!pids.contains(&worker));
+    let said = said_of_it(&pool);
+    let told = ["for a second and is stopped", "is stopped: it is killed", "another fork server"];
+    assert_eq!(said.len(), told.len(), "{said:?}");
+    assert!(said.iter().zip(told).all(|(said, told)| said.contains(told)), "{said:?}");
     pool.with(patient()).apply(nap, 0).wait().unwrap();
     // A deadline is kept by a zygote that does not answer, too.
     trace(zygote_of(&pool));

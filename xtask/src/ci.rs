@@ -36,6 +36,7 @@ fn steps() -> Vec<Step> {
         step("clippy", 900, &["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
         step("clippy, the library without features", 300,
             &["cargo", "clippy", "-p", "aiopool", "--no-default-features", "--lib", "--", "-D", "warnings"]),
+        step("oldest compiler, and other targets", 600, &["cargo", "xtask", "targets"]),
         // The README's command, to the letter but for going on after a failure.
         step("tests", 1500, &["cargo", "test", "--no-fail-fast"]),
         step("tests of the tools", 600,

@@ -5,6 +5,7 @@ mod ci;
 mod list;
 mod mutate;
 mod steps;
+mod targets;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   bless                       writes the header, the lists of symbols and sizes and the layout anew
   figures [PYTHON]            measures, and brings the table and the plots in docs/ up to date;
                               PYTHON is made by `benches/python_rivals.py --setup DIR`
+  targets                     checks the library with the oldest compiler that it states, and for
+                              musl and aarch64; what rustup has not here it fetches
   docs                        builds the rustdoc pages with warnings as errors, and checks every
                               path, feature, type and command that the documents name";
 
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
         Some("mutate") => mutate::run(words),
         Some("bless") => bless::run(),
         Some("figures") => steps::figures(words.next()),
+        Some("targets") => targets::check(),
         Some("docs") => steps::docs(),
         _ => {
             eprintln!("{USAGE}");

@@ -17,13 +17,20 @@ typedef struct {
 	const char *text;
 	int32_t code;
 	uint32_t attempts;
+	uint64_t ticket;
+	int32_t cause;
+	bool bystander;
 } taken;
 
 // The options of a call, as Go has them.
 typedef struct {
-	uint64_t run_limit_ms, wait_limit_ms, backoff_ms, kill_after_ms;
-	uint32_t retries, priority, flags;
+	uint64_t run_limit_ms, wait_limit_ms, backoff_ms, longest_backoff_ms, kill_after_ms;
+	uint32_t retries, priority, queue, flags;
+	bool decides;
 } options_of_call;
+
+// In Go: whether a task is tried again.
+extern bool aiopoolDecides(aiopool_attempt *attempt, uint64_t key);
 
 static aiopool_status take(aiopool_pool *pool, aiopool_outcome **outcome, taken *out) {
 	aiopool_status status = aiopool_pool_try_wait(pool, outcome);
@@ -35,6 +42,9 @@ static aiopool_status take(aiopool_pool *pool, aiopool_outcome **outcome, taken 
 	out->text = aiopool_outcome_text(*outcome);
 	out->code = aiopool_outcome_code(*outcome);
 	out->attempts = aiopool_outcome_attempts(*outcome);
+	out->ticket = aiopool_outcome_ticket(*outcome);
+	out->cause = aiopool_outcome_error(*outcome);
+	out->bystander = aiopool_outcome_is_bystander(*outcome);
 	return status;
 }
 
@@ -53,10 +63,28 @@ static aiopool_status submit(aiopool_pool *pool, uint32_t function, const void *
 	call.run_limit_ms = options.run_limit_ms;
 	call.wait_limit_ms = options.wait_limit_ms;
 	call.backoff_ms = options.backoff_ms;
+	call.longest_backoff_ms = options.longest_backoff_ms;
 	call.retries = options.retries;
+	// Go has no const.
+	if (options.decides) call.retry_if = (aiopool_retry_fn)aiopoolDecides;
 	call.priority = options.priority;
+	call.queue = options.queue;
 	call.user_data = key;
 	return aiopool_pool_try_submit(pool, &call, ticket);
+}
+
+static aiopool_status broadcast(aiopool_pool *pool, uint32_t function, const void *input, size_t len,
+                                options_of_call options, uint64_t key, uint64_t *ticket,
+                                uint32_t *count) {
+	aiopool_call call;
+	aiopool_status status = aiopool_call_init(&call);
+	if (status != AIOPOOL_OK) return status;
+	call.function = function;
+	call.input = input;
+	call.input_len = len;
+	call.run_limit_ms = options.run_limit_ms;
+	call.user_data = key;
+	return aiopool_pool_broadcast(pool, &call, ticket, count);
 }
 */
 import "C"
@@ -72,13 +100,36 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
 )
 
-// WorkerLost is the status of a task whose worker died.
-const WorkerLost = int32(C.AIOPOOL_OUTCOME_WORKER_LOST)
+// How a task ended that has no value: the Status of a TaskError and of an Attempt.
+const (
+	// Its function returned an error, or it could not be run; see Cause.
+	Failed    = int32(C.AIOPOOL_OUTCOME_ERR)
+	Panicked  = int32(C.AIOPOOL_OUTCOME_PANICKED)
+	Cancelled = int32(C.AIOPOOL_OUTCOME_CANCELLED)
+	// It did not end, or did not start, in the time it was given.
+	TimedOut = int32(C.AIOPOOL_OUTCOME_TIMED_OUT)
+	// Its worker died.
+	WorkerLost = int32(C.AIOPOOL_OUTCOME_WORKER_LOST)
+	PoolClosed = int32(C.AIOPOOL_OUTCOME_POOL_CLOSED)
+	// Another task held its worker until that was killed.
+	NeighbourBlocked = int32(C.AIOPOOL_OUTCOME_NEIGHBOUR_BLOCKED)
+)
+
+// What is behind Failed: the Cause of a TaskError.
+const (
+	// The function returned it.
+	CauseTask = int32(C.AIOPOOL_ERR_TASK)
+	// The worker has no such function.
+	CauseUnknown = int32(C.AIOPOOL_ERR_UNKNOWN)
+	// The output found no room.
+	CauseOutputSpace = int32(C.AIOPOOL_ERR_OUTPUT_SPACE)
+)
 
 // PoolError is a call that the library refused; Status is AIOPOOL_ERR_*.
 type PoolError struct {
@@ -92,12 +143,15 @@ func (e *PoolError) Error() string { return e.Text }
 var ErrClosed = &PoolError{int32(C.AIOPOOL_ERR_CLOSED), "the pool is closed"}
 
 // TaskError is what a task ended with that has no value: Code is the number that its function
-// returned, Attempts how often it was begun.
+// returned, Attempts how often it was begun, Cause what is behind Failed (AIOPOOL_ERR_*). Bystander
+// says that another task is what ended it: it held their worker, or was running when that died.
 type TaskError struct {
-	Status   int32
-	Text     string
-	Code     int32
-	Attempts uint32
+	Status    int32
+	Text      string
+	Code      int32
+	Attempts  uint32
+	Cause     int32
+	Bystander bool
 }
 
 func (e *TaskError) Error() string { return e.Text }
@@ -126,12 +180,21 @@ type CallOptions struct {
 	// How long an attempt may run, and how long the task may wait for a worker.
 	RunLimit, WaitLimit time.Duration
 	// Further attempts when its worker dies; with RetryOnError also when its function returns an
-	// error. Backoff passes before the second attempt, doubled for each one after.
-	Retries      uint32
-	RetryOnError bool
-	Backoff      time.Duration
+	// error, with RetryOnTimeout when it used up RunLimit itself. RetryIf, where it is not nil,
+	// decides instead, and for a worker's death, too.
+	Retries                      uint32
+	RetryOnError, RetryOnTimeout bool
+	RetryIf                      func(Attempt) bool
+	// Backoff passes before the second attempt, doubled for each one after, up to LongestBackoff or a
+	// minute. With Jitter each pause is shortened by chance, down to half of it.
+	Backoff, LongestBackoff time.Duration
+	Jitter                  bool
+	// Alone has no other task run beside it in its worker, so that its crash costs no other.
+	Alone bool
 	// From 0, the most urgent, to the pool's Priorities - 1.
 	Priority uint32
+	// The queue that it goes to, from 0 to the pool's Queues - 1; nil for the scheduler's choice.
+	Queue *uint32
 	// A function that has not obeyed this long after its cancellation is killed with its worker;
 	// 0 for never.
 	KillAfter time.Duration
@@ -146,6 +209,7 @@ func (o *CallOptions) ofCall() (options C.options_of_call, err error) {
 		{"RunLimit", o.RunLimit, &options.run_limit_ms},
 		{"WaitLimit", o.WaitLimit, &options.wait_limit_ms},
 		{"Backoff", o.Backoff, &options.backoff_ms},
+		{"LongestBackoff", o.LongestBackoff, &options.longest_backoff_ms},
 		{"KillAfter", o.KillAfter, &options.kill_after_ms},
 	} {
 		if *time.to, err = milliseconds(time.name, time.d); err != nil {
@@ -153,8 +217,18 @@ func (o *CallOptions) ofCall() (options C.options_of_call, err error) {
 		}
 	}
 	options.retries, options.priority = C.uint32_t(o.Retries), C.uint32_t(o.Priority)
-	if o.RetryOnError {
-		options.flags = C.AIOPOOL_CALL_RETRY_ON_ERROR
+	options.decides = C.bool(o.RetryIf != nil)
+	for flag, set := range map[C.uint32_t]bool{
+		C.AIOPOOL_CALL_RETRY_ON_ERROR: o.RetryOnError, C.AIOPOOL_CALL_RETRY_ON_TIMEOUT: o.RetryOnTimeout,
+		C.AIOPOOL_CALL_JITTER: o.Jitter, C.AIOPOOL_CALL_ALONE: o.Alone,
+		C.AIOPOOL_CALL_ON_QUEUE: o.Queue != nil,
+	} {
+		if set {
+			options.flags |= flag
+		}
+	}
+	if o.Queue != nil {
+		options.queue = C.uint32_t(*o.Queue)
 	}
 	return options, nil
 }
@@ -178,6 +252,10 @@ type Task struct {
 	options C.options_of_call
 	// The pool has it.
 	submitted bool
+	// Whether every worker runs it: then each one's end, by its seat, and how many have none yet.
+	broadcast bool
+	ends      []end
+	left      int
 	// What it came to, from when done is closed on.
 	end  end
 	done chan struct{}
@@ -185,6 +263,7 @@ type Task struct {
 
 // finish ends a task, once.
 func (t *Task) finish(result end) {
+	deciders.Delete(t.key)
 	t.end = result
 	close(t.done)
 }
@@ -197,14 +276,18 @@ type Pool struct {
 	done       chan error
 
 	lock  sync.Mutex
-	next  uint64
 	tasks map[uint64]*Task
 	// The tasks that found no room, the oldest first.
 	full   []*Task
 	closed bool
 	// Why there will be no more outcomes.
 	broken error
+	// The wait for the workers' start, while there is one.
+	starting *starting
 }
+
+// The last task's key: they are all pools' together.
+var lastKey atomic.Uint64
 
 // call makes a call of the library on one thread, where its error text is.
 func call(f func() C.aiopool_status) error {
@@ -227,7 +310,9 @@ var names = map[string]string{
 	"capacity": "Capacity", "priorities": "Priorities", "processes": "Processes",
 	"max_payload": "MaxPayload", "input_arena": "InputArena", "output_arena": "OutputArena",
 	"grace_ms": "Grace", "start_timeout_ms": "StartTimeout", "start_timeout": "StartTimeout",
-	"blocked_after_ms": "BlockedAfter", "limit_address_space": "AddressSpace",
+	"blocked_after_ms": "BlockedAfter", "queues": "Queues", "probation": "Probation",
+	"deadline_ns": "Deadline", "priority": "Priority", "queue": "Queue",
+	"longest_backoff_ms": "LongestBackoff", "processors": "Processors", "limit_address_space": "AddressSpace",
 	"limit_cpu_seconds": "CPUSeconds", "limit_open_files": "OpenFiles", "denied_calls": "DeniedCalls",
 	"read_only": "ReadOnly", "read_write": "ReadWrite",
 }
@@ -254,15 +339,34 @@ func milliseconds(name string, d time.Duration) (C.uint64_t, error) {
 	return C.uint64_t((d + time.Millisecond - 1) / time.Millisecond), nil
 }
 
+// Scheduler chooses the queue of each task.
+type Scheduler uint32
+
+const (
+	// RoundRobin takes the queues in turn.
+	RoundRobin = Scheduler(C.AIOPOOL_SCHEDULER_ROUND_ROBIN)
+	// LeastLoaded takes the queue with the fewest unfinished tasks for each of its workers.
+	LeastLoaded = Scheduler(C.AIOPOOL_SCHEDULER_LEAST_LOADED)
+	// ByPriority takes the queue with the fewest tasks ahead of this one.
+	ByPriority = Scheduler(C.AIOPOOL_SCHEDULER_PRIORITY)
+)
+
 // Options of a pool. What is 0, false or nil is as without it.
 type Options struct {
 	Processes, ChildConcurrency, Priorities uint32
+	// Queues, 1 to Processes; worker w serves queue w modulo Queues. What chooses a task's queue.
+	Queues    uint32
+	Scheduler Scheduler
+	// Tasks of a function that run alone in their workers before others may run beside them.
+	Probation uint32
 	// Tasks that a worker runs before it is replaced; tasks that a queue holds, a power of two.
 	MaxTasksPerChild, Capacity uint64
 	// Bytes of the largest input, and of the memory for inputs and for each worker's outputs.
 	MaxPayload, InputArena, OutputArena uint64
 	// How long a worker has to obey a deadline or the pool's end, and until it can take tasks.
 	Grace, StartTimeout time.Duration
+	// After how long every worker is killed, even if this process is stopped; see ExtendDeadline.
+	Deadline time.Duration
 	// Limits of each worker: bytes of address space, seconds of processor time, descriptors.
 	AddressSpace, CPUSeconds, OpenFiles uint64
 	// The only paths that workers can open; ReadOnly can also be executed.
@@ -275,22 +379,27 @@ type Options struct {
 	BestEffort bool
 	// Name is the pool's for `aiopool top` and others.
 	Name string
+	// NotObservable keeps it from them.
+	NotObservable bool
 	// A task that holds up its worker for longer becomes an event of the pool.
 	BlockedAfter time.Duration
 	// What workers are that this process is not: variables, NAME=value sets one and NAME takes it
 	// out; nothing but those; working directory; the directory for what workers print; umask;
-	// niceness that is added; user and group, as root.
+	// niceness that is added; user and group, as root; the numbers of the processors that they run on,
+	// nil for this process's.
 	Environment                []string
 	ClearEnvironment           bool
 	Directory, OutputDirectory string
 	Umask, User, Group         *uint32
 	Nice                       int32
+	Processors                 []uint32
 }
 
 func (o *Options) flags() (flags C.uint32_t) {
 	for flag, set := range map[C.uint32_t]bool{
 		C.AIOPOOL_POOL_NO_NEW_PRIVS: o.NoNewPrivs, C.AIOPOOL_POOL_NO_NETWORK: o.NoNetwork,
 		C.AIOPOOL_POOL_NO_SIGNALS: o.NoSignals, C.AIOPOOL_POOL_BEST_EFFORT: o.BestEffort,
+		C.AIOPOOL_POOL_NOT_OBSERVABLE: o.NotObservable,
 	} {
 		if set {
 			flags |= flag
@@ -314,6 +423,11 @@ func (o *Options) surroundings() (s *C.aiopool_surroundings, free func()) {
 	environment, directory, output := words(o.Environment), text(o.Directory), text(o.OutputDirectory)
 	s.environment, s.directory, s.output_directory = environment, directory, output
 	s.nice = C.int32_t(o.Nice)
+	processors := C.malloc(C.size_t(4*len(o.Processors) + 1))
+	copy(unsafe.Slice((*uint32)(processors), len(o.Processors)), o.Processors)
+	if o.Processors != nil {
+		s.processors, s.processors_len = (*C.uint32_t)(processors), C.size_t(len(o.Processors))
+	}
 	if o.ClearEnvironment {
 		s.flags |= C.AIOPOOL_SURROUNDINGS_CLEAR_ENVIRONMENT
 	}
@@ -330,6 +444,7 @@ func (o *Options) surroundings() (s *C.aiopool_surroundings, free func()) {
 		freeWords(environment, len(o.Environment))
 		C.free(unsafe.Pointer(directory))
 		C.free(unsafe.Pointer(output))
+		C.free(processors)
 		C.free(unsafe.Pointer(s))
 	}
 }
@@ -386,6 +501,10 @@ func Start(command []string, o Options) (*Pool, error) {
 	if startTimeout > math.MaxUint32 {
 		startTimeout = math.MaxUint32
 	}
+	deadline, err := deadlineIn(o.Deadline)
+	if err != nil {
+		return nil, err
+	}
 	err = call(func() C.aiopool_status {
 		var options C.aiopool_pool_options
 		if status := C.aiopool_pool_options_init(&options); status != C.AIOPOOL_OK {
@@ -398,6 +517,11 @@ func Start(command []string, o Options) (*Pool, error) {
 		if o.Priorities != 0 {
 			options.priorities = C.uint32_t(o.Priorities)
 		}
+		if o.Queues != 0 {
+			options.queues = C.uint32_t(o.Queues)
+		}
+		options.scheduler = C.uint32_t(o.Scheduler)
+		options.probation = C.uint32_t(o.Probation)
 		options.max_tasks_per_child = C.uint64_t(o.MaxTasksPerChild)
 		if o.Capacity != 0 {
 			options.capacity = C.uint64_t(o.Capacity)
@@ -420,7 +544,7 @@ func Start(command []string, o Options) (*Pool, error) {
 		options.denied_calls = (*C.int64_t)(denied)
 		options.denied_calls_len = C.size_t(len(o.DeniedCalls))
 		options.name, options.surroundings = name, surroundings
-		options.blocked_after_ms = blockedAfter
+		options.blocked_after_ms, options.deadline_ns = blockedAfter, deadline
 		if status := C.aiopool_pool_start(&options, &p.pool); status != C.AIOPOOL_OK {
 			return status
 		}
@@ -629,9 +753,11 @@ func (p *Pool) submit(ctx context.Context, function string, t *Task) *Task {
 		t.finish(end{err: err})
 		return t
 	}
-	p.next++
-	t.key = p.next
+	t.key = lastKey.Add(1)
 	p.tasks[t.key] = t
+	if t.with.RetryIf != nil {
+		deciders.Store(t.key, t.with.RetryIf)
+	}
 	p.enqueue(t)
 	return t
 }
@@ -698,8 +824,13 @@ func (p *Pool) push(t *Task) bool {
 	if t.inPlace {
 		size = 0 // All that was lent.
 	}
-	err := call(func() C.aiopool_status {
-		status := C.submit(p.pool, t.number, t.data, C.size_t(size), t.loan, t.options, C.uint64_t(t.key), &t.ticket)
+	var count C.uint32_t
+	err := call(func() (status C.aiopool_status) {
+		if t.broadcast {
+			status = C.broadcast(p.pool, t.number, t.data, C.size_t(size), t.options, C.uint64_t(t.key), &t.ticket, &count)
+		} else {
+			status = C.submit(p.pool, t.number, t.data, C.size_t(size), t.loan, t.options, C.uint64_t(t.key), &t.ticket)
+		}
 		full = status == C.AIOPOOL_ERR_FULL
 		return status
 	})
@@ -708,6 +839,7 @@ func (p *Pool) push(t *Task) bool {
 	}
 	// The library has copied it.
 	t.submitted, t.data = err == nil, nil
+	t.ends, t.left = make([]end, count), int(count)
 	if err != nil {
 		p.refuse(t, err)
 	}
@@ -781,7 +913,9 @@ func (p *Pool) receive() bool {
 		}
 		p.lock.Lock()
 		t := p.tasks[uint64(taken.key)]
-		delete(p.tasks, uint64(taken.key))
+		if t.left--; t.left <= 0 {
+			delete(p.tasks, uint64(taken.key))
+		}
 		p.lock.Unlock()
 		result := end{}
 		if taken.status == C.AIOPOOL_OUTCOME_OK {
@@ -798,10 +932,20 @@ func (p *Pool) receive() bool {
 				// It is not the function's own.
 				text = ourNames(taken.text)
 			}
-			result.err = &TaskError{int32(taken.status), text, int32(taken.code), uint32(taken.attempts)}
+			result.err = &TaskError{
+				int32(taken.status), text, int32(taken.code), uint32(taken.attempts), int32(taken.cause),
+				bool(taken.bystander),
+			}
 		}
 		if result.borrowed == nil {
 			C.aiopool_outcome_release(outcome)
+		}
+		if t.broadcast {
+			t.ends[taken.ticket-t.ticket] = result
+			if t.left > 0 {
+				continue
+			}
+			result = end{}
 		}
 		t.finish(result)
 	}

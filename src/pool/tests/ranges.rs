@@ -83,6 +83,11 @@ fn the_process_of_a_worker_is_checked_at_the_build() {
     assert_eq!(refused(few().env("A=B", "1")), "env");
     assert_eq!(refused(few().env("A", "1\0")), "env");
     assert_eq!(refused(few().current_dir("/no/such/directory")), "current_dir");
+    assert_eq!(refused(few().processors([])), "processors");
+    assert_eq!(refused(few().processors([0, 1 << 30])), "processors");
+    let one = crate::sys::cpus::Mask::of_this_thread().unwrap().processors()[0] as u32;
+    assert!(few().processors([one]).check_surroundings().is_ok());
+    assert_eq!(PoolBuilder::default().processors([one]).plan().unwrap().processes, 1);
     let taken = few().umask(0).umask(0o777).nice(0).nice(39).env("A", "").current_dir("/");
     assert!(taken.check_surroundings().is_ok());
 }

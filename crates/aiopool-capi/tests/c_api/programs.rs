@@ -108,6 +108,15 @@ fn cpp_gives_every_worker_a_task() {
 }
 
 #[test]
+fn cpp_submits_as_there_is_room_and_tells_what_ended_a_task() {
+    let Some(said) = example("cpp", "batch.cpp", &[]) else { return };
+    assert_eq!(
+        said,
+        "batch: 1000 squares through 16 places, sum 332833500; 3 attempts, a bystander\n"
+    );
+}
+
+#[test]
 fn cpp_threads_share_a_pool() {
     let Some(said) = example("cpp", "threads.cpp", &[]) else { return };
     assert_eq!(said, "threads: 4 with 500 tasks each, and one that receives\n");

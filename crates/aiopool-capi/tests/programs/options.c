@@ -259,6 +259,7 @@ int main(void) {
     CHECK(aiopool_pool_queue_views(pool, queues, sizeof *queues, 2, &count) == AIOPOOL_OK);
     CHECK(count == 1 && queues[0].workers == 2 && queues[0].pending == 0);
     CHECK(queues[0].records == 4096 && queues[0].oldest_ns == AIOPOOL_UNKNOWN);
+    CHECK(queues[0].output_bytes == 0);
     outcome = run(failing, 0, AIOPOOL_OUTCOME_ERR);
     CHECK(aiopool_pool_trace_end(NULL) == AIOPOOL_ERR_NULL);
     CHECK(stat(timeline, &page) != 0);

@@ -133,6 +133,18 @@ static void of_outcomes(void) {
         }
         SILENT_AFTER(try_submit(echo_function, 1, NULL) != AIOPOOL_OK &&
                      strstr(aiopool_last_error(), "wait to be received") != NULL);
+        /* Of a call to every worker, too, where the descriptor has told of the end or of room. */
+        if (by_close == 0) {
+            aiopool_call call = AIOPOOL_CALL_INIT;
+            uint32_t workers;
+            call.function = echo_function;
+            call.flags = AIOPOOL_CALL_BY_TICKET;
+            CHECK(aiopool_pool_try_wait(pool, &outcome) == AIOPOOL_OK);
+            CHECK(aiopool_outcome_release(outcome) == AIOPOOL_OK && readable(0));
+            CHECK(try_submit(echo_function, 1, NULL) == AIOPOOL_OK);
+            CHECK(aiopool_pool_wait_idle(pool, AIOPOOL_FOREVER) == AIOPOOL_OK);
+            SILENT_AFTER(aiopool_pool_broadcast(pool, &call, NULL, &workers) == AIOPOOL_ERR_FULL);
+        }
         if (by_close) {
             CHECK(aiopool_pool_close(pool) == AIOPOOL_OK && readable(LONG));
             CHECK(try_submit(echo_function, 1, NULL) == AIOPOOL_ERR_CLOSED);

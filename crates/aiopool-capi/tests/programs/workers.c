@@ -15,7 +15,7 @@
 /* What a worker says of itself. */
 struct said {
     char kept[16], given[16], directory[64];
-    uint32_t umask, user, group, group_count;
+    uint32_t umask, user, group, group_count, last_processor;
     int32_t nice, processors, variables, blocked;
 };
 
@@ -42,6 +42,8 @@ static int32_t look(aiopool_task *task, const void *input, size_t len, aiopool_o
     said.nice = getpriority(PRIO_PROCESS, 0);
     sched_getaffinity(0, sizeof processors, &processors);
     said.processors = CPU_COUNT(&processors);
+    said.last_processor = CPU_SETSIZE;
+    while (!CPU_ISSET(--said.last_processor, &processors)) continue;
     CHECK(sigprocmask(SIG_BLOCK, NULL, &signals) == 0);
     for (int number = 1; number < SIGRTMIN; number++) said.blocked += sigismember(&signals, number);
     while (environ[said.variables] != NULL) said.variables++;
@@ -130,6 +132,25 @@ static void as_they_are_told(void) {
     surroundings.environment = one;
     said = ask(&surroundings);
     CHECK(strcmp(said.given, "1") == 0 && said.variables == 1);
+
+    {
+        cpu_set_t possible;
+        uint32_t last = CPU_SETSIZE;
+        CHECK(sched_getaffinity(0, sizeof possible, &possible) == 0);
+        while (!CPU_ISSET(--last, &possible)) continue;
+        CHECK(aiopool_surroundings_init(&surroundings) == AIOPOOL_OK);
+        surroundings.processors = &last;
+        surroundings.processors_len = 1;
+        said = ask(&surroundings);
+        CHECK(said.processors == 1 && said.last_processor == last);
+        surroundings.processors_len = 0;
+        refuse(surroundings, AIOPOOL_ERR_INVALID, "processors = none");
+        last = 1 << 30;
+        surroundings.processors_len = 1;
+        refuse(surroundings, AIOPOOL_ERR_INVALID, "processors = 1073741824");
+        surroundings.processors = NULL;
+        refuse(surroundings, AIOPOOL_ERR_NULL, "surroundings.processors");
+    }
 
     if (getuid() == 0) {
         CHECK(aiopool_surroundings_init(&surroundings) == AIOPOOL_OK);

@@ -185,6 +185,7 @@ fn table(model: &mut Model, tab: Tab, frame: &mut Frame<'_>, area: Rect) {
                 ("pending", 8),
                 ("oldest", 7),
                 ("free", 8),
+                ("outputs", 8),
                 ("workers", 7),
             ],
             model
@@ -209,6 +210,7 @@ fn table(model: &mut Model, tab: Tab, frame: &mut Frame<'_>, area: Rect) {
                         Line::from(count(queue.pending)),
                         Line::from(oldest),
                         Line::from(free),
+                        Line::from(bytes(queue.output_bytes)),
                         Line::from(queue.workers.to_string()),
                     ])
                 })

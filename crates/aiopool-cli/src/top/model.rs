@@ -285,6 +285,7 @@ pub fn kind(event: &EventView) -> &'static str {
         Kind::Damage => "damage",
         Kind::InitializerFailed => "initializer",
         Kind::ForkFailed => "fork failed",
+        Kind::ForkServer => "fork server",
         Kind::PoolFailed => "pool failed",
         _ => "?",
     }
