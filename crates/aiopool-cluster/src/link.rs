@@ -226,6 +226,12 @@ impl Link {
         heard.to_lowercase().contains("permissions").then(|| heard.clone())
     }
 
+    /// Whether a stream that is not there counts as an empty one: to those that only look. For all
+    /// others a word or a key that cannot be read is none that is not there.
+    pub(crate) fn is_unmade(&self, refusal: &Refusal) -> bool {
+        self.replicas.is_none() && matches!(refusal, Refusal::Code(NO_STREAM, _))
+    }
+
     /// Why there is no connection, if there is none and the client says why.
     pub(crate) fn away(&self) -> Option<String> {
         let why = self.away.lock().ok()?;
@@ -350,6 +356,7 @@ impl Link {
         let answer = match self.api(&format!("STREAM.MSG.GET.{stream}"), asked).await {
             Ok(answer) => answer,
             Err(Refusal::Code(NO_MESSAGE, _)) => return Ok(None),
+            Err(refusal) if self.is_unmade(&refusal) => return Ok(None),
             Err(_) => return Err(()),
         };
         let message = &answer["message"];

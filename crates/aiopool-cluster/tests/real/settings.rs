@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = &[
     ("each_setting_that_breaks_the_protocol_is_named", each_setting_that_breaks_is_named),
     ("settings_that_an_operator_may_choose", settings_that_an_operator_may_choose),
     ("looking_makes_nothing", looking_makes_nothing),
+    ("a_pool_that_is_half_made_is_empty", a_pool_that_is_half_made_is_empty),
     ("fewer_replicas_than_asked_for_are_said", fewer_replicas_than_asked_for_are_said),
 ];
 
@@ -155,6 +156,21 @@ fn looking_makes_nothing() {
     let seen = in_time(observe(server.url(), "typo")).unwrap();
     assert!(!seen.exists && seen.jobs.is_empty(), "{seen:?}");
     drop(cluster);
+}
+
+/// The first connection makes one stream after the other, and another process may look meanwhile.
+fn a_pool_that_is_half_made_is_empty() {
+    let server = Server::start();
+    in_time(async {
+        let client = async_nats::connect(server.url()).await.unwrap();
+        for (name, subjects) in STREAMS {
+            let made = ask(&client, &format!("STREAM.CREATE.{name}"), good(name, subjects)).await;
+            assert!(made["error"].is_null(), "{made}");
+            let seen = observe(server.url(), "t").await.unwrap();
+            assert!(seen.exists && seen.nodes.is_empty() && seen.jobs.is_empty(), "{seen:?}");
+            assert!(!aiopool_cluster::end_job(server.url(), "t", "nightly").await.unwrap());
+        }
+    });
 }
 
 /// The streams are made by the connection that comes first, and stay as they are.
