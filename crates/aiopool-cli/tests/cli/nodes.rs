@@ -89,6 +89,7 @@ fn jobs_are_watched() {
     let cluster = Cluster::builder(server.url()).connect_blocking().unwrap();
     let task = cluster.apply(double, 1);
     while next()[0]["queued"] != 1 {}
+    assert_eq!(next()[0]["lease_seconds"], 30);
     drop(task);
     drop(cluster);
     while next() != Value::Array(Vec::new()) {}
