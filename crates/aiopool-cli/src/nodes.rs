@@ -146,7 +146,7 @@ fn nodes(overview: &Overview) -> String {
 }
 
 fn jobs(overview: &Overview) -> String {
-    let head = ["job", "state", "holder", "tasks", "queued", "taken", "heartbeat"];
+    let head = ["job", "state", "holder", "tasks", "queued", "taken", "lease", "heartbeat"];
     let rows = overview.jobs.iter().map(|job| {
         let state = match (job.alive, job.durable, job.held) {
             (false, ..) => "over",
@@ -161,6 +161,7 @@ fn jobs(overview: &Overview) -> String {
             job.tasks.to_string(),
             job.queued.to_string(),
             job.taken.to_string(),
+            format!("{} s", job.lease_seconds),
             format!("{} s ago", job.heartbeat_seconds),
         ]
     });

@@ -122,7 +122,8 @@ impl Connection {
     }
 
     /// Sets what the subjects of answers begin with, `_INBOX` by default: with one for each user a
-    /// server can keep users from reading what others are answered.
+    /// server can keep users from reading what others are answered. None begins with `aiopool`, as the
+    /// subjects of pools do, or with `$`, as those of the server.
     #[must_use]
     pub fn inbox_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.inbox = Some(prefix.into());
@@ -214,6 +215,15 @@ impl Connection {
                 name: "inbox_prefix",
                 value: prefix.clone(),
                 allowed: "parts of a subject with dots between them, without wildcards".to_owned(),
+            });
+        }
+        if let Some(prefix) = self.inbox.as_ref().filter(|prefix| is_taken(prefix)) {
+            return Err(Error::InvalidOption {
+                name: "inbox_prefix",
+                value: prefix.clone(),
+                allowed: "what begins neither with `aiopool` nor with `$`, as the subjects of \
+                          pools and of the server do: answers would be stored as tasks or keys"
+                    .to_owned(),
             });
         }
         self.check_files()?;
@@ -361,6 +371,11 @@ fn read_credentials(path: &Path) -> std::result::Result<(String, KeyPair), Strin
     let jwt = after("BEGIN NATS USER JWT").ok_or("it has no JWT")?;
     let seed = after("BEGIN USER NKEY SEED").ok_or("it has no seed")?;
     Ok((jwt, KeyPair::from_seed(&seed).map_err(|error| error.to_string())?))
+}
+
+/// Whether subjects of pools or of the server begin as this does.
+fn is_taken(prefix: &str) -> bool {
+    prefix.split('.').next() == Some("aiopool") || prefix.starts_with('$')
 }
 
 /// Whether subjects may begin with this.

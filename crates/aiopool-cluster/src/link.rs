@@ -148,8 +148,10 @@ impl Link {
         let complaint = Arc::new(Mutex::new(String::new()));
         let away = Arc::new(Mutex::new(String::new()));
         let (heard, why) = (Arc::clone(&complaint), Arc::clone(&away));
+        let said = Arc::new(Mutex::new(String::new()));
         let options = access.options(name, PATIENCE)?.event_callback(move |event| {
             let (count, heard, why) = (Arc::clone(&count), Arc::clone(&heard), Arc::clone(&why));
+            let said = Arc::clone(&said);
             async move {
                 match event {
                     Event::Connected => {
@@ -159,12 +161,19 @@ impl Link {
                         count.send_modify(|count| *count += 1);
                     }
                     Event::ServerError(error) => {
-                        tracing::warn!(%error, "the server complains");
+                        // Until the second is over in which claims run out, the server takes each
+                        // new connection and ends it.
+                        if replace(&said, error.to_string()) {
+                            tracing::warn!(%error, "the server complains");
+                        }
                         replace(&heard, error.to_string());
                     }
                     // It tries for ever, ten times a second: each reason is said once.
                     Event::ClientError(error) => {
-                        let reason = error.to_string();
+                        let mut reason = error.to_string();
+                        if let Some(ended) = text_of(&heard).filter(|text| is_of_user(text)) {
+                            reason = format!("{reason}; the last one ended with {ended}");
+                        }
                         if replace(&why, reason.clone()) {
                             tracing::warn!(%reason, "there is no connection to the server");
                         }
@@ -222,8 +231,13 @@ impl Link {
 
     /// What the server last complained of, if it was about rights.
     pub(crate) fn complaint(&self) -> Option<String> {
-        let heard = self.complaint.lock().ok()?;
-        heard.to_lowercase().contains("permissions").then(|| heard.clone())
+        text_of(&self.complaint).filter(|text| text.to_lowercase().contains("permissions"))
+    }
+
+    /// Whether a stream that is not there counts as an empty one: to those that only look. For all
+    /// others a word or a key that cannot be read is none that is not there.
+    pub(crate) fn is_unmade(&self, refusal: &Refusal) -> bool {
+        self.replicas.is_none() && matches!(refusal, Refusal::Code(NO_STREAM, _))
     }
 
     /// Why there is no connection, if there is none and the client says why.
@@ -350,6 +364,7 @@ impl Link {
         let answer = match self.api(&format!("STREAM.MSG.GET.{stream}"), asked).await {
             Ok(answer) => answer,
             Err(Refusal::Code(NO_MESSAGE, _)) => return Ok(None),
+            Err(refusal) if self.is_unmade(&refusal) => return Ok(None),
             Err(_) => return Err(()),
         };
         let message = &answer["message"];
@@ -381,6 +396,17 @@ impl Link {
         let all = self.subjects(&format!("KV_{bucket}"), &format!("{prefix}>")).await?;
         Ok(all.iter().filter_map(|key| key.strip_prefix(&prefix)).map(str::to_owned).collect())
     }
+}
+
+/// Whether a complaint of the server's is that a user's claims ran out or were called back.
+fn is_of_user(complaint: &str) -> bool {
+    let complaint = complaint.to_lowercase();
+    complaint.contains("authentication") || complaint.contains("revoked")
+}
+
+/// Returns what is kept for other threads.
+fn text_of(kept: &Mutex<String>) -> Option<String> {
+    kept.lock().ok().map(|kept| kept.clone())
 }
 
 /// Replaces what is kept for other threads; true if it was another.

@@ -66,6 +66,8 @@ pub struct JobInfo {
     pub held: bool,
     /// In a durable job, outcomes that were taken.
     pub taken: u64,
+    /// Seconds without a heartbeat after which its holder has lost it.
+    pub lease_seconds: u64,
     /// Seconds since its key was written.
     pub heartbeat_seconds: u64,
     /// Tasks of it in the stream: queued, claimed, or over and not purged.
@@ -219,6 +221,7 @@ async fn read(link: &Link) -> std::result::Result<Overview, ()> {
             durable: key.durable,
             held: key.held,
             taken: key.taken,
+            lease_seconds: key.lease / 1_000_000_000,
             heartbeat_seconds: link::age(stored.time),
             tasks: tasks.range(of.clone()).count() as u64,
             queued: queued.range(of).count() as u64,

@@ -168,20 +168,14 @@ impl Link {
         Ok(())
     }
 
-    /// Whether the pool is there, of which what is there is checked.
+    /// Whether the pool is there, of which what is there is checked. The words' stream is the first
+    /// to be made: where another one is missing, it is being made, or made again.
     pub(crate) async fn has_streams(&self) -> std::result::Result<bool, Unmade> {
-        let mut all = Vec::new();
+        let mut there = Vec::new();
         for (name, subjects) in self.streams() {
-            let there = self.is_there(&name, &subjects).await?;
-            all.push((there, name));
+            there.push(self.is_there(&name, &subjects).await?);
         }
-        match all.iter().find(|(there, _)| !there) {
-            Some((_, name)) if all[0].0 => {
-                let text = format!("{name} is missing: a node or a submitter makes it again");
-                Err(Unmade { may_pass: false, error: Error::Server(text) })
-            }
-            missing => Ok(missing.is_none()),
-        }
+        Ok(there[0])
     }
 
     fn unmade(&self, name: &str, refusal: Refusal) -> Unmade {
@@ -277,7 +271,11 @@ impl Link {
         let (what, mut all) = (format!("STREAM.INFO.{stream}"), Vec::new());
         loop {
             let asked = json!({"subjects_filter": filter, "offset": all.len()});
-            let info = self.api(&what, &asked).await.map_err(|_| ())?;
+            let info = match self.api(&what, &asked).await {
+                Ok(info) => info,
+                Err(refusal) if self.is_unmade(&refusal) => return Ok(all),
+                Err(_) => return Err(()),
+            };
             let before = all.len();
             let subjects = info["state"]["subjects"].as_object();
             all.extend(subjects.into_iter().flat_map(|subjects| subjects.keys().cloned()));

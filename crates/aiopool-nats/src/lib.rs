@@ -167,6 +167,12 @@ impl Server {
         format!("nats://{}:{}", self.host, self.port)
     }
 
+    /// Returns the name by which the servers of a cluster know it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("s{}", self.port)
+    }
+
     /// Returns a folder of the server's own.
     #[must_use]
     pub fn dir(&self) -> &std::path::Path {

@@ -95,6 +95,10 @@ type Nodes = Arc<Mutex<Value>>;
 
 fn nodes_of(connection: &Connection, pool: &str) -> Value {
     match aiopool::block_on(observe(connection.clone(), pool)) {
+        Ok(overview) if !overview.exists => {
+            let why = format!("there is no pool `{pool}` on this server");
+            json!({ "pool": pool, "trouble": why })
+        }
         Ok(overview) => json!({ "pool": pool, "nodes": overview.nodes, "builds": overview.builds }),
         Err(error) => json!({ "pool": pool, "trouble": error.to_string() }),
     }

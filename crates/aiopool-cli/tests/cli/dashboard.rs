@@ -159,14 +159,19 @@ fn the_page_shows_the_nodes_of_a_cluster_and_when_they_were_heard() {
         command.args(["--processes", "1", "--lease", "4"]);
         command.stdout(Stdio::null()).spawn().unwrap()
     };
-    let (mut first, mut second) = (node("left"), node("right"));
     let dashboard = Dashboard::start(&["--nats", &server.url()]);
     browser.open(&dashboard.url);
+    // Nobody has made the pool.
+    let missing = "there is no pool `default` on this server";
+    browser.wait_for(&format!("$('cluster-about').innerText.includes('{missing}')"));
+    assert_eq!(browser.value("$('cluster-about').className"), "bad");
+    let (mut first, mut second) = (node("left"), node("right"));
     for name in ["left", "right"] {
         let row = format!("[...$('nodes').rows].find(r => r.innerText.includes('{name}'))");
         browser.wait_for(&format!("{row}?.innerText.includes('alive') ?? false"));
     }
     assert_eq!(browser.value("$('cluster').hidden"), false);
+    assert_eq!(browser.value("$('cluster-about').innerText"), "of default");
     signal("KILL", second.id());
     wait(&mut second);
     // It is gone, or says for how long it was not heard; the other one is heard every second.

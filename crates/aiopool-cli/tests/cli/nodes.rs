@@ -1,10 +1,12 @@
 //! `aiopool nodes` and `aiopool jobs`: what they say of tasks whose build no node has, and of jobs.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use aiopool_cluster::{Cluster, Node};
+use aiopool::TaskError;
+use aiopool_cluster::{Cluster, ClusterError, Node};
 use aiopool_nats::Server;
 use serde_json::Value;
 
@@ -89,6 +91,7 @@ fn jobs_are_watched() {
     let cluster = Cluster::builder(server.url()).connect_blocking().unwrap();
     let task = cluster.apply(double, 1);
     while next()[0]["queued"] != 1 {}
+    assert_eq!(next()[0]["lease_seconds"], 30);
     drop(task);
     drop(cluster);
     while next() != Value::Array(Vec::new()) {}
@@ -169,6 +172,8 @@ fn heard(child: &mut Child) -> Arc<Mutex<String>> {
 #[test]
 fn a_node_says_that_its_server_has_gone() {
     let mut server = Server::start();
+    // The pool is there then, without a node.
+    drop(Cluster::builder(server.url()).connect_blocking().unwrap());
     let start = |log: Option<&str>| {
         let mut command = aiopool(["node", "--nats", &server.url(), "--processes", "1"]);
         command.stdout(Stdio::null()).stderr(Stdio::piped()).env_remove("RUST_LOG");
@@ -179,11 +184,7 @@ fn a_node_says_that_its_server_has_gone() {
     };
     let (mut plain, usual) = start(None);
     let (mut other, silent) = start(Some("off"));
-    // Until the first has made the pool's streams there is nothing to look at.
-    wait_until("both are there", || {
-        let looked = run(&mut aiopool(["nodes", "--nats", &server.url()]));
-        looked.stdout.matches("alive").count() == 2
-    });
+    wait_until("both are there", || said(&server, &[]).matches("alive").count() == 2);
     server.kill();
     wait_until("it says so", || {
         usual.lock().unwrap().contains("WARN aiopool_cluster::link: there is no connection")
@@ -222,4 +223,49 @@ fn a_node_says_what_its_tasks_log() {
     });
     signal("TERM", node.id());
     wait(&mut node);
+}
+
+/// The library of ffi-examples/tasks, as its README builds it.
+fn c_tasks() -> PathBuf {
+    let (root, built) = (aiopool_testing::root(), aiopool_testing::library().parent().unwrap());
+    let library = scratch("libtasks.so");
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-I"]).arg(root.join("include"));
+    cc.arg(root.join("ffi-examples/tasks/tasks.c")).arg("-o").arg(&library);
+    cc.arg("-L").arg(built).arg("-laiopool").arg(format!("-Wl,-rpath,{}", built.display()));
+    aiopool_testing::run(&mut cc);
+    library
+}
+
+/// Loaded by the node's own workers, and by a program that the node starts as such.
+#[test]
+fn a_node_serves_a_c_library() {
+    let library = c_tasks();
+    let library = library.to_str().unwrap();
+    let program = env!("CARGO_BIN_EXE_aiopool");
+    let ways: [&[&str]; 2] =
+        [&["--load", library], &["--command", program, "worker", "--load", library]];
+    let server = Server::start();
+    for (version, way) in ["loaded", "started"].into_iter().zip(ways) {
+        let mut node = aiopool(["node", "--nats", &server.url(), "--version-name", version]);
+        // Cargo's own value has a folder in it where an older library may lie.
+        node.env_remove("LD_LIBRARY_PATH").stdout(Stdio::null());
+        let mut node = node.args(["--processes", "1"]).args(way).spawn().unwrap();
+        let cluster = Cluster::builder(server.url()).version(version).connect_blocking().unwrap();
+        let square = |x: u64| cluster.apply_named("square", x.to_ne_bytes().to_vec());
+        let all: Vec<_> = (0..100).map(square).collect();
+        for (x, task) in (0_u64..).zip(all) {
+            assert_eq!(&task.wait().unwrap()[..], (x * x).to_ne_bytes(), "{version}");
+        }
+        let wrong = cluster.apply_named("square", "no number").wait().unwrap_err().to_string();
+        assert!(wrong.contains("a number of 8 bytes is expected"), "{wrong}");
+        let unknown = cluster.apply_named("cube", "").wait().unwrap_err().to_string();
+        assert!(unknown.contains("cube"), "{unknown}");
+        let crash = cluster.apply_named("fragile", 7_u64.to_ne_bytes().to_vec());
+        let crash = crash.wait().unwrap_err();
+        assert!(matches!(crash, ClusterError::Task(TaskError::WorkerLost(_))), "{crash:?}");
+        assert_eq!(&square(3).wait().unwrap()[..], 9_u64.to_ne_bytes());
+        signal("TERM", node.id());
+        assert!(wait(&mut node).success());
+    }
 }

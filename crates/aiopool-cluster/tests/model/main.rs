@@ -18,8 +18,8 @@ use world::{Config, Rule};
 
 fn one(faults: u8) -> Config {
     let (tasks, items, attempts, durable, errors) = (1, 1, 2, false, true);
-    let (lies, broken) = (false, Vec::new());
-    Config { tasks, items, attempts, faults, durable, errors, lies, broken }
+    let (lies, refusals, broken) = (false, false, Vec::new());
+    Config { tasks, items, attempts, faults, durable, errors, lies, refusals, broken }
 }
 
 fn two(faults: u8) -> Config {
@@ -38,6 +38,11 @@ fn durable(config: Config) -> Config {
 /// A client with the rights of a node writes what is not true.
 fn lied_to(config: Config) -> Config {
     Config { lies: true, ..config }
+}
+
+/// The server refuses for good what the submitter sends.
+fn refused(config: Config) -> Config {
+    Config { refusals: true, ..config }
 }
 
 /// The broken rules: each with its name, what breaks it, and the search that notices it.
@@ -75,6 +80,7 @@ fn broken_rules() -> Vec<(&'static str, Config)> {
         ("a group is over with its first item", with(group(1), &[AGroupIsOverWithItsLast])),
         ("a node disowns what it holds", with(one(1), &[DisownNothingHeld])),
         ("a claim of nobody stays", with(lied_to(one(1)), &[DisownClaimsOfNobody])),
+        ("a refusal is told before the word is read", with(refused(one(1)), &[ReadAfterRefusal])),
     ]
 }
 
@@ -94,6 +100,7 @@ fn the_rules_hold_with_one_fault() {
     holds("one task, durable", &durable(one(1)), 2_000_000);
     holds("a group of two items", &group(1), 2_000_000);
     holds("a lying claim", &lied_to(one(1)), 2_000_000);
+    holds("a refusal for good", &refused(one(1)), 2_000_000);
 }
 
 #[test]
@@ -103,6 +110,7 @@ fn the_rules_hold_with_two_faults() {
     holds("one task, durable", &durable(one(2)), 20_000_000);
     holds("a group of two items", &group(2), 20_000_000);
     holds("lying claims", &lied_to(one(2)), 20_000_000);
+    holds("refusals for good", &refused(one(2)), 20_000_000);
     holds("two tasks", &two(1), 20_000_000);
     holds("two tasks, durable", &durable(two(1)), 20_000_000);
 }

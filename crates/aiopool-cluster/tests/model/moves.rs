@@ -63,6 +63,26 @@ fn link(steps: &mut Steps<'_>, config: &Config) {
         if message != Message::Purge {
             steps.fault(format!("the server takes {message:?}, its answer is lost"), take(true));
         }
+        if let (true, Message::Queue { task, by, .. } | Message::Decision { task, by, .. }) =
+            (config.refusals, message)
+        {
+            let refuse = |stored: bool| {
+                move |world: &mut World| {
+                    world.flight.remove(index);
+                    if stored {
+                        world.store(config, message);
+                    }
+                    let here = &mut world.submitters[by];
+                    if here.up && here.unanswered[task].is_some_and(|(sent, _)| sent == message) {
+                        here.unanswered[task] = None;
+                        world.kept(by, task, KeptEvent::Refused);
+                    }
+                }
+            };
+            let label = format!("the server refuses {message:?} for good");
+            steps.fault(format!("{label}, and has an earlier copy of it"), refuse(true));
+            steps.fault(label, refuse(false));
+        }
     }
 }
 
@@ -260,9 +280,12 @@ fn worker(steps: &mut Steps<'_>, config: &Config, n: usize) {
             if world.running(task, item) > 0 {
                 world.broken = Some(format!("t{task}: two attempts overlap"));
             }
-            // A task that was called off may have been claimed already.
-            let over = |told: Option<Told>| {
-                matches!(told, Some(Told::Ending(ending)) if ending != Ending::Cancelled)
+            // A task that was called off may have been claimed already, and one whose retry or
+            // whose end was refused is what it was.
+            let over = |told: Option<Told>| match told {
+                Some(Told::Ending(ending)) => ending != Ending::Cancelled,
+                Some(Told::Refused { queued }) => !queued,
+                _ => false,
             };
             if world.told.iter().any(|told| over(told[task][item])) {
                 world.broken = Some(format!("t{task}: item {item} starts after its outcome"));

@@ -139,6 +139,10 @@ pub enum Told {
     Vanished,
     /// Known to be over from the watermark.
     Known,
+    /// That the server will not take what was sent, and whether the task was queued before.
+    Refused {
+        queued: bool,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -172,6 +176,7 @@ pub struct World {
     pub forgets_begun: bool,
     pub one_for_all: bool,
     pub over_with_first: bool,
+    pub refuses_unread: bool,
     /// What was broken by the last step.
     pub broken: Option<String>,
 }
@@ -207,6 +212,7 @@ pub enum Rule {
     AGroupIsOverWithItsLast,
     DisownNothingHeld,
     DisownClaimsOfNobody,
+    ReadAfterRefusal,
 }
 
 #[derive(Clone, Debug)]
@@ -220,6 +226,8 @@ pub struct Config {
     pub errors: bool,
     /// Another client writes claims in the name of nodes that live.
     pub lies: bool,
+    /// The server may refuse for good what a submitter sends.
+    pub refusals: bool,
     pub broken: Vec<Rule>,
 }
 
@@ -254,6 +262,7 @@ impl World {
             forgets_begun: !config.keeps(Rule::AllOfADeadGroupHaveBegun),
             one_for_all: !config.keeps(Rule::EachItemEndsForItself),
             over_with_first: !config.keeps(Rule::AGroupIsOverWithItsLast),
+            refuses_unread: !config.keeps(Rule::ReadAfterRefusal),
             ..Self::default()
         };
         for node in 0..NODES {
@@ -471,7 +480,12 @@ impl World {
             event => event,
         };
         let Some(kept) = &mut self.submitters[u].kept[task] else { return };
-        let actions = kept.step(event);
+        let mut actions = kept.step(event);
+        if self.refuses_unread && event == KeptEvent::Refused {
+            actions = vec![KeptAction::DeliverRefused];
+            // As though what is read were what was there before.
+            let _ = kept.step(KeptEvent::Read(kept.word()));
+        }
         self.act(u, task, actions);
     }
 
@@ -519,7 +533,11 @@ impl World {
                     self.settle(u, task);
                 }
                 KeptAction::DeliverRefused => {
-                    self.broken = Some(format!("t{task}: the server refuses nothing for good"));
+                    let word = self.submitters[u].kept[task].as_ref().map(Kept::word);
+                    let queued = word.is_some_and(|word| word != Word::Absent);
+                    let told = Told::Refused { queued };
+                    self.open(u, task).into_iter().for_each(|item| self.tell(u, task, item, told));
+                    self.settle(u, task);
                 }
                 KeptAction::DeliverVanished => {
                     let open = self.open(u, task);

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use aiopool::TaskOptions;
 use aiopool_cluster::{Cluster, Connection};
-use aiopool_nats::{Machine, Server, Three, in_a_network};
+use aiopool_nats::{Machine, NEWEST, Server, Three, in_a_network};
+use serde_json::{Value, json};
 
 use crate::book::{Book, long_at_first, work};
 use crate::verbs::double;
@@ -18,6 +19,7 @@ use crate::{BRIEFLY, LEASE, Process, Test, connect, impossible, in_time, nothing
 pub const TESTS: &[Test] = &[
     // The longest comes first.
     ("one_server_of_three_is_cut_off", one_server_of_three_is_cut_off),
+    ("each_leader_is_cut_off", each_leader_is_cut_off),
     ("a_node_without_network_is_followed", || node_without_network(true, true)),
     ("a_node_that_cannot_send_is_followed", || node_without_network(true, false)),
     ("a_node_that_cannot_receive_is_followed", || node_without_network(false, true)),
@@ -41,6 +43,8 @@ pub fn run(name: &str) -> ExitCode {
 
 /// Runs a test in a process of its own, as the hub of a network.
 pub fn as_hub(name: &str) {
+    // Nothing can be fetched from there.
+    let _ = NEWEST.program();
     let mut hub = match in_a_network(std::env::current_exe().unwrap()) {
         Ok(command) => command,
         Err(why) => return impossible(&format!("{name}: a network namespace"), &why),
@@ -142,14 +146,7 @@ fn one_server_of_three_is_cut_off() {
     let machines = [(); 3].map(|()| Machine::plugged());
     let three = Three::on(&machines);
     let url = three.url();
-    let mut made = None;
-    // The three have a leader, and answer some time after that.
-    until("they answer", || {
-        let connection = Connection::new(url.clone()).replicas(3);
-        made = Cluster::builder(connection).pool("t").lease(LEASE).connect_blocking().ok();
-        made.is_some()
-    });
-    let made = made.unwrap();
+    let made = of_three(&url);
     let _nodes = [Process::node(&url), Process::node(&url)];
     let book = Book::new("cut-server");
     in_time(async {
@@ -179,4 +176,105 @@ fn one_server_of_three_is_cut_off() {
     });
     let attempts = book.attempts();
     assert!(attempts.values().all(|attempts| attempts.len() == 1), "{attempts:?}");
+}
+
+/// The streams of the pool and the buckets.
+const STREAMS: [&str; 4] = ["AIOPOOL_t", "AIOPOOL_t_BLOBS", "KV_AIOPOOL_NODES", "KV_AIOPOOL_JOBS"];
+
+/// Whether a task hangs may hang on which server leads what. So one leads nothing but one stream and
+/// its queues, and is cut off; in the end the one that sends the submitter its outcomes is.
+fn each_leader_is_cut_off() {
+    let machines = [(); 3].map(|()| Machine::plugged());
+    let three = Three::on(&machines);
+    let (url, names) = (three.url(), three.servers.each_ref().map(Server::name));
+    let made = of_three(&url);
+    let _nodes = [Process::node(&url), Process::node(&url)];
+    let book = Book::new("cut-leader");
+    in_time(async {
+        let client = async_nats::connect(url.split(',').collect::<Vec<_>>()).await.unwrap();
+        let healed = Cell::new(false);
+        let items = (0..).take_while(|_| !healed.get()).map(|n| (book.text(), n, 400));
+        let run = made.map(work, items).window(32).results();
+        let cutter = async {
+            let each = STREAMS.into_iter().map(Some).chain([None]);
+            for (i, (led, way)) in each.zip(WAYS.into_iter().cycle()).enumerate() {
+                let mut cut_off = i % 3;
+                for stream in STREAMS {
+                    let leader = if led == Some(stream) { cut_off } else { (cut_off + 1) % 3 };
+                    lead(&client, stream, &names[leader]).await;
+                }
+                let before = book.starts();
+                while book.starts() < before + 40 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                if led.is_none() {
+                    let of_collector = |consumer: &Value| !is_queue(consumer);
+                    let consumers = consumers(&client, STREAMS[0]).await;
+                    let collector = consumers.iter().find(|consumer| of_collector(consumer));
+                    let at = &collector.expect("the submitter's")["cluster"]["leader"];
+                    cut_off = names.iter().position(|name| at == name).unwrap();
+                }
+                machines[cut_off].cut(way.0, way.1);
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                machines[cut_off].heal();
+                // It has what it missed before the next one is cut off.
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            healed.set(true);
+        };
+        let (results, ()) = tokio::join!(run, cutter);
+        for (n, result) in results.iter().enumerate() {
+            assert_eq!(*result.as_ref().unwrap(), n as u64);
+        }
+        assert_eq!(book.attempts().len(), results.len());
+    });
+    let attempts = book.attempts();
+    assert!(attempts.values().all(|attempts| attempts.len() == 1), "{attempts:?}");
+}
+
+/// The submitter that makes the streams on three servers, which answer some time after they have a
+/// leader.
+fn of_three(url: &str) -> Cluster {
+    let mut made = None;
+    until("they answer", || {
+        let connection = Connection::new(url).replicas(3);
+        made = Cluster::builder(connection).pool("t").lease(LEASE).connect_blocking().ok();
+        made.is_some()
+    });
+    made.unwrap()
+}
+
+/// Has one of three servers lead a stream, and the queues in it.
+async fn lead(client: &async_nats::Client, stream: &str, server: &str) {
+    let to = || json!({"placement": {"preferred": server}});
+    loop {
+        let info = tell(client, &format!("STREAM.INFO.{stream}"), Value::Null).await;
+        if info["cluster"]["leader"] == server {
+            break;
+        }
+        tell(client, &format!("STREAM.LEADER.STEPDOWN.{stream}"), to()).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let queues = consumers(client, stream).await.into_iter().filter(is_queue);
+    for queue in queues.filter(|queue| queue["cluster"]["leader"] != server) {
+        let name = queue["name"].as_str().unwrap();
+        tell(client, &format!("CONSUMER.LEADER.STEPDOWN.{stream}.{name}"), to()).await;
+    }
+}
+
+async fn consumers(client: &async_nats::Client, stream: &str) -> Vec<Value> {
+    let mut list = tell(client, &format!("CONSUMER.LIST.{stream}"), json!({"offset": 0})).await;
+    list["consumers"].as_array_mut().map(std::mem::take).unwrap_or_default()
+}
+
+/// Whether a consumer is one from which nodes pull.
+fn is_queue(consumer: &Value) -> bool {
+    consumer["name"].as_str().is_some_and(|name| name.starts_with("v2-"))
+}
+
+/// Asks the servers, of which nobody may answer for the moment.
+async fn tell(client: &async_nats::Client, what: &str, payload: Value) -> Value {
+    let payload = if payload.is_null() { String::new() } else { payload.to_string() };
+    let answer = client.request(format!("$JS.API.{what}"), payload.into()).await;
+    answer.map_or(Value::Null, |answer| serde_json::from_slice(&answer.payload).unwrap())
 }

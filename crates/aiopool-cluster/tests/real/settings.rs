@@ -1,6 +1,8 @@
 //! Streams and buckets that an operator has made by hand.
 
-use aiopool_cluster::observe;
+use std::time::Duration;
+
+use aiopool_cluster::{Cluster, ClusterBuilder, Connection, Error, Node, observe};
 use aiopool_nats::Server;
 use serde_json::{Value, json};
 
@@ -13,6 +15,8 @@ pub const TESTS: &[Test] = &[
     ("each_setting_that_breaks_the_protocol_is_named", each_setting_that_breaks_is_named),
     ("settings_that_an_operator_may_choose", settings_that_an_operator_may_choose),
     ("looking_makes_nothing", looking_makes_nothing),
+    ("a_pool_that_is_half_made_is_empty", a_pool_that_is_half_made_is_empty),
+    ("options_at_their_limits", options_at_their_limits),
     ("fewer_replicas_than_asked_for_are_said", fewer_replicas_than_asked_for_are_said),
 ];
 
@@ -155,6 +159,98 @@ fn looking_makes_nothing() {
     let seen = in_time(observe(server.url(), "typo")).unwrap();
     assert!(!seen.exists && seen.jobs.is_empty(), "{seen:?}");
     drop(cluster);
+}
+
+/// The first connection makes one stream after the other, and another process may look meanwhile.
+fn a_pool_that_is_half_made_is_empty() {
+    let server = Server::start();
+    in_time(async {
+        let client = async_nats::connect(server.url()).await.unwrap();
+        for (name, subjects) in STREAMS {
+            let made = ask(&client, &format!("STREAM.CREATE.{name}"), good(name, subjects)).await;
+            assert!(made["error"].is_null(), "{made}");
+            let seen = observe(server.url(), "t").await.unwrap();
+            assert!(seen.exists && seen.nodes.is_empty() && seen.jobs.is_empty(), "{seen:?}");
+            assert!(!aiopool_cluster::end_job(server.url(), "t", "nightly").await.unwrap());
+        }
+    });
+}
+
+/// Which option is refused, if one is.
+fn refused<T>(tried: Result<T, Error>) -> Option<&'static str> {
+    match tried {
+        Ok(_) => None,
+        Err(Error::InvalidOption { name, .. }) => Some(name),
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+/// Each takes what its description says, and refuses the next value by name.
+fn options_at_their_limits() {
+    let server = Server::start();
+    let url = server.url();
+    let (longest, longer) = ("x".repeat(32), "x".repeat(33));
+    let seconds = Duration::from_secs_f64;
+    let submit = |change: &dyn Fn(ClusterBuilder) -> ClusterBuilder| {
+        refused(in_time(change(Cluster::builder(url.as_str()).pool("t")).connect()))
+    };
+    let serve = |change: &dyn Fn(Node) -> Node| {
+        let node = change(Node::builder(url.as_str()).pool("t").processes(1));
+        refused(in_time(node.run_until(std::future::ready(()))))
+    };
+    for (lease, is) in [(3.999, false), (4.0, true), (150.0, true), (150.001, false)] {
+        let verdict = (!is).then_some("lease");
+        assert_eq!(submit(&|builder| builder.lease(seconds(lease))), verdict, "{lease}");
+        assert_eq!(serve(&|node| node.lease(seconds(lease))), verdict, "{lease}");
+    }
+    for (capacity, is) in [(0, false), (1, true), (1_048_576, true), (1_048_577, false)] {
+        let verdict = (!is).then_some("capacity");
+        assert_eq!(submit(&|builder| builder.capacity(capacity)), verdict, "{capacity}");
+    }
+    for (items, is) in [(0, false), (1, true), (256, true), (257, false)] {
+        let verdict = (!is).then_some("items_per_message");
+        assert_eq!(submit(&|builder| builder.items_per_message(items)), verdict, "{items}");
+    }
+    for (replicas, is) in [(0, false), (1, true), (2, false), (4, false), (6, false)] {
+        let by = || Connection::new(url.as_str()).replicas(replicas);
+        let verdict = (!is).then_some("replicas");
+        assert_eq!(refused(in_time(Cluster::builder(by()).connect())), verdict, "{replicas}");
+        assert_eq!(refused(in_time(observe(by(), "t"))), verdict, "{replicas}");
+    }
+    let texts = [("", false), (longest.as_str(), true), (&longer, false), ("a.b", false)];
+    for (text, is) in texts {
+        let verdict = |name| (!is).then_some(name);
+        assert_eq!(submit(&|builder| builder.pool(text)), verdict("pool"), "{text}");
+        assert_eq!(submit(&|builder| builder.version(text)), verdict("version"), "{text}");
+        assert_eq!(serve(&|node| node.pool(text)), verdict("pool"), "{text}");
+        assert_eq!(serve(&|node| node.version(text)), verdict("version"), "{text}");
+        assert_eq!(serve(&|node| node.name(text)), verdict("name"), "{text}");
+    }
+    // A pool, an inbox and what the server keeps for itself are never of one name.
+    assert_eq!(submit(&|builder| builder.pool("x_BLOBS")), Some("pool"));
+    let inboxes = [
+        ("_INBOX_me", true),
+        ("mine.aiopool", true),
+        ("aiopools", true),
+        ("aiopool", false),
+        ("aiopool.t.w", false),
+        ("aiopool.t.x", false),
+        ("$KV.AIOPOOL_NODES", false),
+        ("$JS.API", false),
+    ];
+    for (prefix, is) in inboxes {
+        let by = || Connection::new(url.as_str()).inbox_prefix(prefix);
+        let verdict = (!is).then_some("inbox_prefix");
+        let node = Node::builder(by()).pool("t").processes(1);
+        assert_eq!(refused(in_time(node.run_until(std::future::ready(())))), verdict, "{prefix}");
+        assert_eq!(refused(in_time(Cluster::builder(by()).connect())), verdict, "{prefix}");
+        assert_eq!(refused(in_time(observe(by(), "t"))), verdict, "{prefix}");
+    }
+    let cluster = connect(&server);
+    for (text, is) in [("", false), (&longest[..30], true), (&longest[..31], false)] {
+        let verdict = (!is).then_some("job");
+        assert_eq!(refused(in_time(cluster.job(text))), verdict, "{text}");
+    }
 }
 
 /// The streams are made by the connection that comes first, and stay as they are.
