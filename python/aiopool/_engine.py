@@ -412,7 +412,7 @@ class Engine:
                 error: BaseException | None = None
                 if kind is None:
                     task.size = len(data)
-                    value, error = _opened(data)
+                    value, error = _wire.opened(data)
                 else:
                     task.attempts = 1 if kind == "here" else max(1, data.get("attempts", 1))
                     error = _error(task.name, kind, data)
@@ -450,7 +450,7 @@ class Engine:
 
     def _opened(self, name: str, kind: str | None, data: Any) -> tuple[Any, BaseException | None]:
         if kind is None:
-            return _opened(data)
+            return _wire.opened(data)
         error = _error(name, kind, data)
         if isinstance(error, InitializerFailed):
             self.broken = error
@@ -705,15 +705,6 @@ def in_thread_of(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], 
         # The loop is closed: nobody waits there any more.
         if function is _unwatch:
             os.close(args[1])
-
-
-def _opened(data: Any) -> tuple[Any, BaseException | None]:
-    """The value that a worker has sent, or why it cannot be read."""
-    try:
-        return _wire.open_value(data), None
-    except BaseException as failed:
-        text = f"the result cannot be unpickled here: {_wire.error_text(failed)}"
-        return None, ProxyException(text)
 
 
 def say(what: str, error: BaseException) -> None:

@@ -26,7 +26,7 @@ from .errors import NotPicklable, ProxyException, RemoteTraceback
 
 #: What nodes and submitters of a cluster have in common: to be counted up where bytes that one of them
 #: makes are not what the other reads, here or in `_chunks`.
-FORMAT = 1
+FORMAT = 2
 
 _BY_NAME, _BY_VALUE, _WITH_BUFFERS = b"R", b"P", b"B"
 _LENGTH = Struct("<I")
@@ -252,12 +252,31 @@ def call(
 
 def value(result: Any) -> Parts:
     """The bytes of a task's result."""
+    data, buffers = _result(result)
+    return [data] if not buffers else _with_buffers(data, buffers)
+
+
+def _result(result: Any) -> tuple[bytes, list[memoryview]]:
     buffers: list[memoryview] = []
     try:
         data = _by_reference(result, _collector(buffers))
     except (PicklingError, AttributeError, TypeError) as error:
         data = _anew(_by_value, result, buffers, error, _collector(buffers), True)
-    return [data] if not buffers else _with_buffers(data, buffers)
+    return data, buffers
+
+
+def closed(result: Any) -> Any:
+    """A result of several that go together, pickled for itself: `open_closed` opens it."""
+    data, buffers = _result(result)
+    return data if not buffers else (data, *map(PickleBuffer, buffers))
+
+
+def open_closed(result: Any) -> Any:
+    """The result that `closed` was given."""
+    if isinstance(result, tuple):
+        data, *buffers = result
+        return loads(data, buffers=buffers)
+    return loads(result)
 
 
 def _collector(buffers: list[memoryview]) -> Callable[[PickleBuffer], bool]:
@@ -345,6 +364,16 @@ def open_value(data: Any) -> Any:
         view, buffers = _split(data)
         return loads(view, buffers=buffers)
     return loads(data)
+
+
+def opened(
+    data: Any, open_it: Callable[[Any], Any] = open_value
+) -> tuple[Any, BaseException | None]:
+    """The result that a worker has sent, or why it cannot be read."""
+    try:
+        return open_it(data), None
+    except BaseException as failed:
+        return None, ProxyException(f"the result cannot be unpickled here: {error_text(failed)}")
 
 
 def error_text(error: BaseException) -> str:

@@ -11,12 +11,12 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from typing import Any, TypeVar, overload
 
-from . import _engine, _wire
+from . import _chunks, _engine, _wire
 from ._engine import Engine, Task, name_of
 from ._life import Functions
 from ._native import Options, processors
@@ -197,7 +197,7 @@ class _Verbs(Executor):
             calls = (self.submit(fn, *one) for one in items)
         first = deque(itertools.islice(calls, buffersize))
         results = _results(first, calls if buffersize is not None else None, end)
-        return itertools.chain.from_iterable(results) if chunked else results
+        return _each_of(results) if chunked else results
 
 
 class WithOptions(_Verbs):
@@ -358,17 +358,49 @@ class ProcessPoolExecutor(_Verbs):
             engine.close()
 
 
-async def _chunk(fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> list[Any]:
-    results = []
+async def _chunk(fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> _chunks.Done:
+    results: list[Any] = []
+    failures: dict[int, str] = {}
     for arguments in chunk:
-        result = fn(*arguments)
-        results.append(await result if inspect.isawaitable(result) else result)
-    return results
+        try:
+            result = fn(*arguments)
+            results.append(await result if inspect.isawaitable(result) else result)
+        except asyncio.CancelledError:
+            # It may be the task's own, that of all items.
+            raise
+        except BaseException as error:
+            story = error.__traceback__
+            if story is not None:
+                # Without this function.
+                error = error.with_traceback(story.tb_next)
+            failures[len(results)] = _wire.failure(error)
+            results.append(None)
+            break
+    return _chunks.Done(results, failures, 0, True)
+
+
+def _each_of(chunks: Generator[Any, None, None]) -> Iterator[Any]:
+    """The results of chunks one by one, until the first that is an error."""
+    try:
+        for chunk in chunks:
+            done, errors = _chunks.opened(chunk)
+            results = done.results
+            end = min(errors, default=len(results))
+            del results[end:]
+            results.reverse()
+            # No name has them while they are with the caller.
+            del chunk, done
+            while results:
+                yield results.pop()
+            if errors:
+                raise errors[end]
+    finally:
+        chunks.close()
 
 
 def _results(
     futures: deque[Future[Any]], more: Iterator[Future[Any]] | None, end: float | None
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """What futures give, in order; those that nobody waits for any more are cancelled."""
     try:
         while futures:

@@ -11,7 +11,14 @@ import time
 
 import jobs
 import pytest
-from aiopool import InitializerFailed, ProcessPoolExecutor, TaskTimeout, TooLarge, WorkerLost
+from aiopool import (
+    InitializerFailed,
+    ProcessPoolExecutor,
+    ProxyException,
+    TaskTimeout,
+    TooLarge,
+    WorkerLost,
+)
 from pools import WATCHDOG, wait_until
 
 
@@ -28,6 +35,38 @@ def test_submit_and_map(executor):
     assert list(executor.map(operator.add, range(1000), range(1000))) == list(range(0, 2000, 2))
     assert list(executor.map(abs, range(-1000, 0), chunksize=64)) == list(range(1000, 0, -1))
     assert executor.submit(jobs.double, 4).result(WATCHDOG) == 8
+
+
+class BadHere:
+    """What a worker can pickle, and this process not unpickle."""
+
+    def __reduce__(self):
+        return int, ("no number",)
+
+
+def bad_at_fifty(number):
+    return (number, BadHere()) if number == 50 else (number,)
+
+
+def fails_at_fifty(number):
+    if number == 50:
+        raise LookupError(number)
+    return number
+
+
+def test_what_is_before_a_failure_in_its_chunk_is_given(executor):
+    results = executor.map(bad_at_fifty, range(100), chunksize=20)
+    assert [next(results) for _ in range(50)] == [(number,) for number in range(50)]
+    with pytest.raises(ProxyException, match="cannot be unpickled here"):
+        next(results)
+    assert list(results) == []
+    results = executor.map(fails_at_fifty, range(100), chunksize=20)
+    assert [next(results) for _ in range(50)] == list(range(50))
+    with pytest.raises(LookupError, match="50") as caught:
+        next(results)
+    story = str(caught.value.__cause__)
+    assert "in fails_at_fifty" in story and "aiopool/executor.py" not in story
+    assert list(results) == []
 
 
 def test_map_with_a_buffer_reads_as_results_are_taken(executor):
