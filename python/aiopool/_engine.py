@@ -201,6 +201,29 @@ class Engine:
             self._waiting.append(task)
             self._push_waiting()
 
+    def broadcast(
+        self, parts: _wire.Parts, name: str, options: Options | None, tasks: Sequence[Task]
+    ) -> None:
+        """Has every worker run a call; that of seat `n` goes to `tasks[n]`. Raises why none does."""
+        native = self.local
+        if native is None:
+            raise self._closed_error()
+        with self._lock:
+            first = self._number + 1
+            self._number += len(tasks)
+            for number, task in enumerate(tasks, first):
+                task.number = number
+                self._tasks[number] = task
+            try:
+                refused = native.broadcast(parts, first, name or "?", options)
+            except BaseException as failed:
+                refused = ("here", failed)
+            if refused is not None:
+                for task in tasks:
+                    self._tasks.pop(task.number, None)
+        if refused is not None:
+            raise _error(name, *refused)
+
     def tell_refused(self) -> None:
         """Ends the tasks that were refused; their callbacks run here."""
         while True:

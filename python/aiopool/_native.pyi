@@ -63,6 +63,9 @@ class Pool:
         options: Options | None = None,
         queue: int | None = None,
     ) -> Ticket | tuple[str, Any] | None: ...
+    def broadcast(
+        self, parts: list[Any], token: int, name: str, options: Options | None = None
+    ) -> tuple[str, Any] | None: ...
     def receive(
         self, limit: int, event_loop: Any
     ) -> tuple[list[tuple[Any, str | None, Any]], int, Awakened | None]: ...

@@ -207,7 +207,7 @@ def _head_by_name(function: Any, elsewhere: int) -> bytes | None:
     return _BY_NAME + _LENGTH.pack(len(data)) + data
 
 
-def head(function: Callable[..., Any], elsewhere: int = HERE) -> bytes:
+def head(function: Callable[..., Any], elsewhere: int = HERE, by_all: bool = False) -> bytes:
     """What a call of `function` begins with."""
     known = head_by_name(function, elsewhere)
     if known is not None:
@@ -217,7 +217,7 @@ def head(function: Callable[..., Any], elsewhere: int = HERE) -> bytes:
         if iscoroutine(function):
             function.close()
         raise TypeError(f"{function!r:.100} is nothing that a worker can call: {text}")
-    data = pickled(function, elsewhere=elsewhere)
+    data = pickled(function, by_all=by_all, elsewhere=elsewhere)
     start = _BY_VALUE + _LENGTH.pack(len(data)) + data
     return _Kept.of(start, function) if type(data) is _Kept else start
 
@@ -239,11 +239,15 @@ def keywords(kwds: Any) -> dict[str, Any]:
 
 
 def call(
-    start: bytes, arguments: tuple[Any, ...], keywords: dict[str, Any], elsewhere: int = HERE
+    start: bytes,
+    arguments: tuple[Any, ...],
+    keywords: dict[str, Any],
+    elsewhere: int = HERE,
+    by_all: bool = False,
 ) -> Parts:
-    """The bytes of a call whose head is `start`."""
+    """The bytes of a call whose head is `start`, `by_all` workers if that is said."""
     buffers: list[memoryview] = []
-    data = pickled((arguments, keywords), buffers, elsewhere=elsewhere)
+    data = pickled((arguments, keywords), buffers, by_all, elsewhere)
     if not buffers:
         return [start, data]
     parts = _with_buffers(start + data, buffers)

@@ -148,6 +148,33 @@ class _Verbs(Executor):
         return future
 
     @overload
+    def broadcast(
+        self, fn: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
+    ) -> list[Future[T]]: ...
+
+    @overload
+    def broadcast(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> list[Future[T]]: ...
+
+    def broadcast(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> list[Future[Any]]:
+        """Submits `fn(*args, **kwargs)` to every worker; see `Pool.broadcast`. Gives a future for
+        each; to cancel one does not call its task off."""
+        executor = self._executor
+        engine = executor._engine
+        self._said._check_for_all()
+        parts = _wire.call(_wire.head(fn, by_all=True), args, kwargs, by_all=True)
+        tasks = []
+        for _ in range(executor._max_workers):
+            future: _Future[Any] = _Future(engine)
+            future.task = task = _Submitted(future, name_of(fn), [], None, None)
+            task.kept = _wire.kept(parts)
+            tasks.append(task)
+        futures: list[Future[Any]] = [task.future for task in tasks]
+        with executor._shutdown_lock:
+            executor._check_open()
+            engine.broadcast(parts, name_of(fn), self._options, tasks)
+        return futures
+
+    @overload
     def map(
         self,
         fn: Callable[..., Coroutine[Any, Any, T]],

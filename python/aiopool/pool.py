@@ -212,6 +212,68 @@ class Verbs:
             # An exception has this frame, and this frame must not have the exception.
             del task
 
+    @overload
+    async def broadcast(
+        self,
+        func: Callable[..., Awaitable[T]],
+        args: Sequence[Any] | None = None,
+        kwds: Mapping[str, Any] | None = None,
+        *,
+        return_exceptions: bool = False,
+    ) -> list[T]: ...
+
+    @overload
+    async def broadcast(
+        self,
+        func: Callable[..., T],
+        args: Sequence[Any] | None = None,
+        kwds: Mapping[str, Any] | None = None,
+        *,
+        return_exceptions: bool = False,
+    ) -> list[T]: ...
+
+    async def broadcast(
+        self,
+        func: Callable[..., Any],
+        args: Sequence[Any] | None = None,
+        kwds: Mapping[str, Any] | None = None,
+        *,
+        return_exceptions: bool = False,
+    ) -> list[Any]:
+        """Runs `func(*args, **kwds)` once in every worker, to change a setting, to collect a number, and
+        gives their results, or the first error once all are over: with `return_exceptions` each error
+        is in the place of its result.
+
+        Each worker runs it beside the tasks that it has, as soon as it comes round to it, and one that
+        is being replaced has its successor do so. A worker that starts later does not: that is what
+        `initializer` is for. Nothing is tried again; of the options, the `timeout` counts. Cancelling
+        the call cancels none of it.
+        """
+        pool, loop = self._pool, asyncio.get_running_loop()
+        pool._check_open()
+        if pool._elsewhere:
+            raise RuntimeError(f"broadcast is not possible in a {pool._kind}: nodes take what comes")
+        self._options._check_for_all()
+        engine = pool._engine
+        engine.attach(loop)
+        start = _wire.head(func, by_all=True)
+        parts = _wire.call(start, _wire.arguments(args), _wire.keywords(kwds), by_all=True)
+        name, kept = name_of(func), _wire.kept(parts)
+        tasks = []
+        for _ in range(pool.process_count):
+            task = _Awaited(name, [], None, None)
+            task.future, task.loop, task.kept = loop.create_future(), loop, kept
+            tasks.append(task)
+        engine.broadcast(parts, name, self._native_options, tasks)
+        try:
+            await asyncio.wait([task.future for task in tasks])
+            if return_exceptions:
+                return [task.future.exception() or task.future.result() for task in tasks]
+            return [task.future.result() for task in tasks]
+        finally:
+            # An exception has this frame, and this frame must not have the exception.
+            del task, tasks
+
     def _kill_after(self, func: Callable[..., Any]) -> float | None:
         """Seconds after which a worker is killed that still has a cancelled call; None for never."""
         pool = self._pool
