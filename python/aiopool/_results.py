@@ -56,7 +56,8 @@ class _Item(Task):
 
     def again(self, options: Options, made: int) -> _Item:
         """The same task, for a further attempt."""
-        task = _Item(self.results, self.index, self.name, self.first, options, self.queue)
+        parts = _wire.attempt(self.first, made)
+        task = _Item(self.results, self.index, self.name, parts, options, self.queue)
         task.first, task.made = self.first, made
         return task
 

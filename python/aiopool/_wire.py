@@ -28,7 +28,7 @@ from .errors import NotPicklable, ProxyException, RemoteTraceback
 #: makes are not what the other reads, here or in `_chunks`.
 FORMAT = 2
 
-_BY_NAME, _BY_VALUE, _WITH_BUFFERS = b"R", b"P", b"B"
+_BY_NAME, _BY_VALUE, _WITH_BUFFERS, _ATTEMPT = b"R", b"P", b"B", b"A"
 _LENGTH = Struct("<I")
 # Smaller buffers are not worth a part of their own, in bytes.
 _OUT_OF_BAND = 16 << 10
@@ -254,6 +254,21 @@ def call(
     return parts if type(data) is not _Kept else [*parts, _Kept.of(b"", data.value)]
 
 
+def attempt(parts: Parts, before: int) -> Parts:
+    """The bytes of an attempt of a call that this process may submit again, after `before` others."""
+    start = _ATTEMPT + _LENGTH.pack(before)
+    # Buffers stay where they are aligned.
+    return [start.ljust(_ALIGNED, b"\0"), *parts]
+
+
+def attempts_before(data: Any) -> int:
+    """How many attempts were made before this one, by what `attempt` has given."""
+    if data[:1] != _ATTEMPT:
+        return 0
+    (before,) = _LENGTH.unpack_from(data, 1)
+    return int(before)
+
+
 def value(result: Any) -> Parts:
     """The bytes of a task's result."""
     data, buffers = _result(result)
@@ -341,8 +356,10 @@ def open_call(data: Any) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str,
     """The function and the arguments of a call, in a worker."""
     buffers: list[memoryview] = []
     view = memoryview(data)
-    if data[:1] == _WITH_BUFFERS:
-        view, buffers = _split(data)
+    if view[:1] == _ATTEMPT:
+        view = view[_ALIGNED:]
+    if view[:1] == _WITH_BUFFERS:
+        view, buffers = _split(view)
     (length,) = _LENGTH.unpack_from(view, 1)
     function = open_head(bytes(view[: 5 + length]))
     arguments, keywords = loads(view[5 + length :], buffers=buffers)

@@ -149,7 +149,8 @@ class Verbs:
             engine.maps.add(unfinished)
         try:
             while True:
-                task = self._task(func, parts, arguments, keywords, native)
+                numbered = _wire.attempt(parts, made)
+                task = self._task(func, numbered, arguments, keywords, native)
                 try:
                     return await self._once(func, task)
                 except BaseException as error:
@@ -354,11 +355,13 @@ class Verbs:
 
         def submit(results: PoolResult[Any], index: int, item: Any) -> _Item:
             arguments = arguments_of(item)
-            parts = call(start, arguments, {}, elsewhere)
+            parts = first = call(start, arguments, {}, elsewhere)
+            if again is not None:
+                parts = _wire.attempt(first, 0)
             task = _Item(results, index, name, parts, options, None)
             choose(task, key, func, arguments, {})
             if again is not None:
-                task.first = parts
+                task.first = first
             return task
 
         limit = pool.process_count * pool._concurrency

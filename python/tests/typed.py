@@ -29,6 +29,8 @@ async def main() -> None:
 
 
 assert_type(aiopool.progress(7), bool)
+assert_type(aiopool.is_cancelled(), bool)
+assert_type(aiopool.attempt(), int | None)
 
 
 def in_an_executor() -> None:
