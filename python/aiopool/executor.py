@@ -18,6 +18,7 @@ from typing import Any, TypeVar, overload
 
 from . import _chunks, _engine, _wire
 from ._engine import Engine, Task, name_of
+from ._here import OfThisMachine, say_insights
 from ._life import Functions
 from ._native import Options, processors
 from .core import check_callable
@@ -262,13 +263,14 @@ class WithOptions(_Verbs):
         return self._its_executor.processes
 
 
-class ProcessPoolExecutor(_Verbs):
+class ProcessPoolExecutor(_Verbs, OfThisMachine):
     """Runs plain functions and coroutine functions in worker processes.
 
     As `concurrent.futures.ProcessPoolExecutor`, but for this: a worker that dies ends the task that
     it ran, with `WorkerLost`, and no other; it is replaced. `mp_context` is taken and not used:
-    workers are interpreters of their own, as with "spawn". `options` are those of `Pool`, such as
-    `grace`, `env` and `name`.
+    workers are interpreters of their own, as with "spawn". With `threads` each worker runs up to so many
+    functions at once, plain ones in threads. `insights`, `profile` and the other `options` are those of
+    `Pool`, such as `grace`, `env` and `name`.
     """
 
     def __init__(
@@ -283,6 +285,9 @@ class ProcessPoolExecutor(_Verbs):
         preload: Sequence[str] = (),
         limits: Limits | None = None,
         sandbox: Sandbox | None = None,
+        threads: int = 0,
+        insights: bool = False,
+        profile: bool = False,
         **options: Any,
     ) -> None:
         _engine.check_types(int, max_workers=max_workers)
@@ -293,6 +298,7 @@ class ProcessPoolExecutor(_Verbs):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         check_callable(exit_hook=exit_hook)
+        _engine.check_counts(threads=threads)
         if max_tasks_per_child is not None:
             if not isinstance(max_tasks_per_child, int):
                 raise TypeError("max_tasks_per_child must be an integer")
@@ -301,7 +307,7 @@ class ProcessPoolExecutor(_Verbs):
         self._max_workers = max_workers or processors()
         options |= {
             "processes": self._max_workers,
-            "child_concurrency": 1,
+            "child_concurrency": max(1, threads),
             "max_tasks_per_child": max_tasks_per_child or 0,
         }
         functions = Functions(initializer, tuple(initargs), exit_hook=exit_hook)
@@ -310,10 +316,14 @@ class ProcessPoolExecutor(_Verbs):
             preload=preload,
             limits=limits,
             sandbox=sandbox,
+            threads=threads,
+            profile=self._profiled(profile),
             names={"processes": "max_workers"},
             options=options,
         )
         self._engine = Engine(native, functions, native.processes())
+        if insights:
+            self._engine.at_the_end = say_insights
         if self._engine.listener is not None:
             self._engine.listener.start_thread()
         self._shutdown_lock = threading.Lock()
@@ -372,11 +382,6 @@ class ProcessPoolExecutor(_Verbs):
         """Whether no worker can be initialized, as others ask concurrent.futures."""
         return self._engine.broken is not None
 
-    @property
-    def processes(self) -> list[int]:
-        """The process ids of the workers that are alive."""
-        return self._engine.workers()
-
     def __del__(self) -> None:
         engine: Engine | None = getattr(self, "_engine", None)
         if engine is not None and not self._shut and not engine.is_over:
@@ -385,25 +390,46 @@ class ProcessPoolExecutor(_Verbs):
             engine.close()
 
 
-async def _chunk(fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> _chunks.Done:
-    results: list[Any] = []
-    failures: dict[int, str] = {}
-    for arguments in chunk:
+def _chunk(fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> Any:
+    """What calls give, as `_chunks.Done` or an awaitable of it; in a thread where there are some."""
+    done = _chunks.Done([], {}, 0, True)
+    for place, arguments in enumerate(chunk):
         try:
             result = fn(*arguments)
-            results.append(await result if inspect.isawaitable(result) else result)
-        except asyncio.CancelledError:
-            # It may be the task's own, that of all items.
-            raise
         except BaseException as error:
-            story = error.__traceback__
-            if story is not None:
-                # Without this function.
-                error = error.with_traceback(story.tb_next)
-            failures[len(results)] = _wire.failure(error)
-            results.append(None)
-            break
-    return _chunks.Done(results, failures, 0, True)
+            return _failed(done, error)
+        if inspect.isawaitable(result):
+            return _awaited(fn, chunk[place + 1 :], done, result)
+        done.results.append(result)
+    return done
+
+
+async def _awaited(
+    fn: Callable[..., Any], left: list[tuple[Any, ...]], done: _chunks.Done, result: Any
+) -> _chunks.Done:
+    """The rest of a chunk, from the first call on whose result is awaited."""
+    try:
+        done.results.append(await result)
+        for arguments in left:
+            result = fn(*arguments)
+            done.results.append(await result if inspect.isawaitable(result) else result)
+    except asyncio.CancelledError:
+        # It may be the task's own, that of all items.
+        raise
+    except BaseException as error:
+        return _failed(done, error)
+    return done
+
+
+def _failed(done: _chunks.Done, error: BaseException) -> _chunks.Done:
+    """A chunk that ends with this error of the call behind its results."""
+    story = error.__traceback__
+    if story is not None:
+        # Without this file's function.
+        error = error.with_traceback(story.tb_next)
+    done.failures[len(done.results)] = _wire.failure(error)
+    done.results.append(None)
+    return done
 
 
 def _each_of(chunks: Generator[Any, None, None]) -> Iterator[Any]:

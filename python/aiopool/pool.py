@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import sys
 import warnings
 from collections.abc import (
     AsyncIterable,
@@ -18,25 +15,22 @@ from collections.abc import (
 )
 from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from . import _chunks, _engine, _wire
 from ._engine import Direct, Engine, Task, in_thread_of, name_of
+from ._here import OfThisMachine, say_insights
 from ._life import Functions
 from ._native import Call, Options
 from ._native import Pool as Native
-from ._native import Trace, processors
+from ._native import processors
 from ._results import Chunker, PoolResult, _Item
 from .core import check_callable, check_sync
 from .errors import PoolClosed, ProxyException, RemoteTraceback, count_attempts
-from .insights import table as insights_table
 from .isolation import Limits, Sandbox
 from .options import TaskOptions
 from .scheduler import RoundRobin, Scheduler
 from .types import QueueID, TaskID
-
-if TYPE_CHECKING:
-    import pstats
 
 T = TypeVar("T")
 
@@ -434,15 +428,6 @@ class WithOptions(Verbs):
         return self._its_pool
 
 
-class Printed(NamedTuple):
-    """What a task has printed, of all its attempts."""
-
-    #: What went to its standard output.
-    stdout: bytes
-    #: What went to its standard error.
-    stderr: bytes
-
-
 class AnyPool(Verbs):
     """What `Pool` and `Cluster` have in common: tasks are submitted until it is closed."""
 
@@ -593,7 +578,7 @@ class AnyPool(Verbs):
         engine.free()
 
 
-class Pool(AnyPool):
+class Pool(AnyPool, OfThisMachine):
     """A pool of worker processes that run coroutine functions and plain functions.
 
     A worker that dies ends the tasks that it ran, with `WorkerLost`, and is replaced.
@@ -718,11 +703,6 @@ class Pool(AnyPool):
         self._queues: dict[QueueID, int] = {queue: i for i, queue in enumerate(queues)}
         for process in range(self.process_count):
             self.scheduler.register_process(queues[process % self.queue_count])
-        self._profiles = None
-        if profile:
-            from ._profile import Profiles
-
-            self._profiles = Profiles()
         functions = Functions(
             initializer, tuple(initargs), loop_initializer, exception_handler, exit_hook
         )
@@ -732,7 +712,7 @@ class Pool(AnyPool):
             limits=limits,
             sandbox=sandbox,
             threads=threads,
-            profile=None if self._profiles is None else self._profiles.folder,
+            profile=self._profiled(profile),
             names=_NAMES,
             options={
                 "processes": self.process_count,
@@ -768,48 +748,7 @@ class Pool(AnyPool):
         over = (lambda number: complete(TaskID(number))) if self.queue_count > 1 else None
         self._engine = Engine(native, functions, self.process_count, over)
         if insights:
-            self._engine.at_the_end = _say_insights
-
-    @property
-    def processes(self) -> list[int]:
-        """The process ids of the workers that are alive."""
-        return self._engine.workers()
-
-    def stats(self) -> dict[str, Any]:
-        """The pool as it is now: a dictionary of `pool` (its counts), `workers`, `queues`,
-        `functions` and `events`, with the names that `aiopool top --json` has; empty after the
-        pool's end."""
-        found: dict[str, Any] = json.loads(self._engine.snapshot())
-        return found
-
-    def insights(self) -> str:
-        """Returns a table of how long the pool's functions took and of what its workers did."""
-        return insights_table(self.stats())
-
-    def profile(self) -> pstats.Stats:
-        """Returns what the workers' time went to, of all together: after the end of a pool with
-        `profile=True`."""
-        if self._profiles is None:
-            raise RuntimeError("the pool has no profile: build it with profile=True")
-        return self._profiles.merged()
-
-    def trace(self, path: str | os.PathLike[str], every: int = 1) -> Trace:
-        """Records what the workers do, for https://ui.perfetto.dev: `with pool.trace("out.json"):`.
-
-        The file is written at the end of the block, or by `finish()`. `every=100` records each
-        hundredth task, for long runs. `AIOPOOL_TRACE=out.json` in the environment records any
-        program's pools, `aiopool trace` one that runs."""
-        return self._engine.trace(path, every)
-
-    def printed(self, task: int) -> Printed:
-        """Returns what a task has printed until now: all of it, once its outcome is there (of a stream
-        that the program has put in the place of `sys.stdout`, what that has written).
-
-        `task` is its number in the pool: `aiopool.task_number()` inside of it, or `WorkerLost.task`.
-        Items of a `map` that travel together are one task. A pool with `output_per_task` keeps it in
-        the directory `output_to`: of task 17 in `task-17.out` and `task-17.err`, also after its
-        end."""
-        return Printed(*self._engine.printed(task))
+            self._engine.at_the_end = say_insights
 
     #: Whether an initializer may be a coroutine function.
     _async_initializer = True
@@ -825,10 +764,6 @@ class Pool(AnyPool):
     def __repr__(self) -> str:
         state = "open" if self.running else "over" if self._engine.is_over else "closing"
         return f"<aiopool.Pool of {self.process_count} processes, {state}>"
-
-
-def _say_insights(snapshot: str) -> None:
-    print(insights_table(json.loads(snapshot)), file=sys.stderr)
 
 
 #: What the engine calls options otherwise.

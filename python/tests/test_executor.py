@@ -69,6 +69,34 @@ def test_what_is_before_a_failure_in_its_chunk_is_given(executor):
     assert list(results) == []
 
 
+def meets(party):
+    """Comes back when so many calls of this run at once in its process."""
+    met.append(party)
+    while len(met) < party:
+        time.sleep(0.001)
+    return threading.current_thread().name.partition("_")[0]
+
+
+met = []
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_threads_of_a_worker_run_plain_functions_at_once(chunksize):
+    with ProcessPoolExecutor(1, threads=4) as executor:
+        # With two in a chunk the second ones meet the others' first.
+        names = executor.map(meets, [4] * 4 * chunksize, chunksize=chunksize, timeout=WATCHDOG)
+        assert [*names] == ["aiopool-task"] * 4 * chunksize
+        assert [*executor.map(jobs.meet, [4] * 4)] == [4] * 4
+        mixed = executor.map(double_or_later, range(50), chunksize=7)
+        assert [*mixed] == [*range(0, 100, 2)]
+    with pytest.raises(ValueError, match="threads=-1 is not possible"):
+        ProcessPoolExecutor(1, threads=-1)
+
+
+def double_or_later(x):
+    return jobs.double(x) if x % 3 else 2 * x
+
+
 def test_map_with_a_buffer_reads_as_results_are_taken(executor):
     taken = []
 
