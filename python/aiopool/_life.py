@@ -54,9 +54,9 @@ def attempt() -> int | None:
 
 
 def is_cancelled() -> bool:
-    """Returns whether the task that calls this was cancelled, ran out of time, or is over: nobody waits
-    for what it does. For plain functions that compute, which nothing interrupts: such a function asks
-    from time to time, and returns. It costs next to nothing.
+    """Returns whether the task that calls this was cancelled, ran out of time, or is over: no caller
+    waits for what it does. For plain functions that compute, which nothing interrupts: such a
+    function asks from time to time, and returns. It costs next to nothing.
 
         def primes(below):
             return [n for n in range(2, below) if not aiopool.is_cancelled() and is_prime(n)]

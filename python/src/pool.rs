@@ -184,8 +184,8 @@ impl Pool {
         }
     }
 
-    /// Runs the call in `parts` once in every worker: the outcome of seat `n` has the number `token +
-    /// n`. A tuple as `receive` gives it if it was refused; then no worker runs it.
+    /// Runs the call in `parts` once in every worker: the outcome of seat `n` has the number
+    /// `token + n`. A tuple as `receive` gives it if it was refused; then no worker runs it.
     #[pyo3(signature = (parts, token, name, options=None))]
     fn broadcast<'py>(
         &self,

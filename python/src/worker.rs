@@ -148,8 +148,8 @@ impl Worker {
         Ok(task.zip(worker).and_then(|(task, worker)| worker.as_ref()?.host_number(task)))
     }
 
-    /// Whether the task whose code asks was cancelled, ran out of time, or is over; False outside of
-    /// tasks.
+    /// Whether the task whose code asks was cancelled, ran out of time, or is over; False outside
+    /// of tasks.
     fn is_cancelled(&self, py: Python<'_>) -> PyResult<bool> {
         let Some(task) = self.current(py)? else { return Ok(false) };
         // As in `task_number`.
@@ -157,8 +157,8 @@ impl Worker {
         Ok(worker.is_some_and(|worker| worker.as_ref().is_none_or(|it| it.is_cancelled(task))))
     }
 
-    /// The number of this attempt of the task whose code asks, from 1; None outside of tasks, and of
-    /// one that is over.
+    /// The number of this attempt of the task whose code asks, from 1; None outside of tasks, and
+    /// of one that is over.
     fn attempt(&self, py: Python<'_>) -> PyResult<Option<u32>> {
         let Some(task) = self.current(py)? else { return Ok(None) };
         let again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
