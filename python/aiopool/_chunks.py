@@ -30,7 +30,7 @@ INPUT = 1 << 20
 _BYTES = 256 << 10
 # Results of which no other code has a say in how they are pickled, and what many are made of these.
 _PLAIN = {int, float, bool, str, bytes, type(None)}
-_LISTS = {list, tuple}
+_MANY = {list, tuple, dict}
 
 
 class Done(NamedTuple):
@@ -137,8 +137,11 @@ def value(done: Done) -> _wire.Parts:
 def _are_plain(values: Sequence[Any]) -> bool:
     """Whether no code but pickle's own takes part in pickling and unpickling these."""
     kinds = set(map(type, values)) - _PLAIN
-    if kinds <= _LISTS:
-        inner = chain.from_iterable(value for value in values if type(value) in _LISTS)
+    if not kinds:
+        return True
+    if kinds <= _MANY:
+        many = [value for value in values if type(value) in _MANY]
+        inner = chain(chain.from_iterable(many), *(one.values() for one in many if type(one) is dict))
         # It is not looked for what is deeper: most are flat.
         return _PLAIN.issuperset(map(type, inner))
     return False

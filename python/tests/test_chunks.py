@@ -113,7 +113,8 @@ def test_a_result_that_cannot_be_unpickled_is_its_items_failure(bad):
             assert isinstance(error, ProxyException) and f"LookupError: {number}" in str(error)
             results[number] = [number, {}]
         assert results == [[number, {}] for number in range(5000)]
-        with pytest.raises(ProxyException, match=f"LookupError: {min(bad)}\\b"):
+        # That of the worker which comes to one first.
+        with pytest.raises(ProxyException, match=f"LookupError: ({'|'.join(map(str, bad))})\\b"):
             await pool.starmap(bad_at, items)
         assert len(await pool.starmap(bad_at, items[1:10])) == 9
 
