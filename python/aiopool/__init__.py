@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._frozen import freeze_support
-from ._life import progress, task_number, worker_state
+from ._life import attempt, is_cancelled, progress, task_number, worker_state
 from ._native import VERSION as __version__
 from .errors import (
     ClusterError,
@@ -75,7 +75,9 @@ __all__ = [
     "Worker",
     "WorkerLost",
     "__version__",
+    "attempt",
     "freeze_support",
+    "is_cancelled",
     "progress",
     "set_context",
     "set_start_method",

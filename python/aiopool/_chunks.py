@@ -8,8 +8,9 @@ from __future__ import annotations
 
 # By their names: a task that replaces what a module has replaces nothing here.
 from asyncio import gather
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import isawaitable, iscoroutinefunction
+from itertools import chain
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,9 @@ MOST = 8192
 INPUT = 1 << 20
 #: Bytes of the results of a chunk, about at most.
 _BYTES = 256 << 10
+# Results of which no other code has a say in how they are pickled, and what many are made of these.
+_PLAIN = {int, float, bool, str, bytes, type(None)}
+_MANY = {list, tuple, dict}
 
 
 class Done(NamedTuple):
@@ -39,6 +43,8 @@ class Done(NamedTuple):
     elapsed: int
     #: Whether results were awaited: such items are not to wait for each other.
     awaited: bool
+    #: Whether each result is pickled for itself, so that one that cannot be unpickled spoils no other.
+    closed: bool = False
 
 
 def size_after(size: int, done: Done, payload: int, current: int) -> int:
@@ -114,18 +120,44 @@ async def _await_all(done: Done) -> Done:
 
 
 def value(done: Done) -> _wire.Parts:
-    """The bytes of what a chunk ended with; a result that cannot be pickled is its item's failure."""
-    try:
+    """The bytes of what a chunk ended with. A result that cannot be pickled, or not be unpickled by
+    the host, is its item's failure."""
+    if _are_plain(done.results):
         return _wire.value(tuple(done))
-    except BaseException:
+    closed: list[Any] = []
+    for place, result in enumerate(done.results):
+        try:
+            closed.append(_wire.closed(result))
+        except BaseException as error:
+            done.failures[place] = f"the result cannot be pickled:\n{_wire.error_text(error)}"
+            closed.append(None)
+    return _wire.value(tuple(done._replace(results=closed, closed=True)))
+
+
+def _are_plain(values: Sequence[Any]) -> bool:
+    """Whether no code but pickle's own takes part in pickling and unpickling these."""
+    kinds = set(map(type, values)) - _PLAIN
+    if not kinds:
+        return True
+    if kinds <= _MANY:
+        many = [value for value in values if type(value) in _MANY]
+        inner = chain(chain.from_iterable(many), *(one.values() for one in many if type(one) is dict))
+        # It is not looked for what is deeper: most are flat.
+        return _PLAIN.issuperset(map(type, inner))
+    return False
+
+
+def opened(value: Any) -> tuple[Done, dict[int, BaseException]]:
+    """What a chunk ended with, in the host, and the errors of its items by their places."""
+    done = Done(*value)
+    errors = {place: _wire.open_failure(text) for place, text in done.failures.items()}
+    if done.closed:
         for place, result in enumerate(done.results):
-            try:
-                _wire.value(result)
-            except BaseException as error:
-                text = f"the result cannot be pickled:\n{_wire.error_text(error)}"
-                done.failures[place] = text
-                done.results[place] = None
-        return _wire.value(tuple(done))
+            if place not in errors:
+                done.results[place], error = _wire.opened(result, _wire.open_closed)
+                if error is not None:
+                    errors[place] = error
+    return done, errors
 
 
 def call(

@@ -201,6 +201,29 @@ class Engine:
             self._waiting.append(task)
             self._push_waiting()
 
+    def broadcast(
+        self, parts: _wire.Parts, name: str, options: Options | None, tasks: Sequence[Task]
+    ) -> None:
+        """Has every worker run a call; that of seat `n` goes to `tasks[n]`. Raises why none does."""
+        native = self.local
+        if native is None:
+            raise self._closed_error()
+        with self._lock:
+            first = self._number + 1
+            self._number += len(tasks)
+            for number, task in enumerate(tasks, first):
+                task.number = number
+                self._tasks[number] = task
+            try:
+                refused = native.broadcast(parts, first, name or "?", options)
+            except BaseException as failed:
+                refused = ("here", failed)
+            if refused is not None:
+                for task in tasks:
+                    self._tasks.pop(task.number, None)
+        if refused is not None:
+            raise _error(name, *refused)
+
     def tell_refused(self) -> None:
         """Ends the tasks that were refused; their callbacks run here."""
         while True:
@@ -412,7 +435,7 @@ class Engine:
                 error: BaseException | None = None
                 if kind is None:
                     task.size = len(data)
-                    value, error = _opened(data)
+                    value, error = _wire.opened(data)
                 else:
                     task.attempts = 1 if kind == "here" else max(1, data.get("attempts", 1))
                     error = _error(task.name, kind, data)
@@ -450,7 +473,7 @@ class Engine:
 
     def _opened(self, name: str, kind: str | None, data: Any) -> tuple[Any, BaseException | None]:
         if kind is None:
-            return _opened(data)
+            return _wire.opened(data)
         error = _error(name, kind, data)
         if isinstance(error, InitializerFailed):
             self.broken = error
@@ -707,15 +730,6 @@ def in_thread_of(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], 
         # The loop is closed: nobody waits there any more.
         if function is _unwatch:
             os.close(args[1])
-
-
-def _opened(data: Any) -> tuple[Any, BaseException | None]:
-    """The value that a worker has sent, or why it cannot be read."""
-    try:
-        return _wire.open_value(data), None
-    except BaseException as failed:
-        text = f"the result cannot be unpickled here: {_wire.error_text(failed)}"
-        return None, ProxyException(text)
 
 
 def say(what: str, error: BaseException) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from inspect import isawaitable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _leaving, _wire
+
+if TYPE_CHECKING:
+    from ._native import Worker
 
 _state: Any = None
 
@@ -19,8 +23,20 @@ def worker_state() -> Any:
     return _state
 
 
-#: Knows the number of the task that calls it, in a worker.
-number_of_task: Callable[[], int | None] = lambda: None
+# What this process serves as a worker. A child that a task forks is none.
+_worker: Worker | None = None
+
+
+def serves(worker: Worker) -> None:
+    """Has tasks ask `worker` from now on."""
+    global _worker
+    _worker = worker
+    os.register_at_fork(after_in_child=_forget)
+
+
+def _forget() -> None:
+    global _worker
+    _worker = None
 
 
 def task_number() -> int | None:
@@ -28,11 +44,25 @@ def task_number() -> int | None:
     `WorkerLost.task` go by, also in asyncio tasks and threads that have its context
     (`asyncio.create_task`, `asyncio.to_thread`); None in other processes, in other threads, and once
     the task is over."""
-    return number_of_task()
+    return None if _worker is None else _worker.task_number()
 
 
-#: Says how far the task is that calls it, in a worker.
-say_progress: Callable[[int], bool] = lambda number: False
+def attempt() -> int | None:
+    """Returns the number of this attempt of the task that calls this, from 1: those that ended with
+    their worker count, and those that `retry_on` has had made again. None where `task_number` is."""
+    return None if _worker is None else _worker.attempt()
+
+
+def is_cancelled() -> bool:
+    """Returns whether the task that calls this was cancelled, ran out of time, or is over: no caller
+    waits for what it does. For plain functions that compute, which nothing interrupts: such a
+    function asks from time to time, and returns. It costs next to nothing.
+
+        def primes(below):
+            return [n for n in range(2, below) if not aiopool.is_cancelled() and is_prime(n)]
+
+    Threads that have the task's context may ask, too (`asyncio.to_thread`). False outside of tasks."""
+    return _worker is not None and _worker.is_cancelled()
 
 
 def progress(number: int) -> bool:
@@ -46,7 +76,7 @@ def progress(number: int) -> bool:
         raise TypeError(f"number must be an integer, and is {number!r:.100}")
     if not 0 <= number < 1 << 64:
         raise ValueError(f"number={number} is not possible: 0 to 2**64 - 1")
-    return say_progress(number)
+    return _worker is not None and _worker.own_progress(number)
 
 
 class Functions(NamedTuple):

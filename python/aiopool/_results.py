@@ -56,7 +56,8 @@ class _Item(Task):
 
     def again(self, options: Options, made: int) -> _Item:
         """The same task, for a further attempt."""
-        task = _Item(self.results, self.index, self.name, self.first, options, self.queue)
+        parts = _wire.attempt(self.first, made)
+        task = _Item(self.results, self.index, self.name, parts, options, self.queue)
         task.first, task.made = self.first, made
         return task
 
@@ -444,15 +445,14 @@ class PoolResult(Generic[T]):
             self._submit_rest(items[:half], task, items[half:] + task.rest)
             return
         if error is None:
-            done = _chunks.Done(*value)
+            done, errors = _chunks.opened(value)
             self._awaited = self._awaited or done.awaited
             self._size = _chunks.size_after(len(items), done, task.size, self._size)
-            for place in sorted(done.failures):
-                failed = _wire.open_failure(done.failures[place])
+            for place in sorted(errors):
                 if not self._return_exceptions:
-                    self._fail(failed)
+                    self._fail(errors[place])
                     return
-                done.results[place] = failed
+                done.results[place] = errors[place]
             results += done.results
             over = len(done.results)
             self._hold(task.size // max(1, over))

@@ -26,9 +26,9 @@ from .errors import NotPicklable, ProxyException, RemoteTraceback
 
 #: What nodes and submitters of a cluster have in common: to be counted up where bytes that one of them
 #: makes are not what the other reads, here or in `_chunks`.
-FORMAT = 1
+FORMAT = 2
 
-_BY_NAME, _BY_VALUE, _WITH_BUFFERS = b"R", b"P", b"B"
+_BY_NAME, _BY_VALUE, _WITH_BUFFERS, _ATTEMPT = b"R", b"P", b"B", b"A"
 _LENGTH = Struct("<I")
 # Smaller buffers are not worth a part of their own, in bytes.
 _OUT_OF_BAND = 16 << 10
@@ -207,7 +207,7 @@ def _head_by_name(function: Any, elsewhere: int) -> bytes | None:
     return _BY_NAME + _LENGTH.pack(len(data)) + data
 
 
-def head(function: Callable[..., Any], elsewhere: int = HERE) -> bytes:
+def head(function: Callable[..., Any], elsewhere: int = HERE, by_all: bool = False) -> bytes:
     """What a call of `function` begins with."""
     known = head_by_name(function, elsewhere)
     if known is not None:
@@ -217,7 +217,7 @@ def head(function: Callable[..., Any], elsewhere: int = HERE) -> bytes:
         if iscoroutine(function):
             function.close()
         raise TypeError(f"{function!r:.100} is nothing that a worker can call: {text}")
-    data = pickled(function, elsewhere=elsewhere)
+    data = pickled(function, by_all=by_all, elsewhere=elsewhere)
     start = _BY_VALUE + _LENGTH.pack(len(data)) + data
     return _Kept.of(start, function) if type(data) is _Kept else start
 
@@ -239,25 +239,63 @@ def keywords(kwds: Any) -> dict[str, Any]:
 
 
 def call(
-    start: bytes, arguments: tuple[Any, ...], keywords: dict[str, Any], elsewhere: int = HERE
+    start: bytes,
+    arguments: tuple[Any, ...],
+    keywords: dict[str, Any],
+    elsewhere: int = HERE,
+    by_all: bool = False,
 ) -> Parts:
-    """The bytes of a call whose head is `start`."""
+    """The bytes of a call whose head is `start`, `by_all` workers if that is said."""
     buffers: list[memoryview] = []
-    data = pickled((arguments, keywords), buffers, elsewhere=elsewhere)
+    data = pickled((arguments, keywords), buffers, by_all, elsewhere)
     if not buffers:
         return [start, data]
     parts = _with_buffers(start + data, buffers)
     return parts if type(data) is not _Kept else [*parts, _Kept.of(b"", data.value)]
 
 
+def attempt(parts: Parts, before: int) -> Parts:
+    """The bytes of an attempt of a call that this process may submit again, after `before` others."""
+    start = _ATTEMPT + _LENGTH.pack(before)
+    # Buffers stay where they are aligned.
+    return [start.ljust(_ALIGNED, b"\0"), *parts]
+
+
+def attempts_before(data: Any) -> int:
+    """How many attempts were made before this one, by what `attempt` has given."""
+    if data[:1] != _ATTEMPT:
+        return 0
+    (before,) = _LENGTH.unpack_from(data, 1)
+    return int(before)
+
+
 def value(result: Any) -> Parts:
     """The bytes of a task's result."""
+    data, buffers = _result(result)
+    return [data] if not buffers else _with_buffers(data, buffers)
+
+
+def _result(result: Any) -> tuple[bytes, list[memoryview]]:
     buffers: list[memoryview] = []
     try:
         data = _by_reference(result, _collector(buffers))
     except (PicklingError, AttributeError, TypeError) as error:
         data = _anew(_by_value, result, buffers, error, _collector(buffers), True)
-    return [data] if not buffers else _with_buffers(data, buffers)
+    return data, buffers
+
+
+def closed(result: Any) -> Any:
+    """A result of several that go together, pickled for itself: `open_closed` opens it."""
+    data, buffers = _result(result)
+    return data if not buffers else (data, *map(PickleBuffer, buffers))
+
+
+def open_closed(result: Any) -> Any:
+    """The result that `closed` was given."""
+    if isinstance(result, tuple):
+        data, *buffers = result
+        return loads(data, buffers=buffers)
+    return loads(result)
 
 
 def _collector(buffers: list[memoryview]) -> Callable[[PickleBuffer], bool]:
@@ -318,8 +356,10 @@ def open_call(data: Any) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str,
     """The function and the arguments of a call, in a worker."""
     buffers: list[memoryview] = []
     view = memoryview(data)
-    if data[:1] == _WITH_BUFFERS:
-        view, buffers = _split(data)
+    if view[:1] == _ATTEMPT:
+        view = view[_ALIGNED:]
+    if view[:1] == _WITH_BUFFERS:
+        view, buffers = _split(view)
     (length,) = _LENGTH.unpack_from(view, 1)
     function = open_head(bytes(view[: 5 + length]))
     arguments, keywords = loads(view[5 + length :], buffers=buffers)
@@ -345,6 +385,16 @@ def open_value(data: Any) -> Any:
         view, buffers = _split(data)
         return loads(view, buffers=buffers)
     return loads(data)
+
+
+def opened(
+    data: Any, open_it: Callable[[Any], Any] = open_value
+) -> tuple[Any, BaseException | None]:
+    """The result that a worker has sent, or why it cannot be read."""
+    try:
+        return open_it(data), None
+    except BaseException as failed:
+        return None, ProxyException(f"the result cannot be unpickled here: {error_text(failed)}")
 
 
 def error_text(error: BaseException) -> str:

@@ -115,6 +115,9 @@ class Served:
     def run(self, number: int, data: Any) -> bool:
         """Begins a task. True if it has had its first step."""
         try:
+            before = _wire.attempts_before(data)
+            if before:
+                self.worker.tried_before(number, before)
             function, arguments, keywords = _wire.open_call(data)
             if function is _chunks.run:
                 result, errors = self.call(_chunks.begin, (self.worker, number, arguments), {})
@@ -282,7 +285,7 @@ def serve(worker: Worker) -> None:
         worker.fail(_wire.error_text(error))
         sys.exit(1)
     served = Served(worker, loop, exception_handler, settings["threads"])
-    _life.number_of_task, _life.say_progress = worker.task_number, worker.own_progress
+    _life.serves(worker)
     descriptor = worker.fileno()
     loop.add_reader(descriptor, served.look)
     if loop.get_debug():

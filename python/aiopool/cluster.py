@@ -114,8 +114,10 @@ class OverNodes(AnyPool):
         return overview
 
     def stats(self) -> dict[str, Any]:
-        """The job as it is now: tasks `submitted` and `outstanding`, the `capacity`, and by `nodes` how
-        many outcomes came of each; empty after the job's end."""
+        """The job as it is now: tasks `submitted` and `outstanding`, the `capacity`, of those that are
+        out the `queued` and the `running`, outcomes by their kind (`ok`, `failed`, `timed_out`,
+        `worker_lost`, `node_lost` and others), `retries`, and by `nodes` how many outcomes came of each;
+        items of a `map` that travel together count as one. Empty after the job's end."""
         self._check_connected()
         found: dict[str, Any] = json.loads(self._engine.snapshot())
         return found

@@ -10,13 +10,12 @@ import inspect
 import multiprocessing
 import os
 import pickle
-import signal
-import threading
 from collections.abc import Callable, Generator, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from . import _main, _wire
+from ._native import end_with
 from .errors import WorkerLost
 
 context: Any = multiprocessing.get_context("spawn")
@@ -102,15 +101,11 @@ def _unit(functions: bytes, results: Any) -> _Unit:
 
 
 def _die_with_host() -> None:
-    host = multiprocessing.parent_process()
-    if host is None:
-        return
-
-    def watch() -> None:
-        host.join()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, name="aiopool-host", daemon=True).start()
+    host: Any = multiprocessing.parent_process()
+    if host is not None:
+        # Not by a thread of Python's: C code that never lets go of the interpreter's lock would hold
+        # it up.
+        end_with(host.sentinel)
 
 
 async def _not_implemented() -> None:

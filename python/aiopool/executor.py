@@ -11,13 +11,14 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from typing import Any, TypeVar, overload
 
-from . import _engine, _threads, _wire
+from . import _chunks, _engine, _threads, _wire
 from ._engine import Engine, Task, name_of
+from ._here import OfThisMachine, say_insights
 from ._life import Functions
 from ._native import Options
 from .core import check_callable
@@ -148,6 +149,33 @@ class _Verbs(Executor):
         return future
 
     @overload
+    def broadcast(
+        self, fn: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
+    ) -> list[Future[T]]: ...
+
+    @overload
+    def broadcast(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> list[Future[T]]: ...
+
+    def broadcast(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> list[Future[Any]]:
+        """Submits `fn(*args, **kwargs)` to every worker; see `Pool.broadcast`. Gives a future for
+        each; to cancel one does not call its task off."""
+        executor = self._executor
+        engine = executor._engine
+        self._said._check_for_all()
+        parts = _wire.call(_wire.head(fn, by_all=True), args, kwargs, by_all=True)
+        tasks = []
+        for _ in range(executor._max_workers):
+            future: _Future[Any] = _Future(engine)
+            future.task = task = _Submitted(future, name_of(fn), [], None, None)
+            task.kept = _wire.kept(parts)
+            tasks.append(task)
+        futures: list[Future[Any]] = [task.future for task in tasks]
+        with executor._shutdown_lock:
+            executor._check_open()
+            engine.broadcast(parts, name_of(fn), self._options, tasks)
+        return futures
+
+    @overload
     def map(
         self,
         fn: Callable[..., Coroutine[Any, Any, T]],
@@ -197,7 +225,7 @@ class _Verbs(Executor):
             calls = (self.submit(fn, *one) for one in items)
         first = deque(itertools.islice(calls, buffersize))
         results = _results(first, calls if buffersize is not None else None, end)
-        return itertools.chain.from_iterable(results) if chunked else results
+        return _each_of(results) if chunked else results
 
 
 class WithOptions(_Verbs):
@@ -235,13 +263,14 @@ class WithOptions(_Verbs):
         return self._its_executor.processes
 
 
-class ProcessPoolExecutor(_Verbs):
+class ProcessPoolExecutor(_Verbs, OfThisMachine):
     """Runs plain functions and coroutine functions in worker processes.
 
     As `concurrent.futures.ProcessPoolExecutor`, but for this: a worker that dies ends the task that
     it ran, with `WorkerLost`, and no other; it is replaced. `mp_context` is taken and not used:
-    workers are interpreters of their own, as with "spawn". `options` are those of `Pool`, such as
-    `grace`, `env` and `name`.
+    workers are interpreters of their own, as with "spawn". With `threads` each worker runs up to so many
+    functions at once, plain ones in threads. `insights`, `profile` and the other `options` are those of
+    `Pool`, such as `grace`, `env` and `name`.
     """
 
     def __init__(
@@ -256,6 +285,9 @@ class ProcessPoolExecutor(_Verbs):
         preload: Sequence[str] = (),
         limits: Limits | None = None,
         sandbox: Sandbox | None = None,
+        threads: int = 0,
+        insights: bool = False,
+        profile: bool = False,
         **options: Any,
     ) -> None:
         _engine.check_types(int, max_workers=max_workers)
@@ -266,6 +298,7 @@ class ProcessPoolExecutor(_Verbs):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         check_callable(exit_hook=exit_hook)
+        _engine.check_counts(threads=threads)
         if max_tasks_per_child is not None:
             if not isinstance(max_tasks_per_child, int):
                 raise TypeError("max_tasks_per_child must be an integer")
@@ -274,7 +307,7 @@ class ProcessPoolExecutor(_Verbs):
         self._max_workers = max_workers or _threads.usable(options.get("processors"))
         options |= {
             "processes": self._max_workers,
-            "child_concurrency": 1,
+            "child_concurrency": max(1, threads),
             "max_tasks_per_child": max_tasks_per_child or 0,
         }
         functions = Functions(initializer, tuple(initargs), exit_hook=exit_hook)
@@ -283,10 +316,14 @@ class ProcessPoolExecutor(_Verbs):
             preload=preload,
             limits=limits,
             sandbox=sandbox,
+            threads=threads,
+            profile=self._profiled(profile),
             names={"processes": "max_workers"},
             options=options,
         )
         self._engine = Engine(native, functions, native.processes())
+        if insights:
+            self._engine.at_the_end = say_insights
         if self._engine.listener is not None:
             self._engine.listener.start_thread()
         self._shutdown_lock = threading.Lock()
@@ -345,11 +382,6 @@ class ProcessPoolExecutor(_Verbs):
         """Whether no worker can be initialized, as others ask concurrent.futures."""
         return self._engine.broken is not None
 
-    @property
-    def processes(self) -> list[int]:
-        """The process ids of the workers that are alive."""
-        return self._engine.workers()
-
     def __del__(self) -> None:
         engine: Engine | None = getattr(self, "_engine", None)
         if engine is not None and not self._shut and not engine.is_over:
@@ -358,17 +390,70 @@ class ProcessPoolExecutor(_Verbs):
             engine.close()
 
 
-async def _chunk(fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> list[Any]:
-    results = []
-    for arguments in chunk:
-        result = fn(*arguments)
-        results.append(await result if inspect.isawaitable(result) else result)
-    return results
+def _chunk(fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> Any:
+    """What calls give, as `_chunks.Done` or an awaitable of it; in a thread where there are some."""
+    done = _chunks.Done([], {}, 0, True)
+    for place, arguments in enumerate(chunk):
+        try:
+            result = fn(*arguments)
+        except BaseException as error:
+            return _failed(done, error)
+        if inspect.isawaitable(result):
+            return _awaited(fn, chunk[place + 1 :], done, result)
+        done.results.append(result)
+    return done
+
+
+async def _awaited(
+    fn: Callable[..., Any], left: list[tuple[Any, ...]], done: _chunks.Done, result: Any
+) -> _chunks.Done:
+    """The rest of a chunk, from the first call on whose result is awaited."""
+    try:
+        done.results.append(await result)
+        for arguments in left:
+            result = fn(*arguments)
+            done.results.append(await result if inspect.isawaitable(result) else result)
+    except asyncio.CancelledError:
+        # It may be the task's own, that of all items.
+        raise
+    except BaseException as error:
+        return _failed(done, error)
+    return done
+
+
+def _failed(done: _chunks.Done, error: BaseException) -> _chunks.Done:
+    """A chunk that ends with this error of the call behind its results."""
+    story = error.__traceback__
+    if story is not None:
+        # Without this file's function.
+        error = error.with_traceback(story.tb_next)
+    done.failures[len(done.results)] = _wire.failure(error)
+    done.results.append(None)
+    return done
+
+
+def _each_of(chunks: Generator[Any, None, None]) -> Iterator[Any]:
+    """The results of chunks one by one, until the first that is an error."""
+    try:
+        for chunk in chunks:
+            done, errors = _chunks.opened(chunk)
+            results = done.results
+            end = min(errors, default=len(results))
+            del results[end:]
+            results.reverse()
+            # No name has them while they are with the caller.
+            del chunk, done
+            while results:
+                yield results.pop()
+            if errors:
+                raise errors[end]
+    finally:
+        chunks.close()
 
 
 def _results(
     futures: deque[Future[Any]], more: Iterator[Future[Any]] | None, end: float | None
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """What futures give, in order; those that nobody waits for any more are cancelled."""
     try:
         while futures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from asyncio import CancelledError
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import inf
 
 from ._native import Options
@@ -70,6 +70,16 @@ class TaskOptions:
             priority=self.priority,
             alone=self.alone,
         )
+
+    def _check_for_all(self) -> None:
+        """Refuses what a broadcast has no use for."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "timeout" and value != field.default:
+                raise ValueError(
+                    f"{field.name}={value!r} is not possible with broadcast, which runs once in each "
+                    "worker, as soon as that comes round to it"
+                )
 
     def _kill_after(self, of_plain: float | None) -> float | None:
         """Seconds after which the worker of a cancelled task is killed, None for never; `of_plain` if

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import sys
 import warnings
 from collections.abc import (
     AsyncIterable,
@@ -18,25 +15,21 @@ from collections.abc import (
 )
 from dataclasses import replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from . import _chunks, _engine, _threads, _wire
 from ._engine import Direct, Engine, Task, in_thread_of, name_of
+from ._here import OfThisMachine, say_insights
 from ._life import Functions
 from ._native import Call, Options
 from ._native import Pool as Native
-from ._native import Trace
 from ._results import Chunker, PoolResult, _Item
 from .core import check_callable, check_sync
 from .errors import PoolClosed, ProxyException, RemoteTraceback, count_attempts
-from .insights import table as insights_table
 from .isolation import Limits, Sandbox
 from .options import TaskOptions
 from .scheduler import RoundRobin, Scheduler
 from .types import QueueID, TaskID
-
-if TYPE_CHECKING:
-    import pstats
 
 T = TypeVar("T")
 
@@ -149,7 +142,8 @@ class Verbs:
             engine.maps.add(unfinished)
         try:
             while True:
-                task = self._task(func, parts, arguments, keywords, native)
+                numbered = _wire.attempt(parts, made)
+                task = self._task(func, numbered, arguments, keywords, native)
                 try:
                     return await self._once(func, task)
                 except BaseException as error:
@@ -211,6 +205,68 @@ class Verbs:
         finally:
             # An exception has this frame, and this frame must not have the exception.
             del task
+
+    @overload
+    async def broadcast(
+        self,
+        func: Callable[..., Awaitable[T]],
+        args: Sequence[Any] | None = None,
+        kwds: Mapping[str, Any] | None = None,
+        *,
+        return_exceptions: bool = False,
+    ) -> list[T]: ...
+
+    @overload
+    async def broadcast(
+        self,
+        func: Callable[..., T],
+        args: Sequence[Any] | None = None,
+        kwds: Mapping[str, Any] | None = None,
+        *,
+        return_exceptions: bool = False,
+    ) -> list[T]: ...
+
+    async def broadcast(
+        self,
+        func: Callable[..., Any],
+        args: Sequence[Any] | None = None,
+        kwds: Mapping[str, Any] | None = None,
+        *,
+        return_exceptions: bool = False,
+    ) -> list[Any]:
+        """Runs `func(*args, **kwds)` once in every worker, to change a setting, to collect a number, and
+        gives their results, or the first error once all are over: with `return_exceptions` each error
+        is in the place of its result.
+
+        Each worker runs it beside the tasks that it has, as soon as it comes round to it, and one that
+        is being replaced has its successor do so. A worker that starts later does not: that is what
+        `initializer` is for. Nothing is tried again; of the options, the `timeout` counts. Cancelling
+        the call cancels none of it.
+        """
+        pool, loop = self._pool, asyncio.get_running_loop()
+        pool._check_open()
+        if pool._elsewhere:
+            raise RuntimeError(f"broadcast is not possible in a {pool._kind}: nodes take what comes")
+        self._options._check_for_all()
+        engine = pool._engine
+        engine.attach(loop)
+        start = _wire.head(func, by_all=True)
+        parts = _wire.call(start, _wire.arguments(args), _wire.keywords(kwds), by_all=True)
+        name, kept = name_of(func), _wire.kept(parts)
+        tasks = []
+        for _ in range(pool.process_count):
+            task = _Awaited(name, [], None, None)
+            task.future, task.loop, task.kept = loop.create_future(), loop, kept
+            tasks.append(task)
+        engine.broadcast(parts, name, self._native_options, tasks)
+        try:
+            await asyncio.wait([task.future for task in tasks])
+            if return_exceptions:
+                return [task.future.exception() or task.future.result() for task in tasks]
+            return [task.future.result() for task in tasks]
+        finally:
+            # An exception has this frame, and this frame must not have the exception.
+            del task, tasks
 
     def _kill_after(self, func: Callable[..., Any]) -> float | None:
         """Seconds after which a worker is killed that still has a cancelled call; None for never."""
@@ -292,11 +348,13 @@ class Verbs:
 
         def submit(results: PoolResult[Any], index: int, item: Any) -> _Item:
             arguments = arguments_of(item)
-            parts = call(start, arguments, {}, elsewhere)
+            parts = first = call(start, arguments, {}, elsewhere)
+            if again is not None:
+                parts = _wire.attempt(first, 0)
             task = _Item(results, index, name, parts, options, None)
             choose(task, key, func, arguments, {})
             if again is not None:
-                task.first = parts
+                task.first = first
             return task
 
         limit = pool.process_count * pool._concurrency
@@ -367,15 +425,6 @@ class WithOptions(Verbs):
     @property
     def _pool(self) -> AnyPool:
         return self._its_pool
-
-
-class Printed(NamedTuple):
-    """What a task has printed, of all its attempts."""
-
-    #: What went to its standard output.
-    stdout: bytes
-    #: What went to its standard error.
-    stderr: bytes
 
 
 class AnyPool(Verbs):
@@ -528,7 +577,7 @@ class AnyPool(Verbs):
         engine.free()
 
 
-class Pool(AnyPool):
+class Pool(AnyPool, OfThisMachine):
     """A pool of worker processes that run coroutine functions and plain functions.
 
     A worker that dies ends the tasks that it ran, with `WorkerLost`, and is replaced.
@@ -656,11 +705,6 @@ class Pool(AnyPool):
         self._queues: dict[QueueID, int] = {queue: i for i, queue in enumerate(queues)}
         for process in range(self.process_count):
             self.scheduler.register_process(queues[process % self.queue_count])
-        self._profiles = None
-        if profile:
-            from ._profile import Profiles
-
-            self._profiles = Profiles()
         functions = Functions(
             initializer, tuple(initargs), loop_initializer, exception_handler, exit_hook
         )
@@ -670,7 +714,7 @@ class Pool(AnyPool):
             limits=limits,
             sandbox=sandbox,
             threads=threads,
-            profile=None if self._profiles is None else self._profiles.folder,
+            profile=self._profiled(profile),
             names=_NAMES,
             options={
                 "processes": self.process_count,
@@ -707,48 +751,7 @@ class Pool(AnyPool):
         over = (lambda number: complete(TaskID(number))) if self.queue_count > 1 else None
         self._engine = Engine(native, functions, self.process_count, over)
         if insights:
-            self._engine.at_the_end = _say_insights
-
-    @property
-    def processes(self) -> list[int]:
-        """The process ids of the workers that are alive."""
-        return self._engine.workers()
-
-    def stats(self) -> dict[str, Any]:
-        """The pool as it is now: a dictionary of `pool` (its counts), `workers`, `queues`,
-        `functions` and `events`, with the names that `aiopool top --json` has; empty after the
-        pool's end."""
-        found: dict[str, Any] = json.loads(self._engine.snapshot())
-        return found
-
-    def insights(self) -> str:
-        """Returns a table of how long the pool's functions took and of what its workers did."""
-        return insights_table(self.stats())
-
-    def profile(self) -> pstats.Stats:
-        """Returns what the workers' time went to, of all together: after the end of a pool with
-        `profile=True`."""
-        if self._profiles is None:
-            raise RuntimeError("the pool has no profile: build it with profile=True")
-        return self._profiles.merged()
-
-    def trace(self, path: str | os.PathLike[str], every: int = 1) -> Trace:
-        """Records what the workers do, for https://ui.perfetto.dev: `with pool.trace("out.json"):`.
-
-        The file is written at the end of the block, or by `finish()`. `every=100` records each
-        hundredth task, for long runs. `AIOPOOL_TRACE=out.json` in the environment records any
-        program's pools, `aiopool trace` one that runs."""
-        return self._engine.trace(path, every)
-
-    def printed(self, task: int) -> Printed:
-        """Returns what a task has printed until now: all of it, once its outcome is there (of a stream
-        that the program has put in the place of `sys.stdout`, what that has written).
-
-        `task` is its number in the pool: `aiopool.task_number()` inside of it, or `WorkerLost.task`.
-        Items of a `map` that travel together are one task. A pool with `output_per_task` keeps it in
-        the directory `output_to`: of task 17 in `task-17.out` and `task-17.err`, also after its
-        end."""
-        return Printed(*self._engine.printed(task))
+            self._engine.at_the_end = say_insights
 
     #: Whether an initializer may be a coroutine function.
     _async_initializer = True
@@ -764,10 +767,6 @@ class Pool(AnyPool):
     def __repr__(self) -> str:
         state = "open" if self.running else "over" if self._engine.is_over else "closing"
         return f"<aiopool.Pool of {self.process_count} processes, {state}>"
-
-
-def _say_insights(snapshot: str) -> None:
-    print(insights_table(json.loads(snapshot)), file=sys.stderr)
 
 
 #: What the engine calls options otherwise.

@@ -257,6 +257,18 @@ impl Cluster {
             "submitted": stats.submitted,
             "outstanding": stats.outstanding,
             "capacity": stats.capacity,
+            "queued": stats.queued,
+            "running": stats.running,
+            "ok": stats.ok,
+            "failed": stats.failed,
+            "panicked": stats.panicked,
+            "cancelled": stats.cancelled,
+            "timed_out": stats.timed_out,
+            "worker_lost": stats.worker_lost,
+            "node_lost": stats.node_lost,
+            "pool_closed": stats.pool_closed,
+            "other": stats.other,
+            "retries": stats.retries,
             "nodes": engine.outcomes_by_node(),
         });
         Ok(said.to_string())

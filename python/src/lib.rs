@@ -45,7 +45,7 @@ mod _native {
     #[pymodule_export]
     use super::in_place::own_results;
     #[pymodule_export]
-    use super::leaving::end_within;
+    use super::leaving::{end_with, end_within};
     #[pymodule_export]
     use super::logs::Records;
     #[pymodule_export]

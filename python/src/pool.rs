@@ -184,6 +184,28 @@ impl Pool {
         }
     }
 
+    /// Runs the call in `parts` once in every worker: the outcome of seat `n` has the number
+    /// `token + n`. A tuple as `receive` gives it if it was refused; then no worker runs it.
+    #[pyo3(signature = (parts, token, name, options=None))]
+    fn broadcast<'py>(
+        &self,
+        py: Python<'py>,
+        parts: &Bound<'py, PyList>,
+        token: u64,
+        name: &str,
+        options: Option<&Bound<'py, Options>>,
+    ) -> PyResult<Option<(&'static str, Bound<'py, PyDict>)>> {
+        let pool = self.get()?;
+        let options = options.map_or_else(TaskOptions::new, |options| options.get().0);
+        let buffers = parts.iter().map(|part| Buffer::of(&part)).collect::<PyResult<Vec<_>>>()?;
+        let bytes: Vec<&[u8]> = buffers.iter().map(Buffer::bytes).collect();
+        let call = self.named(&pool, name);
+        match pool.broadcast(call, &bytes, options, token) {
+            Ok(()) => Ok(None),
+            Err(error) => described(py, &error).map(Some),
+        }
+    }
+
     /// Takes up to `limit` outcomes in the thread of `event_loop`, and gives `(outcomes, count,
     /// awakened)`: what Python has to see to, how many there were, and the tasks that go on.
     ///

@@ -30,6 +30,8 @@ pub struct Worker {
     current: Variable,
     /// Tasks that several items of a map share: how many were begun is what these say.
     chunks: Mutex<Vec<u64>>,
+    /// Tasks that the host has submitted again by itself, and how many attempts it knows of.
+    again: Mutex<Vec<(u64, u32)>>,
 }
 
 impl Worker {
@@ -40,6 +42,7 @@ impl Worker {
             functions: Functions::default(),
             current: Variable::new(py, c"aiopool.task")?,
             chunks: Mutex::default(),
+            again: Mutex::default(),
         })
     }
 
@@ -143,6 +146,37 @@ impl Worker {
         // The lock is held by this very thread where that fails.
         let worker = self.worker.try_lock().ok();
         Ok(task.zip(worker).and_then(|(task, worker)| worker.as_ref()?.host_number(task)))
+    }
+
+    /// Whether the task whose code asks was cancelled, ran out of time, or is over; False outside
+    /// of tasks.
+    fn is_cancelled(&self, py: Python<'_>) -> PyResult<bool> {
+        let Some(task) = self.current(py)? else { return Ok(false) };
+        // As in `task_number`.
+        let worker = self.worker.try_lock().ok();
+        Ok(worker.is_some_and(|worker| worker.as_ref().is_none_or(|it| it.is_cancelled(task))))
+    }
+
+    /// The number of this attempt of the task whose code asks, from 1; None outside of tasks, and
+    /// of one that is over.
+    fn attempt(&self, py: Python<'_>) -> PyResult<Option<u32>> {
+        let Some(task) = self.current(py)? else { return Ok(None) };
+        let again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = again.iter().find(|known| known.0 == task).map_or(0, |known| known.1);
+        // As in `task_number`.
+        let worker = self.worker.try_lock().ok();
+        let here = worker.and_then(|worker| worker.as_ref()?.attempt(task));
+        Ok(here.map(|here| here.saturating_add(before)))
+    }
+
+    /// Takes note that a task had `attempts` before it was submitted.
+    fn tried_before(&self, task: u64, attempts: u32) -> PyResult<()> {
+        let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        self.with(|worker| {
+            again.retain(|&(task, _)| worker.attempt(task).is_some());
+            again.push((task, attempts));
+            Ok(())
+        })
     }
 
     /// Sends a log record to the host; False if the host takes none.

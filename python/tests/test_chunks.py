@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from pickle import PickleBuffer
 
 import jobs
 import pytest
@@ -86,6 +87,54 @@ def test_a_result_that_cannot_be_pickled_is_its_items_failure():
         assert results == list(range(5000))
 
     run(main, 1)
+
+
+class BadAt:
+    """What its worker can pickle, and the host not unpickle; in a list, for what is inside counts."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __reduce__(self):
+        return refuse, (self.number,)
+
+
+def bad_at(bad, number):
+    return [number, {"inside": BadAt(number)}] if number in bad else [number, {}]
+
+
+@pytest.mark.parametrize("bad", [{0}, {10, 11, 700}, {4999}])
+def test_a_result_that_cannot_be_unpickled_is_its_items_failure(bad):
+    async def main(pool):
+        items = [(bad, number) for number in range(5000)]
+        results = await pool.starmap(bad_at, items, return_exceptions=True)
+        for number in sorted(bad):
+            error = results[number]
+            assert isinstance(error, ProxyException) and f"LookupError: {number}" in str(error)
+            results[number] = [number, {}]
+        assert results == [[number, {}] for number in range(5000)]
+        # That of the worker which comes to one first.
+        with pytest.raises(ProxyException, match=f"LookupError: ({'|'.join(map(str, bad))})\\b"):
+            await pool.starmap(bad_at, items)
+        assert len(await pool.starmap(bad_at, items[1:10])) == 9
+
+    run(main, 2)
+
+
+def buffer_or_bad(number):
+    return BadAt(number) if number == 250 else PickleBuffer(bytes([number % 256]) * (20_000 + number))
+
+
+def test_large_results_beside_one_that_cannot_be_unpickled():
+    async def main(pool):
+        results = await pool.map(buffer_or_bad, range(300), return_exceptions=True)
+        assert isinstance(results.pop(250), ProxyException)
+        for result in results:
+            number = len(result) - 20_000
+            assert bytes(result) == bytes([number % 256]) * len(result)
+        assert [len(result) - 20_000 for result in results] == [*range(250), *range(251, 300)]
+
+    run(main, 2)
 
 
 class Refuses:

@@ -5,6 +5,7 @@ import collections
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -46,6 +47,33 @@ def run(main, url, pool="two", watchdog=WATCHDOG, **options):
             await asyncio.wait_for(main(cluster), watchdog)
 
     asyncio.run(with_cluster())
+
+
+def test_the_counts_are_those_of_rust(two):
+    source = (nats.ROOT / "crates" / "aiopool-cluster" / "src" / "cluster.rs").read_text()
+    fields = source.partition("pub struct ClusterStats {")[2].partition("\n}")[0]
+    of_rust = re.findall(r"\n    pub (\w+):", fields)
+    assert {"submitted", "worker_lost", "retries"} <= set(of_rust), "the source is read"
+
+    async def main(cluster):
+        before = cluster.stats()
+        assert {*before} == {*of_rust, "nodes"}
+        assert await cluster.apply(jobs.square, (7,)) == 49
+        with pytest.raises(jobs.Refused):
+            await cluster.apply(jobs.refuse, (1,))
+        with pytest.raises(aiopool.TaskTimeout):
+            await cluster.with_options(timeout=0.2).apply(asyncio.sleep, (3600,))
+        with pytest.raises(aiopool.WorkerLost):
+            await cluster.with_options(retries=1).apply(jobs.die)
+        stats = cluster.stats()
+        counts = {name: stats[name] for name in of_rust if stats[name] != before[name]}
+        assert counts == {
+            "submitted": 4, "ok": 1, "failed": 1, "timed_out": 1, "worker_lost": 1, "retries": 1
+        }
+        with pytest.raises(RuntimeError, match="broadcast is not possible in a cluster"):
+            await cluster.broadcast(jobs.square, (1,))
+
+    run(main, two.url)
 
 
 def test_calls_and_maps_give_their_values(two):

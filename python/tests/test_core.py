@@ -1,6 +1,7 @@
 """`Process` and `Worker`."""
 
 import asyncio
+import ctypes
 import os
 import subprocess
 import sys
@@ -43,9 +44,17 @@ class Core(unittest.IsolatedAsyncioTestCase):
         self.assertEqual((caught.exception.signal, caught.exception.function), (9, "dying"))
 
     def test_a_process_dies_with_its_host(self):
+        self.check_that_it_dies("waits")
+
+    def test_it_dies_too_while_it_holds_the_interpreters_lock(self):
+        for method in ("spawn", "fork", "forkserver"):
+            with self.subTest(method):
+                self.check_that_it_dies("holds", method)
+
+    def check_that_it_dies(self, how, method="spawn"):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "wait")
-            host = subprocess.Popen([sys.executable, __file__, path])
+            host = subprocess.Popen([sys.executable, __file__, path, how, method])
             wait_until(lambda: os.path.exists(path + ".started"))
             host.kill()
             host.wait()
@@ -100,9 +109,19 @@ async def wait_and_say(path):
     await jobs.wait_for_ever(path)
 
 
+async def hold_and_say(path):
+    with open(path + ".pid", "w") as file:
+        file.write(str(os.getpid()))
+    open(path + ".started", "w").close()
+    # Without letting go of the lock.
+    ctypes.PyDLL(None).sleep(1000)
+
+
 if __name__ == "__main__":
 
     async def host():
-        await Process(target=wait_and_say, args=(sys.argv[1],))
+        set_start_method(sys.argv[3])
+        target = {"waits": wait_and_say, "holds": hold_and_say}[sys.argv[2]]
+        await Process(target=target, args=(sys.argv[1],))
 
     asyncio.run(host())

@@ -11,7 +11,14 @@ import time
 
 import jobs
 import pytest
-from aiopool import InitializerFailed, ProcessPoolExecutor, TaskTimeout, TooLarge, WorkerLost
+from aiopool import (
+    InitializerFailed,
+    ProcessPoolExecutor,
+    ProxyException,
+    TaskTimeout,
+    TooLarge,
+    WorkerLost,
+)
 from pools import WATCHDOG, wait_until
 
 
@@ -28,6 +35,66 @@ def test_submit_and_map(executor):
     assert list(executor.map(operator.add, range(1000), range(1000))) == list(range(0, 2000, 2))
     assert list(executor.map(abs, range(-1000, 0), chunksize=64)) == list(range(1000, 0, -1))
     assert executor.submit(jobs.double, 4).result(WATCHDOG) == 8
+
+
+class BadHere:
+    """What a worker can pickle, and this process not unpickle."""
+
+    def __reduce__(self):
+        return int, ("no number",)
+
+
+def bad_at_fifty(number):
+    return (number, BadHere()) if number == 50 else (number,)
+
+
+def fails_at_fifty(number):
+    if number == 50:
+        raise LookupError(number)
+    return number
+
+
+def test_what_is_before_a_failure_in_its_chunk_is_given(executor):
+    results = executor.map(bad_at_fifty, range(100), chunksize=20)
+    assert [next(results) for _ in range(50)] == [(number,) for number in range(50)]
+    with pytest.raises(ProxyException, match="cannot be unpickled here"):
+        next(results)
+    assert list(results) == []
+    results = executor.map(fails_at_fifty, range(100), chunksize=20)
+    assert [next(results) for _ in range(50)] == list(range(50))
+    with pytest.raises(LookupError, match="50") as caught:
+        next(results)
+    story = str(caught.value.__cause__)
+    assert "in fails_at_fifty" in story and "aiopool/executor.py" not in story
+    assert list(results) == []
+
+
+def meets(party):
+    """Comes back when so many calls of this run at once in its process."""
+    met.append(party)
+    while len(met) < party:
+        time.sleep(0.001)
+    return threading.current_thread().name.partition("_")[0]
+
+
+met = []
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_threads_of_a_worker_run_plain_functions_at_once(chunksize):
+    with ProcessPoolExecutor(1, threads=4) as executor:
+        # With two in a chunk the second ones meet the others' first.
+        names = executor.map(meets, [4] * 4 * chunksize, chunksize=chunksize, timeout=WATCHDOG)
+        assert [*names] == ["aiopool-task"] * 4 * chunksize
+        assert [*executor.map(jobs.meet, [4] * 4)] == [4] * 4
+        mixed = executor.map(double_or_later, range(50), chunksize=7)
+        assert [*mixed] == [*range(0, 100, 2)]
+    with pytest.raises(ValueError, match="threads=-1 is not possible"):
+        ProcessPoolExecutor(1, threads=-1)
+
+
+def double_or_later(x):
+    return jobs.double(x) if x % 3 else 2 * x
 
 
 def test_map_with_a_buffer_reads_as_results_are_taken(executor):

@@ -5,7 +5,7 @@ import time
 
 import jobs
 import pytest
-from aiopool import Pool
+from aiopool import Pool, ProcessPoolExecutor
 from aiopool.insights import duration, table
 from pools import WATCHDOG, run, until
 
@@ -87,6 +87,23 @@ def test_a_profile_is_of_all_workers():
             pool.profile()
 
     run(too_early, 1, profile=True)
+
+
+def test_an_executor_has_numbers_a_table_a_timeline_and_a_profile(tmp_path, capfd):
+    timeline = tmp_path / "timeline.json"
+    with ProcessPoolExecutor(2, insights=True, profile=True, grace=WATCHDOG) as executor:
+        with executor.trace(timeline):
+            assert [*executor.map(spin, [10] * 50)] == [45] * 50
+        assert [function["name"] for function in executor.stats()["functions"]] == ["spin"]
+        assert "spin" in executor.insights()
+        assert len(executor.processes) == 2
+        with pytest.raises(RuntimeError, match="when the pool is over"):
+            executor.profile()
+    assert any(line.split()[:2] == ["spin", "50"] for line in capfd.readouterr().err.splitlines())
+    calls = {name: counts[0] for (_, _, name), counts in executor.profile().stats.items()}
+    assert calls["spin"] == 50
+    assert "spin" in timeline.read_text()
+    assert executor.stats() == {}
 
 
 async def main_of_nothing(pool):

@@ -17,6 +17,7 @@ BLOCK = re.compile(r"\nimpl(?:<.*?>)? (\w+)(?:<[^{]*>)?[^{]*\{\n(.*?)\n\}", re.D
 OF_POOLS = {
     "apply": "apply",
     "apply_star": "apply",
+    "broadcast": "broadcast",
     "close": "close",
     "drain": "drain",
     "join": "join",
@@ -40,7 +41,6 @@ OF_RESULTS = {"as_completed": "as_completed", "next": "__aiter__", "progress": "
 OTHERWISE = {
     "apply_many": "`map` takes an iterable of arguments, and `as_completed` gives results as they come",
     "apply_named": "functions go as they are",
-    "broadcast": "what each worker is to have is the initializer's; a verb would need the native module's help",
     "builder": "options are keyword arguments",
     "child_concurrency": "the option `childconcurrency`, which the caller knows",
     "enumerate": "`map` gives results in the items' order: the builtin `enumerate` counts them",

@@ -23,16 +23,21 @@ async def main() -> None:
             assert_type(root, float)
         async for page in pool.starmap(fetch, [("x",)]).as_completed():
             assert_type(page, bytes)
+        assert_type(await pool.broadcast(fetch, ("x",)), list[bytes])
+        assert_type(await pool.broadcast(math.sqrt, (4,)), list[float])
         assert_type(await pool.with_options(timeout=1.5).apply(fetch, ("x",)), bytes)
 
 
 assert_type(aiopool.progress(7), bool)
+assert_type(aiopool.is_cancelled(), bool)
+assert_type(aiopool.attempt(), int | None)
 
 
 def in_an_executor() -> None:
     with aiopool.ProcessPoolExecutor(2) as executor:
         assert_type(executor.submit(fetch, "x"), Future[bytes])
         assert_type(executor.submit(math.sqrt, 4), Future[float])
+        assert_type(executor.broadcast(fetch, "x"), list[Future[bytes]])
         assert_type(executor.with_options(timeout=1.5).submit(fetch, "x").result(), bytes)
         assert_type(executor.map(fetch, ["x", "y"], chunksize=2), Iterator[bytes])
         assert_type(list(executor.map(math.sqrt, [1, 4])), list[float])

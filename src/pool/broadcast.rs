@@ -11,10 +11,11 @@ use crate::error::Result;
 use crate::queue::{Delivery, Receiver};
 use crate::supervisor::{Assignment, CALLER_SPIN_NS, Shared};
 use crate::sync::SpinPolicy;
-use crate::task::{Argument, Outcome, TaskError, TaskFn, TryTaskFn, entry};
+use crate::task::{Argument, Outcome, TaskError, TaskFn, TaskOptions, TryTaskFn, entry};
 
 use super::arrivals::Arrivals;
 use super::function::Function;
+use super::polled::{NamedFunction, PolledPool};
 use super::submit::{Submit, with_encoded};
 
 /// The results of a function that runs once on every worker; see
@@ -186,5 +187,59 @@ impl<T> Drop for Broadcast<T> {
         if self.shared.is_owner() && self.arrivals.clear_waker() {
             self.shared.common.unpark(1);
         }
+    }
+}
+
+impl PolledPool {
+    /// Runs a function once on every worker, as [`Submit::broadcast`] does; never waits.
+    ///
+    /// The input is the bytes of all `parts`. The outcome of the worker on seat `n` comes with
+    /// `token + n`, perhaps before this returns.
+    ///
+    /// # Errors
+    ///
+    /// Why no worker runs it; there are no outcomes then.
+    pub fn broadcast(
+        &self,
+        function: NamedFunction,
+        parts: &[&[u8]],
+        options: TaskOptions,
+        token: u64,
+    ) -> std::result::Result<(), TaskError> {
+        self.check(parts, options, None).map_err(TaskError::not_submitted)?;
+        let shared = &self.pool().shared;
+        let first_task = shared.tasks_for_all();
+        let to = self.receiver();
+        let assigned = shared.assign(Assignment {
+            function: function.number(),
+            input: parts.concat(),
+            options: options.retries(0).lend_large(),
+            receiver: Arc::new(ByToken { to, first_task, token }),
+            token,
+            first_task,
+            seats: (0..shared.plan.processes).collect(),
+        });
+        assigned.map_err(|error| shared.refusal(error))
+    }
+}
+
+/// Gives outcomes on, each with a token of its own instead of the one for all.
+struct ByToken {
+    to: Arc<dyn Receiver>,
+    /// The number of the task of seat 0, and its token.
+    first_task: u64,
+    token: u64,
+}
+
+impl Receiver for ByToken {
+    fn deliver(&self, token: u64, outcome: Outcome) -> bool {
+        self.to.deliver(token, outcome)
+    }
+
+    fn deliver_all(&self, all: &mut Vec<Delivery>) -> usize {
+        for delivery in all.iter_mut() {
+            delivery.token = self.token + (delivery.task - self.first_task);
+        }
+        self.to.deliver_all(all)
     }
 }

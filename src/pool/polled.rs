@@ -69,6 +69,13 @@ pub struct NamedFunction {
     name: &'static str,
 }
 
+impl NamedFunction {
+    /// Returns the number under which the pool knows it.
+    pub(super) fn number(self) -> u32 {
+        self.number
+    }
+}
+
 /// Names a task that was submitted to a [`PolledPool`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PolledTask(Ticket);
@@ -253,7 +260,7 @@ impl PolledPool {
         // Copied once, from where the worker has put it to where the caller wants it.
         let options = options.lend_large();
         let push = || {
-            let receiver = For::One(Arc::clone(&self.arrivals) as Arc<dyn Receiver>);
+            let receiver = For::One(self.receiver());
             let function = function.number;
             let submission = Submission { task, function, input: &[], options, receiver, token };
             shared.queues[queue].try_submit_parts(submission, parts, len)
@@ -267,7 +274,17 @@ impl PolledPool {
         pushed.map(PolledTask).map_err(|error| shared.refusal(error))
     }
 
-    fn check(&self, parts: &[&[u8]], options: TaskOptions, queue: Option<usize>) -> Result<usize> {
+    /// Returns where outcomes arrive.
+    pub(super) fn receiver(&self) -> Arc<dyn Receiver> {
+        Arc::clone(&self.arrivals) as Arc<dyn Receiver>
+    }
+
+    pub(super) fn check(
+        &self,
+        parts: &[&[u8]],
+        options: TaskOptions,
+        queue: Option<usize>,
+    ) -> Result<usize> {
         let shared = &self.pool.shared;
         shared.check_process()?;
         self.pool.with(options).check()?;
@@ -550,6 +567,27 @@ mod tests {
         pool.receive(16, &mut Vec::new());
         pool.submit(unknown, &[b"x"], TaskOptions::new(), None, 50).unwrap();
         assert!(is_readable(&pool, Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn a_broadcast_has_an_outcome_of_each_worker_with_its_own_token() {
+        let pool = PolledPool::new(Pool::builder().processes(3).build().unwrap()).unwrap();
+        let unknown = pool.function("unknown").unwrap();
+        pool.submit(unknown, &[b"x"], TaskOptions::new(), None, 9).unwrap();
+        pool.broadcast(unknown, &[b"x", b"y"], TaskOptions::new(), 10).unwrap();
+        pool.broadcast(unknown, &[], TaskOptions::new(), 20).unwrap();
+        let mut arrived = Vec::new();
+        while arrived.len() < 7 {
+            assert!(is_readable(&pool, Duration::from_secs(60)), "{arrived:?}");
+            pool.receive(2, &mut arrived);
+        }
+        assert!(arrived.iter().all(|one| matches!(one.result, Err(TaskError::Refused(_)))));
+        let mut tokens: Vec<u64> = arrived.iter().map(|one| one.token).collect();
+        tokens.sort_unstable();
+        assert_eq!(tokens, [9, 10, 11, 12, 20, 21, 22]);
+        pool.close();
+        let closed = pool.broadcast(unknown, &[], TaskOptions::new(), 30).unwrap_err();
+        assert!(matches!(closed, TaskError::PoolClosed { .. }), "{closed}");
     }
 
     #[test]

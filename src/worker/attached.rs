@@ -404,7 +404,7 @@ impl AttachedWorker {
     }
 
     /// Returns the claim of a task that was not completed, and how long it has run.
-    fn unfinished(&self, task: u64) -> Result<(Claimed, u64)> {
+    pub(super) fn unfinished(&self, task: u64) -> Result<(Claimed, u64)> {
         let unfinished = self.tasks.get(&task).filter(|in_flight| !in_flight.held.is_over());
         let Some(&Held { task: claimed, started, .. }) = unfinished.map(|task| &task.held) else {
             return Err(Error::Misuse("there is no such task in this worker, or it is over"));

@@ -63,4 +63,22 @@ impl AttachedWorker {
     pub fn begun(&mut self) {
         self.engine.begins(None);
     }
+
+    /// Returns whether `task` was cancelled, ran out of time, or is over: what it ends with is
+    /// dropped. Costs a load; for functions that compute, as
+    /// [`is_cancelled`](crate::is_cancelled) is for a pool's own workers.
+    #[must_use]
+    pub fn is_cancelled(&self, task: u64) -> bool {
+        let unfinished = self.unfinished(task);
+        unfinished.map_or(true, |(claimed, _)| self.engine.is_cancelled(&claimed).is_some())
+    }
+
+    /// Returns the number of this attempt of `task`, from 1, as
+    /// [`TaskContext::attempt`](crate::TaskContext::attempt) does; `None` when there is no such
+    /// task, or it is over.
+    #[must_use]
+    pub fn attempt(&self, task: u64) -> Option<u32> {
+        let (claimed, _) = self.unfinished(task).ok()?;
+        Some(u32::from(self.engine.call(&claimed).attempts) + 1)
+    }
 }

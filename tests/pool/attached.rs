@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 
 use aiopool::{
     AttachedWorker, Completion, Error, Event, Pool, PoolBuilder, StartMethod, TaskError,
+    TaskOptions,
 };
 
 /// Executed by a pool, it is the worker; run as a test, it shows that only that is one.
@@ -41,12 +42,24 @@ fn serve(mut worker: AttachedWorker) {
             }
             _ => break,
         };
+        if function == "compute" {
+            while !worker.is_cancelled(task) {}
+            worker.complete(task, Completion::Cancelled).unwrap();
+            assert!(worker.is_cancelled(task) && worker.attempt(task).is_none());
+            continue;
+        }
+        let attempt = worker.attempt(task).unwrap();
+        if function == "die twice" && attempt <= 2 {
+            std::process::abort();
+        }
+        let attempt = attempt.to_string();
         let seat = worker.worker_id().to_string();
         let pid = std::process::id().to_string();
         let mut answer = |task, completion| worker.complete(task, completion).unwrap();
         match function.as_str() {
             "upper" => answer(task, Completion::Ok(&input.to_ascii_uppercase())),
             "big" => answer(task, Completion::Ok(&vec![b'x'; 5 << 20])),
+            "die twice" => answer(task, Completion::Ok(attempt.as_bytes())),
             "seat" => answer(task, Completion::Ok(seat.as_bytes())),
             "pid" => answer(task, Completion::Ok(pid.as_bytes())),
             "argument" => answer(task, Completion::Ok(&argument)),
@@ -138,6 +151,26 @@ fn a_cancelled_task_is_told_and_its_place_is_free_again() {
         // With its host's word the worker looks at cancels before it claims.
         assert_eq!(pool.apply_named("held", "").wait().unwrap(), "0");
     }
+}
+
+#[test]
+fn a_task_that_computes_sees_that_it_is_cancelled() {
+    let pool = builder(1).build().unwrap();
+    let pid = pool.apply_named("pid", "").wait().unwrap();
+    let mut task = pool.apply_named("compute", "");
+    while pool.stats().running == 0 {
+        std::thread::yield_now();
+    }
+    task.cancel();
+    assert!(matches!(task.wait(), Err(TaskError::Cancelled)));
+    assert_eq!(pool.apply_named("pid", "").wait().unwrap(), pid);
+}
+
+#[test]
+fn attempts_are_counted() {
+    let pool = builder(1).build().unwrap();
+    let again = TaskOptions::new().retries(3);
+    assert_eq!(pool.with(again).apply_named("die twice", "").wait().unwrap(), "3");
 }
 
 #[test]
