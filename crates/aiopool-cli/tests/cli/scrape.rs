@@ -393,6 +393,6 @@ fn handles_interrupts(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap();
     // SIGHUP, SIGINT and SIGTERM, which are not handled from the same moment on.
-    let all = 1 << (1 - 1) | 1 << (2 - 1) | 1 << (15 - 1);
+    let all = [1, 2, 15].iter().fold(0, |all, signal| all | 1 << (signal - 1));
     u64::from_str_radix(caught, 16).unwrap() & all == all
 }
