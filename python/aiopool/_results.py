@@ -354,7 +354,15 @@ class PoolResult(Generic[T]):
         self._exhausted = True
         self._items = ()
         self._wake()
-        self.pool._engine.close_below()
+        self._note_fed()
+
+    def _note_fed(self) -> None:
+        """Tells the engine, which has a map only as long as that may ask more of it."""
+        engine = self.pool._engine
+        if self.is_fed:
+            with engine._lock:
+                engine.maps.discard(self)
+        engine.close_below()
 
     def arrived(self, task: _Item, value: Any, error: BaseException | None) -> None:
         """One task is over; in the thread of the loop."""
@@ -363,14 +371,14 @@ class PoolResult(Generic[T]):
                 return
             # Before the others: the pool may have been closed.
             self._land(task)
-            self.pool._engine.close_below()
+            self._note_fed()
         self._land(task)
         self._items_flying -= len(task.items)
         if self._failed is not None:
             return
         if task.items:
             self._chunk_arrived(task, value, error)
-            self.pool._engine.close_below()
+            self._note_fed()
             return
         self.item_arrived(task.index, value, error, task.size)
 
@@ -510,7 +518,7 @@ class PoolResult(Generic[T]):
             self._failed = error
             self._call_off()
             self._wake()
-            self.pool._engine.close_below()
+            self._note_fed()
 
     def _call_off(self) -> None:
         self._direct_items.close()

@@ -311,6 +311,25 @@ def test_dropped_pools_leave_no_worker_and_no_descriptor():
     wait_until(lambda: (len(os.listdir("/proc/self/fd")), threading.active_count()) == before)
 
 
+@pytest.mark.parametrize("function", [pid_of_worker, abs])
+def test_a_pool_that_is_dropped_after_a_map_goes_at_once(function):
+    async def main():
+        pool = Pool(1)
+        assert len(await pool.map(function, range(40))) == 40
+        (pid,) = pool.processes
+        with pytest.warns(ResourceWarning, match="unclosed <aiopool.Pool"):
+            del pool
+        return pid
+
+    # The last reference ends it, and no collection of what refers to itself.
+    gc.collect()
+    gc.disable()
+    try:
+        assert is_gone(asyncio.run(main()))
+    finally:
+        gc.enable()
+
+
 def test_a_dropped_executor_finishes_and_goes():
     executor = ProcessPoolExecutor(1)
     pid = executor.submit(os.getpid).result(WATCHDOG)

@@ -24,7 +24,7 @@ use super::plan::Plan;
 use super::seen::Memory;
 use super::traced::{Traces, Writer};
 use super::waiters::Waiters;
-use super::wakers::{Entry, Wakers};
+use super::wakers::Wakers;
 
 /// The stages of a pool's life, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -268,7 +268,7 @@ impl Shared {
     }
 
     /// Waits until the supervisor's thread, which has ended the pool, is gone.
-    fn join_thread(&self) {
+    pub(super) fn join_thread(&self) {
         let mut thread = lock(&self.thread);
         // The supervisor's thread itself comes here when it drops the last handle or waker.
         let own = std::thread::current().id();
@@ -300,36 +300,6 @@ impl Shared {
         let ended = life.stage == Stage::Ended;
         drop(life);
         if ended {
-            self.join_thread();
-        }
-        ended
-    }
-
-    /// Waits for the pool's end, at most `limit`; whether it has come. False in a forked child.
-    pub(crate) async fn ended_within(&self, limit: Option<Duration>) -> bool {
-        if !self.is_owner() {
-            return false;
-        }
-        let deadline = limit.map_or(u64::MAX, |limit| {
-            monotonic_ns().saturating_add(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX))
-        });
-        if limit.is_some() {
-            // The supervisor keeps the time, so that this works without a runtime, too.
-            self.wake_all_at(deadline);
-        }
-        let mut entry = Entry::of(self);
-        let ended = std::future::poll_fn(|context| {
-            let mut life = self.life();
-            let ended = life.stage == Stage::Ended;
-            if !ended {
-                entry.wait(&mut life, context.waker());
-            }
-            let over = ended || limit.is_some() && monotonic_ns() >= deadline;
-            if over { Poll::Ready(ended) } else { Poll::Pending }
-        })
-        .await;
-        if ended {
-            // Blocks for microseconds: all that the thread still does is to end.
             self.join_thread();
         }
         ended

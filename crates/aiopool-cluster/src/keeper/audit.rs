@@ -57,17 +57,24 @@ impl Keeper {
             });
         }
         for build in builds {
+            // A look takes half a minute, and reads every node's key.
+            if self.lonely.contains(&build) || !self.sought.insert(build.clone()) {
+                continue;
+            }
             let (link, events) = (self.link.clone(), self.events.clone());
             tokio::spawn(async move {
-                if nodes::are_none(&link, &build).await {
-                    let _ = events.send(Event::NoNode(build));
-                }
+                let are_none = nodes::are_none(&link, &build).await;
+                let _ = events.send(Event::Sought(build, are_none));
             });
         }
     }
 
     /// Says that there is no node of a build whose tasks wait, once until one has taken some.
-    pub(super) fn saw_no_node(&mut self, build: String) {
+    pub(super) fn saw_nodes(&mut self, build: String, are_none: bool) {
+        self.sought.remove(&build);
+        if !are_none {
+            return;
+        }
         let waits =
             |out: &&Out| matches!(out.kept.word(), Word::Queued { .. }) && out.tail.build == build;
         let tasks: usize = self.out.values().filter(waits).map(|out| out.items.len()).sum();

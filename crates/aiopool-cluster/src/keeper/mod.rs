@@ -108,8 +108,8 @@ enum Event {
     Space(Option<Space>),
     /// Whether nothing waits in or was given out of the queue of a class and build.
     Idle(u8, String, bool),
-    /// No node of this build has been seen for long.
-    NoNode(String),
+    /// Whether no node of this build was seen in a long look.
+    Sought(String, bool),
 }
 
 impl Event {
@@ -124,7 +124,7 @@ impl Event {
             Self::Space(space) => space.is_some(),
             Self::Collector(made) => made.is_ok(),
             Self::Uploaded(..) | Self::Fetched(..) | Self::Looked(..) => true,
-            Self::Pause(_) | Self::Expire(_) | Self::Idle(..) | Self::NoNode(_) => false,
+            Self::Pause(_) | Self::Expire(_) | Self::Idle(..) | Self::Sought(..) => false,
         }
     }
 }
@@ -202,6 +202,8 @@ pub(crate) struct Keeper {
     leaders: HashMap<u64, u64>,
     /// Builds whose tasks wait and of which it was said that there is no node.
     lonely: BTreeSet<String>,
+    /// Builds whose nodes are looked for.
+    sought: BTreeSet<String>,
     /// By node's name and life.
     watched: HashMap<(String, u128), Watched>,
     chunks: Chunks,
@@ -287,6 +289,7 @@ impl Keeper {
             out: HashMap::new(),
             leaders: HashMap::new(),
             lonely: BTreeSet::new(),
+            sought: BTreeSet::new(),
             watched: HashMap::new(),
             chunks: Chunks::default(),
             ended: BTreeSet::new(),
@@ -581,7 +584,7 @@ impl Keeper {
             }
             Event::Space(space) => self.saw_space(space),
             Event::Idle(class, build, idle) => self.saw_idle(class, &build, idle),
-            Event::NoNode(build) => self.saw_no_node(build),
+            Event::Sought(build, are_none) => self.saw_nodes(build, are_none),
         }
     }
 
