@@ -1,15 +1,7 @@
-//! A pool behind the interfaces of others: a `tower` service, and an executor of one's own that
-//! tests can replace by one without processes.
+//! A pool as a `tower` service, and as an executor that tests replace by one without processes.
 //!
-//! The service is not a type of the library, because what it means to be ready is the program's to
-//! choose. A service that says so has to have room for the call that follows, whichever that is;
-//! but a pool has room for a *task*: in the queue that its scheduler chooses, in its priority class,
-//! in the memory that its argument takes. None of it is known before the call, and a place that is
-//! held for one that may never come is one that others lack. So the wait is part of the call here.
-//! What bounds the number of calls is around the service: a semaphore, or `ConcurrencyLimit` and
-//! `LoadShed` of the crate `tower`.
-//!
-//!     cargo run --example adapters
+//! A pool has room for a task, whose queue, class and size are not known before the call: so the wait
+//! for room is part of the call, and the library has no such type. What bounds the calls is around it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -27,7 +19,7 @@ impl<F: TaskFn<A>, A: Argument + Send> Service<A> for PoolService<F> {
     type Future = Pin<Box<dyn Future<Output = Result<F::Value, TaskError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TaskError>> {
-        Poll::Ready(Ok(())) // the wait for room is part of the call
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, argument: A) -> Self::Future {

@@ -106,7 +106,8 @@ fn a_skewed_load_has_one_deep_queue_and_an_idle_worker() {
         let text = top.text();
         let rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         // Its number, its depth, its pending tasks.
-        let rows: Vec<Vec<&str>> = rows.filter(|row| row.len() == 6).collect();
+        let is_queue = |row: &Vec<&str>| row.len() > 6 && row[0].parse::<u32>().is_ok();
+        let rows: Vec<Vec<&str>> = rows.filter(is_queue).collect();
         let has = |depth: &str, pending: &str| {
             rows.iter().any(|row| row[1] == depth && row[2] == pending)
         };
