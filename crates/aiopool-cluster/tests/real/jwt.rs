@@ -151,7 +151,7 @@ fn credentials_that_run_out_are_renewed() {
             let said = error.to_string();
             assert!(said.contains("lease") && said.contains("authorization"), "{said}");
             assert!(said.contains("User Authentication Expired"), "{said}");
-            let ended = |text: &&String| text.contains("User Authentication Expired");
+            let ended = |text: &&String| text.ends_with("error=nats: User Authentication Expired");
             let told = warnings().iter().filter(ended).count();
             // Of node and submitter: not for each of the tries in the claims' last second.
             assert!(told <= 6, "{told}: {:?}", warnings());
