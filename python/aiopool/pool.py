@@ -253,11 +253,13 @@ class Verbs:
         start = _wire.head(func, by_all=True)
         parts = _wire.call(start, _wire.arguments(args), _wire.keywords(kwds), by_all=True)
         name, kept = name_of(func), _wire.kept(parts)
-        tasks = []
-        for _ in range(pool.process_count):
+
+        def asked() -> _Awaited:
             task = _Awaited(name, [], None, None)
             task.future, task.loop, task.kept = loop.create_future(), loop, kept
-            tasks.append(task)
+            return task
+
+        tasks = [asked() for _ in range(pool.process_count)]
         engine.broadcast(parts, name, self._native_options, tasks)
         try:
             await asyncio.wait([task.future for task in tasks])
@@ -266,7 +268,7 @@ class Verbs:
             return [task.future.result() for task in tasks]
         finally:
             # An exception has this frame, and this frame must not have the exception.
-            del task, tasks
+            del tasks
 
     def _kill_after(self, func: Callable[..., Any]) -> float | None:
         """Seconds after which a worker is killed that still has a cancelled call; None for never."""
