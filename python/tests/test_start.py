@@ -219,7 +219,7 @@ def test_copies_import_nothing_to_limit_the_threads_of_what_is_loaded(tmp_path, 
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     # A share of two processors.
-    monkeypatch.setattr(_threads, "share", lambda processes: 2)
+    monkeypatch.setattr(_threads, "share", lambda processes, numbers: 2)
 
     async def main(pool):
         imported_in, worker, calls = await pool.apply(threads_were_limited)
@@ -306,7 +306,7 @@ def test_threads_of_numerical_libraries_are_the_workers_share(monkeypatch):
 def test_workers_are_as_many_as_processors_can_be_kept_busy(monkeypatch):
     assert 1 <= _native.processors() <= len(os.sched_getaffinity(0))
     # As where the control group's quota is lower than what the process may run on.
-    for module in ("pool", "executor", "_threads", "_native"):
+    for module in ("_threads", "_native"):
         monkeypatch.setattr(f"aiopool.{module}.processors", lambda: 1)
 
     async def main(pool):
